@@ -1,0 +1,166 @@
+"""The training data: which images make up update `step`, read, decoded and batched by Grain.
+
+The order is a pure function of (seed, step). Grain shuffles and batches positions; only then does a host take its
+share, so that hosts, threads and worker processes change nothing but the speed:
+
+    range -> seed -> shuffle -> repeat -> + scene position -> batch -> [host::hosts][start_step:] -> read and decode
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from input_pipeline.batch_decoder import BatchDecoder
+from input_pipeline.damage import DamageReport
+from input_pipeline.folder import FolderSource
+from input_pipeline.sources import ImageSource, open_source
+
+# Decoded batches that may wait for the accelerator. A batch of the published size is 0.7 GB, so never many.
+_READY_BATCHES = 2
+
+# Keeps the draws of scenes apart from the order of the images.
+_SCENE_SEED_OFFSET = 0x5CE7E
+
+
+class TrainData:
+  """Endless batches of one data set for one run; see `build_train_data`.
+
+  Attributes:
+    identity: JSON-able facts that make the data what it is, for the fingerprint of a run.
+    damage: the damaged images met so far.
+  """
+
+  def __init__(self, source: ImageSource, scene_source: ImageSource | None, *, canvas_hw: tuple[int, int],
+               scene_canvas_hw: tuple[int, int], batch_size: int, seed: int, workers: int, threads: int,
+               max_damaged_fraction: float):
+    self._source, self._scene_source = source, scene_source
+    self._batch_size, self._seed, self._workers, self._threads = batch_size, seed, workers, threads
+    self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
+    self.identity = dict(source.identity) | {"scenes": scene_source.identity if scene_source else "other images"}
+    self.damage = DamageReport({"image": source, "scene": scene_source or source}, max_damaged_fraction)
+    self._decoder = BatchDecoder(source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction)
+
+  def __len__(self) -> int:
+    """Images per epoch."""
+    return len(self._source)
+
+  def summary(self) -> list[str]:
+    """What is read and how, in lines for a person."""
+    identity = self._source.identity
+    scenes = self._scene_source.identity if self._scene_source else None
+    return [
+        f"images   {len(self):,} from {identity['source']} {identity['name']!r} (digest {identity['digest']})",
+        f"scenes   {scenes['length']:,} from {scenes['source']} {scenes['name']!r} (digest {scenes['digest']})"
+        if scenes else "scenes   other images of the same data set",
+        f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}, scenes "
+        f"{self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}",
+        f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
+    ]
+
+  def batches(self, start_step: int = 0, host: int = 0, hosts: int = 1) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of updates `start_step`, `start_step + 1`, ... without end.
+
+    Args:
+      start_step: the first update wanted; nothing before it is read.
+      host: this process among `hosts`; it gets rows [host * n, (host + 1) * n) of each global batch.
+      hosts: the number of processes that share a global batch.
+
+    Returns:
+      An iterator of dicts with n = batch_size / hosts rows: `image` (n, Hc, Wc, 3) uint8, `image_hw` (n, 2) int32,
+      `scene` (n, Sh, Sw, 3) uint8, `scene_hw` (n, 2) int32, `index` (n,) uint32, the image in fact used. Its
+      `close()` stops threads and processes.
+
+    Raises:
+      ValueError: batch_size is no multiple of `hosts`; while iterating: too many damaged images.
+    """
+    if self._batch_size % hosts:
+      raise ValueError(f"batch_size={self._batch_size} cannot be shared by {hosts} hosts; expected a multiple of {hosts}")
+    positions = self._positions().batch(self._batch_size // hosts)[host::hosts][start_step:]
+    batches = positions.map(self._decoder).to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READY_BATCHES))
+    if self._workers:
+      if not flags.FLAGS.is_parsed():  # Grain hands absl's flags to its workers; a plain script never parses them
+        flags.FLAGS.mark_as_parsed()
+      batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1))
+    return self._checked(iter(batches))
+
+  def _positions(self) -> grain.MapDataset:
+    """Position -> {image, scene}: the two data set indices of a sample, without end."""
+    images = grain.MapDataset.range(len(self._source)).seed(self._seed).shuffle().repeat()
+    if self._scene_source is None:
+      return images.random_map(_OtherImage(len(self._source)), seed=self._seed + _SCENE_SEED_OFFSET)
+    scenes = grain.MapDataset.range(len(self._scene_source)).seed(self._seed + _SCENE_SEED_OFFSET).shuffle().repeat()
+    return grain.experimental.ZipMapDataset([images, scenes]).map(_named)
+
+  def _checked(self, batches) -> Iterator[dict[str, np.ndarray]]:
+    try:
+      for batch in batches:
+        for role, index, reason in batch.pop("damage"):
+          self.damage.record(role, index, reason)
+        self.damage.check()
+        yield batch
+    finally:
+      batches.close()
+
+
+class _OtherImage:
+  """Adds to an image a scene drawn from all other images of the set; the image itself only if there is no other."""
+
+  def __init__(self, length: int):
+    self._length = length
+
+  def __call__(self, index: int, rng: np.random.Generator) -> dict[str, int]:
+    others = self._length - 1
+    return {"image": index, "scene": (index + 1 + int(rng.integers(others))) % self._length if others else index}
+
+
+def _named(pair: tuple[int, int]) -> dict[str, int]:
+  return {"image": pair[0], "scene": pair[1]}
+
+
+def build_train_data(*, source: str, path: str | None, scene_path: str | None, cache_dir: str | pathlib.Path,
+                     canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int], batch_size: int, seed: int,
+                     workers: int, threads: int, max_damaged_fraction: float, people_count: int) -> TrainData:
+  """Opens a data set for pre-training.
+
+  Args:
+    source: kind of data set, a key of `sources.SOURCES` (`data.source`).
+    path: where it lies (`data.path`); None where the source has a default.
+    scene_path: a folder of scenes (`data.scene_path`); None: scenes are other images of the same data set.
+    cache_dir: the run's folder, for the index of a folder.
+    canvas_hw: size of the canvas that holds an image, pixels.
+    scene_canvas_hw: size of the canvas that holds a scene, pixels.
+    batch_size: images per update over all hosts.
+    seed: fixes the order; any integer of 0 or more.
+    workers: extra decoding processes; 0: threads of this process.
+    threads: decoding threads, of each process.
+    max_damaged_fraction: the share of damaged images past which a run refuses, 0 to 1.
+    people_count: size of the default set of built-in people.
+
+  Returns:
+    The data.
+
+  Raises:
+    ValueError: one line that names the setting to change.
+  """
+  _check("batch_size", batch_size, batch_size >= 1, "1 or more")
+  _check("seed", seed, seed >= 0, "0 or more")
+  _check("data.workers", workers, workers >= 0, "0 (no extra processes) or more")
+  _check("data.threads", threads, threads >= 1, "1 or more")
+  _check("data.max_damaged_fraction", max_damaged_fraction, 0 <= max_damaged_fraction <= 1, "a share from 0 to 1")
+  _check("data.canvas_hw", canvas_hw, len(canvas_hw) == 2 and min(canvas_hw) >= 1, "(height, width) in pixels")
+  _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
+         "(height, width) in pixels")
+  images = open_source(source, path, cache_dir, people_count)
+  scenes = None if scene_path is None else FolderSource(scene_path, cache_dir, setting="data.scene_path")
+  return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=tuple(scene_canvas_hw),
+                   batch_size=batch_size, seed=seed, workers=workers, threads=threads,
+                   max_damaged_fraction=max_damaged_fraction)
+
+
+def _check(setting: str, value, ok: bool, expected: str) -> None:
+  if not ok:
+    raise ValueError(f"{setting}={value!r} is out of range; expected {expected}")

@@ -1,0 +1,24 @@
+"""Image encoders: (B, H, W, 3) normalised images -> `Features`."""
+
+import functools
+
+from saip_jax.backbones.features import Features
+from saip_jax.backbones.vit import PaddedGrid, ViT
+
+BACKBONES = {
+    "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),
+    "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
+    "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
+    "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+}
+
+
+def build_backbone(name: str, **options) -> ViT:
+  """Returns the named backbone; options are attributes of its module (`image_hw`, `dtype`, ...).
+
+  Raises:
+    ValueError: unknown name.
+  """
+  if name not in BACKBONES:
+    raise ValueError(f"model.backbone {name!r} is unknown; choose one of {', '.join(BACKBONES)}")
+  return BACKBONES[name](**options)

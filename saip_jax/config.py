@@ -1,0 +1,284 @@
+"""Recipes (plain Python files) typed once at the edge: below this file nobody asks a config for a key.
+
+A recipe is a file whose `get_config()` returns nested mappings. `load_recipe` reads it, `apply_overrides` puts the
+command line on top, `parse_config` turns the result into frozen dataclasses and refuses what cannot work.
+"""
+
+import ast
+import dataclasses
+import pathlib
+import runpy
+import sys
+import types
+from typing import Any, Literal, Mapping, Sequence
+
+from saip_jax.typed import build_typed, choices_hint
+
+
+def _require(condition: bool, message: str) -> None:
+  """Raises ValueError(message) unless the condition holds."""
+  if not condition:
+    raise ValueError(message)
+
+
+def _require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> None:
+  _require(
+      all(size > 0 and size % multiple == 0 for size in sizes_hw),
+      f"{path} is {sizes_hw}: height and width must be positive"
+      + (f" multiples of {multiple}" if multiple > 1 else ""),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """Where the images come from and how the host decodes them.
+
+  Attributes:
+    source: "people" (rendered here) or "folder" (image files, searched recursively).
+    path: the folder of images; for "people", a folder made by `saip prepare people`, or None to render one.
+    scene_path: folder of scene images; None takes other images of the same source.
+    canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
+    scene_canvas_hw: the same for scenes.
+    people_count: number of built-in people to render; only "people" reads it.
+    workers: decoding processes per host; 0 decodes in threads of the training process.
+    threads: decoding threads per host or per worker.
+    max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
+  """
+
+  source: Literal["people", "folder"]
+  path: str | None = None
+  scene_path: str | None = None
+  canvas_hw: tuple[int, int] = (320, 160)
+  scene_canvas_hw: tuple[int, int] = (256, 256)
+  people_count: int = 0
+  workers: int = 0
+  threads: int = 8
+  max_damaged_fraction: float = 0.01
+
+  def __post_init__(self):
+    at = "config.data"
+    _require(self.source != "folder" or bool(self.path), f"{at}.source is 'folder': {at}.path must name the folder")
+    _require(
+        self.source != "people" or bool(self.path) or self.people_count > 0,
+        f"{at}.source is 'people': {at}.people_count must be positive, it is {self.people_count}",
+    )
+    _require_sizes(f"{at}.canvas_hw", self.canvas_hw)
+    _require_sizes(f"{at}.scene_canvas_hw", self.scene_canvas_hw)
+    _require(self.workers >= 0, f"{at}.workers is {self.workers}: it must be 0 or more")
+    _require(self.threads > 0, f"{at}.threads is {self.threads}: it must be 1 or more")
+    fraction = self.max_damaged_fraction
+    _require(0 <= fraction <= 1, f"{at}.max_damaged_fraction is {fraction}: it must lie in 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+  """The network that is pre-trained and exported.
+
+  Attributes:
+    backbone: a name in `saip_jax.backbones.BACKBONES`.
+    image_hw: height and width in pixels of the global views, multiples of the patch size 16.
+  """
+
+  backbone: str
+  image_hw: tuple[int, int]
+
+  def __post_init__(self):
+    _require_sizes("config.model.image_hw", self.image_hw, multiple=16)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """AdamW with linear warm-up and a half-cosine decay.
+
+  Attributes:
+    learning_rate: peak learning rate, reached after the warm-up.
+    min_learning_rate: learning rate at the last update.
+    warmup_steps: updates of the warm-up; 0 starts at the peak.
+    b1: decay rate of the first moment.
+    b2: decay rate of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: decoupled weight decay, times the learning rate at each update.
+    grad_clip_norm: gradients are scaled down to this global norm; None leaves them.
+  """
+
+  learning_rate: float
+  min_learning_rate: float
+  warmup_steps: int
+  b1: float
+  b2: float
+  eps: float
+  weight_decay: float
+  grad_clip_norm: float | None
+
+  def __post_init__(self):
+    at = "config.optimizer"
+    _require(self.learning_rate > 0, f"{at}.learning_rate is {self.learning_rate}: it must be positive")
+    _require(
+        0 <= self.min_learning_rate <= self.learning_rate,
+        f"{at}.min_learning_rate is {self.min_learning_rate}: it must lie in 0 to {at}.learning_rate,"
+        f" which is {self.learning_rate}",
+    )
+    _require(self.warmup_steps >= 0, f"{at}.warmup_steps is {self.warmup_steps}: it must be 0 or more")
+    for name in ("b1", "b2"):
+      _require(0 <= getattr(self, name) < 1, f"{at}.{name} is {getattr(self, name)}: it must lie in 0 to 1, 1 excluded")
+    _require(self.eps > 0, f"{at}.eps is {self.eps}: it must be positive")
+    _require(self.weight_decay >= 0, f"{at}.weight_decay is {self.weight_decay}: it must be 0 or more")
+    clip = self.grad_clip_norm
+    _require(clip is None or clip > 0, f"{at}.grad_clip_norm is {clip}: it must be positive, or None for no clipping")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+  """One pre-training run.
+
+  Attributes:
+    seed: seed of everything random: weights, data order, views. 0 to 2**32 - 1.
+    batch_size: images per update, over all devices and hosts.
+    accumulate: micro-steps per update; each sees batch_size / accumulate images.
+    total_steps: updates of the whole run.
+    checkpoint_every: updates between two checkpoints.
+    keep_last: number of newest checkpoints kept.
+    keep_every: checkpoints at multiples of this many updates are kept for good; None keeps only the newest.
+    panel_every: updates between two sets of pictures; 0 draws none.
+    log_every: updates between two records in metrics.jsonl and TensorBoard.
+    precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
+    data: the images.
+    model: the network.
+    method: the objective; its class stands beside the method in `saip_jax.methods`.
+    optimizer: the optimiser and its schedule.
+  """
+
+  seed: int = 0
+  batch_size: int
+  accumulate: int
+  total_steps: int
+  checkpoint_every: int
+  keep_last: int = 3
+  keep_every: int | None = None
+  panel_every: int
+  log_every: int = 1
+  precision: Literal["bfloat16", "float32"]
+  data: DataConfig
+  model: ModelConfig
+  method: Any
+  optimizer: OptimizerConfig
+
+  def __post_init__(self):
+    _require(0 <= self.seed < 2**32, f"config.seed is {self.seed}: it must lie in 0 to 2**32 - 1")
+    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "log_every"):
+      _require(getattr(self, name) > 0, f"config.{name} is {getattr(self, name)}: it must be positive")
+    _require(
+        self.keep_every is None or self.keep_every > 0,
+        f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
+    )
+    _require(self.panel_every >= 0, f"config.panel_every is {self.panel_every}: it must be positive, or 0 for never")
+    _require(
+        self.batch_size % self.accumulate == 0,
+        f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is"
+        f" {self.accumulate}",
+    )
+    _require(
+        self.optimizer.warmup_steps < self.total_steps,
+        f"config.optimizer.warmup_steps is {self.optimizer.warmup_steps}: it must be less than config.total_steps,"
+        f" which is {self.total_steps}",
+    )
+
+
+def load_recipe(path) -> dict[str, Any]:
+  """Returns what the `get_config()` of a recipe file gives, as plain nested dicts.
+
+  Args:
+    path: a Python file, as those in configs/.
+
+  Raises:
+    ValueError: no such file, or a file that gives no config.
+  """
+  path = pathlib.Path(path)
+  _require(path.is_file(), f"--config={path}: no such file; recipes are Python files, as in configs/")
+  try:
+    import ml_collections  # noqa: F401
+  except ImportError:
+    # Recipes write ConfigDict; a bare accelerator machine has only jax, and for reading a dict does as well.
+    sys.modules["ml_collections"] = types.ModuleType("ml_collections")
+    sys.modules["ml_collections"].ConfigDict = dict
+  try:
+    recipe = runpy.run_path(str(path))
+  except Exception as e:
+    raise ValueError(f"--config={path}: cannot be executed: {type(e).__name__}: {e}") from e
+  _require("get_config" in recipe, f"--config={path}: defines no get_config(); recipes look as those in configs/")
+  config = recipe["get_config"]()
+  _require(hasattr(config, "items"), f"--config={path}: get_config() returned {type(config).__name__}, not a mapping")
+  return _plain(config)
+
+
+def _plain(value):
+  return {str(k): _plain(v) for k, v in value.items()} if hasattr(value, "items") else value
+
+
+def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+  """Returns the recipe with `--config.a.b=value` settings on top.
+
+  A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`), or else as the string it is.
+  Another `method.name` empties `method` first: the numbers of one method's recipe say nothing about another.
+
+  Args:
+    recipe: nested mappings, from `load_recipe`.
+    overrides: arguments of the form `--config.a.b=value`.
+
+  Raises:
+    ValueError: an argument of another form, or one inside a section that does not exist. Whether the key itself
+      exists is for `parse_config` to say, which knows the optional ones.
+  """
+  result = _plain(recipe)
+  settings = []
+  for argument in overrides:
+    name, equals, text = argument.partition("=")
+    if not (name.startswith("--config.") and equals):
+      raise ValueError(f"unknown argument {argument!r}: settings are written --config.key=value")
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      value = text
+    settings.append((name.removeprefix("--config.").split("."), value))
+  for path, value in settings:
+    if path == ["method", "name"] and value != result.get("method", {}).get("name"):
+      result["method"] = {}
+  for path, value in settings:
+    section, at = result, "config"
+    for key in path[:-1]:
+      choices = [k for k, v in section.items() if isinstance(v, dict)]
+      if key not in choices:
+        raise ValueError(f"{at} has no section {key!r}{choices_hint(key, choices)}")
+      section, at = section[key], f"{at}.{key}"
+    if isinstance(section.get(path[-1]), dict):
+      raise ValueError(f"{at}.{path[-1]} is a section: set one of {', '.join(section[path[-1]])} inside it")
+    section[path[-1]] = value
+  return result
+
+
+def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = None) -> RunConfig:
+  """Returns the typed configuration of a run.
+
+  Args:
+    recipe: nested mappings, from `load_recipe` and `apply_overrides`.
+    methods: name -> entry with a `config_class`; `saip_jax.methods.METHODS` unless a test brings its own.
+
+  Raises:
+    ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that cannot go
+      together; the message names the setting and what it may be.
+  """
+  from saip_jax.backbones import BACKBONES
+
+  if methods is None:
+    from saip_jax.methods import METHODS as methods
+  recipe = _plain(recipe)
+  method = recipe.get("method")
+  _require(isinstance(method, dict) and "name" in method, "config.method.name is missing: it names the method")
+  name = method["name"]
+  if name not in methods:
+    raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
+  config = build_typed(RunConfig, recipe, "config", {"method": methods[name].config_class})
+  backbone = config.model.backbone
+  if backbone not in BACKBONES:
+    raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")
+  return config

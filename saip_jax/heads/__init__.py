@@ -1,0 +1,1 @@
+"""Modules on top of a backbone: they train it and are left behind by every export but the full one."""

@@ -1,0 +1,96 @@
+"""Decoder that finds a person in a scene: a query token becomes a kernel over the scene's feature map."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax.nn import initializers
+
+from saip_jax.backbones.transformer import (
+    Block, Linear, Mlp, init_stack, layer, layer_norm, run_stack, uniform_initializer,
+)
+
+
+@struct.dataclass
+class Reference:
+  """A scene made ready for searching, computed once and shared by all queries.
+
+  Attributes:
+    keys: (B, N, heads, d).
+    values: (B, N, heads, d).
+    features: (B, h, w, width) map that kernels are applied to.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  features: jax.Array
+
+
+class SearchDecoder(nn.Module):
+  """Self-attention over the person's tokens, cross-attention of their class token to the scene, dynamic kernel.
+
+  Source: SAIP's CSS decoder as released (in the paper's figure the roles are reversed).
+
+  Attributes:
+    width: decoder width.
+    depth: self-attention blocks over the query.
+    heads: attention heads.
+    dtype: computation dtype.
+    unroll: write the blocks out instead of scanning them.
+  """
+
+  width: int = 512
+  depth: int = 2
+  heads: int = 16
+  dtype: jnp.dtype = jnp.float32
+  unroll: bool = False
+
+  def setup(self):
+    self.query_embed, self.reference_embed = Linear(self.width, self.dtype), Linear(self.width, self.dtype)
+    self.reference_norm = layer_norm(self.dtype)
+    self.block = Block(self.width, self.heads, self.dtype, parent=None)
+    self.blocks = self.param("blocks", init_stack, self.block, self.depth)
+    self.cross_norm1, self.cross_norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
+    self.cross_qkv, self.cross_proj = Linear(3 * self.width, self.dtype), Linear(self.width, self.dtype)
+    self.cross_mlp = Mlp(self.dtype)
+    self.kernel_norm, self.kernel = layer_norm(self.dtype), Linear(self.width, self.dtype)
+    self.map_embed = Linear(self.width, self.dtype, uniform_bias=True)
+    self.map1, self.map2, self.map3 = self._conv(), self._conv(), self._conv()
+
+  def _conv(self) -> nn.Conv:
+    bound = (9 * self.width) ** -0.5  # PyTorch's default for the bias
+    return nn.Conv(
+        self.width, (3, 3), dtype=self.dtype, kernel_init=initializers.xavier_uniform(),
+        bias_init=uniform_initializer(-bound, bound),
+    )
+
+  def prepare(self, scene: jax.Array) -> Reference:
+    """Args: scene (B, h, w, D) features of the scene. Returns the `Reference` to search in."""
+    batch, h, w, _ = scene.shape
+    tokens = self.reference_norm(self.reference_embed(scene.reshape(batch, h * w, -1)))
+    projected = self.cross_qkv(tokens, slice(self.width, None)).reshape(batch, h * w, 2, self.heads, -1)
+    features = scene
+    for transform in (self.map_embed, self.map1, self.map2, self.map3):
+      features = jax.nn.gelu(transform(features), approximate=False)  # (B, h, w, width)
+    return Reference(projected[:, :, 0], projected[:, :, 1], features)
+
+  def __call__(self, query: jax.Array, reference: Reference, key_mask: jax.Array | None = None) -> jax.Array:
+    """Scores every place of the scene.
+
+    Args:
+      query: (B, L, D) tokens of the person, class token first.
+      reference: from `prepare`.
+      key_mask: (B, L) bool, False where a query token is padding.
+
+    Returns:
+      (B, h, w) float32 logits.
+    """
+    x = self.query_embed(query)
+    x = run_stack(self.block, self.blocks, x, key_mask, stop=self.depth - 1, unroll=self.unroll)
+    last = {"params": layer(self.blocks, self.depth - 1)}
+    x = self.block.apply(last, x, key_mask, method=Block.read_first)  # (B, width)
+    q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(len(x), 1, self.heads, -1)
+    x = x + self.cross_proj(jax.nn.dot_product_attention(q, reference.keys, reference.values).reshape(x.shape))
+    x = x + self.cross_mlp(self.cross_norm2(x))
+    kernel = self.kernel(self.kernel_norm(x))
+    return jnp.einsum("bd,bhwd->bhw", kernel, reference.features, preferred_element_type=jnp.float32)

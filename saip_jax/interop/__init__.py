@@ -1,0 +1,1 @@
+"""Weights in the naming of PyTorch implementations: one table per dialect, read in both directions."""

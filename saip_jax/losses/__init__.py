@@ -1,0 +1,1 @@
+"""Objectives as pure functions: arrays of the global batch in, scalars out."""

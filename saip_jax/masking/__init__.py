@@ -1,0 +1,1 @@
+"""Which tokens a method sees: (key, grid, ratio) -> indices of static length."""

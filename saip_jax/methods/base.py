@@ -1,0 +1,58 @@
+"""The protocol that every pre-training method follows; the trainer knows nothing else about it."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class Aux:
+  """What a loss returns beside its value.
+
+  Attributes:
+    metrics: name -> float32 scalar, averaged over micro-steps and logged.
+    cache: what `after_update` needs from this micro-step (e.g. the batch mean of teacher logits).
+  """
+
+  metrics: dict[str, jax.Array]
+  cache: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamGroup:
+  """How the optimiser treats the parameters of a group: weight decay, learning-rate multiplier, frozen."""
+
+  decay: bool = True
+  lr_multiplier: float = 1.0
+  frozen: bool = False
+
+
+class Method(Protocol):
+  """Pure functions from (params, extra, batch, key) to a loss over the global batch.
+
+  `step` counts micro-steps (updates x accumulation). No method uses a collective: the batch is global, the
+  partitioner inserts what is needed.
+  """
+
+  def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns name -> shape and dtype of every field of a batch of `global_batch` samples."""
+
+  def init(self, key: jax.Array) -> tuple[Any, Any]:
+    """Returns (params, extra): trainable parameters, and the teacher, centre, banks kept beside them."""
+
+  def loss(self, params, extra, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
+    """Returns the scalar to minimise and `Aux`; gradients stop inside at everything taken from `extra`."""
+
+  def after_update(self, extra, params, cache, step: jax.Array):
+    """Returns `extra` after a micro-step: moving averages, centre, banks."""
+
+  def param_groups(self) -> list[tuple[str, ParamGroup]]:
+    """Returns (regex over parameter names, group) pairs; the first match wins, all must be covered."""
+
+  def export_params(self, params, extra, which: str):
+    """Returns the backbone parameters alone; `which` is "student" or "teacher"."""
+
+  def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Any]:
+    """Returns name -> `saip_jax.reporting.panels.Panel`: pictures that show what the method does."""

@@ -1,0 +1,1 @@
+"""The trainer: state, step, loop and what they need. It knows no method."""

@@ -1,0 +1,178 @@
+"""Checkpoints on disk: the only file that knows Orbax.
+
+A checkpoint is the state and the fingerprint of its run. The position in the data is no part of it: the order is a
+pure function of (seed, step).
+"""
+
+import json
+import logging
+import os
+import pathlib
+import shutil
+from typing import Any, Mapping
+
+import jax
+import orbax.checkpoint as ocp
+
+from saip_jax.typed import differences
+
+
+class CheckpointError(OSError):
+  """A checkpoint could not be written; those written before are intact."""
+
+
+def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
+  """Makes the folder of a run and marks it with its config.json, or checks that it is such a folder.
+
+  Raises:
+    ValueError: the folder holds something else, or is a file.
+  """
+  workdir = pathlib.Path(workdir).expanduser().absolute()
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
+  workdir.mkdir(parents=True, exist_ok=True)
+  if not (workdir / "config.json").exists():
+    if any(path.name != "config.json.partial" for path in workdir.iterdir()):
+      raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
+    write_config(workdir, config)
+  return workdir
+
+
+def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Writes W/config.json; whole or not at all."""
+  partial = workdir / "config.json.partial"
+  partial.write_text(json.dumps(config, indent=2) + "\n")
+  os.replace(partial, workdir / "config.json")
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns what `write_config` wrote."""
+  return json.loads((workdir / "config.json").read_text())
+
+
+class Checkpoints:
+  """The checkpoints of one run: W/checkpoints/<step>/, written in the background, whole or not at all."""
+
+  def __init__(self, workdir, keep_last: int, keep_every: int | None, fingerprint: Mapping[str, Any]):
+    """Opens the checkpoints of a run and refuses those of another.
+
+    Args:
+      workdir: the run's folder.
+      keep_last: number of newest checkpoints kept.
+      keep_every: checkpoints at multiples of this many updates are kept for good; None keeps only the newest.
+      fingerprint: JSON-able nested settings that make the run what it is.
+
+    Raises:
+      ValueError: the newest checkpoint has another fingerprint; the message lists what differs.
+    """
+    # One refused save is one clear error, so Orbax's own account of each save is only noise.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    self._workdir = pathlib.Path(workdir).absolute()
+    self.path = self._workdir / "checkpoints"
+    _remove_unfinished(self.path)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep_last, keep_period=keep_every)
+    self._manager = ocp.CheckpointManager(self.path, options=options, item_names=("state", "fingerprint"))
+    self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
+    if self.latest() is not None:
+      self._check_fingerprint()
+
+  def _check_fingerprint(self) -> None:
+    args = ocp.args.Composite(fingerprint=ocp.args.JsonRestore())
+    stored = self._manager.restore(self.latest(), args=args).fingerprint
+    changes = differences(stored, self._fingerprint)
+    if changes:
+      raise ValueError(
+          f"--workdir={self._workdir} holds another run: {'; '.join(changes)};"
+          " set these back, or choose another --workdir"
+      )
+
+  def latest(self) -> int | None:
+    """Returns the step of the newest whole checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def step_path(self, step: int) -> pathlib.Path:
+    """Returns the folder of a checkpoint."""
+    return self.path / str(step)
+
+  def save(self, step: int, state) -> None:
+    """Starts writing the state after update `step`; returns once it may be changed or donated.
+
+    Raises:
+      CheckpointError: too little space, or this or the previous save failed.
+    """
+    needed, free = state_bytes(state), shutil.disk_usage(self.path).free
+    if free < needed:
+      raise CheckpointError(
+          f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
+          f" room, or choose a --workdir on another disk ({self._last_good()})"
+      )
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), fingerprint=ocp.args.JsonSave(self._fingerprint)
+    )
+    try:
+      self._manager.check_for_errors()
+      self._manager.save(step, args=args, force=True)
+    except Exception as e:
+      raise self._failed(step, e) from e
+
+  def restore(self, abstract_state):
+    """Returns the newest state, bit for bit as it was saved.
+
+    Args:
+      abstract_state: tree of `jax.ShapeDtypeStruct` with shardings: where the arrays shall live.
+
+    Raises:
+      ValueError: the state has other arrays than this program makes from the same settings.
+    """
+    step = self.latest()
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+    try:
+      return self._manager.restore(step, args=args).state
+    except (ValueError, KeyError) as e:
+      raise ValueError(f"{self.step_path(step)} does not fit this version of the program: {e}") from e
+
+  def wait(self) -> None:
+    """Returns once every started save is on disk.
+
+    Raises:
+      CheckpointError: one of them failed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as e:
+      raise self._failed(None, e) from e
+
+  def close(self) -> None:
+    """Waits and lets go of the folder; raises as `wait`."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def _failed(self, step: int | None, error: Exception) -> CheckpointError:
+    what = f"step {step}" if step is not None else "the last checkpoint"
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return CheckpointError(
+        f"cannot save {what} under {self.path}: {reason}; make room or choose another --workdir ({self._last_good()})"
+    )
+
+  def _last_good(self) -> str:
+    steps = sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit())
+    return f"last good checkpoint: {self.step_path(steps[-1])}" if steps else "no checkpoint yet"
+
+
+def state_bytes(state) -> int:
+  """Returns the size of all arrays of a tree in bytes."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _remove_unfinished(path: pathlib.Path) -> None:
+  """Deletes what a killed save left behind; Orbax ignores it, but it may be large."""
+  if jax.process_index() == 0 and path.is_dir():
+    for entry in path.iterdir():
+      if not entry.name.isdigit():
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _megabytes(size: int) -> str:
+  return f"{size / 1e6:,.1f} MB"

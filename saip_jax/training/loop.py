@@ -1,0 +1,199 @@
+"""The pre-training loop of every method, top to bottom."""
+
+import functools
+import pathlib
+import signal
+import threading
+import time
+from typing import Any, Sequence
+
+import jax
+
+from saip_jax.config import RunConfig
+from saip_jax.reporting import progress as reports
+from saip_jax.reporting.panels import save_panel
+from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
+from saip_jax.training.mesh import batch_sharding, check_batch_size, make_mesh, replicated, shard_batch
+from saip_jax.training.metrics import MetricsWriter
+from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.state import TrainState
+from saip_jax.training.step import init_state, make_train_step
+from saip_jax.training.telemetry import Telemetry
+from saip_jax.typed import differences, to_dict
+
+_PANEL_IMAGES = 4
+
+
+def pretrain(
+    config: RunConfig, method, data, workdir, devices: Sequence[jax.Device] | None = None
+) -> TrainState:
+  """Trains `method` on `data` up to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
+
+  A run that was stopped, however roughly, and started again ends in the same bits as one that was not: the state
+  is restored exactly, and data and draws are pure functions of (seed, step).
+
+  Args:
+    config: the run.
+    method: a `saip_jax.methods.base.Method`.
+    data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
+      (see `input_pipeline.pipeline.TrainData`).
+    workdir: folder of the run; holds config.json, metrics.jsonl, tensorboard/, checkpoints/, panels/.
+    devices: where to train; all devices by default.
+
+  Returns:
+    The state after the last update done.
+
+  Raises:
+    ValueError: settings that do not fit the devices, or a workdir of another run.
+    NonFiniteLoss: a loss became infinite or NaN.
+    CheckpointError: a checkpoint could not be written.
+  """
+  workdir = claim_workdir(workdir, to_dict(config))
+  host, hosts = jax.process_index(), jax.process_count()
+  progress = reports.Progress(config.total_steps, enabled=host == 0)
+  mesh = make_mesh(devices)
+  check_batch_size(mesh, config.batch_size, config.accumulate)
+
+  # The state: restored, or made in place on the devices.
+  tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
+  create_state = jax.jit(functools.partial(init_state, method, tx, config.seed), out_shardings=replicated(mesh))
+  abstract_state = jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated(mesh)), jax.eval_shape(create_state)
+  )
+  checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
+  start = checkpoints.latest() or 0
+  progress.say(reports.banner(mesh, abstract_state, config, data, workdir))
+  if start:
+    changed = "; ".join(differences(read_config(workdir), to_dict(config)))
+    progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
+  state = checkpoints.restore(abstract_state) if start else create_state()
+  if start >= config.total_steps:
+    progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
+    progress.say(reports.summary(workdir, checkpoints.step_path(start), _list_damage(workdir, data)))
+    checkpoints.close()
+    return state
+  if host == 0:
+    write_config(workdir, to_dict(config))
+
+  # The step, compiled ahead so that no measured time contains it.
+  train_step = jax.jit(
+      make_train_step(method, tx, schedule, config.accumulate, config.seed),
+      donate_argnums=0,
+      out_shardings=replicated(mesh),
+  )
+  spec = method.batch_spec(config.batch_size)
+  abstract_batch = {
+      name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=batch_sharding(mesh)) for name, a in spec.items()
+  }
+  compile_start = time.perf_counter()
+  train_step = train_step.lower(abstract_state, abstract_batch).compile()
+  progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
+
+  panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
+  batches = data.batches(start, host, hosts)
+  writer = MetricsWriter(workdir, start) if host == 0 else None
+  telemetry = Telemetry(config, len(data), writer, progress, checkpoints)
+  progress.start(start)
+  step = start
+  try:
+    with telemetry, _StopRequest() as stop:
+      # The order is fixed: panels, save, next batch, step. A checkpoint of step k knows nothing of batch k.
+      while True:
+        finished = step == config.total_steps
+        leaving = finished or stop.requested
+        save_due = step > start and (leaving or step % config.checkpoint_every == 0)
+        panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
+        if save_due or panels_due:
+          telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
+        if panels_due and host == 0:
+          _draw_panels(method, state, panel_batch, config.seed, workdir, step)
+        if save_due:
+          checkpoints.save(step, state)
+          progress.checkpoint(step)
+          _list_damage(workdir, data)
+        if save_due or panels_due:
+          telemetry.restart_clock()
+        if leaving:
+          break
+
+        asked = time.perf_counter()
+        rows = next(batches)
+        arrived = time.perf_counter()
+        with jax.transfer_guard("disallow"):  # a hidden copy between host and device would stall every step
+          batch = shard_batch(mesh, {name: rows[name] for name in spec})
+          state, metrics = train_step(state, batch)
+        step += 1
+        telemetry.follow(step, metrics, rows["index"], asked, arrived)
+    checkpoints.wait()
+  finally:
+    progress.close()
+    batches.close()
+    if writer:
+      writer.close()
+    checkpoints.close()
+
+  progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
+  damaged = _list_damage(workdir, data)
+  progress.say(reports.summary(workdir, checkpoints.step_path(step) if step else None, damaged))
+  return state
+
+
+def fingerprint(config: RunConfig, data) -> dict[str, Any]:
+  """Returns the settings that a checkpoint cannot outlive: with any of them changed it would be another run.
+
+  The schedule (`total_steps`, `optimizer`) is left out: to train longer or more gently from here is a choice.
+  """
+  settings = to_dict(config)
+  kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
+  canvases = {name: settings["data"][name] for name in ("canvas_hw", "scene_canvas_hw")}
+  return {f"config.{name}": settings[name] for name in kept} | {
+      "config.data": canvases, "data": dict(data.identity) | {"images": len(data)},
+  }
+
+
+def _first_rows(data, spec, host: int, hosts: int) -> dict[str, Any]:
+  """Returns the first few samples of the run, whichever step it resumes at: pictures stay comparable."""
+  batches = data.batches(0, host, hosts)
+  rows = next(batches)
+  batches.close()
+  return {name: rows[name][:_PANEL_IMAGES] for name in spec}
+
+
+def _draw_panels(method, state: TrainState, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
+  """Writes W/panels/<step>_<name>.png for every panel of the method; on one device, outside the mesh."""
+  params, extra = jax.tree.map(lambda a: a.addressable_data(0), (state.params, state.extra))
+  for name, panel in method.panels(params, extra, batch, jax.random.key(seed)).items():
+    save_panel(workdir / "panels" / f"{step:06d}_{name}.png", panel)
+
+
+def _list_damage(workdir: pathlib.Path, data) -> list[str]:
+  """Returns the damaged images that the run has met, and keeps them in W/damaged_images.txt; no file means none."""
+  path = workdir / "damaged_images.txt"
+  known = path.read_text().splitlines() if path.exists() else []
+  lines = list(dict.fromkeys(known + data.damage.lines()))
+  if lines and jax.process_index() == 0:
+    path.write_text("\n".join(lines) + "\n")
+  return lines
+
+
+class _StopRequest:
+  """Turns the first Ctrl-C or SIGTERM into a request to stop at the next step; a second one stops at once."""
+
+  def __init__(self):
+    self.requested = False
+    self._previous = {}
+
+  def __enter__(self):
+    # Several hosts must agree on the step, which a signal on one of them cannot bring about.
+    if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
+      self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    return self
+
+  def _handle(self, *_):
+    if self.requested:
+      raise KeyboardInterrupt
+    self.requested = True
+
+  def __exit__(self, *_):
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)

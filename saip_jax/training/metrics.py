@@ -1,0 +1,53 @@
+"""What a run measured: one JSON object per line for programs, TensorBoard events for people."""
+
+import json
+import os
+import pathlib
+from typing import Any, Mapping
+
+import numpy as np
+
+
+def read_metrics(path) -> list[dict[str, Any]]:
+  """Returns the records of a metrics.jsonl; a last line torn by a crash is left out."""
+  records = []
+  for line in pathlib.Path(path).read_text().splitlines():
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      pass
+  return records
+
+
+class MetricsWriter:
+  """Appends records to W/metrics.jsonl and W/tensorboard; the files read as if the run had never stopped.
+
+  A run that resumes at step k writes the records after k again, so those that a crash left there go first.
+  """
+
+  def __init__(self, workdir, start_step: int):
+    """Opens the files of a run that continues after update `start_step` (0: a new run)."""
+    from tensorboardX import SummaryWriter  # slow to import, and only one host of many writes
+
+    workdir = pathlib.Path(workdir)
+    path = workdir / "metrics.jsonl"
+    if path.exists():
+      kept = [record for record in read_metrics(path) if record["step"] <= start_step]
+      partial = path.with_name("metrics.jsonl.partial")
+      partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+      os.replace(partial, path)
+    self._file = path.open("a")
+    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Records scalars after update `step`; the line is on its way to the disk when this returns."""
+    # str() of a float32 is the shortest text that gives it back, and pretends to no more digits
+    values = {name: float(str(np.float32(value))) for name, value in metrics.items()}
+    self._file.write(json.dumps({"step": step} | values) + "\n")
+    self._file.flush()
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    self._file.close()
+    self._events.close()

@@ -1,0 +1,66 @@
+"""AdamW with decay, learning-rate multipliers and freezing by parameter name."""
+
+import re
+
+import jax
+import optax
+
+
+def parameter_names(params) -> dict[str, jax.Array]:
+  """Returns the parameters keyed by their path, as in `backbone/blocks/attn/qkv/kernel`."""
+  leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _group_of_each(params, param_groups):
+  """Returns a tree like `params` whose leaves are the first matching group; every parameter must match one."""
+  missing = []
+
+  def group(path, _):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    for pattern, group in param_groups:
+      if re.search(pattern, name):
+        return group
+    missing.append(name)
+
+  groups = jax.tree_util.tree_map_with_path(group, params)
+  if missing:
+    raise ValueError(f"no parameter group covers {', '.join(missing)}: extend the method's param_groups()")
+  return groups
+
+
+def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Returns the transformation and its learning-rate schedule (update count -> learning rate).
+
+  Linear warm-up from zero, then half a cosine to `min_learning_rate` at `total_steps` (methods follow MAE's rule:
+  the first update has learning rate zero).
+
+  Args:
+    config: `saip_jax.config.OptimizerConfig`.
+    total_steps: updates of the whole run.
+    param_groups: list of (regex over parameter names, `saip_jax.methods.base.ParamGroup`), first match wins.
+
+  Raises:
+    ValueError: on first use, when a parameter is covered by no group.
+  """
+  schedule = optax.warmup_cosine_decay_schedule(
+      0.0 if config.warmup_steps else config.learning_rate,
+      config.learning_rate, config.warmup_steps, total_steps, config.min_learning_rate,
+  )
+
+  def per_group(value):
+    return lambda params: jax.tree.map(value, _group_of_each(params, param_groups))
+
+  def multiply(updates, params):
+    return jax.tree.map(
+        lambda u, g: u * (0.0 if g.frozen else g.lr_multiplier), updates, _group_of_each(params, param_groups)
+    )
+
+  tx = optax.chain(
+      optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity(),
+      optax.scale_by_adam(config.b1, config.b2, config.eps),
+      optax.add_decayed_weights(config.weight_decay, per_group(lambda g: g.decay)),
+      optax.stateless(multiply),
+      optax.scale_by_learning_rate(schedule),
+  )
+  return tx, schedule

@@ -1,0 +1,120 @@
+"""Follows the steps from the host without holding them up: metrics, timings, and the stop on a non-finite value."""
+
+import concurrent.futures
+import json
+import time
+
+import jax
+import numpy as np
+
+_INDICES_SHOWN = 64
+
+
+class NonFiniteLoss(ValueError):
+  """A loss, or another metric of the step, became infinite or NaN."""
+
+
+class Telemetry:
+  """Fetches the metrics of a step while the next one runs.
+
+  A thread waits for each step and notes when it ended, so that the times are the device's and not those of the
+  loop, and input wait is what it says: time in which the device had nothing to do because no batch was there.
+  Fetching one step late also keeps at most two steps in flight; on several CPU devices many more deadlock in XLA.
+  """
+
+  def __init__(self, config, epoch_size: int, writer, progress, checkpoints):
+    """Passes records on to `writer` (a `MetricsWriter`, None on all hosts but the first) and `progress`.
+
+    Args:
+      config: the `RunConfig`.
+      epoch_size: images per epoch.
+      writer: where records go every `config.log_every` steps.
+      progress: where they go every step.
+      checkpoints: names the last good checkpoint when a run must stop.
+    """
+    self._config, self._epoch_size = config, epoch_size
+    self._writer, self._progress, self._checkpoints = writer, progress, checkpoints
+    self._fetcher = concurrent.futures.ThreadPoolExecutor(1)
+    self._pending = None
+    self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+    self.restart_clock()
+
+  def __enter__(self):
+    self.restart_clock()
+    return self
+
+  def __exit__(self, *_):
+    self._fetcher.shutdown()
+
+  def restart_clock(self) -> None:
+    """Leaves the time since the last step out of the account (it went into panels or a checkpoint)."""
+    self._clock = time.perf_counter()
+
+  def follow(self, step: int, metrics, indices, asked: float, arrived: float) -> None:
+    """Takes up a step just dispatched, and records the one before.
+
+    Args:
+      step: number of updates with this one.
+      metrics: name -> scalar, on the devices.
+      indices: (B,) data set indices of this host's samples.
+      asked: `time.perf_counter()` when its batch was asked for, seconds.
+      arrived: when it came.
+    """
+    pending = (step, self._fetcher.submit(_fetch, metrics), indices, asked, arrived)
+    previous, self._pending = self._pending, pending
+    self._record(previous)
+
+  def settle(self) -> None:
+    """Waits for the newest step and records it.
+
+    Raises:
+      NonFiniteLoss: one of its metrics is infinite or NaN.
+    """
+    previous, self._pending = self._pending, None
+    self._record(previous)
+
+  def _record(self, pending) -> None:
+    if pending is None:
+      return
+    step, fetched, indices, asked, arrived = pending
+    metrics, ended = fetched.result()
+    self._steps += 1
+    self._seconds += ended - self._clock
+    self._waited += max(0.0, arrived - max(asked, self._clock))
+    self._clock = ended
+    step_seconds = self._seconds / self._steps
+    record = metrics | {
+        "epoch": step * self._config.batch_size / self._epoch_size,
+        "time/images_per_s": self._config.batch_size / step_seconds,
+        "time/input_wait_fraction": self._waited / self._seconds,
+        "time/step_s": step_seconds,
+    }
+    if not all(np.isfinite(value) for value in metrics.values()):
+      self._stop(step, metrics, indices)
+    self._progress.update(step, record)
+    if step % self._config.log_every == 0 or step == self._config.total_steps:
+      if self._writer:
+        self._writer.write(step, record)
+      self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+
+  def _stop(self, step: int, metrics, indices) -> None:
+    path = self._checkpoints.path.parent / f"nonfinite_step_{step}_host_{jax.process_index()}.json"
+    values = {name: float(value) for name, value in metrics.items()}
+    indices = np.asarray(indices).tolist()
+    texts = {name: str(value) for name, value in values.items()}  # JSON has no word for NaN
+    path.write_text(json.dumps({"step": step, "metrics": texts, "indices": indices}) + "\n")
+    self._checkpoints.wait()
+    latest = self._checkpoints.latest()
+    shown = {name: v for name, v in values.items() if name.startswith("loss/") or not np.isfinite(v)}
+    more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
+    raise NonFiniteLoss(
+        f"non-finite loss at step {step}: {', '.join(f'{name} {value:.6g}' for name, value in shown.items())};"
+        f" batch indices {indices[:_INDICES_SHOWN]}{more}; all in {path};"
+        f" last good checkpoint: {self._checkpoints.step_path(latest) if latest is not None else 'none'};"
+        " a lower config.optimizer.learning_rate or config.precision=float32 may help"
+    )
+
+
+def _fetch(metrics):
+  """Returns the metrics as numpy scalars, and when they were there."""
+  return jax.device_get(metrics), time.perf_counter()

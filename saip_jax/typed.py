@@ -1,0 +1,95 @@
+"""Nested mappings to frozen dataclasses and back, with errors that say what was meant."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Mapping, Sequence
+
+
+def choices_hint(name, choices: Sequence[str]) -> str:
+  """Returns the end of an error about a name that is none of the choices: the closest one, and all of them."""
+  close = difflib.get_close_matches(str(name), list(choices), n=1)
+  return (f", did you mean {close[0]!r}?" if close else ";") + f" choices: {', '.join(sorted(choices))}"
+
+
+def build_typed(cls, values: Mapping[str, Any], at: str, sections: Mapping[str, type] | None = None):
+  """Returns an instance of the dataclass `cls`, its fields checked against their annotations.
+
+  Args:
+    cls: a dataclass; fields that are dataclasses themselves are sections, built in the same way.
+    values: field name -> value. An int may stand for a float and a list for a tuple.
+    at: what the errors call these settings, as in "config.optimizer".
+    sections: field name -> dataclass, where the annotation leaves the class open.
+
+  Raises:
+    ValueError: unknown key, missing key or wrong type.
+  """
+  if not isinstance(values, dict):
+    raise ValueError(f"{at} is {values!r}: it is a section of settings")
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for key in values:
+    if key not in fields:
+      raise ValueError(f"{at} has no key {key!r}{choices_hint(key, list(fields))}")
+  missing = [key for key, field in fields.items() if key not in values and _is_required(field)]
+  if missing:
+    raise ValueError(f"missing: {', '.join(f'{at}.{key}' for key in missing)}; recipes state these")
+  hints = typing.get_type_hints(cls) | dict(sections or {})
+  convert = lambda key: build_typed if dataclasses.is_dataclass(hints[key]) else _typed
+  return cls(**{key: convert(key)(hints[key], value, f"{at}.{key}") for key, value in values.items()})
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+  return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _typed(hint, value, at: str):
+  """Returns the value as the annotation wants it; raises ValueError if it does not fit."""
+  arguments = typing.get_args(hint)
+  match typing.get_origin(hint):
+    case typing.Literal:
+      if value not in arguments:
+        raise ValueError(f"{at} is {value!r}{choices_hint(value, [str(a) for a in arguments])}")
+      return value
+    case types.UnionType | typing.Union:
+      for choice in arguments:
+        try:
+          return _typed(choice, value, at)
+        except ValueError:
+          pass
+    case builtin if builtin is tuple and isinstance(value, (list, tuple)):
+      of_any_length = len(arguments) == 2 and arguments[1] is Ellipsis
+      hints = arguments[:1] * len(value) if of_any_length else arguments
+      if len(value) == len(hints):
+        return tuple(_typed(h, v, f"{at}[{i}]") for i, (h, v) in enumerate(zip(hints, value)))
+    case None if type(value) is hint:  # not isinstance: True is an int too
+      return value
+    case None if hint is float and type(value) is int:
+      return float(value)
+  wanted = (hint.__name__ if isinstance(hint, type) and not arguments else str(hint)).replace("NoneType", "None")
+  raise ValueError(f"{at} is {value!r}, a {type(value).__name__}: expected {wanted}")
+
+
+def to_dict(config) -> dict[str, Any]:
+  """Returns a dataclass as JSON-able nested dicts; tuples become lists."""
+  plain = lambda v: to_dict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
+  return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  """Returns one text for each setting that differs between two nested dicts, as in "seed was 0, now 1"."""
+  before, now = _flat(before), _flat(now)
+  shown = lambda settings, key: repr(settings[key]) if key in settings else "absent"
+  return [
+      f"{key} was {shown(before, key)}, now {shown(now, key)}"
+      for key in sorted(before.keys() | now.keys())
+      if shown(before, key) != shown(now, key)
+  ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns nested settings keyed by dotted path."""
+  result = {}
+  for key, value in tree.items():
+    result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+  return result

@@ -1,0 +1,218 @@
+"""Colour operations on planes: jitter, grey, blur, solarise, normalise.
+
+They follow torchvision on float pictures. Where the published recipes ran Pillow on uint8 pictures, the
+docstrings say by how much the two differ.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four operations
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourJitter:
+  """Strengths: factors are drawn from [max(0, 1 - s), 1 + s], hue from [-s, s] in turns of the colour circle."""
+
+  brightness: float = 0.4
+  contrast: float = 0.4
+  saturation: float = 0.2
+  hue: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Photometric:
+  """What may happen to a view's colours, in this order: jitter, grey, blur, solarise.
+
+  Attributes:
+    blur_probability: share of views blurred.
+    solarise_probability: share of views whose bright half is inverted.
+    blur_sigma: smallest and largest standard deviation of the blur, pixels of the view; at most 2.
+    jitter: strengths of the colour jitter.
+    jitter_probability: share of views jittered.
+    grey_probability: share of views without colour.
+  """
+
+  blur_probability: float
+  solarise_probability: float = 0.0
+  blur_sigma: tuple[float, float] = (0.1, 2.0)
+  jitter: ColourJitter = ColourJitter()
+  jitter_probability: float = 0.8
+  grey_probability: float = 0.2
+
+
+class JitterParams(NamedTuple):
+  """One draw of the jitter: `order` (4,) int32 names the operation of each turn; the factors are scalars."""
+
+  order: jax.Array
+  brightness: jax.Array
+  contrast: jax.Array
+  saturation: jax.Array
+  hue: jax.Array
+
+
+def sample_jitter(key: jax.Array, strengths: ColourJitter) -> JitterParams:
+  """Draws order and factors, the law of torchvision's `ColorJitter.get_params`, from eight uniform numbers."""
+  uniform = jax.random.uniform(key, (8,))
+
+  def factor(u, strength):
+    low = max(0.0, 1 - strength)
+    return low + (1 + strength - low) * u
+
+  return JitterParams(
+      order=jnp.argsort(uniform[:4]),
+      brightness=factor(uniform[4], strengths.brightness),
+      contrast=factor(uniform[5], strengths.contrast),
+      saturation=factor(uniform[6], strengths.saturation),
+      hue=strengths.hue * (2 * uniform[7] - 1),
+  )
+
+
+def to_grey(planes: jax.Array) -> jax.Array:
+  """Returns the luma (1, H, W) of planes (3, H, W); Pillow's "L" is this rounded to eight bits."""
+  return sum(weight * plane for weight, plane in zip(_LUMA, planes))[None]
+
+
+def _blend(planes: jax.Array, weights: jax.Array) -> jax.Array:
+  """Returns the clipped sum of the picture, its grey version and its mean grey, weighted by `weights` (3,)."""
+  grey = to_grey(planes)
+  return jnp.clip(weights[0] * planes + weights[1] * grey + weights[2] * grey.mean(), 0, 1)
+
+
+def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
+  """Turns the colour circle by `turns`, keeping each pixel's largest and smallest channel.
+
+  HSV there and back in one go: hue in sixths of a turn, then channel c = max - (max - min) * f((hue + n_c) mod 6)
+  with the trapezium f(k) = clip(min(k, 4 - k), 0, 1) and n = 5, 3, 1 for red, green, blue.
+  """
+  red, green, blue = planes
+  largest, smallest = planes.max(axis=0), planes.min(axis=0)
+  spread = largest - smallest
+  scale = 1 / jnp.where(spread > 0, spread, 1)
+  hue = jnp.where(
+      largest == red,
+      (green - blue) * scale,
+      jnp.where(largest == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+  )
+  k = hue + 6 * turns + jnp.array([5.0, 3.0, 1.0])[:, None, None]  # (3, H, W)
+  k -= 6 * jnp.floor(k / 6)
+  return largest - spread * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+
+
+def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
+  """Applies brightness, contrast, saturation and hue in the drawn order, each clipped as torchvision does.
+
+  Brightness, contrast and saturation are one operation, a weighted sum of the picture, its grey version
+  and its mean grey; the weights of (1, 0, 0) change nothing. So any order is three blends, hue, three
+  blends, with those not due in a turn at identity: the costly hue is evaluated once, without a branch.
+
+  Mean difference from Pillow on uint8: brightness, contrast, saturation 0.3/255 to 0.5/255 (Pillow truncates to
+  eight bits after each and rounds the mean grey), hue up to 0.9/255 (Pillow's HSV has 256 hues and a shift
+  of a whole number of them), all four in any order up to 1/255. From torchvision's float path: its luma
+  weights are .2989, .587, .114, below 0.01/255.
+
+  Args:
+    planes: (3, H, W) in [0, 1].
+    params: see `sample_jitter`.
+
+  Returns:
+    (3, H, W) in [0, 1].
+  """
+  identity = jnp.array([1.0, 0.0, 0.0])
+  operations = jnp.stack([
+      jnp.stack([params.brightness, 0, 0]),
+      jnp.stack([params.contrast, 0, 1 - params.contrast]),
+      jnp.stack([params.saturation, 1 - params.saturation, 0]),
+      identity,  # hue has its own place
+  ])
+  chosen = params.order[:, None] == jnp.arange(4)  # (turn, operation)
+  turns = jnp.sum(jnp.where(chosen[..., None], operations, 0), axis=1)  # (turn, 3)
+  turn_of_hue = jnp.sum(jnp.where(chosen[:, HUE], jnp.arange(4), 0))
+  turn = jnp.arange(4)[:, None]
+  before = jnp.where(turn < turn_of_hue, turns, identity)[:3]
+  after = jnp.where(turn > turn_of_hue, turns, identity)[1:]
+  # A scan, because unrolled XLA may fuse the chain and recompute all earlier blends in every later one.
+  blend_all = lambda planes, weights: jax.lax.scan(lambda x, w: (_blend(x, w), None), planes, weights)[0]
+  return blend_all(_shift_hue(blend_all(planes, before), params.hue), after)
+
+
+def _blur_weights(size: int, sigma: jax.Array, radius: int) -> jax.Array:
+  """Returns (size, size): a Gaussian band whose mass beyond an edge falls on the edge pixel."""
+  offset = jnp.arange(-radius, size + radius) - jnp.arange(size)[:, None]  # (size, size + 2 radius)
+  width = jnp.maximum(sigma, 1e-3)  # zero width leaves the picture as it is
+  band = jnp.where(abs(offset) <= radius, jnp.exp(-0.5 * (offset / width) ** 2), 0)
+  band /= band.sum(axis=1, keepdims=True)
+  inner = band[:, radius : radius + size]
+  first = jnp.arange(size) == 0
+  return inner + first * band[:, :radius].sum(1, keepdims=True) + first[::-1] * band[:, radius + size :].sum(1, keepdims=True)
+
+
+def gaussian_blur(planes: jax.Array, sigma: jax.Array, radius: int = 8) -> jax.Array:
+  """Blurs with a Gaussian, edge pixels repeated beyond the edge, as two products with banded matrices.
+
+  Args:
+    planes: (3, H, W).
+    sigma: standard deviation in pixels, scalar, traced; 0 changes nothing.
+    radius: pixels at which the kernel ends, static; the default is four standard deviations of 2 pixels.
+
+  Returns:
+    (3, H, W).
+  """
+  _, height, width = planes.shape
+  rows, columns = _blur_weights(height, sigma, radius), _blur_weights(width, sigma, radius)
+  half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)
+  return jnp.einsum("hy,cyw->chw", rows, half, precision=jax.lax.Precision.HIGH)
+
+
+def solarise(planes: jax.Array, threshold: jax.Array | float = 128 / 255) -> jax.Array:
+  """Inverts values from `threshold` on (Pillow's `solarize(128)`); a threshold above 1 changes nothing."""
+  return jnp.where(planes >= threshold, 1 - planes, planes)
+
+
+def augment(key: jax.Array, planes: jax.Array, recipe: Photometric) -> jax.Array:
+  """Jitter, grey, blur, solarise, each with its probability; what is not drawn runs with parameters of no effect.
+
+  The key is split into (jitter, switches); the switches are five uniform numbers: jitter, grey, blur, blur
+  width, solarise.
+
+  Args:
+    key: PRNG key of this view.
+    planes: (3, H, W) in [0, 1].
+    recipe: probabilities and strengths.
+
+  Returns:
+    (3, H, W) in [0, 1].
+  """
+  jitter_key, switch_key = jax.random.split(key)
+  switches = jax.random.uniform(switch_key, (5,))
+  drawn = sample_jitter(jitter_key, recipe.jitter)
+  unchanged = JitterParams(drawn.order, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
+  jittered = switches[0] < recipe.jitter_probability
+  jitter = jax.tree.map(lambda d, u: jnp.where(jittered, d, u), drawn, unchanged)
+  grey = switches[1] < recipe.grey_probability
+  narrow, wide = recipe.blur_sigma
+  sigma = jnp.where(switches[2] < recipe.blur_probability, narrow + (wide - narrow) * switches[3], 0)
+  threshold = jnp.where(switches[4] < recipe.solarise_probability, 128 / 255, 2)
+
+  planes = apply_jitter(planes, jitter)
+  planes = jnp.where(grey, to_grey(planes), planes)
+  planes = gaussian_blur(planes, sigma)
+  return solarise(planes, threshold)
+
+
+def normalise(planes: jax.Array) -> jax.Array:
+  """Returns planes (3, H, W) in [0, 1] as (H, W, 3) with ImageNet's mean and standard deviation taken out."""
+  return (jnp.moveaxis(planes, 0, -1) - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+
+
+def denormalise(image: jax.Array) -> jax.Array:
+  """Returns a normalised (..., H, W, 3) picture in [0, 1], clipped, for looking at."""
+  return jnp.clip(image * jnp.array(IMAGENET_STD) + jnp.array(IMAGENET_MEAN), 0, 1)

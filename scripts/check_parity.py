@@ -1,0 +1,34 @@
+"""Compares one SAIP step with numbers recorded from the published code: python scripts/check_parity.py FIXTURE.npz"""
+
+import argparse
+import itertools
+import sys
+
+from saip_jax.interop.parity import replay
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("fixture", help=".npz with weights, inputs, random draws and results of one step")
+  parser.add_argument("--all", action="store_true", help="a line per tensor instead of the worst of each kind")
+  args = parser.parse_args()
+  try:
+    checks = replay(args.fixture)
+  except (OSError, ValueError, KeyError) as error:
+    print(f"check_parity: error: {args.fixture} cannot be replayed: {error}", file=sys.stderr)
+    return 2
+
+  print(f"{'quantity':<66}{'max rel. error':>15}{'limit':>9}")
+  for kind, group in itertools.groupby(checks, key=lambda c: c.name.split("/")[0]):
+    group = list(group)
+    shown = group if args.all or kind in ("loss", "out") else [max(group, key=lambda c: (c.error != c.error, c.error / c.limit))]
+    for check in shown:
+      others = f" (worst of {len(group)})" if len(shown) < len(group) else ""
+      print(f"{check.name + others:<66}{check.error:>15.1e}{check.limit:>9.0e}{'' if check.passed else '  FAILED'}")
+  failed = sum(not check.passed for check in checks)
+  print(f"{len(checks) - failed} of {len(checks)} quantities within their limits")
+  return 1 if failed else 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

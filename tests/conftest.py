@@ -1,0 +1,28 @@
+"""Test set-up: must run before jax is imported anywhere."""
+
+import os
+import pathlib
+import sys
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+_REPO = pathlib.Path(__file__).resolve().parent.parent
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
+sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
+
+from absl import flags  # noqa: E402
+
+flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl.app parses
+
+
+def pytest_configure(config):
+  """Lets a torchvision built for another torch build import: its two compiled ops are declared, not used."""
+  try:
+    import torch
+  except ImportError:
+    return
+  if not hasattr(torch.ops.torchvision, "nms"):
+    library = torch.library.Library("torchvision", "DEF")
+    for op in ("nms", "qnms"):
+      library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    config._torchvision_ops = library  # kept alive for the session

@@ -1,0 +1,153 @@
+"""A tiny method, its data and its recipe: what the loop needs, at no cost. Run as a script it trains, slowly."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+
+if __name__ == "__main__":
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saip_jax.config import apply_overrides, parse_config
+from saip_jax.methods import MethodEntry
+from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.reporting.panels import Panel
+from saip_jax.training.loop import pretrain
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig:
+  name: str
+  width: int
+  noise: float
+  ema_momentum: float = 0.9
+
+
+class Toy:
+  """Predicts, from a noisy image, what a moving average of itself says of the clean one. A black image gives NaN."""
+
+  def __init__(self, config: ToyConfig):
+    self.config = config
+
+  def batch_spec(self, global_batch):
+    return {
+        "image": jax.ShapeDtypeStruct((global_batch, 4, 2, 3), jnp.uint8),
+        "index": jax.ShapeDtypeStruct((global_batch,), jnp.uint32),
+    }
+
+  def init(self, key):
+    params = {"linear": {"kernel": jax.random.normal(key, (24, self.config.width)) / 5, "bias": jnp.zeros(())}}
+    return params, {"teacher": jax.tree.map(jnp.copy, params), "center": jnp.zeros(self.config.width)}
+
+  def _apply(self, params, x):
+    return jnp.tanh(x @ params["linear"]["kernel"] + params["linear"]["bias"])
+
+  def loss(self, params, extra, batch, key, step):
+    clean = batch["image"].reshape(-1, 24) / 255.0
+    clean = clean / clean.mean(axis=-1, keepdims=True)
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (24,)))(batch["index"])
+    target = jax.lax.stop_gradient(self._apply(extra["teacher"], clean))
+    fit = jnp.mean((self._apply(params, clean + self.config.noise * noise) - target + extra["center"]) ** 2)
+    size = jnp.mean(params["linear"]["kernel"] ** 2)
+    metrics = {"loss/total": fit + size, "loss/fit": fit, "loss/size": size}
+    return fit + size, Aux(metrics, {"mean": target.mean(axis=0)})
+
+  def after_update(self, extra, params, cache, step):
+    m = self.config.ema_momentum
+    return {
+        "teacher": jax.tree.map(lambda t, p: m * t + (1 - m) * p, extra["teacher"], params),
+        "center": m * extra["center"] + (1 - m) * cache["mean"],
+    }
+
+  def param_groups(self):
+    return [("bias", ParamGroup(decay=False)), ("", ParamGroup())]
+
+  def export_params(self, params, extra, which):
+    return params["linear"]
+
+  def panels(self, params, extra, batch, key):
+    return {"views": Panel([[(f"image {i}", image) for i, image in zip(batch["index"], batch["image"])]])}
+
+
+class _Damage:
+  def __init__(self, lines=()):
+    self._lines = list(lines)
+
+  def lines(self):
+    return self._lines
+
+
+class ToyData:
+  """Random images, a pure function of (seed, step); `black_step` is all black and `seconds` long is the decoding."""
+
+  def __init__(self, batch_size, seed=0, length=40, black_step=None, damage=(), seconds=0.0):
+    self.identity = {"source": "toy", "digest": "abc"}
+    self.damage = _Damage(damage)
+    self.starts = []  # what the loop asked for
+    self._batch_size, self._seed, self._length = batch_size, seed, length
+    self._black_step, self._seconds = black_step, seconds
+
+  def __len__(self):
+    return self._length
+
+  def summary(self):
+    return [f"{self._length} toy images"]
+
+  def batches(self, start_step=0, host=0, hosts=1):
+    self.starts.append(start_step)
+    step = start_step
+    while True:
+      time.sleep(self._seconds)
+      rng = np.random.default_rng([self._seed, step])
+      image = rng.integers(1, 256, (self._batch_size, 4, 2, 3), np.uint8)
+      index = rng.integers(0, self._length, self._batch_size).astype(np.uint32)
+      yield {"image": image * np.uint8(step != self._black_step), "index": index, "unused": index}
+      step += 1
+
+
+TOY_METHODS = {"toy": MethodEntry(ToyConfig, lambda config: Toy(config.method))}
+
+
+def toy_recipe():
+  return {
+      "batch_size": 8,
+      "accumulate": 1,
+      "total_steps": 6,
+      "checkpoint_every": 3,
+      "panel_every": 0,
+      "precision": "float32",
+      "data": {"source": "people", "people_count": 40},
+      "model": {"backbone": "vit_tiny", "image_hw": (32, 16)},
+      "method": {"name": "toy", "width": 5, "noise": 0.1},
+      "optimizer": {
+          "learning_rate": 1e-2, "min_learning_rate": 0.0, "warmup_steps": 2, "b1": 0.9, "b2": 0.95, "eps": 1e-8,
+          "weight_decay": 0.05, "grad_clip_norm": None,
+      },
+  }
+
+
+def toy_config(*overrides: str):
+  """The toy recipe with settings like "batch_size=16" on top."""
+  return parse_config(apply_overrides(toy_recipe(), [f"--config.{o}" for o in overrides]), TOY_METHODS)
+
+
+def train_toy(workdir, *overrides: str, devices=1, **data_options):
+  """Trains and returns the final state on the host."""
+  config = toy_config(*overrides)
+  data = ToyData(config.batch_size, config.seed, **data_options)
+  state = pretrain(config, Toy(config.method), data, workdir, devices=jax.devices()[:devices])
+  return jax.device_get(state)
+
+
+if __name__ == "__main__":
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--workdir", required=True)
+  options, settings = parser.parse_known_args()
+  train_toy(options.workdir, *(s.removeprefix("--config.") for s in settings), seconds=0.05)
