@@ -18,7 +18,7 @@ _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_RE
             8: cv2.IMREAD_REDUCED_COLOR_8}
 
 # What may be opened, whatever the file is called; others (EPS runs a program) have no place in a data set.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 # EXIF orientation -> turn that makes the picture upright, on arrays (H, W, 3); the law of ImageOps.exif_transpose.
 _UPRIGHT = {

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import time
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -150,8 +149,15 @@ def _load_index(path: str) -> tuple[dict, list[bytes]] | None:
 
 
 def _save_index(path: str, header: dict, names: list[bytes]) -> None:
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-    file.write(json.dumps(header | {"length": len(names)}).encode() + b"\n")
-    file.write(b"".join(name + b"\0" for name in names))
-  os.replace(file.name, path)
+  content = json.dumps(header | {"length": len(names)}).encode() + b"\n" + b"".join(name + b"\0" for name in names)
+  temporary = f"{path}.{os.getpid()}.unfinished"  # several hosts may share the folder
+  try:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+      pathlib.Path(temporary).write_bytes(content)
+      os.replace(temporary, path)
+    finally:
+      pathlib.Path(temporary).unlink(missing_ok=True)
+  except OSError as error:
+    raise ValueError(f"the image index cannot be written to {path} ({error.strerror}); choose a --workdir that can be "
+                     "written and has room") from error

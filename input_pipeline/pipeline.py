@@ -18,8 +18,8 @@ from input_pipeline.damage import DamageReport
 from input_pipeline.folder import FolderSource
 from input_pipeline.sources import ImageSource, open_source
 
-# Decoded batches that may wait for the accelerator. A batch of the published size is 0.7 GB, so never many.
-_READY_BATCHES = 2
+# Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
+_READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
 
 # Keeps the draws of scenes apart from the order of the images.
 _SCENE_SEED_OFFSET = 0x5CE7E
@@ -77,10 +77,12 @@ class TrainData:
       ValueError: batch_size is no multiple of `hosts`; while iterating: too many damaged images.
     """
     if self._batch_size % hosts:
-      raise ValueError(f"batch_size={self._batch_size} cannot be shared by {hosts} hosts; expected a multiple of {hosts}")
+      raise ValueError(f"batch_size={self._batch_size} cannot be shared by {hosts} hosts; expected a multiple")
     positions = self._positions().batch(self._batch_size // hosts)[host::hosts][start_step:]
+    ready = _READY_BATCHES_PER_WORKER if self._workers else _READY_BATCHES
+    # One reading thread: the threads that decode share the rows of one batch (see BatchDecoder).
     batches = positions.map(self._decoder).to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=_READY_BATCHES))
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=ready))
     if self._workers:
       if not flags.FLAGS.is_parsed():  # Grain hands absl's flags to its workers; a plain script never parses them
         flags.FLAGS.mark_as_parsed()

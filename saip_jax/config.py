@@ -203,10 +203,10 @@ def load_recipe(path) -> dict[str, Any]:
     sys.modules["ml_collections"].ConfigDict = dict
   try:
     recipe = runpy.run_path(str(path))
+    config = recipe["get_config"]() if "get_config" in recipe else None
   except Exception as e:
     raise ValueError(f"--config={path}: cannot be executed: {type(e).__name__}: {e}") from e
   _require("get_config" in recipe, f"--config={path}: defines no get_config(); recipes look as those in configs/")
-  config = recipe["get_config"]()
   _require(hasattr(config, "items"), f"--config={path}: get_config() returned {type(config).__name__}, not a mapping")
   return _plain(config)
 

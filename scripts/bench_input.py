@@ -23,14 +23,16 @@ from input_pipeline.decode import decode_into  # noqa: E402
 from input_pipeline.folder import FolderSource  # noqa: E402
 from input_pipeline.people.render import render_person  # noqa: E402
 
-CANVAS_HW, SCENE_HW, CROP_HW, CROPS = (320, 160), (256, 256), (128, 64), 64
+CANVAS_HW, SCENE_HW, CROP_HW, CROPS, COPIES = (320, 160), (256, 256), (128, 64), 64, 64
 
 
 def write_crops(folder: pathlib.Path) -> None:
-  """A few built-in people as JPEG files of the size of usual pedestrian crops."""
+  """Built-in people as JPEG files of the size of usual pedestrian crops, enough files for shuffling's usual cost."""
   for i in range(CROPS):
     image = render_person(0, i, CROP_HW, CROPS).image_u8
-    cv2.imwrite(str(folder / f"{i:03d}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    for copy in range(COPIES):
+      (folder / f"{copy:03d}_{i:03d}.jpg").write_bytes(jpeg)
 
 
 def measure_decoding(source: FolderSource, seconds: float) -> float:
@@ -42,7 +44,8 @@ def measure_decoding(source: FolderSource, seconds: float) -> float:
   return done / (time.perf_counter() - start)
 
 
-def measure_pipeline(path: str, scene_path: str | None, cache_dir: str, seconds: float, batch_size: int) -> float | None:
+def measure_pipeline(path: str, scene_path: str | None, cache_dir: str, seconds: float,
+                     batch_size: int) -> float | None:
   """Whole batches, each image with its scene, one decoding thread; None without grain."""
   try:
     from input_pipeline.pipeline import build_train_data

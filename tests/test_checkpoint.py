@@ -1,6 +1,8 @@
 """Checkpoints: exact, whole or absent, and only for their own run."""
 
 import collections
+import contextlib
+import resource
 import shutil
 
 import jax
@@ -136,34 +138,37 @@ def test_a_failed_write_is_one_line_and_spares_the_last_good(tmp_path, monkeypat
   checkpoints = _open(tmp_path)
   checkpoints.save(1, _state(1))
   checkpoints.wait()
-
-  def fail(*_, **__):
-    raise OSError(28, "No space left on device")
-
-  if when == "at once":
-    monkeypatch.setattr(checkpoints._manager, "save", fail)
-    with pytest.raises(CheckpointError) as caught:
+  with pytest.raises(CheckpointError) as caught:
+    if when == "at once":
+      monkeypatch.setattr(checkpoints._manager, "save", _no_space)
       checkpoints.save(2, _state(2))
-    monkeypatch.undo()
-  else:
-    from orbax.checkpoint._src.serialization import jax_array_handlers
-    name = next(n for n in ("_async_serialize_shardings", "_async_serialize_replica_slices", "async_serialize")
-                if hasattr(jax_array_handlers, n))
-    monkeypatch.setattr(jax_array_handlers, name, fail)
-    with pytest.raises(CheckpointError) as caught:
-      checkpoints.save(2, _state(2))
-      checkpoints.wait()
-    monkeypatch.undo()
+    else:
+      with _files_of_at_most(100_000):  # the system refuses larger files, as a full disk refuses any
+        checkpoints.save(2, {"noise": jax.random.normal(jax.random.key(0), (300_000,))})
+        checkpoints.wait()
   message = str(caught.value)
-  assert "No space left" in message and "\n" not in message and f"{tmp_path}/checkpoints/1" in message
-  try:
-    checkpoints.close()
-  except CheckpointError:
-    pass
+  assert "File too large" in message or "No space left" in message
+  assert "\n" not in message and f"last good checkpoint: {tmp_path}/checkpoints/1" in message
+  monkeypatch.undo()
+  checkpoints.close()
   checkpoints = _open(tmp_path)
-  assert checkpoints.latest() == 1
+  assert checkpoints.latest() == 1 and _steps(tmp_path) == [1]
   _assert_same_bits(checkpoints.restore(_abstract(_state(0))), _state(1))
   checkpoints.close()
+
+
+def _no_space(*_, **__):
+  raise OSError(28, "No space left on device")
+
+
+@contextlib.contextmanager
+def _files_of_at_most(size):
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_only_a_folder_of_a_run_is_a_workdir(tmp_path):

@@ -52,7 +52,7 @@ def test_canvas_placement(height, width, fmt):
   else:  # aspect kept to within rounding, and as large as fits
     scale = min(CANVAS_HW[0] / height, CANVAS_HW[1] / width)
     assert abs(hw[0] - max(1, height * scale)) <= .5 and abs(hw[1] - max(1, width * scale)) <= .5
-  assert canvas[:hw[0], :hw[1]].min() > 0
+  assert fmt == "JPEG" or canvas[:hw[0], :hw[1]].min() > 0  # JPEG may overshoot to black
   assert not canvas[hw[0]:].any() and not canvas[:, hw[1]:].any()
 
 
@@ -74,11 +74,12 @@ def test_exif_orientation_is_that_of_pillow(orientation, fmt, height, width):
 
 def test_big_photo_is_averaged_not_sampled():
   """Decoding at a fraction of the size must look like averaging the whole picture."""
-  noise = np.random.default_rng(0).integers(0, 256, (120, 60, 3), np.uint8)
-  photo = cv2.resize(noise, (900, 1800), interpolation=cv2.INTER_CUBIC)
+  noise = np.random.default_rng(0).integers(0, 256, (80, 40, 3), np.uint8)
+  photo = cv2.resize(noise, (896, 1792), interpolation=cv2.INTER_CUBIC)
   jpeg = _encode(photo, "JPEG", quality=92)
   whole = cv2.resize(np.asarray(Image.open(io.BytesIO(jpeg))), (40, 80), interpolation=cv2.INTER_AREA)
-  assert np.abs(_valid(jpeg) - whole).mean() < 2
+  # White noise of the canvas's own resolution is the hardest case; sampling instead of averaging gives over 30.
+  assert np.abs(_valid(jpeg) - whole).mean() < 4
 
 
 def test_modes_become_8_bit_rgb():

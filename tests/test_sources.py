@@ -43,7 +43,7 @@ def test_folder_is_recursive_sorted_and_leaves_out_other_and_hidden_files(photos
 
 def test_index_is_kept_beside_the_run_and_used_again(photos, tmp_path, monkeypatch):
   first = FolderSource(photos, tmp_path / "w")
-  assert not any("index" in str(path) for path in photos.rglob("*"))
+  assert not list(photos.rglob("folder_index*")) and list((tmp_path / "w").glob("folder_index*"))
   monkeypatch.setattr(folder_module, "_scan", lambda *_: pytest.fail("scanned again"))
   again = FolderSource(photos, tmp_path / "w")
   assert _names(again) == _names(first) and again.identity == first.identity
@@ -112,6 +112,8 @@ def test_errors_name_what_came_and_the_setting(tmp_path):
   _one_line_error(lambda: FolderSource(tmp_path / "empty", cache), "data.path=", "holds no images", "nothing")
   _one_line_error(lambda: FolderSource(tmp_path / "texts", cache), "12 .txt", "1 .tiff", "1 (no extension)", "webp")
   _one_line_error(lambda: FolderSource(tmp_path / "none", cache, "data.scene_path"), "data.scene_path=")
+  _make(tmp_path / "good", ["1.jpg"])
+  _one_line_error(lambda: FolderSource(tmp_path / "good", tmp_path / "file.jpg" / "w"), "be written", "--workdir")
   _one_line_error(lambda: open_source("zip", None, cache, 1), "data.source='zip'", "folder, people")
   _one_line_error(lambda: open_source("folder", None, cache, 1), "data.path")
   _one_line_error(lambda: open_source("people", str(tmp_path / "empty"), cache, 1), "saip prepare people --out=")

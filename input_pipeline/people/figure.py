@@ -159,7 +159,7 @@ def _add_head(outfit, add, local, size) -> None:
 
   add("neck", "neck", local("neck", 0, -.02, 0), local("neck", 0, .05, .004), (.032 * size, .030 * size), skin)
   cone("head", (0, -.022, .004), (0, .012, 0), (.043, .052), skin, (.90, 1.06))
-  cone("face", (0, -.008, .054), (0, -.018, .061), (.006, .010), skin)  # nose
+  cone("face", (0, -.006, .053), (0, -.018, .058), (.005, .009), skin)  # nose
   cone("face", (-.012, -.040, .043), (.012, -.040, .043), (.0055, .0055), lips)
   for x in (-1, 1):
     ball("face", .019 * x, .006, .0465, .0085, dark, (1.1, .8))  # eye

@@ -37,12 +37,15 @@ def shard_ranges(count: int) -> dict[str, range]:
 
 
 def write_shard(path: pathlib.Path, records) -> None:
-  """Writes a shard so that it is there whole or not at all."""
+  """Writes a shard so that it is there whole or not at all; raises OSError, e.g. on a full disk."""
   temporary = path.with_suffix(".unfinished")
-  writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-  for record in records:
-    writer.write(record)
-  writer.close()
+  try:
+    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+    for record in records:
+      writer.write(record)
+    writer.close()
+  except RuntimeError as error:  # how the C++ writer reports every file error
+    raise OSError(str(error)) from error
   os.replace(temporary, path)
 
 

@@ -7,7 +7,7 @@ from flax import struct
 from jax.nn import initializers
 
 from saip_jax.backbones.transformer import (
-    Block, Linear, Mlp, init_stack, layer, layer_norm, run_stack, uniform_initializer,
+    Block, Linear, Mlp, attention_map, init_stack, layer, layer_norm, mix, run_stack, uniform_initializer,
 )
 
 
@@ -90,7 +90,7 @@ class SearchDecoder(nn.Module):
     last = {"params": layer(self.blocks, self.depth - 1)}
     x = self.block.apply(last, x, key_mask, method=Block.read_first)  # (B, width)
     q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(len(x), 1, self.heads, -1)
-    x = x + self.cross_proj(jax.nn.dot_product_attention(q, reference.keys, reference.values).reshape(x.shape))
+    x = x + self.cross_proj(mix(attention_map(q, reference.keys), reference.values).reshape(x.shape))
     x = x + self.cross_mlp(self.cross_norm2(x))
     kernel = self.kernel(self.kernel_norm(x))
     return jnp.einsum("bd,bhwd->bhw", kernel, reference.features, preferred_element_type=jnp.float32)

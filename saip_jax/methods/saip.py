@@ -21,6 +21,7 @@ from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_ma
 from saip_jax.masking.tokens import select_tokens
 from saip_jax.methods.base import Aux, ParamGroup
 from saip_jax.methods.saip_config import SaipConfig
+from saip_jax.methods.saip_panels import make_panels
 from saip_jax.methods.saip_views import SaipViews, make_views
 from saip_jax.views.geometry import rescale_nearest, rescale_nearest_padded
 
@@ -279,6 +280,4 @@ class Saip:
     return (params if which == "student" else extra["teacher"])["backbone"]
 
   def panels(self, params, extra, batch, key: jax.Array):
-    from saip_jax.reporting import saip_panels
-
-    return saip_panels.make(self, params, extra, batch, key)
+    return make_panels(self, params, extra, batch, key)

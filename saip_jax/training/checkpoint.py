@@ -65,8 +65,7 @@ class Checkpoints:
     Raises:
       ValueError: the newest checkpoint has another fingerprint; the message lists what differs.
     """
-    # One refused save is one clear error, so Orbax's own account of each save is only noise.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").addFilter(_is_not_orbax)
     self._workdir = pathlib.Path(workdir).absolute()
     self.path = self._workdir / "checkpoints"
     _remove_unfinished(self.path)
@@ -151,7 +150,9 @@ class Checkpoints:
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     what = f"step {step}" if step is not None else "the last checkpoint"
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if len(reason) > 200:  # layers of libraries, the system's own words last
+      reason = f"{reason[:60]} ... {reason[-120:]}"
     return CheckpointError(
         f"cannot save {what} under {self.path}: {reason}; make room or choose another --workdir ({self._last_good()})"
     )
@@ -164,6 +165,11 @@ class Checkpoints:
 def state_bytes(state) -> int:
   """Returns the size of all arrays of a tree in bytes."""
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+  """A log filter: Orbax writes several tracebacks about a failed save, which is raised as one clear error here."""
+  return "orbax" not in record.pathname
 
 
 def _remove_unfinished(path: pathlib.Path) -> None:

@@ -108,6 +108,8 @@ def pretrain(
         if panels_due and host == 0:
           _draw_panels(method, state, panel_batch, config.seed, workdir, step)
         if save_due:
+          if writer:
+            writer.flush()
           checkpoints.save(step, state)
           progress.checkpoint(step)
           _list_damage(workdir, data)

@@ -37,7 +37,10 @@ class MetricsWriter:
       partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
       os.replace(partial, path)
     self._file = path.open("a")
-    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+    # named by the step too: two files that start in the same second would be one
+    self._events = SummaryWriter(
+        str(workdir / "tensorboard"), purge_step=start_step + 1, filename_suffix=f".from{start_step}"
+    )
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Records scalars after update `step`; the line is on its way to the disk when this returns."""
@@ -47,6 +50,10 @@ class MetricsWriter:
     self._file.flush()
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    """Returns once the events are on disk too; to be called before a checkpoint makes their steps final."""
+    self._events.flush()
 
   def close(self) -> None:
     self._file.close()

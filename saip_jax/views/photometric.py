@@ -140,8 +140,10 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
   before = jnp.where(turn < turn_of_hue, turns, identity)[:3]
   after = jnp.where(turn > turn_of_hue, turns, identity)[1:]
   # A scan, because unrolled XLA may fuse the chain and recompute all earlier blends in every later one.
-  blend_all = lambda planes, weights: jax.lax.scan(lambda x, w: (_blend(x, w), None), planes, weights)[0]
-  return blend_all(_shift_hue(blend_all(planes, before), params.hue), after)
+  step = lambda x, weights: (_blend(x, weights), None)
+  planes, _ = jax.lax.scan(step, planes, before)
+  planes, _ = jax.lax.scan(step, _shift_hue(planes, params.hue), after)
+  return planes
 
 
 def _blur_weights(size: int, sigma: jax.Array, radius: int) -> jax.Array:
@@ -167,7 +169,8 @@ def gaussian_blur(planes: jax.Array, sigma: jax.Array, radius: int = 8) -> jax.A
     (3, H, W).
   """
   _, height, width = planes.shape
-  rows, columns = _blur_weights(height, sigma, radius), _blur_weights(width, sigma, radius)
+  weights = _blur_weights(height, sigma, radius), _blur_weights(width, sigma, radius)
+  rows, columns = jax.lax.optimization_barrier(weights)  # XLA on CPU recomputes them inside the product otherwise
   half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)
   return jnp.einsum("hy,cyw->chw", rows, half, precision=jax.lax.Precision.HIGH)
 

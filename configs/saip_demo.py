@@ -1,0 +1,75 @@
+"""SAIP made small: the same objectives on built-in people, for two CPU cores.
+
+  saip pretrain --config=configs/saip_demo.py --workdir=runs/demo
+
+Hardware: two CPU cores, a few minutes (see the README for a measured run). Half-size views, 1,024 prototypes, small
+decoders; the encoder is ViT-Ti/16 with 128x64 positions. On a folder of your own photos add
+`--config.data.source=folder --config.data.path=PHOTOS`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  return ConfigDict({
+      "seed": 0,
+      "batch_size": 16,
+      "accumulate": 1,
+      "total_steps": 200,
+      "checkpoint_every": 50,
+      "keep_last": 2,
+      "keep_every": None,
+      "panel_every": 100,
+      "log_every": 1,
+      "precision": "float32",
+      "data": {
+          "source": "people",
+          "path": None,  # None: rendered once and cached
+          "scene_path": None,
+          "canvas_hw": (256, 128),
+          "scene_canvas_hw": (256, 256),
+          "people_count": 512,
+          "workers": 0,
+          "threads": 2,
+          "max_damaged_fraction": 0.01,
+      },
+      "model": {"backbone": "vit_tiny", "image_hw": (128, 64)},
+      "method": {
+          "name": "saip",
+          "fidelity": "official",
+          "local_crops": 4,
+          "crop_aspect": (0.4, 0.6),
+          "global_area": (0.8, 1.0),
+          "local_area": (0.05, 0.8),
+          "scene_size": 112,
+          "scene_area": (0.2, 1.0),
+          "scene_aspect": (3 / 4, 4 / 3),
+          "paste_opacity": 0.7,
+          "rescale_factors": (0.75, 0.875, 1.125, 1.25),
+          "csr_scale": 1.25,
+          "mask_ratio": 0.75,
+          "prototypes": 1024,
+          "head_hidden": 512,
+          "head_bottleneck": 128,
+          "csr_width": 128,
+          "csr_depth": 2,
+          "csr_heads": 4,
+          "css_width": 128,
+          "css_depth": 2,
+          "css_heads": 4,
+          "temp_student": 0.1,
+          "temp_teacher": 0.04,
+          "ema_momentum": 0.99,
+          "center_momentum": 0.9,
+      },
+      "optimizer": {
+          "learning_rate": 5e-4,
+          "min_learning_rate": 0.0,
+          "warmup_fraction": 0.1,
+          "b1": 0.9,
+          "b2": 0.95,
+          "eps": 1e-8,
+          "weight_decay": 0.05,
+          "grad_clip_norm": 3.0,
+      },
+  })

@@ -1,0 +1,80 @@
+"""SAIP as published: ViT-Ti/16 at 256x128, 1 M person crops (LUP1M), 300 epochs, effective batch 2048.
+
+  saip pretrain --config=configs/saip_vit_tiny.py --workdir=W \
+    --config.data.path=LUP1M --config.data.scene_path=SCENES
+
+Hardware: the published run used 8 GPUs x 64 images x 4 accumulated steps, which `accumulate=4` keeps. About 73 GFLOP
+per image, 300 M images: 2.2e19 operations, some 40 hours of one H100/H200-class GPU at 150 TFLOP/s sustained.
+On two CPU cores (float32, batch 8) about one image per second: for a look, not for training.
+
+The data set has 1 M images, so that an epoch is 488 updates, warm-up 10 epochs, the run 300 epochs. With
+another number of images set `total_steps`; the warm-up follows it. Published start values of the losses: csm_rep 10.6,
+csm_att 0, csr 1.8, css_inst 0.76, css_roi 0.86.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  return ConfigDict({
+      "seed": 0,
+      "batch_size": 2048,  # images per update, all devices together
+      "accumulate": 4,  # micro-steps per update; teacher and centre move at each
+      "total_steps": 300 * 488,
+      "checkpoint_every": 488,
+      "keep_last": 3,
+      "keep_every": 20 * 488,
+      "panel_every": 4880,
+      "log_every": 10,
+      "precision": "bfloat16",  # published: float16 with loss scaling
+      "data": {
+          "source": "folder",
+          "path": None,
+          "scene_path": None,  # None: scenes come from other images of the same source
+          "canvas_hw": (320, 160),
+          "scene_canvas_hw": (256, 256),
+          "people_count": 2048,
+          "workers": 0,
+          "threads": 8,
+          "max_damaged_fraction": 0.01,
+      },
+      "model": {"backbone": "vit_tiny", "image_hw": (256, 128)},
+      "method": {
+          "name": "saip",
+          "fidelity": "official",
+          "local_crops": 7,
+          "crop_aspect": (0.4, 0.6),
+          "global_area": (0.8, 1.0),
+          "local_area": (0.05, 0.8),
+          "scene_size": 224,
+          "scene_area": (0.2, 1.0),
+          "scene_aspect": (3 / 4, 4 / 3),
+          "paste_opacity": 0.7,
+          "rescale_factors": (0.75, 0.875, 1.125, 1.25),
+          "csr_scale": 1.25,
+          "mask_ratio": 0.75,
+          "prototypes": 65536,
+          "head_hidden": 2048,
+          "head_bottleneck": 256,
+          "csr_width": 512,
+          "csr_depth": 8,
+          "csr_heads": 16,
+          "css_width": 512,
+          "css_depth": 2,
+          "css_heads": 16,
+          "temp_student": 0.1,
+          "temp_teacher": 0.04,
+          "ema_momentum": 0.996,  # per micro-step, constant
+          "center_momentum": 0.9,  # per micro-step
+      },
+      "optimizer": {
+          "learning_rate": 2e-3,  # 2.5e-4 x 2048 / 256
+          "min_learning_rate": 0.0,
+          "warmup_fraction": 10 / 300,
+          "b1": 0.9,
+          "b2": 0.95,
+          "eps": 1e-8,
+          "weight_decay": 0.05,
+          "grad_clip_norm": None,
+      },
+  })

@@ -1,0 +1,98 @@
+"""Times the real training step on made-up images: python scripts/bench_step.py --config=configs/saip_vit_tiny.py
+
+Needs jax, flax and optax only. Prints images/s, GFLOP per image by XLA's count (blocks written out: XLA counts the
+body of a scan once), MFU where the peak of the device is known, and a JSON line last.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+
+from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.methods import METHODS
+from saip_jax.training.mesh import make_mesh, replicated, shard_batch
+from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.step import init_state, make_train_step
+
+PEAK_TFLOPS = {  # dense bfloat16, per device, from the vendors' data sheets
+    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v5p": 459, "TPU v6 lite": 918, "TPU v6e": 918,
+    "NVIDIA A100-SXM4-40GB": 312, "NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989,
+}
+
+
+def made_up_batch(method, size: int) -> dict[str, np.ndarray]:
+  """Returns a random batch that fits the method's specification, every canvas filled to the edge."""
+  rng = np.random.default_rng(0)
+  batch = {
+      name: rng.integers(0, 255, spec.shape).astype(spec.dtype) for name, spec in method.batch_spec(size).items()
+  }
+  for name in [n for n in batch if n.endswith("_hw")]:
+    batch[name][:] = batch[name.removesuffix("_hw")].shape[1:3]
+  return batch
+
+
+def step_and_state(config, **backbone_options):
+  """Returns (method, step function, initial state function) of a configuration."""
+  method = METHODS[config.method.name].build(config, **backbone_options)
+  tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
+  step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
+  return method, step, lambda: init_state(method, tx, config.seed)
+
+
+def count_flops(config) -> float:
+  """Returns floating-point operations per image of one update, by XLA's count of the unoptimised program."""
+  method, step, init = step_and_state(config, unroll=True)
+  lowered = jax.jit(step).lower(jax.eval_shape(init), method.batch_spec(config.batch_size))
+  return lowered.compile().cost_analysis()["flops"] / config.batch_size
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--config", default="configs/saip_vit_tiny.py")
+  parser.add_argument("--batch", type=int, default=8, help="images per update, over all devices")
+  parser.add_argument("--precision", choices=["float32", "bfloat16"], default=None, help="default: the recipe's")
+  parser.add_argument("--steps", type=int, default=5, help="timed updates, after one that is not")
+  parser.add_argument("--no-flops", action="store_true", help="skip the count, which compiles once more")
+  args, overrides = parser.parse_known_args()
+  recipe = apply_overrides(load_recipe(args.config), ["--config.accumulate=1", *overrides])
+  recipe["batch_size"] = args.batch
+  if args.precision:
+    recipe["precision"] = args.precision
+  config = parse_config(recipe)
+
+  mesh = make_mesh()
+  method, step, init = step_and_state(config)
+  state = jax.jit(init, out_shardings=replicated(mesh))()
+  batch = shard_batch(mesh, made_up_batch(method, args.batch))
+  start = time.perf_counter()
+  step = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+  compile_s = time.perf_counter() - start
+  state, metrics = jax.block_until_ready(step(state, batch))
+  seconds = []
+  for _ in range(args.steps):
+    start = time.perf_counter()
+    state, metrics = jax.block_until_ready(step(state, batch))
+    seconds.append(time.perf_counter() - start)
+
+  device = jax.devices()[0].device_kind
+  result = {
+      "device": device, "devices": jax.device_count(), "config": args.config, "batch": args.batch,
+      "precision": config.precision, "compile_s": round(compile_s, 1),
+      "step_s": [round(s, 4) for s in seconds],
+      "images_per_s": round(args.batch / float(np.median(seconds)), 3),
+  }
+  if not args.no_flops:
+    result["gflop_per_image"] = round(count_flops(config) / 1e9, 2)
+    if device in PEAK_TFLOPS:
+      achieved = result["gflop_per_image"] * result["images_per_s"] / jax.device_count() / 1e3
+      result["mfu"] = round(achieved / PEAK_TFLOPS[device], 4)
+  for name, value in result.items():
+    print(f"{name:>16}  {value}")
+  print(json.dumps(result))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,59 @@
+"""The walls between packages: who may import whom."""
+
+import ast
+import pathlib
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "torchvision", "tensorflow", "tensorflow_datasets", "grain", "clu", "ml_collections", "matplotlib")
+
+
+def imports(path: pathlib.Path, anywhere: bool) -> set[str]:
+  """Modules a file imports: at module level only, or anywhere."""
+  tree = ast.parse(path.read_text())
+  nodes = ast.walk(tree) if anywhere else tree.body
+  found = set()
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: relative import"
+      found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+  return found
+
+
+RULES = [  # folder, forbidden, whether also inside functions
+    ("input_pipeline", ("jax", "flax", "saip_jax", "torch", "tensorflow"), True),
+    ("saip_jax", HEAVY, False),
+    ("saip_jax", ("torch", "torchvision", "tensorflow"), True),
+    ("saip_jax/losses", ("flax", "saip_jax"), True),
+    ("saip_jax/views", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
+    ("saip_jax/masking", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
+    ("saip_jax/backbones", ("saip_jax.heads", "saip_jax.methods", "saip_jax.training"), True),
+    ("saip_jax/heads", ("saip_jax.methods", "saip_jax.training"), True),
+    ("saip_jax/methods", ("saip_jax.training", "orbax"), True),
+    ("saip_jax/training", ("saip_jax.methods", "saip_jax.backbones", "saip_jax.losses"), True),
+    ("configs", ("saip_jax", "input_pipeline", "jax"), True),
+]
+
+
+@pytest.mark.parametrize("folder,forbidden,anywhere", RULES, ids=lambda v: v if isinstance(v, str) else None)
+def test_imports(folder, forbidden, anywhere):
+  files = sorted((REPO / folder).rglob("*.py"))
+  assert files
+  for path in files:
+    for name in imports(path, anywhere):
+      assert not any(name == f or name.startswith(f + ".") for f in forbidden), f"{path} imports {name}"
+
+
+def test_only_the_pipeline_needs_grain():
+  users = {p.name for p in (REPO / "input_pipeline").rglob("*.py") if any(
+      n.split(".")[0] == "grain" for n in imports(p, True))}
+  assert users == {"pipeline.py"}
+
+
+def test_one_file_knows_orbax():
+  users = {p.name for p in (REPO / "saip_jax").rglob("*.py") if any(
+      n.split(".")[0] == "orbax" for n in imports(p, True))}
+  assert users == {"checkpoint.py"}

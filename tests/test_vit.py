@@ -1,0 +1,102 @@
+"""The backbone: what is not read is not computed, and never changes what is read."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saip_jax.backbones import build_backbone
+from saip_jax.backbones.patches import patchify, unpatchify
+from saip_jax.backbones.pos_embed import interpolate_positions
+from saip_jax.backbones.vit import PaddedGrid, ViT
+
+VIT = ViT(width=24, depth=8, heads=3, image_hw=(64, 32))
+
+
+@pytest.fixture(scope="module")
+def params():
+  return VIT.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), ("cls", "hidden"))
+
+
+def encode(params, images, *args, **kwargs):
+  return jax.jit(lambda p, x: VIT.apply(p, x, *args, **kwargs))(params, images)
+
+
+def images(*shape):
+  return jax.random.normal(jax.random.key(1), (*shape, 3))
+
+
+def test_class_token_is_the_same_by_every_way(params):
+  x = images(2, 64, 32)
+  full = encode(params, x, ("cls", "tokens"))
+  short = encode(params, x, ("cls", "hidden"))
+  mapped = encode(params, x, ("cls", "attention"))
+  np.testing.assert_allclose(short.cls, full.cls, atol=1e-5)
+  np.testing.assert_allclose(mapped.cls, full.cls, atol=1e-5)
+  assert full.tokens.shape == (2, 8, 24) and full.grid == (4, 2)
+  np.testing.assert_allclose(encode(params, x, ("hidden",)).hidden, short.hidden, atol=1e-6)
+  for attention in mapped.attention:
+    assert attention.shape == (2, 3, 9, 9)
+    np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-5)
+
+
+def test_unrolled_equals_scanned(params):
+  x = images(1, 64, 32)
+  unrolled = VIT.clone(unroll=True).apply(params, x, ("cls", "tokens"))
+  np.testing.assert_allclose(unrolled.tokens, encode(params, x, ("cls", "tokens")).tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize("pos_interpolation", ["flat1d", "grid2d"])
+def test_padding_changes_nothing(params, pos_interpolation):
+  """An image alone and the same image padded in a mixed batch have the same features."""
+  vit = VIT.clone(pos_interpolation=pos_interpolation)
+  sizes = [(48, 24), (80, 40), (64, 32)]  # 24 px: the right 8 are dropped
+  canvas = np.full((3, 80, 40, 3), 9.0, np.float32)  # what pads must not matter
+  singles = []
+  for i, (h, w) in enumerate(sizes):
+    x = np.asarray(images(1, h, w))
+    canvas[i, :h, :w] = x[0]
+    singles.append(vit.apply(params, jnp.asarray(x), ("cls", "hidden")))
+  grids = tuple((h // 16, w // 16) for h, w in sizes)
+  mixed = vit.apply(params, jnp.asarray(canvas), ("cls", "hidden"), padded=PaddedGrid(grids, jnp.arange(3)))
+  for i, single in enumerate(singles):
+    np.testing.assert_allclose(mixed.cls[i], single.cls[0], atol=1e-5)
+    h, w = grids[i]
+    hidden = mixed.hidden[i, 1:].reshape(5, 2, -1)[:h, :w].reshape(h * w, -1)
+    np.testing.assert_allclose(hidden, single.hidden[0, 1:], atol=1e-5)
+
+
+def test_selected_tokens_only(params):
+  x = images(2, 64, 32)
+  everything = encode(params, x, ("hidden",), select=lambda t: t[:, ::-1])
+  np.testing.assert_allclose(everything.hidden[:, 0], encode(params, x, ("hidden",)).hidden[:, 0], atol=1e-5)
+  assert encode(params, x, ("hidden",), select=lambda t: t[:, :3]).hidden.shape == (2, 4, 24)
+
+
+def test_patches_go_round():
+  x = images(2, 32, 48)
+  np.testing.assert_array_equal(unpatchify(patchify(x, 16), (2, 3), 16), x)
+  assert patchify(images(1, 40, 56), 16).shape == (1, 2 * 3, 768)  # the rest is dropped
+
+
+def test_unknown_names_list_the_choices():
+  with pytest.raises(ValueError, match="vit_tiny"):
+    build_backbone("resnet")
+  with pytest.raises(ValueError, match="flat1d, grid2d"):
+    interpolate_positions(jnp.zeros((8, 3)), (4, 2), (2, 2), "3d")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("grid", [(6, 3), (7, 3), (8, 4), (9, 4), (10, 5), (14, 14), (20, 10)])
+def test_positions_are_resampled_as_torch_does(grid):
+  torch = pytest.importorskip("torch")
+  from torch.nn.functional import interpolate
+
+  table = np.random.default_rng(0).random((128, 6), np.float32)
+  line = torch.from_numpy(table).T[None, :, :, None]
+  flat = interpolate(line, size=(grid[0] * grid[1], 1), mode="bicubic")[0, :, :, 0].T.numpy()
+  ours = interpolate_positions(jnp.asarray(table), (16, 8), grid, "flat1d")
+  np.testing.assert_allclose(ours, flat, atol=3e-5)
+  image = torch.from_numpy(table).reshape(1, 16, 8, 6).permute(0, 3, 1, 2)
+  plane = interpolate(image, size=grid, mode="bicubic")[0].permute(1, 2, 0).reshape(-1, 6).numpy()
+  np.testing.assert_allclose(interpolate_positions(jnp.asarray(table), (16, 8), grid, "grid2d"), plane, atol=3e-5)
