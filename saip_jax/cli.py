@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
   parser = _Parser(
       prog="saip", description=saip_jax.__doc__, allow_abbrev=False,
-      epilog="SAIP_TRACEBACK=1 or --traceback shows where an error comes from.",
+      epilog="saip COMMAND --help tells the flags of a command.",
   )
   parser.add_argument("--version", action="version", version=f"saip {saip_jax.__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -59,11 +59,12 @@ def _add_command(commands, name: str, run, summary: str, **options) -> argparse.
   command = commands.add_parser(
       name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False, **options
   )
-  command.add_argument(
-      "--traceback", action="store_true", default=bool(os.environ.get("SAIP_TRACEBACK")), help=argparse.SUPPRESS
-  )
   if run:
     command.set_defaults(run=run)
+    command.add_argument(
+        "--traceback", action="store_true", default=bool(os.environ.get("SAIP_TRACEBACK")),
+        help="show where an error comes from (or set SAIP_TRACEBACK=1)",
+    )
   return command
 
 

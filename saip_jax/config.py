@@ -35,7 +35,8 @@ class DataConfig:
 
   Attributes:
     source: "people" (rendered here) or "folder" (image files, searched recursively).
-    path: the folder of images; for "people", a folder made by `saip prepare people`, or None to render one.
+    path: the folder of images, or None in a recipe that leaves it to the command line; for "people", a folder made
+      by `saip prepare people`, or None to render one.
     scene_path: folder of scene images; None takes other images of the same source.
     canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
     scene_canvas_hw: the same for scenes.
@@ -57,7 +58,6 @@ class DataConfig:
 
   def __post_init__(self):
     at = "config.data"
-    _require(self.source != "folder" or bool(self.path), f"{at}.source is 'folder': {at}.path must name the folder")
     _require(
         self.source != "people" or bool(self.path) or self.people_count > 0,
         f"{at}.source is 'people': {at}.people_count must be positive, it is {self.people_count}",
@@ -93,7 +93,7 @@ class OptimizerConfig:
   Attributes:
     learning_rate: peak learning rate, reached after the warm-up.
     min_learning_rate: learning rate at the last update.
-    warmup_steps: updates of the warm-up; 0 starts at the peak.
+    warmup_fraction: share of the updates spent on the linear warm-up; 0 starts at the peak.
     b1: decay rate of the first moment.
     b2: decay rate of the second moment.
     eps: added to the root of the second moment.
@@ -103,7 +103,7 @@ class OptimizerConfig:
 
   learning_rate: float
   min_learning_rate: float
-  warmup_steps: int
+  warmup_fraction: float
   b1: float
   b2: float
   eps: float
@@ -118,7 +118,8 @@ class OptimizerConfig:
         f"{at}.min_learning_rate is {self.min_learning_rate}: it must lie in 0 to {at}.learning_rate,"
         f" which is {self.learning_rate}",
     )
-    _require(self.warmup_steps >= 0, f"{at}.warmup_steps is {self.warmup_steps}: it must be 0 or more")
+    warmup = self.warmup_fraction
+    _require(0 <= warmup < 1, f"{at}.warmup_fraction is {warmup}: it must lie in 0 to 1, 1 excluded")
     for name in ("b1", "b2"):
       _require(0 <= getattr(self, name) < 1, f"{at}.{name} is {getattr(self, name)}: it must lie in 0 to 1, 1 excluded")
     _require(self.eps > 0, f"{at}.eps is {self.eps}: it must be positive")
@@ -176,11 +177,6 @@ class RunConfig:
         self.batch_size % self.accumulate == 0,
         f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is"
         f" {self.accumulate}",
-    )
-    _require(
-        self.optimizer.warmup_steps < self.total_steps,
-        f"config.optimizer.warmup_steps is {self.optimizer.warmup_steps}: it must be less than config.total_steps,"
-        f" which is {self.total_steps}",
     )
 
 

@@ -97,8 +97,9 @@ if __name__ == "__main__":
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("command", nargs="+")
   options = parser.parse_args()
-  print("killed after", run_with_kills(options.command, options.out / "killed", options.total_steps, options.kills, options.seed))
-  run(options.command, options.out / "whole")
-  names = differing(options.out / "killed", options.out / "whole")
-  print(f"{len(final_state(options.out / 'whole'))} arrays, differing: {names or 'none'}")
+  killed, whole = options.out / "killed", options.out / "whole"
+  print("killed after", run_with_kills(options.command, killed, options.total_steps, options.kills, options.seed))
+  run(options.command, whole)
+  names = differing(killed, whole)
+  print(f"{len(final_state(whole))} arrays, differing: {names or 'none'}")
   sys.exit(bool(names))

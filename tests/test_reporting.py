@@ -12,7 +12,9 @@ from PIL import Image
 from saip_jax.reporting.panels import Panel, save_panel
 from saip_jax.reporting.progress import Progress, summary
 
-_RECORD = {"epoch": 0.5, "loss/fit": 1.0, "loss/total": 2.0, "time/images_per_s": 10.0, "time/input_wait_fraction": 0.25}
+_RECORD = {
+    "epoch": 0.5, "loss/fit": 1.0, "loss/total": 2.0, "time/images_per_s": 10.0, "time/input_wait_fraction": 0.25,
+}
 
 
 def test_a_panel_shows_every_image_in_its_colours(tmp_path):
@@ -93,6 +95,7 @@ def test_the_summary_names_the_newest_pictures_and_is_short(tmp_path):
 
 def test_reports_import_without_plotting_or_tables():
   """The Panel class is part of the method protocol; bare machines have neither matplotlib nor clu."""
-  code = "import sys, saip_jax.reporting.panels, saip_jax.reporting.progress; print({'matplotlib', 'clu', 'PIL'} & set(sys.modules))"
+  imports = "import sys, saip_jax.reporting.panels, saip_jax.reporting.progress"
+  code = f"{imports}; print({{'matplotlib', 'clu', 'PIL'}} & set(sys.modules))"
   output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert output.stdout.strip() == "set()"

@@ -20,7 +20,6 @@ _SETTINGS = ["--config.total_steps=20", "--config.checkpoint_every=5", "--config
 
 
 @pytest.mark.slow
-@pytest.mark.distributed
 def test_kill_9_five_times(tmp_path):
   command = _TOY + _SETTINGS
   killed_at = run_with_kills(command, tmp_path / "killed", total_steps=20, kills=5, seed=0)
@@ -58,7 +57,7 @@ def test_stops_at_a_step_when_asked(tmp_path, asked):
 
 
 def test_three_and_three_steps_are_six(tmp_path):
-  settings = ("accumulate=2", "optimizer.warmup_steps=0", "optimizer.min_learning_rate=0.01")  # a constant rate
+  settings = ("accumulate=2", "optimizer.warmup_fraction=0", "optimizer.min_learning_rate=0.01")  # a constant rate
   train_toy(tmp_path / "parts", "total_steps=3", *settings)
   parts = train_toy(tmp_path / "parts", *settings)
   whole = train_toy(tmp_path / "whole", *settings)

@@ -16,8 +16,8 @@ from saip_jax.training.step import init_state, make_train_step
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 TINY = (
-    "batch_size=8", "data.canvas_hw=(80, 40)", "data.scene_canvas_hw=(64, 64)", "model.image_hw=(64, 32)",
-    "method.scene_size=64", "method.prototypes=32", "method.head_hidden=16", "method.head_bottleneck=8",
+    "batch_size=8", "data.canvas_hw=(80, 40)", "data.scene_canvas_hw=(64, 64)", "model.image_hw=(128, 64)",
+    "method.scene_size=96", "method.prototypes=32", "method.head_hidden=16", "method.head_bottleneck=8",
     "method.csr_width=16", "method.csr_depth=1", "method.csr_heads=2", "method.css_width=16", "method.css_heads=2",
     "method.local_crops=2", "optimizer.warmup_fraction=0.0", "data.path=anywhere",
 )
@@ -51,11 +51,11 @@ def setup():
 def test_views_have_the_published_shapes_and_relations(setup):
   _, method, _, _ = setup
   views, draws = jax.jit(method.views_and_draws)(made_up_batch(), jax.random.key(3))
-  assert views.globals.shape == (8, 2, 64, 32, 3) and views.crops.shape == (8, 3, 32, 16, 3)
+  assert views.globals.shape == (8, 2, 128, 64, 3) and views.crops.shape == (8, 3, 64, 32, 3)
   np.testing.assert_array_equal(views.crops[:, -1], views.globals[:, 0, ::2, ::2])  # region: decimated anchor
-  assert views.scene.shape == (8, 64, 64, 3)
+  assert views.scene.shape == (8, 96, 96, 3)
   inst, roi = np.asarray(views.inst_mask), np.asarray(views.roi_mask)
-  assert (inst.sum((1, 2)) == 2).all() and (roi.sum((1, 2)) == 2).all() and not (inst * roi).any()
+  assert (inst.sum((1, 2)) == 8).all() and (roi.sum((1, 2)) == 8).all() and not (inst * roi).any()
   for i in range(8):  # the local crop always stands left of the region
     assert np.argwhere(roi[i])[:, 1].max() < np.argwhere(inst[i])[:, 1].min()
   assert (draws.rescale == draws.rescale[0]).all()  # one pair of scales per micro-step
@@ -182,5 +182,9 @@ def test_bad_settings_say_what_is_possible():
     tiny("method.fidelity=exact")
   with pytest.raises(ValueError, match="method.local_crops"):
     tiny("method.local_crops=1")
+  with pytest.raises(ValueError, match="method.rescale_factors"):
+    tiny("model.image_hw=(64, 32)")
+  with pytest.raises(ValueError, match="method.scene_size"):
+    tiny("method.scene_size=64")
   with pytest.raises(ValueError, match="student or teacher"):
     tiny()[1].export_params(None, None, "both")

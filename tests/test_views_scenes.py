@@ -70,7 +70,7 @@ def test_box_mask_is_the_full_mask_nearest_downsampled_with_32_positives(y, x):
 @pytest.mark.torch
 def test_box_mask_is_torchs_nearest_interpolation():
   torch = pytest.importorskip("torch")
-  roi, inst = draw(20)
+  roi, inst = draw(5)
   for y, x in (*roi, *inst):
     full = torch.zeros(1, 1, *SCENE)
     full[..., y : y + 128, x : x + 64] = 1

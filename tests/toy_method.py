@@ -127,7 +127,7 @@ def toy_recipe():
       "model": {"backbone": "vit_tiny", "image_hw": (32, 16)},
       "method": {"name": "toy", "width": 5, "noise": 0.1},
       "optimizer": {
-          "learning_rate": 1e-2, "min_learning_rate": 0.0, "warmup_steps": 2, "b1": 0.9, "b2": 0.95, "eps": 1e-8,
+          "learning_rate": 1e-2, "min_learning_rate": 0.0, "warmup_fraction": 1 / 3, "b1": 0.9, "b2": 0.95, "eps": 1e-8,
           "weight_decay": 0.05, "grad_clip_norm": None,
       },
   }

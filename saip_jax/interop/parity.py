@@ -116,7 +116,7 @@ def replay(path: str) -> list[Check]:
     gradients = jax.jit(jax.value_and_grad(method.objectives, has_aux=True))
     (_, (aux, out)), grads = gradients(params, extra, *batch)
     optimizer = OptimizerConfig(
-        learning_rate=config["lr"], min_learning_rate=config["lr"], warmup_steps=0, b1=config["betas"][0],
+        learning_rate=config["lr"], min_learning_rate=config["lr"], warmup_fraction=0.0, b1=config["betas"][0],
         b2=config["betas"][1], eps=1e-8, weight_decay=config["weight_decay"], grad_clip_norm=None,
     )
     tx, schedule = make_optimizer(optimizer, 1, method.param_groups())

@@ -97,6 +97,27 @@ class Saip:
   canvas_hw: tuple[int, int]
   scene_canvas_hw: tuple[int, int]
 
+  def __post_init__(self):
+    config, patch = self.config, self.backbone.patch
+    height, width = self.crop_hw
+    if any(side < patch for side in _scaled(self.crop_hw, min(config.rescale_factors))):
+      raise ValueError(
+          f"local crops of {height}x{width} times {min(config.rescale_factors)} hold no patch of {patch} pixels: "
+          "raise config.model.image_hw or the smallest of config.method.rescale_factors"
+      )
+    room = max(height, 2 * width) + 2
+    if config.scene_size < room or config.scene_size % patch:
+      raise ValueError(
+          f"config.method.scene_size is {config.scene_size}: a multiple of {patch} of at least {room} pixels is "
+          f"needed to place two persons of {height}x{width}"
+      )
+
+  @property
+  def crop_hw(self) -> tuple[int, int]:
+    """Size of local crops and of the region, pixels."""
+    height, width = self.backbone.image_hw
+    return height // 2, width // 2
+
   @property
   def grid(self) -> tuple[int, int]:
     """Patch grid of a global view."""
@@ -177,8 +198,8 @@ class Saip:
     # Student: global views, plain local crops, the two rescaled crops.
     globals_ = encode(params, _merge(views.globals), ("cls", "hidden", "attention"))
     locals_ = encode(params, _merge(views.crops[:, :-2]), ("cls",))
-    crop_hw, patch = views.crops.shape[2:4], self.backbone.patch
-    sizes = [_scaled(crop_hw, factor) for factor in config.rescale_factors]
+    patch = self.backbone.patch
+    sizes = [_scaled(self.crop_hw, factor) for factor in config.rescale_factors]
     padded = PaddedGrid(tuple((h // patch, w // patch) for h, w in sizes), draws.rescale.reshape(-1))
     rescaled = jax.vmap(rescale_nearest_padded, (0, 0, None))(
         _merge(views.crops[:, -2:]), padded.index, config.rescale_factors

@@ -42,6 +42,10 @@ def save_panel(path, panel: Panel) -> None:
   total_w = max(sum(row) + _GAP_INCHES * (len(row) + 1) for row in widths)
   total_h = sum(heights) + _GAP_INCHES * (len(rows) + 1)
 
+  # one size for all captions, such that each stays over its own image
+  fits = [125 * w / len(c) for row, ws in zip(rows, widths) for (c, _), w in zip(row, ws) if c]
+  font_size = float(np.clip(min(fits, default=7.5), 5, 7.5))
+
   figure = Figure(figsize=(total_w, total_h), dpi=_DPI, facecolor="white")
   FigureCanvasAgg(figure)
   top = total_h
@@ -52,8 +56,7 @@ def save_panel(path, panel: Panel) -> None:
       axes = figure.add_axes((left / total_w, top / total_h, width / total_w, _ROW_INCHES / total_h))
       axes.imshow(image, aspect="auto", vmin=0, vmax=1)
       axes.set_axis_off()
-      size = min(7.5, 72 * 1.7 * width / max(len(caption), 1))  # a caption stays over its own image
-      axes.set_title(caption, fontsize=size, pad=2.5, color="#333333")
+      axes.set_title(caption, fontsize=font_size, pad=2.5, color="#333333")
       left += width + _GAP_INCHES
 
   path = pathlib.Path(path)

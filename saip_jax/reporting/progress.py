@@ -75,14 +75,14 @@ def banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
   epochs = config.total_steps * config.batch_size / len(data)
   return "\n".join([
       parameter_overview.get_parameter_overview(shapes, include_stats=False),
-      f"parameters {', '.join(f'{name} {count:,}' for name, count in _counts(shapes).items())}",
-      f"devices    {', '.join(f'{count} x {kind}' for kind, count in kinds.items())},"
+      f"weights  {', '.join(f'{name} {count:,}' for name, count in _counts(shapes).items())}",
+      f"devices  {', '.join(f'{count} x {kind}' for kind, count in kinds.items())},"
       f" mesh {dict(mesh.shape)}, {jax.process_count()} host(s)",
-      f"method     {config.method.name} on {config.model.backbone}, {config.precision}",
-      *(f"data       {line}" for line in data.summary()),
-      f"run        {config.total_steps:,} steps of {config.batch_size} images (micro-steps: {config.accumulate}),"
+      f"method   {config.method.name} on {config.model.backbone}, {config.precision}",
+      *data.summary(),
+      f"run      {config.total_steps:,} steps of {config.batch_size} images (micro-steps: {config.accumulate}),"
       f" {epochs:.4g} epochs of {len(data):,} images",
-      f"outputs    {workdir}: metrics.jsonl, tensorboard/, checkpoints/ every {config.checkpoint_every} steps,"
+      f"outputs  {workdir}: metrics.jsonl, tensorboard/, checkpoints/ every {config.checkpoint_every} steps,"
       + (f" panels/ every {config.panel_every} steps" if config.panel_every else " no panels"),
   ])
 

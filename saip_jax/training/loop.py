@@ -112,7 +112,6 @@ def pretrain(
             writer.flush()
           checkpoints.save(step, state)
           progress.checkpoint(step)
-          _list_damage(workdir, data)
         if save_due or panels_due:
           telemetry.restart_clock()
         if leaving:
@@ -130,12 +129,12 @@ def pretrain(
   finally:
     progress.close()
     batches.close()
+    damaged = _list_damage(workdir, data)
     if writer:
       writer.close()
     checkpoints.close()
 
   progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
-  damaged = _list_damage(workdir, data)
   progress.say(reports.summary(workdir, checkpoints.step_path(step) if step else None, damaged))
   return state
 

@@ -43,9 +43,10 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   Raises:
     ValueError: on first use, when a parameter is covered by no group.
   """
+  warmup_steps = min(round(config.warmup_fraction * total_steps), total_steps - 1)
   schedule = optax.warmup_cosine_decay_schedule(
-      0.0 if config.warmup_steps else config.learning_rate,
-      config.learning_rate, config.warmup_steps, total_steps, config.min_learning_rate,
+      0.0 if warmup_steps else config.learning_rate,
+      config.learning_rate, warmup_steps, total_steps, config.min_learning_rate,
   )
 
   def per_group(value):

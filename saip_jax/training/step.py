@@ -78,9 +78,9 @@ def make_train_step(
     extra = method.after_update(extra, params, aux.cache, first + accumulate - 1)
     metrics = metrics | {
         "optim/lr": schedule(state.step),
-        "optim/grad_norm": optax.global_norm(grads),
-        "optim/update_norm": optax.global_norm(updates),
-        "optim/param_norm": optax.global_norm(params),
+        "optim/grad_norm": optax.tree.norm(grads),
+        "optim/update_norm": optax.tree.norm(updates),
+        "optim/param_norm": optax.tree.norm(params),
     }
     return TrainState(state.step + 1, params, extra, opt_state), metrics
 

@@ -99,15 +99,17 @@ def sample_crop_box(
   return jnp.where(fits.any(), drawn, central)
 
 
-def crop_resize(planes: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False):
+def crop_resize(
+    planes: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+) -> jax.Array:
   """Cuts a box out, resizes it with antialiased bicubic weights and mirrors it if asked.
 
   Columns first, then rows: people are tall, so the first product halves what the second must read. The
   mirror image is the same product with the column weights in reverse order.
 
-  Against Pillow on uint8 pictures the mean difference is 0.2/255 to 0.25/255: Pillow rounds and clips to
-  eight bits after each of the two passes, here the values stay float and are clipped once. Against torch's
-  float path it is float rounding, 1e-6.
+  Pillow on uint8 pictures differs by .23/255 to .32/255 on average: it rounds and clips to eight bits after
+  each of its two passes, here values stay float and are clipped once. torchvision's float path differs by
+  rounding, 1e-5.
 
   Args:
     planes: (3, Hc, Wc) canvas in [0, 1], see `to_planes`.
@@ -179,4 +181,5 @@ def rescale_nearest_padded(image: jax.Array, factor_index: jax.Array, factors: t
   rows = _nearest_selection(height, factors, factor_index)
   columns = _nearest_selection(width, factors, factor_index)
   exact = jax.lax.Precision.HIGHEST
-  return jnp.einsum("wx,hxc->hwc", columns, jnp.einsum("hy,yxc->hxc", rows, image, precision=exact), precision=exact)
+  tall = jnp.einsum("hy,yxc->hxc", rows, image, precision=exact)  # (Hmax, W, C)
+  return jnp.einsum("wx,hxc->hwc", columns, tall, precision=exact)
