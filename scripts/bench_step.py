@@ -6,16 +6,20 @@ body of a scan once), MFU where the peak of the device is known, and a JSON line
 
 import argparse
 import json
+import pathlib
+import sys
 import time
 
 import jax
 import numpy as np
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
-from saip_jax.methods import METHODS
-from saip_jax.training.mesh import make_mesh, replicated, shard_batch
-from saip_jax.training.optimizer import make_optimizer
-from saip_jax.training.step import init_state, make_train_step
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from saip_jax.config import apply_overrides, load_recipe, parse_config  # noqa: E402
+from saip_jax.methods import METHODS  # noqa: E402
+from saip_jax.training.mesh import make_mesh, replicated, shard_batch  # noqa: E402
+from saip_jax.training.optimizer import make_optimizer  # noqa: E402
+from saip_jax.training.step import init_state, make_train_step  # noqa: E402
 
 PEAK_TFLOPS = {  # dense bfloat16, per device, from the vendors' data sheets
     "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v5p": 459, "TPU v6 lite": 918, "TPU v6e": 918,

@@ -2,9 +2,12 @@
 
 import argparse
 import itertools
+import pathlib
 import sys
 
-from saip_jax.interop.parity import replay
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from saip_jax.interop.parity import replay  # noqa: E402
 
 
 def main() -> int:
