@@ -37,7 +37,7 @@ def get_config():
       "method": {
           "name": "saip",
           "fidelity": "official",
-          "local_crops": 4,
+          "local_crops": 3,
           "crop_aspect": (0.4, 0.6),
           "global_area": (0.8, 1.0),
           "local_area": (0.05, 0.8),
@@ -59,11 +59,11 @@ def get_config():
           "css_heads": 4,
           "temp_student": 0.1,
           "temp_teacher": 0.04,
-          "ema_momentum": 0.99,
+          "ema_momentum": 0.95,  # the published 0.996 remembers 250 updates, more than this run has
           "center_momentum": 0.9,
       },
       "optimizer": {
-          "learning_rate": 5e-4,
+          "learning_rate": 3e-4,
           "min_learning_rate": 0.0,
           "warmup_fraction": 0.1,
           "b1": 0.9,

@@ -25,7 +25,7 @@ def get_config():
       "keep_last": 3,
       "keep_every": 20 * 488,
       "panel_every": 4880,
-      "log_every": 10,
+      "log_every": 1,
       "precision": "bfloat16",  # published: float16 with loss scaling
       "data": {
           "source": "folder",

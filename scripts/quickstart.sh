@@ -3,6 +3,7 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 people=runs/people workdir=runs/demo
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/.compiled}"
 
 .venv/bin/saip prepare people --out="$people" --count=512 --image-hw=256x128 --seed=0
 .venv/bin/saip pretrain --config=configs/saip_demo.py --workdir="$workdir" --config.data.path="$people" "$@"

@@ -98,6 +98,17 @@ def test_start_of_training(setup):
                                           if k.startswith("loss/") and k != "loss/total"), rel=1e-5)
 
 
+def test_bfloat16_computes_the_same_losses(setup):
+  _, method, params, extra = setup
+  _, half = tiny("precision=bfloat16")
+  batch, key = made_up_batch(), jax.random.key(0)
+  exact = jax.jit(method.loss)(params, extra, batch, key, 0)[1].metrics
+  rounded = jax.jit(half.loss)(params, extra, batch, key, 0)[1].metrics
+  for name in exact:
+    assert rounded[name].dtype == jnp.float32
+    assert float(rounded[name]) == pytest.approx(float(exact[name]), rel=3e-2, abs=3e-2), name
+
+
 def test_every_parameter_learns_and_the_teacher_gets_no_gradient(setup):
   _, method, params, extra = setup
   grads, teacher = jax.jit(jax.grad(lambda p, e: method.loss(p, e, made_up_batch(), jax.random.key(0), 0)[0], (0, 1)))(
