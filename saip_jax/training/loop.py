@@ -75,13 +75,16 @@ def pretrain(
   if host == 0:
     write_config(workdir, to_dict(config))
 
+  # Data first: what is wrong with it shows before the compiler has taken its minute.
+  spec = method.batch_spec(config.batch_size)
+  panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
+
   # The step, compiled ahead so that no measured time contains it.
   train_step = jax.jit(
       make_train_step(method, tx, schedule, config.accumulate, config.seed),
       donate_argnums=0,
       out_shardings=replicated(mesh),
   )
-  spec = method.batch_spec(config.batch_size)
   abstract_batch = {
       name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=batch_sharding(mesh)) for name, a in spec.items()
   }
@@ -89,7 +92,6 @@ def pretrain(
   train_step = train_step.lower(abstract_state, abstract_batch).compile()
   progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
 
-  panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
   batches = data.batches(start, host, hosts)
   writer = MetricsWriter(workdir, start) if host == 0 else None
   telemetry = Telemetry(config, len(data), writer, progress, checkpoints)
