@@ -22,7 +22,8 @@ from saip_jax.training.optimizer import make_optimizer  # noqa: E402
 from saip_jax.training.step import init_state, make_train_step  # noqa: E402
 
 PEAK_TFLOPS = {  # dense bfloat16, per device, from the vendors' data sheets
-    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v5p": 459, "TPU v6 lite": 918, "TPU v6e": 918,
+    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v5p": 459, "TPU v6 lite": 918,
+    "TPU v6e": 918,
     "NVIDIA A100-SXM4-40GB": 312, "NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989,
 }
 
@@ -47,7 +48,10 @@ def step_and_state(config, **backbone_options):
 
 
 def count_flops(config) -> float:
-  """Returns floating-point operations per image of one update, by XLA's count of the unoptimised program."""
+  """Returns floating-point operations per image of one update, by XLA's count.
+
+  The blocks are written out, as XLA counts the body of a scan once.
+  """
   method, step, init = step_and_state(config, unroll=True)
   lowered = jax.jit(step).lower(jax.eval_shape(init), method.batch_spec(config.batch_size))
   return lowered.compile().cost_analysis()["flops"] / config.batch_size

@@ -24,7 +24,8 @@ def main() -> int:
   print(f"{'quantity':<66}{'max rel. error':>15}{'limit':>9}")
   for kind, group in itertools.groupby(checks, key=lambda c: c.name.split("/")[0]):
     group = list(group)
-    shown = group if args.all or kind in ("loss", "out") else [max(group, key=lambda c: (c.error != c.error, c.error / c.limit))]
+    worst = max(group, key=lambda c: (c.error != c.error, c.error / c.limit))  # NaN before all
+    shown = group if args.all or kind in ("loss", "out") else [worst]
     for check in shown:
       others = f" (worst of {len(group)})" if len(shown) < len(group) else ""
       print(f"{check.name + others:<66}{check.error:>15.1e}{check.limit:>9.0e}{'' if check.passed else '  FAILED'}")

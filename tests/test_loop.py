@@ -40,7 +40,8 @@ def test_outputs(tmp_path, capsys):
 
   output = capsys.readouterr().out
   for words in ("linear/kernel", "total 121", "cpu, mesh {'data': 1}", "40 toy images", "1.2 epochs",
-                "compiled the step", "step 3/6", "step 6/6", "checkpoints/6", "metrics.jsonl", "000006_views.png", "a.jpg: truncated"):
+                "compiled the step", "step 3/6", "step 6/6", "checkpoints/6", "metrics.jsonl", "000006_views.png",
+                "a.jpg: truncated"):
     assert words in output, words
 
 

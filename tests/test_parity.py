@@ -25,7 +25,8 @@ def test_every_recorded_number_is_reproduced():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "key", ["loss/csr", "out/ref_feats", "grad/backbone.blocks.2.attn.qkv.weight", "student_after/csr_decoder.mask_token"]
+    "key",
+    ["loss/csr", "out/ref_feats", "grad/backbone.blocks.2.attn.qkv.weight", "student_after/csr_decoder.mask_token"],
 )
 def test_a_changed_number_fails(tmp_path, key):
   with np.load(FIXTURE) as archive:

@@ -62,7 +62,7 @@ def build_figure(body: Body, outfit: Outfit, positions: dict[str, np.ndarray],
     return positions[first] + share * (positions[second] - positions[first])
 
   _add_trunk(body, outfit, add, local, positions, girth)
-  for side, sign in (("left", 1), ("right", -1)):
+  for side in ("left", "right"):
     _add_arm(outfit, add, between, positions, side, girth)
     _add_leg(outfit, add, between, positions, side, size, girth)
     if outfit.bag == "shoulder" and side == "left":

@@ -1,9 +1,8 @@
-"""Image encoders: (B, H, W, 3) normalised images -> `Features`."""
+"""Image encoders: (B, H, W, 3) normalised images -> `features.Features`."""
 
 import functools
 
-from saip_jax.backbones.features import Features
-from saip_jax.backbones.vit import PaddedGrid, ViT
+from saip_jax.backbones.vit import ViT
 
 BACKBONES = {
     "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),

@@ -59,5 +59,5 @@ def read(state: dict[str, np.ndarray]) -> dict:
   """
   gain = state.get("csm_decoder.last_layer.weight_g")
   if gain is not None and not np.all(np.asarray(gain) == 1):
-    raise ValueError("csm_decoder.last_layer.weight_g is not all ones: SAIP freezes it at one, and has no place for it here")
+    raise ValueError("csm_decoder.last_layer.weight_g is not all ones; SAIP freezes it at one, so it has no place here")
   return from_torch(state, SAIP, IGNORED)

@@ -37,7 +37,9 @@ class SaipViews:
   roi_mask: jax.Array
 
 
-def make_views(batch: dict[str, jax.Array], keys: jax.Array, config, image_hw: tuple[int, int], patch: int) -> SaipViews:
+def make_views(
+    batch: dict[str, jax.Array], keys: jax.Array, config, image_hw: tuple[int, int], patch: int
+) -> SaipViews:
   """Makes all views of a batch; each sample depends on its own key alone.
 
   Source: methods as released: two global views, local crops, a region by decimation of the anchor, and a
