@@ -50,7 +50,7 @@ def get_config():
           "mask_ratio": 0.75,
           "prototypes": 1024,
           "head_hidden": 512,
-          "head_bottleneck": 128,
+          "head_bottleneck": 32,
           "csr_width": 128,
           "csr_depth": 2,
           "csr_heads": 4,
@@ -59,11 +59,11 @@ def get_config():
           "css_heads": 4,
           "temp_student": 0.1,
           "temp_teacher": 0.04,
-          "ema_momentum": 0.95,  # the published 0.996 remembers 250 updates, more than this run has
+          "ema_momentum": 0.98,  # the published 0.996 remembers 250 updates, more than this run has
           "center_momentum": 0.9,
       },
       "optimizer": {
-          "learning_rate": 3e-4,
+          "learning_rate": 5e-4,
           "min_learning_rate": 0.0,
           "warmup_fraction": 0.1,
           "b1": 0.9,
