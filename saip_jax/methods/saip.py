@@ -23,7 +23,8 @@ from saip_jax.methods.base import Aux, ParamGroup
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_panels import make_panels
 from saip_jax.methods.saip_views import SaipViews, make_views
-from saip_jax.views.geometry import rescale_nearest, rescale_nearest_padded
+from saip_jax.views.geometry import rescale_nearest, rescale_nearest_padded, scaled_size
+from saip_jax.views.scenes import smallest_scene
 
 
 @struct.dataclass
@@ -78,7 +79,7 @@ def _merge(views: jax.Array) -> jax.Array:
 
 
 def _scaled(hw: tuple[int, int], factor: float) -> tuple[int, int]:
-  return int(hw[0] * factor), int(hw[1] * factor)
+  return scaled_size(hw[0], factor), scaled_size(hw[1], factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Saip:
           f"local crops of {height}x{width} times {min(config.rescale_factors)} hold no patch of {patch} pixels: "
           "raise config.model.image_hw or the smallest of config.method.rescale_factors"
       )
-    room = max(height, 2 * width) + 2
+    room = max(smallest_scene(self.crop_hw))
     if config.scene_size < room or config.scene_size % patch:
       raise ValueError(
           f"config.method.scene_size is {config.scene_size}: a multiple of {patch} of at least {room} pixels is "
@@ -124,10 +125,14 @@ class Saip:
     return self.backbone.stored_grid
 
   @property
+  def csr_hw(self) -> tuple[int, int]:
+    """Size of the enlarged view that is masked and reconstructed, pixels."""
+    return _scaled(self.backbone.image_hw, self.config.csr_scale)
+
+  @property
   def csr_grid(self) -> tuple[int, int]:
-    """Patch grid of the rescaled, masked view."""
-    h, w = _scaled(self.backbone.image_hw, self.config.csr_scale)
-    return h // self.backbone.patch, w // self.backbone.patch
+    """Patch grid of that view."""
+    return self.csr_hw[0] // self.backbone.patch, self.csr_hw[1] // self.backbone.patch
 
   @property
   def csm(self) -> PrototypeHead:
@@ -189,6 +194,10 @@ class Saip:
     rescale = jax.random.randint(step_key, (2,), 0, len(self.config.rescale_factors))
     return SaipDraws(*jax.vmap(masks)(keys), jnp.broadcast_to(rescale, (len(keys), 2)))
 
+  def scored_patches(self, draws: SaipDraws) -> jax.Array:
+    """Returns (B, L) float32, 1 where a patch of the enlarged view counts in the reconstruction loss."""
+    return 1.0 - upsample_mask(draws.anchor_mask, self.grid, self.csr_grid)
+
   def forward(self, params, teacher, views: SaipViews, draws: SaipDraws) -> SaipOutputs:
     """Runs student and teacher over all views, each part no further than it is read."""
     config, batch = self.config, len(views.scene)
@@ -212,7 +221,7 @@ class Saip:
 
     # Student: hidden patches of the enlarged augmented view, with the anchor's class token as context.
     anchor = split(globals_.hidden)[:, 0]  # (B, 1 + N, D)
-    enlarged = rescale_nearest(views.globals[:, 1], _scaled(self.backbone.image_hw, config.csr_scale))
+    enlarged = rescale_nearest(views.globals[:, 1], self.csr_hw)
     masked = encode(
         params, enlarged, ("hidden",), select=lambda x: select_tokens(x, draws.keep_ids)
     )
@@ -248,11 +257,10 @@ class Saip:
     config = self.config
     out = self.forward(params, extra["teacher"], views, draws)
     teacher = matching.teacher_probabilities(out.teacher_logits, extra["center"], config.temp_teacher)
-    hidden = 1.0 - upsample_mask(draws.anchor_mask, self.grid, self.csr_grid)
     losses = {
         "csm_rep": matching.matching_loss(out.logits, teacher, config.temp_student),
         "csm_att": matching.attention_loss(out.maps, out.teacher_maps),
-        "csr": reconstruction.masked_mse(out.reconstruction, out.target, hidden),
+        "csr": reconstruction.masked_mse(out.reconstruction, out.target, self.scored_patches(draws)),
         "css_inst": search.search_loss(out.inst_logits, views.inst_mask),
         "css_roi": search.search_loss(out.roi_logits, views.roi_mask),
     }

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones.patches import patchify, unpatchify
-from saip_jax.masking.anchor import upsample_mask
 from saip_jax.reporting.panels import Panel
 from saip_jax.views.geometry import rescale_nearest
 from saip_jax.views.photometric import denormalise
@@ -19,8 +18,7 @@ def _compute(method, params, extra, batch, key):
   views, draws = method.views_and_draws(batch, key)
   out = method.forward(params, extra["teacher"], views, draws)
   grid, patch = method.csr_grid, method.backbone.patch
-  height, width = (int(side * method.config.csr_scale) for side in method.backbone.image_hw)
-  pixels = patchify(rescale_nearest(views.globals[:, 1], (height, width)), patch)  # (B, L, P)
+  pixels = patchify(rescale_nearest(views.globals[:, 1], method.csr_hw), patch)  # (B, L, P)
   # The network predicts patches with mean 0 and deviation 1: give each its own back.
   mean, std = jnp.mean(pixels, -1, keepdims=True), jnp.std(pixels, -1, ddof=1, keepdims=True)
   seen = (draws.restore_ids < draws.keep_ids.shape[1])[..., None]
@@ -32,8 +30,7 @@ def _compute(method, params, extra, batch, key):
       "together": jnp.where(seen, pixels, painted),
   }
   images = {name: unpatchify(patches, grid, patch) for name, patches in images.items()}
-  scored = 1.0 - upsample_mask(draws.anchor_mask, method.grid, grid)
-  return views, out, images, scored.reshape(-1, *grid)
+  return views, out, images, method.scored_patches(draws).reshape(-1, *grid)
 
 
 def make_panels(method, params, extra, batch, key: jax.Array) -> dict[str, Panel]:

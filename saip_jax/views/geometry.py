@@ -154,9 +154,14 @@ def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
   return image
 
 
+def scaled_size(size: int, factor: float) -> int:
+  """Returns the pixels of an axis rescaled by a factor: rounded down, torch's law."""
+  return math.floor(size * factor)
+
+
 def _nearest_selection(in_size: int, factors: tuple[float, ...], factor_index: jax.Array) -> jax.Array:
   """Returns (largest out size, in_size): row i has its one at floor(i * in / out), or is zero past the end."""
-  out_sizes = [math.floor(in_size * factor) for factor in factors]
+  out_sizes = [scaled_size(in_size, factor) for factor in factors]
   sources = np.full((len(factors), max(out_sizes)), -1)
   for source, out_size in zip(sources, out_sizes):
     source[:out_size] = np.arange(out_size) * in_size // out_size

@@ -18,6 +18,11 @@ class Placements(NamedTuple):
   inst_yx: jax.Array
 
 
+def smallest_scene(crop_hw: tuple[int, int]) -> tuple[int, int]:
+  """Returns the (height, width) of the smallest scene in which `sample_placements` finds room for two crops."""
+  return crop_hw[0] + 2, 2 * crop_hw[1] + 2
+
+
 def sample_placements(key: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int]) -> Placements:
   """Draws where the two crops go, uniformly over the published ranges.
 
@@ -35,10 +40,11 @@ def sample_placements(key: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[
     ValueError: the scene cannot hold two crops side by side.
   """
   (scene_h, scene_w), (crop_h, crop_w) = scene_hw, crop_hw
-  if scene_h < crop_h + 2 or scene_w < 2 * crop_w + 2:
+  least_h, least_w = smallest_scene(crop_hw)
+  if scene_h < least_h or scene_w < least_w:
     raise ValueError(
         f"a scene of {scene_h}x{scene_w} pixels cannot hold two crops of {crop_h}x{crop_w} side by side: it needs "
-        f"at least {crop_h + 2}x{2 * crop_w + 2}; enlarge the scene or shrink the local crops"
+        f"at least {least_h}x{least_w}; enlarge the scene or shrink the local crops"
     )
   uniform = jax.random.uniform(key, (4,))
 
