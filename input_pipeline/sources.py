@@ -57,7 +57,7 @@ def open_source(source: str, path: str | pathlib.Path | None, cache_dir: str | p
     source: a key of `SOURCES` (`data.source`).
     path: where the data lies (`data.path`); None: the source's own default, if it has one.
     cache_dir: a folder of the run for what the source wants to remember; never inside the data.
-    people_count: size of the default set of built-in people, used where `path` is None.
+    people_count: size of the default set of built-in people, all splits together, used where `path` is None.
 
   Returns:
     The opened source.

@@ -7,6 +7,10 @@ from typing import Sequence
 
 import saip_jax
 
+# Pictures on a preview sheet, and the size of the set they are the first of if none is given: then all are different
+# people.
+_PREVIEW_COUNT, _PREVIEWED_COUNT = 40, 320
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs a command and returns its exit status; a person's mistake is one line on standard error and status 2."""
@@ -47,11 +51,24 @@ def _parser() -> argparse.ArgumentParser:
 
   prepare = _add_command(commands, "prepare", None, "make a data set")
   kinds = prepare.add_subparsers(dest="kind", required=True, metavar="KIND")
-  people = _add_command(kinds, "people", _prepare_people, "render built-in people")
-  people.add_argument("--out", required=True, metavar="DIR", help="folder for the images")
-  people.add_argument("--count", type=int, required=True, help="number of images")
-  people.add_argument("--image-hw", type=_size, default=(256, 128), metavar="HxW", help="size in pixels (256x128)")
-  people.add_argument("--seed", type=int, default=0, help="seed of the people (0)")
+  people = _add_command(
+      kinds, "people", _prepare_people, "render built-in people; started again, the same command goes on",
+      epilog="A new set needs --out and --count; --preview alone draws pictures and writes no set.",
+  )
+  people.add_argument("--out", metavar="DIR", help="folder for the set")
+  people.add_argument("--count", type=int, metavar="N", help="number of pictures")
+  people.add_argument("--image-hw", type=_size, metavar="HxW", help="size in pixels (256x128; scenes 480x640)")
+  people.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the people (0)")
+  people.add_argument(
+      "--composition", metavar="NAME",
+      help="crops: single people; views: one instant by four cameras; clips: eight frames of a motion; scenes: streets"
+      " of up to twelve people (crops; scenes with --export=coco)",
+  )
+  people.add_argument("--identities", type=int, metavar="K", help="number of different people (one for 8 pictures)")
+  people.add_argument("--export", metavar="FORMAT", help="coco or market1501: files for other tools, not for training")
+  people.add_argument(
+      "--preview", metavar="FILE", help="draw the first pictures into FILE.png and their labels into FILE_labels.png"
+  )
   return parser
 
 
@@ -106,10 +123,25 @@ def _pretrain(options, overrides) -> int:
 
 
 def _prepare_people(options, rest) -> int:
-  from input_pipeline.people.prepare import prepare_people
+  from input_pipeline.people.compositions import SetSpec
+  from input_pipeline.people.prepare import check_request, prepare_people, usual_identities
 
   if rest:
     raise ValueError(f"unknown argument {rest[0]!r}; see saip prepare people --help")
-  prepare_people(options.out, options.count, options.image_hw, options.seed)
-  print(f"{options.count} images in {options.out}")
+  if not options.preview and (options.out is None or options.count is None):
+    raise ValueError("--out=DIR and --count=N are needed, or --preview=FILE.png; see saip prepare people --help")
+  composition = options.composition or ("scenes" if options.export == "coco" else "crops")
+  image_hw = options.image_hw or ((480, 640) if composition == "scenes" else (256, 128))
+  count = _PREVIEWED_COUNT if options.count is None else options.count
+  identities = usual_identities(composition, count) if options.identities is None else options.identities
+  spec = SetSpec(composition, image_hw, options.seed, identities)
+  check_request(spec, count, options.export)
+  if options.preview:
+    from input_pipeline.people.preview import draw_preview
+
+    for path in draw_preview(options.preview, spec, min(count, _PREVIEW_COUNT)):
+      print(path)
+  if options.out:
+    prepare_people(options.out, spec, count, options.export)
+    print(f"{count} images in {options.out}")
   return 0

@@ -34,13 +34,14 @@ class DataConfig:
   """Where the images come from and how the host decodes them.
 
   Attributes:
-    source: "people" (rendered here) or "folder" (image files, searched recursively).
+    source: "people" (rendered here; the train split) or "folder" (image files, searched recursively).
     path: the folder of images, or None in a recipe that leaves it to the command line; for "people", a folder made
-      by `saip prepare people`, or None to render one.
+      by `saip prepare people` without --export, or None for a default set that is rendered on first use.
     scene_path: folder of scene images; None takes other images of the same source.
     canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
     scene_canvas_hw: the same for scenes.
-    people_count: number of built-in people to render; only "people" reads it.
+    people_count: pictures of the default set of built-in people, all splits together: about 7 of 10 are trained on;
+      only "people" without a path reads it.
     workers: decoding processes per host; 0 decodes in threads of the training process.
     threads: decoding threads per host or per worker.
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.

@@ -113,14 +113,78 @@ def test_wrong_flags_are_one_line(capsys, arguments, words):
   assert caught.value.code == 2 and words in error and error.count("\n") == 1 and "--help" in error, error
 
 
-def test_prepare_people_passes_its_flags_on(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def prepared(monkeypatch):
+  """Lets `saip prepare people` render nothing; returns the arguments of the calls it makes."""
   calls = []
-  people = pytest.importorskip("input_pipeline.people.prepare")
-  monkeypatch.setattr(people, "prepare_people", lambda *arguments: calls.append(arguments))
-  assert cli.main(["prepare", "people", "--out=x", "--count=3", "--image-hw=64x32", "--seed=5"]) == 0
-  assert calls == [("x", 3, (64, 32), 5)]
-  assert cli.main(["prepare", "people", "--out=x", "--count=3", "--sed=5"]) == 2
-  assert "--sed=5" in capsys.readouterr().err
+  prepare = pytest.importorskip("input_pipeline.people.prepare")
+  preview = pytest.importorskip("input_pipeline.people.preview")
+  monkeypatch.setattr(prepare, "prepare_people", lambda *arguments: calls.append(arguments))
+  monkeypatch.setattr(preview, "draw_preview", lambda *arguments: calls.append(arguments) or [arguments[0]])
+  return calls
+
+
+@pytest.mark.parametrize(
+    "flags, composition, image_hw, seed, identities, count, export",
+    [
+        (["--count=9"], "crops", (256, 128), 0, 2, 9, None),
+        (["--count=8", "--image-hw=64x32", "--seed=5", "--identities=3"], "crops", (64, 32), 5, 3, 8, None),
+        (["--count=8", "--composition=clips"], "clips", (256, 128), 0, 1, 8, None),
+        (["--count=7", "--composition=scenes"], "scenes", (480, 640), 0, 120, 7, None),
+        (["--count=500", "--export=coco"], "scenes", (480, 640), 0, 500, 500, "coco"),
+        (["--count=8", "--export=coco", "--composition=crops"], "crops", (256, 128), 0, 1, 8, "coco"),
+        (["--count=8", "--export=market1501"], "crops", (256, 128), 0, 1, 8, "market1501"),
+    ],
+)
+def test_prepare_people_passes_its_flags_on(prepared, capsys, flags, composition, image_hw, seed, identities, count,
+                                            export):
+  from input_pipeline.people.compositions import SetSpec
+
+  assert cli.main(["prepare", "people", "--out=x", *flags]) == 0
+  assert prepared == [("x", SetSpec(composition, image_hw, seed, identities), count, export)]
+  assert capsys.readouterr().out == f"{count} images in x\n"
+
+
+def test_preview_needs_no_set_and_shows_the_start_of_one(prepared, capsys):
+  assert cli.main(["prepare", "people", "--preview=sheet.png"]) == 0
+  assert cli.main(["prepare", "people", "--preview=sheet.png", "--count=3", "--out=x"]) == 0
+  (path, alone, alone_count), (_, shown, shown_count), (out, written, count, export) = prepared
+  assert path == "sheet.png" and alone_count == alone.identities == 40
+  assert (out, count, shown_count, export) == ("x", 3, 3, None) and shown == written
+  assert capsys.readouterr().out.splitlines() == ["sheet.png", "sheet.png", "3 images in x"]
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--out=x"], ["--out=DIR and --count=N are needed", "--preview"]),
+        (["--count=3"], ["--out=DIR and --count=N are needed", "--preview"]),
+        (["--out=x", "--count=0"], ["--count=0"]),
+        (["--preview=x.png", "--count=-1"], ["--count=-1"]),
+        (["--out=x", "--count=3", "--image-hw=8x4"], ["8x4"]),
+        (["--out=x", "--count=3", "--seed=-1"], ["seed=-1"]),
+        (["--out=x", "--count=3", "--identities=0"], ["identities=0"]),
+        (["--out=x", "--count=3", "--composition=zoo"], ["zoo", "crops, views, clips, scenes"]),
+        (["--out=x", "--count=6", "--composition=views"], ["--count=6", "groups of 4"]),
+        (["--out=x", "--count=3", "--export=voc"], ["--export=voc", "coco, market1501"]),
+        (["--out=x", "--count=4", "--export=market1501", "--composition=views"], ["views", "--composition=crops"]),
+        (["--out=x", "--count=3", "--sed=5"], ["--sed=5", "--help"]),
+    ],
+)
+def test_an_impossible_set_is_one_line(prepared, capsys, flags, words):
+  assert cli.main(["prepare", "people", *flags]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("saip prepare: error: ") and error.count("\n") == 1, error
+  assert all(word in error for word in words) and not prepared, error
+
+
+def test_an_interrupted_preparation_is_one_line(prepared, monkeypatch, capsys):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr("input_pipeline.people.prepare.prepare_people", interrupted)
+  assert cli.main(["prepare", "people", "--out=x", "--count=3"]) == 130
+  assert capsys.readouterr().err == "saip prepare: interrupted\n"
 
 
 def test_help_is_quick_and_complete():

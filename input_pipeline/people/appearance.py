@@ -1,85 +1,106 @@
-"""What one identity wears and looks like: cloth patterns, skin, hair, things carried."""
+"""What one identity wears and looks like: garments, skin, hair, things carried.
+
+Clothes are no fingerprint: most are dark or plain and come in few tones, so that many people wear nearly the same and
+only some stand out, as on a street. The shares below are those that attributes.py declares.
+"""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
-_SKIN_RGB = np.array([[250, 214, 188], [236, 190, 158], [214, 160, 122], [182, 126, 90], [134, 88, 60], [86, 56, 42]])
-_HAIR_RGB = np.array([[24, 20, 18], [52, 36, 26], [92, 62, 38], [150, 108, 60], [214, 178, 112], [140, 64, 36],
-                      [150, 148, 146], [222, 220, 216]])
-PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "gradient", "blocks", "print")
+from input_pipeline.people.cloth import ALL_OVER_PATTERNS, Cloth, pick, sample_cloth
+
+_SKIN_RGB = ((250, 214, 188), (236, 190, 158), (214, 160, 122), (182, 126, 90), (134, 88, 60), (86, 56, 42))
+_HAIR_RGB = {
+    "black": ((24, 20, 18), (36, 30, 28)), "brown": ((58, 40, 29), (98, 66, 41)),
+    "blond": ((158, 118, 68), (216, 182, 118)), "red": ((128, 56, 30), (160, 78, 42)),
+    "grey": ((138, 136, 134), (218, 216, 212))}
+
+_TOPS = {"black": .23, "blue": .17, "grey": .16, "white": .15, "red": .07, "green": .07, "brown": .06, "pink": .03,
+         "yellow": .03, "purple": .02, "orange": .01}
+_BOTTOMS = {"black": .33, "blue": .33, "grey": .14, "brown": .10, "white": .04, "green": .03, "red": .01, "pink": .01,
+            "purple": .01}
+_SHOES = {"black": .42, "white": .25, "brown": .13, "grey": .10, "blue": .05, "red": .05}
+_EXTRAS = {"black": .30, "grey": .18, "blue": .16, "red": .10, "brown": .10, "white": .06, "green": .05, "yellow": .03,
+           "pink": .02}
+_GLOVES = {"black": .60, "brown": .20, "grey": .10, "red": .10}
+_SOCKS = {"white": .40, "black": .30, "grey": .20, "red": .05, "blue": .05}
+_PATTERNED_TOPS, _PATTERNED_BOTTOMS, _PATTERNED_COATS = .38, .10, .10
 
 
-@dataclasses.dataclass(frozen=True)
-class Cloth:
-  """A pattern on a surface.
+class _Taste(NamedTuple):
+  """Things that go together in one half of the people: chances."""
+
+  wears: dict[str, float]
+  hair: dict[str, float]
+  beard: float
+
+
+_TASTES = (
+    _Taste({"trousers": .46, "shorts": .10, "skirt": .18, "dress": .20, "jumpsuit": .06},
+           {"short": .12, "bob": .24, "long": .30, "tail": .22, "bun": .12}, 0.),
+    _Taste({"trousers": .78, "shorts": .20, "jumpsuit": .02},
+           {"bald": .10, "short": .78, "bob": .04, "long": .04, "tail": .02, "bun": .02}, .30))
+_HAIR = {"black": .33, "brown": .37, "blond": .15, "red": .05, "grey": .10}
+_SLEEVES = {"none": .08, "short": .44, "long": .48}
+_COATS = {"none": .75, "jacket": .13, "coat": .12}
+_HATS = {"none": .80, "cap": .10, "beanie": .06, "brim": .04}
+_BAGS = {"none": .65, "backpack": .19, "shoulder": .16}
+_SUNGLASSES, _BOOTS = .11, .12
+_SOCKS_SHARE = .45  # of those whose shins are bare but for shoes
+_GLOVES_SHARE, _SCARF_SHARE = .15, .20  # of those with long sleeves
+_OPEN_COATS, _TUCKED, _CROPPED = .5, .45, .12
+
+
+class Garment(NamedTuple):
+  """What covers a region.
 
   Attributes:
-    pattern: one of `PATTERNS`.
-    base_rgb: (3,) linear-ish albedo, 0 to 1.
-    accent_rgb: (3,) the pattern's second colour.
-    period: size of a repeat, metres.
+    cloth: its surface.
+    label: its name in `PARTS`.
+    length: how far it reaches along the limb, see `Outfit`.
   """
 
-  pattern: str
-  base_rgb: np.ndarray
-  accent_rgb: np.ndarray
-  period: float
-
-  def albedo(self, points: np.ndarray) -> np.ndarray:
-    """Colours at points on a solid.
-
-    Args:
-      points: (N, 3) in the solid's own frame, metres: x to its left, y along its axis, z to its front.
-
-    Returns:
-      (N, 3) RGB, 0 to 1.
-    """
-    if self.pattern == "plain":
-      return np.broadcast_to(self.base_rgb, points.shape)
-    x, y, z = points.T
-    around = np.arctan2(x, z) * .13  # metres along the cloth of a middling limb
-    if self.pattern == "stripes":
-      share = (np.mod(y, self.period) < self.period * .45)
-    elif self.pattern == "bars":
-      share = (np.mod(around, self.period) < self.period * .4)
-    elif self.pattern == "checks":
-      share = ((np.mod(y, self.period) < self.period * .5) * .5 + (np.mod(around, self.period) < self.period * .5) * .5)
-    elif self.pattern == "dots":
-      rows = np.floor(y / self.period)
-      dx = np.mod(around + rows * self.period * .5, self.period) - self.period * .5
-      dy = np.mod(y, self.period) - self.period * .5
-      share = dx * dx + dy * dy < (self.period * .3) ** 2
-    elif self.pattern == "gradient":
-      share = np.clip(y / .45 + .2, 0, 1)
-    elif self.pattern == "blocks":
-      share = y > self.period * 3
-    elif self.pattern == "print":
-      share = (np.abs(x) < .085) & (z > 0) & (y > .17) & (y < .30)
-    else:
-      assert False, self.pattern
-    share = share[:, None].astype(np.float32)
-    return self.base_rgb * (1 - share) + self.accent_rgb * share
+  cloth: Cloth
+  label: str
+  length: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Outfit:
-  """Everything visible of an identity but its proportions; lengths are shares of the limb, 0 to 1.
+  """Everything visible of an identity but its proportions; lengths are shares of a limb.
 
   Attributes:
-    sleeve: 0 none, 0.5 at the elbow, 1 at the wrist.
-    leg: trouser length: 0.3 shorts, 1 to the ankle.
-    skirt: length of a skirt, 0 without one.
-    hem: how far the top reaches below the waist, share of the thigh.
+    wears: trousers, shorts, skirt, dress or jumpsuit: what covers the legs; the last two cover the trunk as well.
+    top: cloth of shirt, dress or jumpsuit.
+    bottom: cloth of trousers, shorts or skirt; that of `top` for dress and jumpsuit.
+    coat: none, jacket (to the hips) or coat (around the thighs); over `top`.
+    shoes: cloth of shoes or boots.
+    scarf: None without one; likewise `gloves`.
+    sleeve: of `top`: 0 none, 0.5 at the elbow, 1 at the wrist.
+    leg: of trousers, shorts or jumpsuit: 0.5 at the knee, 1 at the ankle; 0 with a skirt or dress.
+    skirt: of a skirt or dress: 1 at the knee, more below it; 0 without one.
+    hem: how far a coat reaches, likewise; 0 for a jacket.
+    coat_open: the trunk's front shows what is under the coat.
+    tucked: the top ends at the waist and not over the hips.
     looseness: factor on the thickness of sleeves and trouser legs.
+    socks: how far up the shin long socks reach, 0 without them.
+    boots: how far up the shin boots reach, 0 for shoes.
+    hair_colour: black, brown, blond, red or grey.
     hair_style: bald, short, bob, long, tail or bun.
-    hat: none, cap or beanie.
+    hat: none, cap, beanie or brim.
     bag: none, backpack or shoulder.
   """
 
+  wears: str
   top: Cloth
   bottom: Cloth
+  coat: str
+  coat_cloth: Cloth
   shoes: Cloth
+  scarf: Cloth | None
+  gloves: Cloth | None
   skin: Cloth
   hair: Cloth
   hat_cloth: Cloth
@@ -88,51 +109,79 @@ class Outfit:
   leg: float
   skirt: float
   hem: float
+  coat_open: bool
+  tucked: bool
   looseness: float
+  socks: float
+  sock_cloth: Cloth
+  boots: float
+  hair_colour: str
   hair_style: str
+  beard: bool
+  sunglasses: bool
   hat: str
   bag: str
 
   @classmethod
-  def sample(cls, rng: np.random.Generator) -> "Outfit":
-    skirt = rng.uniform(.5, 1.25) if rng.random() < .18 else 0.
+  def sample(cls, rng: np.random.Generator, child: bool = False) -> "Outfit":
+    """A random outfit.
+
+    Args:
+      rng: source of all draws.
+      child: whether a child wears it: no beard, no bald or grey head.
+
+    Returns:
+      The outfit.
+    """
+    taste = _TASTES[rng.integers(len(_TASTES))]
+    wears = pick(rng, taste.wears)
+    whole = wears in ("dress", "jumpsuit")
+    top = sample_cloth(rng, _TOPS, _PATTERNED_TOPS, *((ALL_OVER_PATTERNS,) if whole else ()))
+    bottom = sample_cloth(rng, _BOTTOMS, _PATTERNED_BOTTOMS, ALL_OVER_PATTERNS)
+    coat = pick(rng, _COATS)
+    sleeve = {"none": 0., "short": rng.uniform(.28, .5), "long": 1.}[pick(rng, _SLEEVES)]
+    leg = {"shorts": rng.uniform(.27, .47), "trousers": .86 if rng.random() < _CROPPED else 1.,
+           "jumpsuit": 1.}.get(wears, 0.)
+    skirt = rng.uniform(.5, 1.2) if wears in ("skirt", "dress") else 0.
+    boots = rng.uniform(.35, .8) if rng.random() < _BOOTS else 0.
+    socks = rng.uniform(.3, .7) if leg < .5 and not boots and rng.random() < _SOCKS_SHARE else 0.
+    wrapped = coat != "none" or sleeve == 1
+    hair_colour, hair_style = pick(rng, _HAIR), pick(rng, taste.hair)
+    if child:
+      hair_colour = "brown" if hair_colour == "grey" else hair_colour
+      hair_style = "short" if hair_style == "bald" else hair_style
     return cls(
-        top=_sample_cloth(rng, plain=.35), bottom=_sample_cloth(rng, plain=.75, sober=.65),
-        shoes=_sample_cloth(rng, plain=1., sober=.6),
-        skin=_plain(_mix(rng, _SKIN_RGB)), hair=_plain(_mix(rng, _HAIR_RGB)),
-        hat_cloth=_sample_cloth(rng, plain=.8), bag_cloth=_sample_cloth(rng, plain=.7, sober=.4),
-        sleeve=rng.choice([0., rng.uniform(.3, .5), 1.], p=[.10, .40, .50]),
-        leg=rng.choice([rng.uniform(.25, .5), rng.uniform(.7, .85), 1.], p=[.22, .08, .70]),
-        skirt=skirt, hem=rng.choice([rng.uniform(.0, .2), rng.uniform(.35, .9)], p=[.75, .25]),
-        looseness=rng.uniform(1.06, 1.38),
-        hair_style=str(rng.choice(["bald", "short", "bob", "long", "tail", "bun"], p=[.07, .45, .13, .17, .10, .08])),
-        hat=str(rng.choice(["none", "cap", "beanie"], p=[.80, .12, .08])),
-        bag=str(rng.choice(["none", "backpack", "shoulder"], p=[.66, .20, .14])))
+        wears=wears, top=top, bottom=top if whole else bottom, coat=coat,
+        coat_cloth=sample_cloth(rng, _TOPS, _PATTERNED_COATS, ALL_OVER_PATTERNS), shoes=sample_cloth(rng, _SHOES),
+        scarf=sample_cloth(rng, _EXTRAS, .4, ALL_OVER_PATTERNS) if wrapped and rng.random() < _SCARF_SHARE else None,
+        gloves=sample_cloth(rng, _GLOVES) if wrapped and rng.random() < _GLOVES_SHARE else None,
+        skin=Cloth.plain(_between(rng, _SKIN_RGB)), hair=Cloth.plain(_between(rng, _HAIR_RGB[hair_colour])),
+        hat_cloth=sample_cloth(rng, _EXTRAS, .2, ALL_OVER_PATTERNS), bag_cloth=sample_cloth(rng, _EXTRAS),
+        sleeve=sleeve, leg=leg, skirt=skirt,
+        hem=rng.uniform(.35, min(.9, skirt - .12) if skirt else .9) if coat == "coat" else 0.,
+        coat_open=rng.random() < _OPEN_COATS, tucked=rng.random() < _TUCKED, looseness=rng.uniform(1.06, 1.3),
+        socks=socks, sock_cloth=sample_cloth(rng, _SOCKS), boots=boots, hair_colour=hair_colour, hair_style=hair_style,
+        beard=rng.random() < taste.beard and not child, sunglasses=rng.random() < _SUNGLASSES,
+        hat=pick(rng, _HATS), bag=pick(rng, _BAGS))
+
+  @property
+  def under(self) -> Garment:
+    """What covers the trunk next to the skin."""
+    return Garment(self.top, {"dress": "Dress", "jumpsuit": "Jumpsuits"}.get(self.wears, "Upper-clothes"), self.sleeve)
+
+  @property
+  def upper(self) -> Garment:
+    """What one sees on trunk and arms: the coat, where there is one."""
+    return self.under if self.coat == "none" else Garment(self.coat_cloth, "Coat", 1.)
+
+  @property
+  def lower(self) -> Garment:
+    """What covers the legs; `length` is `leg` or `skirt`."""
+    label = {"dress": "Dress", "jumpsuit": "Jumpsuits", "skirt": "Skirt"}.get(self.wears, "Pants")
+    return Garment(self.bottom, label, self.skirt or self.leg)
 
 
-def _plain(rgb: np.ndarray) -> Cloth:
-  return Cloth("plain", rgb.astype(np.float32), rgb.astype(np.float32), 1.)
-
-
-def _mix(rng: np.random.Generator, palette: np.ndarray) -> np.ndarray:
-  """A colour between two neighbours of a palette."""
-  place = rng.uniform(0, len(palette) - 1)
-  first = min(int(place), len(palette) - 2)
-  return (palette[first] + (place - first) * (palette[first + 1] - palette[first])) / 255
-
-
-def _sample_rgb(rng: np.random.Generator, sober: float) -> np.ndarray:
-  """A cloth colour; with chance `sober` a dull or dark one (black, grey, navy, khaki, white)."""
-  if rng.random() < sober:
-    grey, tint = rng.choice([.07, .12, .22, .40, .62, .85]), rng.normal(0, .03, 3)
-    navy = np.array([-.02, 0, .10]) if rng.random() < .4 else 0.
-    return np.clip(grey + tint + navy, .03, .95)
-  hue, chroma, value = rng.uniform(0, 6), rng.uniform(.35, .95), rng.uniform(.25, .95)
-  wheel = np.clip(np.abs(np.mod(hue + np.array([0, 4, 2]), 6) - 3) - 1, 0, 1)
-  return np.clip(value * (1 - chroma + chroma * wheel), .03, .95)
-
-
-def _sample_cloth(rng: np.random.Generator, plain: float, sober: float = .3) -> Cloth:
-  pattern = "plain" if rng.random() < plain else str(rng.choice(PATTERNS[1:]))
-  base, accent = _sample_rgb(rng, sober), _sample_rgb(rng, .35)
-  return Cloth(pattern, base.astype(np.float32), accent.astype(np.float32), float(rng.uniform(.035, .11)))
+def _between(rng: np.random.Generator, tones) -> np.ndarray:
+  """A colour between two neighbours of (N, 3) tones of 0 to 255."""
+  place = rng.uniform(0, len(tones) - 1)
+  return np.array([np.interp(place, range(len(tones)), channel) for channel in np.transpose(tones)]) / 255

@@ -1,44 +1,55 @@
 """A prepared set of built-in people as an ImageSource, and the default set that prepares itself."""
 
 import hashlib
-import json
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from input_pipeline.people.prepare import prepare_people, unfinished
-from input_pipeline.people.records import FORMAT, META, unpack_record
+from input_pipeline.people.compositions import SPLITS, SetSpec, split_of_picture
+from input_pipeline.people.description import FORMAT, META, read_meta, spec_of_meta
+from input_pipeline.people.picture import Picture
+from input_pipeline.people.prepare import prepare_people, unfinished, usual_identities
+from input_pipeline.people.records import decode_image, decode_picture, decode_record, open_shard
+from input_pipeline.people.render import RENDERER_VERSION
 
 _DEFAULT_HW, _DEFAULT_SEED = (256, 128), 0
 
 
 def open_people(path: str | None, count: int) -> "PeopleSource":
-  """A prepared set; without a path the default one, which is rendered into the user's cache on first use.
+  """The train split of a prepared set; without a path of the default one, rendered into the user's cache on first use.
 
   Args:
-    path: folder of a prepared set (`data.path`); None: the default set of `count` pictures of 256x128, seed 0, in
+    path: folder of a prepared set (`data.path`); None: the default set of `count` crops of 256x128, seed 0, in
       `$SAIP_CACHE` or `~/.cache/saip_jax`.
-    count: size of the default set (`data.people_count`).
+    count: size of the default set, all its splits together (`data.people_count`).
 
   Returns:
-    The set.
+    The pictures of its train split: those of the other identities stay unseen.
 
   Raises:
-    ValueError: no prepared set there.
+    ValueError: no prepared set there, or none that can be prepared.
   """
   if path is not None:
-    return PeopleSource(path)
+    return PeopleSource(path, "train")
   if count < 1:
     raise ValueError(f"data.people_count={count}: expected 1 or more")
   cache = pathlib.Path(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax").expanduser()
-  out = cache / f"people-{count}-{_DEFAULT_HW[0]}x{_DEFAULT_HW[1]}-seed{_DEFAULT_SEED}"
+  height, width = _DEFAULT_HW
+  out = cache / f"people{RENDERER_VERSION}-crops-{count}-{height}x{width}-seed{_DEFAULT_SEED}"
   if not (out / META).exists():
     print(f"preparing {count:,} built-in people in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr,
           flush=True)
-  return PeopleSource(prepare_people(out, count, _DEFAULT_HW, _DEFAULT_SEED))
+  spec = SetSpec("crops", _DEFAULT_HW, _DEFAULT_SEED, usual_identities("crops", count))
+  try:
+    prepare_people(out, spec, count)
+  except ValueError as error:
+    raise ValueError("the default set of people cannot be kept in the cache (set SAIP_CACHE to another folder, or "
+                     f"data.path to a prepared set): {error}") from error
+  return PeopleSource(out, "train")
 
 
 class PeopleSource:
@@ -46,54 +57,89 @@ class PeopleSource:
 
   Args:
     path: its folder.
+    split: a name in `SPLITS`: its pictures alone, in the order of the set; None: all pictures.
 
   Raises:
-    ValueError: the folder is no prepared set, is unfinished, or has lost a shard.
+    ValueError: the folder is no prepared set, is unfinished, or has lost a shard, or the split is empty.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, split: str | None = None):
+    if split is not None and split not in SPLITS:
+      raise ValueError(f"split={split!r} is unknown; choose one of: {', '.join(SPLITS)}")
     self._path = pathlib.Path(path).expanduser().resolve()
     self._readers: dict[int, ArrayRecordReader] = {}
-    if unfinished(self._path):
-      raise ValueError(f"data.path={path} is an unfinished set of people; run the same `saip prepare people "
-                       "--out=...` again, it goes on where it stopped")
-    meta_path = self._path / META
-    meta = json.loads(meta_path.read_text()) if meta_path.is_file() else {}
-    if meta.get("format") != FORMAT:
-      raise ValueError(f"data.path={path} is no prepared set of people (no {META} of one); make one with "
-                       f"`saip prepare people --out={path}`")
-    for name, shard in meta["shards"].items():
-      if not (self._path / name).is_file() or (self._path / name).stat().st_size != shard["bytes"]:
-        raise ValueError(f"data.path={path} lacks a whole {name}; delete that file and run the same `saip prepare "
-                         "people --out=...` again")
+    meta = _checked_meta(self._path, path)
     self._shards = list(meta["shards"])
     self._starts = np.cumsum([0] + [shard["records"] for shard in meta["shards"].values()])
+    self._spec, self._split = spec_of_meta(meta), split
+    self._numbers = self._numbers_of_split()
+    if not len(self):
+      raise ValueError(f"data.path={path} has no picture of a {split} identity; make a set of more pictures")
+    height, width = self._spec.image_hw
+    self._name = f"people-{self._spec.composition}-{meta['count']}-{height}x{width}-seed{self._spec.seed}"
     contents = "".join(shard["sha256"] for shard in meta["shards"].values())
-    height, width = meta["image_hw"]
-    self.identity = {"source": "people", "name": f"people-{meta['count']}-{height}x{width}-seed{meta['seed']}",
-                     "length": len(self), "digest": hashlib.sha256(contents.encode()).hexdigest()[:16]}
+    self.identity = {"source": "people", "name": self._name + (f"/{split}" if split else ""), "length": len(self),
+                     "digest": hashlib.sha256(contents.encode()).hexdigest()[:16]}
 
   def __len__(self) -> int:
-    return int(self._starts[-1])
+    return len(self._numbers)
 
   def read(self, i: int) -> bytes:
     """The JPEG bytes of picture `i`."""
-    return self.record(i)[1]
+    return decode_image(self._record(i))
 
-  def record(self, i: int) -> tuple[dict, bytes]:
-    """What is known of picture `i` (its `identity`, ...), and its JPEG bytes."""
-    if not 0 <= i < len(self):
-      raise IndexError(f"picture {i} of a set of {len(self)}")
-    shard = int(np.searchsorted(self._starts, i, side="right")) - 1
-    return unpack_record(self._reader(shard).read([i - int(self._starts[shard])])[0])
+  def labels(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    """The facts of picture `i` and its files, still encoded; records.py says what they mean."""
+    return decode_record(self._record(i))
+
+  def picture(self, i: int) -> Picture:
+    """Picture `i` with all its labels, decoded."""
+    return decode_picture(self._record(i))
 
   def name(self, i: int) -> str:
-    return f"{self.identity['name']}[{i}]"
+    return f"{self._name}[{self._numbers[i]}]"
+
+  def _record(self, i: int) -> bytes:
+    if not 0 <= i < len(self):
+      raise IndexError(f"picture {i} of a set of {len(self)}")
+    number = self._numbers[i]
+    shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+    return self._reader(shard).read([int(number - self._starts[shard])])[0]
 
   def _reader(self, shard: int) -> ArrayRecordReader:
     if shard not in self._readers:  # two threads may both open one: the later stays, both can read
-      self._readers[shard] = ArrayRecordReader(str(self._path / self._shards[shard]), "readahead_buffer_size:0")
+      self._readers[shard] = open_shard(self._path / self._shards[shard])
     return self._readers[shard]
 
+  def _numbers_of_split(self) -> Sequence[int]:
+    """Place in this source -> number in the set."""
+    numbers = range(int(self._starts[-1]))
+    if self._split is None:
+      return numbers
+    return np.array([number for number in numbers if split_of_picture(self._spec, number) == self._split], np.int64)
+
   def __getstate__(self) -> dict:
-    return self.__dict__ | {"_readers": {}}  # open files do not travel to other processes
+    return self.__dict__ | {"_readers": {}, "_numbers": None}  # open files and long lists do not travel
+
+  def __setstate__(self, state: dict) -> None:
+    self.__dict__.update(state)
+    self._numbers = self._numbers_of_split()
+
+
+def _checked_meta(folder: pathlib.Path, path: str | os.PathLike) -> dict:
+  if unfinished(folder):
+    raise ValueError(f"data.path={path} is an unfinished set of people; run the same `saip prepare people "
+                     "--out=...` again, it goes on where it stopped")
+  meta = read_meta(folder / META)
+  if meta.get("format") != FORMAT:
+    raise ValueError(f"data.path={path} is no prepared set of people that this version reads (format "
+                     f"{meta.get('format')!r} in its {META}, expected {FORMAT!r}); make one with `saip prepare people "
+                     "--out=...`")
+  if meta["export"]:
+    raise ValueError(f"data.path={path} is a set of people for other tools (--export={meta['export']}); make one "
+                     "without --export")
+  for name, shard in meta["shards"].items():
+    if not (folder / name).is_file() or (folder / name).stat().st_size != shard["bytes"]:
+      raise ValueError(f"data.path={path} lacks a whole {name}; delete that file and run the same `saip prepare "
+                       "people --out=...` again")
+  return meta

@@ -1,179 +1,175 @@
-"""A posed, dressed body as a list of solids: what the ray caster draws."""
+"""A posed, dressed body as a list of solids: what the ray caster draws.
 
-import dataclasses
+Every solid costs time in every picture, so nothing is drawn that nobody sees: no skin under cloth, no hips under a
+skirt. Numbers are shares of the stature where nothing else is said.
+"""
 
 import numpy as np
 
-from input_pipeline.people.appearance import Cloth, Outfit
+from input_pipeline.people.appearance import Garment, Outfit
+from input_pipeline.people.cloth import Cloth
+from input_pipeline.people.head import add_head
 from input_pipeline.people.skeleton import Body
+from input_pipeline.people.solid import Draft, Solid
 
+# Radii at both ends; neighbours agree where they meet, else a ring shows.
+_UPPER_ARM, _FOREARM = (.0315, .0255), (.0255, .0175)
+_THIGH, _SHIN, _TROUSER_SHIN = (.048, .0345), (.0345, .0195), (.0345, .0265)
+_LEG_DEPTH = 1.08  # deeper than wide
 
-@dataclasses.dataclass(frozen=True)
-class Solid:
-  """A round cone (two balls and the hull between them), flattened across its axis; equal ends make an ellipsoid.
-
-  Attributes:
-    start: (3,) centre of the first ball, metres.
-    end: (3,) centre of the second ball.
-    radii: the two balls' radii before flattening, metres.
-    front: (3,) direction that the solid's own z axis points to, as far as its axis allows.
-    flatten: factors on the thickness along the solid's own x (sideways) and z (front).
-    cloth: its surface.
-    part: what it is, for labels.
-    open_end: cut off flat at the second centre, as the hem of a skirt.
-  """
-
-  start: np.ndarray
-  end: np.ndarray
-  radii: tuple[float, float]
-  front: np.ndarray
-  flatten: tuple[float, float]
-  cloth: Cloth
-  part: str
-  open_end: bool = False
-
-  def frame(self) -> np.ndarray:
-    """(3, 3): rows are the solid's x, y (along the axis), z in the frame that its points are given in."""
-    axis = self.end - self.start
-    length = np.linalg.norm(axis)
-    y = axis / length if length > 1e-6 else np.array([0., 1., 0.])
-    z = self.front - (self.front @ y) * y
-    if np.linalg.norm(z) < 1e-3:  # looking along the axis: any other direction serves
-      z = np.eye(3)[np.argmin(np.abs(y))] - y * np.min(np.abs(y)) * np.sign(y[np.argmin(np.abs(y))])
-    z = z / np.linalg.norm(z)
-    return np.stack([np.cross(y, z), y, z])
+# Beneath a hem a limb begins this much (share of the two segments) higher, so that no gap shows.
+_OVERLAP = .06
 
 
 def build_figure(body: Body, outfit: Outfit, positions: dict[str, np.ndarray],
                  rotations: dict[str, np.ndarray]) -> list[Solid]:
-  """The solids of a dressed body in the world frame (see skeleton.py), all sizes following the body's proportions."""
-  size, girth = body.stature, body.stature * body.build
-  solids: list[Solid] = []
+  """The solids of a dressed body.
 
-  def local(joint: str, x: float, y: float, z: float) -> np.ndarray:
-    """A point fixed to a joint, offset in shares of the stature."""
-    return positions[joint] + rotations[joint] @ (np.array([x, y, z]) * size)
+  Args:
+    body: proportions; all sizes follow them.
+    outfit: clothes.
+    positions: joint -> (3,) metres, world frame (see skeleton.py).
+    rotations: joint -> (3, 3) from its rest frame to the world.
 
-  def add(part, joint, start, end, radii, cloth, flatten=(1., 1.), open_end=False):
-    solids.append(Solid(start, end, radii, rotations[joint] @ np.array([0., 0., 1.]), flatten, cloth, part,
-                        open_end))
-
-  def between(first: str, second: str, share: float) -> np.ndarray:
-    return positions[first] + share * (positions[second] - positions[first])
-
-  _add_trunk(body, outfit, add, local, positions, girth)
+  Returns:
+    The solids, world frame.
+  """
+  draft = Draft(body, positions, rotations)
+  bell = max(outfit.skirt, outfit.hem)
+  _add_trunk(draft, outfit)
+  if outfit.skirt:
+    _add_bell(draft, outfit.lower, bell, 1.)
+  if outfit.hem:
+    _add_bell(draft, outfit.upper._replace(length=outfit.hem), bell, 1.07)
   for side in ("left", "right"):
-    _add_arm(outfit, add, between, positions, side, girth)
-    _add_leg(outfit, add, between, positions, side, size, girth)
-    if outfit.bag == "shoulder" and side == "left":
-      add("bag", "pelvis", local("pelvis", .125 * body.hips, -.02, .01), local("pelvis", .125 * body.hips, -.10, .01),
-          (.062 * size, .066 * size), outfit.bag_cloth, (.45, 1.05))
-      add("strap", "chest", local("chest", -.07, .075, .02), local("pelvis", .125 * body.hips, .0, .05),
-          (.011 * size, .011 * size), outfit.bag_cloth)
-      add("strap", "chest", local("chest", -.07, .075, -.02), local("pelvis", .125 * body.hips, .0, -.05),
-          (.011 * size, .011 * size), outfit.bag_cloth)
-  _add_head(outfit, add, local, size * body.head)
-  return solids
+    _add_arm(draft, outfit, side)
+    _add_leg(draft, outfit, side, bell)
+    _add_foot(draft, outfit, side)
+  add_head(draft, outfit)
+  _add_bag(draft, outfit)
+  return draft.solids
 
 
-def _add_trunk(body, outfit, add, local, positions, girth) -> None:
-  wide = body.shoulders
-  add("hips", "pelvis", local("pelvis", 0, -.012, 0), local("pelvis", 0, -.012, 0), (.078 * girth,) * 2, outfit.bottom,
-      (1.18 * body.hips, .92))
-  add("torso", "chest", local("pelvis", 0, .045, 0), local("chest", 0, -.008, 0), (.074 * girth, .094 * girth),
-      outfit.top, (1.06 * (1 + wide) / 2, .74))
-  shoulders = positions["right_shoulder"], positions["left_shoulder"]
-  add("torso", "chest", *shoulders, (.041 * girth,) * 2, outfit.top, (1., .95))
-  if outfit.hem > .2:  # a coat or long shirt
-    _add_bell(outfit.top, "torso", outfit.hem, 1.04, body, add, local, positions, girth)
-  if outfit.skirt:
-    _add_bell(outfit.bottom, "skirt", outfit.skirt, 1., body, add, local, positions, girth)
-  if outfit.bag == "backpack":
-    add("bag", "chest", local("chest", 0, -.10, -.105), local("chest", 0, .02, -.105),
-        (.068 * girth, .062 * girth), outfit.bag_cloth, (1.15, .75))
-    for x in (-.062, .062):
-      add("strap", "chest", local("chest", x * wide, .075, .025), local("chest", x * wide, -.06, .068 * body.build),
-          (.011 * girth,) * 2, outfit.bag_cloth)
+def _add_trunk(draft: Draft, outfit: Outfit) -> None:
+  """Chest to waist or, over the hips, to the hem; the shoulders' slope; what an open coat shows; hips in trousers."""
+  body, girth, upper = draft.body, draft.girth, outfit.upper
+  width, ease = (body.shoulders + body.hips) / 2, 1. if outfit.coat == "none" else 1.06
+  around_thighs = bool(outfit.skirt or outfit.hem)
+  over_hips = not around_thighs and (outfit.coat == "jacket" or not outfit.tucked) and upper.label != "Jumpsuits"
+  chest, waist = draft.at("chest", 0, -.011, .004), draft.at("pelvis", 0, -.022 if over_hips else .026, .001)
+  radii = .0855 * girth, (.079 if over_hips else .0675) * girth
+  flatten = (1.24 * ease * width, .82 * ease)
+  draft.add("torso", upper.label, "chest", chest, waist, radii, upper.cloth, flatten, open_end=True)
+  draft.add_ellipsoid("torso", upper.label, "chest", draft.at("chest", 0, .048, -.004), .048 * girth * ease,
+                      upper.cloth.all_over(), (2.50 * body.shoulders / (ease * body.build ** .7), 1.01))
+  if outfit.coat != "none" and outfit.coat_open:
+    forward = draft.rotations["chest"] @ np.array([0, 0, .008 * draft.size])
+    draft.add("torso", outfit.under.label, "chest", chest + forward, waist + forward, radii, outfit.top,
+              (.60, flatten[1]), open_end=True)
+  if not around_thighs and not over_hips:
+    lower = outfit.lower
+    draft.add_ellipsoid("hips", lower.label, "pelvis", draft.at("pelvis", 0, .006, -.005), .066 * girth,
+                        lower.cloth.all_over(), (1.42 * body.hips, .88))
 
 
-def _add_bell(cloth, part, length, ease, body, add, local, positions, girth) -> None:
-  """Cloth that hangs around both thighs, `length` of a thigh long, as wide as the stride needs."""
-  middle, half_gap = {}, {}
+def _add_bell(draft: Draft, garment: Garment, longest: float, ease: float) -> None:
+  """Cloth that hangs around both thighs, as wide as the stride needs; `longest` of all bells gives them one shape."""
+  middle, apart = {}, {}
+  to_pelvis = draft.rotations["pelvis"].T
   for joint in ("hip", "knee"):
-    left, right = positions[f"left_{joint}"], positions[f"right_{joint}"]
-    middle[joint], half_gap[joint] = (left + right) / 2, np.linalg.norm(left - right) / 2
-  start = local("pelvis", 0, .035, 0)
-  end = middle["hip"] + min(length, 1.) * (middle["knee"] - middle["hip"])
-  end = end + max(0., length - 1) * (end - start)
-  radius = (half_gap["hip"] + min(length, 1.) * max(0., half_gap["knee"] - half_gap["hip"])) + .058 * girth
-  add(part, "pelvis", start, end, (.090 * girth * ease, max(radius, .1 * girth) * ease), cloth,
-      (1.13 * (1 + body.hips) / 2, 1.02), True)
+    left, right = draft.positions[f"left_{joint}"], draft.positions[f"right_{joint}"]
+    middle[joint], apart[joint] = (left + right) / 2, np.abs(to_pelvis @ (left - right)) / 2
+  share = min(longest, 1.)
+  start = draft.at("pelvis", 0, -.014, .001)
+  end = middle["hip"] + share * (middle["knee"] - middle["hip"])
+  end = end + max(0., longest - 1) * (end - start)
+  across, _, along = apart["hip"] + share * (apart["knee"] - apart["hip"]) + .050 * draft.girth
+  deep = float(np.clip(along / across, .76, .92))
+  top = .085 * draft.girth * (1 + draft.body.hips) / 2
+  bottom = max(across, along / .92, .100 * draft.girth) + .012 * longest * draft.size
+  cut = garment.length / longest
+  draft.add("skirt", garment.label, "pelvis", start, start + cut * (end - start),
+            (top * ease, (top + cut * (bottom - top)) * ease), garment.cloth.all_over(), (1., deep), open_end=True)
 
 
-def _add_arm(outfit, add, between, positions, side, girth) -> None:
-  shoulder, elbow, wrist = f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"
-  upper, fore = (.033 * girth, .026 * girth), (.0265 * girth, .018 * girth)
-  add("upper_arm", shoulder, positions[shoulder], positions[elbow], upper, outfit.skin)
-  add("forearm", elbow, positions[elbow], positions[wrist], fore, outfit.skin)
-  add("hand", wrist, between(wrist, f"{side}_fingers", .3), between(wrist, f"{side}_fingers", .75),
-      (.020 * girth, .017 * girth), outfit.skin, (.6, 1.15))
-  loose = outfit.looseness
-  if outfit.sleeve > 0:
-    end = min(1., outfit.sleeve * 2)
-    add("upper_arm", shoulder, positions[shoulder], between(shoulder, elbow, end),
-        (upper[0] * loose ** .5, upper[1] * loose), outfit.top)
-  if outfit.sleeve > .5:
-    add("forearm", elbow, positions[elbow], between(elbow, wrist, outfit.sleeve * 2 - 1),
-        (fore[0] * loose, fore[1] * loose * 1.1), outfit.top)
+def _add_arm(draft: Draft, outfit: Outfit, side: str) -> None:
+  shoulder, elbow, wrist, fingers = (f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "fingers"))
+  label, sleeve = f"{side.title()}-arm", outfit.upper
+  loose = outfit.looseness * (1. if outfit.coat == "none" else 1.08)
+  cloth = sleeve.cloth.all_over()
+  upper, fore = (tuple(radius * draft.girth for radius in radii) for radii in (_UPPER_ARM, _FOREARM))
+  sideways = -.006 if side == "left" else .006
+  socket = draft.positions[shoulder] + draft.rotations["chest"] @ (np.array([sideways, -.010, 0]) * draft.size)
+  bone = socket, draft.positions[elbow]
+  covered = min(1., sleeve.length * 2)
+  if covered:
+    draft.add_stretch(f"{side}_upper_arm", sleeve.label, shoulder, bone, upper, (0, covered), cloth,
+                      grown=(loose ** .5, loose), open_end=covered < 1)
+  if covered < 1:
+    draft.add_stretch(f"{side}_upper_arm", label, shoulder, bone, upper, (max(0., covered - 2 * _OVERLAP), 1.),
+                      outfit.skin)
+  bone = draft.positions[elbow], draft.positions[wrist]
+  if sleeve.length == 1:
+    draft.add_stretch(f"{side}_forearm", sleeve.label, elbow, bone, fore, (0, 1), cloth, grown=(loose, loose * 1.12))
+  else:
+    draft.add_stretch(f"{side}_forearm", label, elbow, bone, fore, (0, 1), outfit.skin)
+  draft.add(f"{side}_hand", label if outfit.gloves is None else "Glove", wrist, draft.between(wrist, fingers, .2),
+            draft.between(wrist, fingers, .78), (.0200 * draft.girth, .0150 * draft.girth),
+            outfit.gloves or outfit.skin, (.62, 1.12))
 
 
-def _add_leg(outfit, add, between, positions, side, size, girth) -> None:
-  hip, knee, ankle, toes = (f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "toes"))
-  thigh, shin = (.056 * girth, .038 * girth), (.037 * girth, .023 * girth)
-  top = .3 if outfit.skirt or outfit.hem > .2 else 0.  # under wide cloth the hip itself would show through
-  add("thigh", hip, between(hip, knee, top), positions[knee], thigh, outfit.skin)
-  add("shin", knee, positions[knee], positions[ankle], shin, outfit.skin)
-  heel = positions[ankle] - .2 * (positions[toes] - positions[ankle]) - np.array([0, .012 * size, 0])
-  add("shoe", ankle, heel, between(ankle, toes, .85), (.026 * size, .020 * size), outfit.shoes)
-  if outfit.skirt:
-    return
-  loose = 1 + (outfit.looseness - 1) * .8
-  add("thigh", hip, between(hip, knee, top), between(hip, knee, max(top, min(1., outfit.leg * 2))),
-      (thigh[0] * loose ** .5, thigh[1] * loose), outfit.bottom)
-  if outfit.leg > .5:
-    add("shin", knee, positions[knee], between(knee, ankle, (outfit.leg * 2 - 1) * .93),
-        (shin[0] * loose, shin[1] * loose * 1.25), outfit.bottom)
+def _add_leg(draft: Draft, outfit: Outfit, side: str, bell: float) -> None:
+  """A leg in pieces from hip (0) over knee (0.5) to ankle (1): trousers, skin, then sock or boot."""
+  begin = max(0., bell / 2 - _OVERLAP)  # what is above is hidden
+  stocking = 1 - max(outfit.socks, outfit.boots) / 2
+  lower, covered = outfit.lower, min(outfit.leg, stocking)
+  if covered > begin:
+    _add_leg_piece(draft, lower.label, side, (begin, covered), .2 + outfit.looseness * .8, lower.cloth.all_over(),
+                   open_end=outfit.leg == covered < 1)
+  if covered < stocking:
+    _add_leg_piece(draft, f"{side.title()}-leg", side, (max(begin, covered - _OVERLAP), stocking), 1., outfit.skin)
+  if outfit.boots:
+    _add_leg_piece(draft, f"{side.title()}-shoe", side, (stocking, 1.), 1.28, outfit.shoes)
+  elif outfit.socks:
+    _add_leg_piece(draft, "Socks", side, (stocking, 1.), 1.07, outfit.sock_cloth)
 
 
-def _add_head(outfit, add, local, size) -> None:
-  """Head, face and hair; sizes follow the head alone."""
-  skin, hair = outfit.skin, outfit.hair
-  dark = Cloth("plain", np.full(3, .06, np.float32), np.full(3, .06, np.float32), 1.)
-  lips = Cloth("plain", (skin.base_rgb * (.80, .50, .50)).astype(np.float32), skin.base_rgb, 1.)
+def _add_leg_piece(draft: Draft, label: str, side: str, span: tuple[float, float], loose: float, cloth: Cloth,
+                   open_end: bool = False) -> None:
+  """One surface along a leg; a piece so short that its neighbour's round end hides it is left out."""
+  first, last = span
+  hip, knee, ankle = (f"{side}_{joint}" for joint in ("hip", "knee", "ankle"))
+  thigh, shin = ((draft.positions[top], draft.positions[end]) for top, end in ((hip, knee), (knee, ankle)))
+  thigh_radii, shin_radii = (tuple(radius * draft.girth for radius in radii) for radii in (
+      _THIGH, _TROUSER_SHIN if label in ("Pants", "Jumpsuits") else _SHIN))
+  if first < .44:
+    draft.add_stretch(f"{side}_thigh", label, hip, thigh, thigh_radii, (2 * first, min(2 * last, 1.)), cloth,
+                      grown=(loose ** .5, loose), deep=_LEG_DEPTH, open_end=open_end and last <= .5)
+  if last > .53:
+    draft.add_stretch(f"{side}_shin", label, knee, shin, shin_radii, (max(2 * first - 1, 0.), 2 * last - 1), cloth,
+                      grown=(loose, loose), deep=_LEG_DEPTH, open_end=open_end)
 
-  def ball(part, x, y, z, radius, cloth, flatten=(1., 1.)):
-    add(part, "head", local("head", x, y, z), local("head", x, y, z), (radius * size,) * 2, cloth, flatten)
 
-  def cone(part, start, end, radii, cloth, flatten=(1., 1.)):
-    add(part, "head", local("head", *start), local("head", *end), (radii[0] * size, radii[1] * size), cloth, flatten)
+def _add_foot(draft: Draft, outfit: Outfit, side: str) -> None:
+  ankle, outward = f"{side}_ankle", .007 if side == "left" else -.007
+  draft.add(f"{side}_foot", f"{side.title()}-shoe", ankle, draft.at(ankle, 0, -.0245, -.016),
+            draft.at(ankle, outward, -.030, .086), (.0255 * draft.size, .0200 * draft.size), outfit.shoes,
+            (.95, .9), front=(0, 1, 0))
 
-  add("neck", "neck", local("neck", 0, -.02, 0), local("neck", 0, .05, .004), (.032 * size, .030 * size), skin)
-  cone("head", (0, -.022, .004), (0, .012, 0), (.043, .052), skin, (.90, 1.06))
-  cone("face", (0, -.006, .053), (0, -.018, .058), (.005, .009), skin)  # nose
-  cone("face", (-.012, -.040, .043), (.012, -.040, .043), (.0055, .0055), lips)
-  for x in (-1, 1):
-    ball("face", .019 * x, .006, .0465, .0085, dark, (1.1, .8))  # eye
-    ball("face", .0475 * x, .001, -.002, .014, skin, (.5, 1.))  # ear
-  if outfit.hair_style != "bald":
-    cone("hair", (0, -.004, -.013), (0, .021, -.010), (.050, .0535), hair, (.96, 1.02))
-  if outfit.hair_style in ("bob", "long"):
-    length = .075 if outfit.hair_style == "bob" else .15
-    cone("hair", (0, .005, -.022), (0, -length, -.034), (.050, .043), hair, (1.06, .74))
-  elif outfit.hair_style == "tail":
-    cone("hair", (0, .012, -.066), (0, -.12, -.066), (.022, .013), hair)
-  elif outfit.hair_style == "bun":
-    ball("hair", 0, .055, -.045, .028, hair)
-  if outfit.hat != "none":
-    cone("hat", (0, .026, -.004), (0, .034, -.006), (.055, .053), outfit.hat_cloth, (.98, 1.06))
-  if outfit.hat == "cap":  # its peak
-    cone("hat", (-.022, .030, .066), (.022, .030, .066), (.030, .030), outfit.hat_cloth, (.30, 1.2))
+
+def _add_bag(draft: Draft, outfit: Outfit) -> None:
+  """Bags and their straps: thin discs that cut through the trunk and show in front and behind."""
+  size, girth, cloth = draft.size, draft.girth, outfit.bag_cloth
+  if outfit.bag == "backpack":
+    draft.add("bag", None, "chest", draft.at("chest", 0, -.105, -.098), draft.at("chest", 0, .015, -.100),
+              (.066 * size, .060 * size), cloth, (1.15, .72))
+    for x in (-.055, .055):
+      draft.add_ellipsoid("bag", None, "chest", draft.at("chest", x * draft.body.shoulders, -.015, .004), .1 * girth,
+                          cloth, (.11, .79))
+  elif outfit.bag == "shoulder":
+    hip, shoulder = draft.at("pelvis", .118 * draft.body.hips, .01, 0), draft.at("chest", -.075, .055, 0)
+    length = float(np.linalg.norm(shoulder - hip))
+    draft.add_ellipsoid("bag", None, "chest", (hip + shoulder) / 2, .56 * length, cloth,
+                        (.023 * size / length, .138 * girth / length), (shoulder - hip) / length)
+    draft.add("bag", None, "pelvis", hip - (0, .055 * size, 0), hip - (0, .105 * size, 0), (.052 * size, .056 * size),
+              cloth, (.5, 1.15))

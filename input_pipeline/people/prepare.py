@@ -4,38 +4,79 @@ import contextlib
 import fcntl
 import functools
 import itertools
-import json
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 from tqdm import tqdm
 
-from input_pipeline.people.records import (FORMAT, META, file_digest, pack_record, shard_ranges, write_json,
+from input_pipeline.people.compositions import IMAGES_PER_IDENTITY, SetSpec, group_size, render_picture
+from input_pipeline.people.description import META, describe_set, identify_set, read_meta
+from input_pipeline.people.export import EXPORTS
+from input_pipeline.people.picture import Picture
+from input_pipeline.people.records import (encode_picture, file_digest, read_shards, shard_ranges, write_json,
                                            write_shard)
-from input_pipeline.people.render import RENDERER_VERSION, render_person
 
-# Written first, turned into META last: says which set an unfinished folder was going to be.
+# Written first: says which set a folder without META is going to be.
 _PARTIAL = "meta.partial.json"
-_JPEG_QUALITY = 92
-_IMAGES_PER_IDENTITY = 8
-_MIN_HW = (32, 16)
+# What an export is made from and put together in, all its files but META at once whole in _ASSEMBLED.
+_WORK, _ASSEMBLED, _HALF_ASSEMBLED = "unfinished", "whole", "half"
+
+# What `SetSpec` demands of scenes.
+_FEWEST_SCENE_IDENTITIES = 120
+# Fewer pictures are rendered before the first process has started.
+_FEWEST_FOR_PROCESSES = 32
 
 
-def prepare_people(out_dir: str | os.PathLike, count: int, image_hw: tuple[int, int], seed: int,
+def usual_identities(composition: str, count: int) -> int:
+  """The number of different persons in a set of `count` pictures of which nothing else is said."""
+  if composition == "scenes":
+    return max(_FEWEST_SCENE_IDENTITIES, count)
+  return max(1, -(-count // IMAGES_PER_IDENTITY))
+
+
+def check_request(spec: SetSpec, count: int, export: str | None) -> None:
+  """Refuses a set that cannot be.
+
+  Args:
+    spec: which endless set.
+    count: pictures of it.
+    export: a key of `EXPORTS` or None.
+
+  Raises:
+    ValueError: one line that names the flag.
+  """
+  if count < 1:
+    raise ValueError(f"--count={count}: a set of people needs at least 1 picture")
+  group = group_size(spec.composition)
+  if count % group:
+    raise ValueError(f"--count={count}: {spec.composition} come in groups of {group} pictures; expected a multiple, "
+                     f"e.g. {-(-count // group) * group}")
+  if export is not None and export not in EXPORTS:
+    raise ValueError(f"--export={export} is unknown; choose one of: {', '.join(EXPORTS)}")
+  if export and spec.composition not in EXPORTS[export].compositions:
+    raise ValueError(f"--export={export} cannot hold {spec.composition}; "
+                     f"expected --composition={'|'.join(EXPORTS[export].compositions)}")
+
+
+def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export: str | None = None,
                    progress: bool = True, processes: int | None = None) -> pathlib.Path:
-  """Renders `count` pictures into `out_dir`, or goes on where an earlier call stopped.
+  """Writes the first `count` pictures of a set into `out_dir`, or goes on where an earlier call stopped.
 
-  Shards appear under their name when whole and `meta.json` comes last, so a folder without it is unfinished; calling
-  again renders the missing shards alone, and the result is the same to the byte. A whole set is used as it is.
+  Pictures are rendered into shards, which appear under their name when whole; `meta.json` comes last, so a folder
+  without it is unfinished. Calling again renders the missing shards alone, and the result is the same to the byte. A
+  whole set is used as it is. Shards are the set itself, or, with `export`, what that format is written from in the end.
 
   Args:
     out_dir: the folder; made if missing.
-    count: pictures; one identity for every eight.
-    image_hw: size of a picture in pixels.
-    seed: which endless set they are the start of.
+    spec: which endless set.
+    count: pictures; for views and clips a multiple of their groups.
+    export: a key of `EXPORTS`; None: the records that `data.source=people` reads.
     progress: a progress bar, if standard error is a terminal.
     processes: rendering processes, which change nothing but the speed; None: one per core, at most 8.
 
@@ -45,19 +86,28 @@ def prepare_people(out_dir: str | os.PathLike, count: int, image_hw: tuple[int, 
   Raises:
     ValueError: impossible numbers, a folder that holds something else, or one that cannot be written.
   """
-  spec = _spec(count, image_hw, seed)
+  check_request(spec, count, export)
   out = pathlib.Path(out_dir).expanduser()
+  wanted = identify_set(spec, count, export)
+  record_of = functools.partial(_render_record, EXPORTS[export].encode if export else encode_picture, spec)
+
+  def render_shards(folder: pathlib.Path) -> None:
+    _render_shards(folder, count, record_of, progress, processes or min(os.cpu_count() or 1, 8))
+
   try:
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
-      _check_holds_nothing_else(out, spec)
-      missing = {name: numbers for name, numbers in shard_ranges(count).items() if not (out / name).exists()}
-      if missing or not (out / META).exists():
-        write_json(out / _PARTIAL, spec)
-        _render_shards(out, missing, spec, progress, processes or min(os.cpu_count() or 1, 8))
-        shards = {name: {"records": len(numbers), "bytes": (out / name).stat().st_size,
-                         "sha256": file_digest(out / name)} for name, numbers in shard_ranges(count).items()}
-        write_json(out / META, spec | {"shards": shards})
+      _check_holds_nothing_else(out, wanted)
+      if not _whole(out, count, export):
+        write_json(out / _PARTIAL, wanted)
+        meta = wanted | describe_set(spec, count)
+        if export:
+          _write_export(out, export, meta, render_shards)
+        else:
+          render_shards(out)
+          write_json(out / META, meta | {"shards": _describe_shards(out, count)})
+      if (out / _PARTIAL).exists():
+        shutil.rmtree(out / _WORK, ignore_errors=True)
         (out / _PARTIAL).unlink()
   except OSError as error:
     raise ValueError(f"--out={out_dir}: cannot be written ({error.strerror or error}); choose another folder or make "
@@ -67,19 +117,7 @@ def prepare_people(out_dir: str | os.PathLike, count: int, image_hw: tuple[int, 
 
 def unfinished(path: pathlib.Path) -> bool:
   """Whether a folder is a set that an interrupted call left unfinished."""
-  return (path / _PARTIAL).exists()
-
-
-def _spec(count: int, image_hw: tuple[int, int], seed: int) -> dict:
-  if count < 1:
-    raise ValueError(f"count={count}: a set of people needs at least 1 picture")
-  if len(image_hw) != 2 or any(n < least for n, least in zip(image_hw, _MIN_HW)) or max(image_hw) > 4096:
-    raise ValueError(f"image_hw={'x'.join(map(str, image_hw))} is impossible; expected HEIGHTxWIDTH of at least "
-                     f"{_MIN_HW[0]}x{_MIN_HW[1]} and at most 4096 each, e.g. 256x128")
-  if seed < 0:
-    raise ValueError(f"seed={seed}: expected 0 or more")
-  return {"format": FORMAT, "renderer": RENDERER_VERSION, "count": count, "image_hw": list(image_hw), "seed": seed,
-          "identities": -(-count // _IMAGES_PER_IDENTITY)}
+  return (path / _PARTIAL).exists() and not (path / META).exists()
 
 
 @contextlib.contextmanager
@@ -93,29 +131,59 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
     os.close(handle)
 
 
-def _check_holds_nothing_else(out: pathlib.Path, spec: dict) -> None:
-  for name in (META, _PARTIAL):
-    if (out / name).exists():
-      found = json.loads((out / name).read_text())
-      different = [f"{key} {found.get(key)} there, {value} asked for" for key, value in spec.items()
-                   if found.get(key) != value]
-      if different:
-        raise ValueError(f"--out={out} holds a different set of people ({'; '.join(different)}); "
-                         "choose another folder or delete this one")
-      return
-  strangers = [entry.name for entry in itertools.islice(out.iterdir(), 3)]
+def _check_holds_nothing_else(out: pathlib.Path, wanted: dict) -> None:
+  found = read_meta(out / META) or read_meta(out / _PARTIAL)
+  if "format" in found:
+    different = [f"{key} {found.get(key)} there, {value} asked for" for key, value in wanted.items()
+                 if found.get(key) != value]
+    if different:
+      raise ValueError(f"--out={out} holds a different set of people ({'; '.join(different)}); "
+                       "choose another folder or delete this one")
+    return
+  # a kill may leave the file that was going to be _PARTIAL
+  strangers = [entry.name for entry in itertools.islice(out.iterdir(), 3) if entry.suffix != ".unfinished"]
   if strangers:
     raise ValueError(f"--out={out} is not empty and holds no set of people (found {', '.join(sorted(strangers))}); "
                      "choose another folder")
 
 
-def _render_shards(out: pathlib.Path, shards: dict[str, range], spec: dict, progress: bool, processes: int) -> None:
-  total = sum(map(len, shards.values()))
+def _whole(out: pathlib.Path, count: int, export: str | None) -> bool:
+  return (out / META).exists() and (export is not None or all((out / name).exists() for name in shard_ranges(count)))
+
+
+def _describe_shards(out: pathlib.Path, count: int) -> dict:
+  return {name: {"records": len(numbers), "bytes": (out / name).stat().st_size, "sha256": file_digest(out / name)}
+          for name, numbers in shard_ranges(count).items()}
+
+
+def _write_export(out: pathlib.Path, export: str, meta: dict, render_shards: Callable[[pathlib.Path], None]) -> None:
+  """Shards, then all files of the export in one place, then these moved to where they belong."""
+  assembled, half = out / _WORK / _ASSEMBLED, out / _WORK / _HALF_ASSEMBLED
+  if not assembled.exists():
+    (out / _WORK).mkdir(exist_ok=True)
+    render_shards(out / _WORK)
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
+    written = EXPORTS[export].write(read_shards(out / _WORK, meta["count"]), half)
+    write_json(half / META, meta | written)
+    os.replace(half, assembled)
+  for name in (*EXPORTS[export].folders, META):
+    if (assembled / name).exists():  # else an earlier call has moved it
+      os.replace(assembled / name, out / name)
+
+
+def _render_shards(folder: pathlib.Path, count: int, record_of: Callable[[int], bytes], progress: bool,
+                   processes: int) -> None:
+  """Renders the shards that the folder lacks."""
+  missing = {name: numbers for name, numbers in shard_ranges(count).items() if not (folder / name).exists()}
+  left = sum(map(len, missing.values()))
   # disable=None: quiet unless standard error is a terminal
-  with tqdm(total=total, desc="rendering people", unit=" images", disable=None if progress else True) as bar:
-    with _records(itertools.chain.from_iterable(shards.values()), spec, processes if total > 64 else 1) as records:
-      for name, numbers in shards.items():
-        write_shard(out / name, _counted(itertools.islice(records, len(numbers)), bar))
+  with tqdm(total=count, initial=count - left, desc="rendering people", unit=" images",
+            disable=None if progress else True) as bar:
+    with _mapped(record_of, itertools.chain.from_iterable(missing.values()),
+                 processes if left > _FEWEST_FOR_PROCESSES else 1) as records:
+      for name, numbers in missing.items():
+        write_shard(folder / name, _counted(itertools.islice(records, len(numbers)), bar))
 
 
 def _counted(items: Iterable, bar: tqdm) -> Iterator:
@@ -125,18 +193,29 @@ def _counted(items: Iterable, bar: tqdm) -> Iterator:
 
 
 @contextlib.contextmanager
-def _records(numbers: Iterable[int], spec: dict, processes: int) -> Iterator[Iterator[bytes]]:
+def _mapped(record_of: Callable[[int], bytes], numbers: Iterable[int], processes: int) -> Iterator[Iterator[bytes]]:
   """The records of these pictures, in order."""
-  render = functools.partial(_render_record, spec)
   if processes == 1:
-    yield map(render, numbers)
+    yield map(record_of, numbers)
   else:
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-      yield pool.imap(render, numbers, chunksize=8)
+    with _deaf_to_interrupts():
+      pool = multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (1,))  # the cores are taken
+    with pool:
+      yield pool.imap(record_of, numbers, chunksize=4)
 
 
-def _render_record(spec: dict, index: int) -> bytes:
-  person = render_person(spec["seed"], index, tuple(spec["image_hw"]), spec["identities"])
-  encoded, jpeg = cv2.imencode(".jpg", person.image_u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-  assert encoded
-  return pack_record({"index": index, "identity": person.identity}, jpeg.tobytes())
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+  """Processes started in here ignore Ctrl-C: it is for this one, which ends them."""
+  if threading.current_thread() is not threading.main_thread():  # which alone may say so
+    yield
+    return
+  heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, heard)
+
+
+def _render_record(encode: Callable[[Picture], bytes], spec: SetSpec, index: int) -> bytes:
+  return encode(render_picture(spec, index))

@@ -1,10 +1,11 @@
-"""Solids to pixels: a pinhole camera, exact ray intersections inside each solid's bounding box, a depth buffer."""
+"""Solids to pixels: a pinhole camera, exact ray intersections inside each solid's outline box, a depth buffer."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
-from input_pipeline.people.figure import Solid
+from input_pipeline.people.solid import Solid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +43,28 @@ class Camera:
     return dataclasses.replace(self, focal=self.focal * factor, center_xy=tuple(c * factor for c in self.center_xy),
                                image_hw=tuple(n * factor for n in self.image_hw))
 
+  def matrix(self) -> np.ndarray:
+    """(3, 3) camera coordinates to homogeneous pixels."""
+    return np.array([[self.focal, 0, self.center_xy[0]], [0, self.focal, self.center_xy[1]], [0, 0, 1.]])
+
+  def pose(self) -> np.ndarray:
+    """(3, 4) homogeneous world coordinates to camera coordinates."""
+    return np.hstack([self.rotation, -(self.rotation @ self.position)[:, None]])
+
   def to_camera(self, points: np.ndarray) -> np.ndarray:
     """World points (..., 3) to camera coordinates: x right, y down, z forward, metres."""
     return (points - self.position) @ self.rotation.T
 
-  def plane_xy(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixel centres lie on the plane z = 1 of the camera frame: x (w,) and y (h,) float32."""
-    x = (np.arange(columns.start, columns.stop) + .5 - self.center_xy[0]) / self.focal
-    y = (np.arange(rows.start, rows.stop) + .5 - self.center_xy[1]) / self.focal
+  def plane_xy(self) -> tuple[np.ndarray, np.ndarray]:
+    """Where pixel centres lie on the plane z = 1 of the camera frame: x (W,) and y (H,) float32."""
+    height, width = self.image_hw
+    x = (np.arange(width) + .5 - self.center_xy[0]) / self.focal
+    y = (np.arange(height) + .5 - self.center_xy[1]) / self.focal
     return x.astype(np.float32), y.astype(np.float32)
+
+  def to_pixels(self, points: np.ndarray) -> np.ndarray:
+    """Camera coordinates (..., 3) in front of the camera to pixels (..., 2)."""
+    return self.focal * points[..., :2] / points[..., 2:] + np.asarray(self.center_xy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,129 +72,196 @@ class Surface:
   """The pixels where one solid is what the camera sees.
 
   Attributes:
-    solid: the solid.
+    number: which solid of the list that was cast.
     rows: (N,) pixel rows.
     columns: (N,) pixel columns.
     points: (N, 3) where on the solid, in the solid's own frame, metres.
     normals: (N, 3) outward, camera frame, unit length.
   """
 
-  solid: Solid
+  number: int
   rows: np.ndarray
   columns: np.ndarray
   points: np.ndarray
   normals: np.ndarray
 
 
-def cast(solids: list[Solid], camera: Camera) -> tuple[np.ndarray, list[Surface]]:
-  """The nearest surface at every pixel centre.
+class Cast:
+  """The nearest of many solids at every pixel centre.
 
-  Distances first, for all solids; points and normals only where a solid turned out to be seen.
+  Seen from its own frame, stretched by its flattening, a solid is round. There every quantity of the hit (the
+  quadratic's coefficients and its discriminant) is a polynomial in the pixel's place; each is expanded about the
+  middle of the solid, where float32 is exact enough, and evaluated as a row plus a column plus a product.
 
-  Returns:
-    Depth along the camera's axis (H, W) in metres, infinite where nothing is, and the visible solids' surfaces.
+  Args:
+    solids: what there is, in the world.
+    camera: who looks.
+
+  Attributes:
+    depth: (H, W) float32 along the camera's axis, metres; infinite where nothing is.
+    nearest: (H, W) int16, number of the solid there; -1 nothing.
+    frames: (S, 3, 3) float32, rows are each solid's own axes in the world.
+    boxes: (S, 4) left, top, right, bottom of each solid as if alone, pixels, not cut at the border; NaN too near the
+      camera or behind it.
   """
-  depth = np.full(camera.image_hw, np.inf, np.float32)
-  nearest = np.full(camera.image_hw, -1, np.int16)
-  local_views = [_LocalView(solid, camera) for solid in solids]
-  for number, view in enumerate(local_views):
-    box = _bounding_box(view, camera)
-    if box is None:
-      continue
-    distance = view.distance(*camera.plane_xy(*box))
-    nearer = distance < depth[box]
-    np.copyto(depth[box], distance, where=nearer)
-    np.copyto(nearest[box], np.int16(number), where=nearer)
-  rows, columns = np.nonzero(nearest >= 0)
-  numbers = nearest[rows, columns]
-  order = np.argsort(numbers, kind="stable")
-  starts = np.searchsorted(numbers[order], np.arange(len(solids) + 1))
-  x, y = camera.plane_xy(slice(0, camera.image_hw[0]), slice(0, camera.image_hw[1]))
-  surfaces = []
-  for number, (start, stop) in enumerate(zip(starts[:-1], starts[1:])):
-    if start < stop:
-      r, c = rows[order[start:stop]], columns[order[start:stop]]
-      points, normals = local_views[number].surface(x[c], y[r], depth[r, c])
-      surfaces.append(Surface(solids[number], r, c, points, normals))
-  return depth, surfaces
 
+  def __init__(self, solids: list[Solid], camera: Camera):
+    self._camera = camera
+    self.depth = np.full(camera.image_hw, np.inf, np.float32)
+    self.nearest = np.full(camera.image_hw, -1, np.int16)
+    start, end = (camera.to_camera(np.array([getattr(s, end) for s in solids]).reshape(-1, 3))
+                  for end in ("start", "end"))
+    radii = np.array([s.radii for s in solids]).reshape(-1, 2)
+    axes = frames(solids)
+    self.frames = axes.astype(np.float32)
+    self._flatten = np.array([(s.flatten[0], 1., s.flatten[1]) for s in solids]).reshape(-1, 3)
+    self._to_local = axes @ camera.rotation.T  # camera frame -> each solid's own frame
+    self._to_round = self._to_local / self._flatten[:, :, None]
+    self._origin = -np.einsum("sij,sj->si", self._to_round, start)
+    self._length = np.linalg.norm(end - start, axis=1)
+    self._taper = radii[:, 0] - radii[:, 1]
+    self.boxes = self._boxes(start, end, radii)
+    self._draw_all(radii, [solid.open_end for solid in solids])
 
-class _LocalView:
-  """A camera's rays in the coordinates of one solid, where it is round, its first ball at 0, its axis +y."""
+  def surfaces(self) -> Iterator[Surface]:
+    """The visible part of every solid."""
+    rows, columns = np.nonzero(self.nearest >= 0)
+    numbers = self.nearest[rows, columns]
+    order = np.argsort(numbers, kind="stable")
+    rows, columns, numbers = rows[order], columns[order], numbers[order]
+    x, y = self._camera.plane_xy()
+    rays = np.stack([x[columns], y[rows], np.ones(len(rows), np.float32)], 1) * self.depth[rows, columns, None]
+    seen, starts = np.unique(numbers, return_index=True)
+    for number, place in zip(seen, np.split(np.arange(len(rows)), starts[1:])):
+      points, normals = self._surface(number, rays[place[0]:place[-1] + 1])
+      yield Surface(int(number), rows[place], columns[place], points, normals)
 
-  def __init__(self, solid: Solid, camera: Camera):
-    self.solid = solid
-    self.start, self.end = camera.to_camera(solid.start), camera.to_camera(solid.end)
-    self._flatten = np.array([solid.flatten[0], 1, solid.flatten[1]], np.float32)
-    self._to_local = (solid.frame() @ camera.rotation.T).astype(np.float32)  # camera frame -> solid's own frame
-    self._to_round = self._to_local / self._flatten[:, None]
-    self._origin = self._to_round @ -self.start.astype(np.float32)
-    self._length = float(np.linalg.norm(self.end - self.start))
+  def _boxes(self, start, end, radii) -> np.ndarray:
+    """Bounds of the two end ellipsoids' outlines, which are conics; the hull between them reaches no farther."""
+    low, high = np.full((len(start), 2), np.inf), np.full((len(start), 2), -np.inf)
+    axes = np.swapaxes(self._to_local, 1, 2) * self._flatten[:, None, :]  # columns: half axes of a ball of radius 1
+    spread = axes @ np.swapaxes(axes, 1, 2)
+    for center, radius in ((start, radii[:, 0]), (end, radii[:, 1])):
+      conic = center[:, :, None] * center[:, None, :] - spread * (radius ** 2)[:, None, None]
+      in_front = center[:, 2] - np.sqrt(spread[:, 2, 2]) * radius > .05
+      depth2 = np.where(in_front, conic[:, 2, 2], np.nan)[:, None]
+      middle = conic[:, :2, 2]
+      half = np.sqrt(np.maximum(middle ** 2 - conic[:, [0, 1], [0, 1]] * depth2, 0))
+      low, high = np.minimum(low, (middle - half) / depth2), np.maximum(high, (middle + half) / depth2)
+    return np.hstack([low, high]) * self._camera.focal + np.tile(self._camera.center_xy, 2)
 
-  def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """First hits of the rays (x, y, 1): depth (h, w), infinite without a hit.
+  def _draw_all(self, radii: np.ndarray, open_ends: list[bool]) -> None:
+    """Puts every solid into the depth buffer.
 
-    The hull touches the two balls in two circles; between them it is a cone, whose quadratic is solved together with
-    the condition that the hit lies between the circles. Elsewhere the nearer ball counts.
+    The hull touches the two balls in two circles; between them it is a cone. A ray enters the solid where it enters
+    the endless cone if that lies between the circles, else through the ball on that side.
     """
-    x, y = x[None], y[:, None]
-    radius0, radius1 = self.solid.radii
-    columns, origin, length = self._to_round.T, self._origin, self._length
-    dx, dy, dz = (columns[0, i] * x + columns[1, i] * y + columns[2, i] for i in range(3))
-    a = dx * dx + dy * dy + dz * dz
-    b = float(columns[0] @ origin) * x + float(columns[1] @ origin) * y + float(columns[2] @ origin)
-    oo, oy = float(origin @ origin), float(origin[1])
-    distance = _first_root(a, b, oo - radius0 ** 2)
-    taper = radius0 - radius1
-    inside = length ** 2 - taper ** 2
-    if inside > 1e-6:  # else one ball holds the other
-      b_end = b - dy * length
-      distance = np.minimum(distance, _first_root(a, b_end, oo - 2 * oy * length + length ** 2 - radius1 ** 2))
-      along = dy * length
-      k2 = np.maximum(inside * a - along * along, 1e-9)
-      k1 = inside * b + along * (taper * radius0 - oy * length)
-      k0 = inside * oo - (oy * length) ** 2 + 2 * oy * length * taper * radius0 - (length * radius0) ** 2
-      hit = _first_root(k2, k1, k0)
-      place = hit * along + (oy * length - radius0 * taper)
-      distance = np.where((place > 0) & (place < inside), hit, distance)
-    if self.solid.open_end:
-      distance = np.where(oy + distance * dy > length, np.inf, distance)
-    return distance
+    height, width = self._camera.image_hw
+    limits = np.array([width, height])
+    boxes = np.nan_to_num(self.boxes, nan=-1.)  # too near or behind: no window
+    first = np.clip(np.ceil(boxes[:, :2] - .5), 0, limits).astype(int)
+    last = np.clip(np.floor(boxes[:, 2:] + .5), 0, limits).astype(int)
+    middle = np.hstack([((first + last) / 2 - self._camera.center_xy) / self._camera.focal, np.ones((len(boxes), 1))])
 
-  def surface(self, x: np.ndarray, y: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) in the solid's own frame and normals (N, 3) in the camera's, at depths along rays (x, y, 1)."""
-    rays = np.stack([x, y, np.ones_like(x)], -1)
-    points = self._origin + depth[:, None] * (rays @ self._to_round.T)
+    # rays of the round frame as functions of (1, u, v), the place relative to the window's middle
+    rays = np.concatenate([self._to_round @ middle[:, :, None], self._to_round[:, :, :2]], 2)
+    length, taper, radius0, radius1 = self._length, self._taper, *radii.T
+    inside = length ** 2 - taper ** 2  # where it is not positive, one ball holds the other
+    lean = taper * radius0 - self._origin[:, 1] * length
+    along = rays[:, 1] * length[:, None]
+    a = np.swapaxes(rays, 1, 2) @ rays
+    b = np.einsum("sji,sj->si", rays, self._origin)
+    c = np.einsum("si,si->s", self._origin, self._origin)
+    cone = _equations(inside[:, None, None] * a - along[:, :, None] * along[:, None, :],
+                      inside[:, None] * b + along * lean[:, None], inside * (c - radius0 ** 2) - lean ** 2)
+    balls = np.stack([_equations(a, b, c - radius0 ** 2),
+                      _equations(a, b - along, c - 2 * self._origin[:, 1] * length + length ** 2 - radius1 ** 2)])
+    end_on = inside * a[:, 0, 0] < 4 * along[:, 0] ** 2  # within 60 degrees of the axis
+    cut = length - self._origin[:, 1]
+    cone, along, lean, inside, cut = (v.tolist() for v in (cone, along, lean, inside, cut))
+
+    x, y = self._camera.plane_xy()
+    with np.errstate(invalid="ignore"):  # a ray that misses has a distance of NaN, which is nearer than nothing
+      for number in np.nonzero((first < last).all(1))[0]:
+        (left, top), (right, bottom) = first[number], last[number]
+        window = slice(top, bottom), slice(left, right)
+        u, v = x[window[1]] - np.float32(middle[number, 0]), y[window[0], None] - np.float32(middle[number, 1])
+        if inside[number] <= 1e-6:
+          distance = _first_root(balls[int(taper[number] < 0), number].tolist(), u, v)
+        else:
+          distance = _first_root(cone[number], u, v)
+          place = _affine(along[number], u, v)
+          place *= distance
+          far = place >= inside[number] + lean[number]
+          ends = (place <= lean[number]) | far
+          if end_on[number]:
+            # Rays steeper than the cone itself that run towards its tip are in it from the start: first the wide ball.
+            inner = (_quadratic(cone[number][9:], u, v) > 0) & (_affine(along[number], u, v) * taper[number] > 0)
+            ends |= inner
+            far = np.where(inner, taper[number] < 0, far)
+          r, c = np.nonzero(ends)
+          distance[r, c] = _first_root(balls[far[r, c].view(np.int8), number].T, u[c], v[r, 0])
+        if open_ends[number]:
+          distance[distance * _affine(rays[number, 1].tolist(), u, v) > cut[number]] = np.nan
+        nearer = distance < self.depth[window]
+        np.copyto(self.depth[window], distance, where=nearer)
+        np.copyto(self.nearest[window], np.int16(number), where=nearer)
+
+  def _surface(self, number: int, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) in the solid's own frame and normals (N, 3) in the camera's, of hits in the camera's frame."""
+    length, taper = float(self._length[number]), float(self._taper[number])
+    flatten = self._flatten[number].astype(np.float32)
+    points = hits @ self._to_round[number].T.astype(np.float32) + self._origin[number].astype(np.float32)
     # The ball whose surface this is: straight in along the normal, to the axis between the two centres.
-    taper, length = self.solid.radii[0] - self.solid.radii[1], self._length
-    slope = taper / np.sqrt(length ** 2 - taper ** 2) if length > abs(taper) else 0.
-    centers_y = np.clip(points[:, 1] - slope * np.hypot(points[:, 0], points[:, 2]), 0, length)
+    slope = np.float32(taper / np.sqrt(length ** 2 - taper ** 2) if length > abs(taper) else 0.)
+    across = np.sqrt(points[:, 0] ** 2 + points[:, 2] ** 2)
     normals = points.copy()
-    normals[:, 1] -= centers_y
-    normals = (normals / self._flatten) @ self._to_local
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12
-    return points * self._flatten, normals
+    normals[:, 1] -= np.clip(points[:, 1] - slope * across, 0, length)
+    normals = normals @ (self._to_local[number] / self._flatten[number][:, None]).astype(np.float32)
+    normals /= np.sqrt(np.einsum("nc,nc->n", normals, normals))[:, None] + np.float32(1e-12)
+    return points * flatten, normals
 
 
-def _first_root(a: np.ndarray, b: np.ndarray, c: float) -> np.ndarray:
-  """The smaller t with a t^2 + 2 b t + c = 0, a > 0; infinite where there is none."""
-  root = b * b - a * np.float32(c)
-  return np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
+def _equations(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+  """A t^2 + 2 B t + c = 0 with A = h a h', B = b h', h = (1, u, v): coefficients (S, 15) for `_first_root`."""
+  discriminant = b[:, :, None] * b[:, None, :] - c[:, None, None] * a
+  forms = [np.stack([m[:, 0, 0], 2 * m[:, 0, 1], m[:, 1, 1], 2 * m[:, 0, 2], m[:, 2, 2], 2 * m[:, 1, 2]], 1)
+           for m in (discriminant, -a)]
+  return np.concatenate([forms[0], b, forms[1]], 1).astype(np.float32)
 
 
-def _bounding_box(view: _LocalView, camera: Camera) -> tuple[slice, slice] | None:
-  """Rows and columns that may see the two balls; None outside the image or too near the camera."""
-  thickest = max(1., *view.solid.flatten)
-  lows, highs = [], []
-  for center, radius in zip((view.start, view.end), view.solid.radii):
-    near = center[2] - radius * thickest
-    if near < .05:
-      return None
-    reach = 1.05 * camera.focal * radius * thickest / near + 1
-    place = camera.focal * center[:2] / center[2] + camera.center_xy
-    lows.append(place - reach)
-    highs.append(place + reach)
-  (left, top), (right, bottom) = np.min(lows, 0).astype(int), np.max(highs, 0).astype(int) + 1
-  height, width = camera.image_hw
-  rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
-  return None if rows.start >= rows.stop or columns.start >= columns.stop else (rows, columns)
+def _first_root(coefficients, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+  """The smaller t of `_equations` at places (u, v); NaN where there is none."""
+  root = _quadratic(coefficients[:6], u, v)
+  np.sqrt(root, out=root)
+  root += _affine(coefficients[6:9], u, v)
+  root /= _quadratic(coefficients[9:], u, v)
+  return root
+
+
+def _affine(form, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+  p, q, r = form
+  return (p + q * u) + r * v
+
+
+def _quadratic(form, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+  """A row plus a column plus a product."""
+  p, q, s, r, w, t = form
+  value = (t * v) * u
+  value += p + u * (q + s * u)
+  value += v * (r + w * v)
+  return value
+
+
+def frames(solids: list[Solid]) -> np.ndarray:
+  """(S, 3, 3): rows are each solid's x, y (along its axis) and z, in the world."""
+  axis = np.array([s.end - s.start for s in solids]).reshape(-1, 3)
+  front = np.array([s.front for s in solids]).reshape(-1, 3)
+  length = np.linalg.norm(axis, axis=1, keepdims=True)
+  y = np.where(length > 1e-6, axis / np.maximum(length, 1e-6), (0., 1., 0.))
+  z = front - np.sum(front * y, 1, keepdims=True) * y
+  along = np.linalg.norm(z, axis=1) < 1e-3  # front along the axis: the world axis that is most across serves
+  across = np.eye(3)[np.argmin(np.abs(y), axis=1)]
+  z[along] = (across - np.sum(across * y, 1, keepdims=True) * y)[along]
+  z /= np.linalg.norm(z, axis=1, keepdims=True)
+  return np.stack([np.cross(y, z), y, z], 1)

@@ -1,146 +1,102 @@
-"""One picture of a built-in person: identity from its number, everything else drawn per picture."""
+"""A scene through a camera: light on every pixel, and which solid of whom each pixel shows."""
 
 import dataclasses
 
 import cv2
 import numpy as np
 
-from input_pipeline.people.appearance import Outfit
-from input_pipeline.people.background import paint_background
-from input_pipeline.people.figure import Solid, build_figure
-from input_pipeline.people.raycast import Camera, cast
-from input_pipeline.people.skeleton import Body, place_joints, sample_pose
+from input_pipeline.people.light import Light, ShadowMap
+from input_pipeline.people.raycast import Camera, Cast
+from input_pipeline.people.scene import Scene
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised with every change that alters pictures: prepared sets of another version are not mixed with new ones."""
 
 # Pixels per side cast for each pixel of the result: what smooths the outlines.
 _OVERSAMPLING = 2
 
-_IDENTITY_STREAM, _PICTURE_STREAM = 1, 2
-
 
 @dataclasses.dataclass(frozen=True)
-class RenderedPerson:
-  """A picture and what is known of it.
+class View:
+  """What a camera sees of a scene.
 
   Attributes:
-    image_u8: (H, W, 3) RGB.
-    identity: who it shows, 0 to identities - 1.
+    light_rgb: (H, W, 3) float32, 1 is white.
+    depth: (H, W) float32 metres along the camera's axis, infinite for sky.
+    solid: (H, W) int16, which solid of all is seen; -1 the place behind.
+    boxes: (S, 4) left, top, right, bottom of every solid as if alone, pixels, not cut at the border; NaN behind the
+      camera.
   """
 
-  image_u8: np.ndarray
-  identity: int
+  light_rgb: np.ndarray
+  depth: np.ndarray
+  solid: np.ndarray
+  boxes: np.ndarray
 
 
-def render_person(seed: int, index: int, image_hw: tuple[int, int], identities: int) -> RenderedPerson:
-  """Renders picture `index` of the endless set that `seed` stands for.
+def render(scene: Scene, camera: Camera) -> View:
+  """Renders a scene.
 
-  The identity fixes body and clothes; pose, camera, light and place are drawn from (seed, index), so that any process
-  renders the same picture.
-
-  Args:
-    seed: which set.
-    index: which picture of it; its identity is index modulo `identities`.
-    image_hw: size in pixels, upright (about twice as high as wide).
-    identities: the number of different persons in the set.
-
-  Returns:
-    The picture.
+  Solids are numbered in the order people, bystanders, props.
   """
-  identity = index % identities
-  body, outfit = sample_identity(seed, identity)
-  rng = np.random.default_rng((seed, _PICTURE_STREAM, index))
-  solids = build_figure(body, outfit, *place_joints(body, sample_pose(rng)))
-  camera = _sample_camera(rng, body, solids, image_hw)
-  light = _sample_light(rng)
-  background, ground = paint_background(rng, camera)
-  background = background * light.on_ground(_shadow(ground, solids, light))[..., None]
-  color, cover = _shade(solids, camera.scaled(_OVERSAMPLING), light)
-  image = background * (1 - cover[..., None]) + color * cover[..., None]
-  return RenderedPerson(_expose(rng, image), identity)
+  figures = [person.solids for person in scene.people + scene.bystanders] + scene.props
+  solids = [solid for figure in figures for solid in figure]
+  owner = np.repeat(np.arange(len(figures)), [len(figure) for figure in figures])
+  shadows = [ShadowMap(figure, scene.light) for figure in figures]
+  behind, behind_depth = _light_place(scene, camera, shadows)
+
+  fine = camera.scaled(_OVERSAMPLING)
+  cast = Cast(solids, fine)
+  walls = behind_depth.repeat(_OVERSAMPLING, 0).repeat(_OVERSAMPLING, 1)
+  hidden = cast.depth > walls
+  cast.nearest[hidden] = -1
+  np.copyto(cast.depth, walls, where=hidden)
+  color = np.zeros((*fine.image_hw, 3), np.float32)
+  axes = fine.rotation.astype(np.float32)
+  sun, up = axes @ scene.light.direction.astype(np.float32), axes[:, 1]
+  for surface in cast.surfaces():
+    solid = solids[surface.number]
+    world = solid.start.astype(np.float32) + surface.points @ cast.frames[surface.number]
+    shade = _lit(scene.light, surface.normals, world, sun, up, shadows[owner[surface.number]])
+    color[surface.rows, surface.columns] = solid.cloth.albedo(surface.points) * shade
+  cover = _averaged((cast.nearest >= 0).astype(np.float32))
+  light_rgb = behind * (1 - cover[..., None]) + _averaged(color)
+  depth, solid = _second_nearest(cast.depth, cast.nearest)
+  return View(light_rgb, depth, solid, cast.boxes / _OVERSAMPLING)
 
 
-def sample_identity(seed: int, identity: int) -> tuple[Body, Outfit]:
-  """Body and clothes of one person of a set."""
-  rng = np.random.default_rng((seed, _IDENTITY_STREAM, identity))
-  return Body.sample(rng), Outfit.sample(rng)
+def _lit(light: Light, normals, world, sun, up, shadow: ShadowMap) -> np.ndarray:
+  """Brightness of a solid's surface (N, 3): sky from above, a little from the viewer, the sun where it shines."""
+  cosine = normals @ sun
+  shaded = np.zeros(len(normals), np.float32)
+  sunny = np.nonzero(cosine > 0)[0]
+  shaded[sunny] = shadow.shade(world[sunny])
+  ambient = (.75 + .25 * (normals @ up)) * (.62 + .38 * np.clip(-normals[:, 2], 0, 1))
+  return light.on(cosine, shaded, ambient)
 
 
-@dataclasses.dataclass(frozen=True)
-class Light:
-  """Sun and sky.
-
-  Attributes:
-    direction: (3,) towards the sun, world frame, unit length.
-    sun: strength of what comes from there.
-    sky: strength of what comes from everywhere.
-  """
-
-  direction: np.ndarray
-  sun: float
-  sky: float
-
-  def on_ground(self, shadow: np.ndarray) -> np.ndarray:
-    """Brightness of level ground whose share `shadow` is in shadow."""
-    return self.sky + self.sun * self.direction[1] * (1 - shadow)
-
-
-def _sample_light(rng: np.random.Generator) -> Light:
-  height, turn, sun = np.deg2rad(rng.uniform(25, 75)), rng.uniform(0, 2 * np.pi), rng.uniform(.15, .95)
-  direction = np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
-  return Light(direction, sun, sky=1.05 - .75 * sun)
-
-
-def _sample_camera(rng: np.random.Generator, body: Body, solids: list[Solid], image_hw: tuple[int, int]) -> Camera:
-  """A camera around the person, at street or surveillance height, that frames the body as detectors do."""
-  height, width = image_hw
-  focal, yaw = height * rng.uniform(1.2, 3.), rng.uniform(0, 2 * np.pi)
-  share = rng.uniform(.74, .95)
-  distance = focal * body.stature / (share * height)
-  pitch = np.deg2rad(rng.uniform(-4, 28))
-  ends = np.array([end for solid in solids for end in (solid.start, solid.end)])
-  middle = (ends.min(0) + ends.max(0)) / 2
-  position = middle + distance * np.array([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)])
-  position[1] = max(position[1], .4)
-  center_xy = width * (.5 + rng.normal(0, .04)), height * (.5 + rng.normal(0, .015))
-  return Camera.looking_at(position, middle, rng.normal(0, .02), focal, center_xy, image_hw)
-
-
-def _shadow(ground: np.ndarray, solids: list[Solid], light: Light) -> np.ndarray:
-  """The share of shadow on each ground pixel: seen from the sun, solids and ground points lie in one plane."""
-  side = np.cross(light.direction, (0., 0., 1.))
-  side /= np.linalg.norm(side)
-  plane = np.stack([side, np.cross(light.direction, side)], 1).astype(np.float32)
-  shadow = np.zeros(ground.shape[:2], np.float32)
-  rows, columns = np.nonzero(np.isfinite(ground[..., 0]))
-  x, y = (ground[rows, columns] @ plane).T.copy()
-  inside = np.zeros(len(x), bool)
-  for solid in solids:
-    (x0, y0), (axis_x, axis_y) = solid.start @ plane, (solid.end - solid.start) @ plane
-    reach = max(solid.radii)
-    near = np.nonzero((np.abs(x - (x0 + axis_x / 2)) < abs(axis_x) / 2 + reach) &
-                      (np.abs(y - (y0 + axis_y / 2)) < abs(axis_y) / 2 + reach))[0]
-    dx, dy = x[near] - x0, y[near] - y0
-    share = np.clip((dx * axis_x + dy * axis_y) / (axis_x ** 2 + axis_y ** 2 + 1e-9), 0, 1)
-    radius = solid.radii[0] + share * (solid.radii[1] - solid.radii[0])
-    inside[near] |= (dx - share * axis_x) ** 2 + (dy - share * axis_y) ** 2 < radius ** 2
-  shadow[rows, columns] = inside
-  return cv2.GaussianBlur(shadow, (0, 0), ground.shape[0] / 256)
-
-
-def _shade(solids: list[Solid], camera: Camera, light: Light) -> tuple[np.ndarray, np.ndarray]:
-  """Colours (H, W, 3) and coverage (H, W) of the figure, averaged over each `_OVERSAMPLING` squared pixels."""
-  sun, up = (camera.rotation @ np.stack([light.direction, (0, 1, 0)], 1)).astype(np.float32).T
-  color = np.zeros((*camera.image_hw, 3), np.float32)
-  depth, surfaces = cast(solids, camera)
-  for surface in surfaces:
-    normals = surface.normals
-    direct = np.maximum(normals @ sun, 0) * light.sun
-    ambient = light.sky * (.75 + .25 * (normals @ up)) * (.6 + .4 * np.clip(-normals[:, 2], 0, 1))
-    color[surface.rows, surface.columns] = surface.solid.cloth.albedo(surface.points) * (direct + ambient)[:, None]
-  cover = _averaged(np.isfinite(depth).astype(np.float32))
-  return _averaged(color) / np.maximum(cover, 1e-6)[..., None], cover
+def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tuple[np.ndarray, np.ndarray]:
+  """The place without people but with their shadows: light (H, W, 3) and depth (H, W)."""
+  albedo, depth, cosine = scene.place.paint(camera, scene.light.direction)
+  height, width = camera.image_hw
+  x, y = camera.plane_xy()
+  shadow = np.zeros((height, width), np.float32)
+  for figure in shadows:
+    corners = camera.to_camera(figure.footprint())
+    rows, columns = slice(0, height), slice(0, width)
+    if (corners[:, 2] > .1).all():
+      place = camera.to_pixels(corners)
+      (left, top), (right, bottom) = place.min(0).astype(int), place.max(0).astype(int) + 1
+      rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
+    r, c = np.nonzero((cosine[rows, columns] > 0) & (shadow[rows, columns] < 1))
+    r, c = r + rows.start, c + columns.start
+    rays = np.stack([x[c], y[r], np.ones(len(r), np.float32)], 1) * depth[r, c, None]
+    world = rays @ camera.rotation.astype(np.float32) + camera.position.astype(np.float32)
+    shadow[r, c] = figure.shade(world)
+  shadow = cv2.GaussianBlur(shadow, (0, 0), max(.3, .9 * height / 256))
+  light = scene.light.on(cosine, shadow)
+  light[np.isinf(depth)] = scene.light.sun_rgb * .5 + scene.light.sky_rgb  # the sky shines itself
+  return albedo * light, depth
 
 
 def _averaged(image: np.ndarray) -> np.ndarray:
@@ -148,11 +104,13 @@ def _averaged(image: np.ndarray) -> np.ndarray:
   return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-  """The camera's own doing: exposure, white balance, tone, softness, noise."""
-  image = image * (rng.uniform(.75, 1.2) * rng.normal(1, .04, 3)).astype(np.float32)
-  image = np.clip(image, 0, 1.2) ** np.float32(rng.uniform(.75, 1.1))
-  if rng.random() < .35:
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(.3, 1.) * image.shape[0] / 256)
-  image = image + rng.normal(0, rng.uniform(.003, .03), image.shape).astype(np.float32)
-  return np.clip(image * 255 + .5, 0, 255).astype(np.uint8)
+def _second_nearest(depth: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Of each pixel's four samples, the second nearest: a pixel shows what covers at least half of it."""
+  samples = [(i, j) for i in range(_OVERSAMPLING) for j in range(_OVERSAMPLING)]
+  a, b, c, d = (depth[i::_OVERSAMPLING, j::_OVERSAMPLING] for i, j in samples)
+  second = np.minimum(np.maximum(np.minimum(a, b), np.minimum(c, d)), np.minimum(np.maximum(a, b), np.maximum(c, d)))
+  solid = np.full(second.shape, -1, np.int16)
+  for i, j in reversed(samples):
+    chosen = depth[i::_OVERSAMPLING, j::_OVERSAMPLING] == second
+    np.copyto(solid, nearest[i::_OVERSAMPLING, j::_OVERSAMPLING], where=chosen)
+  return second, solid

@@ -1,4 +1,4 @@
-"""The kinematic tree of the built-in people: joints, limits, proportions of one body, and random poses.
+"""The kinematic tree of the built-in people: joints, their limits, the proportions of one body, forward kinematics.
 
 World frame: metres, y up, ground at y = 0; a body in rest pose looks along +z and its left side is at +x.
 """
@@ -52,6 +52,16 @@ JOINTS: dict[str, Joint] = {
 """Parents come before their children."""
 
 
+# The share of children among the bodies, and their greatest stature in metres; grown-ups start above it.
+_CHILDREN, _TALLEST_CHILD = .08, 1.40
+
+SOLE = .022
+"""Thickness of a sole as a fraction of the stature: `heel` and toes stand that high above the ground."""
+
+HEEL = (0., -.026, -.022)
+"""From the ankle to the heel as a fraction of the stature: as low as the toes where the foot is flat."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Body:
   """The proportions of one identity.
@@ -74,9 +84,19 @@ class Body:
 
   @classmethod
   def sample(cls, rng: np.random.Generator) -> "Body":
+    """A random body: mostly grown-ups, some children (`_CHILDREN`), who have bigger heads and shorter legs."""
+    if rng.random() < _CHILDREN:
+      stature = rng.uniform(1.05, _TALLEST_CHILD)
+      return cls(stature, shoulders=rng.uniform(.84, 1.), hips=rng.uniform(.86, 1.02), legs=rng.uniform(.90, .97),
+                 build=float(np.exp(rng.normal(0, .09))), head=rng.uniform(.94, 1.05) * (1.71 / stature) ** .6)
     stature = float(np.clip(rng.normal(1.71, .10), 1.45, 1.98))
     return cls(stature, shoulders=rng.uniform(.86, 1.14), hips=rng.uniform(.88, 1.15), legs=rng.uniform(.95, 1.05),
                build=float(np.exp(rng.normal(0, .11))), head=rng.uniform(.94, 1.07) * (1.71 / stature) ** .6)
+
+  @property
+  def child(self) -> bool:
+    """Whether this is a child: `sample` draws no grown-up as small."""
+    return self.stature <= _TALLEST_CHILD
 
   def offset(self, name: str) -> np.ndarray:
     """Offset of a joint from its parent in rest pose: (3,) metres."""
@@ -96,48 +116,6 @@ Pose = dict[str, tuple[float, float, float]]
 """joint -> (flex, abduct, twist) in degrees; a joint left out is at rest."""
 
 
-def _within_limits(pose: Pose) -> Pose:
-  return {name: tuple(float(np.clip(angle, *limits)) for angle, limits in zip(angles, JOINTS[name][2:]))
-          for name, angles in pose.items()}
-
-
-def sample_pose(rng: np.random.Generator) -> Pose:
-  """A random pose of a person on a street: walking, standing, running, gesturing, with a phone, arms akimbo."""
-  kind = rng.choice(["walk", "stand", "run", "gesture", "phone", "akimbo"], p=[.42, .22, .08, .12, .10, .06])
-  jitter = lambda degrees: rng.normal(0, degrees)
-  pose: Pose = {
-      "pelvis": (jitter(2), jitter(2), 0.),
-      "spine": (-abs(jitter(5)), jitter(3), jitter(6)),
-      "chest": (jitter(4), jitter(3), jitter(6)),
-      "neck": (jitter(7), jitter(4), jitter(15)),
-      "head": (jitter(6), jitter(4), jitter(12)),
-  }
-  stride, phase = {"walk": rng.uniform(14, 30), "run": rng.uniform(35, 50)}.get(kind, 0.), rng.uniform(0, 2 * np.pi)
-  for name, sign, shift in (("left", 1, 0.), ("right", -1, np.pi)):
-    swing, lift = np.sin(phase + shift), max(0., np.cos(phase + shift))
-    bend = 6 + lift * stride * 1.6 if stride else abs(jitter(7))
-    pose[f"{name}_hip"] = (stride * swing + jitter(4) + bend * .3, 3 + abs(jitter(4)), jitter(8))
-    pose[f"{name}_knee"] = (-bend, 0, 0)
-    pose[f"{name}_ankle"] = (jitter(5) + bend * .25, 0, 0)
-    elbow = rng.uniform(75, 105) if kind == "run" else rng.uniform(5, 40)
-    pose[f"{name}_shoulder"] = (-stride * swing * .9 + jitter(6), 6 + abs(jitter(6)), jitter(10))
-    pose[f"{name}_elbow"] = (elbow, 0, -sign * abs(jitter(15)))
-    pose[f"{name}_wrist"] = (jitter(12), jitter(6), 0)
-  arms = [side for side in ("left", "right") if rng.random() < .5] or [str(rng.choice(["left", "right"]))]
-  for name in arms:
-    inward = -1 if name == "left" else 1
-    if kind == "gesture":
-      pose[f"{name}_shoulder"] = (rng.uniform(-20, 150), rng.uniform(0, 100), inward * rng.uniform(-40, 30))
-      pose[f"{name}_elbow"] = (rng.uniform(0, 130), 0, inward * rng.uniform(-30, 50))
-    elif kind == "phone":
-      pose[f"{name}_shoulder"] = (rng.uniform(15, 45), rng.uniform(0, 20), inward * rng.uniform(0, 30))
-      pose[f"{name}_elbow"] = (rng.uniform(85, 140), 0, inward * rng.uniform(0, 30))
-    elif kind == "akimbo":
-      pose[f"{name}_shoulder"] = (rng.uniform(-30, -5), rng.uniform(35, 55), inward * rng.uniform(20, 40))
-      pose[f"{name}_elbow"] = (rng.uniform(75, 100), 0, inward * rng.uniform(30, 60))
-  return _within_limits(pose)
-
-
 def _rotation(angles: tuple[float, float, float], mirrored: bool) -> np.ndarray:
   flex, abduct, twist = np.deg2rad(angles)
   if mirrored:
@@ -149,12 +127,15 @@ def _rotation(angles: tuple[float, float, float], mirrored: bool) -> np.ndarray:
   return about_y @ about_z @ about_x
 
 
-def place_joints(body: Body, pose: Pose) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Forward kinematics, with the lowest foot on the ground and the pelvis above the origin.
+def place_joints(body: Body, pose: Pose, heading: float = 0.,
+                 ground_xz: tuple[float, float] = (0., 0.)) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Forward kinematics, with the lowest heel or toe on the ground.
 
   Args:
     body: proportions.
     pose: joint angles, assumed within their limits.
+    heading: where the body looks, in radians: 0 along +z, positive turns to its left.
+    ground_xz: the point of the ground that the pelvis is above, metres.
 
   Returns:
     joint -> position (3,) in metres, and joint -> rotation (3, 3) from its rest frame, both in the world frame.
@@ -163,10 +144,13 @@ def place_joints(body: Body, pose: Pose) -> tuple[dict[str, np.ndarray], dict[st
   for name, joint in JOINTS.items():
     rotation = _rotation(pose.get(name, (0., 0., 0.)), mirrored=name.startswith("right"))
     if joint.parent is None:
-      positions[name], rotations[name] = np.zeros(3), rotation
+      positions[name] = np.zeros(3)
+      rotations[name] = _rotation((0., 0., np.rad2deg(heading)), mirrored=False) @ rotation
     else:
       parent = rotations[joint.parent]
       positions[name], rotations[name] = positions[joint.parent] + parent @ body.offset(name), parent @ rotation
-  sole = .022 * body.stature
-  lowest = min(positions[f"{side}_{end}"][1] for side in ("left", "right") for end in ("ankle", "toes")) - sole
-  return {name: position - (0, lowest, 0) for name, position in positions.items()}, rotations
+  heel = np.multiply(HEEL, body.stature)
+  lowest = min(low for side in ("left", "right") for low in (
+      positions[f"{side}_toes"][1], (positions[f"{side}_ankle"] + rotations[f"{side}_ankle"] @ heel)[1]))
+  shift = np.array([ground_xz[0], SOLE * body.stature - lowest, ground_xz[1]])
+  return {name: position + shift for name, position in positions.items()}, rotations

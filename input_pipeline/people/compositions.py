@@ -1,0 +1,273 @@
+"""Which picture stands at which index: crops, multi-view groups, motion clips and street scenes of one population."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from input_pipeline.people.appearance import Outfit
+from input_pipeline.people.labels import label_people, label_pixels
+from input_pipeline.people.light import Light
+from input_pipeline.people.motion import Motion, sample_pose
+from input_pipeline.people.picture import Picture
+from input_pipeline.people.place import Place
+from input_pipeline.people.raycast import Camera
+from input_pipeline.people.render import render
+from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop
+from input_pipeline.people.skeleton import Body
+from input_pipeline.people.station import Exposure, Station
+
+COMPOSITIONS = ("crops", "views", "clips", "scenes")
+SPLITS = ("train", "val", "test")
+STATIONS = 6
+IMAGES_PER_IDENTITY = 8
+VIEWS, FRAMES, FRAME_SECONDS = 4, 8, .125
+MOST_PEOPLE = 12
+_DEEPEST = 14.  # metres behind the middle of a scene that people may stand
+
+_SPLIT_PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
+_LEAST_HW, _MOST = (32, 16), 4096
+_PICTURE_STREAM, _MOMENT_STREAM, _STATIONS_STREAM = 2, 3, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class SetSpec:
+  """An endless set of pictures; the same spec is the same set everywhere.
+
+  Attributes:
+    composition: crops (one person, every picture another moment), views (each moment seen by 4 cameras), clips (8
+      frames of a motion from one camera) or scenes (1 to 12 people on a street).
+    image_hw: size of a picture in pixels.
+    seed: which population; every composition of a seed shows the same people.
+    identities: how many different people there are.
+
+  Raises:
+    ValueError: impossible numbers.
+  """
+
+  composition: str
+  image_hw: tuple[int, int]
+  seed: int
+  identities: int
+
+  def __post_init__(self):
+    if self.composition not in COMPOSITIONS:
+      raise ValueError(f"composition={self.composition!r} is unknown; choose one of: {', '.join(COMPOSITIONS)}")
+    hw = self.image_hw
+    if len(hw) != 2 or any(n < least for n, least in zip(hw, _LEAST_HW)) or max(hw) > _MOST:
+      raise ValueError(f"image_hw={'x'.join(map(str, hw))} is impossible; expected HEIGHTxWIDTH of at least "
+                       f"{_LEAST_HW[0]}x{_LEAST_HW[1]} and at most {_MOST} each, e.g. 256x128")
+    if self.seed < 0:
+      raise ValueError(f"seed={self.seed}: expected 0 or more")
+    least = 1
+    if self.composition == "scenes":  # so that the rarest split fills a scene
+      least = MOST_PEOPLE * len(_SPLIT_PATTERN)
+    if self.identities < least:
+      raise ValueError(f"identities={self.identities}: {self.composition} need at least {least}")
+
+
+def split_of(number: int) -> str:
+  """The split of an identity, or of a scene: 7 of 10 train, 1 val, 2 test; the first four hold all three."""
+  return _SPLIT_PATTERN[number % len(_SPLIT_PATTERN)]
+
+
+def split_of_picture(spec: SetSpec, index: int) -> str:
+  """The split that picture `index` belongs to."""
+  return split_of(index if spec.composition == "scenes" else _identity(spec, index))
+
+
+def group_size(composition: str) -> int:
+  """How many pictures in a row belong together and must not be torn apart."""
+  return {"views": VIEWS, "clips": FRAMES}.get(composition, 1)
+
+
+def render_picture(spec: SetSpec, index: int) -> Picture:
+  """Renders one picture of a set, the same one in every process.
+
+  Args:
+    spec: the set.
+    index: which picture, 0 or more.
+
+  Returns:
+    The picture with its labels.
+  """
+  compose = {"crops": _crop, "views": _view, "clips": _clip, "scenes": _street}[spec.composition]
+  rng = np.random.default_rng((spec.seed, _PICTURE_STREAM, COMPOSITIONS.index(spec.composition), index))
+  shot = compose(spec, index, rng)
+  view = render(shot.scene, shot.camera)
+  instances, parts = label_pixels(shot.scene, view)
+  facts = {
+      "index": index,
+      "composition": spec.composition,
+      "split": split_of_picture(spec, index),
+      "group": index // group_size(spec.composition),
+      "camera": shot.station,
+      "time": shot.time,
+      "camera_matrix": shot.camera.matrix().tolist(),
+      "world_to_camera": shot.camera.pose().tolist(),
+      "people": label_people(rng, shot.scene, shot.camera, view, instances),
+  }
+  depth = np.where(np.isfinite(view.depth), view.depth, np.float32(0))
+  image = shot.exposure.develop(rng, view.light_rgb)
+  return Picture(image, depth, instances, parts, shot.exposure.jpeg_quality, facts)
+
+
+class _Shot(NamedTuple):
+  """A moment, and the camera that takes it."""
+
+  time: float
+  station: int
+  exposure: Exposure
+  scene: Scene
+  camera: Camera
+
+
+def _identity(spec: SetSpec, index: int) -> int:
+  """Crops take turns, so that the start of a set holds everybody; views and clips keep theirs together."""
+  return (index if spec.composition == "crops" else index // IMAGES_PER_IDENTITY) % spec.identities
+
+
+def _crop(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
+  identity, occurrence = _identity(spec, index), index // spec.identities
+  number = int(_stations_of(spec.seed, identity)[occurrence // 2 % VIEWS])
+  station = Station.of(spec.seed, number)
+  moment, yaw = _time_of_day(rng), rng.uniform(0, 2 * np.pi)
+  subject = Person.standing(identity, *sample_identity(spec.seed, identity), sample_pose(rng),
+                            rng.uniform(0, 2 * np.pi), (0., 0.))
+  camera = _frame(rng, subject, station, yaw, spec.image_hw, truncated=rng.random() < .14)
+  reach = float(np.linalg.norm((camera.position - subject.middle())[[0, 2]]))
+  place = Place.sample(rng, (yaw,), clear_radius=reach + 1, behind=1., panels=9)
+  bystanders, props = [], []
+  if rng.random() < .2:
+    ahead = rng.uniform(.45, max(.5, .6 * reach))
+    aside = rng.uniform(.1, .38) * rng.choice([-1, 1])
+    if rng.random() < .25:
+      bystanders.append(_passer_by(rng, _seen_from(yaw, ahead, aside * 1.4)))
+    else:
+      props.append(sample_prop(rng, _seen_from(yaw, ahead, aside), _seen_from(yaw, 0, 1)))
+  for _ in range(rng.integers(1, 3) if rng.random() < .3 else 0):
+    behind = rng.uniform(3, 18)
+    half_view = spec.image_hw[1] / 2 / camera.focal * (reach + behind)
+    bystanders.append(_passer_by(rng, _seen_from(yaw, -behind, rng.uniform(-1.1, 1.1) * half_view)))
+  scene = Scene(place, Light.sample(rng, moment), [subject], bystanders, props)
+  return _Shot(moment, number, station.expose(rng), scene, camera)
+
+
+def _view(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
+  group, view = divmod(index, VIEWS)
+  of_moment = np.random.default_rng((spec.seed, _MOMENT_STREAM, 1, group))
+  identity, moment = _identity(spec, index), _time_of_day(of_moment)
+  subject = Person.standing(identity, *sample_identity(spec.seed, identity), sample_pose(of_moment),
+                            of_moment.uniform(0, 2 * np.pi), (0., 0.))
+  yaws = of_moment.uniform(0, 2 * np.pi) + 2 * np.pi / VIEWS * np.arange(VIEWS) + of_moment.uniform(-.5, .5, VIEWS)
+  numbers = of_moment.permutation(STATIONS)[:VIEWS]
+  stations = [Station.of(spec.seed, int(number)) for number in numbers]
+  cameras = [_frame(of_moment, subject, station, yaw, spec.image_hw) for station, yaw in zip(stations, yaws)]
+  farthest = max(np.linalg.norm(camera.position) for camera in cameras)
+  place = Place.sample(of_moment, tuple(yaws), clear_radius=farthest + 1, behind=1., panels=24)
+  scene = Scene(place, Light.sample(of_moment, moment), [subject], [], [])
+  return _Shot(moment, int(numbers[view]), stations[view].expose(rng), scene, cameras[view])
+
+
+def _clip(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
+  group, frame = divmod(index, FRAMES)
+  of_clip = np.random.default_rng((spec.seed, _MOMENT_STREAM, 2, group))
+  identity, start, number = _identity(spec, index), _time_of_day(of_clip), int(of_clip.integers(STATIONS))
+  body, outfit = sample_identity(spec.seed, identity)
+  motion, heading, offset = Motion.sample(of_clip), of_clip.uniform(0, 2 * np.pi), of_clip.uniform(0, 2)
+
+  def at(elapsed: float) -> Person:
+    gone = motion.speed * body.stature / 1.7 * (elapsed - FRAMES * FRAME_SECONDS / 2)
+    return Person.standing(identity, body, outfit, motion.pose(offset + elapsed), heading,
+                           (gone * np.sin(heading), gone * np.cos(heading)))
+
+  yaw, station = of_clip.uniform(0, 2 * np.pi), Station.of(spec.seed, number)
+  camera = _frame(of_clip, at(FRAMES * FRAME_SECONDS / 2), station, yaw, spec.image_hw)
+  place = Place.sample(of_clip, (yaw,), clear_radius=float(np.linalg.norm(camera.position)) + 1, behind=2., panels=9)
+  light, exposure = Light.sample(of_clip, start), station.expose(of_clip)
+  elapsed = frame * FRAME_SECONDS
+  subject = at(elapsed)
+  # A crop that follows the walker is the fixed camera's picture, cut elsewhere: the principal point moves, no more.
+  drift = camera.to_pixels(camera.to_camera(subject.middle())) - np.array(spec.image_hw[::-1]) / 2
+  camera = dataclasses.replace(camera, center_xy=tuple(np.array(camera.center_xy) - drift + rng.normal(0, .5, 2)))
+  return _Shot(start + elapsed, number, exposure, Scene(place, light, [subject], [], []), camera)
+
+
+def _street(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
+  moment, number, yaw = _time_of_day(rng), int(rng.integers(STATIONS)), rng.uniform(0, 2 * np.pi)
+  height, width = spec.image_hw
+  lens = max(height, width) * rng.uniform(.8, 1.5)
+  reach, high = rng.uniform(5, 13), rng.uniform(1.5, 5.5)
+  camera = Camera.looking_at(_seen_from(yaw, reach, 0) + (0, high, 0), _seen_from(yaw, 0, 0) + (0, .9, 0),
+                             rng.normal(0, .02), lens, (width / 2, height / 2), spec.image_hw)
+  crowd = [k for k in range(spec.identities) if split_of(k) == split_of(index)]
+  chosen = rng.choice(crowd, int(rng.integers(1, MOST_PEOPLE + 1)), replace=False)
+  people, spots = [], []
+  heading = 0.
+  for identity in chosen:
+    companion = bool(people) and rng.random() < .3
+    for _ in range(20):
+      if companion:
+        spot = spots[-1] + rng.uniform(.55, .95) * np.array([np.cos(heading), -np.sin(heading)]) * rng.choice([-1, 1])
+      else:
+        # From as near as fills the picture to so far that a head is a few pixels: even in the logarithm.
+        away = np.exp(rng.uniform(np.log(lens * 1.7 / (.9 * height)), np.log(reach + _DEEPEST)))
+        aside = rng.uniform(-.54, .54) * width / lens * away
+        spot = _seen_from(yaw, reach - away, aside)[[0, 2]]
+      if all(np.hypot(*(spot - other)) > .5 for other in spots):
+        break
+    else:
+      continue
+    heading = heading if companion else rng.uniform(0, 2 * np.pi)
+    spots.append(spot)
+    people.append(Person.standing(int(identity), *sample_identity(spec.seed, int(identity)), sample_pose(rng),
+                                  heading, tuple(spot)))
+  props = []
+  for _ in range(rng.integers(0, 4)):
+    away = rng.uniform(2.5, 15)
+    spot = _seen_from(yaw, reach - away, rng.uniform(-.5, .5) * width / lens * away)
+    if all(np.hypot(*(spot[[0, 2]] - other)) > 1. for other in spots):
+      props.append(sample_prop(rng, spot, _seen_from(yaw, 0, 1)))
+  place = Place.sample(rng, (yaw,), clear_radius=reach + 5, behind=_DEEPEST + 1, panels=24)
+  scene = Scene(place, Light.sample(rng, moment), people, [], props)
+  return _Shot(moment, number, Station.of(spec.seed, number).expose(rng), scene, camera)
+
+
+def _stations_of(seed: int, identity: int) -> np.ndarray:
+  """The cameras that somebody passes: 4 of all."""
+  return np.random.default_rng((seed, _STATIONS_STREAM, identity)).permutation(STATIONS)[:VIEWS]
+
+
+def _time_of_day(rng: np.random.Generator) -> float:
+  """Seconds since midnight, in daylight."""
+  return float(rng.uniform(7, 19) * 3600)
+
+
+def _seen_from(yaw: float, towards: float, aside: float) -> np.ndarray:
+  """A spot on the ground, metres from the origin towards a camera at azimuth `yaw` and to that camera's right."""
+  return np.array([towards * np.sin(yaw) + aside * np.cos(yaw), 0., towards * np.cos(yaw) - aside * np.sin(yaw)])
+
+
+def _passer_by(rng: np.random.Generator, spot: np.ndarray) -> Person:
+  return Person.standing(-1, Body.sample(rng), Outfit.sample(rng), sample_pose(rng), rng.uniform(0, 2 * np.pi),
+                         (spot[0], spot[2]))
+
+
+def _frame(rng: np.random.Generator, person: Person, station: Station, yaw: float, image_hw: tuple[int, int],
+           truncated: bool = False) -> Camera:
+  """A station's camera around the person, framed as detectors do; truncated: a part of the body is cut off."""
+  height, width = image_hw
+  focal, pitch = height * rng.uniform(*station.focal), np.deg2rad(rng.uniform(*station.pitch_degrees))
+  share = rng.uniform(.76, .95)
+  shift = np.array([rng.normal(0, .04) * width, rng.normal(0, .015) * height])
+  if truncated and rng.random() < .6:  # the legs, with or without the hips
+    share = rng.uniform(1.1, 1.7)
+    shift[1] += (share - .95) * height / 2
+  elif truncated:  # one side
+    shift[0] += rng.uniform(.25, .45) * width * rng.choice([-1, 1])
+  middle = person.middle()
+  distance = focal * person.body.stature / (share * height)
+  position = middle + distance * np.array([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)])
+  position[1] = max(position[1], .4)
+  return Camera.looking_at(position, middle, rng.normal(0, .02), focal, tuple(np.array([width, height]) / 2 + shift),
+                           image_hw)

@@ -1,0 +1,94 @@
+"""A set in the format of COCO's person keypoints, as pycocotools and what builds on it read it.
+
+    annotations/person_keypoints_{train,val,test}.json
+    images/{train,val,test}/000000000042.jpg
+
+Beside COCO's keys, an annotation has `identity`, `bbox_full` (the whole body, as if nothing hid it), `caption` and
+`attributes` (0 or 1, names in the category), and an image has `group`, `camera` and `time`. Boxes and keypoints are in
+one frame, in which the centre of the top left pixel is (0.5, 0.5). A person of whom nothing is visible is left out.
+"""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from input_pipeline.people.attributes import ATTRIBUTES
+from input_pipeline.people.compositions import SPLITS
+from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
+from input_pipeline.people.picture import Picture
+from input_pipeline.people.records import IMAGE, decode_record, encode_jpeg, encode_record, rounded
+
+FOLDERS = ("images", "annotations")
+
+_HEAD = {
+    "info": {"description": "built-in people of saip_jax, rendered"},
+    "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
+    "categories": [{
+        "id": 1, "name": "person", "supercategory": "person", "keypoints": COCO_JOINTS,
+        "skeleton": [[COCO_JOINTS.index(end) + 1 for end in limb] for limb in SKELETON],
+        "attributes": list(ATTRIBUTES)}],
+}
+
+
+def encode_for_coco(picture: Picture) -> bytes:
+  """A picture as a record of its JPEG, its `image` and its `annotations`, which still lack an id."""
+  facts = picture.facts
+  height, width = picture.parts.shape
+  image = {"id": facts["index"], "file_name": f"{facts['index']:012d}.jpg", "height": height, "width": width,
+           "license": 1, "coco_url": "", "flickr_url": "", "date_captured": "",
+           "group": facts["group"], "camera": facts["camera"], "time": facts["time"]}
+  annotations = [_annotation(facts["index"], person, picture.instances == k)
+                 for k, person in enumerate(facts["people"], 1) if person["area"]]
+  return encode_record(rounded({"split": facts["split"], "image": image, "annotations": annotations}, decimals=4),
+                       {IMAGE: encode_jpeg(picture)})
+
+
+def _annotation(image_id: int, person: dict, mask: np.ndarray) -> dict:
+  return {
+      "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": person["box_visible"], "area": person["area"],
+      "num_keypoints": sum(v > 0 for _, _, v in person["keypoints"]),
+      "keypoints": [number for x, y, v in person["keypoints"] for number in ((x, y, v) if v else (0, 0, 0))],
+      "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
+      "identity": person["identity"], "bbox_full": person["box_full"], "attributes": person["attributes"],
+      "caption": person["caption"]}
+
+
+def _run_lengths(mask: np.ndarray) -> list[int]:
+  """COCO's uncompressed runs: pixels outside, inside, outside, ... down the columns, from the left one on."""
+  columns = np.concatenate([[False], mask.T.ravel()])
+  changes = np.flatnonzero(columns[1:] != columns[:-1])
+  return np.diff(changes, prepend=0, append=mask.size).tolist()
+
+
+def write_coco(records: Iterable[bytes], folder: pathlib.Path) -> dict:
+  """Writes the files below `folder` from the records of `encode_for_coco`.
+
+  Returns:
+    What meta.json says of them: the number of annotations per split.
+
+  Raises:
+    OSError: no room, or no permission.
+  """
+  images, count = {split: [] for split in SPLITS}, dict.fromkeys(SPLITS, 0)
+  (folder / "annotations").mkdir()
+  for split in SPLITS:
+    (folder / "images" / split).mkdir(parents=True)
+  with contextlib.ExitStack() as stack:
+    files = {split: stack.enter_context(open(folder / "annotations" / f"person_keypoints_{split}.json", "w"))
+             for split in SPLITS}
+    for file in files.values():
+      file.write(json.dumps(_HEAD)[:-1] + ', "annotations": [')
+    for record in records:
+      facts, contents = decode_record(record)
+      split = facts["split"]
+      (folder / "images" / split / facts["image"]["file_name"]).write_bytes(contents[IMAGE])
+      images[split].append(json.dumps(facts["image"]))
+      for annotation in facts["annotations"]:  # written at once: with their masks they are too many to keep
+        count[split] += 1  # from 1 on: pycocotools takes an id of 0 for none
+        files[split].write(("," if count[split] > 1 else "") + "\n" + json.dumps({"id": count[split]} | annotation))
+    for split, file in files.items():
+      file.write('\n], "images": [\n' + ",\n".join(images[split]) + "\n]}\n")
+  return {"annotations": count}

@@ -1,0 +1,83 @@
+"""What is known of the people in a view, exactly, from the geometry that was drawn."""
+
+import numpy as np
+
+from input_pipeline.people.attributes import attributes_of, caption
+from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS, place_landmarks
+from input_pipeline.people.raycast import Camera
+from input_pipeline.people.render import View
+from input_pipeline.people.scene import Person, Scene
+
+# How much farther under a surface than its limb's radius a joint may lie and still count as seen: cloth, bent limbs.
+_CLOTH = .03  # metres
+
+
+def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
+  """Whose body and which part each pixel shows: instances and parts, (H, W) uint8 (see `Picture`)."""
+  solids = [(k + 1, solid.label) for k, person in enumerate(scene.people) for solid in person.solids]
+  total = len(view.boxes) + 1  # the last entry is -1, nothing
+  instance_of, part_of = np.zeros(total, np.uint8), np.zeros(total, np.uint8)
+  for number, (instance, part) in enumerate(solids):
+    if part:
+      instance_of[number], part_of[number] = instance, part
+  return instance_of[view.solid], part_of[view.solid]
+
+
+def label_people(rng: np.random.Generator, scene: Scene, camera: Camera, view: View, instances: np.ndarray) -> list[dict]:
+  """The JSON-able labels of everybody in `scene.people` (see `Picture`); rng chooses the wording of captions."""
+  first, labels = 0, []
+  for number, person in enumerate(scene.people, start=1):
+    solids = slice(first, first + len(person.solids))
+    first = solids.stop
+    labels.append(_label_person(rng, person, camera, view, solids, instances == number))
+  return labels
+
+
+def facing(person: Person, camera: Camera) -> str:
+  """How the trunk is turned to the camera: front within 45 degrees, back beyond 135, side between."""
+  front, towards = person.rotations["chest"][:, 2][[0, 2]], (camera.position - person.positions["chest"])[[0, 2]]
+  cosine = front @ towards / (np.linalg.norm(front) * np.linalg.norm(towards) + 1e-9)
+  return "front" if cosine > np.sqrt(.5) else "back" if cosine < -np.sqrt(.5) else "side"
+
+
+def _label_person(rng, person: Person, camera: Camera, view: View, solids: slice, mask: np.ndarray) -> dict:
+  points = camera.to_camera(place_landmarks(person.body, person.positions, person.rotations))
+  places = camera.to_pixels(points)
+  visible = _visible(person, points, places, view, solids.start)
+  turned = facing(person, camera)
+  rows, columns = np.nonzero(mask)
+  box = [0, 0, 0, 0]
+  if len(rows):
+    box = [columns.min(), rows.min(), columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()]
+  worn = [solid.label > 0 for solid in person.solids]
+  (left, top), (right, bottom) = view.boxes[solids][worn, :2].min(0), view.boxes[solids][worn, 2:].max(0)
+  return {
+      "identity": person.identity,
+      "facing": turned,
+      "keypoints": [[float(x), float(y), int(v)] for (x, y), v in zip(places, visible[:len(COCO_JOINTS)])],
+      "landmarks_xyz": points.tolist(),
+      "box_full": [float(value) for value in (left, top, right - left, bottom - top)],
+      "box_visible": [int(value) for value in box],
+      "area": len(rows),
+      "attributes": [int(value) for value in attributes_of(person.body, person.outfit, turned).values()],
+      "caption": caption(rng, person.body, person.outfit, turned),
+  }
+
+
+def _visible(person: Person, points, places, view: View, first: int) -> np.ndarray:
+  """COCO's v of every landmark: 0 outside the picture, 1 hidden, 2 seen.
+
+  Seen is what lies directly under the surface that its pixel shows, if that surface is of the landmark's own limb.
+  """
+  height, width = view.depth.shape
+  flags = np.zeros(len(points), int)
+  for number, (mark, (x, y, z), (column, row)) in enumerate(zip(LANDMARKS.values(), points,
+                                                                np.floor(places).astype(int))):
+    if z <= 0 or not (0 <= row < height and 0 <= column < width):
+      continue
+    flags[number] = 1
+    seen = view.solid[row, column] - first
+    if 0 <= seen < len(person.solids) and person.solids[seen].label and person.solids[seen].part in mark.parts:
+      under = z - view.depth[row, column]
+      flags[number] += -_CLOTH < under < mark.radius * person.body.stature * person.body.build + _CLOTH
+  return flags

@@ -1,0 +1,89 @@
+"""Sun and sky, and the shadows that solids cast: what the sun does not see is in shadow."""
+
+import dataclasses
+
+import numpy as np
+
+from input_pipeline.people.solid import Solid
+from input_pipeline.people.raycast import Camera, Cast
+
+_SUN_DISTANCE = 80.  # metres; far enough for parallel rays
+_CELL = .016  # metres that a cell of a shadow map covers
+_BIAS = .03  # metres that a surface must lie behind what the sun sees
+_LEAST_RADIUS = .018  # metres; smaller things (eyes, straps) throw no shadow worth its time
+_MARGIN = .35  # metres; more than any solid reaches beyond the points it is built on
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+  """Sun and sky.
+
+  Attributes:
+    direction: (3,) towards the sun, world frame, unit length.
+    sun_rgb: (3,) strength of what comes from there.
+    sky_rgb: (3,) strength of what comes from everywhere.
+  """
+
+  direction: np.ndarray
+  sun_rgb: np.ndarray
+  sky_rgb: np.ndarray
+
+  @classmethod
+  def sample(cls, rng: np.random.Generator, time: float) -> "Light":
+    """Light at a time of day, in seconds since midnight, between 7 and 19 o'clock: low and warm at both ends."""
+    noon = np.sin(np.pi * (time / 3600 - 6) / 14)
+    height, turn, sun = np.deg2rad(12 + 58 * noon), rng.uniform(0, 2 * np.pi), rng.uniform(.05, .95)
+    direction = np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
+    warmth = .22 * (1 - noon) + rng.normal(0, .03)
+    warm = np.array([1 + warmth, 1., 1 - warmth], np.float32)
+    return cls(direction, np.float32(1.1 * sun) * warm, np.float32(1.02 - .66 * sun) * (2 - warm ** .5))
+
+  def on(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.) -> np.ndarray:
+    """Brightness (..., 3) of surfaces.
+
+    Args:
+      cosine: (...) between their normal and the sun; below 0 they are turned away.
+      shadow: (...) 0 to 1, share that something else keeps from the sun.
+      ambient: share of the sky that they see.
+    """
+    direct = np.maximum(cosine, 0) * (1 - shadow)
+    return direct[..., None] * self.sun_rgb + np.asarray(ambient, np.float32)[..., None] * self.sky_rgb
+
+
+class ShadowMap:
+  """How far from the sun the first of some solids is, in a grid across the sun's rays.
+
+  Args:
+    solids: what casts the shadow; near each other, as a person's.
+    light: the light.
+  """
+
+  def __init__(self, solids: list[Solid], light: Light):
+    points = np.array([point for solid in solids for point in (solid.start, solid.end)])
+    self.low, self.high = points.min(0) - _MARGIN, points.max(0) + _MARGIN
+    self._direction = light.direction
+    middle = (self.low + self.high) / 2
+    sun = Camera.looking_at(middle + _SUN_DISTANCE * light.direction, middle, 0., _SUN_DISTANCE / _CELL, (0, 0), (0, 0))
+    place = sun.to_pixels(sun.to_camera(points))
+    start = place.min(0) - _MARGIN / _CELL / 2
+    width, height = np.ceil(place.max(0) - start + _MARGIN / _CELL / 2).astype(int)
+    self._sun = dataclasses.replace(sun, center_xy=tuple(-start), image_hw=(int(height), int(width)))
+    self._reach = Cast([solid for solid in solids if max(solid.radii) > _LEAST_RADIUS], self._sun).depth
+
+  def footprint(self) -> np.ndarray:
+    """(8, 3) world points around the solids and the shadow that they throw on the ground."""
+    corners = np.array([(x, y, z) for x in (self.low[0], self.high[0]) for y in (0., self.high[1])
+                        for z in (self.low[2], self.high[2])])
+    thrown = corners - self._direction * (corners[:, 1:2] / self._direction[1])
+    return np.concatenate([corners[corners[:, 1] > 0], thrown[corners[:, 1] > 0]])
+
+  def shade(self, points: np.ndarray) -> np.ndarray:
+    """Which world points (N, 3) lie in the shadow: (N,) bool."""
+    at = (points - self._sun.position.astype(np.float32)) @ self._sun.rotation.T.astype(np.float32)
+    scale = np.float32(self._sun.focal) / at[:, 2]
+    column, row = ((at[:, i] * scale + np.float32(self._sun.center_xy[i])).astype(np.int32) for i in (0, 1))
+    height, width = self._sun.image_hw
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    shadow = np.zeros(len(points), bool)
+    shadow[inside] = at[inside, 2] > self._reach[row[inside], column[inside]] + np.float32(_BIAS)
+    return shadow

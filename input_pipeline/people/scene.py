@@ -1,0 +1,108 @@
+"""People and things at one place at one moment: what any number of cameras can look at."""
+
+import dataclasses
+
+import numpy as np
+
+from input_pipeline.people.appearance import Outfit
+from input_pipeline.people.cloth import PATTERNS, Cloth
+from input_pipeline.people.figure import build_figure
+from input_pipeline.people.light import Light
+from input_pipeline.people.place import Place
+from input_pipeline.people.solid import Solid
+from input_pipeline.people.skeleton import Body, Pose, place_joints
+
+_IDENTITY_STREAM = 1
+
+
+def sample_identity(seed: int, identity: int) -> tuple[Body, Outfit]:
+  """Body and clothes of one person of a set."""
+  rng = np.random.default_rng((seed, _IDENTITY_STREAM, identity))
+  return Body.sample(rng), Outfit.sample(rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+  """Somebody in a pose at a place.
+
+  Attributes:
+    identity: number in the set; -1 for a passer-by who belongs to no set.
+    body: proportions.
+    outfit: clothes.
+    positions: joint -> (3,) metres, world frame.
+    rotations: joint -> (3, 3) from the joint's rest frame.
+    solids: the figure.
+  """
+
+  identity: int
+  body: Body
+  outfit: Outfit
+  positions: dict[str, np.ndarray]
+  rotations: dict[str, np.ndarray]
+  solids: list[Solid]
+
+  @classmethod
+  def standing(cls, identity: int, body: Body, outfit: Outfit, pose: Pose, heading: float,
+               ground_xz: tuple[float, float]) -> "Person":
+    """Puts somebody on the ground; heading in radians, 0 looks along +z."""
+    positions, rotations = place_joints(body, pose, heading, ground_xz)
+    return cls(identity, body, outfit, positions, rotations, build_figure(body, outfit, positions, rotations))
+
+  def middle(self) -> np.ndarray:
+    """(3,) the middle of the joints' bounds."""
+    points = np.array(list(self.positions.values()))
+    return (points.min(0) + points.max(0)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """One moment.
+
+  Attributes:
+    place: ground and what stands around.
+    light: the light.
+    people: who is labelled.
+    bystanders: other people, unlabelled.
+    props: things that hide people: the solids of each.
+  """
+
+  place: Place
+  light: Light
+  people: list[Person]
+  bystanders: list[Person]
+  props: list[list[Solid]]
+
+
+def sample_prop(rng: np.random.Generator, at: np.ndarray, across: np.ndarray) -> list[Solid]:
+  """A pole, hedge, bin, rail or board.
+
+  Args:
+    rng: source of all draws.
+    at: (3,) where on the ground, metres.
+    across: (3,) unit, level: the direction that long things extend in.
+  """
+  kind = str(rng.choice(["pole", "hedge", "bin", "rail", "board"], p=[.3, .25, .15, .15, .15]))
+  rgb = np.clip(rng.uniform(.1, .8) + rng.normal(0, .12, (2, 3)), .03, .95).astype(np.float32)
+  if kind == "hedge":
+    rgb *= np.array([.7, 1., .45], np.float32)
+  pattern = "dots" if kind == "hedge" else str(rng.choice(PATTERNS[:4]))
+  cloth = Cloth(pattern, rgb[0], rgb[1], float(rng.uniform(.04, .3)))
+  up, front = np.array([0., 1., 0.]), np.cross(across, (0., 1., 0.))
+
+  def solid(start, end, radius, flatten=(1., 1.)):
+    return Solid(start, end, (radius, radius), front, flatten, cloth, part="prop", label=0)
+
+  if kind == "pole":
+    return [solid(at, at + 4.5 * up, rng.uniform(.03, .11))]
+  if kind == "hedge":
+    radius, half = rng.uniform(.2, .42), across * rng.uniform(.2, 1.2)
+    return [solid(at - half + .6 * radius * up, at + half + .6 * radius * up, radius)]
+  if kind == "bin":
+    radius = rng.uniform(.18, .3)
+    return [solid(at, at + rng.uniform(.4, .7) * up, radius)]
+  half = across * rng.uniform(.4, 1.2)
+  if kind == "rail":
+    return [solid(at - half + height * up, at + half + height * up, .025) for height in (.45, .95)] + [
+        solid(at + side * half, at + side * half + .95 * up, .03) for side in (-1, 1)]
+  radius = rng.uniform(.2, .45)
+  return [solid(at + (.2 + radius) * up, at + (.6 + radius) * up, radius, (1.2, .08)), solid(at, at + .5 * up, .04)]

@@ -1,0 +1,115 @@
+"""The one shape that figures are made of, and the drafting of figures from it."""
+
+import dataclasses
+
+import numpy as np
+
+from input_pipeline.people.cloth import Cloth
+from input_pipeline.people.parts import LABELS
+from input_pipeline.people.skeleton import Body
+
+
+@dataclasses.dataclass(frozen=True)
+class Solid:
+  """A round cone (two balls and the hull between them), flattened across its axis; equal ends make an ellipsoid.
+
+  Attributes:
+    start: (3,) centre of the first ball, metres.
+    end: (3,) centre of the second ball.
+    radii: the two balls' radii before flattening, metres.
+    front: (3,) direction that the solid's own z axis points to, as far as its axis allows.
+    flatten: factors on the thickness along the solid's own x (sideways) and z (front).
+    cloth: its surface.
+    part: one of `SOLID_PARTS`: what it belongs to; clothes are named as the limb that they wrap.
+    label: its class in `PARTS`; 0 for bags, which are no part of a person.
+    open_end: cut off flat at the second centre, as the hem of a skirt.
+  """
+
+  start: np.ndarray
+  end: np.ndarray
+  radii: tuple[float, float]
+  front: np.ndarray
+  flatten: tuple[float, float]
+  cloth: Cloth
+  part: str
+  label: int
+  open_end: bool = False
+
+  def frame(self) -> np.ndarray:
+    """(3, 3): rows are the solid's x, y (along the axis), z in the frame that its points are given in."""
+    axis = self.end - self.start
+    length = np.linalg.norm(axis)
+    y = axis / length if length > 1e-6 else np.array([0., 1., 0.])
+    z = self.front - (self.front @ y) * y
+    if np.linalg.norm(z) < 1e-3:  # looking along the axis: any other direction serves
+      z = np.eye(3)[np.argmin(np.abs(y))] - y * np.min(np.abs(y)) * np.sign(y[np.argmin(np.abs(y))])
+    z = z / np.linalg.norm(z)
+    return np.stack([np.cross(y, z), y, z])
+
+
+SOLID_PARTS = ("hips", "torso", "skirt", "neck", "head", "bag", *(
+    f"{side}_{limb}" for side in ("left", "right")
+    for limb in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")))
+"""What a solid can belong to; `skirt` is everything that hangs around the thighs as a bell."""
+
+
+class Draft:
+  """A figure in the making.
+
+  Args:
+    body: proportions.
+    positions: joint -> (3,) metres, world frame.
+    rotations: joint -> (3, 3) from its rest frame to the world.
+
+  Attributes:
+    solids: those drawn so far.
+    size: the stature in metres: lengths follow it.
+    girth: what thicknesses follow.
+  """
+
+  def __init__(self, body: Body, positions: dict[str, np.ndarray], rotations: dict[str, np.ndarray]):
+    self.body, self.positions, self.rotations = body, positions, rotations
+    self.size, self.girth = body.stature, body.stature * body.build
+    self.solids: list[Solid] = []
+
+  def at(self, joint: str, x: float, y: float, z: float, size: float | None = None) -> np.ndarray:
+    """A point fixed to a joint, offset in shares of the stature or of another size."""
+    return self.positions[joint] + self.rotations[joint] @ (np.array([x, y, z]) * (size or self.size))
+
+  def between(self, first: str, second: str, share: float) -> np.ndarray:
+    """A point on the line from one joint to another."""
+    return self.positions[first] + share * (self.positions[second] - self.positions[first])
+
+  def add(self, part: str, label: str | None, joint: str, start: np.ndarray, end: np.ndarray,
+          radii: tuple[float, float], cloth: Cloth, flatten: tuple[float, float] = (1., 1.), *,
+          front: tuple[float, float, float] = (0., 0., 1.), open_end: bool = False) -> None:
+    """Adds a solid whose front is fixed to a joint; `label` is of `PARTS`, None is no part of the person."""
+    self.solids.append(Solid(start, end, radii, self.rotations[joint] @ np.array(front), flatten, cloth, part,
+                             LABELS[label or "Background"], open_end))
+
+  def add_ellipsoid(self, part: str, label: str | None, joint: str, center: np.ndarray, radius: float, cloth: Cloth,
+                    flatten: tuple[float, float], axis: np.ndarray | None = None) -> None:
+    """Adds an ellipsoid, `radius` long along its axis, which is the joint's own where none is given."""
+    step = (self.rotations[joint][:, 1] if axis is None else axis) * 4e-4  # far too short to be seen
+    self.add(part, label, joint, center - step, center + step, (radius, radius), cloth, flatten)
+
+  def add_stretch(self, part: str, label: str, joint: str, bone: tuple[np.ndarray, np.ndarray],
+                  radii: tuple[float, float], span: tuple[float, float], cloth: Cloth, *,
+                  grown: tuple[float, float] = (1., 1.), deep: float = 1., open_end: bool = False) -> None:
+    """Adds a stretch of a limb.
+
+    Args:
+      part: as for `Solid`.
+      label: of `PARTS`.
+      joint: what its front is fixed to.
+      bone: both ends of the whole limb, metres.
+      radii: of the bare limb at its ends, metres.
+      span: which stretch, shares of the bone.
+      cloth: its surface.
+      grown: factors on the radii at the ends of the stretch.
+      deep: factor on the thickness from front to back.
+      open_end: as for `Solid`.
+    """
+    first, last = (bone[0] + share * (bone[1] - bone[0]) for share in span)
+    thick = tuple((radii[0] + share * (radii[1] - radii[0])) * factor for share, factor in zip(span, grown))
+    self.add(part, label, joint, first, last, thick, cloth, (1., deep), open_end=open_end)

@@ -1,0 +1,103 @@
+"""The built-in people in figures: how fast they are rendered, how large they are, and how hard they are to tell apart.
+
+    python scripts/bench_people.py                   # renders 2,000 crops of 250 identities for the occasion
+    python scripts/bench_people.py --path=DIR        # a set made by `saip prepare people --out=DIR --count=10000`
+
+Hardness is the retrieval of test identities across cameras by colour alone (mAP, as Market-1501 counts it): histograms
+of horizontal bands compared as they are, and after the linear map that best tells the training identities apart. One
+process, no jax. The last line is JSON.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+from input_pipeline.people.compositions import SetSpec, render_picture  # noqa: E402
+from input_pipeline.people.dataset import PeopleSource  # noqa: E402
+from input_pipeline.people.prepare import prepare_people  # noqa: E402
+from input_pipeline.people.records import encode_picture, decode_record  # noqa: E402
+
+BANDS, BINS = 6, 8
+
+
+def measure_rendering(spec: SetSpec, seconds: float) -> float:
+  """Pictures per second of this core, rendered, labelled and encoded."""
+  render_picture(spec, 0)
+  done, start = 0, time.perf_counter()
+  while time.perf_counter() - start < seconds:
+    encode_picture(render_picture(spec, done))
+    done += 1
+  return done / (time.perf_counter() - start)
+
+
+def measure_sizes(source: PeopleSource) -> dict[str, float]:
+  """Mean bytes of a record, by what is in it."""
+  numbers = np.linspace(0, len(source) - 1, min(len(source), 500)).astype(int)
+  files = [decode_record(source.record_bytes(int(i)))[1] for i in numbers]
+  sizes = {name: float(np.mean([len(file[name]) for file in files])) for name in files[0]}
+  return sizes | {"record": float(np.mean([len(source.record_bytes(int(i))) for i in numbers]))}
+
+
+def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Features (N, D), identities (N,), cameras (N,): the square roots of each band's histograms of hue, chroma, value."""
+  features, identities, cameras = [], [], []
+  for i in range(len(source)):
+    facts, files = source.record(i)
+    image = cv2.imdecode(np.frombuffer(files["image.jpg"], np.uint8), cv2.IMREAD_COLOR)
+    bands = np.array_split(cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV),
+                           BANDS)
+    counts = [np.histogram(band[..., c], BINS, (0, 181 if c == 0 else 256))[0] for band in bands for c in range(3)]
+    features.append(np.sqrt(np.concatenate(counts)))
+    identities.append(facts["people"][0]["identity"])
+    cameras.append(facts["camera"])
+  return np.array(features), np.array(identities), np.array(cameras)
+
+
+def learn_linear_map(features: np.ndarray, identities: np.ndarray) -> np.ndarray:
+  """Linear discriminant analysis: whitens what differs within an identity."""
+  means = {k: features[identities == k].mean(0) for k in np.unique(identities)}
+  within = features - np.array([means[k] for k in identities])
+  values, vectors = np.linalg.eigh(np.cov(within.T) + 1e-2 * np.eye(features.shape[1]))
+  return vectors / np.sqrt(values)
+
+
+def mean_average_precision(features: np.ndarray, identities: np.ndarray, cameras: np.ndarray) -> float:
+  """Every picture asks for its identity among the pictures of other cameras, by cosine."""
+  features = features / np.linalg.norm(features, axis=1, keepdims=True)
+  precisions = []
+  for query, row in enumerate(features @ features.T):
+    valid = (identities != identities[query]) | (cameras != cameras[query])
+    hits = (identities == identities[query])[valid][np.argsort(-row[valid], kind="stable")]
+    if hits.any():
+      precisions.append((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean())
+  return float(np.mean(precisions))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--path", help="a prepared set of crops")
+  parser.add_argument("--seconds", type=float, default=10., help="length of each timing (10)")
+  options = parser.parse_args()
+  figures = {"crops_per_second": measure_rendering(SetSpec("crops", (256, 128), 0, 250), options.seconds),
+             "scenes_per_second": measure_rendering(SetSpec("scenes", (480, 640), 0, 120), options.seconds)}
+  with tempfile.TemporaryDirectory() as folder:
+    path = options.path or prepare_people(pathlib.Path(folder) / "people", SetSpec("crops", (256, 128), 0, 250), 2000)
+    figures["bytes"] = measure_sizes(PeopleSource(path))
+    train, test = (color_histograms(PeopleSource(path, split)) for split in ("train", "test"))
+  figures["test_identities"] = len(np.unique(test[1]))
+  figures["map_histogram"] = mean_average_precision(*test)
+  figures["map_histogram_linear"] = mean_average_precision(
+      (test[0] - train[0].mean(0)) @ learn_linear_map(*train[:2]), *test[1:])
+  print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+  main()
