@@ -47,7 +47,7 @@ def measure_sizes(source: PeopleSource) -> dict[str, float]:
 
 
 def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Features (N, D), identities (N,), cameras (N,): the square roots of each band's histograms of hue, chroma, value."""
+  """Square roots of each band's histograms of hue, chroma and value (N, D); identities (N,); cameras (N,)."""
   features, identities, cameras = [], [], []
   for i in range(len(source)):
     facts, files = source.record(i)

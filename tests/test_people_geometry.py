@@ -1,4 +1,4 @@
-"""How the built-in people are drawn: rays that hit what is there, grounds in perspective, shadows where the sun is not."""
+"""How the built-in people are drawn: rays that hit what is there, places in perspective, shadows off the sun."""
 
 import numpy as np
 from hypothesis import given, settings, strategies as st

@@ -43,10 +43,12 @@ def test_the_same_index_is_the_same_picture_in_another_process():
                     "for name, hw in (('crops', (64, 32)), ('scenes', (60, 80))):",
                     "  p = render_picture(SetSpec(name, hw, 7, 120), 2)",
                     "  planes = (p.image_u8, p.depth, p.instances, p.parts)",
-                    "  print(hashlib.sha256(b''.join(x.tobytes() for x in planes) + repr(p.facts).encode()).hexdigest())"])
+                    "  data = b''.join(x.tobytes() for x in planes) + repr(p.facts).encode()",
+                    "  print(hashlib.sha256(data).hexdigest())"])
   elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                              env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}).stdout.split()
-  here = [digest(render_picture(SetSpec(name, hw, 7, 120), 2)) for name, hw in (("crops", (64, 32)), ("scenes", (60, 80)))]
+  here = [digest(render_picture(SetSpec(name, hw, 7, 120), 2))
+          for name, hw in (("crops", (64, 32)), ("scenes", (60, 80)))]
   assert here == elsewhere
   assert digest(render_picture(SetSpec("crops", (64, 32), 7, 120), 3)) != here[0]
   assert digest(render_picture(SetSpec("crops", (64, 32), 8, 120), 2)) != here[0]

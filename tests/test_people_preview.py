@@ -91,11 +91,11 @@ def test_label_sheet_lines_up_with_the_pictures(tmp_path, fake):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.floats(8, 24), st.floats(8, 24), st.integers(1, 10), st.sampled_from([1, 2]), st.sampled_from(COCO_JOINTS))
+@given(st.floats(8, 24), st.floats(8, 24), st.integers(2, 10), st.sampled_from([1, 2]), st.sampled_from(COCO_JOINTS))
 def test_a_point_is_drawn_where_it_is(x, y, factor, visibility, name):
   canvas = np.zeros((32 * factor, 32 * factor, 3), np.uint8)
   preview._draw_person(canvas, _person({name: [x, y, visibility]}, (0, 0, 0, 300)), factor)
-  np.testing.assert_allclose(_center_of_ink(canvas), np.array([x, y]) * factor, atol=.15)
+  np.testing.assert_allclose(_center_of_ink(canvas), np.array([x, y]) * factor, atol=.25)
   expected = preview._LEFT if name.startswith("left") else preview._RIGHT if name.startswith("right") else \
       preview._MIDDLE
   brightest = canvas.reshape(-1, 3)[canvas.sum(-1).argmax()]
@@ -116,7 +116,7 @@ def test_visible_points_are_filled_hidden_ones_hollow_and_others_left_out():
 def test_a_box_is_drawn_where_it_is(x, y, w, h, factor):
   canvas = np.zeros((32 * factor, 32 * factor, 3), np.uint8)
   preview._draw_person(canvas, _person({}) | {"box_visible": [x, y, w, h]}, factor)
-  np.testing.assert_allclose(_center_of_ink(canvas), np.array([x + w / 2, y + h / 2]) * factor, atol=.3)
+  np.testing.assert_allclose(_center_of_ink(canvas), np.array([x + w / 2, y + h / 2]) * factor, atol=.4)
   columns, rows = (np.flatnonzero(canvas.max(-1).max(axis) > 128) for axis in (0, 1))
   for drawn, start, size in ((columns, x, w), (rows, y, h)):
     assert abs(drawn[0] + .5 - start * factor) < 1.1 and abs(drawn[-1] + .5 - (start + size) * factor) < 1.1

@@ -182,7 +182,8 @@ def _clip(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
                            (gone * np.sin(heading), gone * np.cos(heading)))
 
   yaw, station = of_clip.uniform(0, 2 * np.pi), Station.of(spec.seed, number)
-  camera = _frame(of_clip, at(FRAMES * FRAME_SECONDS / 2), station, yaw, spec.image_hw)
+  camera = _frame(of_clip, at(FRAMES * FRAME_SECONDS / 2), station, yaw, spec.image_hw,
+                  shares=(.6, .75))
   place = Place.sample(of_clip, (yaw,), clear_radius=float(np.linalg.norm(camera.position)) + 1, behind=2., panels=9)
   light, exposure = Light.sample(of_clip, start), station.expose(of_clip)
   elapsed = frame * FRAME_SECONDS
@@ -254,11 +255,14 @@ def _passer_by(rng: np.random.Generator, spot: np.ndarray) -> Person:
 
 
 def _frame(rng: np.random.Generator, person: Person, station: Station, yaw: float, image_hw: tuple[int, int],
-           truncated: bool = False) -> Camera:
-  """A station's camera around the person, framed as detectors do; truncated: a part of the body is cut off."""
+           shares: tuple[float, float] = (.76, .95), truncated: bool = False) -> Camera:
+  """A station's camera around the person, framed as detectors do.
+
+  The body's height is one of `shares` of the picture's; truncated: a part of it is cut off.
+  """
   height, width = image_hw
   focal, pitch = height * rng.uniform(*station.focal), np.deg2rad(rng.uniform(*station.pitch_degrees))
-  share = rng.uniform(.76, .95)
+  share = rng.uniform(*shares)
   shift = np.array([rng.normal(0, .04) * width, rng.normal(0, .015) * height])
   if truncated and rng.random() < .6:  # the legs, with or without the hips
     share = rng.uniform(1.1, 1.7)

@@ -167,9 +167,9 @@ def _add_bag(draft: Draft, outfit: Outfit) -> None:
       draft.add_ellipsoid("bag", None, "chest", draft.at("chest", x * draft.body.shoulders, -.015, .004), .1 * girth,
                           cloth, (.11, .79))
   elif outfit.bag == "shoulder":
-    hip, shoulder = draft.at("pelvis", .118 * draft.body.hips, .01, 0), draft.at("chest", -.075, .055, 0)
+    hip, shoulder = draft.at("pelvis", .105 * draft.body.hips, .015, 0), draft.at("chest", -.075, .055, 0)
     length = float(np.linalg.norm(shoulder - hip))
-    draft.add_ellipsoid("bag", None, "chest", (hip + shoulder) / 2, .56 * length, cloth,
-                        (.023 * size / length, .138 * girth / length), (shoulder - hip) / length)
-    draft.add("bag", None, "pelvis", hip - (0, .055 * size, 0), hip - (0, .105 * size, 0), (.052 * size, .056 * size),
+    draft.add_ellipsoid("bag", None, "chest", hip + .55 * (shoulder - hip), .55 * length, cloth,
+                        (.022 * size / length, .142 * girth / length), (shoulder - hip) / length)
+    draft.add("bag", None, "pelvis", hip - (0, .060 * size, 0), hip - (0, .110 * size, 0), (.052 * size, .056 * size),
               cloth, (.5, 1.15))

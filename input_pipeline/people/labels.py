@@ -23,7 +23,8 @@ def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
   return instance_of[view.solid], part_of[view.solid]
 
 
-def label_people(rng: np.random.Generator, scene: Scene, camera: Camera, view: View, instances: np.ndarray) -> list[dict]:
+def label_people(rng: np.random.Generator, scene: Scene, camera: Camera, view: View,
+                 instances: np.ndarray) -> list[dict]:
   """The JSON-able labels of everybody in `scene.people` (see `Picture`); rng chooses the wording of captions."""
   first, labels = 0, []
   for number, person in enumerate(scene.people, start=1):

@@ -1,4 +1,4 @@
-"""Where built-in people stand: textured ground, upright panels (walls, houses, signs, cars), sky. Camera independent."""
+"""Where built-in people stand: textured ground, upright panels (walls, houses, signs, cars) and sky."""
 
 import dataclasses
 
@@ -38,7 +38,8 @@ class Texture:
   noise_contrast: float
 
   @classmethod
-  def sample(cls, rng: np.random.Generator, kinds: tuple[str, ...], angle: float = 0., chroma: float = .13) -> "Texture":
+  def sample(cls, rng: np.random.Generator, kinds: tuple[str, ...], angle: float = 0.,
+             chroma: float = .13) -> "Texture":
     return cls(
         kind=str(rng.choice(kinds)), base_rgb=_sample_rgb(rng, chroma), accent_rgb=_sample_rgb(rng, chroma),
         period=float(np.exp(rng.uniform(np.log(.25), np.log(2.5)))), angle=angle, contrast=rng.uniform(.2, .7),

@@ -86,7 +86,7 @@ def sample_prop(rng: np.random.Generator, at: np.ndarray, across: np.ndarray) ->
   if kind == "hedge":
     rgb *= np.array([.7, 1., .45], np.float32)
   pattern = "dots" if kind == "hedge" else str(rng.choice(PATTERNS[:4]))
-  cloth = Cloth(pattern, rgb[0], rgb[1], float(rng.uniform(.04, .3)))
+  cloth = Cloth(pattern, rgb[0], rgb[1], .05 if kind == "hedge" else float(rng.uniform(.04, .3)))
   up, front = np.array([0., 1., 0.]), np.cross(across, (0., 1., 0.))
 
   def solid(start, end, radius, flatten=(1., 1.)):
@@ -95,8 +95,8 @@ def sample_prop(rng: np.random.Generator, at: np.ndarray, across: np.ndarray) ->
   if kind == "pole":
     return [solid(at, at + 4.5 * up, rng.uniform(.03, .11))]
   if kind == "hedge":
-    radius, half = rng.uniform(.2, .42), across * rng.uniform(.2, 1.2)
-    return [solid(at - half + .6 * radius * up, at + half + .6 * radius * up, radius)]
+    bushes = zip(np.linspace(-1, 1, 5) * rng.uniform(.2, 1.2), rng.uniform(.2, .42, 5))
+    return [solid(at + x * across, at + x * across + radius * up, radius) for x, radius in bushes]
   if kind == "bin":
     radius = rng.uniform(.18, .3)
     return [solid(at, at + rng.uniform(.4, .7) * up, radius)]
