@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
       help="crops: single people; views: one instant by four cameras; clips: eight frames of a motion; scenes: streets"
       " of up to twelve people (crops; scenes with --export=coco)",
   )
-  people.add_argument("--identities", type=int, metavar="K", help="number of different people (one for 8 pictures)")
+  people.add_argument(
+      "--identities", type=int, metavar="K",
+      help="number of different people (one for 8 pictures; scenes: one for each, 120 or more)",
+  )
   people.add_argument("--export", metavar="FORMAT", help="coco or market1501: files for other tools, not for training")
   people.add_argument(
       "--preview", metavar="FILE", help="draw the first pictures into FILE.png and their labels into FILE_labels.png"

@@ -23,7 +23,7 @@ import numpy as np  # noqa: E402
 from input_pipeline.people.compositions import SetSpec, render_picture  # noqa: E402
 from input_pipeline.people.dataset import PeopleSource  # noqa: E402
 from input_pipeline.people.prepare import prepare_people  # noqa: E402
-from input_pipeline.people.records import encode_picture, decode_record  # noqa: E402
+from input_pipeline.people.records import encode_picture  # noqa: E402
 
 BANDS, BINS = 6, 8
 
@@ -38,19 +38,19 @@ def measure_rendering(spec: SetSpec, seconds: float) -> float:
   return done / (time.perf_counter() - start)
 
 
-def measure_sizes(source: PeopleSource) -> dict[str, float]:
-  """Mean bytes of a record, by what is in it."""
-  numbers = np.linspace(0, len(source) - 1, min(len(source), 500)).astype(int)
-  files = [decode_record(source.record_bytes(int(i)))[1] for i in numbers]
-  sizes = {name: float(np.mean([len(file[name]) for file in files])) for name in files[0]}
-  return sizes | {"record": float(np.mean([len(source.record_bytes(int(i))) for i in numbers]))}
+def measure_sizes(path: pathlib.Path) -> dict[str, int]:
+  """Mean bytes of a picture on disk, in all and by what it consists of; the facts are what is left."""
+  source = PeopleSource(path)
+  files = [source.labels(int(i))[1] for i in np.linspace(0, len(source) - 1, min(len(source), 500))]
+  parts = {name: round(np.mean([len(file[name]) for file in files])) for name in files[0]}
+  return parts | {"in_all": round(sum(file.stat().st_size for file in path.iterdir()) / len(source))}
 
 
 def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Square roots of each band's histograms of hue, chroma and value (N, D); identities (N,); cameras (N,)."""
   features, identities, cameras = [], [], []
   for i in range(len(source)):
-    facts, files = source.record(i)
+    facts, files = source.labels(i)
     image = cv2.imdecode(np.frombuffer(files["image.jpg"], np.uint8), cv2.IMREAD_COLOR)
     bands = np.array_split(cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV),
                            BANDS)
@@ -89,8 +89,9 @@ def main() -> None:
   figures = {"crops_per_second": measure_rendering(SetSpec("crops", (256, 128), 0, 250), options.seconds),
              "scenes_per_second": measure_rendering(SetSpec("scenes", (480, 640), 0, 120), options.seconds)}
   with tempfile.TemporaryDirectory() as folder:
-    path = options.path or prepare_people(pathlib.Path(folder) / "people", SetSpec("crops", (256, 128), 0, 250), 2000)
-    figures["bytes"] = measure_sizes(PeopleSource(path))
+    path = pathlib.Path(options.path) if options.path else prepare_people(
+        pathlib.Path(folder) / "people", SetSpec("crops", (256, 128), 0, 250), 2000)
+    figures["bytes_per_picture"] = measure_sizes(path)
     train, test = (color_histograms(PeopleSource(path, split)) for split in ("train", "test"))
   figures["test_identities"] = len(np.unique(test[1]))
   figures["map_histogram"] = mean_average_precision(*test)

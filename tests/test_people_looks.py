@@ -148,7 +148,7 @@ def test_same_draws_same_figure_and_all_classes_occur_in_few_solids():
 
 
 def test_attributes_are_as_frequent_as_declared():
-  rng, count = np.random.default_rng(0), 5000
+  rng, count = np.random.default_rng(0), 4000
   held = np.zeros(len(ATTRIBUTES))
   for _ in range(count):
     body = Body.sample(rng)

@@ -95,7 +95,7 @@ def test_prepared_set_reads_back(tmp_path, toy, composition):
   for source in (source, pickle.loads(pickle.dumps(source))):
     for i in (23, 0, 4):
       picture = toy_picture(spec, i)
-      facts, files = source.labels(i)
+      facts, files = source.record(i)
       assert facts["index"] == i and facts["split"] == split_of_picture(spec, i)
       assert list(files) == ["image.jpg", "depth.png", "parts.png"] + ["instances.png"] * (composition == "scenes")
       assert source.read(i) == files["image.jpg"]
@@ -117,7 +117,7 @@ def test_splits_are_whole_and_share_no_identity(tmp_path, toy, composition):
   meta = json.loads((out / "meta.json").read_text())
   assert {split: len(source) for split, source in splits.items()} == {
       split: facts["images"] for split, facts in meta["splits"].items()}
-  numbers = {split: [source.labels(i)[0]["index"] for i in range(len(source))] for split, source in splits.items()}
+  numbers = {split: [source.record(i)[0]["index"] for i in range(len(source))] for split, source in splits.items()}
   assert sorted(sum(numbers.values(), [])) == list(range(32))
   for split, source in splits.items():
     assert numbers[split] == sorted(numbers[split])
@@ -146,7 +146,7 @@ def test_a_split_without_pictures_is_an_error(tmp_path, toy):
 def test_training_sees_the_train_split_alone(tmp_path, toy):
   out = prepare(tmp_path / "set", spec_of(), 32)
   source = open_people(str(out), 0)
-  assert {source.labels(i)[0]["split"] for i in range(len(source))} == {"train"}
+  assert {source.record(i)[0]["split"] for i in range(len(source))} == {"train"}
   assert source.identity == PeopleSource(out, "train").identity
 
 

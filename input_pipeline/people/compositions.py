@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline.people.appearance import Outfit
 from input_pipeline.people.labels import label_people, label_pixels
 from input_pipeline.people.light import Light
 from input_pipeline.people.motion import Motion, sample_pose
@@ -13,8 +12,7 @@ from input_pipeline.people.picture import Picture
 from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import render
-from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop
-from input_pipeline.people.skeleton import Body
+from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
 from input_pipeline.people.station import Exposure, Station
 
 COMPOSITIONS = ("crops", "views", "clips", "scenes")
@@ -250,7 +248,7 @@ def _seen_from(yaw: float, towards: float, aside: float) -> np.ndarray:
 
 
 def _passer_by(rng: np.random.Generator, spot: np.ndarray) -> Person:
-  return Person.standing(-1, Body.sample(rng), Outfit.sample(rng), sample_pose(rng), rng.uniform(0, 2 * np.pi),
+  return Person.standing(-1, *sample_somebody(rng), sample_pose(rng), rng.uniform(0, 2 * np.pi),
                          (spot[0], spot[2]))
 
 
@@ -258,7 +256,7 @@ def _frame(rng: np.random.Generator, person: Person, station: Station, yaw: floa
            shares: tuple[float, float] = (.76, .95), truncated: bool = False) -> Camera:
   """A station's camera around the person, framed as detectors do.
 
-  The body's height is one of `shares` of the picture's; truncated: a part of it is cut off.
+  The pose takes one of `shares` of the picture's height, or nearly its width; truncated: a part of it is cut off.
   """
   height, width = image_hw
   focal, pitch = height * rng.uniform(*station.focal), np.deg2rad(rng.uniform(*station.pitch_degrees))
@@ -269,8 +267,10 @@ def _frame(rng: np.random.Generator, person: Person, station: Station, yaw: floa
     shift[1] += (share - .95) * height / 2
   elif truncated:  # one side
     shift[0] += rng.uniform(.25, .45) * width * rng.choice([-1, 1])
-  middle = person.middle()
-  distance = focal * person.body.stature / (share * height)
+  middle, joints = person.middle(), np.array(list(person.positions.values()))
+  tall = np.ptp(joints[:, 1]) + .11 * person.body.stature  # head and soles reach beyond their joints
+  wide = np.ptp(joints @ _seen_from(yaw, 0, 1)) + .1
+  distance = focal * max(tall / (share * height), 0 if truncated else wide / (.97 * width))
   position = middle + distance * np.array([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)])
   position[1] = max(position[1], .4)
   return Camera.looking_at(position, middle, rng.normal(0, .02), focal, tuple(np.array([width, height]) / 2 + shift),

@@ -86,25 +86,26 @@ class PeopleSource:
 
   def read(self, i: int) -> bytes:
     """The JPEG bytes of picture `i`."""
-    return decode_image(self._record(i))
+    return decode_image(self.record_bytes(i))
 
-  def labels(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """The facts of picture `i` and its files, still encoded; records.py says what they mean."""
-    return decode_record(self._record(i))
+  def record(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    """The facts of picture `i` and its files, name -> encoded bytes; records.py says what they mean."""
+    return decode_record(self.record_bytes(i))
 
   def picture(self, i: int) -> Picture:
     """Picture `i` with all its labels, decoded."""
-    return decode_picture(self._record(i))
+    return decode_picture(self.record_bytes(i))
 
-  def name(self, i: int) -> str:
-    return f"{self._name}[{self._numbers[i]}]"
-
-  def _record(self, i: int) -> bytes:
+  def record_bytes(self, i: int) -> bytes:
+    """The record of picture `i` as it is stored."""
     if not 0 <= i < len(self):
       raise IndexError(f"picture {i} of a set of {len(self)}")
     number = self._numbers[i]
     shard = int(np.searchsorted(self._starts, number, side="right")) - 1
     return self._reader(shard).read([int(number - self._starts[shard])])[0]
+
+  def name(self, i: int) -> str:
+    return f"{self._name}[{self._numbers[i]}]"
 
   def _reader(self, shard: int) -> ArrayRecordReader:
     if shard not in self._readers:  # two threads may both open one: the later stays, both can read

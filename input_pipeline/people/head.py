@@ -42,30 +42,26 @@ class Face(Cloth):
 def add_head(draft: Draft, outfit: Outfit) -> None:
   """Adds head and neck with all that is worn on them."""
   size = draft.size * draft.body.head
-  skin, hair = outfit.skin, outfit.hair
+  skin = outfit.skin
 
   def cone(label, start, end, radii, cloth, flatten=(1., 1.)):
     draft.add("head", label, "head", draft.at("head", *start, size), draft.at("head", *end, size),
               (radii[0] * size, radii[1] * size), cloth, flatten)
-
-  def ball(label, x, y, z, radius, cloth, flatten=(1., 1.)):
-    cone(label, (x, y - 2e-4, z), (x, y + 2e-4, z), (radius, radius), cloth, flatten)
 
   if outfit.scarf is None:
     draft.add("neck", "Face", "neck", draft.at("neck", 0, -.030, -.004), draft.at("neck", 0, .052, .006),
               (.0415 * size, .0310 * size), skin)
   else:
     _add_scarf(draft, outfit.scarf)
-  face = Face("face", skin.base_rgb, skin.base_rgb * .35 + hair.base_rgb * .65 * (outfit.hair_style != "bald"), size,
-              outfit.beard)
+  face = Face("face", skin.base_rgb, skin.base_rgb * .35 + outfit.hair.base_rgb * .65, size, outfit.beard)
   cone("Face", (0, _CHIN, .007), (0, .012, 0), (.0385, .052), face, (.88, 1.06))
   cone("Face", (0, -.004, .053), (0, -.018, .057), (.0045, .0085), skin)  # nose
   if outfit.hair_style not in ("bob", "long"):
     cone("Face", (-.046, .001, -.003), (.046, .001, -.003), (.0125, .0125), skin)  # both ears
   if outfit.sunglasses:
     cone("Sunglasses", (-.032, .007, .045), (.032, .007, .045), (.0125, .0125), _SHADE, (.95, .7))
-  _add_hair(cone, ball, outfit)
-  _add_hat(cone, ball, outfit)
+  _add_hair(cone, outfit)
+  _add_hat(cone, outfit)
 
 
 def _add_scarf(draft: Draft, cloth: Cloth) -> None:
@@ -77,7 +73,7 @@ def _add_scarf(draft: Draft, cloth: Cloth) -> None:
             draft.at("chest", .026, -.060, .083 * deep), (.021 * draft.size, .025 * draft.size), cloth, (1., .5))
 
 
-def _add_hair(cone, ball, outfit: Outfit) -> None:
+def _add_hair(cone, outfit: Outfit) -> None:
   hair, style = outfit.hair, outfit.hair_style
   if style != "bald":
     cone("Hair", (0, -.006, -.013), (0, .020, -.009), (.049, .0535), hair, (.96, 1.02))
@@ -86,15 +82,15 @@ def _add_hair(cone, ball, outfit: Outfit) -> None:
     cone("Hair", (0, .010, -.020), (0, -length, -.032), (.050, .042), hair, (1.08, .74))
   elif style == "tail":
     cone("Hair", (0, .018, -.062), (0, -.11, -.068), (.020, .012), hair)
-  elif style == "bun":
-    ball("Hair", 0, .050, -.050, .027, hair)
+  elif style == "bun" and outfit.hat == "none":
+    cone("Hair", (0, .050, -.050), (0, .050, -.050), (.027, .027), hair)
 
 
-def _add_hat(cone, ball, outfit: Outfit) -> None:
+def _add_hat(cone, outfit: Outfit) -> None:
   cloth, hat = outfit.hat_cloth, outfit.hat
   if hat != "none":
     cone("Hat", (0, .027, -.007), (0, .044 if hat == "beanie" else .036, -.010), (.0555, .052), cloth, (.99, 1.06))
   if hat == "cap":  # its peak
     cone("Hat", (-.020, .034, .058), (.020, .034, .058), (.030, .030), cloth, (.28, 1.3))
   elif hat == "brim":
-    cone("Hat", (-2e-4, .034, -.005), (2e-4, .034, -.005), (.090, .090), cloth, (.13, 1.05))
+    cone("Hat", (-2e-4, .034, -.005), (2e-4, .034, -.005), (.090, .090), cloth, (.13, 1.05))  # a disc

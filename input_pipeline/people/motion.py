@@ -70,7 +70,7 @@ class Motion:
     rest, there = _sample_reach(rng)
     along = eased(PHASE, ((0., 0.), (.40, 1.), (.50, 1.), (.92, 0.), (1., 0.)))[:, None]
     keys = rest | {name: rest[name] + along * (angles - rest[name]) for name, angles in there.items()}
-    return cls("reach", rng.uniform(2., 3.6), 0., _as_array(keys))
+    return cls("reach", rng.uniform(1.6, 2.8), 0., _as_array(keys))
 
   def pose(self, time: float) -> Pose:
     """The pose at a time in seconds: continuous, and the same again after every `period`."""

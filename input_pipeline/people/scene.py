@@ -17,8 +17,13 @@ _IDENTITY_STREAM = 1
 
 def sample_identity(seed: int, identity: int) -> tuple[Body, Outfit]:
   """Body and clothes of one person of a set."""
-  rng = np.random.default_rng((seed, _IDENTITY_STREAM, identity))
-  return Body.sample(rng), Outfit.sample(rng)
+  return sample_somebody(np.random.default_rng((seed, _IDENTITY_STREAM, identity)))
+
+
+def sample_somebody(rng: np.random.Generator) -> tuple[Body, Outfit]:
+  """Body and clothes that go together."""
+  body = Body.sample(rng)
+  return body, Outfit.sample(rng, body.child)
 
 
 @dataclasses.dataclass(frozen=True)
