@@ -126,7 +126,7 @@ def _pretrain(options, overrides) -> int:
 
 
 def _prepare_people(options, rest) -> int:
-  from input_pipeline.people.compositions import SetSpec
+  from input_pipeline.people.spec import SetSpec
   from input_pipeline.people.prepare import check_request, prepare_people, usual_identities
 
   if rest:

@@ -21,7 +21,8 @@ import numpy as np  # noqa: E402
 
 from input_pipeline.decode import decode_into  # noqa: E402
 from input_pipeline.folder import FolderSource  # noqa: E402
-from input_pipeline.people.render import render_person  # noqa: E402
+from input_pipeline.people.compositions import render_picture  # noqa: E402
+from input_pipeline.people.spec import SetSpec  # noqa: E402
 
 CANVAS_HW, SCENE_HW, CROP_HW, CROPS, COPIES = (320, 160), (256, 256), (128, 64), 64, 64
 
@@ -29,7 +30,7 @@ CANVAS_HW, SCENE_HW, CROP_HW, CROPS, COPIES = (320, 160), (256, 256), (128, 64),
 def write_crops(folder: pathlib.Path) -> None:
   """Built-in people as JPEG files of the size of usual pedestrian crops, enough files for shuffling's usual cost."""
   for i in range(CROPS):
-    image = render_person(0, i, CROP_HW, CROPS).image_u8
+    image = render_picture(SetSpec("crops", CROP_HW, 0, CROPS), i).image_u8
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     for copy in range(COPIES):
       (folder / f"{copy:03d}_{i:03d}.jpg").write_bytes(jpeg)

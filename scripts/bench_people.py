@@ -20,7 +20,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from input_pipeline.people.compositions import SetSpec, render_picture  # noqa: E402
+from input_pipeline.people.compositions import render_picture  # noqa: E402
+from input_pipeline.people.spec import SetSpec  # noqa: E402
 from input_pipeline.people.dataset import PeopleSource  # noqa: E402
 from input_pipeline.people.prepare import prepare_people  # noqa: E402
 from input_pipeline.people.records import encode_picture  # noqa: E402

@@ -138,7 +138,7 @@ def prepared(monkeypatch):
 )
 def test_prepare_people_passes_its_flags_on(prepared, capsys, flags, composition, image_hw, seed, identities, count,
                                             export):
-  from input_pipeline.people.compositions import SetSpec
+  from input_pipeline.people.spec import SetSpec
 
   assert cli.main(["prepare", "people", "--out=x", *flags]) == 0
   assert prepared == [("x", SetSpec(composition, image_hw, seed, identities), count, export)]

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.people.render import render_person
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import SetSpec
 from kill_and_resume import differing
 from saip_jax import cli
 from test_saip import TINY
@@ -24,7 +25,7 @@ KEYS = {
 def photos(tmp_path_factory):
   folder = tmp_path_factory.mktemp("photos")
   for i in range(200):
-    image = render_person(0, i % 12, (96, 48), 12).image_u8[..., ::-1]
+    image = render_picture(SetSpec("crops", (96, 48), 0, 12), i % 12).image_u8[..., ::-1]
     cv2.imwrite(str(folder / f"{i:03d}{('.jpg', '.png', '.webp', '.bmp')[i % 4]}"), image)
   (folder / "broken.jpg").write_bytes(b"no picture")
   return folder

@@ -11,7 +11,8 @@ import pytest
 from toy_people import toy_picture
 
 from input_pipeline.people import prepare as prepare_module
-from input_pipeline.people.compositions import SPLITS, SetSpec, render_picture
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import SPLITS, SetSpec
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.records import encode_jpeg
 
@@ -61,7 +62,8 @@ def _check_annotation(annotation, person):
   np.testing.assert_allclose(annotation["bbox_full"], person["box_full"], atol=.0001)
   keypoints = np.reshape(annotation["keypoints"], (17, 3))
   known = np.array([v > 0 for _, _, v in person["keypoints"]])
-  np.testing.assert_allclose(keypoints[known], np.array(person["keypoints"])[known], atol=.0001)
+  expected = np.array(person["keypoints"]) - (.5, .5, 0)  # pixel indices
+  np.testing.assert_allclose(keypoints[known], expected[known], atol=.0001)
   assert not keypoints[~known].any() and annotation["num_keypoints"] == known.sum()
 
 

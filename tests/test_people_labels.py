@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.compositions import (COMPOSITIONS, FRAME_SECONDS, FRAMES, MOST_PEOPLE, VIEWS, SetSpec,
-                                                render_picture, split_of, split_of_picture)
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import (COMPOSITIONS, FRAME_SECONDS, FRAMES, MOST_PEOPLE, VIEWS, SetSpec, split_of,
+                                        split_of_picture)
 from input_pipeline.people.landmarks import COCO_JOINTS, FLIPPED_LANDMARKS, LANDMARKS, SKELETON
 from input_pipeline.people.parts import PARTS
 
@@ -39,7 +40,8 @@ def test_the_same_index_is_the_same_picture_in_another_process():
     return hashlib.sha256(b"".join(plane.tobytes() for plane in planes) + repr(picture.facts).encode()).hexdigest()
 
   code = "\n".join(["import hashlib", "import numpy as np",
-                    "from input_pipeline.people.compositions import SetSpec, render_picture",
+                    "from input_pipeline.people.compositions import render_picture",
+                    "from input_pipeline.people.spec import SetSpec",
                     "for name, hw in (('crops', (64, 32)), ('scenes', (60, 80))):",
                     "  p = render_picture(SetSpec(name, hw, 7, 120), 2)",
                     "  planes = (p.image_u8, p.depth, p.instances, p.parts)",

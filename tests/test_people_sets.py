@@ -19,7 +19,8 @@ from toy_people import toy_picture
 from input_pipeline.decode import decode_image
 from input_pipeline.people import prepare as prepare_module
 from input_pipeline.people import records
-from input_pipeline.people.compositions import COMPOSITIONS, SPLITS, SetSpec, render_picture, split_of_picture
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import COMPOSITIONS, SPLITS, SetSpec, split_of_picture
 from input_pipeline.people.dataset import PeopleSource, open_people
 from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import decode_picture, encode_picture

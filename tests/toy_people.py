@@ -3,7 +3,7 @@
 import numpy as np
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.compositions import SetSpec, split_of_picture
+from input_pipeline.people.spec import SetSpec, split_of_picture
 from input_pipeline.people.landmarks import LANDMARKS
 from input_pipeline.people.picture import Picture
 

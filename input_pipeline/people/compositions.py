@@ -13,70 +13,12 @@ from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import render
 from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
+from input_pipeline.people.spec import (COMPOSITIONS, FRAME_SECONDS, FRAMES, MOST_PEOPLE, STATIONS, VIEWS, SetSpec,
+                                        group_size, identity_of_picture, split_of, split_of_picture)
 from input_pipeline.people.station import Exposure, Station
 
-COMPOSITIONS = ("crops", "views", "clips", "scenes")
-SPLITS = ("train", "val", "test")
-STATIONS = 6
-IMAGES_PER_IDENTITY = 8
-VIEWS, FRAMES, FRAME_SECONDS = 4, 8, .125
-MOST_PEOPLE = 12
 _DEEPEST = 14.  # metres behind the middle of a scene that people may stand
-
-_SPLIT_PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
-_LEAST_HW, _MOST = (32, 16), 4096
 _PICTURE_STREAM, _MOMENT_STREAM, _STATIONS_STREAM = 2, 3, 5
-
-
-@dataclasses.dataclass(frozen=True)
-class SetSpec:
-  """An endless set of pictures; the same spec is the same set everywhere.
-
-  Attributes:
-    composition: crops (one person, every picture another moment), views (each moment seen by 4 cameras), clips (8
-      frames of a motion from one camera) or scenes (1 to 12 people on a street).
-    image_hw: size of a picture in pixels.
-    seed: which population; every composition of a seed shows the same people.
-    identities: how many different people there are.
-
-  Raises:
-    ValueError: impossible numbers.
-  """
-
-  composition: str
-  image_hw: tuple[int, int]
-  seed: int
-  identities: int
-
-  def __post_init__(self):
-    if self.composition not in COMPOSITIONS:
-      raise ValueError(f"composition={self.composition!r} is unknown; choose one of: {', '.join(COMPOSITIONS)}")
-    hw = self.image_hw
-    if len(hw) != 2 or any(n < least for n, least in zip(hw, _LEAST_HW)) or max(hw) > _MOST:
-      raise ValueError(f"image_hw={'x'.join(map(str, hw))} is impossible; expected HEIGHTxWIDTH of at least "
-                       f"{_LEAST_HW[0]}x{_LEAST_HW[1]} and at most {_MOST} each, e.g. 256x128")
-    if self.seed < 0:
-      raise ValueError(f"seed={self.seed}: expected 0 or more")
-    least = 1
-    if self.composition == "scenes":  # so that the rarest split fills a scene
-      least = MOST_PEOPLE * len(_SPLIT_PATTERN)
-    if self.identities < least:
-      raise ValueError(f"identities={self.identities}: {self.composition} need at least {least}")
-
-
-def split_of(number: int) -> str:
-  """The split of an identity, or of a scene: 7 of 10 train, 1 val, 2 test; the first four hold all three."""
-  return _SPLIT_PATTERN[number % len(_SPLIT_PATTERN)]
-
-
-def split_of_picture(spec: SetSpec, index: int) -> str:
-  """The split that picture `index` belongs to."""
-  return split_of(index if spec.composition == "scenes" else _identity(spec, index))
-
-
-def group_size(composition: str) -> int:
-  """How many pictures in a row belong together and must not be torn apart."""
-  return {"views": VIEWS, "clips": FRAMES}.get(composition, 1)
 
 
 def render_picture(spec: SetSpec, index: int) -> Picture:
@@ -120,13 +62,8 @@ class _Shot(NamedTuple):
   camera: Camera
 
 
-def _identity(spec: SetSpec, index: int) -> int:
-  """Crops take turns, so that the start of a set holds everybody; views and clips keep theirs together."""
-  return (index if spec.composition == "crops" else index // IMAGES_PER_IDENTITY) % spec.identities
-
-
 def _crop(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
-  identity, occurrence = _identity(spec, index), index // spec.identities
+  identity, occurrence = identity_of_picture(spec, index), index // spec.identities
   number = int(_stations_of(spec.seed, identity)[occurrence // 2 % VIEWS])
   station = Station.of(spec.seed, number)
   moment, yaw = _time_of_day(rng), rng.uniform(0, 2 * np.pi)
@@ -154,7 +91,7 @@ def _crop(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
 def _view(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
   group, view = divmod(index, VIEWS)
   of_moment = np.random.default_rng((spec.seed, _MOMENT_STREAM, 1, group))
-  identity, moment = _identity(spec, index), _time_of_day(of_moment)
+  identity, moment = identity_of_picture(spec, index), _time_of_day(of_moment)
   subject = Person.standing(identity, *sample_identity(spec.seed, identity), sample_pose(of_moment),
                             of_moment.uniform(0, 2 * np.pi), (0., 0.))
   yaws = of_moment.uniform(0, 2 * np.pi) + 2 * np.pi / VIEWS * np.arange(VIEWS) + of_moment.uniform(-.5, .5, VIEWS)
@@ -170,7 +107,7 @@ def _view(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
 def _clip(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
   group, frame = divmod(index, FRAMES)
   of_clip = np.random.default_rng((spec.seed, _MOMENT_STREAM, 2, group))
-  identity, start, number = _identity(spec, index), _time_of_day(of_clip), int(of_clip.integers(STATIONS))
+  identity, start, number = identity_of_picture(spec, index), _time_of_day(of_clip), int(of_clip.integers(STATIONS))
   body, outfit = sample_identity(spec.seed, identity)
   motion, heading, offset = Motion.sample(of_clip), of_clip.uniform(0, 2 * np.pi), of_clip.uniform(0, 2)
 

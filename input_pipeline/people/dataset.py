@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from input_pipeline.people.compositions import SPLITS, SetSpec, split_of_picture
+from input_pipeline.people.spec import SPLITS, SetSpec, split_of_picture
 from input_pipeline.people.description import FORMAT, META, read_meta, spec_of_meta
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.prepare import prepare_people, unfinished, usual_identities

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.compositions import SPLITS, SetSpec, split_of, split_of_picture
+from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture
 from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.render import RENDERER_VERSION

@@ -4,8 +4,9 @@
     images/{train,val,test}/000000000042.jpg
 
 Beside COCO's keys, an annotation has `identity`, `bbox_full` (the whole body, as if nothing hid it), `caption` and
-`attributes` (0 or 1, names in the category), and an image has `group`, `camera` and `time`. Boxes and keypoints are in
-one frame, in which the centre of the top left pixel is (0.5, 0.5). A person of whom nothing is visible is left out.
+`attributes` (0 or 1, names in the category), and an image has `group`, `camera` and `time`. As in COCO, boxes are
+measured from the picture's edge, and keypoints in pixel indices: (0, 0) is the centre of the top left pixel. A person
+of whom nothing is visible is left out.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.compositions import SPLITS
+from input_pipeline.people.spec import SPLITS
 from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import IMAGE, decode_record, encode_jpeg, encode_record, rounded
@@ -50,7 +51,7 @@ def _annotation(image_id: int, person: dict, mask: np.ndarray) -> dict:
   return {
       "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": person["box_visible"], "area": person["area"],
       "num_keypoints": sum(v > 0 for _, _, v in person["keypoints"]),
-      "keypoints": [number for x, y, v in person["keypoints"] for number in ((x, y, v) if v else (0, 0, 0))],
+      "keypoints": [number for x, y, v in person["keypoints"] for number in ((x - .5, y - .5, v) if v else (0, 0, 0))],
       "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
       "identity": person["identity"], "bbox_full": person["box_full"], "attributes": person["attributes"],
       "caption": person["caption"]}

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 from tqdm import tqdm
 
-from input_pipeline.people.compositions import IMAGES_PER_IDENTITY, SetSpec, group_size, render_picture
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import IMAGES_PER_IDENTITY, LEAST_SCENE_IDENTITIES, SetSpec, group_size
 from input_pipeline.people.description import META, describe_set, identify_set, read_meta
 from input_pipeline.people.export import EXPORTS
 from input_pipeline.people.picture import Picture
@@ -28,7 +29,6 @@ _PARTIAL = "meta.partial.json"
 _WORK, _ASSEMBLED, _HALF_ASSEMBLED = "unfinished", "whole", "half"
 
 # What `SetSpec` demands of scenes.
-_FEWEST_SCENE_IDENTITIES = 120
 # Fewer pictures are rendered before the first process has started.
 _FEWEST_FOR_PROCESSES = 32
 
@@ -36,7 +36,7 @@ _FEWEST_FOR_PROCESSES = 32
 def usual_identities(composition: str, count: int) -> int:
   """The number of different persons in a set of `count` pictures of which nothing else is said."""
   if composition == "scenes":
-    return max(_FEWEST_SCENE_IDENTITIES, count)
+    return max(LEAST_SCENE_IDENTITIES, count)
   return max(1, -(-count // IMAGES_PER_IDENTITY))
 
 

@@ -10,7 +10,8 @@ import pathlib
 import cv2
 import numpy as np
 
-from input_pipeline.people.compositions import SetSpec, group_size, render_picture
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.spec import SetSpec, group_size
 from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.picture import Picture

@@ -35,17 +35,6 @@ class Solid:
   label: int
   open_end: bool = False
 
-  def frame(self) -> np.ndarray:
-    """(3, 3): rows are the solid's x, y (along the axis), z in the frame that its points are given in."""
-    axis = self.end - self.start
-    length = np.linalg.norm(axis)
-    y = axis / length if length > 1e-6 else np.array([0., 1., 0.])
-    z = self.front - (self.front @ y) * y
-    if np.linalg.norm(z) < 1e-3:  # looking along the axis: any other direction serves
-      z = np.eye(3)[np.argmin(np.abs(y))] - y * np.min(np.abs(y)) * np.sign(y[np.argmin(np.abs(y))])
-    z = z / np.linalg.norm(z)
-    return np.stack([np.cross(y, z), y, z])
-
 
 SOLID_PARTS = ("hips", "torso", "skirt", "neck", "head", "bag", *(
     f"{side}_{limb}" for side in ("left", "right")
