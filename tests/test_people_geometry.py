@@ -37,17 +37,18 @@ def test_ray_hits_lie_on_the_solids(seed, yaw, distance):
   solids, camera = _figure(seed), _camera(yaw, distance, focal=30. * distance)
   cast = Cast(solids, camera)
   surfaces = list(cast.surfaces())
-  assert sum(len(surface.rows) for surface in surfaces) == np.isfinite(cast.depth).sum() > 100
+  assert sum(len(surface.pixels) for surface in surfaces) == np.isfinite(cast.depth).sum() > 100
   for surface in surfaces:
     solid = solids[surface.number]
-    points = camera.to_camera(solid.start + surface.points @ frames([solid])[0])
-    np.testing.assert_allclose(points[:, 2], cast.depth[surface.rows, surface.columns], rtol=1e-5)
-    np.testing.assert_allclose(camera.to_pixels(points), np.stack([surface.columns, surface.rows], 1) + .5, atol=.01)
-    facing = -np.einsum("nc,nc->n", points / np.linalg.norm(points, axis=1)[:, None], surface.normals)
+    rows, columns = np.divmod(surface.pixels, camera.image_hw[1])
+    points = camera.to_camera(solid.start + surface.points.T @ frames([solid])[0])
+    np.testing.assert_allclose(points[:, 2], cast.depth[rows, columns], rtol=1e-5)
+    np.testing.assert_allclose(camera.to_pixels(points), np.stack([columns, rows], 1) + .5, atol=.01)
+    facing = -np.einsum("nc,cn->n", points / np.linalg.norm(points, axis=1)[:, None], surface.normals)
     assert (facing > -.05).all() or solid.open_end
-    np.testing.assert_allclose(np.linalg.norm(surface.normals, axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(surface.normals, axis=0), 1, rtol=1e-4)
     # on the solid: a ball's radius away from the axis between the two centres, in the frame where it is round
-    round_points = surface.points / (solid.flatten[0], 1, solid.flatten[1])
+    round_points = surface.points.T / (solid.flatten[0], 1, solid.flatten[1])
     length = np.linalg.norm(solid.end - solid.start)
     along = np.linspace(0, 1, 201)
     gap = np.hypot(np.hypot(round_points[:, 0], round_points[:, 2])[:, None], round_points[:, 1:2] - along * length)
@@ -118,8 +119,8 @@ def test_what_the_sun_does_not_see_is_in_shadow():
   shadow = ShadowMap([_ball((0, 1, 0), .3)], light)
   spots = np.array([[-.75, 0, 0], [.75, 0, 0], [0, 0, 0], [-.75, 0, .8], [-.18, .76, 0], [.18, 1.24, 0], [50, 0, 0]],
                    np.float32)  # thrown by the sun, towards it, below, aside, the ball's far side, its near side, away
-  assert shadow.shade(spots).tolist() == [True, False, False, False, True, False, False]
+  assert shadow.shade(spots.T).tolist() == [True, False, False, False, True, False, False]
   low, high = shadow.footprint().min(0), shadow.footprint().max(0)
   assert (low < (-.75 - .3, 1e-6, -.3)).all() and (high > (.3, 1.3, .3)).all()
-  lit = light.on(np.array([1., 1., -1.]), np.array([0., 1., 0.]))
+  lit = light.on(np.array([1., 1., -1.]), np.array([0., 1., 0.])).T
   np.testing.assert_allclose(lit, [[2] * 3, [1] * 3, [1] * 3])

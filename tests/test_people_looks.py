@@ -73,11 +73,11 @@ def test_cloth_has_the_colour_it_was_drawn_in(color, seed):
 def test_patterns_keep_to_their_two_colours_and_mostly_to_the_first(pattern):
   rng = np.random.default_rng(0)
   turn, y = rng.uniform(-np.pi, np.pi, 4000), rng.uniform(-.1, .4, 4000)
-  points = np.stack([.15 * np.sin(turn), y, .1 * np.cos(turn)], 1).astype(np.float32)
+  points = np.stack([.15 * np.sin(turn), y, .1 * np.cos(turn)]).astype(np.float32)
   cloth = Cloth(pattern, np.full(3, .2, np.float32), np.full(3, .8, np.float32), .07)
   albedo = cloth.albedo(points)
-  assert albedo.shape == (4000, 3) and albedo.dtype == np.float32
-  share = (albedo[:, 0] - .2) / .6
+  assert albedo.shape == (3, 4000) and albedo.dtype == np.float32
+  share = (albedo[0] - .2) / .6
   assert -1e-5 < share.min() and share.max() < 1 + 1e-5
   assert (share.mean() == 0) if pattern == "plain" else .02 < share.mean() < .5
   bare = cloth.all_over().albedo(points)

@@ -73,15 +73,16 @@ class Cloth:
     """Colours at points on a solid.
 
     Args:
-      points: (N, 3) in the solid's own frame, metres: x across, y along its axis, z to its front. On the trunk y runs
+      points: (3, N) in the solid's own frame, metres: x across, y along its axis, z to its front. On the trunk y runs
         downwards from the middle of the chest.
 
     Returns:
-      (N, 3) RGB, 0 to 1.
+      (3, N) RGB, 0 to 1.
     """
+    base_rgb = self.base_rgb[:, None]
     if self.pattern == "plain":
-      return np.broadcast_to(self.base_rgb, points.shape)
-    x, y, z = points.T
+      return np.broadcast_to(base_rgb, points.shape)
+    x, y, z = points
     if self.pattern == "stripes":
       share = np.mod(y, self.period) < self.period * .42
     elif self.pattern == "gradient":
@@ -102,8 +103,7 @@ class Cloth:
         share = dx * dx + dy * dy < (self.period * .3) ** 2
       else:
         assert False, self.pattern
-    share = share[:, None].astype(np.float32)
-    return self.base_rgb + share * (self.accent_rgb - self.base_rgb)
+    return base_rgb + share.astype(np.float32) * (self.accent_rgb[:, None] - base_rgb)
 
 
 def colour_name(rgb: np.ndarray) -> str:

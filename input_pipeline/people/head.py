@@ -28,14 +28,18 @@ class Face(Cloth):
 
   def albedo(self, points: np.ndarray) -> np.ndarray:
     """See `Cloth.albedo`."""
-    x, y, z = (points / np.float32(self.period)).T
+    x, y, z = points / np.float32(self.period)
     x, y, front = np.abs(x), y + np.float32(_CHIN), z > 0
-    color = np.tile(self.base_rgb, (len(points), 1))
+    color = np.repeat(self.base_rgb[:, None], len(x), 1)
+
+    def paint(where, rgb):
+      color[:, front & where] = rgb[:, None]
+
     if self.beard:
-      color[front & (y < -.014) & (y < .9 * x - .022)] = self.accent_rgb
-    color[front & (x < .0135) & (np.abs(y + .040) < .0042)] = self.base_rgb * _LIPS_RGB
-    color[front & (np.abs(x - .0195) < .0115) & (np.abs(y - .0185) < .0028)] = self.accent_rgb
-    color[front & ((x - .0195) ** 2 + ((y - .0065) * 1.6) ** 2 < .0088 ** 2)] = _EYE_RGB
+      paint((y < -.014) & (y < .9 * x - .022), self.accent_rgb)
+    paint((x < .0135) & (np.abs(y + .040) < .0042), self.base_rgb * _LIPS_RGB)
+    paint((np.abs(x - .0195) < .0115) & (np.abs(y - .0185) < .0028), self.accent_rgb)
+    paint((x - .0195) ** 2 + ((y - .0065) * 1.6) ** 2 < .0088 ** 2, _EYE_RGB)
     return color
 
 

@@ -39,7 +39,7 @@ class Light:
     return cls(direction, np.float32(1.1 * sun) * warm, np.float32(1.02 - .66 * sun) * (2 - warm ** .5))
 
   def on(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.) -> np.ndarray:
-    """Brightness (..., 3) of surfaces.
+    """Brightness (3, ...) of surfaces.
 
     Args:
       cosine: (...) between their normal and the sun; below 0 they are turned away.
@@ -47,7 +47,8 @@ class Light:
       ambient: share of the sky that they see.
     """
     direct = np.maximum(cosine, 0) * (1 - shadow)
-    return direct[..., None] * self.sun_rgb + np.asarray(ambient, np.float32)[..., None] * self.sky_rgb
+    sky = self.sky_rgb.reshape(-1, *[1] * direct.ndim) * np.asarray(ambient, np.float32)
+    return np.multiply.outer(self.sun_rgb, direct) + sky
 
 
 class ShadowMap:
@@ -78,12 +79,14 @@ class ShadowMap:
     return np.concatenate([corners[corners[:, 1] > 0], thrown[corners[:, 1] > 0]])
 
   def shade(self, points: np.ndarray) -> np.ndarray:
-    """Which world points (N, 3) lie in the shadow: (N,) bool."""
-    at = (points - self._sun.position.astype(np.float32)) @ self._sun.rotation.T.astype(np.float32)
-    scale = np.float32(self._sun.focal) / at[:, 2]
-    column, row = ((at[:, i] * scale + np.float32(self._sun.center_xy[i])).astype(np.int32) for i in (0, 1))
+    """Which world points (3, N) lie in the shadow: (N,) bool."""
+    pose = self._sun.pose().astype(np.float32)
+    x, y, z = pose[:, :3] @ points + pose[:, 3:]
+    scale = np.float32(self._sun.focal) / z
+    column, row = ((place * scale + np.float32(center)).astype(np.int32)
+                   for place, center in zip((x, y), self._sun.center_xy))
     height, width = self._sun.image_hw
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    shadow = np.zeros(len(points), bool)
-    shadow[inside] = at[inside, 2] > self._reach[row[inside], column[inside]] + np.float32(_BIAS)
+    inside = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
+    shadow = np.zeros(len(z), bool)
+    shadow[inside] = z[inside] > self._reach.ravel()[row[inside] * width + column[inside]] + np.float32(_BIAS)
     return shadow

@@ -69,19 +69,17 @@ class Camera:
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-  """The pixels where one solid is what the camera sees.
+  """The pixels where one solid is what the camera sees; coordinates first, which numpy is quicker with.
 
   Attributes:
     number: which solid of the list that was cast.
-    rows: (N,) pixel rows.
-    columns: (N,) pixel columns.
-    points: (N, 3) where on the solid, in the solid's own frame, metres.
-    normals: (N, 3) outward, camera frame, unit length.
+    pixels: (N,) row * W + column.
+    points: (3, N) where on the solid, in the solid's own frame, metres.
+    normals: (3, N) outward, camera frame, unit length.
   """
 
   number: int
-  rows: np.ndarray
-  columns: np.ndarray
+  pixels: np.ndarray
   points: np.ndarray
   normals: np.ndarray
 
@@ -125,16 +123,17 @@ class Cast:
 
   def surfaces(self) -> Iterator[Surface]:
     """The visible part of every solid."""
-    rows, columns = np.nonzero(self.nearest >= 0)
-    numbers = self.nearest[rows, columns]
+    pixels = np.flatnonzero(self.nearest >= 0)
+    numbers = self.nearest.ravel()[pixels]
     order = np.argsort(numbers, kind="stable")
-    rows, columns, numbers = rows[order], columns[order], numbers[order]
+    pixels, numbers = pixels[order], numbers[order]
+    rows, columns = np.divmod(pixels, self.nearest.shape[1])
     x, y = self._camera.plane_xy()
-    rays = np.stack([x[columns], y[rows], np.ones(len(rows), np.float32)], 1) * self.depth[rows, columns, None]
+    depth = self.depth.ravel()[pixels]
+    hits = np.stack([x[columns] * depth, y[rows] * depth, depth])
     seen, starts = np.unique(numbers, return_index=True)
-    for number, place in zip(seen, np.split(np.arange(len(rows)), starts[1:])):
-      points, normals = self._surface(number, rays[place[0]:place[-1] + 1])
-      yield Surface(int(number), rows[place], columns[place], points, normals)
+    for number, start, stop in zip(seen, starts, [*starts[1:], len(pixels)]):
+      yield Surface(int(number), pixels[start:stop], *self._surface(number, hits[:, start:stop]))
 
   def _boxes(self, start, end, radii) -> np.ndarray:
     """Bounds of the two end ellipsoids' outlines, which are conics; the hull between them reaches no farther."""
@@ -208,17 +207,17 @@ class Cast:
         np.copyto(self.nearest[window], np.int16(number), where=nearer)
 
   def _surface(self, number: int, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) in the solid's own frame and normals (N, 3) in the camera's, of hits in the camera's frame."""
+    """Points (3, N) in the solid's own frame and normals (3, N) in the camera's, of hits in the camera's frame."""
     length, taper = float(self._length[number]), float(self._taper[number])
-    flatten = self._flatten[number].astype(np.float32)
-    points = hits @ self._to_round[number].T.astype(np.float32) + self._origin[number].astype(np.float32)
+    flatten = self._flatten[number, :, None].astype(np.float32)
+    points = self._to_round[number].astype(np.float32) @ hits + self._origin[number, :, None].astype(np.float32)
     # The ball whose surface this is: straight in along the normal, to the axis between the two centres.
     slope = np.float32(taper / np.sqrt(length ** 2 - taper ** 2) if length > abs(taper) else 0.)
-    across = np.sqrt(points[:, 0] ** 2 + points[:, 2] ** 2)
+    across = np.sqrt(points[0] ** 2 + points[2] ** 2)
     normals = points.copy()
-    normals[:, 1] -= np.clip(points[:, 1] - slope * across, 0, length)
-    normals = normals @ (self._to_local[number] / self._flatten[number][:, None]).astype(np.float32)
-    normals /= np.sqrt(np.einsum("nc,nc->n", normals, normals))[:, None] + np.float32(1e-12)
+    normals[1] -= np.clip(points[1] - slope * across, 0, length)
+    normals = (self._to_local[number] / self._flatten[number, :, None]).T.astype(np.float32) @ normals
+    normals /= np.sqrt(np.einsum("cn,cn->n", normals, normals)) + np.float32(1e-12)
     return points * flatten, normals
 
 

@@ -51,27 +51,28 @@ def render(scene: Scene, camera: Camera) -> View:
   hidden = cast.depth > walls
   cast.nearest[hidden] = -1
   np.copyto(cast.depth, walls, where=hidden)
-  color = np.zeros((*fine.image_hw, 3), np.float32)
+  color = np.zeros((3, cast.nearest.size), np.float32)
   axes = fine.rotation.astype(np.float32)
   sun, up = axes @ scene.light.direction.astype(np.float32), axes[:, 1]
   for surface in cast.surfaces():
     solid = solids[surface.number]
-    world = solid.start.astype(np.float32) + surface.points @ cast.frames[surface.number]
+    world = cast.frames[surface.number].T @ surface.points + solid.start[:, None].astype(np.float32)
     shade = _lit(scene.light, surface.normals, world, sun, up, shadows[owner[surface.number]])
-    color[surface.rows, surface.columns] = solid.cloth.albedo(surface.points) * shade
+    color[:, surface.pixels] = solid.cloth.albedo(surface.points) * shade
   cover = _averaged((cast.nearest >= 0).astype(np.float32))
-  light_rgb = behind * (1 - cover[..., None]) + _averaged(color)
+  front = cv2.merge([_averaged(plane.reshape(fine.image_hw)) for plane in color])
+  light_rgb = behind * (1 - cover[..., None]) + front
   depth, solid = _second_nearest(cast.depth, cast.nearest)
   return View(light_rgb, depth, solid, cast.boxes / _OVERSAMPLING)
 
 
 def _lit(light: Light, normals, world, sun, up, shadow: ShadowMap) -> np.ndarray:
-  """Brightness of a solid's surface (N, 3): sky from above, a little from the viewer, the sun where it shines."""
-  cosine = normals @ sun
-  shaded = np.zeros(len(normals), np.float32)
-  sunny = np.nonzero(cosine > 0)[0]
-  shaded[sunny] = shadow.shade(world[sunny])
-  ambient = (.75 + .25 * (normals @ up)) * (.62 + .38 * np.clip(-normals[:, 2], 0, 1))
+  """Brightness of a solid's surface (3, N): sky from above, a little from the viewer, the sun where it shines."""
+  cosine = sun @ normals
+  sunny = np.flatnonzero(cosine > 0)
+  shaded = np.zeros(len(cosine), np.float32)
+  shaded[sunny] = shadow.shade(world[:, sunny])
+  ambient = (.75 + .25 * (up @ normals)) * (.62 + .38 * np.clip(-normals[2], 0, 1))
   return light.on(cosine, shaded, ambient)
 
 
@@ -90,11 +91,12 @@ def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tupl
       rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
     r, c = np.nonzero((cosine[rows, columns] > 0) & (shadow[rows, columns] < 1))
     r, c = r + rows.start, c + columns.start
-    rays = np.stack([x[c], y[r], np.ones(len(r), np.float32)], 1) * depth[r, c, None]
-    world = rays @ camera.rotation.astype(np.float32) + camera.position.astype(np.float32)
+    reach = depth[r, c]
+    hits = np.stack([x[c] * reach, y[r] * reach, reach])
+    world = camera.rotation.T.astype(np.float32) @ hits + camera.position[:, None].astype(np.float32)
     shadow[r, c] = figure.shade(world)
   shadow = cv2.GaussianBlur(shadow, (0, 0), max(.3, .9 * height / 256))
-  light = scene.light.on(cosine, shadow)
+  light = cv2.merge(list(scene.light.on(cosine, shadow)))
   light[np.isinf(depth)] = scene.light.sun_rgb * .5 + scene.light.sky_rgb  # the sky shines itself
   return albedo * light, depth
 
