@@ -11,12 +11,13 @@ from input_pipeline.people.motion import Motion, sample_pose
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
-from input_pipeline.people.render import render
+from input_pipeline.people.render import View, render
 from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
 from input_pipeline.people.spec import (COMPOSITIONS, FRAME_SECONDS, FRAMES, MOST_PEOPLE, STATIONS, VIEWS, SetSpec,
                                         group_size, identity_of_picture, split_of, split_of_picture)
 from input_pipeline.people.station import Exposure, Station
 
+_LEAST_VISIBLE = .035  # share of a crop; where its person covers less, what hides the person goes away
 _DEEPEST = 14.  # metres behind the middle of a scene that people may stand
 _PICTURE_STREAM, _MOMENT_STREAM, _STATIONS_STREAM = 2, 3, 5
 
@@ -34,8 +35,10 @@ def render_picture(spec: SetSpec, index: int) -> Picture:
   compose = {"crops": _crop, "views": _view, "clips": _clip, "scenes": _street}[spec.composition]
   rng = np.random.default_rng((spec.seed, _PICTURE_STREAM, COMPOSITIONS.index(spec.composition), index))
   shot = compose(spec, index, rng)
-  view = render(shot.scene, shot.camera)
-  instances, parts = label_pixels(shot.scene, view)
+  view, instances, parts = _look(shot)
+  if spec.composition == "crops" and (instances > 0).mean() < _LEAST_VISIBLE:
+    shot = shot._replace(scene=dataclasses.replace(shot.scene, bystanders=[], props=[]))
+    view, instances, parts = _look(shot)
   facts = {
       "index": index,
       "composition": spec.composition,
@@ -50,6 +53,11 @@ def render_picture(spec: SetSpec, index: int) -> Picture:
   depth = np.where(np.isfinite(view.depth), view.depth, np.float32(0))
   image = shot.exposure.develop(rng, view.light_rgb)
   return Picture(image, depth, instances, parts, shot.exposure.jpeg_quality, facts)
+
+
+def _look(shot: "_Shot") -> tuple[View, np.ndarray, np.ndarray]:
+  view = render(shot.scene, shot.camera)
+  return view, *label_pixels(shot.scene, view)
 
 
 class _Shot(NamedTuple):
