@@ -239,11 +239,12 @@ def test_killed_for_real_and_with_other_process_counts(tmp_path, composition, ex
       "import sys\n"
       f"sys.path[:0] = {sys.path!r}\n"
       "from toy_people import toy_picture\n"
-      "from input_pipeline.people import compositions, prepare, records\n"
+      "from input_pipeline.people import prepare, records\n"
+      "from input_pipeline.people.spec import SetSpec\n"
       "prepare.render_picture = toy_picture  # in spawned processes too: they import this file\n"
       "if __name__ == '__main__':\n"
       "  records.SHARD_LENGTH = 40\n"
-      f"  spec = compositions.SetSpec({composition!r}, (64, 32), 0, 120)\n"
+      f"  spec = SetSpec({composition!r}, (64, 32), 0, 120)\n"
       f"  prepare.prepare_people(sys.argv[1], spec, 400, {export!r}, False, int(sys.argv[2]))\n")
 
   def start(name, processes):

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.spec import SetSpec, group_size
 from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.picture import Picture
+from input_pipeline.people.spec import SetSpec, group_size
 
 MOST_PICTURES = 1000
 

@@ -9,8 +9,8 @@ from input_pipeline.people.cloth import PATTERNS, Cloth
 from input_pipeline.people.figure import build_figure
 from input_pipeline.people.light import Light
 from input_pipeline.people.place import Place
-from input_pipeline.people.solid import Solid
 from input_pipeline.people.skeleton import Body, Pose, place_joints
+from input_pipeline.people.solid import Solid
 
 _IDENTITY_STREAM = 1
 
