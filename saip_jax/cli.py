@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 import sys
 from typing import Sequence
 
@@ -72,6 +73,53 @@ def _parser() -> argparse.ArgumentParser:
   people.add_argument(
       "--preview", metavar="FILE", help="draw the first pictures into FILE.png and their labels into FILE_labels.png"
   )
+
+  import_ = _add_command(commands, "import", _import, "make published weights ready for pre-training from them")
+  import_.add_argument("--from", required=True, dest="source", metavar="PATH", help="file of weights, or a timm folder")
+  import_.add_argument(
+      "--dialect", metavar="NAME", help="saip, timm, mae, dino or safetensors (recognised by the names of the tensors)"
+  )
+  import_.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+  import_.add_argument(
+      "--image-hw", type=_size, metavar="HxW",
+      help="size in pixels that its positions are for, where the file does not say",
+  )
+
+  export = _add_command(
+      commands, "export", _export, "write the encoder for PyTorch or ONNX, proven to compute the same there"
+  )
+  export.add_argument("--checkpoint", required=True, metavar="PATH", help="a run's folder, or weights of any dialect")
+  export.add_argument(
+      "--dialect", required=True, metavar="NAME",
+      help="timm (a folder that timm and transformers load), safetensors, saip, mae, dino, vitpose, mmpose, onnx,"
+      " torchscript",
+  )
+  export.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+  export.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
+  export.add_argument(
+      "--image-hw", type=_size, metavar="HxW",
+      help="size that positions are resampled to (that of the weights; vitpose 256x256, mmpose 256x192)",
+  )
+  export.add_argument(
+      "--positions", choices=("grid2d", "flat1d"), default="grid2d",
+      help="how: in two dimensions, or along the raster line as the published code does (grid2d)",
+  )
+  export.add_argument(
+      "--with-preprocessing", action="store_true", help="onnx: a second file that takes uint8 pixels"
+  )
+
+  embed = _add_command(commands, "embed", _embed, "write the features of a folder of images into one file")
+  embed.add_argument("--checkpoint", required=True, metavar="PATH", help="a run's folder, or weights of any dialect")
+  embed.add_argument("--images", required=True, metavar="DIR", help="folder of images, searched to its depth")
+  embed.add_argument(
+      "--out", required=True, type=pathlib.Path, metavar="FILE",
+      help="FILE.npz (arrays names, cls) or FILE.parquet (columns name, cls)",
+  )
+  embed.add_argument("--tokens", action="store_true", help="also the patch tokens; large: 96 KiB an image for vit_tiny")
+  embed.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
+  embed.add_argument("--image-hw", type=_size, metavar="HxW", help="size of the input (what the weights are for)")
+  embed.add_argument("--batch-size", type=int, default=64, metavar="N", help="images computed at once (64)")
+  embed.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
   return parser
 
 
@@ -147,4 +195,44 @@ def _prepare_people(options, rest) -> int:
   if options.out:
     prepare_people(options.out, spec, count, options.export)
     print(f"{count} images in {options.out}")
+  return 0
+
+
+def _embed(options, rest) -> int:
+  from saip_jax.evaluation.feature_files import skipped_path
+  from saip_jax.evaluation.features import embed_images
+
+  if rest:
+    raise ValueError(f"unknown argument {rest[0]!r}; see saip embed --help")
+  embedded = embed_images(
+      options.checkpoint, options.images, options.out, options.which, options.image_hw, options.tokens,
+      options.batch_size, options.overwrite,
+  )
+  shapes = ", ".join(f"{name} {shape}" for name, shape in embedded.shapes.items())
+  print(f"{embedded.count} images in {options.out}: {shapes}")
+  if embedded.skipped:
+    print(f"{len(embedded.skipped)} images skipped, listed in {skipped_path(options.out)}")
+  return 0
+
+
+def _import(options, rest) -> int:
+  from saip_jax.interop.importing import import_weights, report
+
+  if rest:
+    raise ValueError(f"unknown argument {rest[0]!r}; see saip import --help")
+  weights = import_weights(options.source, options.dialect, options.out, options.image_hw)
+  print("\n".join(report(weights, options.out)))
+  return 0
+
+
+def _export(options, rest) -> int:
+  from saip_jax.interop.export import export_weights, summary
+
+  if rest:
+    raise ValueError(f"unknown argument {rest[0]!r}; see saip export --help")
+  record = export_weights(
+      options.checkpoint, options.dialect, options.out, options.which, options.image_hw, options.positions,
+      options.with_preprocessing,
+  )
+  print(summary(record, options.out))
   return 0

@@ -144,6 +144,9 @@ class RunConfig:
     panel_every: updates between two sets of pictures; 0 draws none.
     log_every: updates between two records in metrics.jsonl and TensorBoard.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
+    init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
+      run, a folder made by `saip import`, a file in a published layout; None starts at random.
+    init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
     data: the images.
     model: the network.
     method: the objective; its class stands beside the method in `saip_jax.methods`.
@@ -160,6 +163,8 @@ class RunConfig:
   panel_every: int
   log_every: int = 1
   precision: Literal["bfloat16", "float32"]
+  init_from: str | None = None
+  init_heads: bool = True
   data: DataConfig
   model: ModelConfig
   method: Any

@@ -17,7 +17,7 @@ import numpy as np
 
 from saip_jax.config import apply_overrides, parse_config
 from saip_jax.methods import MethodEntry
-from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.reporting.panels import Panel
 from saip_jax.training.loop import pretrain
 
@@ -45,6 +45,10 @@ class Toy:
   def init(self, key):
     params = {"linear": {"kernel": jax.random.normal(key, (24, self.config.width)) / 5, "bias": jnp.zeros(())}}
     return params, {"teacher": jax.tree.map(jnp.copy, params), "center": jnp.zeros(self.config.width)}
+
+  def load_params(self, params, extra, student, teacher):
+    params = replace_modules(params, student)
+    return params, extra | {"teacher": replace_modules(params, teacher or {})}
 
   def _apply(self, params, x):
     return jnp.tanh(x @ params["linear"]["kernel"] + params["linear"]["bias"])

@@ -1,17 +1,18 @@
 """The published SAIP naming (`backbone.*`, `csm_decoder.*`, `csr_decoder.*`, `css_decoder.*`)."""
 
+from typing import Mapping
+
+import jax
 import numpy as np
 
-from saip_jax.interop.tables import CONV, CONV_1X1, LINEAR, PATCH, Row, blocks, from_torch, linear, norm
+from saip_jax.backbones.vit import ViT
+from saip_jax.heads.mae_decoder import MaeDecoder
+from saip_jax.heads.prototype import PrototypeHead
+from saip_jax.heads.search import SearchDecoder
+from saip_jax.interop.tables import CONV, CONV_1X1, LINEAR, Row, blocks, from_torch, linear, norm, to_torch
+from saip_jax.interop.vit import TAPPED_NORM, TIMM, inside, parameter_shapes, shapes_of
 
-VIT = [
-    Row("backbone.cls_token", "backbone/cls_token"),
-    Row("backbone.pos_embed", "backbone/pos_embed"),
-    *linear("backbone.patch_embed.proj", "backbone/patch_embed", PATCH),
-    *blocks("backbone.blocks", "backbone/blocks"),
-    *norm("backbone.norm", "backbone/norm"),
-    *norm("backbone.inter_norm", "backbone/inter_norm"),
-]
+VIT = inside([*TIMM, *TAPPED_NORM], "backbone.", "backbone/")
 CSM = [
     *linear("csm_decoder.mlp.0", "csm/fc1"),
     *linear("csm_decoder.mlp.2", "csm/fc2"),
@@ -45,19 +46,77 @@ CSS = [
     *linear("css_decoder.mask_head.4", "css/map2", CONV),
     *linear("css_decoder.mask_head.6", "css/map3", CONV),
 ]
+HEADS = {"csm": ("csm_decoder.", CSM), "csr": ("csr_decoder.", CSR), "css": ("css_decoder.", CSS)}
 SAIP = [*VIT, *CSM, *CSR, *CSS]
 
 # An unused norm, and the gain of the prototypes' weight norm, which is frozen at one.
 IGNORED = (r"^csm_decoder\.decoder_norm\.", r"^csm_decoder\.last_layer\.weight_g$")
 
 
-def read(state: dict[str, np.ndarray]) -> dict:
+def read(state: Mapping[str, np.ndarray], backbone: ViT | None = None) -> dict:
   """Returns the parameter tree of a published state dict (names after `module.` is stripped).
 
+  Args:
+    state: name -> array; heads that are wholly absent are left out.
+    backbone: what the file shall hold; None takes any shapes.
+
   Raises:
-    ValueError: tensors missing or unexpected, or prototypes with a gain other than one.
+    ValueError: tensors missing, unexpected or mis-shaped, or prototypes with a gain other than one.
   """
   gain = state.get("csm_decoder.last_layer.weight_g")
   if gain is not None and not np.all(np.asarray(gain) == 1):
     raise ValueError("csm_decoder.last_layer.weight_g is not all ones; SAIP freezes it at one, so it has no place here")
-  return from_torch(state, SAIP, IGNORED)
+  table = list(VIT)
+  for prefix, rows in HEADS.values():
+    if any(name.startswith(prefix) for name in state):
+      table += rows
+  if backbone is None:
+    return from_torch(state, table, IGNORED)
+  return from_torch(state, table, IGNORED, _shapes(state, backbone), backbone.patch)
+
+
+def write(tree: dict, patch: int) -> dict[str, np.ndarray]:
+  """Returns the published state dict of a parameter tree, with what the published modules own beside it."""
+  table = [*VIT, *(row for name, (_, rows) in HEADS.items() if name in tree for row in rows)]
+  state = to_torch(tree, table, patch)
+  if "csm" in tree:
+    width, ones = state["backbone.cls_token"].shape[-1], lambda *shape: np.ones(shape, np.float32)
+    state["csm_decoder.last_layer.weight_g"] = ones(len(state["csm_decoder.last_layer.weight_v"]), 1)
+    state["csm_decoder.decoder_norm.weight"] = ones(width)
+    state["csm_decoder.decoder_norm.bias"] = 0 * ones(width)
+  return state
+
+
+def _shapes(state, backbone: ViT) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of every parameter: the backbone's as it is, each head's as its own leading tensors say."""
+  first = lambda name: state[name].shape[0]
+  depth = lambda prefix: len({n.removeprefix(prefix).partition(".")[0] for n in state if n.startswith(prefix)})
+  tokens, scene = (jax.ShapeDtypeStruct((1, *shape, backbone.width), np.float32) for shape in ((2,), (1, 1)))
+  h, w = backbone.stored_grid
+
+  def csm():
+    sizes = (first(f"csm_decoder.{name}") for name in ("last_layer.weight_v", "mlp.0.weight", "mlp.4.weight"))
+    return PrototypeHead(*sizes).init, (tokens,)
+
+  def csr():
+    head = MaeDecoder(
+        3 * backbone.patch**2, (h, w), first("csr_decoder.decoder_embed.weight"), depth("csr_decoder.decoder_blocks."),
+        heads=1,
+    )
+    order = jax.ShapeDtypeStruct((1, h * w), np.int32)
+    return lambda key, x, ids: head.init(key, x, ids, (h, w), x[:, 0]), (tokens, order)
+
+  def css():
+    head = SearchDecoder(first("css_decoder.q_decoder_embed.weight"), depth("css_decoder.self_atten_blocks."), heads=1)
+    search = lambda module, query, scene: module(query, module.prepare(scene))
+    return lambda key, *args: head.init(key, *args, method=search), (tokens, scene)
+
+  shapes = {f"backbone/{path}": shape for path, shape in parameter_shapes(backbone).items()}
+  for name, make in (("csm", csm), ("csr", csr), ("css", css)):
+    try:
+      init, arguments = make()
+      tree = jax.eval_shape(init, jax.random.key(0), *arguments)["params"]
+    except (KeyError, IndexError, ValueError, TypeError, ArithmeticError):
+      continue  # the tensors that tell its sizes are missing or no matrices
+    shapes |= {f"{name}/{path}": shape for path, shape in shapes_of(tree).items()}
+  return shapes

@@ -2,9 +2,12 @@
 
 import dataclasses
 import re
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Mapping
 
+import ml_dtypes
 import numpy as np
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,36 +91,78 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
   return tree
 
 
-def from_torch(state: dict[str, np.ndarray], table: Iterable[Row], ignored: Iterable[str] = ()) -> dict:
-  """Returns the parameter tree held by a PyTorch state dict.
+def from_torch(
+    state: Mapping[str, np.ndarray],
+    table: Iterable[Row],
+    ignored: Iterable[str] = (),
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    patch: int = 16,
+) -> dict:
+  """Returns the parameter tree held by a PyTorch state dict, in float32 and apart from the arrays given.
 
   Args:
-    state: name -> array.
+    state: name -> array; half precision is widened.
     table: rows of the dialect.
     ignored: regular expressions of tensors that have no place here.
+    shapes: parameter path -> shape that is wanted; a path that is absent may have any.
+    patch: patch side in pixels.
 
   Raises:
-    ValueError: listing every missing and every unexpected tensor at once.
+    ValueError: listing every missing, every unexpected, every mis-shaped tensor and every wrong type at once.
   """
-  flat, used, missing = {}, set(), []
+  table, shapes = list(table), shapes or {}
+  depths = _depths(state, table, shapes)
+  names = {
+      row.path: [row.torch.format(i) for i in range(depths[_stack(row)])] if "{}" in row.torch else [row.torch]
+      for row in table
+  }
+  known = {name for group in names.values() for name in group}
+  faults = {
+      "missing": [name for group in names.values() for name in group if name not in state],
+      "unexpected": [n for n in state if n not in known and not any(re.search(p, n) for p in ignored)],
+      "of another shape": [],
+      "of another type": [],
+  }
   for row in table:
-    names = [row.torch]
-    if "{}" in row.torch:
-      depth = 0
-      while row.torch.format(depth) in state:
-        depth += 1
-      names = [row.torch.format(i) for i in range(max(depth, 1))]
-    missing += [name for name in names if name not in state]
-    if all(name in state for name in names):
-      arrays = [row.layout.from_torch(np.asarray(state[name])) for name in names]
-      flat[row.path] = np.stack(arrays) if "{}" in row.torch else arrays[0]
-      used.update(names)
-  extra = [name for name in state if name not in used and not any(re.search(p, name) for p in ignored)]
-  if missing or extra:
-    raise ValueError(
-        f"the weights do not fit the dialect: missing {missing or 'none'}, unexpected {extra or 'none'}"
-    )
+    wanted = shapes.get(row.path)
+    if wanted is not None:
+      wanted = _torch_shape(row, wanted[1:] if "{}" in row.torch else wanted, patch)
+    for name in (name for name in names[row.path] if name in state):
+      array = state[name]
+      if wanted is not None and np.shape(array) != wanted:
+        faults["of another shape"].append(f"{name} {np.shape(array)}, expected {wanted}")
+      if array.dtype not in _FLOATS:
+        faults["of another type"].append(f"{name} {array.dtype}, expected float32 or half precision")
+  if any(faults.values()):
+    told = [f"{kind} {found or 'none'}" for i, (kind, found) in enumerate(faults.items()) if found or i < 2]
+    raise ValueError(f"the weights do not fit the dialect: {', '.join(told)}")
+  flat = {}
+  for row in table:
+    arrays = [row.layout.from_torch(np.asarray(state[name])) for name in names[row.path]]
+    flat[row.path] = np.array(arrays if "{}" in row.torch else arrays[0], np.float32, order="C")
   return unflatten(flat)
+
+
+def _stack(row: Row) -> str:
+  """Returns the name of the stack of blocks that a row belongs to."""
+  return row.torch.partition("{}")[0]
+
+
+def _depths(state, table: list[Row], shapes) -> dict[str, int]:
+  """Returns the number of blocks of each stack: as wanted, else as the names in the file say."""
+  depths = {}
+  for row in (row for row in table if "{}" in row.torch):
+    stack = _stack(row)
+    if row.path in shapes:
+      depths[stack] = shapes[row.path][0]
+    elif stack not in depths:
+      indices = (re.match(r"(\d{1,4})\.", name.removeprefix(stack)) for name in state if name.startswith(stack))
+      depths[stack] = 1 + max((int(index[1]) for index in indices if index), default=0)
+  return depths
+
+
+def _torch_shape(row: Row, shape: tuple[int, ...], patch: int) -> tuple[int, ...]:
+  return row.layout.to_torch(np.broadcast_to(np.float32(0), shape), patch).shape  # takes no memory
 
 
 def to_torch(tree: dict, table: Iterable[Row], patch: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """The protocol that every pre-training method follows; the trainer knows nothing else about it."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Mapping, Protocol
 
 import jax
 from flax import struct
@@ -42,6 +42,19 @@ class Method(Protocol):
   def init(self, key: jax.Array) -> tuple[Any, Any]:
     """Returns (params, extra): trainable parameters, and the teacher, centre, banks kept beside them."""
 
+  def load_params(self, params, extra, student: dict, teacher: dict | None) -> tuple[Any, Any]:
+    """Returns (params, extra) of a new run with weights from elsewhere in them, see `replace_modules`.
+
+    Args:
+      params: from `init`.
+      extra: from `init`.
+      student: top-level name in `params` -> tree, for some of them.
+      teacher: the same for the teacher; what it lacks is a copy of the student.
+
+    Raises:
+      ValueError: weights that have no place here, all of them listed.
+    """
+
   def loss(self, params, extra, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns the scalar to minimise and `Aux`; gradients stop inside at everything taken from `extra`."""
 
@@ -56,3 +69,29 @@ class Method(Protocol):
 
   def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Any]:
     """Returns name -> `saip_jax.reporting.panels.Panel`: pictures that show what the method does."""
+
+
+def replace_modules(params: dict, loaded: Mapping[str, Any]) -> dict:
+  """Returns `params` with whole modules replaced.
+
+  Args:
+    params: module name -> tree of parameters.
+    loaded: the same for some of the modules.
+
+  Raises:
+    ValueError: listing every module and every parameter that does not fit.
+  """
+  wrong, heads_only = [], True
+  for module, tree in loaded.items():
+    shapes = [
+        {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+        for leaves in (jax.tree_util.tree_leaves_with_path(t) for t in (params.get(module, {}), tree))
+    ]
+    wanted, found = shapes
+    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    wrong += [f"{module}/{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}" for name in names]
+    heads_only &= not names or module != "backbone"
+  if wrong:
+    hint = "; --config.init_heads=False takes the backbone alone" if heads_only else ""
+    raise ValueError(f"these weights do not fit: {', '.join(wrong)}{hint}")
+  return {**params, **loaded}

@@ -19,7 +19,7 @@ from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import matching, reconstruction, search
 from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_mask
 from saip_jax.masking.tokens import select_tokens
-from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_panels import make_panels
 from saip_jax.methods.saip_views import SaipViews, make_views
@@ -181,6 +181,11 @@ class Saip:
         "center": jnp.zeros((self.config.prototypes,)),
     }
     return params, extra
+
+  def load_params(self, params, extra, student: dict, teacher: dict | None):
+    """Starts from other weights; the centre stays at zero, it fills within some twenty updates."""
+    params = replace_modules(params, student)
+    return params, extra | {"teacher": replace_modules(params, teacher or {})}
 
   def draw(self, keys: jax.Array, step_key: jax.Array) -> SaipDraws:
     """Draws masks per sample and, as published, one pair of scales per micro-step."""

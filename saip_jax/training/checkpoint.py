@@ -12,6 +12,7 @@ import shutil
 from typing import Any, Mapping
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from saip_jax.typed import differences
@@ -160,6 +161,40 @@ class Checkpoints:
   def _last_good(self) -> str:
     steps = sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit())
     return f"last good checkpoint: {self.step_path(steps[-1])}" if steps else "no checkpoint yet"
+
+
+def checkpoint_steps(workdir) -> list[int]:
+  """Returns the steps of the whole checkpoints of a run, oldest first."""
+  path = pathlib.Path(workdir) / "checkpoints"
+  names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def read_model(step_path) -> tuple[Any, Any]:
+  """Returns (params, extra) of one checkpoint as numpy arrays; the optimiser's state is not read.
+
+  Args:
+    step_path: W/checkpoints/<step>.
+
+  Raises:
+    ValueError: no whole checkpoint there.
+  """
+  path = pathlib.Path(step_path).absolute() / "state"
+  if not path.is_dir():
+    raise ValueError(f"{step_path} holds no checkpoint of a run")
+  try:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      stored = reader.metadata(path).item_metadata.tree
+      wanted = {
+          name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), stored[name])
+          for name in ("params", "extra")
+      }
+      to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+      args = ocp.args.PyTreeRestore(item=wanted, restore_args=to_numpy, partial_restore=True)
+      model = reader.restore(path, args=args)
+  except (ValueError, KeyError, OSError, AttributeError) as e:
+    raise ValueError(f"{step_path} cannot be read as a checkpoint: {e}") from e
+  return model["params"], model["extra"]
 
 
 def state_bytes(state) -> int:

@@ -13,6 +13,7 @@ from saip_jax.config import RunConfig
 from saip_jax.reporting import progress as reports
 from saip_jax.reporting.panels import save_panel
 from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
+from saip_jax.training.initial import start_from
 from saip_jax.training.mesh import batch_sharding, check_batch_size, make_mesh, replicated, shard_batch
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
@@ -67,6 +68,9 @@ def pretrain(
     changed = "; ".join(differences(read_config(workdir), to_dict(config)))
     progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
   state = checkpoints.restore(abstract_state) if start else create_state()
+  if config.init_from and not start:
+    state, line = start_from(config, method, state, replicated(mesh))
+    progress.say(line)
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
     progress.say(reports.summary(workdir, checkpoints.step_path(start), _list_damage(workdir, data)))
@@ -148,6 +152,8 @@ def fingerprint(config: RunConfig, data) -> dict[str, Any]:
   """
   settings = to_dict(config)
   kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
+  if config.init_from:  # absent otherwise, as in runs made before it existed
+    kept += ("init_from", "init_heads")
   canvases = {name: settings["data"][name] for name in ("canvas_hw", "scene_canvas_hw")}
   return {f"config.{name}": settings[name] for name in kept} | {
       "config.data": canvases, "data": dict(data.identity) | {"images": len(data)},

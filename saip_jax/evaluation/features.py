@@ -1,0 +1,125 @@
+"""The features that a pre-trained backbone gives to a folder of images."""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import pathlib
+import sys
+import tempfile
+from typing import Iterable, Iterator
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from input_pipeline.folder import FolderSource
+from saip_jax.evaluation.feature_files import check_target, feature_file
+from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.interop.weights import load_backbone
+from saip_jax.training.mesh import batch_sharding, make_mesh, replicated
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+  """What `embed_images` did.
+
+  Attributes:
+    count: images with features.
+    shapes: name -> shape of each array of features, "cls" and perhaps "tokens".
+    skipped: `name: reason` for each image that could not be read.
+  """
+
+  count: int
+  shapes: dict[str, tuple[int, ...]]
+  skipped: list[str]
+
+
+def embed_images(
+    checkpoint: str | os.PathLike,
+    images: str | os.PathLike,
+    out: str | os.PathLike,
+    which: str = "student",
+    image_hw: tuple[int, int] | None = None,
+    tokens: bool = False,
+    batch_size: int = 64,
+    overwrite: bool = False,
+) -> Embedded:
+  """Writes the features of all images below a folder into one file.
+
+  Threads decode while the device computes, in float32 with float32 products, so that the features are those of the
+  exported model. All batches have one shape, so that one compilation serves them. Images that cannot be read are left
+  out and listed in `OUT.skipped.txt`. Patch tokens take 4 N D bytes an image (vit_tiny at 256x128: 96 KiB); they go to
+  disk as they come, and .npz needs room there for them twice.
+
+  Args:
+    checkpoint: what `interop.weights.open_weights` reads.
+    images: the folder, searched as `data.source=folder` does.
+    out: .npz (`names`, `cls`, `tokens`) or .parquet (`name`, `cls`, `tokens`); names are paths below `images`.
+    which: "student" or "teacher".
+    image_hw: size in pixels that images are squashed to; None: the size the weights are for.
+    tokens: also the patch tokens, (N, D) in raster order.
+    batch_size: images computed at once.
+    overwrite: replace `out` if it exists.
+
+  Returns:
+    What was written.
+
+  Raises:
+    ValueError: no such folder or none with readable images, weights that cannot be used, `out` that cannot be written.
+  """
+  out = pathlib.Path(out)
+  if batch_size < 1:
+    raise ValueError(f"--batch-size={batch_size}: expected at least 1")
+  check_target(out, overwrite)
+  with tempfile.TemporaryDirectory() as index_folder:
+    source = FolderSource(images, index_folder, setting="--images")
+  backbone = load_backbone(checkpoint, which=which, image_hw=image_hw)
+
+  mesh = make_mesh()
+  devices = mesh.devices.size
+  batch_size = -(-min(batch_size, len(source)) // devices) * devices
+  params = jax.device_put(backbone.params, replicated(mesh))
+  reads = ("cls", "tokens") if tokens else ("cls",)
+
+  @jax.jit
+  def encode(params, images_u8):
+    with jax.default_matmul_precision("highest"):
+      features = backbone.module.apply({"params": params}, backbone.preprocessing(images_u8), reads=reads)
+    return {name: getattr(features, name) for name in reads}
+
+  count, shapes, skipped = 0, {}, []
+  with (
+      contextlib.closing(squashed_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
+      feature_file(out, skipped) as file,
+      tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
+  ):
+    place = lambda images_u8: jax.device_put(images_u8, batch_sharding(mesh))
+    for batch, features in _one_behind((batch, encode(params, place(batch.images_u8))) for batch in batches):
+      names = [_printable(source.name(batch.start + row)) for row in range(len(batch.reasons))]
+      skipped += [f"{name}: {reason}" for name, reason in zip(names, batch.reasons) if reason is not None]
+      used = [row for row, reason in enumerate(batch.reasons) if reason is None]
+      if used:
+        features = {name: np.asarray(array)[used] for name, array in features.items()}
+        file.add([names[row] for row in used], features["cls"], features.get("tokens"))
+        count += len(used)
+        shapes = {name: (count, *array.shape[1:]) for name, array in features.items()}
+      bar.update(len(names))
+    if not count:
+      raise ValueError(f"--images={images}: none of its {len(source)} images can be read; first: {skipped[0]}")
+  return Embedded(count, shapes, skipped)
+
+
+def _one_behind(items: Iterable) -> Iterator:
+  """The same items, each after the next one was made: the device computes that while this one is fetched and stored."""
+  held = collections.deque()
+  for item in items:
+    held.append(item)
+    if len(held) > 1:
+      yield held.popleft()
+  yield from held
+
+
+def _printable(name: str) -> str:
+  """Names of files may be any bytes; what is no UTF-8 is written as its escape."""
+  return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,236 @@
+"""Export: the encoder in the naming and format of another program, and the proof that it computes the same there."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import saip_jax
+from saip_jax.interop import proof
+from saip_jax.interop.dialects import DIALECTS
+from saip_jax.interop.model_card import model_card, run_history
+from saip_jax.interop.tables import to_torch
+from saip_jax.interop.tensor_files import write_safetensors
+from saip_jax.interop.torch_model import (
+    timm_architecture, timm_model, why_missing, write_onnx, write_pth, write_torchscript,
+)
+from saip_jax.interop.vit import TAPPED_NORM
+from saip_jax.interop.weights import TAPPED_NORM_FILE, Weights, open_weights
+from saip_jax.typed import choices_hint
+
+_NO_TORCH_NEEDED = ("timm", "safetensors")
+_PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
+EXPORTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
+_USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
+_RELOADED_WITH = {
+    "timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load",
+}
+_NOTES = {
+    "vitpose": (
+        "ViTPose pads its patch embedding by 2 pixels, so its patches lie 2 pixels further up and left than those of"
+        " pre-training; parity.json proves the features with and without that padding.",
+        "ViTPose has no class token: it adds the position of the class token to every patch.",
+        "Its loader takes square position grids only, whatever the size it then resamples to.",
+    ),
+    "mmpose": (
+        "mmpretrain drops the position of the class token (with_cls_token=False) only if the grid is exactly that of"
+        " img_size: for another size export again with --image-hw.",
+    ),
+}
+
+
+def export_weights(
+    checkpoint, dialect: str, out, which: str = "student", image_hw: tuple[int, int] | None = None,
+    positions: str = "grid2d", preprocessing: bool = False,
+) -> dict[str, Any]:
+  """Writes the encoder for another program into a new folder, reads it back there and compares the features.
+
+  The folder appears whole or not at all, and not if the features differ by more than `proof.LIMIT`.
+
+  Args:
+    checkpoint: anything `open_weights` reads.
+    dialect: one of `EXPORTS`.
+    out: folder to make.
+    which: "student" or "teacher".
+    image_hw: height and width in pixels that positions are resampled to; by default those of the weights, for
+      vitpose 256x256 and for mmpose 256x192.
+    positions: how: "grid2d", or "flat1d" along the raster line, as the published code does.
+    preprocessing: with onnx, a second file that takes uint8 pixels.
+
+  Returns:
+    What parity.json holds.
+
+  Raises:
+    ValueError: unknown dialect or unusable size, a folder with other things in it, packages missing, or features
+      that differ.
+  """
+  out = pathlib.Path(out).expanduser().resolve()
+  _check_request(dialect, out, preprocessing)
+  unproven = why_missing(_PACKAGES.get(dialect, ("torch", "timm")))
+  if unproven and dialect not in _NO_TORCH_NEEDED:
+    raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
+  weights = open_weights(checkpoint)
+  image_hw = image_hw or _USUAL_SIZE.get(dialect)
+  if image_hw and tuple(image_hw) != tuple(weights.spec.image_hw):
+    weights = weights.resized(tuple(image_hw), positions)
+  height, width = weights.spec.image_hw
+  if dialect == "vitpose" and height != width:
+    raise ValueError(f"--image-hw={height}x{width}: ViTPose's loader takes square sizes only, as --image-hw=256x256")
+
+  out.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = out.with_name(f".{out.name}.unfinished")
+  shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+  try:
+    unfinished.mkdir()
+    history = run_history(checkpoint)
+    tensors = _write(dialect, unfinished, weights, which, preprocessing, history)
+    record = _record(dialect, weights, which, tensors)
+    if unproven:
+      record["parity"] = f"not run: {unproven}"
+      record["outputs"] = proof.unproven(weights, which)
+    else:
+      record |= _prove(dialect, unfinished, weights, which)
+    (unfinished / "README.md").write_text(model_card(dialect, record, history))
+    record["files"] = {path.name: _file_facts(path) for path in sorted(unfinished.iterdir())}
+    (unfinished / "parity.json").write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(unfinished, out)
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)
+  return record
+
+
+def summary(record: dict[str, Any], out) -> str:
+  """Returns the line that tells how an export went."""
+  height, width = record["model"]["image_hw"]
+  parity = record["parity"]
+  proven = f"parity {parity}" if isinstance(parity, str) else (
+      f"largest difference {parity['max_abs_difference']:.1e} with {parity['reloaded_with']}"
+  )
+  return f"{record['dialect']}, {record['which']} at {height}x{width}, {record['tensors']} tensors, {proven}: {out}"
+
+
+def _check_request(dialect: str, out: pathlib.Path, preprocessing: bool) -> None:
+  if dialect not in EXPORTS:
+    raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORTS)}")
+  if preprocessing and dialect != "onnx":
+    raise ValueError(f"--with-preprocessing goes with --dialect=onnx, not with --dialect={dialect}")
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise ValueError(f"--out={out} exists already: choose a new or empty folder")
+
+
+def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, preprocessing: bool, history) -> int:
+  """Writes the files of a dialect and returns the number of tensors in them, or in the model that was traced."""
+  state = DIALECTS["timm" if dialect in ("onnx", "torchscript") else dialect].to_state(weights, which)
+  facts = weights.spec.facts()
+  match dialect:
+    case "torchscript":
+      write_torchscript(folder / "model.ts", timm_model(weights.spec, state))
+    case "onnx":
+      model = timm_model(weights.spec, state)
+      write_onnx(folder / "model.onnx", model, facts, preprocessing=False)
+      if preprocessing:
+        write_onnx(folder / "model_with_preproc.onnx", model, facts, preprocessing=True)
+    case "timm" | "safetensors":
+      write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
+      inter_norm = to_torch({"inter_norm": weights.backbone(which)["inter_norm"]}, TAPPED_NORM, facts["patch"])
+      write_safetensors(folder / TAPPED_NORM_FILE, inter_norm, {"format": "pt"})
+      if dialect == "timm":
+        (folder / "config.json").write_text(json.dumps(_timm_config(weights, which, history), indent=2) + "\n")
+    case _:
+      write_pth(folder / "model.pth", state)
+  return _count(state)
+
+
+def _count(tensors) -> int:
+  return sum(map(_count, tensors.values())) if isinstance(tensors, dict) else 1
+
+
+def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[str, Any]:
+  """Returns the config.json that timm and transformers read; both sizes are there because either reader needs one."""
+  facts = weights.spec.facts()
+  image_hw = list(facts["image_hw"])
+  made = "; ".join(f"{name}: {value}" for name, value in history.items()) or weights.origin
+  return {
+      "architecture": timm_architecture(weights.spec),
+      "num_classes": 0,
+      "num_features": facts["width"],
+      "global_pool": "token",
+      "model_args": {"img_size": image_hw},
+      "pretrained_cfg": {
+          "tag": "saip_jax",
+          "custom_load": False,
+          "input_size": [3, *image_hw],
+          "fixed_input_size": True,
+          "interpolation": "bicubic",
+          "crop_pct": 1.0,
+          "crop_mode": "squash",
+          "mean": list(facts["mean"]),
+          "std": list(facts["std"]),
+          "num_classes": 0,
+          "pool_size": None,
+          "first_conv": "patch_embed.proj",
+          "classifier": "head",
+          "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
+      },
+  }
+
+
+def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> dict[str, Any]:
+  """Returns the parts of parity.json that the proof gives; raises ValueError if an output differs by too much."""
+  comparisons = proof.prove(dialect, folder, weights, which)
+  # The order matters: max() would drop a NaN that comes second.
+  too_much = {name: c.difference for name, c in comparisons.items() if not c.difference <= proof.LIMIT}
+  if too_much:
+    raise ValueError(
+        f"the exported file computes something else: largest difference of {too_much} above {proof.LIMIT:g};"
+        " nothing was written"
+    )
+  return {
+      "parity": {
+          "reloaded_with": _RELOADED_WITH.get(dialect, "timm"),
+          "limit": proof.LIMIT,
+          "max_abs_difference": max(c.difference for c in comparisons.values()),
+      },
+      "outputs": {name: c.record() for name, c in comparisons.items()},
+  }
+
+
+def _record(dialect: str, weights: Weights, which: str, tensors: int) -> dict[str, Any]:
+  """Returns the parts of parity.json that hold with and without a proof."""
+  height, width = weights.spec.image_hw
+  return {
+      "dialect": dialect,
+      "which": which,
+      "origin": weights.origin,
+      "tensors": tensors,
+      "notes": [*weights.notes, *_NOTES.get(dialect, ())],
+      "model": weights.spec.facts(),
+      "inputs": {
+          "seed": proof.SEED,
+          "images": f"rng.standard_normal((3, {height}, {width}, 3), dtype='float32'), taken as normalised RGB",
+          "pixels": f"rng.integers(0, 256, (3, {height}, {width}, 3), dtype='uint8'), for graphs that normalise",
+          "rng": f"numpy.random.default_rng({proof.SEED}), a new one for each",
+      },
+      "versions": {"saip_jax": saip_jax.__version__} | {
+          package: importlib.metadata.version(package) for package in _VERSIONED if _is_installed(package)
+      },
+  }
+
+
+_VERSIONED = ("jax", "flax", "numpy", "safetensors", "torch", "timm", "onnx", "onnxscript", "onnxruntime")
+
+
+def _is_installed(package: str) -> bool:
+  try:
+    importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return False
+  return True
+
+
+def _file_facts(path: pathlib.Path) -> dict[str, Any]:
+  with open(path, "rb") as file:
+    return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,114 @@
+"""Which backbone a file holds, and the refusal of those that look like it and compute something else."""
+
+import math
+import re
+from typing import Any, Mapping
+
+from saip_jax.backbones import BACKBONES, build_backbone
+from saip_jax.interop.spec import BackboneSpec, check_size
+
+# Names that files use for a fact, ours first.
+_SYNONYMS = {
+    "heads": ("heads", "num_heads"),
+    "width": ("width", "embed_dim"),
+    "depth": ("depth",),
+    "patch": ("patch", "patch_size"),
+    "norm_eps": ("norm_eps", "layer_norm_eps"),
+    "gelu": ("gelu", "act_layer", "hidden_act"),
+    "tapped_block": ("tapped_block",),
+}
+_EXACT_GELU = ("exact", "gelu", "nn.gelu")
+
+
+def name_of(width: int, depth: int, patch: int) -> str:
+  """Returns the name of the backbone of that width, of the nearest depth where none has this one.
+
+  Raises:
+    ValueError: there is none.
+  """
+  modules = {name: build_backbone(name) for name in BACKBONES}
+  fitting = [name for name, m in modules.items() if (m.width, m.patch) == (width, patch)]
+  if not fitting:
+    known = ", ".join(f"{name} ({m.width} wide, {m.depth} blocks, patch {m.patch})" for name, m in modules.items())
+    raise ValueError(f"a backbone {width} wide with {depth} blocks and patch {patch} is none of {known}")
+  return min(fitting, key=lambda name: abs(modules[name].depth - depth))
+
+
+def refuse_other_facts(stated: Mapping[str, Any], spec: BackboneSpec) -> None:
+  """Raises ValueError, naming each, if what a file says of itself is not what this backbone computes.
+
+  Args:
+    stated: `facts()` of an export, `model_args` of a timm configuration, or `args` of a published file.
+    spec: the backbone that the tensors fit.
+  """
+  facts, wrong = spec.facts(), []
+  for fact, names in _SYNONYMS.items():
+    for name in (name for name in names if stated.get(name) is not None):
+      value = stated[name]
+      if fact == "gelu":
+        same = str(value).lower() in _EXACT_GELU
+      else:
+        same = all(_is_number(v) and float(v) == facts[fact] for v in _as_list(value))
+      if not same:
+        wrong.append(f"{name} is {value!r}, here {facts[fact]!r}")
+  if wrong:
+    raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}")
+
+
+def refuse_other_architecture(architecture: str, name: str) -> None:
+  """Raises ValueError if timm's name of a model is not that of a plain ViT like the backbone `name`.
+
+  Others hold the same tensors and compute something else: another GELU, another norm, another number of heads.
+  """
+  if not re.fullmatch(rf"(vit|deit)_{name.removeprefix('vit_')}_patch16(_\d+)?", architecture.partition(".")[0]):
+    raise ValueError(
+        f"the file's architecture is {architecture!r}, which computes something else than {name}; expected"
+        f" {name}_patch16_224 or another image size of it"
+    )
+
+
+def size_of_positions(
+    patches: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
+) -> tuple[tuple[int, int], str | None]:
+  """Returns the image size that a table of positions is for, and a note if it had to be assumed.
+
+  Args:
+    patches: rows of the table, class token excluded.
+    patch: patch side in pixels.
+    stated: size that the file states, if it does.
+    asked: size that the user states, if they do.
+
+  Raises:
+    ValueError: sizes that do not fit the table or each other, or a table that tells no shape.
+  """
+  text = lambda hw: f"{hw[0]}x{hw[1]}"
+  if asked:
+    check_size(asked, patch)
+  for source, hw in (("the file states", stated), ("--image-hw states", asked)):
+    if hw and (hw[0] // patch) * (hw[1] // patch) != patches:
+      raise ValueError(f"{source} {text(hw)} pixels, but there are {patches} positions of {patch}x{patch} patches")
+  if stated and asked and stated != asked:
+    raise ValueError(f"--image-hw={text(asked)}, but the file states that its positions are for {text(stated)}")
+  if stated or asked:
+    return stated or asked, None
+  for ratio in (2, 1):
+    w = math.isqrt(patches // ratio)
+    if w and ratio * w * w == patches:
+      hw = ratio * w * patch, w * patch
+      return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
+  raise ValueError(
+      f"{patches} positions of {patch}x{patch} patches fit neither a square nor height = 2 x width:"
+      " state the size they are for with --image-hw=HxW"
+  )
+
+
+def _as_list(value) -> list:
+  return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_number(value) -> bool:
+  try:
+    float(value)
+  except (TypeError, ValueError):
+    return False
+  return True

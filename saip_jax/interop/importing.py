@@ -1,0 +1,77 @@
+"""`saip import`: weights of any readable dialect as a folder of ours, for `--config.init_from` and for export."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import saip_jax
+from saip_jax.interop.tables import flatten
+from saip_jax.interop.tensor_files import sha256, write_safetensors
+from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
+
+
+def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None) -> Weights:
+  """Reads weights and writes them into a folder: `weights.safetensors` and `model.json`, whole or not at all.
+
+  Args:
+    source: what `open_weights` reads.
+    dialect: its dialect; None recognises it.
+    out: a new or empty folder, or one made by an earlier import, which is replaced.
+    image_hw: size in pixels that the stored positions are for, where the source does not say.
+
+  Returns:
+    The weights.
+
+  Raises:
+    ValueError: unusable weights, or a folder that holds something else.
+  """
+  out = pathlib.Path(out).expanduser().absolute()
+  _check_folder(out)
+  weights = open_weights(source, dialect, image_hw)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+  try:
+    trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
+    write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
+    model = {
+        "saip_jax": saip_jax.__version__,
+        "facts": weights.spec.facts(),
+        "origin": weights.origin,
+        "tensors": weights.counts(),
+        "new": list(weights.new),
+        "head_counts": dict(weights.head_counts),
+        "notes": list(weights.notes),
+        "sha256": {WEIGHTS_FILE: sha256(partial / WEIGHTS_FILE)},
+    }
+    source = pathlib.Path(source).expanduser()
+    if source.is_file():
+      model["sha256"]["source"] = sha256(source)
+    (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n")
+    partial.chmod(0o755)
+    if out.exists():
+      shutil.rmtree(out)
+    os.replace(partial, out)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return weights
+
+
+def report(weights: Weights, out) -> list[str]:
+  """Returns what was matched, what could not be used and what to do next, one line each."""
+  height, width = weights.spec.image_hw
+  lines = [f"{weights.spec.name} for {height}x{width} pixels from {weights.origin}"]
+  for who in ("student", "teacher"):
+    parts = {part.partition("/")[2]: n for part, n in weights.counts().items() if part.startswith(f"{who}/")}
+    told = ", ".join(f"{part} {n}" for part, n in parts.items()) if parts else "none in the file"
+    lines.append(f"{who}: {told}" + (" tensors" if parts else ""))
+  return [*lines, *weights.notes, f"pre-train from it with --config.init_from={out}"]
+
+
+def _check_folder(out: pathlib.Path) -> None:
+  if out.exists() and not out.is_dir():
+    raise ValueError(f"--out={out} is a file: choose a folder")
+  ours = {MODEL_FILE, WEIGHTS_FILE}
+  if out.is_dir() and not {path.name for path in out.iterdir()} in (set(), ours):
+    raise ValueError(f"--out={out} holds other files: choose a new or empty folder")

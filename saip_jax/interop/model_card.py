@@ -1,0 +1,157 @@
+"""The README.md beside exported weights: how they were made, how to load them, what to watch for."""
+
+import json
+import pathlib
+
+import saip_jax
+
+
+def run_history(checkpoint) -> dict[str, str]:
+  """Returns how the weights were made, as far as the config.json of their run tells; empty for other files.
+
+  Args:
+    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>.
+  """
+  path = pathlib.Path(checkpoint).expanduser().absolute()
+  workdir = path.parent.parent if path.parent.name == "checkpoints" else path
+  try:
+    config = json.loads((workdir / "config.json").read_text())
+    method, data, total = config["method"], config["data"], config["total_steps"]
+    batch_size, precision = config["batch_size"], config["precision"]
+  except (OSError, ValueError, KeyError, TypeError):
+    return {}
+  if workdir != path:
+    step = int(path.name)
+  else:
+    step = max((int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
+  fidelity = f", fidelity {method['fidelity']}" if "fidelity" in method else ""
+  images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
+  source = f"built-in people ({images})" if data["source"] == "people" else images
+  history = {
+      "method": f"{method['name']}{fidelity}", "step": f"{step:,} of {total:,}", "data": source,
+      "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {precision})",
+  }
+  if config.get("init_from"):
+    history["started from"] = pathlib.Path(config["init_from"]).name
+  return history
+
+
+def model_card(dialect: str, record: dict, history: dict[str, str]) -> str:
+  """Returns the text of README.md.
+
+  Args:
+    dialect: name of the dialect.
+    record: what parity.json will hold.
+    history: from `run_history`.
+  """
+  facts = record["model"]
+  height, width = facts["image_hw"]
+  size = f"{height}x{width}"
+  parity = record["parity"]
+  proven = parity if isinstance(parity, str) else (
+      f"largest absolute difference between saip_jax and the file reloaded with {parity['reloaded_with']}:"
+      f" {parity['max_abs_difference']:.1e} in float32"
+  )
+  rows = {
+      "network": f"{facts['name']}: width {facts['width']}, {facts['depth']} blocks, {facts['heads']} heads, patches of"
+      f" {facts['patch']} pixels, norm epsilon {facts['norm_eps']:g}, {facts['gelu']} GELU",
+      "input": f"RGB, {size} (height x width); the whole picture squashed to that size, not cropped; 0..1, then"
+      f" mean {facts['mean']}, std {facts['std']}",
+      "weights": record["which"] if history else f"{record['which']} of {record['origin']}",
+      **history,
+      "proof": f"{proven}; all of it in parity.json",
+  }
+  front = _FRONT_MATTER if dialect == "timm" else ""
+  table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+  notes = "".join(f"\n- {note}" for note in record["notes"])
+  usage = _USAGE[dialect].format(height=height, width=width, name=facts["name"], which=record["which"])
+  return (
+      f"{front}# {facts['name']} at {size}, {dialect}\n\n"
+      "An encoder of person pictures, pre-trained without labels: a class token and patch tokens for retrieval,"
+      " attributes,\nkeypoints, parsing. Exported by"
+      f" saip_jax {saip_jax.__version__}.\n\n"
+      f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
+      "\n## Licence\n\nThat of whoever publishes these weights; name it here.\n"
+  )
+
+
+_FRONT_MATTER = """---
+library_name: timm
+license: unknown
+pipeline_tag: image-feature-extraction
+tags:
+- image-feature-extraction
+- timm
+- transformers
+---
+"""
+
+_INTO_TIMM = """model = timm.create_model("{name}_patch16_224", img_size=({height}, {width}), num_classes=0)
+model.load_state_dict(state)  # strict: every tensor fits
+```
+"""
+
+_USAGE = {
+    "timm": """
+```python
+import timm
+model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+tokens = model.forward_features(transform(picture)[None])            # (1, 1 + N, D), class token first
+```
+
+or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The features inside the
+network that pre-training read: `model.forward_intermediates(x, indices=[6], norm=False)`, then the layer norm (epsilon
+1e-6) in `inter_norm.safetensors`.
+""",
+    "safetensors": """
+```python
+import timm
+from safetensors.torch import load_file
+state = load_file("model.safetensors")
+""" + _INTO_TIMM,
+    "mae": """
+```python
+import timm, torch
+state = torch.load("model.pth", weights_only=True)["model"]
+""" + _INTO_TIMM,
+    "dino": """
+```python
+import timm, torch
+state = torch.load("model.pth", weights_only=True)["teacher"]   # as TransReID does
+state = {{name.removeprefix("backbone."): value for name, value in state.items()}}
+""" + _INTO_TIMM,
+    "saip": """
+The published layout, heads included: `torch.load("model.pth", weights_only=True)["{which}"]`, names without `module.`;
+`backbone.*` is timm's ViT together with `inter_norm`, the norm of block 6's output.
+""",
+    "vitpose": """
+`model.pretrained = "model.pth"` in a ViTPose config (the tensors lie under `state_dict`).
+""",
+    "mmpose": """
+```python
+backbone=dict(
+    type="mmpretrain.VisionTransformer", img_size=({height}, {width}), patch_size=16, qkv_bias=True,
+    with_cls_token=False, out_type="featmap",
+    init_cfg=dict(type="Pretrained", checkpoint="model.pth", prefix="backbone."))
+```
+
+with `arch=dict(...)` of the network above. Without `prefix="backbone."` nothing is loaded, and only a log line tells.
+""",
+    "onnx": """
+```python
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+cls, patch_tokens = session.run(["cls", "patch_tokens"], {{"images": images}})   # (B, 3, {height}, {width}) float32
+```
+
+`images` are normalised as the table says; `model_with_preproc.onnx`, where there is one, takes uint8 RGB
+(B, {height}, {width}, 3) and does that itself. Any batch size.
+""",
+    "torchscript": """
+```python
+import torch
+cls, patch_tokens = torch.jit.load("model.ts")(images)   # (B, 3, {height}, {width}) float32, normalised; any batch size
+```
+""",
+}

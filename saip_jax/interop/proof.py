@@ -1,0 +1,249 @@
+"""The proof of an export: the written file, read back as its users read it, against the features of JAX.
+
+Each reader below names tensors the way the loaders of that family do (MAE, TransReID for DINO files, ViTPose,
+mmpretrain, the published SAIP fine-tuning) and not by the tables that wrote them: a table that is wrong both ways
+would go unnoticed otherwise.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.interop.torch_model import quiet, timm_model
+from saip_jax.interop.weights import TAPPED_NORM_FILE
+
+LIMIT = 1e-4
+SEED = 0
+_IMAGES = 3  # another batch size than graphs are traced with
+_SHOWN = 8
+_PADDING = 2  # pixels, of ViTPose's patch embedding
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """One output of both programs.
+
+  Attributes:
+    ours: computed here, float32.
+    theirs: computed by the reloaded file.
+  """
+
+  ours: np.ndarray
+  theirs: np.ndarray
+
+  @property
+  def difference(self) -> float:
+    """Largest absolute difference; NaN if one holds NaN."""
+    if self.ours.shape != self.theirs.shape:
+      raise ValueError(f"shape {self.ours.shape} here, {self.theirs.shape} in the reloaded file")
+    return float(np.max(np.abs(self.ours.astype(np.float64) - self.theirs)))
+
+  def record(self) -> dict:
+    """Returns the JSON-able account of it."""
+    return _described(self.ours) | {"reloaded": _first_values(self.theirs), "max_abs_difference": self.difference}
+
+
+def _first_values(output: np.ndarray) -> list[float]:
+  return [float(v) for v in output[0].reshape(-1)[:_SHOWN]]
+
+
+def _described(output: np.ndarray) -> dict:
+  return {
+      "shape": list(output.shape), "max_abs_value": float(np.max(np.abs(output))), "saip_jax": _first_values(output),
+  }
+
+
+def probe_images(image_hw: tuple[int, int]) -> np.ndarray:
+  """Returns the images every proof uses: (3, H, W, 3) float32, standard normal, as normalised pictures are."""
+  return np.random.default_rng(SEED).standard_normal((_IMAGES, *image_hw, 3), dtype=np.float32)
+
+
+def probe_pixels(image_hw: tuple[int, int]) -> np.ndarray:
+  """Returns (3, H, W, 3) uint8 RGB noise, for graphs that normalise by themselves."""
+  return np.random.default_rng(SEED).integers(0, 256, (_IMAGES, *image_hw, 3), dtype=np.uint8)
+
+
+def jax_features(weights, which: str, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the features of (B, H, W, 3) normalised images by our own encoder, float32 at highest precision.
+
+  Returns:
+    cls (B, D), patch_tokens (B, N, D), and tapped_layer (B, 1 + N, D) after its norm.
+  """
+  with jax.default_matmul_precision("highest"):
+    features = _encode(weights.spec.build(), weights.backbone(which), jnp.asarray(images))
+  outputs = {"cls": features.cls, "patch_tokens": features.tokens, "tapped_layer": features.hidden}
+  return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def unproven(weights, which: str) -> dict[str, dict]:
+  """Returns the account of the features here alone, for whoever wants to compare by hand."""
+  features = jax_features(weights, which, probe_images(weights.spec.image_hw))
+  return {name: _described(value) for name, value in features.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(module: nn.Module, params, images):
+  return module.apply({"params": params}, images, ("cls", "tokens", "hidden"))
+
+
+def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
+  """Returns output name -> comparison for the files of one export, all read back from disk.
+
+  Args:
+    dialect: one of `READERS`, "timm", "onnx" or "torchscript".
+    folder: what the export has written.
+    weights: the `weights.Weights` that it was written from, at the exported size.
+    which: "student" or "teacher".
+  """
+  images = probe_images(weights.spec.image_hw)
+  with quiet():
+    match dialect:
+      case "onnx":
+        theirs = _run_onnx(folder / "model.onnx", images.transpose(0, 3, 1, 2))
+      case "torchscript":
+        theirs = _run_torchscript(folder / "model.ts", images)
+      case _:
+        model, inter_norm = _reload(dialect, folder, weights, which)
+        theirs = _run_timm(model, images, inter_norm, weights.spec.build().tapped_block)
+  ours = jax_features(weights, which, images)
+  proof = {name: Comparison(ours[name], value) for name, value in theirs.items()}
+  if dialect == "vitpose":
+    proof |= _prove_padded(model, weights, which, images)
+  if (folder / "model_with_preproc.onnx").exists():
+    proof |= _prove_preprocessing(folder / "model_with_preproc.onnx", weights, which)
+  return proof
+
+
+def _reload(dialect: str, folder: pathlib.Path, weights, which: str):
+  """Returns (timm model, the tapped layer's norm or None)."""
+  from safetensors.torch import load_file
+
+  side_file = folder / TAPPED_NORM_FILE
+  state = {} if dialect == "timm" else READERS[dialect](folder, which)
+  inter_norm = {name: state.pop(name) for name in list(state) if name.startswith("inter_norm.")}
+  if side_file.exists():
+    inter_norm = load_file(side_file)
+  if dialect != "timm":
+    return timm_model(weights.spec, state), inter_norm
+  import timm
+
+  return timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), inter_norm
+
+
+def _pth(folder: pathlib.Path) -> dict:
+  import torch
+
+  return torch.load(folder / "model.pth", map_location="cpu", weights_only=True)
+
+
+def _below(prefix: str, state: Mapping) -> dict:
+  return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _read_safetensors(folder: pathlib.Path, which: str) -> dict:
+  from safetensors.torch import load_file
+
+  return load_file(folder / "model.safetensors")
+
+
+def _read_saip(folder: pathlib.Path, which: str) -> dict:
+  return _below("backbone.", {name.replace("module.", ""): value for name, value in _pth(folder)[which].items()})
+
+
+def _read_mae(folder: pathlib.Path, which: str) -> dict:
+  return _pth(folder)["model"]
+
+
+def _read_dino(folder: pathlib.Path, which: str) -> dict:
+  return _below("backbone.", _pth(folder)["teacher"])  # TransReID reads nothing but the teacher
+
+
+def _read_vitpose(folder: pathlib.Path, which: str) -> dict:
+  state = {name.removeprefix("module."): value for name, value in _pth(folder)["state_dict"].items()}
+  tokens = state["pos_embed"].shape[1] - 1
+  if int(tokens**0.5) ** 2 != tokens:
+    raise ValueError(f"{tokens} positions are no square, which is all that ViTPose's loader takes")
+  return {name.replace("last_norm.", "norm."): value for name, value in state.items()}
+
+
+_MMPRETRAIN = (  # in this order: the final norm is called as the first of each layer
+    ("patch_embed.projection.", "patch_embed.proj."), ("ffn.layers.0.0.", "mlp.fc1."), ("ffn.layers.1.", "mlp.fc2."),
+    (".ln1.", ".norm1."), (".ln2.", ".norm2."), ("layers.", "blocks."), ("ln1.", "norm."),
+)
+
+
+def _read_mmpose(folder: pathlib.Path, which: str) -> dict:
+  state = {}
+  for name, value in _below("backbone.", _pth(folder)["state_dict"]).items():
+    for theirs, timms in _MMPRETRAIN:
+      name = name.replace(theirs, timms)
+    state[name] = value
+  return state
+
+
+READERS: dict[str, Callable[[pathlib.Path, str], dict]] = {
+    "safetensors": _read_safetensors, "saip": _read_saip, "mae": _read_mae, "dino": _read_dino,
+    "vitpose": _read_vitpose, "mmpose": _read_mmpose,
+}
+
+
+def _run_timm(model, images: np.ndarray, inter_norm: Mapping, tapped_block: int) -> dict[str, np.ndarray]:
+  import torch
+
+  with torch.no_grad():
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    tokens = model.forward_features(x)
+    outputs = {"cls": tokens[:, 0], "patch_tokens": tokens[:, 1:]}
+    if inter_norm:
+      ((patches, first),) = model.forward_intermediates(
+          x, indices=[tapped_block], norm=False, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+      )
+      outputs["tapped_layer"] = torch.nn.functional.layer_norm(
+          torch.cat([first, patches], dim=1), patches.shape[-1:], inter_norm["inter_norm.weight"],
+          inter_norm["inter_norm.bias"], NORM_EPSILON,
+      )
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def _run_torchscript(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
+  import torch
+
+  with torch.no_grad():
+    cls, patch_tokens = torch.jit.load(path)(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+  return {"cls": cls.numpy(), "patch_tokens": patch_tokens.numpy()}
+
+
+def _run_onnx(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.log_severity_level = 3
+  session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+  names = ["cls", "patch_tokens"]
+  return dict(zip(names, session.run(names, {"images": np.ascontiguousarray(images)})))
+
+
+def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
+  """Compares the graph that takes pixels."""
+  pixels, facts = probe_pixels(weights.spec.image_hw), weights.spec.facts()
+  theirs = _run_onnx(path, pixels)
+  normalised = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
+  ours = jax_features(weights, which, normalised)
+  return {f"{name} from pixels": Comparison(ours[name], value) for name, value in theirs.items()}
+
+
+def _prove_padded(model, weights, which: str, images: np.ndarray) -> dict[str, Comparison]:
+  """Compares with a patch embedding padded as ViTPose's: it sees the picture two pixels further down and right."""
+  height, width = weights.spec.image_hw
+  frame = ((0, 0), (_PADDING, 0), (_PADDING, 0), (0, 0))
+  ours = jax_features(weights, which, np.pad(images, frame)[:, :height, :width])
+  model.patch_embed.proj.padding = (_PADDING, _PADDING)
+  theirs = _run_timm(model, images, {}, 0)
+  return {f"{name}, padded as in ViTPose": Comparison(ours[name], value) for name, value in theirs.items()}

@@ -1,0 +1,91 @@
+"""What the files around a file of weights, and the values stored in it, say about the model."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Mapping
+
+PARITY_FILE, TIMM_CONFIG = "parity.json", "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+  """All that is stated; empty where nothing is.
+
+  Attributes:
+    facts: names and values for `spec.refuse_other_facts`, one mapping for each place that states some.
+    architecture: timm's name of the model.
+    image_hw: size in pixels that the positions are for.
+    pos_interpolation: how positions were resized.
+    normalisation: (mean, std) that timm's configuration wants images to be normalised with.
+    decoder_heads: attention heads of the decoders.
+  """
+
+  facts: tuple[Mapping[str, Any], ...] = ()
+  architecture: str | None = None
+  image_hw: tuple[int, int] | None = None
+  pos_interpolation: str | None = None
+  normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+  decoder_heads: int | None = None
+
+
+def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
+  """Returns what is known of a file of weights.
+
+  Args:
+    path: the file; beside it may lie the parity.json of one of our exports or the config.json of a timm folder.
+    plain: values in the file that are no tensors, as `args`.
+
+  Raises:
+    ValueError: a file beside it that cannot be read.
+  """
+  stated = Stated()
+  args = plain.get("args")
+  if isinstance(args, Mapping):
+    stated = Stated(facts=(args,), decoder_heads=args.get("decoder_num_heads"))
+  config = read_json(path.with_name(TIMM_CONFIG))
+  if isinstance(config.get("architecture"), str):
+    stated = _from_timm(stated, config)
+  parity = read_json(path.with_name(PARITY_FILE))
+  size = _dict(_dict(parity.get("files")).get(path.name)).get("bytes")
+  facts = _dict(parity.get("model"))
+  if facts and size == path.stat().st_size:  # it speaks of this very file
+    stated = dataclasses.replace(
+        stated, facts=(*stated.facts, facts), image_hw=as_size(facts.get("image_hw")) or stated.image_hw,
+        pos_interpolation=facts.get("pos_interpolation"),
+    )
+  return stated
+
+
+def _from_timm(stated: Stated, config: Mapping[str, Any]) -> Stated:
+  arguments, pretrained = _dict(config.get("model_args")), _dict(config.get("pretrained_cfg"))
+  size = as_size(arguments.get("img_size")) or as_size(_list(pretrained.get("input_size"))[1:])
+  mean, std = (tuple(_list(pretrained.get(name))) for name in ("mean", "std"))
+  return dataclasses.replace(
+      stated, facts=(*stated.facts, arguments), architecture=config["architecture"], image_hw=size,
+      normalisation=(mean, std) if mean and std else None,
+  )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Returns what a file holds, nothing if it is absent or no mapping; raises ValueError if it is no JSON."""
+  if not path.is_file():
+    return {}
+  try:
+    return _dict(json.loads(path.read_text()))
+  except (ValueError, RecursionError) as e:
+    raise ValueError(f"{path} is no JSON file: {e}") from e
+
+
+def _dict(value) -> dict[str, Any]:
+  return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _list(value) -> list:
+  return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def as_size(value) -> tuple[int, int] | None:
+  """Returns a size given as one number or as height and width."""
+  sides = [value] * 2 if isinstance(value, int) else _list(value)
+  return tuple(sides) if len(sides) == 2 and all(type(side) is int and side > 0 for side in sides) else None

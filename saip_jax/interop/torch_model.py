@@ -1,0 +1,140 @@
+"""The encoder as a PyTorch module: timm's ViT with weights from here, and its ONNX and TorchScript files.
+
+Needs the optional extra `torch`; nothing of it is imported before a function is called.
+"""
+
+import contextlib
+import importlib
+import io
+import logging
+import pathlib
+import warnings
+from typing import Mapping
+
+import numpy as np
+
+INSTALL = "pip install 'saip-jax[torch]'"
+
+# Batch of the example that is traced, not 1: exporters take sizes 0 and 1 for constants.
+_EXAMPLE_BATCH = 2
+_OPSET = 18
+
+
+def why_missing(packages: tuple[str, ...]) -> str | None:
+  """Returns why one of the packages cannot be used, with the remedy, or None if all can be imported."""
+  for package in packages:
+    try:
+      with quiet():
+        importlib.import_module(package)
+    except ImportError:
+      return f"{'PyTorch' if package == 'torch' else package} is not installed; {INSTALL} mends it"
+    except RuntimeError as e:  # torch and torchvision of different builds, for one
+      return f"{package} cannot be imported ({' '.join(str(e).split())}); {INSTALL} in a fresh environment mends it"
+  return None
+
+
+@contextlib.contextmanager
+def quiet():
+  """Silences what PyTorch, timm and their exporters say while they work; errors still rise."""
+  level = logging.root.manager.disable
+  with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    try:
+      yield
+    finally:
+      logging.disable(level)
+
+
+def timm_architecture(spec) -> str:
+  """Returns timm's name of a backbone; heads, norm epsilon and GELU of those models are the ones used here."""
+  return f"{spec.name}_patch16_224"
+
+
+def timm_model(spec, state: Mapping):
+  """Returns timm's model of the backbone, in evaluation mode, holding exactly the given weights.
+
+  Args:
+    spec: a `weights.BackboneSpec`; its `image_hw` is the size the model takes.
+    state: timm's tensor name -> array or tensor; every one is needed, no other is allowed.
+  """
+  import timm
+  import torch
+
+  model = timm.create_model(
+      timm_architecture(spec), pretrained=False, img_size=tuple(spec.image_hw), num_classes=0, weight_init="skip"
+  )
+  tensor = lambda value: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+  model.load_state_dict({name: tensor(value) for name, value in state.items()}, strict=True)
+  return model.eval()
+
+
+def _encoder(model, facts: Mapping | None = None):
+  """Returns images -> (cls, patch_tokens); with `facts` images are uint8 RGB (B, H, W, 3) and normalised inside."""
+  import torch
+
+  class Encoder(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      tokens = self.model.forward_features(images)  # (B, 1 + N, D)
+      return tokens[:, 0], tokens[:, 1:]
+
+  class PixelEncoder(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.encoder = Encoder()
+      self.register_buffer("mean", torch.tensor(facts["mean"]))
+      self.register_buffer("std", torch.tensor(facts["std"]))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      normalised = (images.to(torch.float32) / 255.0 - self.mean) / self.std
+      return self.encoder(normalised.permute(0, 3, 1, 2))
+
+  return (Encoder() if facts is None else PixelEncoder()).eval()
+
+
+def write_onnx(path: pathlib.Path, model, facts: Mapping, preprocessing: bool) -> None:
+  """Writes an ONNX file in float32 with any batch size: `images` -> `cls` (B, D), `patch_tokens` (B, N, D).
+
+  Args:
+    path: the file.
+    model: from `timm_model`.
+    facts: `BackboneSpec.facts()`: image_hw, mean and std.
+    preprocessing: `images` is uint8 RGB (B, H, W, 3) and is normalised inside; else (B, 3, H, W) normalised.
+  """
+  import torch
+
+  height, width = facts["image_hw"]
+  if preprocessing:
+    example = torch.zeros(_EXAMPLE_BATCH, height, width, 3, dtype=torch.uint8)
+  else:
+    example = torch.zeros(_EXAMPLE_BATCH, 3, height, width)
+  with quiet(), torch.no_grad():
+    torch.onnx.export(
+        _encoder(model, facts if preprocessing else None), (example,), str(path), dynamo=True, opset_version=_OPSET,
+        input_names=["images"], output_names=["cls", "patch_tokens"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+    )
+
+
+def write_torchscript(path: pathlib.Path, model) -> None:
+  """Writes a TorchScript file: images (B, 3, H, W), normalised -> (cls, patch_tokens), any batch size."""
+  import torch
+
+  with quiet():
+    torch.jit.script(_encoder(model)).save(str(path))
+
+
+def write_pth(path: pathlib.Path, tensors: Mapping) -> None:
+  """Writes nested dicts of arrays as a PyTorch file of plain tensors, which `weights_only=True` reads."""
+  import torch
+
+  def convert(value):
+    if isinstance(value, Mapping):
+      return {name: convert(v) for name, v in value.items()}
+    return torch.from_numpy(np.array(value, order="C")) if isinstance(value, np.ndarray) else value
+
+  torch.save(convert(tensors), path)

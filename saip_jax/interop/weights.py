@@ -1,0 +1,171 @@
+"""Weights of one model, whatever file or run they come from."""
+
+import dataclasses
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from saip_jax.backbones import BACKBONES
+from saip_jax.backbones.pos_embed import INTERPOLATIONS
+from saip_jax.backbones.vit import ViT
+from saip_jax.config import parse_config
+from saip_jax.interop import vit
+from saip_jax.interop.identify import refuse_other_facts
+from saip_jax.interop.spec import BackboneSpec, Weights
+from saip_jax.interop.stated import as_size, read_json
+from saip_jax.interop.tables import flatten, unflatten
+from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
+from saip_jax.interop.weight_files import TAPPED_NORM_FILE, check_dialect, open_file
+from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
+
+MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
+
+
+def open_weights(path, dialect: str | None = None, image_hw: tuple[int, int] | None = None) -> Weights:
+  """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
+
+  Args:
+    path: a run's workdir (its newest checkpoint) or one of its checkpoints; a folder with one file of weights; a file.
+    dialect: a name in `DIALECTS`; None recognises it by the names of the tensors.
+    image_hw: size in pixels that the stored positions are for, where the file does not say.
+
+  Raises:
+    ValueError: nothing to read there, or something that does not fit, all of it named.
+  """
+  path = pathlib.Path(path).expanduser()
+  if dialect is not None:
+    check_dialect(dialect)
+  if not path.exists():
+    raise ValueError(f"{path}: no such file or folder")
+  try:
+    if path.is_dir():
+      return _open_folder(path.absolute(), dialect, image_hw)
+    return open_file(path, dialect, image_hw)
+  except ValueError as e:
+    raise (e if str(path) in str(e) else ValueError(f"{path}: {e}")) from e
+
+
+def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
+  if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
+    steps = checkpoint_steps(path)
+    if not steps:
+      raise ValueError(f"{path} holds no checkpoint yet")
+    return _open_checkpoint(path, steps[-1], image_hw)
+  if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
+    return _open_checkpoint(path.parents[1], int(path.name), image_hw)
+  if (path / MODEL_FILE).is_file():
+    return _open_imported(path, image_hw)
+  files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name != TAPPED_NORM_FILE]
+  if len(files) != 1:
+    found = ", ".join(f.name for f in files) or "none"
+    raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
+  return open_file(files[0], dialect, image_hw)
+
+
+def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
+  from saip_jax.methods import METHODS
+
+  config = parse_config(read_config(workdir))
+  method = METHODS[config.method.name].build(config)
+  spec = BackboneSpec(config.model.backbone, config.model.image_hw, method.backbone.pos_interpolation)
+  _refuse_other_size(image_hw, spec)
+  params, extra = read_model(workdir / "checkpoints" / str(step))
+  if "backbone" not in params:
+    raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
+  head_counts = {name: n for name, n in vars(config.method).items() if name.endswith("_heads")}
+  origin = f"step {step} of the run {workdir}"
+  weights = Weights(spec, params, extra.get("teacher"), origin, head_counts=head_counts)
+  _check_backbones(weights)
+  return weights
+
+
+def _open_imported(path: pathlib.Path, image_hw) -> Weights:
+  model = read_json(path / MODEL_FILE)
+  facts, hw = model.get("facts"), None
+  if isinstance(facts, dict):
+    hw = as_size(facts.get("image_hw"))
+  if not hw or facts.get("name") not in BACKBONES or facts.get("pos_interpolation") not in INTERPOLATIONS:
+    raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
+  spec = BackboneSpec(facts["name"], hw, facts["pos_interpolation"])
+  refuse_other_facts(facts, spec)
+  _refuse_other_size(image_hw, spec)
+  tensors, _ = read_tensors(path / WEIGHTS_FILE)
+  if sha256(path / WEIGHTS_FILE) != model.get("sha256", {}).get(WEIGHTS_FILE):
+    raise ValueError(f"{path / WEIGHTS_FILE} is not the file that was imported: its sha256 is not that of {MODEL_FILE}")
+  tree, new = unflatten(tensors), tuple(model.get("new", ()))
+  weights = Weights(
+      spec, tree["student"], tree.get("teacher"), model.get("origin", str(path)), new=new,
+      head_counts=model.get("head_counts", {}),
+  )
+  _check_backbones(weights)
+  return weights
+
+
+def _refuse_other_size(image_hw, spec: BackboneSpec) -> None:
+  if image_hw and tuple(image_hw) != spec.image_hw:
+    raise ValueError(f"--image-hw={image_hw[0]}x{image_hw[1]}, but the positions are for {spec.image_hw}")
+
+
+def _check_backbones(weights: Weights) -> None:
+  """Raises ValueError, naming every parameter, if a backbone is not of the shapes of its spec."""
+  wanted = vit.parameter_shapes(weights.spec.build())
+  for who, tree in (("student", weights.student), ("teacher", weights.teacher)):
+    if tree is not None:
+      found = {path: np.shape(a) for path, a in flatten(tree.get("backbone", {})).items()}
+      odd = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+      if odd:
+        listed = ", ".join(f"{p} is {found.get(p, 'missing')}, expected {wanted.get(p, 'none')}" for p in odd)
+        raise ValueError(f"the {who}'s backbone is no {weights.spec.name} for {weights.spec.image_hw}: {listed}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """How images become the input of a backbone.
+
+  Attributes:
+    image_hw: size in pixels that images are brought to, both sides squashed.
+    mean: of each channel, for values 0 to 1, RGB.
+    std: likewise.
+  """
+
+  image_hw: tuple[int, int]
+  mean: tuple[float, float, float] = IMAGENET_MEAN
+  std: tuple[float, float, float] = IMAGENET_STD
+
+  def __call__(self, images_u8) -> jnp.ndarray:
+    """Returns (B, H, W, 3) uint8 RGB images of that size as float32, normalised."""
+    return (jnp.asarray(images_u8, jnp.float32) / 255.0 - jnp.array(self.mean)) / jnp.array(self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedBackbone:
+  """A backbone ready to be applied: `module.apply({"params": params}, preprocessing(images_u8))`.
+
+  Attributes:
+    module: a `saip_jax.backbones.vit.ViT`, float32.
+    params: its parameters.
+    preprocessing: what its images go through.
+  """
+
+  module: ViT
+  params: dict
+  preprocessing: Preprocessing
+
+
+def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
+  """Returns the backbone of a run or of a file of weights.
+
+  Args:
+    path: what `open_weights` reads.
+    which: "student" or "teacher".
+    image_hw: size in pixels that positions are resized to, in 2-D; None keeps that of the weights.
+
+  Raises:
+    ValueError: nothing to read there, no such teacher, or a size that is no multiple of the patch.
+  """
+  weights = open_weights(path)
+  if image_hw is not None:
+    weights = weights.resized(image_hw)
+  return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))

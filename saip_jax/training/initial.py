@@ -1,0 +1,54 @@
+"""Starting a run from weights that exist already."""
+
+import jax
+import jax.numpy as jnp
+
+from saip_jax.config import RunConfig
+from saip_jax.interop.weights import open_weights
+from saip_jax.training.state import TrainState
+
+
+def start_from(config: RunConfig, method, state: TrainState, sharding) -> tuple[TrainState, str]:
+  """Returns a new run's state with the weights of `config.init_from` in it, and a line that tells what they are.
+
+  Positions are resized in 2-D if the run has another size; the optimiser starts anew.
+
+  Args:
+    config: the run.
+    method: a `saip_jax.methods.base.Method`.
+    state: as initialised.
+    sharding: where the weights shall live.
+
+  Raises:
+    ValueError: weights that cannot be read, or do not fit the run; all that does not fit is listed.
+  """
+  try:
+    weights = open_weights(config.init_from)
+    _refuse_others(config, weights)
+    weights = weights.resized(config.model.image_hw)
+    chosen = lambda tree: tree if config.init_heads or tree is None else {"backbone": tree["backbone"]}
+    student, teacher = chosen(weights.student), chosen(weights.teacher)
+    model = method.load_params(state.params, state.extra, student, teacher)
+  except ValueError as e:
+    raise ValueError(f"--config.init_from={config.init_from}: {e}") from e
+  # Copies: the state is donated to every step, so that no two of its arrays may share memory.
+  params, extra = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=sharding)(model)
+
+  counts = weights.counts()
+  taken = lambda who, tree: f"{sum(counts[f'{who}/{name}'] for name in tree)} tensors of the {who} ({', '.join(tree)})"
+  parts = [taken("student", student), taken("teacher", teacher) if teacher else "the teacher is a copy of the student"]
+  new = [*sorted(state.params.keys() - student.keys()), *weights.new]
+  line = f"initial  {', '.join(parts)} from {weights.origin}; new: {', '.join(new) or 'nothing'}"
+  return state.replace(params=params, extra=extra), line
+
+
+def _refuse_others(config: RunConfig, weights) -> None:
+  """Raises ValueError for what no shape of a tensor shows: another backbone, other numbers of heads."""
+  if weights.spec.name != config.model.backbone:
+    raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
+  if config.init_heads:
+    here = {name: getattr(config.method, name, count) for name, count in weights.head_counts.items()}
+    odd = [f"{name} was {n}, config.method.{name} is {here[name]}" for name, n in weights.head_counts.items()
+           if n != here[name]]
+    if odd:
+      raise ValueError(f"{'; '.join(odd)}; --config.init_heads=False takes the backbone alone")
