@@ -13,9 +13,9 @@ import pytest
 
 from saip_jax import cli
 from saip_jax.config import apply_overrides, load_recipe, parse_config
-from saip_jax.interop import export, proof
+from saip_jax.interop import export, proof, torch_model
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.model_card import run_history
+from saip_jax.interop.model_card import run_history, shortened
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.tensor_files import read_tensors
@@ -313,6 +313,16 @@ def test_vitpose_takes_squares_only(tmp_path, checkpoint, one_thread, capfd):
   assert "--image-hw=256x256" in capfd.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_a_broken_installation_is_told_apart_from_none(tmp_path, checkpoint, monkeypatch, capfd):
+  def fail(package):
+    raise RuntimeError("operator torchvision::nms\ndoes not exist")
+
+  monkeypatch.setattr(torch_model.importlib, "import_module", fail)
+  assert run("--dialect=mae", f"--out={tmp_path / 'out'}") == 2
+  error = capfd.readouterr().err
+  assert error.count("\n") == 1 and "torch cannot be imported (operator torchvision::nms does not exist)" in error
+
+
 def test_weights_without_a_teacher_are_refused_by_name(tmp_path, checkpoint, weights, monkeypatch, capfd):
   monkeypatch.setitem(sys.modules, "torch", None)
   monkeypatch.setattr(export, "open_weights", lambda path: dataclasses.replace(weights, teacher=None))
@@ -337,7 +347,14 @@ def test_the_card_tells_how_the_weights_were_made(tmp_path, checkpoint, monkeypa
     for words in ("saip, fidelity official", f"| {step} of 100 |", "| crops |", images, "256x128", "3 heads"):
       assert words in card, words
     assert str(tmp_path) not in card
-  assert run_history(tmp_path / "out40") == {}
+  told = run_history(run_folder)
+  assert told == run_history(tmp_path / "out40") == run_history(tmp_path / "out40" / "model.safetensors")
+  assert run_history(tmp_path / "out40" / "other.safetensors") == run_history(tmp_path) == {}
+
+
+def test_no_folders_of_the_own_disk_are_told():
+  assert shortened("step 200 of the run /home/me/runs/W") == "step 200 of the run runs/W"
+  assert shortened("/data/a/model.pth (saip)") == "a/model.pth (saip)" and shortened("model.pth") == "model.pth"
 
 
 @pytest.mark.torch
@@ -349,5 +366,8 @@ def test_the_lines_in_the_readme_work(tmp_path, checkpoint, one_thread, capfd):
   assert len(lines) == 1 and len(lines[0].splitlines()) <= 12
   assert run("--dialect=timm", f"--out={tmp_path / 'DIR'}") == 0
   capfd.readouterr()
+  import torch
+
+  torch.manual_seed(0)
   exec(lines[0].replace("local-dir:DIR", f"local-dir:{tmp_path / 'DIR'}"), {})
   assert float(capfd.readouterr().out.split()[-1]) < 0.5  # the layer has learned its labels

@@ -5,20 +5,22 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
 import saip_jax
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.model_card import model_card, run_history
+from saip_jax.interop.model_card import model_card, run_history, shortened
 from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.torch_model import (
     timm_architecture, timm_model, why_missing, write_onnx, write_pth, write_torchscript,
 )
 from saip_jax.interop.vit import TAPPED_NORM
-from saip_jax.interop.weights import TAPPED_NORM_FILE, Weights, open_weights
+from saip_jax.interop.weight_files import TAPPED_NORM_FILE
+from saip_jax.interop.weights import Weights, open_weights
 from saip_jax.typed import choices_hint
 
 _NO_TORCH_NEEDED = ("timm", "safetensors")
@@ -28,16 +30,18 @@ _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
 _RELOADED_WITH = {
     "timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load",
 }
+_PADDED = (
+    "ViTPose pads its patch embedding by 2 pixels (patch_cfg=dict(padding=2) in mmpose), so that its patches lie 2"
+    " pixels further up and left than in pre-training; parity.json proves the features with and without it.",
+)
 _NOTES = {
     "vitpose": (
-        "ViTPose pads its patch embedding by 2 pixels, so its patches lie 2 pixels further up and left than those of"
-        " pre-training; parity.json proves the features with and without that padding.",
-        "ViTPose has no class token: it adds the position of the class token to every patch.",
+        *_PADDED, "ViTPose has no class token: it adds the position of the class token to every patch.",
         "Its loader takes square position grids only, whatever the size it then resamples to.",
     ),
     "mmpose": (
-        "mmpretrain drops the position of the class token (with_cls_token=False) only if the grid is exactly that of"
-        " img_size: for another size export again with --image-hw.",
+        *_PADDED, "With with_cls_token=False mmpretrain wants positions for exactly img_size: for another size export"
+        " again with --image-hw.",
     ),
 }
 
@@ -73,9 +77,10 @@ def export_weights(
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
   weights = open_weights(checkpoint)
+  weights.backbone(which)  # raises ValueError where there is none
   image_hw = image_hw or _USUAL_SIZE.get(dialect)
-  if image_hw and tuple(image_hw) != tuple(weights.spec.image_hw):
-    weights = weights.resized(tuple(image_hw), positions)
+  if image_hw:
+    weights = weights.resized(image_hw, positions)
   height, width = weights.spec.image_hw
   if dialect == "vitpose" and height != width:
     raise ValueError(f"--image-hw={height}x{width}: ViTPose's loader takes square sizes only, as --image-hw=256x256")
@@ -87,15 +92,15 @@ def export_weights(
     unfinished.mkdir()
     history = run_history(checkpoint)
     tensors = _write(dialect, unfinished, weights, which, preprocessing, history)
-    record = _record(dialect, weights, which, tensors)
+    record = _record(dialect, weights, which, tensors, history)
     if unproven:
       record["parity"] = f"not run: {unproven}"
       record["outputs"] = proof.unproven(weights, which)
     else:
       record |= _prove(dialect, unfinished, weights, which)
-    (unfinished / "README.md").write_text(model_card(dialect, record, history))
+    (unfinished / "README.md").write_text(model_card(dialect, record))
     record["files"] = {path.name: _file_facts(path) for path in sorted(unfinished.iterdir())}
-    (unfinished / "parity.json").write_text(json.dumps(record, indent=2) + "\n")
+    (unfinished / "parity.json").write_text(_json(record))
     os.replace(unfinished, out)
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -138,10 +143,16 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
       inter_norm = to_torch({"inter_norm": weights.backbone(which)["inter_norm"]}, TAPPED_NORM, facts["patch"])
       write_safetensors(folder / TAPPED_NORM_FILE, inter_norm, {"format": "pt"})
       if dialect == "timm":
-        (folder / "config.json").write_text(json.dumps(_timm_config(weights, which, history), indent=2) + "\n")
+        (folder / "config.json").write_text(_json(_timm_config(weights, which, history)))
     case _:
       write_pth(folder / "model.pth", state)
   return _count(state)
+
+
+def _json(record: dict[str, Any]) -> str:
+  """Returns indented JSON with lists of numbers on one line, for people."""
+  one_line = lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
+  return re.sub(r"\[[-+.\de,\s]+\]", one_line, json.dumps(record, indent=2)) + "\n"
 
 
 def _count(tensors) -> int:
@@ -152,7 +163,7 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
   """Returns the config.json that timm and transformers read; both sizes are there because either reader needs one."""
   facts = weights.spec.facts()
   image_hw = list(facts["image_hw"])
-  made = "; ".join(f"{name}: {value}" for name, value in history.items()) or weights.origin
+  made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
   return {
       "architecture": timm_architecture(weights.spec),
       "num_classes": 0,
@@ -181,7 +192,7 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
 def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> dict[str, Any]:
   """Returns the parts of parity.json that the proof gives; raises ValueError if an output differs by too much."""
   comparisons = proof.prove(dialect, folder, weights, which)
-  # The order matters: max() would drop a NaN that comes second.
+  # Not `>`: features that are no number have failed too.
   too_much = {name: c.difference for name, c in comparisons.items() if not c.difference <= proof.LIMIT}
   if too_much:
     raise ValueError(
@@ -198,13 +209,14 @@ def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> 
   }
 
 
-def _record(dialect: str, weights: Weights, which: str, tensors: int) -> dict[str, Any]:
+def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -> dict[str, Any]:
   """Returns the parts of parity.json that hold with and without a proof."""
   height, width = weights.spec.image_hw
   return {
       "dialect": dialect,
       "which": which,
-      "origin": weights.origin,
+      "origin": shortened(weights.origin),
+      "history": history,
       "tensors": tensors,
       "notes": [*weights.notes, *_NOTES.get(dialect, ())],
       "model": weights.spec.facts(),

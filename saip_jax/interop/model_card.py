@@ -2,47 +2,60 @@
 
 import json
 import pathlib
+import re
 
 import saip_jax
 
 
 def run_history(checkpoint) -> dict[str, str]:
-  """Returns how the weights were made, as far as the config.json of their run tells; empty for other files.
+  """Returns how the weights were made: from the config.json of their run, or the parity.json of an export of them.
 
   Args:
-    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>.
+    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it. Empty for
+      anything else, which tells nothing.
   """
   path = pathlib.Path(checkpoint).expanduser().absolute()
+  parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
+  if "history" in parity and (path.is_dir() or path.name in parity.get("files", ())):
+    return parity["history"]
   workdir = path.parent.parent if path.parent.name == "checkpoints" else path
-  try:
-    config = json.loads((workdir / "config.json").read_text())
-    method, data, total = config["method"], config["data"], config["total_steps"]
-    batch_size, precision = config["batch_size"], config["precision"]
-  except (OSError, ValueError, KeyError, TypeError):
+  config = _read(workdir / "config.json")
+  if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
     return {}
-  if workdir != path:
-    step = int(path.name)
-  else:
-    step = max((int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
-  fidelity = f", fidelity {method['fidelity']}" if "fidelity" in method else ""
+  method, data, batch_size, total = config["method"], config["data"], config["batch_size"], config["total_steps"]
+  steps = [path] if workdir != path else (path / "checkpoints").glob("*")
+  step = max((int(p.name) for p in steps if p.name.isdigit()), default=0)
   images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
-  source = f"built-in people ({images})" if data["source"] == "people" else images
   history = {
-      "method": f"{method['name']}{fidelity}", "step": f"{step:,} of {total:,}", "data": source,
-      "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {precision})",
+      "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
+      "step": f"{step:,} of {total:,}",
+      "data": f"built-in people ({images})" if data["source"] == "people" else images,
+      "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {config['precision']})",
   }
   if config.get("init_from"):
     history["started from"] = pathlib.Path(config["init_from"]).name
   return history
 
 
-def model_card(dialect: str, record: dict, history: dict[str, str]) -> str:
+def _read(path: pathlib.Path) -> dict:
+  try:
+    content = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return content if isinstance(content, dict) else {}
+
+
+def shortened(origin: str) -> str:
+  """Returns the text with the folders of its paths cut off but the last: where it lay on a disk is nobody's matter."""
+  return re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin)
+
+
+def model_card(dialect: str, record: dict) -> str:
   """Returns the text of README.md.
 
   Args:
     dialect: name of the dialect.
     record: what parity.json will hold.
-    history: from `run_history`.
   """
   facts = record["model"]
   height, width = facts["image_hw"]
@@ -57,8 +70,8 @@ def model_card(dialect: str, record: dict, history: dict[str, str]) -> str:
       f" {facts['patch']} pixels, norm epsilon {facts['norm_eps']:g}, {facts['gelu']} GELU",
       "input": f"RGB, {size} (height x width); the whole picture squashed to that size, not cropped; 0..1, then"
       f" mean {facts['mean']}, std {facts['std']}",
-      "weights": record["which"] if history else f"{record['which']} of {record['origin']}",
-      **history,
+      "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
+      **record["history"],
       "proof": f"{proven}; all of it in parity.json",
   }
   front = _FRONT_MATTER if dialect == "timm" else ""

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.interop.torch_model import quiet, timm_model
-from saip_jax.interop.weights import TAPPED_NORM_FILE
+from saip_jax.interop.weight_files import TAPPED_NORM_FILE
 
 LIMIT = 1e-4
 SEED = 0
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def _first_values(output: np.ndarray) -> list[float]:
-  return [float(v) for v in output[0].reshape(-1)[:_SHOWN]]
+  return [float(str(v)) for v in output[0].reshape(-1)[:_SHOWN]]  # the shortest text that is this float32
 
 
 def _described(output: np.ndarray) -> dict:
@@ -114,7 +114,7 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
         theirs = _run_timm(model, images, inter_norm, weights.spec.build().tapped_block)
   ours = jax_features(weights, which, images)
   proof = {name: Comparison(ours[name], value) for name, value in theirs.items()}
-  if dialect == "vitpose":
+  if dialect in ("vitpose", "mmpose"):
     proof |= _prove_padded(model, weights, which, images)
   if (folder / "model_with_preproc.onnx").exists():
     proof |= _prove_preprocessing(folder / "model_with_preproc.onnx", weights, which)
@@ -240,10 +240,10 @@ def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, C
 
 
 def _prove_padded(model, weights, which: str, images: np.ndarray) -> dict[str, Comparison]:
-  """Compares with a patch embedding padded as ViTPose's: it sees the picture two pixels further down and right."""
+  """Compares with ViTPose's patch embedding: its patches lie two pixels further up and left, in padding at the rim."""
   height, width = weights.spec.image_hw
   frame = ((0, 0), (_PADDING, 0), (_PADDING, 0), (0, 0))
   ours = jax_features(weights, which, np.pad(images, frame)[:, :height, :width])
   model.patch_embed.proj.padding = (_PADDING, _PADDING)
   theirs = _run_timm(model, images, {}, 0)
-  return {f"{name}, padded as in ViTPose": Comparison(ours[name], value) for name, value in theirs.items()}
+  return {f"{name}, patches padded as in ViTPose": Comparison(ours[name], value) for name, value in theirs.items()}
