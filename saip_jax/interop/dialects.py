@@ -111,14 +111,18 @@ class Dialect:
 
 
 class SaipDialect(Dialect):
-  """The published SAIP files, which hold student and teacher with their heads; `which` chooses nothing."""
+  """The published SAIP files: student and teacher with their heads, and `args`; `which` chooses nothing."""
 
   def to_state(self, weights, which: str = "student") -> dict[str, Any]:
-    patch = weights.spec.patch
-    student = {f"module.{name}": a for name, a in saip.write(weights.student, patch).items()}
-    if weights.teacher is None:
-      return {"student": student}
-    return {"student": student, "teacher": saip.write(weights.teacher, patch)}
+    spec, module = weights.spec, weights.spec.build()
+    content = {"student": {f"module.{name}": a for name, a in saip.write(weights.student, module.patch).items()}}
+    if weights.teacher is not None:
+      content["teacher"] = saip.write(weights.teacher, module.patch)
+    content["args"] = {  # what no tensor tells, and what decides whether they fit
+        "num_heads": module.heads, "embed_dim": module.width, "depth": module.depth, "patch_size": module.patch,
+        "image_hw": list(spec.image_hw), "pos_interpolation": spec.pos_interpolation, **weights.head_counts,
+    }
+    return content
 
   def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
     state, _ = self.states(nested)
@@ -153,7 +157,7 @@ DIALECTS: dict[str, Dialect] = {
     "safetensors": _flat(True),
     "saip": SaipDialect(
         True, "flat1d", dict, lambda nested: _both(nested, _published), ignored=saip.IGNORED,
-        sections=("student", "teacher"),
+        sections=("student", "teacher", "args"),
     ),
     "mae": Dialect(
         True, "grid2d", lambda state: {"model": state},

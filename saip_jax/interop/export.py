@@ -156,7 +156,7 @@ def _json(record: dict[str, Any]) -> str:
 
 
 def _count(tensors) -> int:
-  return sum(map(_count, tensors.values())) if isinstance(tensors, dict) else 1
+  return sum(map(_count, tensors.values())) if isinstance(tensors, dict) else int(hasattr(tensors, "ndim"))
 
 
 def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[str, Any]:

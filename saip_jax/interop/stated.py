@@ -5,6 +5,8 @@ import json
 import pathlib
 from typing import Any, Mapping
 
+from saip_jax.backbones.pos_embed import INTERPOLATIONS
+
 PARITY_FILE, TIMM_CONFIG = "parity.json", "config.json"
 
 
@@ -18,7 +20,7 @@ class Stated:
     image_hw: size in pixels that the positions are for.
     pos_interpolation: how positions were resized.
     normalisation: (mean, std) that timm's configuration wants images to be normalised with.
-    decoder_heads: attention heads of the decoders.
+    head_counts: attention heads of the decoders, as "csr_heads".
   """
 
   facts: tuple[Mapping[str, Any], ...] = ()
@@ -26,7 +28,7 @@ class Stated:
   image_hw: tuple[int, int] | None = None
   pos_interpolation: str | None = None
   normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-  decoder_heads: int | None = None
+  head_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
@@ -42,7 +44,7 @@ def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
   stated = Stated()
   args = plain.get("args")
   if isinstance(args, Mapping):
-    stated = Stated(facts=(args,), decoder_heads=args.get("decoder_num_heads"))
+    stated = _from_args(args)
   config = read_json(path.with_name(TIMM_CONFIG))
   if isinstance(config.get("architecture"), str):
     stated = _from_timm(stated, config)
@@ -52,9 +54,20 @@ def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
   if facts and size == path.stat().st_size:  # it speaks of this very file
     stated = dataclasses.replace(
         stated, facts=(*stated.facts, facts), image_hw=as_size(facts.get("image_hw")) or stated.image_hw,
-        pos_interpolation=facts.get("pos_interpolation"),
+        pos_interpolation=facts.get("pos_interpolation") or stated.pos_interpolation,
     )
   return stated
+
+
+def _from_args(args: Mapping[str, Any]) -> Stated:
+  """Returns what the settings of a run say; the published ones have one number of heads for both decoders."""
+  both, positions = args.get("decoder_num_heads"), args.get("pos_interpolation")
+  counts = {name: args.get(name, both) for name in ("csr_heads", "css_heads")}
+  return Stated(
+      facts=(args,), image_hw=as_size(args.get("image_hw")),
+      pos_interpolation=positions if positions in INTERPOLATIONS else None,
+      head_counts={name: n for name, n in counts.items() if isinstance(n, int)},
+  )
 
 
 def _from_timm(stated: Stated, config: Mapping[str, Any]) -> Stated:

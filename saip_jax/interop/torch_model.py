@@ -8,6 +8,7 @@ import importlib
 import io
 import logging
 import pathlib
+import sys
 import warnings
 from typing import Mapping
 
@@ -25,12 +26,37 @@ def why_missing(packages: tuple[str, ...]) -> str | None:
   for package in packages:
     try:
       with quiet():
-        importlib.import_module(package)
+        _import(package)
     except ImportError:
       return f"{'PyTorch' if package == 'torch' else package} is not installed; {INSTALL} mends it"
     except RuntimeError as e:  # torch and torchvision of different builds, for one
       return f"{package} cannot be imported ({' '.join(str(e).split())}); {INSTALL} in a fresh environment mends it"
   return None
+
+
+_STAND_INS = []  # PyTorch forgets a library that nobody holds
+
+
+def _import(package: str) -> None:
+  """Imports a package; a torchvision whose compiled part does not fit torch is no obstacle to timm.
+
+  Such a torchvision fails where it describes its compiled operators, which timm does not use: with their names declared
+  it imports.
+  """
+  try:
+    importlib.import_module(package)
+  except RuntimeError as e:
+    if package != "timm" or "operator torchvision::" not in str(e):
+      raise
+    import torch
+
+    for name in ("nms", "qnms"):
+      if not hasattr(torch.ops.torchvision, name):
+        _STAND_INS.append(torch.library.Library("torchvision", "FRAGMENT"))
+        _STAND_INS[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    for name in [n for n in sys.modules if n.split(".")[0] in ("torchvision", "timm")]:
+      del sys.modules[name]  # half imported
+    importlib.import_module(package)
 
 
 @contextlib.contextmanager

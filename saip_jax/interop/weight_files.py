@@ -7,6 +7,7 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from saip_jax.backbones import build_backbone
 from saip_jax.interop.dialects import DIALECTS, State, recognise
 from saip_jax.interop.identify import name_of, refuse_other_architecture, refuse_other_facts, size_of_positions
 from saip_jax.interop.spec import BackboneSpec, Weights
@@ -15,7 +16,7 @@ from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 TAPPED_NORM_FILE = "inter_norm.safetensors"  # beside what `saip export` writes in timm's names
-_SHOWN = 6
+_SHOWN, _USUAL_PATCH = 6, 16
 
 
 def check_dialect(dialect: str) -> None:
@@ -39,7 +40,7 @@ def open_file(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
   entry = DIALECTS[name]
   student, teacher = entry.states(nested)
   stated = read_stated(path, plain)
-  spec, notes = _spec_of(name, entry.backbone_of(nested), stated, image_hw)
+  spec, notes = _spec_of(name, nested, stated, image_hw)
 
   # Both halves are read before anything is raised, so that all faults are told at once.
   trees, faults, backbone = [], [], spec.build()
@@ -54,8 +55,7 @@ def open_file(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
   notes += _unused(entry, nested, plain, student, teacher)
   if new:
     notes.append(f"not in the file, as in a new model: {', '.join(new)}")
-  decoders = [part for part in ("csr", "css") if part in trees[0]] if stated.decoder_heads else []
-  head_counts = {f"{part}_heads": stated.decoder_heads for part in decoders}
+  head_counts = {name: n for name, n in stated.head_counts.items() if name.removesuffix("_heads") in trees[0]}
   return Weights(spec, *trees, f"{path} ({name})", tuple(notes), tuple(new), head_counts)
 
 
@@ -68,20 +68,27 @@ def _complete(tree: dict | None) -> list[str]:
   return [f"backbone/inter_norm/{name}" for name in ("scale", "bias")]
 
 
-def _spec_of(dialect: str, state: State, stated: Stated, image_hw) -> tuple[BackboneSpec, list[str]]:
-  """Returns what a backbone's tensors, in timm's names, and the statements about them say, and what was assumed."""
-  shape = lambda name: np.shape(state.get(name, ()))
+def _spec_of(dialect: str, nested: Mapping, stated: Stated, image_hw) -> tuple[BackboneSpec, list[str]]:
+  """Returns what the backbone's tensors and the statements about them say, and what had to be assumed."""
+  state = DIALECTS[dialect].backbone_of(nested)
+  shape = lambda name: np.shape(state.get(name, 0))
   positions, patches = shape("pos_embed"), shape("patch_embed.proj.weight")
-  if len(positions) != 3 or len(patches) != 4:
+  if len(positions) != 3 and len(patches) != 4:
     raise ValueError(
-        f"no ViT in the names of --dialect={dialect}: pos_embed is {positions or 'missing'},"
-        f" patch_embed.proj.weight is {patches or 'missing'}"
+        f"no ViT in the names of --dialect={dialect}, which has pos_embed and patch_embed.proj.weight; the file begins"
+        f" with {', '.join(list(nested)[:_SHOWN]) or 'nothing'}"
     )
+  # One of the two is enough to list all that is missing.
+  width = positions[-1] if len(positions) == 3 else patches[0]
+  patch = patches[-1] if len(patches) == 4 else _USUAL_PATCH
   depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-  name, patch = name_of(positions[-1], depth, patches[-1]), patches[-1]
+  name = name_of(width, depth, patch)
   if stated.architecture:
     refuse_other_architecture(stated.architecture, name)
-  hw, note = size_of_positions(positions[1] - 1, patch, stated.image_hw, image_hw)
+  if len(positions) == 3:
+    hw, note = size_of_positions(positions[1] - 1, patch, stated.image_hw, image_hw)
+  else:
+    hw, note = build_backbone(name).image_hw, None
   spec = BackboneSpec(name, hw, stated.pos_interpolation or DIALECTS[dialect].pos_interpolation)
   for facts in stated.facts:
     refuse_other_facts(facts, spec)

@@ -179,6 +179,7 @@ def read_model(step_path) -> tuple[Any, Any]:
   Raises:
     ValueError: no whole checkpoint there.
   """
+  logging.getLogger("absl").addFilter(_is_not_orbax)
   path = pathlib.Path(step_path).absolute() / "state"
   if not path.is_dir():
     raise ValueError(f"{step_path} holds no checkpoint of a run")
@@ -203,7 +204,7 @@ def state_bytes(state) -> int:
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
-  """A log filter: Orbax writes several tracebacks about a failed save, which is raised as one clear error here."""
+  """A log filter: what Orbax has to say is raised as one clear error here, or of no concern to a person."""
   return "orbax" not in record.pathname
 
 
