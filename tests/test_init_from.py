@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from test_saip import TINY, REPO
-from toy_method import train_toy
+from toy_method import toy_config, train_toy
 from toy_weights import add_toy_backbone, random_backbone
 
 from saip_jax.config import apply_overrides, load_recipe, parse_config
@@ -198,10 +198,4 @@ def test_a_run_made_before_init_from_existed_goes_on(tmp_path):
   assert "init_" not in fingerprint
   (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in stored.items() if not k.startswith("init_")}))
   train_toy(tmp_path, "total_steps=4")
-  assert json.loads((tmp_path / "config.json").read_text()) == to_dict(parse_toy("total_steps=4"))
-
-
-def parse_toy(*overrides):
-  from toy_method import toy_config
-
-  return toy_config(*overrides)
+  assert json.loads((tmp_path / "config.json").read_text()) == to_dict(toy_config("total_steps=4"))

@@ -148,13 +148,11 @@ def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
   return {prefix + name: array for name, array in state.items()}
 
 
-def _flat(reads: bool) -> Dialect:
-  return Dialect(reads, "grid2d", dict, lambda nested: (_plain(nested), None), ignored=(r"^head\.",))
-
+_TIMM = Dialect(True, "grid2d", dict, lambda nested: (_plain(nested), None), ignored=(r"^head\.",))
 
 DIALECTS: dict[str, Dialect] = {
-    "timm": _flat(True),
-    "safetensors": _flat(True),
+    "timm": _TIMM,
+    "safetensors": _TIMM,  # the same names; the file stands alone
     "saip": SaipDialect(
         True, "flat1d", dict, lambda nested: _both(nested, _published), ignored=saip.IGNORED,
         sections=("student", "teacher", "args"),
