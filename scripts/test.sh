@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the package with its test requirements and runs the tests; arguments go to pytest.
+# Installs the package with its test requirements and runs the tests in two processes; arguments go to pytest.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" "[test]"
-exec .venv/bin/python -m pytest "$@"
+# Mostly compilation, which keeps one core busy. A module stays in one process: its tests share what they compile.
+exec .venv/bin/python -m pytest -n 2 --dist loadscope "$@"

@@ -1,6 +1,5 @@
 """Export: the encoder in the naming and format of another program, and the proof that it computes the same there."""
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,7 +13,7 @@ from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import model_card, run_history, shortened
 from saip_jax.interop.tables import to_torch
-from saip_jax.interop.tensor_files import write_safetensors
+from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import (
     timm_architecture, timm_model, why_missing, write_onnx, write_pth, write_torchscript,
 )
@@ -99,7 +98,9 @@ def export_weights(
     else:
       record |= _prove(dialect, unfinished, weights, which)
     (unfinished / "README.md").write_text(model_card(dialect, record))
-    record["files"] = {path.name: _file_facts(path) for path in sorted(unfinished.iterdir())}
+    record["files"] = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
+    }
     (unfinished / "parity.json").write_text(_json(record))
     os.replace(unfinished, out)
   finally:
@@ -241,8 +242,3 @@ def _is_installed(package: str) -> bool:
   except importlib.metadata.PackageNotFoundError:
     return False
   return True
-
-
-def _file_facts(path: pathlib.Path) -> dict[str, Any]:
-  with open(path, "rb") as file:
-    return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
