@@ -13,7 +13,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" /
 sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
 
 from absl import flags  # noqa: E402
+import hypothesis  # noqa: E402
 
+hypothesis.settings.register_profile("repeatable", derandomize=True)  # every run draws the same examples
+hypothesis.settings.load_profile("repeatable")
 flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl.app parses
 
 
