@@ -265,7 +265,7 @@ def test_without_pytorch_the_files_are_written_and_the_proof_is_not_run(
   monkeypatch.setitem(sys.modules, "torch", None)  # makes every import of it fail
   out = tmp_path / "out"
   assert run(f"--dialect={dialect}", f"--out={out}") == 0
-  reason = "not run: PyTorch is not installed; pip install 'saip-jax[torch]' mends it"
+  reason = "not run: PyTorch is not installed; pip install -e '.[torch]' mends it"
   printed = capfd.readouterr()
   assert reason in printed.out and printed.out.count("\n") == 1 and not printed.err
   record = parity(out)
@@ -283,7 +283,7 @@ def test_what_needs_pytorch_says_so(tmp_path, checkpoint, monkeypatch, capfd, di
   monkeypatch.setitem(sys.modules, "torch", None)
   assert run(f"--dialect={dialect}", f"--out={tmp_path / 'out'}") == 2
   error = capfd.readouterr().err
-  assert error.count("\n") == 1 and "PyTorch is not installed" in error and "saip-jax[torch]" in error
+  assert error.count("\n") == 1 and "PyTorch is not installed" in error and ".[torch]" in error
   assert not list(tmp_path.iterdir())
 
 

@@ -344,7 +344,7 @@ def test_a_pth_without_pytorch_tells_what_to_install(tmp_path, monkeypatch):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", b"")
   monkeypatch.setitem(sys.modules, "torch", None)
-  with pytest.raises(ValueError, match=r"saip-jax\[torch\]"):
+  with pytest.raises(ValueError, match=r"pip install -e .\.\[torch\]."):
     read_tensors(path)
 
 

@@ -14,7 +14,7 @@ from typing import Mapping
 
 import numpy as np
 
-INSTALL = "pip install 'saip-jax[torch]'"
+INSTALL = "pip install -e '.[torch]'"
 
 # Batch of the example that is traced, not 1: exporters take sizes 0 and 1 for constants.
 _EXAMPLE_BATCH = 2
