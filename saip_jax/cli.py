@@ -17,15 +17,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs a command and returns its exit status; a person's mistake is one line on standard error and status 2."""
   options, rest = _parser().parse_known_args(arguments)
   if options.traceback:
-    return options.run(options, rest)
+    return _run(options, rest)
   try:
-    return options.run(options, rest)
+    return _run(options, rest)
   except (ValueError, OSError) as e:  # what a person can mend; anything else is our bug and shows its traceback
     print(f"saip {options.command}: error: {' '.join(str(e).split())}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"saip {options.command}: interrupted", file=sys.stderr)
     return 130
+
+
+def _run(options, rest: list[str]) -> int:
+  """Hands what is no flag of a command to the one that reads settings, and refuses it for all others."""
+  if options.run is _pretrain:
+    return _pretrain(options, rest)
+  if rest:
+    raise ValueError(f"unknown argument {rest[0]!r}; see {options.prog} --help")
+  return options.run(options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -128,7 +137,7 @@ def _add_command(commands, name: str, run, summary: str, **options) -> argparse.
       name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False, **options
   )
   if run:
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, prog=command.prog)
     command.add_argument(
         "--traceback", action="store_true", default=bool(os.environ.get("SAIP_TRACEBACK")),
         help="show where an error comes from (or set SAIP_TRACEBACK=1)",
@@ -173,12 +182,10 @@ def _pretrain(options, overrides) -> int:
   return 0
 
 
-def _prepare_people(options, rest) -> int:
+def _prepare_people(options) -> int:
   from input_pipeline.people.spec import SetSpec
   from input_pipeline.people.prepare import check_request, prepare_people, usual_identities
 
-  if rest:
-    raise ValueError(f"unknown argument {rest[0]!r}; see saip prepare people --help")
   if not options.preview and (options.out is None or options.count is None):
     raise ValueError("--out=DIR and --count=N are needed, or --preview=FILE.png; see saip prepare people --help")
   composition = options.composition or ("scenes" if options.export == "coco" else "crops")
@@ -198,12 +205,10 @@ def _prepare_people(options, rest) -> int:
   return 0
 
 
-def _embed(options, rest) -> int:
+def _embed(options) -> int:
   from saip_jax.evaluation.feature_files import skipped_path
   from saip_jax.evaluation.features import embed_images
 
-  if rest:
-    raise ValueError(f"unknown argument {rest[0]!r}; see saip embed --help")
   embedded = embed_images(
       options.checkpoint, options.images, options.out, options.which, options.image_hw, options.tokens,
       options.batch_size, options.overwrite,
@@ -215,21 +220,17 @@ def _embed(options, rest) -> int:
   return 0
 
 
-def _import(options, rest) -> int:
+def _import(options) -> int:
   from saip_jax.interop.importing import import_weights, report
 
-  if rest:
-    raise ValueError(f"unknown argument {rest[0]!r}; see saip import --help")
   weights = import_weights(options.source, options.dialect, options.out, options.image_hw)
   print("\n".join(report(weights, options.out)))
   return 0
 
 
-def _export(options, rest) -> int:
+def _export(options) -> int:
   from saip_jax.interop.export import export_weights, summary
 
-  if rest:
-    raise ValueError(f"unknown argument {rest[0]!r}; see saip export --help")
   record = export_weights(
       options.checkpoint, options.dialect, options.out, options.which, options.image_hw, options.positions,
       options.with_preprocessing,
