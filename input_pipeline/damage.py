@@ -2,7 +2,7 @@
 
 import threading
 
-from input_pipeline.sources import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class DamageReport:
@@ -49,10 +49,11 @@ class DamageReport:
                        f"raise it (some image must be readable). First: {first}")
 
   def lines(self) -> list[str]:
-    """One line per damaged image for a person: `name: reason`, in the order of the data set; empty if there is none."""
+    """One line for a person per damaged image, and per file that a data set left out: `name: reason`, in its order."""
     distinct = {id(source): source for source in self._sources.values()}
-    return [f"{distinct[key].name(i)}: {reason}"
-            for key, reasons in self._reasons.items() for i, reason in sorted(reasons.items())]
+    return [f"{name}: {reason}" for source in distinct.values() for name, reason in source.left_out] + [
+        f"{distinct[key].name(i)}: {reason}"
+        for key, reasons in self._reasons.items() for i, reason in sorted(reasons.items())]
 
 
 def allowed_damage(length: int, limit_fraction: float) -> int:

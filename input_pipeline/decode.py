@@ -1,10 +1,12 @@
 """Encoded bytes to pixels on a fixed canvas: the only image work that the host does."""
 
+import dataclasses
 import io
+import re
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from input_pipeline.jpeg import JpegHeader, read_jpeg_header
 
@@ -17,8 +19,11 @@ MAX_PIXELS = 2 * 89_478_485
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}
 
-# What may be opened, whatever the file is called; others (EPS runs a program) have no place in a data set.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+"""What may be opened, whatever a file is called, by Pillow's names; others (EPS runs a program) have no place here."""
+
+# The header of pixels that need no decoding, as `encode_ppm` writes it.
+_PPM = re.compile(rb"P6\s(\d+)\s(\d+)\s255\s")
 
 # EXIF orientation -> turn that makes the picture upright, on arrays (H, W, 3); the law of ImageOps.exif_transpose.
 _UPRIGHT = {
@@ -52,7 +57,7 @@ def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   byte, transparency is laid over white). The format is read from the bytes, never from a file name.
 
   Args:
-    data: an encoded image (JPEG, PNG, WebP, BMP).
+    data: an encoded image (JPEG, PNG, WebP, BMP, PPM).
     canvas: (Hc, Wc, 3) uint8 of zeros, written in place: RGB.
 
   Returns:
@@ -63,8 +68,12 @@ def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   """
   if not data:
     raise DamagedImage("empty file (zero bytes)")
-  jpeg = read_jpeg_header(data)
-  if jpeg is not None and jpeg.plain:
+  ppm, jpeg = _PPM.match(data), read_jpeg_header(data)
+  if ppm:
+    image_rgb = _pixels(data, ppm)
+    hw = fit_hw(image_rgb.shape[:2], canvas.shape[:2])
+    canvas[:hw[0], :hw[1]] = _shrunk(image_rgb, hw)
+  elif jpeg is not None and jpeg.plain:
     image_bgr, hw = _decode_jpeg(data, jpeg, canvas.shape[:2])
     cv2.cvtColor(_shrunk(image_bgr, hw), cv2.COLOR_BGR2RGB, dst=canvas[:hw[0], :hw[1]])
   else:
@@ -78,6 +87,55 @@ def decode_image(data: bytes, canvas_hw: tuple[int, int]) -> tuple[np.ndarray, t
   """`decode_into` a new canvas: (canvas (Hc, Wc, 3) uint8 RGB, (height, width) of the valid part)."""
   canvas = np.zeros((*canvas_hw, 3), np.uint8)
   return canvas, decode_into(data, canvas)
+
+
+def decode_photo(data: bytes, upright: bool = True) -> np.ndarray:
+  """Decodes a whole photo at its own size, to cut pieces out of it.
+
+  Args:
+    data: an encoded image (JPEG, PNG, WebP, BMP, PPM).
+    upright: apply the EXIF orientation; False: the pixels as they are stored, which most annotations count in.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+
+  Raises:
+    DamagedImage: as `decode_into`.
+  """
+  if not data:
+    raise DamagedImage("empty file (zero bytes)")
+  jpeg = read_jpeg_header(data)
+  if jpeg is None or not jpeg.plain:
+    return _decode_any(data, upright)
+  if not upright:
+    jpeg = dataclasses.replace(jpeg, orientation=1)
+  image_bgr, _ = _decode_jpeg(data, jpeg, (max(jpeg.hw), max(jpeg.hw)))
+  return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+
+def upright_hw(data: bytes) -> tuple[int, int]:
+  """(height, width) in pixels that an image which can be decoded has once it is upright, from its header alone."""
+  jpeg = read_jpeg_header(data)
+  if jpeg is not None:
+    return jpeg.hw[::-1] if jpeg.orientation >= 5 else jpeg.hw
+  with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return image.size if turned else image.size[::-1]
+
+
+def encode_ppm(image_u8: np.ndarray) -> bytes:
+  """An image (H, W, 3) uint8 RGB as binary PPM: large, and read as fast as memory."""
+  return b"P6 %d %d 255\n" % (image_u8.shape[1], image_u8.shape[0]) + image_u8.tobytes()
+
+
+def _pixels(data: bytes, header: re.Match) -> np.ndarray:
+  width, height = int(header[1]), int(header[2])
+  _check_size(height, width)
+  if not height * width:
+    raise DamagedImage(f"damaged PPM: {width} x {height} pixels")
+  if len(data) - header.end() < height * width * 3:
+    raise DamagedImage("truncated PPM: the end is missing")
+  return np.frombuffer(data, np.uint8, height * width * 3, header.end()).reshape(height, width, 3)
 
 
 def _shrunk(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -98,9 +156,9 @@ def _decode_jpeg(data: bytes, header: JpegHeader, canvas_hw: tuple[int, int]) ->
   if header.truncated:
     raise DamagedImage("truncated JPEG: the end is missing")
   turned = header.orientation >= 5
-  upright_hw = header.hw[::-1] if turned else header.hw
-  hw = fit_hw(upright_hw, canvas_hw)
-  shrink = min(upright_hw[0] / hw[0], upright_hw[1] / hw[1])
+  whole_hw = header.hw[::-1] if turned else header.hw
+  hw = fit_hw(whole_hw, canvas_hw)
+  shrink = min(whole_hw[0] / hw[0], whole_hw[1] / hw[1])
   flags = _REDUCED[max(k for k in _REDUCED if k == 1 or k <= shrink)] | cv2.IMREAD_IGNORE_ORIENTATION
   image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
   if image_bgr is None:
@@ -110,17 +168,17 @@ def _decode_jpeg(data: bytes, header: JpegHeader, canvas_hw: tuple[int, int]) ->
   return np.ascontiguousarray(image_bgr), hw
 
 
-def _decode_any(data: bytes) -> np.ndarray:
-  """Every other format through Pillow, which is slower and reads everything: (H, W, 3) RGB, upright."""
+def _decode_any(data: bytes, upright: bool = True) -> np.ndarray:
+  """Every other format through Pillow, which is slower and reads everything: (H, W, 3) RGB."""
   try:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
       _check_size(image.height, image.width)
       image.load()
-      return np.asarray(_as_rgb(ImageOps.exif_transpose(image)))
+      return np.asarray(_as_rgb(ImageOps.exif_transpose(image) if upright else image))
   except DamagedImage:
     raise
   except Image.UnidentifiedImageError:
-    raise DamagedImage("not an image that can be read (JPEG, PNG, WebP or BMP)") from None
+    raise DamagedImage("not an image that can be read (JPEG, PNG, WebP, BMP or PPM)") from None
   except Image.DecompressionBombError:
     raise DamagedImage(f"too large: more than {MAX_PIXELS // 10**6} million pixels") from None
   except Exception as error:  # Pillow raises nearly every type (OSError, SyntaxError, struct.error, ...) on bad bytes

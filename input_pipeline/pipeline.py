@@ -4,10 +4,12 @@ The order is a pure function of (seed, step). Grain shuffles and batches positio
 share, so that hosts, threads and worker processes change nothing but the speed:
 
     range -> seed -> shuffle -> repeat -> + scene position -> batch -> [host::hosts][start_step:] -> read and decode
+
+A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern.
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import grain
 import numpy as np
@@ -15,8 +17,10 @@ from absl import flags
 
 from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
-from input_pipeline.folder import FolderSource
-from input_pipeline.sources import ImageSource, open_source
+from input_pipeline.combined import MixtureSource
+from input_pipeline.scenes import open_scenes
+from input_pipeline.source import ImageSource
+from input_pipeline.sources import open_mixture, open_source
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
 _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
@@ -51,6 +55,7 @@ class TrainData:
     """What is read and how, in lines for a person."""
     identity = self._source.identity
     scenes = self._scene_source.identity if self._scene_source else None
+    left_out = [item for source in (self._source, self._scene_source) if source for item in source.left_out]
     return [
         f"images   {len(self):,} from {identity['source']} {identity['name']!r} (digest {identity['digest']})",
         f"scenes   {scenes['length']:,} from {scenes['source']} {scenes['name']!r} (digest {scenes['digest']})"
@@ -58,7 +63,7 @@ class TrainData:
         f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}, scenes "
         f"{self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}",
         f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
-    ]
+    ] + [f"left out {len(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
 
   def batches(self, start_step: int = 0, host: int = 0, hosts: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Batches of updates `start_step`, `start_step + 1`, ... without end.
@@ -91,10 +96,10 @@ class TrainData:
 
   def _positions(self) -> grain.MapDataset:
     """Position -> {image, scene}: the two data set indices of a sample, without end."""
-    images = grain.MapDataset.range(len(self._source)).seed(self._seed).shuffle().repeat()
+    images = _shuffled(self._source, self._seed)
     if self._scene_source is None:
       return images.random_map(_OtherImage(len(self._source)), seed=self._seed + _SCENE_SEED_OFFSET)
-    scenes = grain.MapDataset.range(len(self._scene_source)).seed(self._seed + _SCENE_SEED_OFFSET).shuffle().repeat()
+    scenes = _shuffled(self._scene_source, self._seed + _SCENE_SEED_OFFSET)
     return grain.experimental.ZipMapDataset([images, scenes]).map(_named)
 
   def _checked(self, batches) -> Iterator[dict[str, np.ndarray]]:
@@ -106,6 +111,15 @@ class TrainData:
         yield batch
     finally:
       batches.close()
+
+
+def _shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
+  """The indices of a source in the order of training, without end."""
+  if not isinstance(source, MixtureSource):
+    return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+  parts = [grain.MapDataset.range(part.start, part.stop).seed(seed + number).shuffle().repeat()
+           for number, part in enumerate(source.ranges)]
+  return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])
 
 
 class _OtherImage:
@@ -125,13 +139,15 @@ def _named(pair: tuple[int, int]) -> dict[str, int]:
 
 def build_train_data(*, source: str, path: str | None, scene_path: str | None, cache_dir: str | pathlib.Path,
                      canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int], batch_size: int, seed: int,
-                     workers: int, threads: int, max_damaged_fraction: float, people_count: int) -> TrainData:
+                     workers: int, threads: int, max_damaged_fraction: float, people_count: int,
+                     split: str | None = None, subset: str | None = None,
+                     mixture: Mapping[str, Mapping] | None = None) -> TrainData:
   """Opens a data set for pre-training.
 
   Args:
-    source: kind of data set, a key of `sources.SOURCES` (`data.source`).
+    source: kind of data set, a key of `sources.SOURCES`, or "mixture" (`data.source`).
     path: where it lies (`data.path`); None where the source has a default.
-    scene_path: a folder of scenes (`data.scene_path`); None: scenes are other images of the same data set.
+    scene_path: scenes (`data.scene_path`), see `open_scenes`; None: other images of the same data set.
     cache_dir: the run's folder, for the index of a folder.
     canvas_hw: size of the canvas that holds an image, pixels.
     scene_canvas_hw: size of the canvas that holds a scene, pixels.
@@ -141,6 +157,9 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     threads: decoding threads, of each process.
     max_damaged_fraction: the share of damaged images past which a run refuses, 0 to 1.
     people_count: size of the default set of built-in people.
+    split: which part of the data set (`data.split`).
+    subset: a file of names (`data.subset`).
+    mixture: the parts of a mixture (`data.mixture`), see `open_mixture`.
 
   Returns:
     The data.
@@ -156,8 +175,9 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   _check("data.canvas_hw", canvas_hw, len(canvas_hw) == 2 and min(canvas_hw) >= 1, "(height, width) in pixels")
   _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
          "(height, width) in pixels")
-  images = open_source(source, path, cache_dir, people_count)
-  scenes = None if scene_path is None else FolderSource(scene_path, cache_dir, setting="data.scene_path")
+  images = open_mixture(mixture, cache_dir) if source == "mixture" else open_source(
+      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count)
+  scenes = None if scene_path is None else open_scenes(scene_path, tuple(scene_canvas_hw), cache_dir)
   return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=tuple(scene_canvas_hw),
                    batch_size=batch_size, seed=seed, workers=workers, threads=threads,
                    max_damaged_fraction=max_damaged_fraction)

@@ -1,70 +1,113 @@
-"""Where encoded images come from: one small interface, and the table of its implementations."""
+"""The kinds of data sets that `data.source` can name, and how each is opened."""
 
-import pathlib
-from collections.abc import Callable
-from typing import Protocol
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
 
+from input_pipeline.array_record import ArrayRecordSource
+from input_pipeline.combined import MixtureSource, Part, SubsetSource
 from input_pipeline.folder import FolderSource
 from input_pipeline.people.dataset import open_people
+from input_pipeline.people.spec import SPLITS
+from input_pipeline.source import ImageSource
+from input_pipeline.tfds_source import TfdsSource
 
 
-class ImageSource(Protocol):
-  """Encoded images by position.
+@dataclasses.dataclass(frozen=True)
+class SourceKind:
+  """One kind of data set.
 
-  The one interface between a data set and the pipeline: a new kind of data needs these four members and nothing
-  else. A source is pickled into every decoding process, so its state must be small (paths, not names or bytes).
+  Attributes:
+    open: (path, split, cache_dir, setting) -> ImageSource; `setting` names the option that gave the path.
+    path: what the path is, in words, for help and messages.
+    splits: the splits it has, the usual one first; (): it has none; None: whatever the data set calls them.
+    crops: it cuts persons out of photos: `open` also takes `margin` and `min_side`.
   """
 
-  identity: dict
-  """JSON-able {source, name, length, digest}, the same wherever the data lies; part of a run's fingerprint."""
-
-  def __len__(self) -> int:
-    """The number of images; at least one."""
-    ...
-
-  def read(self, i: int) -> bytes:
-    """The encoded bytes of image `i`; raises OSError where they cannot be read."""
-    ...
-
-  def name(self, i: int) -> str:
-    """What a person would call image `i`, for messages."""
-    ...
+  open: Callable[..., ImageSource]
+  path: str
+  splits: tuple[str, ...] | None = ()
+  crops: bool = False
 
 
-def _open_folder(path: str | None, cache_dir: str, people_count: int) -> FolderSource:
-  del people_count
-  if path is None:
-    raise ValueError("data.source=folder needs data.path, the folder of images, e.g. --config.data.path=DIR")
-  return FolderSource(path, cache_dir)
-
-
-def _open_people(path: str | None, cache_dir: str, people_count: int):
-  del cache_dir
-  return open_people(path, people_count)
-
-
-SOURCES: dict[str, Callable[[str | None, str, int], ImageSource]] = {
-    "folder": _open_folder,
-    "people": _open_people,
+SOURCES: dict[str, SourceKind] = {
+    "folder": SourceKind(
+        lambda path, split, cache_dir, setting: FolderSource(path, cache_dir, setting),
+        "a folder of image files, searched to its depth"),
+    "arrayrecord": SourceKind(
+        lambda path, split, cache_dir, setting: ArrayRecordSource(path, setting),
+        "a folder made by `saip prepare`, or any ArrayRecord files of encoded images"),
+    "tfds": SourceKind(
+        lambda path, split, cache_dir, setting: TfdsSource(path, split, setting),
+        "the folder or the name of a TensorFlow Datasets set in ArrayRecord files", None),
+    "people": SourceKind(
+        lambda path, split, cache_dir, setting: open_people(path, 0, split),
+        "a folder made by `saip prepare people`", SPLITS),
 }
 
 
-def open_source(source: str, path: str | pathlib.Path | None, cache_dir: str | pathlib.Path,
-                people_count: int) -> ImageSource:
+def open_source(source: str, path: str | os.PathLike | None, *, split: str | None = None, subset: str | None = None,
+                cache_dir: str | os.PathLike, people_count: int = 0, setting: str = "data.path",
+                **crop_options) -> ImageSource:
   """Opens the data set that a configuration names.
 
   Args:
     source: a key of `SOURCES` (`data.source`).
-    path: where the data lies (`data.path`); None: the source's own default, if it has one.
+    path: where the data lies (`data.path`); None: the default set of built-in people, which only "people" has.
+    split: which part of it (`data.split`); None: the usual one.
+    subset: a file of names (`data.subset`): these images alone; None: all.
     cache_dir: a folder of the run for what the source wants to remember; never inside the data.
     people_count: size of the default set of built-in people, all splits together, used where `path` is None.
+    setting: the option that gave `path`, for messages.
+    **crop_options: `margin` and `min_side` for kinds that cut out persons (see `crops.CropSource`).
 
   Returns:
     The opened source.
 
   Raises:
-    ValueError: unknown source, or data that is missing or unusable; one line that names the setting.
+    ValueError: unknown source or split, or data that is missing or unusable; one line that names the setting.
   """
+  section = setting.rpartition("path")[0]  # "data.", "--", "data.mixture.NAME."
   if source not in SOURCES:
-    raise ValueError(f"data.source={source!r} is unknown; choose one of: {', '.join(sorted(SOURCES))}")
-  return SOURCES[source](None if path is None else str(path), str(cache_dir), people_count)
+    raise ValueError(f"{section}source={source!r} is unknown; choose one of: {', '.join(sorted(SOURCES))}")
+  kind = SOURCES[source]
+  if split is not None and kind.splits is not None and split not in kind.splits:
+    raise ValueError(f"{section}split={split!r}: {source} has " + (
+        f"the splits {', '.join(kind.splits)}" if kind.splits else "no splits; leave it out"))
+  if crop_options and not kind.crops:
+    raise ValueError(f"--{'/--'.join(crop_options).replace('_', '-')}: {source} cuts no persons out of photos; that is "
+                     f"for {', '.join(name for name, kind in SOURCES.items() if kind.crops)}")
+  if path is None and source == "people":
+    opened = open_people(None, people_count, split)
+  elif path is None:
+    raise ValueError(f"{section}source={source} needs {setting}: {kind.path}")
+  else:
+    opened = kind.open(str(path), split, str(cache_dir), setting, **crop_options)
+  return opened if subset is None else _subset_of(opened, subset)
+
+
+def open_mixture(parts: Mapping[str, Mapping], cache_dir: str | os.PathLike) -> MixtureSource:
+  """Opens several data sets that one run draws from.
+
+  Args:
+    parts: name -> {source, path, split, subset, weight}, as in `data.mixture`.
+    cache_dir: as for `open_source`.
+
+  Returns:
+    The mixture.
+
+  Raises:
+    ValueError: as `open_source`.
+  """
+  opened = {}
+  for name, part in parts.items():
+    options = dict(part)
+    weight = options.pop("weight")
+    opened[name] = Part(open_source(**options, cache_dir=cache_dir, setting=f"data.mixture.{name}.path"), weight)
+  return MixtureSource(opened)
+
+
+def _subset_of(source: ImageSource, path: str) -> SubsetSource:
+  from input_pipeline.subset import read_subset
+
+  return SubsetSource(source, read_subset(path, source), os.path.basename(path))

@@ -4,9 +4,10 @@ import argparse
 import os
 import pathlib
 import sys
-from typing import Sequence
+from typing import Sequence, get_args
 
 import saip_jax
+from saip_jax.config import SourceName
 
 # Pictures on a preview sheet, and the size of the set they are the first of if none is given: then all are different
 # people.
@@ -82,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
   people.add_argument(
       "--preview", metavar="FILE", help="draw the first pictures into FILE.png and their labels into FILE_labels.png"
   )
+  for kind in get_args(SourceName):
+    if kind != "people":
+      _add_prepare(kinds, kind)
+
+  doctor = _add_command(commands, "doctor", _doctor, "examine a data set: what is wrong with it, and what helps")
+  doctor.add_argument("path", metavar="PATH", help="where it lies: a folder, a file or a URL")
+  doctor.add_argument("--source", choices=get_args(SourceName), metavar="KIND", help="its kind (recognised by looking)")
+  doctor.add_argument("--split", metavar="NAME", help="which part of it")
+  doctor.add_argument("--json", action="store_true", help="print everything as JSON")
+  doctor.add_argument("--out", metavar="DIR", help="folder for a picture of the sizes and for lists of names")
+  doctor.add_argument("--limit", type=int, default=100_000, metavar="N", help="images looked at, if more (100000)")
+  doctor.add_argument("--all", action="store_true", help="look at all images")
+  doctor.add_argument("--subset", type=int, metavar="N", help="choose N images and list them in DIR/subset.txt")
+  doctor.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the choice (0)")
 
   import_ = _add_command(commands, "import", _import, "make published weights ready for pre-training from them")
   import_.add_argument("--from", required=True, dest="source", metavar="PATH", help="file of weights, or a timm folder")
@@ -132,6 +147,29 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _add_prepare(kinds, name: str) -> None:
+  """The command that turns one kind of data set into shards."""
+  kind = _add_command(
+      kinds, name, _prepare, f"{name} data to ArrayRecord shards; started again, the same command goes on")
+  kind.add_argument("--path", required=True, metavar="PATH", help="where it lies: a path or a URL")
+  kind.add_argument("--out", required=True, metavar="DIR", help="folder or URL for the shards")
+  kind.add_argument("--split", metavar="NAME", help="which part of it")
+  kind.add_argument("--subset", metavar="FILE", help="list of names from saip doctor: these images alone")
+  kind.add_argument("--max-side", type=int, metavar="N", help="shrink larger images to N pixels (all stay as they are)")
+  kind.add_argument("--scenes", action="store_true", help="plain pixels of at most --scene-hw, for data.scene_path")
+  kind.add_argument("--scene-hw", type=_size, default=(256, 256), metavar="HxW", help="size of scenes (256x256)")
+  kind.add_argument("--margin", type=float, metavar="M", help="persons in photos: share of the box added around it (0.1)")
+  kind.add_argument("--min-side", type=int, metavar="N", help="persons in photos: leave out smaller boxes, pixels (16)")
+  kind.add_argument("--depth", metavar="PLACE", help="depth beside the images: a folder, or a pattern as d/{stem}.png")
+  kind.add_argument("--instances", metavar="PLACE", help="masks beside the images")
+  kind.add_argument("--keypoints", metavar="PLACE", help="keypoints beside the images: .npy or .json")
+  kind.add_argument("--pairs", metavar="FILE", help="lines of NAME<tab>NAME<tab>kind: the set holds these pairs")
+  kind.add_argument("--processes", type=int, metavar="N", help="how many work (one for each core, at most 8)")
+  kind.add_argument("--runner", metavar="NAME", help="Apache Beam's runner, for what outgrows one machine")
+  kind.add_argument("--runner-options", default="", metavar="OPTIONS", help="for Beam, as on its command line")
+  kind.set_defaults(kind=name)
+
+
 def _add_command(commands, name: str, run, summary: str, **options) -> argparse.ArgumentParser:
   command = commands.add_parser(
       name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False, **options
@@ -177,6 +215,9 @@ def _pretrain(options, overrides) -> int:
       threads=config.data.threads,
       max_damaged_fraction=config.data.max_damaged_fraction,
       people_count=config.data.people_count,
+      split=config.data.split,
+      subset=config.data.subset,
+      mixture=to_dict(config.data)["mixture"],
   )
   pretrain(config, method, data, workdir)
   return 0
@@ -202,6 +243,39 @@ def _prepare_people(options) -> int:
   if options.out:
     prepare_people(options.out, spec, count, options.export)
     print(f"{count} images in {options.out}")
+  return 0
+
+
+def _prepare(options) -> int:
+  from input_pipeline.prepare.companions import Companions
+  from input_pipeline.prepare.prepare import prepare
+  from input_pipeline.prepare.shard import PrepareRequest
+
+  companions = Companions(options.depth, options.instances, options.keypoints, options.pairs)
+  request = PrepareRequest(
+      options.kind, options.path, options.split, options.subset, options.margin, options.min_side, companions,
+      options.max_side, options.scene_hw if options.scenes else None,
+  )
+  manifest = prepare(
+      request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
+  )
+  print(f"{manifest['count']:,} images in {len(manifest['shards'])} shards in {options.out}")
+  if manifest["left_out"]:
+    print(f"{manifest['left_out']:,} left out, listed in {options.out}/left_out.txt")
+  return 0
+
+
+def _doctor(options) -> int:
+  import json
+
+  from input_pipeline.doctor.checkup import doctor
+  from input_pipeline.doctor.report import report_text
+
+  facts = doctor(
+      options.path, source=options.source, split=options.split, out=options.out, limit=options.limit,
+      whole=options.all, subset=options.subset, seed=options.seed,
+  )
+  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
   return 0
 
 

@@ -10,7 +10,7 @@ import pathlib
 import runpy
 import sys
 import types
-from typing import Any, Literal, Mapping, Sequence
+from typing import Any, Literal, Mapping, Sequence, get_args
 
 from saip_jax.typed import build_typed, choices_hint
 
@@ -29,15 +29,48 @@ def _require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> N
   )
 
 
+SourceName = Literal["folder", "arrayrecord", "tfds", "webdataset", "zip", "lmdb", "coco", "yolo", "pennfudan", "lsp",
+                     "market1501", "msmt17", "people"]
+"""The kinds of data sets; `input_pipeline.sources.SOURCES` says what the path of each is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixturePart:
+  """One data set of a mixture.
+
+  Attributes:
+    source: its kind.
+    path: where it lies.
+    split: which part of it; None: the usual one.
+    subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
+    weight: its share of a batch is `weight` / the sum of all weights.
+  """
+
+  source: SourceName
+  path: str
+  split: str | None = None
+  subset: str | None = None
+  weight: float = 1.0
+
+  def __post_init__(self):
+    _require(self.weight > 0, f"config.data.mixture: weight is {self.weight}: it must be positive")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
   """Where the images come from and how the host decodes them.
 
   Attributes:
-    source: "people" (rendered here; the train split) or "folder" (image files, searched recursively).
-    path: the folder of images, or None in a recipe that leaves it to the command line; for "people", a folder made
-      by `saip prepare people` without --export, or None for a default set that is rendered on first use.
-    scene_path: folder of scene images; None takes other images of the same source.
+    source: what kind of data set: "people" (rendered here), "folder" (image files, searched recursively),
+      "arrayrecord" (made by `saip prepare`: the fastest), another name in `SourceName`, or "mixture".
+    path: where it lies, a path or a URL (gs://, s3://), or None in a recipe that leaves it to the command line; for
+      "people", a folder made by `saip prepare people` without --export, or None for a default set that is rendered on
+      first use.
+    split: which part of it, for sources that have splits; None: the one for training.
+    subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
+    mixture: name -> data set; for source "mixture" alone.
+    scene_path: the photos that persons are pasted into: a folder, prepared into the cache on first use, or a set made
+      by `saip prepare ... --scenes`; None takes other images of the same source.
     canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
     scene_canvas_hw: the same for scenes.
     people_count: pictures of the default set of built-in people, all splits together: about 7 of 10 are trained on;
@@ -47,8 +80,11 @@ class DataConfig:
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
   """
 
-  source: Literal["people", "folder"]
+  source: Literal[*get_args(SourceName), "mixture"]
   path: str | None = None
+  split: str | None = None
+  subset: str | None = None
+  mixture: dict[str, MixturePart] | None = None
   scene_path: str | None = None
   canvas_hw: tuple[int, int] = (320, 160)
   scene_canvas_hw: tuple[int, int] = (256, 256)
@@ -63,6 +99,16 @@ class DataConfig:
         self.source != "people" or bool(self.path) or self.people_count > 0,
         f"{at}.source is 'people': {at}.people_count must be positive, it is {self.people_count}",
     )
+    _require(
+        (self.source == "mixture") == bool(self.mixture),
+        f"{at}.source is {self.source!r} and {at}.mixture is {'given' if self.mixture else 'empty'}: source 'mixture'"
+        " and a mixture go together",
+    )
+    for key in ("path", "split", "subset"):
+      _require(
+          self.source != "mixture" or getattr(self, key) is None,
+          f"{at}.{key} is {getattr(self, key)!r}: with source 'mixture' each part has its own, {at}.mixture.NAME.{key}",
+      )
     _require_sizes(f"{at}.canvas_hw", self.canvas_hw)
     _require_sizes(f"{at}.scene_canvas_hw", self.scene_canvas_hw)
     _require(self.workers >= 0, f"{at}.workers is {self.workers}: it must be 0 or more")

@@ -35,8 +35,7 @@ def build_typed(cls, values: Mapping[str, Any], at: str, sections: Mapping[str, 
   if missing:
     raise ValueError(f"missing: {', '.join(f'{at}.{key}' for key in missing)}; recipes state these")
   hints = typing.get_type_hints(cls) | dict(sections or {})
-  convert = lambda key: build_typed if dataclasses.is_dataclass(hints[key]) else _typed
-  return cls(**{key: convert(key)(hints[key], value, f"{at}.{key}") for key, value in values.items()})
+  return cls(**{key: _typed(hints[key], value, f"{at}.{key}") for key, value in values.items()})
 
 
 def _is_required(field: dataclasses.Field) -> bool:
@@ -45,6 +44,8 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 def _typed(hint, value, at: str):
   """Returns the value as the annotation wants it; raises ValueError if it does not fit."""
+  if dataclasses.is_dataclass(hint):
+    return build_typed(hint, value, at)
   arguments = typing.get_args(hint)
   match typing.get_origin(hint):
     case typing.Literal:
@@ -52,6 +53,9 @@ def _typed(hint, value, at: str):
         raise ValueError(f"{at} is {value!r}{choices_hint(value, [str(a) for a in arguments])}")
       return value
     case types.UnionType | typing.Union:
+      fitting = [choice for choice in arguments if (typing.get_origin(choice) or choice) is type(value)]
+      if len(fitting) == 1:  # its own error says more than that nothing fits
+        return _typed(fitting[0], value, at)
       for choice in arguments:
         try:
           return _typed(choice, value, at)
@@ -62,6 +66,8 @@ def _typed(hint, value, at: str):
       hints = arguments[:1] * len(value) if of_any_length else arguments
       if len(value) == len(hints):
         return tuple(_typed(h, v, f"{at}[{i}]") for i, (h, v) in enumerate(zip(hints, value)))
+    case builtin if builtin is dict and isinstance(value, dict):
+      return {str(key): _typed(arguments[1], item, f"{at}.{key}") for key, item in value.items()}
     case None if type(value) is hint:  # not isinstance: True is an int too
       return value
     case None if hint is float and type(value) is int:
@@ -72,8 +78,15 @@ def _typed(hint, value, at: str):
 
 def to_dict(config) -> dict[str, Any]:
   """Returns a dataclass as JSON-able nested dicts; tuples become lists."""
-  plain = lambda v: to_dict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
-  return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+  return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value):
+  if dataclasses.is_dataclass(value):
+    return to_dict(value)
+  if isinstance(value, dict):
+    return {key: _plain(item) for key, item in value.items()}
+  return list(value) if isinstance(value, tuple) else value
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from input_pipeline.people.spec import SetSpec  # noqa: E402
 from input_pipeline.people.dataset import PeopleSource  # noqa: E402
 from input_pipeline.people.prepare import prepare_people  # noqa: E402
 from input_pipeline.people.records import encode_picture  # noqa: E402
+from input_pipeline.records import decode_record  # noqa: E402
 
 BANDS, BINS = 6, 8
 
@@ -42,7 +43,8 @@ def measure_rendering(spec: SetSpec, seconds: float) -> float:
 def measure_sizes(path: pathlib.Path) -> dict[str, int]:
   """Mean bytes of a picture on disk, in all and by what it consists of; the facts are what is left."""
   source = PeopleSource(path)
-  files = [source.record(int(i))[1] for i in np.linspace(0, len(source) - 1, min(len(source), 500))]
+  numbers = np.linspace(0, len(source) - 1, min(len(source), 500)).astype(int)
+  files = [decode_record(source.record_bytes(i))[1] for i in numbers]
   parts = {name: round(np.mean([len(file[name]) for file in files])) for name in files[0]}
   return parts | {"in_all": round(sum(file.stat().st_size for file in path.iterdir()) / len(source))}
 
@@ -51,7 +53,7 @@ def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.n
   """Square roots of each band's histograms of hue, chroma and value (N, D); identities (N,); cameras (N,)."""
   features, identities, cameras = [], [], []
   for i in range(len(source)):
-    facts, files = source.record(i)
+    facts, files = decode_record(source.record_bytes(i))
     image = cv2.imdecode(np.frombuffer(files["image.jpg"], np.uint8), cv2.IMREAD_COLOR)
     bands = np.array_split(cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV),
                            BANDS)

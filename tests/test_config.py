@@ -37,7 +37,7 @@ def test_the_recipe_is_left_as_it_was():
         ("method.name=siap", ["config.method.name", "siap", "toy"]),
         ("method.widht=3", ["config.method", "widht", "width"]),
         ("model.backbone=vit_tny", ["config.model.backbone", "vit_tny", "vit_tiny"]),
-        ("data.source=webdataset", ["config.data.source", "webdataset", "people", "folder"]),
+        ("data.source=webdatset", ["config.data.source", "webdatset", "webdataset", "people", "mixture"]),
         ("data.people_count=0", ["config.data.people_count", "0"]),
         ("data.canvas_hw=64", ["config.data.canvas_hw", "64", "tuple"]),
         ("data.canvas_hw=(64, 0)", ["config.data.canvas_hw", "positive"]),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from toy_people import toy_picture
 
+from input_pipeline import shards
 from input_pipeline.decode import decode_image
 from input_pipeline.people import prepare as prepare_module
 from input_pipeline.people import records
@@ -24,6 +25,7 @@ from input_pipeline.people.spec import COMPOSITIONS, SPLITS, SetSpec, split_of_p
 from input_pipeline.people.dataset import PeopleSource, open_people
 from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import decode_picture, encode_picture
+from input_pipeline.records import decode_record
 
 HW = (64, 32)
 
@@ -96,7 +98,7 @@ def test_prepared_set_reads_back(tmp_path, toy, composition):
   for source in (source, pickle.loads(pickle.dumps(source))):
     for i in (23, 0, 4):
       picture = toy_picture(spec, i)
-      facts, files = source.record(i)
+      facts, files = decode_record(source.record_bytes(i))
       assert facts["index"] == i and facts["split"] == split_of_picture(spec, i)
       assert list(files) == ["image.jpg", "depth.png", "parts.png"] + ["instances.png"] * (composition == "scenes")
       assert source.read(i) == files["image.jpg"]
@@ -118,7 +120,7 @@ def test_splits_are_whole_and_share_no_identity(tmp_path, toy, composition):
   meta = json.loads((out / "meta.json").read_text())
   assert {split: len(source) for split, source in splits.items()} == {
       split: facts["images"] for split, facts in meta["splits"].items()}
-  numbers = {split: [source.record(i)[0]["index"] for i in range(len(source))] for split, source in splits.items()}
+  numbers = {split: [source.annotations(i)[0]["index"] for i in range(len(source))] for split, source in splits.items()}
   assert sorted(sum(numbers.values(), [])) == list(range(32))
   for split, source in splits.items():
     assert numbers[split] == sorted(numbers[split])
@@ -147,7 +149,7 @@ def test_a_split_without_pictures_is_an_error(tmp_path, toy):
 def test_training_sees_the_train_split_alone(tmp_path, toy):
   out = prepare(tmp_path / "set", spec_of(), 32)
   source = open_people(str(out), 0)
-  assert {source.record(i)[0]["split"] for i in range(len(source))} == {"train"}
+  assert {source.annotations(i)[0]["split"] for i in range(len(source))} == {"train"}
   assert source.identity == PeopleSource(out, "train").identity
 
 
@@ -275,7 +277,7 @@ def test_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(tmp_pa
       raise RuntimeError("write() failed: No space left on device")
 
   with monkeypatch.context() as patches:
-    patches.setattr(records, "ArrayRecordWriter", FullDisk)
+    patches.setattr(shards, "ArrayRecordWriter", FullDisk)
     with pytest.raises(ValueError, match="No space left on device.*make room"):
       prepare(tmp_path / "set", spec_of(), 3)
   assert [path.name for path in (tmp_path / "set").iterdir()] == ["meta.partial.json"]

@@ -1,5 +1,6 @@
 """Image sources: the folder's order and remembered index, its errors, the table of sources."""
 
+import functools
 import os
 import pickle
 import time
@@ -114,7 +115,11 @@ def test_errors_name_what_came_and_the_setting(tmp_path):
   _one_line_error(lambda: FolderSource(tmp_path / "none", cache, "data.scene_path"), "data.scene_path=")
   _make(tmp_path / "good", ["1.jpg"])
   _one_line_error(lambda: FolderSource(tmp_path / "good", tmp_path / "file.jpg" / "w"), "be written", "--workdir")
-  _one_line_error(lambda: open_source("zip", None, cache, 1), "data.source='zip'", "folder, people")
-  _one_line_error(lambda: open_source("folder", None, cache, 1), "data.path")
-  _one_line_error(lambda: open_source("people", str(tmp_path / "empty"), cache, 1), "saip prepare people --out=")
-  _one_line_error(lambda: open_source("people", None, cache, 0), "data.people_count=0")
+  open_ = functools.partial(open_source, cache_dir=cache)
+  _one_line_error(lambda: open_("rar", None), "data.source='rar'", "arrayrecord, coco, folder")
+  _one_line_error(lambda: open_("folder", None), "data.path", "a folder of image files")
+  _one_line_error(lambda: open_("folder", tmp_path, split="test"), "data.split='test'", "no splits")
+  _one_line_error(lambda: open_("people", tmp_path, split="query"), "data.split='query'", "train, val, test")
+  _one_line_error(lambda: open_("folder", tmp_path, margin=.2), "--margin", "coco")
+  _one_line_error(lambda: open_("people", tmp_path / "empty"), "saip prepare people --out=")
+  _one_line_error(lambda: open_("people", None), "data.people_count=0")

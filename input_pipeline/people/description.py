@@ -1,15 +1,11 @@
 """meta.json: what a prepared set is, for programs and for people."""
 
-import json
-import pathlib
-
 from input_pipeline.people.attributes import ATTRIBUTES
 from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture
 from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.render import RENDERER_VERSION
 
-META = "meta.json"
 FORMAT = "saip_jax built-in people, records 2"
 
 _IN_WORDS = {
@@ -50,15 +46,6 @@ def describe_set(spec: SetSpec, count: int) -> dict:
       "attributes": {name: {"frequency": attribute.frequency, "meaning": attribute.meaning}
                      for name, attribute in ATTRIBUTES.items()},
       "in words": _IN_WORDS}
-
-
-def read_meta(path: pathlib.Path) -> dict:
-  """The content of a set's JSON file; empty if there is none or it is something else."""
-  try:
-    content = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
-  return content if isinstance(content, dict) else {}
 
 
 def spec_of_meta(meta: dict) -> SetSpec:

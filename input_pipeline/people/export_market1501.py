@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Iterable
 
 from input_pipeline.people.picture import Picture
-from input_pipeline.people.records import IMAGE, decode_record, encode_jpeg, encode_record
+from input_pipeline.people.records import IMAGE, encode_jpeg
+from input_pipeline.records import decode_record, encode_record
 
 FOLDERS = ("bounding_box_train", "bounding_box_val", "bounding_box_test", "query")
 

@@ -1,15 +1,12 @@
 """Renders a set of built-in people to disk: deterministic, resumable, never half a set that looks whole."""
 
 import contextlib
-import fcntl
 import functools
 import itertools
 import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
@@ -17,18 +14,17 @@ from tqdm import tqdm
 
 from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.spec import IMAGES_PER_IDENTITY, LEAST_SCENE_IDENTITIES, SetSpec, group_size
-from input_pipeline.people.description import META, describe_set, identify_set, read_meta
+from input_pipeline.people.description import describe_set, identify_set
 from input_pipeline.people.export import EXPORTS
 from input_pipeline.people.picture import Picture
-from input_pipeline.people.records import (encode_picture, file_digest, read_shards, shard_ranges, write_json,
-                                           write_shard)
+from input_pipeline.people.records import encode_picture, read_shards, shard_ranges
+from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, one_writer, write_json
+from input_pipeline.processes import deaf_to_interrupts
+from input_pipeline.shards import file_digest, write_shard
 
-# Written first: says which set a folder without META is going to be.
-_PARTIAL = "meta.partial.json"
 # What an export is made from and put together in, all its files but META at once whole in _ASSEMBLED.
 _WORK, _ASSEMBLED, _HALF_ASSEMBLED = "unfinished", "whole", "half"
 
-# What `SetSpec` demands of scenes.
 # Fewer pictures are rendered before the first process has started.
 _FEWEST_FOR_PROCESSES = 32
 
@@ -96,55 +92,23 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
 
   try:
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
-      _check_holds_nothing_else(out, wanted)
+    with one_writer(str(out)):
+      check_holds_nothing_else(str(out), wanted, "set of people")
       if not _whole(out, count, export):
-        write_json(out / _PARTIAL, wanted)
+        write_json(out / PARTIAL, wanted)
         meta = wanted | describe_set(spec, count)
         if export:
           _write_export(out, export, meta, render_shards)
         else:
           render_shards(out)
           write_json(out / META, meta | {"shards": _describe_shards(out, count)})
-      if (out / _PARTIAL).exists():
+      if (out / PARTIAL).exists():
         shutil.rmtree(out / _WORK, ignore_errors=True)
-        (out / _PARTIAL).unlink()
+        (out / PARTIAL).unlink()
   except OSError as error:
     raise ValueError(f"--out={out_dir}: cannot be written ({error.strerror or error}); choose another folder or make "
                      "room") from error
   return out
-
-
-def unfinished(path: pathlib.Path) -> bool:
-  """Whether a folder is a set that an interrupted call left unfinished."""
-  return (path / _PARTIAL).exists() and not (path / META).exists()
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """One writer at a time, e.g. several hosts that share a cache; a killed writer's lock goes with it."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
-  finally:
-    os.close(handle)
-
-
-def _check_holds_nothing_else(out: pathlib.Path, wanted: dict) -> None:
-  found = read_meta(out / META) or read_meta(out / _PARTIAL)
-  if "format" in found:
-    different = [f"{key} {found.get(key)} there, {value} asked for" for key, value in wanted.items()
-                 if found.get(key) != value]
-    if different:
-      raise ValueError(f"--out={out} holds a different set of people ({'; '.join(different)}); "
-                       "choose another folder or delete this one")
-    return
-  # a kill may leave the file that was going to be _PARTIAL
-  strangers = [entry.name for entry in itertools.islice(out.iterdir(), 3) if entry.suffix != ".unfinished"]
-  if strangers:
-    raise ValueError(f"--out={out} is not empty and holds no set of people (found {', '.join(sorted(strangers))}); "
-                     "choose another folder")
 
 
 def _whole(out: pathlib.Path, count: int, export: str | None) -> bool:
@@ -198,23 +162,10 @@ def _mapped(record_of: Callable[[int], bytes], numbers: Iterable[int], processes
   if processes == 1:
     yield map(record_of, numbers)
   else:
-    with _deaf_to_interrupts():
+    with deaf_to_interrupts():
       pool = multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (1,))  # the cores are taken
     with pool:
       yield pool.imap(record_of, numbers, chunksize=4)
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-  """Processes started in here ignore Ctrl-C: it is for this one, which ends them."""
-  if threading.current_thread() is not threading.main_thread():  # which alone may say so
-    yield
-    return
-  heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, heard)
 
 
 def _render_record(encode: Callable[[Picture], bytes], spec: SetSpec, index: int) -> bytes:

@@ -1,0 +1,176 @@
+"""COCO's annotations and what has its form: whole-body and video sets, faces, hands, animals; panoptic, MPII, odgt."""
+
+import json
+import os
+import re
+
+from input_pipeline import storage
+from input_pipeline.annotations.coco_json import read_coco_json
+from input_pipeline.annotations.lists_json import read_crowdhuman, read_mpii, read_panoptic
+from input_pipeline.annotations.person import Annotated
+from input_pipeline.annotations.photos import Photos
+from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+
+_EXTENSIONS = (".json", ".odgt")
+_SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
+
+# Files of data sets in this form that hold no persons, by a part of their name.
+_OTHER_FILES = re.compile(r"^(captions|stuff|image_info)_|detection|_det_", re.IGNORECASE)
+
+# Where several files are of one split: the one that says most.
+_RANKS = (re.compile("person_keypoints"), re.compile("instances"), re.compile("^(?!.*panoptic)"))
+
+
+def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin: float = DEFAULT_MARGIN,
+              min_side: int = DEFAULT_MIN_SIDE) -> CropSource:
+  """The persons of annotations in COCO's form, whatever data set they are of.
+
+  Args:
+    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files; or a folder of
+      one JSON for each video, named after a split. The photos are searched below the data set's folder,
+      and where it has none of them below the folder above.
+    split: a word in the file's name, e.g. val for person_keypoints_val2017.json; None: train if there is one.
+    cache_dir: where the list of persons is remembered.
+    setting: the option that gave `path`, for messages.
+    margin: what a box is grown by on every side, as a fraction of its larger side.
+    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+
+  Raises:
+    ValueError: no such file, not of this form, several that could be meant, or no usable person in it.
+  """
+  root = storage.normalized(path)
+  try:
+    if not storage.exists(root):
+      raise ValueError(f"{setting}={path} does not exist; expected a COCO JSON file or the folder of its data set")
+    if storage.is_folder(root):
+      files = _files_of_split(root, split, f"{setting}={path}")
+    else:
+      files = [root]
+  except OSError as error:
+    raise ValueError(f"{setting}={path}: {error}") from error
+  photo_root = _photo_root(root, files[0])
+
+  def read(photos: Photos) -> Annotated:
+    annotated = Annotated()
+    for file in files:
+      _read(file, photos, annotated, setting)
+    return annotated
+
+  key = root if split is None or files == [root] else f"{root} {split}"
+  return open_crops("coco", key, photo_root, files, read, cache_dir=cache_dir, setting=setting, margin=margin,
+                    min_side=min_side, search_above=True)
+
+
+def _children(folder: str) -> list[tuple[str, bool]]:
+  """(name, is a folder) of what lies in a folder, sorted; raises OSError."""
+  if storage.is_remote(folder):
+    parts = [name.split("/") for name, _ in storage.list_files(folder)]
+    return sorted({(name[0], len(name) > 1) for name in parts})
+  with os.scandir(folder) as entries:
+    return sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+
+
+def _groups(folder: str) -> dict[str, list[str]]:
+  """What could be meant in one folder: name -> annotation files that belong together."""
+  files, folders = {}, {}
+  for name, is_folder in _children(folder):
+    if not is_folder and name.lower().endswith(_EXTENSIONS) and not _OTHER_FILES.search(name):
+      files[name] = [f"{folder}/{name}"]
+    elif is_folder and name.lower() in _SPLIT_FOLDERS:
+      inside = [f"{folder}/{name}/{child}" for child, deeper in _children(f"{folder}/{name}")
+                if not deeper and child.lower().endswith(_EXTENSIONS)]
+      folders |= {name: inside} if inside else {}
+  return files or folders
+
+
+def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
+  """The annotation files of one split, below the folder of a data set or in a folder of them."""
+  inside = [f"{root}/{name}" for name, is_folder in _children(root)
+            if is_folder and name.lower().startswith("annotation")]
+  groups = {}
+  for folder in [*inside, root]:
+    found = _groups(folder)
+    if folder == root and os.path.basename(root).lower() in _SPLIT_FOLDERS and len(found) > 1:
+      return sorted(sum(found.values(), []))
+    groups = groups or found
+  named = {name: files for name, files in groups.items() if (split or "train").lower() in _words(name)}
+  if not named and split is None:
+    named = groups
+  if not named:
+    raise ValueError(f"{given} has no annotation file {f'of split {split!r}' if groups else '(.json, .odgt)'}"
+                     f"{_listed(groups)}")
+  rank = lambda name: next((k for k, pattern in enumerate(_RANKS) if pattern.search(name.lower())), len(_RANKS))
+  best = [name for name in named if rank(name) == min(map(rank, named))]
+  if len(best) > 1:
+    raise ValueError(f"{given} has several annotation files that could be meant; name one of them as the path"
+                     f"{_listed(best)}")
+  return named[best[0]]
+
+
+def _words(name: str) -> set[str]:
+  """The words in a file's name, with their numbers and without: train2017, train."""
+  words = re.split(r"[^a-z0-9]+", os.path.splitext(name)[0].lower())
+  return {*words, *(word.rstrip("0123456789") for word in words)}
+
+
+def _listed(names) -> str:
+  names = list(names)
+  return f": {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
+
+
+def _photo_root(root: str, file: str) -> str:
+  """The folder to search for photos: the data set's, or the one that holds the folder of annotations."""
+  if file != root:  # a folder was given
+    parts = root.rsplit("/", 2)
+    if parts[-1].lower().startswith("annotation"):
+      return root.rsplit("/", 1)[0]
+    return parts[0] if len(parts) == 3 and parts[1].lower().startswith("annotation") else root
+  folder, above = file.rsplit("/", 1)[0], file.rsplit("/", 2)[0]
+  if os.path.basename(folder).lower().startswith("annotation"):
+    folder = above
+  elif os.path.basename(above).lower().startswith("annotation"):
+    folder = above.rsplit("/", 1)[0]
+  return folder
+
+
+def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None:
+  """Adds the persons of one file."""
+  content = _parsed(file, setting)
+  hint = os.path.splitext(os.path.basename(file))[0]
+  where = f"{setting}: {file}"
+  if isinstance(content, dict) and isinstance(content.get("images"), list):
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list):
+      raise ValueError(f"{where} has images and no list `annotations`; a file without labels is of no use here")
+    panoptic = any(isinstance(a, dict) and "segments_info" in a for a in annotations[:1])
+    (read_panoptic if panoptic else read_coco_json)(content, photos, annotated, hint)
+    return
+  first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+  if {"gtboxes", "ID"} <= first.keys():
+    read_crowdhuman(content, photos, annotated, hint)
+  elif {"image", "joints"} <= first.keys():
+    read_mpii(content, photos, annotated, hint)
+  elif {"image_id", "score"} <= first.keys():
+    raise ValueError(f"{where} holds detections, the results of a model; expected annotations")
+  else:
+    found = f"an object of {', '.join(map(str, list(content)[:4]))}" if isinstance(content, dict) else (
+        f"a list of {len(content)}" if isinstance(content, list) else type(content).__name__)
+    raise ValueError(f"{where} is JSON of another kind ({found}); expected COCO's `images` and `annotations`, MPII's "
+                     "list or CrowdHuman's lines")
+
+
+def _parsed(file: str, setting: str):
+  """The JSON of a file; of an .odgt file the list of its lines."""
+  try:
+    data = storage.read_file(file)
+  except OSError as error:
+    raise ValueError(f"{setting}: {file} cannot be read: {error}") from error
+  try:
+    if file.lower().endswith(".odgt"):
+      return [json.loads(line) for line in data.splitlines() if line.strip()]
+    return json.loads(data)
+  except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
+    at_end = isinstance(error, json.JSONDecodeError) and (
+        error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()) - 1)
+    what = "is empty" if not data.strip() else "is JSON that was cut off" if at_end else "is no JSON"
+    raise ValueError(f"{setting}: {file} {what} ({error}); get the file again") from error

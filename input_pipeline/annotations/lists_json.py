@@ -1,0 +1,97 @@
+"""Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
+
+from input_pipeline.annotations.coco_json import box_of_scale, found_images, wanted_categories
+from input_pipeline.annotations.person import Annotated, Person, box_around, keypoints_of, numbers, plain_facts
+from input_pipeline.annotations.photos import Photos
+
+# The order of MPII's file format, which names them nowhere.
+_MPII_JOINTS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+                "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
+                "left_elbow", "left_wrist")
+
+
+def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str) -> None:
+  """Adds the persons of a panoptic JSON; their masks are colours of the PNG that each annotation names.
+
+  Args: as of `read_coco_json`.
+  """
+  images, categories = found_images(content["images"], photos, annotated, hint), wanted_categories(content)
+  for annotation in content["annotations"]:
+    image = images.get(str(annotation.get("image_id"))) if isinstance(annotation, dict) else None
+    if image is None or image["photo"] is None:
+      if image is None:
+        annotated.left_out.append((f"{hint}: an annotation", "it is of an image that the file does not list"))
+      continue
+    png, _ = photos.find(str(annotation.get("file_name")), hint)
+    segments = annotation.get("segments_info")
+    for segment in segments if isinstance(segments, list) else ():
+      if not isinstance(segment, dict) or str(segment.get("category_id")) not in categories:
+        continue
+      name, box = f"{image['photo']}#{segment.get('id')}", numbers(segment.get("bbox"), 4)
+      if segment.get("iscrowd") or box is None:
+        annotated.left_out.append((name, "it has no box" if box is None else "a crowd, not one person"))
+        continue
+      mask = {"png": png, "colour": segment["id"]} if png and isinstance(segment.get("id"), int) else None
+      x, y, width, height = box
+      annotated.persons.append(Person(
+          image["photo"], str(segment.get("id")), (x, y, x + width, y + height),
+          plain_facts(segment, frozenset({"id", "category_id", "iscrowd"})), image["facts"], mask, image["size"]))
+
+
+def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str) -> None:
+  """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1."""
+  for position, person in enumerate(content):
+    image = person.get("image") if isinstance(person, dict) else None
+    if not isinstance(image, str):
+      annotated.left_out.append((f"{hint}: person {position}", "it names no image"))
+      continue
+    photo, reason = photos.find(image, hint)
+    facts, joints, visible = {}, person.get("joints"), person.get("joints_vis")
+    if isinstance(joints, list) and joints and all(isinstance(joint, list) and len(joint) >= 2 for joint in joints):
+      if not isinstance(visible, list) or len(visible) != len(joints):
+        visible = [1] * len(joints)
+      points = [(x, y, 2 if v else 0) for (x, y, *_), v in zip(joints, visible)]
+      facts = {"keypoints": keypoints_of(points, -0.5),
+               "joints": annotated.joint_list("person", _MPII_JOINTS, len(joints))}
+    box = box_around(facts.get("keypoints", ())) or box_of_scale(person.get("center"), person.get("scale"), -0.5)
+    reason = reason or ("" if box else "it has no joints, and no center and scale, to make a box from")
+    if reason:
+      annotated.left_out.append((f"{image}#{position}", reason))
+    else:
+      annotated.persons.append(Person(photo, str(position), box, facts))
+
+
+def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: str) -> None:
+  """Adds the persons of CrowdHuman's lines: the visible part is the box, head and whole body are further ones."""
+  for position, line in enumerate(content):
+    line = line if isinstance(line, dict) else {}
+    photo, reason = None, "it has no ID"
+    if line.get("ID"):
+      photo, reason = photos.find(f"{line['ID']}.jpg", hint)
+      if photo is None:
+        photo, reason = photos.find(f"{line['ID']}.png", hint)
+    if reason:
+      annotated.left_out.append((str(line.get("ID") or f"{hint}: line {position + 1}"), reason))
+      continue
+    boxes = line.get("gtboxes")
+    for number, entry in enumerate(boxes if isinstance(boxes, list) else ()):
+      person, reason = _crowdhuman_person(entry, photo, str(number))
+      if reason:
+        annotated.left_out.append((f"{photo}#{number}", reason))
+      else:
+        annotated.persons.append(person)
+
+
+def _crowdhuman_person(entry, photo: str, name: str) -> tuple:
+  """(the person, "") of one box, or (None, why it is none)."""
+  if not isinstance(entry, dict):
+    return None, "it is no object"
+  extra = entry.get("extra") if isinstance(entry.get("extra"), dict) else {}
+  if entry.get("tag") != "person" or extra.get("ignore"):
+    return None, "marked as to be ignored: a crowd, a reflection, something like a person"
+  boxes = {part: numbers(entry.get(key), 4) for part, key in (("visible", "vbox"), ("full", "fbox"), ("head", "hbox"))}
+  x, y, width, height = box = boxes["visible"] or boxes["full"] or [0.0] * 4
+  if width <= 0 or height <= 0:
+    return None, "its box has no area" if any(box) else "it has no box"
+  further = {part: value for part, value in boxes.items() if value and part != "visible"}
+  return Person(photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {}), ""

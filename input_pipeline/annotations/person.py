@@ -1,0 +1,114 @@
+"""What every reader of annotations makes: persons, in one frame of pixels whatever the format counts from.
+
+Coordinates are measured from the picture's edge, x right, y down: the centre of the top left pixel is (0.5, 0.5).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+BOX_MARGIN = 0.25
+"""What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
+
+_LARGEST = 1e15
+
+
+@dataclasses.dataclass(slots=True)
+class Person:
+  """One annotated person (face, hand, animal) in a photo.
+
+  Attributes:
+    photo: path of the photo below the data set's root.
+    id: what names the person within its photo.
+    box: x1, y1, x2, y2 in pixels of the photo; it may reach beyond the picture.
+    facts: JSON-able, as annotations() gives them, in pixels of the photo; `keypoints` and each list in
+      `more_keypoints` are [[x, y, v], ...], `boxes` holds further boxes [x, y, width, height].
+    photo_facts: what is known of the photo as a whole, e.g. {"camera": 2}.
+    mask: where the person's pixels are, one of the references that masks.py reads; None: not known.
+    size: (width, height) of the photo for which the annotation was made; None: not said.
+    upright: the coordinates count in the photo after its EXIF orientation, not in its stored pixels.
+  """
+
+  photo: str
+  id: str
+  box: tuple[float, float, float, float]
+  facts: dict
+  photo_facts: dict = dataclasses.field(default_factory=dict)
+  mask: dict | None = None
+  size: tuple[int, int] | None = None
+  upright: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class Annotated:
+  """All that the annotations of a data set say.
+
+  Attributes:
+    persons: in the order of the annotations.
+    left_out: (name, reason) of what is no usable person.
+    joints: name of a joint list -> its joints; a person's `joints` names the list of its keypoints.
+    read_from: files and folders of files that were read besides those that the user named.
+    tracks: video and track -> the person's identity, a number from 0.
+    legend: what else the numbers in facts mean, e.g. {"attributes": names}.
+  """
+
+  persons: list[Person] = dataclasses.field(default_factory=list)
+  left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+  joints: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+  read_from: set[str] = dataclasses.field(default_factory=set)
+  tracks: dict[str, int] = dataclasses.field(default_factory=dict)
+  legend: dict = dataclasses.field(default_factory=dict)
+
+  def joint_list(self, of: str, names: Sequence[str], count: int) -> str:
+    """The name of the joint list for `count` keypoints of a kind of thing, declared at its first use.
+
+    Args:
+      of: what the keypoints are of, e.g. a category.
+      names: the joints as the data set names them; not used where they are not `count`.
+      count: number of keypoints that an annotation really has.
+    """
+    joints = list(names) if len(names) == count else [f"joint_{k}" for k in range(count)]
+    name = of if self.joints.setdefault(of, joints) == joints else f"{of}_{count}"
+    self.joints.setdefault(name, joints)
+    return name
+
+
+def is_number(value) -> bool:
+  """A finite number that a float holds to a pixel, not a truth value."""
+  return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def numbers(value, count: int | None = None) -> list[float] | None:
+  """A flat list of finite numbers, of length `count` if given; None: it is something else."""
+  if not isinstance(value, (list, tuple)) or not all(map(is_number, value)) or count not in (None, len(value)):
+    return None
+  return list(map(float, value))
+
+
+def keypoints_of(points: Sequence[Sequence], shift: float) -> list[list]:
+  """Keypoints in our frame.
+
+  Args:
+    points: (x, y, v) each; what is not finite or has v at or below 0 is unknown.
+    shift: pixels to add: +0.5 where the format gives the pixels' numbers from 0, -0.5 where from 1.
+
+  Returns:
+    [[x, y, v], ...]; unknown ones are [0, 0, 0], v is 1 or 2 else.
+  """
+  return [[round(x + shift, 3), round(y + shift, 3), 1 if v < 1.5 else 2]
+          if all(map(is_number, (x, y, v))) and v > 0 else [0.0, 0.0, 0] for x, y, v in points]
+
+
+def box_around(keypoints: Sequence[Sequence[float]]) -> tuple[float, float, float, float] | None:
+  """A box around the known keypoints with `BOX_MARGIN`; None: fewer than two different ones are known."""
+  known = [(x, y) for x, y, v in keypoints if v > 0]
+  if len(set(known)) < 2:
+    return None
+  (x1, y1), (x2, y2) = (tuple(map(choose, zip(*known))) for choose in (min, max))
+  margin = BOX_MARGIN * max(x2 - x1, y2 - y1)
+  return x1 - margin, y1 - margin, x2 + margin, y2 + margin
+
+
+def plain_facts(values: dict, without: frozenset[str]) -> dict:
+  """The numbers, words and truth values among the members of a JSON object, so far as they can be kept as they are."""
+  return {key: value for key, value in values.items()
+          if key not in without and (isinstance(value, (str, bool)) or is_number(value))}

@@ -1,0 +1,130 @@
+"""The photos of an annotated data set: where they lie, and how large they are."""
+
+import collections
+import concurrent.futures
+import os
+import time
+from collections.abc import Iterable
+
+from PIL import Image
+from tqdm import tqdm
+
+from input_pipeline import storage
+from input_pipeline.decode import READABLE_FORMATS
+from input_pipeline.folder import EXTENSIONS
+
+_THREADS = 16
+_EXIF_ORIENTATION = 0x0112
+_TIMESTAMP_STEP_S = 2.0  # as in folder.py
+
+
+class Photos:
+  """All image files below a folder, listed once.
+
+  Attributes:
+    root: the folder or its URL.
+    folders: folder below the root -> its modification time; empty for a bucket.
+    listed_at: when the listing began, seconds since 1970.
+  """
+
+  def __init__(self, root: str):
+    """Lists the folder; raises OSError."""
+    self.root, self.folders, self.listed_at = root, {}, time.time()
+    self._sizes: dict[str, tuple[int, int, int] | str] = {}
+    names = self._listed_bucket() if storage.is_remote(root) else self._walked()
+    self._names = frozenset(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    self._by_base = collections.defaultdict(list)
+    for name in sorted(self._names):
+      self._by_base[name.rpartition("/")[2]].append(name)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+  def _listed_bucket(self) -> list[str]:
+    return [name for name, _ in storage.list_files(self.root) if not any(p.startswith(".") for p in name.split("/"))]
+
+  def _walked(self) -> list[str]:
+    """Follows links to folders, which data sets are often put together from, but enters no folder twice."""
+    names, pending, links, entered = [], [""], [], set()
+    while pending or links:
+      below = pending.pop() if pending else links.pop(links.index(min(links)))
+      status = os.stat(os.path.join(self.root, below))
+      if (status.st_dev, status.st_ino) in entered:
+        continue
+      entered.add((status.st_dev, status.st_ino))
+      self.folders[below] = status.st_mtime_ns
+      with os.scandir(os.path.join(self.root, below)) as entries:
+        for entry in entries:
+          relative = f"{below}/{entry.name}" if below else entry.name
+          if entry.name.startswith("."):
+            continue
+          if entry.is_dir():
+            (links if entry.is_symlink() else pending).append(relative)
+          elif entry.is_file():
+            names.append(relative)
+    return names
+
+  def below(self, folder: str) -> list[str]:
+    """The photos in a folder below the root ("": all) and deeper, sorted."""
+    return sorted(name for name in self._names if not folder or name.startswith(f"{folder}/"))
+
+  def find(self, name: str, hint: str = "", base_is_enough: bool = True) -> tuple[str | None, str]:
+    """The photo that an annotation names.
+
+    Args:
+      name: as the annotation gives it: a path below some folder of the data set, or a bare file name.
+      hint: name of the annotation file; among several photos the one in a folder that this names is meant, as
+        train2017 is by instances_train2017.
+      base_is_enough: a photo whose own name alone is right is the one.
+
+    Returns:
+      (path below the root, ""), or (None, reason).
+    """
+    name = name.replace("\\", "/").strip("/").removeprefix("./")
+    if name in self._names:
+      return name, ""
+    base = name.rpartition("/")[2]
+    same_base = self._by_base.get(base, [])
+    found = [path for path in same_base if path.endswith(f"/{name}")]
+    if not found and base_is_enough:
+      found = same_base
+    for meant in (lambda folder: folder == hint, lambda folder: folder in hint):
+      if len(found) > 1:
+        found = [path for path in found if any(map(meant, path.split("/")[:-1]))] or found
+    if len(found) > 1:
+      return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}, ..."
+    return (found[0], "") if found else (None, "no such photo")
+
+  def measure(self, names: Iterable[str]) -> None:
+    """Reads the headers of these photos, many at once; `stored_size` and `orientation` then cost nothing."""
+    unknown = sorted(set(names) - self._sizes.keys())
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+      measured = pool.map(lambda name: _header(f"{self.root}/{name}"), unknown, chunksize=16)
+      self._sizes.update(zip(unknown, tqdm(measured, "photos", len(unknown), disable=None, leave=False)))
+
+  def header(self, name: str) -> tuple[int, int, int] | str:
+    """(width, height, EXIF orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
+    return self._sizes[name]
+
+
+def folders_unchanged(root: str, folders: dict[str, int], listed_at: float) -> bool:
+  """Whether no file was added or removed since a listing, seen from the times of the folders."""
+  newest_trusted_ns = (listed_at - _TIMESTAMP_STEP_S) * 1e9
+  try:
+    return all(os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_trusted_ns
+               for below, mtime_ns in folders.items())
+  except OSError:
+    return False
+
+
+def _header(path: str) -> tuple[int, int, int] | str:
+  try:
+    with storage.open_file(path) as file, Image.open(file, formats=READABLE_FORMATS) as image:
+      # Pillow looks for a PNG's EXIF behind all its pixels; what stands before them is enough here.
+      exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+      orientation = exif.get(_EXIF_ORIENTATION, 1)
+      return *image.size, orientation if orientation in range(1, 9) else 1
+  except Image.UnidentifiedImageError:
+    return "the photo is empty or no image that can be read (JPEG, PNG, WebP or BMP)"
+  except Exception as error:  # Pillow raises nearly every type on bad bytes
+    return f"the photo cannot be read: {error}"

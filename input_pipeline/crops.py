@@ -1,0 +1,272 @@
+"""Annotated photos as an ImageSource of person crops: one image for each person."""
+
+import collections
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from input_pipeline import storage
+from input_pipeline.annotations.masks import read_mask
+from input_pipeline.annotations.person import Annotated, Person, is_number
+from input_pipeline.annotations.photos import Photos, folders_unchanged
+from input_pipeline.decode import DamagedImage, decode_photo
+from input_pipeline.index import Index, remembered
+from input_pipeline.source import ImageSource, bounded
+
+DEFAULT_MARGIN = 0.1
+"""What a box is grown by on every side, as a fraction of its larger side."""
+
+DEFAULT_MIN_SIDE = 16
+"""Pixels; a person whose box has a shorter side than this inside the picture is left out."""
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+class CropSource(ImageSource):
+  """Every annotated person of a data set, cut out of its photo.
+
+  A crop is the person's box, grown by the margin, clipped to the picture and rounded outward to whole pixels, as JPEG
+  of quality 95 without chroma subsampling: the same bytes every time, so that training from photos and from what
+  `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Other persons in the same
+  photo are not carried.
+
+  Coordinates count in the photo's stored pixels or in the upright photo, as its EXIF orientation makes it, whichever
+  has the size that the annotation states; stored where none is stated, as pycocotools shows them.
+
+  Args:
+    index: rows of `open_crops`.
+    identity: {source, name}; length and digest are added.
+    margin: see `DEFAULT_MARGIN`.
+  """
+
+  def __init__(self, index: Index, identity: dict, margin: float):
+    self._index, self._root, self._margin = index, index.header["photo_root"], margin
+    self.left_out = [tuple(item) for item in index.header["left_out"]]
+    self.legend = index.header["legend"]
+    digest = hashlib.sha256(f"{index.header['digest']} {margin!r}".encode()).hexdigest()[:16]
+    self.identity = identity | {"length": len(self), "digest": digest}
+
+  def __len__(self) -> int:
+    return len(self._index)
+
+  def name(self, i: int) -> str:
+    return os.fsdecode(self._index.text("name", i))
+
+  def read(self, i: int) -> bytes:
+    """The crop of person `i` as JPEG; raises OSError if its photo cannot be read, decoded, or is another one now."""
+    try:
+      photo = decode_photo(storage.read_file(f"{self._root}/{self._photo(i)}"), bool(self._index.columns["upright"][i]))
+    except DamagedImage as error:
+      raise OSError(f"{self._photo(i)}: {error}") from error
+    height, width = self._photo_hw(i)
+    if photo.shape[:2] != (height, width):
+      raise OSError(f"{self._photo(i)} has {photo.shape[1]} x {photo.shape[0]} pixels; it had {width} x {height} when "
+                    "its folder was listed")
+    left, top, right, bottom = self.crop_box(i)
+    encoded, data = cv2.imencode(".jpg", photo[top:bottom, left:right, ::-1], _JPEG)
+    if not encoded:
+      raise OSError(f"{self.name(i)}: a crop of {right - left} x {bottom - top} pixels is too large for a JPEG")
+    return data.tobytes()
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    """{"people": [the person]} in the crop's pixels with the photo's facts, and instances.png where there is a mask."""
+    left, top, right, bottom = self.crop_box(i)
+    facts = json.loads(self._index.text("facts", i))
+    person = _moved(facts.pop("person"), left, top, (right - left, bottom - top))
+    reference, files = self._index.text("mask", i), {}
+    if reference:
+      mask = read_mask(json.loads(reference), self._root, self._photo_hw(i))[top:bottom, left:right]
+      files["instances.png"] = cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
+    return facts | {"people": [person]}, files
+
+  def crop_box(self, i: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of crop `i` in the pixels of its photo."""
+    return grown_box(self._index.columns["box"][i].tolist(), self._photo_hw(i), self._margin)
+
+  def _photo(self, i: int) -> str:
+    return os.fsdecode(self._index.text("photo", i))
+
+  def _photo_hw(self, i: int) -> tuple[int, int]:
+    return tuple(self._index.columns["photo_hw"][i].tolist())
+
+
+def grown_box(box: Sequence[float], hw: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
+  """A box inside the picture, grown by `margin` of its larger side, clipped and rounded outward to whole pixels."""
+  x1, y1, x2, y2 = box
+  step = margin * max(x2 - x1, y2 - y1)
+  return (max(0, math.floor(x1 - step)), max(0, math.floor(y1 - step)),
+          min(hw[1], math.ceil(x2 + step)), min(hw[0], math.ceil(y2 + step)))
+
+
+def _moved(person: dict, left: int, top: int, size: tuple[int, int]) -> dict:
+  """The facts of a person in the frame of the crop; keypoints outside of it are unknown there."""
+  def points(keypoints):
+    return [[round(x - left, 3), round(y - top, 3), v] if v and 0 <= x - left <= size[0] and 0 <= y - top <= size[1]
+            else [0.0, 0.0, 0] for x, y, v in keypoints]
+
+  def box(x, y, width, height):
+    return [round(x - left, 3), round(y - top, 3), width, height]
+
+  moves = {"keypoints": points, "box": lambda value: box(*value),
+           "more_keypoints": lambda value: {name: points(keypoints) for name, keypoints in value.items()},
+           "boxes": lambda value: {name: box(*other) for name, other in value.items()}}
+  return {key: moves[key](value) if key in moves else value for key, value in person.items()}
+
+
+def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Callable[[Photos], Annotated], *,
+               cache_dir: str, setting: str, margin: float, min_side: int, search_above: bool = False) -> CropSource:
+  """The persons of a data set, listed in an index that is remembered while its files stay as they are.
+
+  Args:
+    kind: key of the format, e.g. "coco".
+    path: what the user named, with the split if there is one; its base name becomes the data set's.
+    root: folder or URL below which the photos lie.
+    files: the annotation files; a change of one makes a new list, as a change of the photos' folders does (not in a
+      bucket, whose folders have no times).
+    read: the persons, given the photos; called only if the list must be made.
+    cache_dir: where the list is remembered.
+    setting: the option that gave `path`, for messages.
+    margin: what a box is grown by on every side, as a fraction of its larger side; 0 or more.
+    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    search_above: where none of the photos lies below `root`, search the folder above it: annotations alone are
+      often kept beside the photos of another set.
+
+  Raises:
+    ValueError: no usable person, or options out of range.
+  """
+  if not is_number(margin) or margin < 0:
+    raise ValueError(f"margin={margin!r}: expected a fraction of the box's larger side, 0 or more (--margin)")
+  if not is_number(min_side) or min_side < 0:
+    raise ValueError(f"min_side={min_side!r}: expected pixels, 0 or more (--min-side)")
+
+  def is_current(header: dict) -> bool:
+    return header["files"].keys() >= set(files) and header["files"] == _stamps(header["files"]) and (
+        storage.is_remote(root) or folders_unchanged(header["photo_root"], header["folders"], header["listed_at"]))
+
+  def build() -> tuple[dict, dict, dict]:
+    try:
+      stamps = _stamps(files)
+      photos = Photos(root)
+      annotated = read(photos)
+      if search_above and not annotated.persons:
+        photos, annotated = _found_above(root, read) or (photos, annotated)
+      stamps |= _stamps(annotated.read_from)
+    except OSError as error:
+      raise ValueError(f"{setting}={path} cannot be read: {error}") from error
+    rows = _rows(photos, annotated, min_side)
+    left_out = annotated.left_out
+    if not rows:
+      raise ValueError(f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
+                       f"{len(left_out):,} annotations left out{_reasons(left_out)}")
+    header = {"files": stamps, "photo_root": photos.root, "folders": photos.folders, "listed_at": photos.listed_at,
+              "left_out": bounded(left_out), "legend": _legend(annotated)}
+    return _columns(rows, header, several_lists=len(annotated.joints) > 1)
+
+  index = remembered(cache_dir, kind, f"{path} min_side={min_side} root={root}", is_current, build)
+  return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
+
+
+def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos, Annotated] | None:
+  """The photos of the folder above `root` and the persons in them; None: there are none, or it may not be read."""
+  above = root.rpartition("/")[0]
+  if not above or above.endswith(("/", ":")):
+    return None
+  try:
+    photos = Photos(above)
+  except OSError:
+    return None
+  annotated = read(photos)
+  return (photos, annotated) if annotated.persons else None
+
+
+def _stamps(paths: Iterable[str]) -> dict[str, list]:
+  """What changes when a file does, or a file in a folder of them; raises OSError."""
+  stamps = {}
+  for path in paths:
+    if storage.is_remote(path) or not os.path.isdir(path):
+      stamps[path] = storage.stamp(path)
+    else:
+      with os.scandir(path) as entries:
+        files = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+      stamps[path] = [hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()[:16]]
+  return stamps
+
+
+def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Person, tuple[int, int], list[float]]]:
+  """(person, (height, width), box inside the picture) of every usable one, by photo; adds the others to left_out."""
+  photos.measure(person.photo for person in annotated.persons)
+  rows, seen = [], collections.Counter()
+  for person in sorted(annotated.persons, key=lambda person: os.fsencode(person.photo)):
+    person.id = person.id.encode("utf-8", "replace").decode()
+    seen[person.photo, person.id] += 1
+    if seen[person.photo, person.id] > 1:
+      person.id = f"{person.id}({seen[person.photo, person.id]})"
+    size, reason = _size_in_frame(photos.header(person.photo), person)
+    if not reason:
+      width, height = size
+      box = np.clip(np.array(person.box, np.float32), 0, [width, height] * 2).tolist()  # as the index keeps it
+      side = min(box[2] - box[0], box[3] - box[1])
+      if person.box[2] <= person.box[0] or person.box[3] <= person.box[1]:
+        reason = "its box has no area"
+      elif side <= 0:
+        reason = "its box lies outside the picture"
+      elif side < min_side:
+        reason = f"too small: the shorter side of its box has less than {min_side} pixels"
+    if reason:
+      annotated.left_out.append((f"{person.photo}#{person.id}", reason))
+    else:
+      rows.append((person, (height, width), box))
+  return rows
+
+
+def _size_in_frame(header: tuple[int, int, int] | str, person: Person) -> tuple[tuple[int, int] | None, str]:
+  """(width, height) of the photo as the annotation sees it, or why there is none; sets `person.upright`."""
+  if isinstance(header, str):
+    return None, header
+  stored, turned = header[:2], header[2] >= 5
+  upright = stored[::-1] if turned else stored
+  if person.upright:
+    return upright, ""
+  if person.size is None or person.size == stored:
+    return stored, ""
+  person.upright = person.size == upright
+  if person.upright or person.size == stored[::-1]:  # or else width and height were mixed up
+    return (upright if person.upright else stored), ""
+  return None, (f"its photo has {stored[0]} x {stored[1]} pixels, the annotation is for {person.size[0]} x "
+                f"{person.size[1]}")
+
+
+def _legend(annotated: Annotated) -> dict:
+  joints = annotated.joints
+  return annotated.legend | ({"joints": joints if len(joints) > 1 else [*joints.values()][0]} if joints else {})
+
+
+def _columns(rows: Sequence[tuple], header: dict, several_lists: bool) -> tuple[dict, dict, dict]:
+  """Header, texts and columns of the index."""
+  texts, hidden = {"name": [], "photo": [], "facts": [], "mask": []}, set() if several_lists else {"joints"}
+  digest = hashlib.sha256()
+  for person, hw, box in rows:
+    x1, y1, x2, y2 = person.box
+    facts = {key: value for key, value in person.facts.items() if key not in hidden}
+    facts["box"] = [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]
+    texts["name"].append(os.fsencode(f"{person.photo}#{person.id}"))
+    texts["photo"].append(os.fsencode(person.photo))
+    texts["facts"].append(json.dumps(person.photo_facts | {"person": facts}, separators=(",", ":")).encode())
+    texts["mask"].append(json.dumps(person.mask, separators=(",", ":")).encode() if person.mask else b"")
+  columns = {"box": np.array([box for _, _, box in rows], np.float32),
+             "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),
+             "upright": np.array([person.upright for person, _, _ in rows], bool)}
+  for data in (*texts["name"], columns["box"].tobytes(), columns["photo_hw"].tobytes(), columns["upright"].tobytes()):
+    digest.update(b"%d " % len(data) + data)
+  return header | {"digest": digest.hexdigest()[:16]}, texts, columns
+
+
+def _reasons(left_out: Sequence[tuple[str, str]]) -> str:
+  """The commonest reasons, with their counts."""
+  counts = collections.Counter(reason for _, reason in left_out).most_common(3)
+  return "".join(f"; {count:,}: {reason}" for reason, count in counts)

@@ -1,0 +1,109 @@
+"""`saip doctor`: opens a data set, examines it, and writes down what was found."""
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+
+from input_pipeline import storage
+from input_pipeline.doctor.advice import advise
+from input_pipeline.doctor.examine import Findings, examine
+from input_pipeline.doctor.facts import duplicate_groups, gather_facts, shown
+from input_pipeline.doctor.picture import draw_sizes
+from input_pipeline.subset import write_subset
+from input_pipeline.recognize import recognize
+from input_pipeline.source import ImageSource
+from input_pipeline.sources import open_source
+
+DEFAULT_LIMIT = 100_000
+"""Images that are examined unless all are asked for: some minutes, and shares are exact to a third of a percent."""
+
+# Reading waits for disks and buckets, so more threads than cores; decoding takes turns.
+_THREADS_PER_CORE = 2
+
+
+def doctor(path: str, *, source: str | None = None, split: str | None = None, out: str | None = None,
+           limit: int = DEFAULT_LIMIT, whole: bool = False, subset: int | None = None, seed: int = 0,
+           cache_dir: str | None = None, setting: str = "PATH", progress: bool = True) -> dict:
+  """Tells what a data set is and what is wrong with it.
+
+  Args:
+    path: where it lies, path or URL.
+    source: its kind, as `data.source` names it; None: what it looks like.
+    split: which part; None: the usual one.
+    out: folder for doctor.json, sizes.png, unreadable.txt, duplicates.txt and subset.txt, made if missing, replaced
+      if there; None: nothing is written.
+    limit: how many images to examine at most, a sample drawn by `seed`.
+    whole: examine all.
+    subset: size of a reproducible subset to write to `out` as a list of names; None: none.
+    seed: of the sample and of the subset.
+    cache_dir: where the list of images is remembered; None: a temporary folder.
+    setting: the option that gave `path`, for messages.
+    progress: whether bars are drawn on a terminal.
+
+  Returns:
+    The facts of `gather_facts`, with `advice`, `subset` (size, seed, file; None without one), `out` and `seconds`.
+
+  Raises:
+    ValueError: no such data, no images in it, or a folder that cannot be written; one line.
+  """
+  begun = time.perf_counter()
+  if limit < 1:
+    raise ValueError(f"--limit={limit}: expected 1 or more images, or --all")
+  if subset is not None and out is None:
+    raise ValueError("--subset needs --out=DIR, where its list of names is written")
+  kind = source or recognize(path, setting)
+  if out is not None:
+    out = _made_folder(out, path)
+  with contextlib.ExitStack() as stack:
+    cache_dir = cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="saip_doctor_"))
+    images = open_source(kind, path, split=split, cache_dir=cache_dir, setting=setting)
+    if subset is not None and not 1 <= subset <= len(images):
+      raise ValueError(f"--subset={subset}: the data set has {len(images)} images; expected 1 to that many")
+    findings = examine(images, limit=None if whole else limit, seed=seed,
+                       threads=_THREADS_PER_CORE * (os.cpu_count() or 1), progress=progress)
+    groups = duplicate_groups(findings)
+    facts = gather_facts(images, kind, path, split, findings, groups, seed)
+    facts |= {"advice": advise(facts), "subset": None, "out": out}
+    if subset is not None:
+      facts["subset"] = {"count": subset, "seed": seed, "file": f"{out}/subset.txt"}
+      write_subset(f"{out}/subset.txt", images, subset, seed)
+    facts["seconds"] = round(time.perf_counter() - begun, 2)
+    if out is not None:
+      _write_files(out, images, findings, groups, facts)
+  return facts
+
+
+def _made_folder(out: str, path: str) -> str:
+  folder, data = storage.normalized(out), storage.normalized(path)
+  if folder == data or folder.startswith(data + "/"):
+    raise ValueError(f"--out={out} lies in the data set, which must stay as it is; choose another folder")
+  try:
+    if not storage.is_remote(folder):
+      os.makedirs(folder, exist_ok=True)
+  except OSError as error:
+    raise ValueError(f"--out={out} cannot be made ({error.strerror}); choose another folder") from error
+  return folder
+
+
+def _write_files(out: str, images: ImageSource, findings: Findings, groups: dict, facts: dict) -> None:
+  name = lambda row: shown(images.name(int(findings.positions[row])))
+  unreadable = [f"{name(row)}: {reason}" for row, reason in sorted(findings.unreadable.items())]
+  unreadable += [f"{shown(item)}: {reason}" for item, reason in images.left_out]
+  copies = []
+  for key, title in (("exact", "the same bytes"), ("near", "nearly the same picture")):
+    copies += [f"# {title}: {len(groups[key]):,} groups, an empty line between them", ""]
+    copies += [line for group in groups[key] for line in (*map(name, group), "")]
+  title = f"Sizes of {len(findings.readable):,} images of {facts['source']['name']}"
+  files = {
+      "doctor.json": json.dumps(facts, indent=2, allow_nan=False) + "\n",
+      "sizes.png": draw_sizes(findings.hw[findings.readable], title),
+      "unreadable.txt": "".join(line + "\n" for line in unreadable),
+      "duplicates.txt": "\n".join(copies),
+  }
+  try:
+    for file, content in files.items():
+      storage.write_file(f"{out}/{file}", content if isinstance(content, bytes) else content.encode())
+  except OSError as error:
+    raise ValueError(f"{out}/{file} cannot be written ({error.strerror or error}); choose another --out") from error

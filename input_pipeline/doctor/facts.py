@@ -1,0 +1,129 @@
+"""What was found as one JSON-able dict: the report as text, doctor.json and the advice are all made from it."""
+
+import collections
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from input_pipeline.doctor.duplicates import exact_groups, near_groups
+from input_pipeline.doctor.examine import Findings
+from input_pipeline.doctor.known_sets import known_sets
+from input_pipeline.doctor.look import CANVAS_HW, TRAITS
+from input_pipeline.source import ImageSource
+
+# What the dict holds of long lists; the files beside it hold all.
+_MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
+
+_PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "max": 100}
+
+# A training sample is an image and a scene, which by default is another image of the same data set.
+_DECODED_PER_SAMPLE = 2
+
+
+def shown(name: str) -> str:
+  """A name as any terminal and any JSON reader can take it: bytes that are no UTF-8 and control characters escaped."""
+  text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+  return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                 for character in text)
+
+
+def duplicate_groups(findings: Findings) -> dict[str, list[np.ndarray]]:
+  """Rows of each group of "exact" and of "near" copies, the biggest group first.
+
+  Of exact copies only the first takes part in the search for near ones, and nearly blank pictures do not: they all
+  look alike.
+  """
+  readable = findings.readable
+  exact = [readable[group] for group in exact_groups(findings.digests[readable])]
+  copies = np.concatenate([group[1:] for group in exact]) if exact else []
+  compared = np.setdiff1d(np.setdiff1d(readable, copies), findings.rows_with("blank"))
+  near = near_groups(findings.outlines[compared], findings.thumbnails[compared])
+  return {"exact": exact, "near": [compared[group] for group in near]}
+
+
+def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, findings: Findings,
+                 groups: Mapping[str, Sequence[np.ndarray]], seed: int) -> dict:
+  """Everything worth knowing of a data set.
+
+  Args:
+    source: the data set.
+    kind: its kind, as `data.source` names it.
+    path: where it lies.
+    split: which part was opened; None: the usual one.
+    findings: what was found in its images.
+    groups: of `duplicate_groups`.
+    seed: that the sample was drawn with.
+
+  Returns:
+    A dict of plain values whose keys are always the same; shares are of the examined images, from 0 to 1, sizes are
+    in pixels, times in seconds. What is not known is None.
+  """
+  name = lambda row: shown(source.name(int(findings.positions[row])))
+  examined = len(findings)
+  traits = {}
+  for trait in TRAITS:
+    rows = findings.rows_with(trait)
+    traits[trait] = _share(len(rows), examined) | {"names": [name(row) for row in rows[:_MOST_LISTED]]}
+  hw = findings.hw[findings.readable]
+  unreadable = sorted(findings.unreadable.items())
+  return {
+      "path": shown(path),
+      "kind": kind,
+      "split": split,
+      "source": source.identity | {"name": shown(str(source.identity["name"]))},
+      "known": known_sets(kind, path, len(source), split),
+      "images": len(source),
+      "examined": examined,
+      "sample_seed": seed if examined < len(source) else None,
+      "unreadable": _listed([(name(row), reason) for row, reason in unreadable[:_MOST_LISTED]], len(unreadable),
+                            findings.unreadable.values(), examined),
+      "not_photos": _share(len(findings.not_photos), examined)
+                    | {"formats": _counted(findings.not_photos.values()),
+                       "names": [name(row) for row in sorted(findings.not_photos)[:_MOST_LISTED]]},
+      "left_out": _listed([(shown(item), reason) for item, reason in source.left_out[:_MOST_LISTED]],
+                          len(source.left_out), (reason for _, reason in source.left_out), None),
+      "duplicates": {key: _describe_groups(groups[key], name, examined) for key in ("exact", "near")},
+      "traits": traits,
+      "sizes": {
+          "height": _spread(hw[:, 0]), "width": _spread(hw[:, 1]), "shorter_side": _spread(hw.min(1)),
+          "aspect": _spread(hw[:, 0] / hw[:, 1]), "megapixels": _spread(hw.prod(1, dtype=np.int64) / 1e6)},
+      "speed": _speed(findings, len(source)),
+  }
+
+
+def _share(count: int, examined: int) -> dict:
+  return {"count": count, "share": round(count / examined, 6)}
+
+
+def _counted(items: Iterable[str]) -> dict[str, int]:
+  return dict(collections.Counter(items).most_common(_MOST_LISTED))
+
+
+def _listed(items: list[tuple[str, str]], count: int, reasons: Iterable[str], examined: int | None) -> dict:
+  share = {"count": count} if examined is None else _share(count, examined)
+  return share | {"reasons": _counted(reasons), "images": [{"name": name, "reason": reason} for name, reason in items]}
+
+
+def _describe_groups(groups: Sequence[np.ndarray], name, examined: int) -> dict:
+  """`count` is of the images that would go if one of each group stayed."""
+  return _share(sum(len(group) - 1 for group in groups), examined) | {
+      "groups": len(groups), "biggest": [{"size": len(group), "names": [name(row) for row in group[:_MOST_OF_A_GROUP]]}
+                                         for group in groups[:_MOST_GROUPS]]}
+
+
+def _spread(values: np.ndarray) -> dict[str, float | None]:
+  if not len(values):
+    return dict.fromkeys(_PERCENTILES)
+  return dict(zip(_PERCENTILES, [round(float(value), 4) for value in
+                                 np.percentile(values, list(_PERCENTILES.values()))]))
+
+
+def _speed(findings: Findings, length: int) -> dict:
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  rate = findings.timed_images / findings.timed_s if findings.timed_images else None
+  return {
+      "canvas_hw": list(CANVAS_HW), "timed_images": findings.timed_images, "cores": cores,
+      "images_per_second_one_thread": rate and round(rate, 1),
+      "decoded_per_sample": _DECODED_PER_SAMPLE,
+      "epoch_seconds": rate and round(length * _DECODED_PER_SAMPLE / (rate * cores), 1)}

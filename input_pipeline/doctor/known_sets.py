@@ -1,0 +1,92 @@
+"""Published data sets by the number of their images and the layout of their folders."""
+
+import dataclasses
+import os
+
+_NEAR = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownPart:
+  """A published set or a part of it.
+
+  Attributes:
+    name: what people call it.
+    count: its number of images.
+    kinds: the kinds of source that are always this set, so that any count is worth a word.
+  """
+
+  name: str
+  count: int
+  kinds: tuple[str, ...] = ()
+
+
+_MARKET, _MSMT = ("market1501",), ("msmt17",)
+KNOWN_PARTS = (
+    KnownPart("LUPerson", 4_180_243),
+    KnownPart("LUPerson-NL", 10_683_716),
+    KnownPart("Market-1501 train", 12_936, _MARKET),
+    KnownPart("Market-1501 query", 3_368, _MARKET),
+    KnownPart("Market-1501 gallery", 15_913, _MARKET),
+    KnownPart("Market-1501 gallery with its junk", 19_732, _MARKET),
+    KnownPart("MSMT17 train", 30_248, _MSMT),
+    KnownPart("MSMT17 val", 2_373, _MSMT),
+    KnownPart("MSMT17 train and val", 32_621, _MSMT),
+    KnownPart("MSMT17 query", 11_659, _MSMT),
+    KnownPart("MSMT17 gallery", 82_161, _MSMT),
+)
+# So many images are no chance hit within a hundredth; of smaller sets only the exact count tells.
+_TELLING_COUNT = 1_000_000
+
+_MSMT_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+
+
+def known_sets(kind: str, path: str, length: int, split: str | None = None) -> list[str]:
+  """What published set this is or nearly is.
+
+  Args:
+    kind: the kind of source.
+    path: where it lies; only looked at for MSMT17.
+    length: its number of images.
+    split: the split that was opened; None: the usual one.
+
+  Returns:
+    Sentences; none if it is like no known set.
+  """
+  candidates = [part for part in KNOWN_PARTS if kind in part.kinds] or [
+      part for part in KNOWN_PARTS if part.count >= _TELLING_COUNT or part.count == length]
+  parts = [part for part in candidates if split is None or not part.kinds or part.name.split()[1] == split]
+  nearest = min(parts or candidates, key=lambda part: abs(part.count - length))
+  sentences = [sentence] if (sentence := _compared(nearest, kind, length)) else []
+  version = msmt17_version(path)
+  return sentences + ([f"This is MSMT17 {version} by its folders ({', '.join(_MSMT_FOLDERS[version])}); numbers of V1 "
+                       "and V2 cannot be compared."] if version else [])
+
+
+def msmt17_version(path: str) -> str | None:
+  """ "V1" or "V2" by the layout of an MSMT17 folder; None if it is none. Masked faces came with V2."""
+  if os.path.exists(os.path.join(path, "list_train.txt")):
+    for version, folders in _MSMT_FOLDERS.items():
+      if all(os.path.isdir(os.path.join(path, folder)) for folder in folders):
+        return version
+  return None
+
+
+def _compared(part: KnownPart, kind: str, length: int) -> str | None:
+  difference = length - part.count
+  missing = f"{abs(difference):,} {'missing' if difference < 0 else 'more'}"
+  if not difference:
+    return f"{length:,} images: exactly the number of {part.name}{_contrast(part)}."
+  if abs(difference) <= _NEAR * part.count:
+    return (f"{length:,} images: about {part.name}, which has {part.count:,} ({missing}; its exact number would tell "
+            f"for sure){_contrast(part)}.")
+  if kind in part.kinds:
+    return f"{length:,} images: not the number of any part of this set; {part.name} has {part.count:,} ({missing})."
+  return None
+
+
+def _contrast(part: KnownPart) -> str:
+  others = [other for other in KNOWN_PARTS if other is not part and other.count >= _TELLING_COUNT]
+  if part.count < _TELLING_COUNT:
+    return ""
+  return "".join(f", not {other.name} ({other.count:,})" for other in others)

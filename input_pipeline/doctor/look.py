@@ -1,0 +1,153 @@
+"""What one encoded image shows: size, fingerprints, and the traits a person should know of."""
+
+import dataclasses
+import hashlib
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from input_pipeline.decode import DamagedImage, decode_image
+from input_pipeline.doctor.formats import PHOTO_EXTENSIONS, declared_format, format_of
+from input_pipeline.jpeg import read_jpeg_header
+
+CANVAS_HW = (320, 160)
+"""Canvas of the published recipe (`data.canvas_hw`): decoding here costs what it costs in training."""
+
+INPUT_HW = (256, 128)
+"""Input of the published recipe; smaller pictures are enlarged for it."""
+
+TINY_SIDE = 32
+LARGE_PIXELS = 2_000_000
+
+TRAITS = {
+    "wrong_extension": "the name says another format than the bytes",
+    "tiny": f"shorter side under {TINY_SIDE} pixels",
+    "enlarged": f"smaller than the training input of {INPUT_HW[0]}x{INPUT_HW[1]}, so they are enlarged",
+    "large": f"larger than {LARGE_PIXELS / 1e6:g} megapixels",
+    "blank": "nearly blank: hardly any contrast",
+    "grey": "grey: no colour anywhere",
+    "rotated": "turned upright by their EXIF orientation",
+    "cmyk": "CMYK colours",
+    "sixteen_bit": "16 bits a channel; the low byte is lost",
+    "transparent": "transparent; laid over white",
+    "animated": "animated; only the first frame is used",
+    "name_not_utf8": "names that are no UTF-8",
+}
+"""What an image can be noted for -> in words. The order is that of the report."""
+
+# Levels of 255. JPEG colours a grey picture by a few levels; a blank one keeps its noise and a gradient.
+_GREY_LEVELS, _GREY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
+
+_ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+  """What was found in one image.
+
+  Attributes:
+    hw: height and width in pixels, upright.
+    digest: (2,) uint64 of the bytes: equal for exact copies.
+    outline: 64 bits of the picture's dHash: nearly equal for near copies.
+    thumbnail: (64,) uint8: grey levels of 8 x 8 cells.
+    traits: keys of `TRAITS`.
+  """
+
+  hw: tuple[int, int]
+  digest: np.ndarray
+  outline: int
+  thumbnail: np.ndarray
+  traits: tuple[str, ...]
+
+
+class NotAPhoto(DamagedImage):
+  """These bytes are of a format that training does not read; `format` names it in words."""
+
+  def __init__(self, kind: str, name: str):
+    declared = declared_format(name)
+    super().__init__(f"{kind}, not " + (f"the {declared} that its name says" if declared else "a photo"))
+    self.format = kind
+
+
+def look_at(data: bytes, name: str) -> Look:
+  """Decodes an image as training does and notes what stands out.
+
+  Args:
+    data: the encoded bytes.
+    name: its name, for the format its extension promises.
+
+  Returns:
+    What was found.
+
+  Raises:
+    DamagedImage: it cannot be decoded; NotAPhoto if that is because it is something else.
+  """
+  kind = format_of(data)
+  if kind and kind not in PHOTO_EXTENSIONS and data:
+    raise NotAPhoto(kind, name)
+  canvas, (height, width) = decode_image(data, CANVAS_HW)
+  picture = canvas[:height, :width]
+  hw, traits = _header_of(data)
+  traits |= _pixel_traits(picture) | _size_traits(hw)
+  declared = declared_format(name)
+  if declared and kind and declared != kind:
+    traits.add("wrong_extension")
+  if any("\udc80" <= character <= "\udcff" for character in name):
+    traits.add("name_not_utf8")
+  grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  return Look(hw, np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64), _outline(grey),
+              cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA).reshape(-1), tuple(traits))
+
+
+def _header_of(data: bytes) -> tuple[tuple[int, int], set[str]]:
+  """Upright size, and the traits that the file's header tells."""
+  jpeg = read_jpeg_header(data)
+  if jpeg is not None and jpeg.plain:
+    return (jpeg.hw[::-1] if jpeg.orientation >= 5 else jpeg.hw), {"rotated"} if jpeg.orientation > 1 else set()
+  traits = set()
+  with Image.open(io.BytesIO(data)) as image:
+    try:
+      orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata; Pillow raises several types here
+      orientation = 1
+    hw = (image.height, image.width)
+    if orientation in range(2, 9):
+      traits.add("rotated")
+      hw = hw[::-1] if orientation >= 5 else hw
+    if image.mode == "CMYK":
+      traits.add("cmyk")
+    if image.mode.startswith(("I", "F")) or (data[:4] == b"\x89PNG" and data[24:25] == b"\x10"):  # IHDR's bit depth
+      traits.add("sixteen_bit")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+      traits.add("transparent")
+    if getattr(image, "is_animated", False):
+      traits.add("animated")
+  return hw, traits
+
+
+def _size_traits(hw: tuple[int, int]) -> set[str]:
+  traits = {"tiny"} if min(hw) < TINY_SIDE else set()
+  if hw[0] < INPUT_HW[0] or hw[1] < INPUT_HW[1]:
+    traits.add("enlarged")
+  if hw[0] * hw[1] > LARGE_PIXELS:
+    traits.add("large")
+  return traits
+
+
+def _pixel_traits(picture: np.ndarray) -> set[str]:
+  red, green, blue = cv2.split(picture)
+  spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
+  traits = set()
+  if np.count_nonzero(spread > _GREY_LEVELS) <= _GREY_SHARE * spread.size:
+    traits.add("grey")
+  if cv2.meanStdDev(green)[1].item() < _BLANK_DEVIATION:
+    traits.add("blank")
+  return traits
+
+
+def _outline(grey: np.ndarray) -> int:
+  """dHash: whether each of 8 x 8 cells is darker than its right neighbour."""
+  cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+  return int.from_bytes(np.packbits(cells[:, :-1] < cells[:, 1:]).tobytes(), "big")

@@ -1,0 +1,127 @@
+"""The facts and the advice as text for a terminal, the worst first."""
+
+import textwrap
+
+from input_pipeline.doctor.look import TRAITS
+
+_EXAMPLES, _NAMES_OF_A_GROUP = 5, 3
+_WIDTH = 110
+
+# Traits that are a word of their own on damage; all others follow the sizes.
+_BAD_TRAITS = ("wrong_extension", "name_not_utf8", "blank", "tiny")
+
+
+def report_text(facts: dict) -> str:
+  """The report as lines for a person, without one that says nothing.
+
+  Args:
+    facts: of `doctor`: `gather_facts` with `advice`.
+
+  Returns:
+    The text, ending in a line break.
+  """
+  sections = [_head(facts), _unreadable(facts), _traits(facts, _BAD_TRAITS), _duplicates(facts), _sizes(facts),
+              _traits(facts, [trait for trait in TRAITS if trait not in _BAD_TRAITS]), _speed(facts), _advice(facts)]
+  return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _head(facts: dict) -> list[str]:
+  source = facts["source"]
+  seen = "all examined" if facts["sample_seed"] is None else (
+      f"a sample of {facts['examined']:,} examined, seed {facts['sample_seed']}")
+  split = f", split {facts['split']}" if facts["split"] else ""
+  return [f"{facts['path']}", f"  {facts['images']:,} images, {seen}; read as {facts['kind']}{split} "
+          f"(digest {source['digest']})"] + _wrapped(facts["known"])
+
+
+def _unreadable(facts: dict) -> list[str]:
+  lines = []
+  for key, title in (("unreadable", "cannot be read"), ("left_out", "left out when the data set was opened")):
+    found = facts[key]
+    if not found["count"]:
+      continue
+    lines.append(f"{found['count']:>9,}  {title}" + (f" ({_percent(found['share'])})" if "share" in found else ""))
+    reasons = list(found["reasons"].items())
+    if len(reasons) < found["count"]:
+      lines += [f"           {count:>7,}  {reason}" for reason, count in reasons[:_EXAMPLES] if count > 1]
+    lines += [f"             {item['name']}: {item['reason']}" for item in found["images"][:_EXAMPLES]]
+    lines += _rest(found["count"])
+  return (["Damage"] + lines) if lines else ["Damage: none found"]
+
+
+def _duplicates(facts: dict) -> list[str]:
+  lines = []
+  for key, title in (("exact", "more than one needs: the same bytes"), ("near", "nearly the same picture as another")):
+    found = facts["duplicates"][key]
+    if not found["count"]:
+      continue
+    groups = f"{found['groups']:,} group{'s' if found['groups'] > 1 else ''}"
+    lines.append(f"{found['count']:>9,}  {title} ({_percent(found['share'])}, {groups})")
+    for group in found["biggest"][:_EXAMPLES]:
+      more = f", and {group['size'] - _NAMES_OF_A_GROUP:,} more" if group["size"] > _NAMES_OF_A_GROUP else ""
+      lines.append(f"             {' = ' if key == 'exact' else ' ~ '}".rstrip() + " "
+                   + ", ".join(group["names"][:_NAMES_OF_A_GROUP]) + more)
+    lines += _rest(found["groups"], "groups")
+  return ["Copies"] + lines if lines else ["Copies: none found"]
+
+
+def _traits(facts: dict, traits) -> list[str]:
+  found = {trait: facts["traits"][trait] for trait in traits if facts["traits"][trait]["count"]}
+  lines = []
+  for trait, entry in sorted(found.items(), key=lambda item: -item[1]["count"]):
+    lines.append(f"{entry['count']:>9,}  {TRAITS[trait]} ({_percent(entry['share'])})")
+    if entry["share"] < 0.5:  # of half of all images, names say nothing
+      lines += [f"             {name}" for name in entry["names"][:_EXAMPLES]] + _rest(entry["count"])
+  title = "Doubtful" if traits is _BAD_TRAITS else "Worth knowing"
+  return [title] + lines if lines else []
+
+
+def _sizes(facts: dict) -> list[str]:
+  sizes = facts["sizes"]
+  if sizes["height"]["min"] is None:
+    return []
+  columns = list(sizes["height"])
+  lines = ["Sizes          " + "".join(f"{column:>9}" for column in columns)]
+  for key, digits in (("height", 0), ("width", 0), ("shorter_side", 0), ("aspect", 2), ("megapixels", 3)):
+    label = {"aspect": "height / width", "shorter_side": "shorter side"}.get(key, key)
+    lines.append(f"{label:<15}" + "".join(f"{sizes[key][column]:>9,.{digits}f}" for column in columns))
+  return lines
+
+
+def _speed(facts: dict) -> list[str]:
+  speed = facts["speed"]
+  if not speed["images_per_second_one_thread"]:
+    return []
+  cores = f"{speed['cores']} cores" if speed["cores"] > 1 else "1 core"
+  return ["Speed of this machine's host side",
+          f"  {speed['images_per_second_one_thread']:,.0f} images/s by one thread: read and decoded onto a canvas of "
+          f"{speed['canvas_hw'][0]}x{speed['canvas_hw'][1]}",
+          f"  an epoch takes about {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a "
+          "scene each)"]
+
+
+def _advice(facts: dict) -> list[str]:
+  return ["Advice"] + _wrapped(facts["advice"], "- ") if facts["advice"] else []
+
+
+def _wrapped(sentences: list[str], bullet: str = "") -> list[str]:
+  """Sentences broken between words, never within a path or a flag."""
+  return [line for sentence in sentences for line in textwrap.wrap(
+      sentence, _WIDTH, initial_indent="  " + bullet, subsequent_indent="  " + " " * len(bullet),
+      break_long_words=False, break_on_hyphens=False)]
+
+
+def _rest(count: int, what: str = "") -> list[str]:
+  return [f"             ... and {count - _EXAMPLES:,} more {what}".rstrip()] if count > _EXAMPLES else []
+
+
+def _percent(share: float) -> str:
+  return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
+def duration(seconds: float) -> str:
+  """A time in the unit that a person would use."""
+  for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    if seconds >= 2 * length:
+      return f"{seconds / length:.1f} {unit}"
+  return f"{seconds:.1f} seconds" if seconds >= 1 else "less than a second"

@@ -1,0 +1,149 @@
+"""Any source to ArrayRecord shards: once, in several processes or under Beam, and never half a set that looks whole."""
+
+import collections
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+
+from input_pipeline import storage
+from input_pipeline.array_record import FORMAT
+from input_pipeline.decode import DamagedImage
+from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
+from input_pipeline.prepared import (META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta,
+                                     write_json)
+from input_pipeline.records import encode_record
+from input_pipeline.prepare.run import run_in_processes, run_under_beam
+from input_pipeline.source import ImageSource
+
+SHARD_BYTES = 256 * 10**6
+
+LEFT_OUT = "left_out.txt"
+
+# Images whose records are made to see how large records are.
+_SAMPLES = 64
+
+_IN_WORDS = {
+    "record": "uint32 little endian n | n bytes of JSON | the files that its `files` lists with their sizes",
+    "image.*": "the image; ppm: pixels that need no decoding",
+    "pixels": "x right, y down, measured from the image's edge: the centre of the top left pixel is (0.5, 0.5)",
+    "keypoints": "x, y in pixels; v: 0 unknown or outside, 1 hidden, 2 visible; names in legend.joints",
+    "box": "x, y, width, height in pixels",
+    "depth.png": "16 bits, millimetres along the camera's axis, 0 where nothing is known",
+    "instances.png": "8 bits, 0 nobody, k people[k - 1]",
+    "partner.*": "the other image of a pair; `pair` says of what kind",
+    "carried": "how many records have each of these facts and files",
+}
+
+
+def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int | None = None,
+            runner: str | None = None, runner_options: str = "", progress: bool = True) -> dict:
+  """Writes a set into `out`, or goes on where an earlier call stopped.
+
+  Each shard is a pure function of the request and its number, and appears under its name when it is whole; the
+  manifest, meta.json, comes last, so a folder without it is unfinished. Calling again makes the missing shards alone,
+  and the result is the same to the byte, whatever the number of processes. Images that cannot be decoded are left
+  out, counted and listed in left_out.txt.
+
+  Args:
+    request: what is made from what.
+    out: the folder, made if missing, or a URL.
+    processes: how many work, which changes nothing but the speed; None: one per core, at most 8.
+    runner: a Beam runner that works instead, e.g. DirectRunner or DataflowRunner; None: processes of this machine.
+    runner_options: for Beam, as on its command line.
+    progress: a progress bar, if standard error is a terminal.
+
+  Returns:
+    The manifest, as in meta.json.
+
+  Raises:
+    ValueError: a source or request that cannot be, a folder that holds something else or cannot be written, no image
+      that can be used.
+  """
+  out = storage.normalized(out)
+  source = open_request(request)
+  try:
+    per_shard = _images_per_shard(request, source)
+    shards = -(-len(source) // per_shard)
+    wanted = {"format": FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
+    if not storage.is_remote(out):
+      os.makedirs(out, exist_ok=True)
+    with one_writer(out):
+      check_holds_nothing_else(out, wanted, "prepared set")
+      if not storage.exists(f"{out}/{META}"):
+        write_json(f"{out}/{PARTIAL}", wanted)
+        names = [shard_name(number, shards) for number in range(shards)]
+        missing = [k for k, name in enumerate(names) if not storage.exists(f"{out}/{sidecar_name(name)}")]
+        jobs = (request, out, per_shard, shards)
+        if runner:
+          run_under_beam(jobs, missing, runner, runner_options)
+        else:
+          images = sum(len(range(k * per_shard, min((k + 1) * per_shard, len(source)))) for k in missing)
+          run_in_processes(jobs, missing, images, processes or min(os.cpu_count() or 1, 8), progress)
+        _write_manifest(out, wanted, source, names)
+      _remove_notes(out)
+  except OSError as error:
+    raise ValueError(f"--out={out}: cannot be written ({error.strerror or error}); choose another folder or make "
+                     "room") from error
+  return read_meta(f"{out}/{META}")
+
+
+def needed_bytes(request: PrepareRequest) -> int:
+  """About how large a set is going to be."""
+  source = open_request(request)
+  return int(_record_bytes(request, source) * len(source))
+
+
+def _options(request: PrepareRequest) -> dict:
+  """What of the request changes the records: where the source lies does not."""
+  options = json.loads(json.dumps(dataclasses.asdict(request)))  # tuples as JSON has them
+  options |= options.pop("companions")
+  return {key: value for key, value in options.items() if key not in ("source", "path", "subset")}
+
+
+def _images_per_shard(request: PrepareRequest, source: ImageSource) -> int:
+  return max(1, round(SHARD_BYTES / _record_bytes(request, source)))
+
+
+def _record_bytes(request: PrepareRequest, source: ImageSource) -> float:
+  """The mean size of a record, from some that lie evenly in the source."""
+  sizes, reason = [], None
+  for i in np.linspace(0, len(source) - 1, min(_SAMPLES, len(source))).astype(int):
+    try:
+      sizes.append(len(encode_record(*make_record(request, source, int(i)))))
+    except (DamagedImage, OSError) as error:
+      reason = reason or f"{source.name(int(i))}: {error}"
+  if not sizes:
+    raise ValueError(f"--path={request.path}: none of {min(_SAMPLES, len(source))} images tried can be used; first: "
+                     f"{reason}")
+  return float(np.mean(sizes))
+
+
+def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str]) -> None:
+  notes = {name: json.loads(storage.read_file(f"{out}/{sidecar_name(name)}")) for name in names}
+  shards = {name: note["shard"] for name, note in notes.items() if note["shard"]["records"]}
+  if not shards:
+    raise ValueError(f"--out={out}: none of the {len(source)} images can be used")
+  left_out = [*source.left_out, *(item for note in notes.values() for item in note["left_out"])]
+  lines = "".join(f"{name}: {reason}\n" for name, reason in left_out)
+  storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))
+  carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
+  write_json(f"{out}/{META}", wanted | {
+      "count": sum(shard["records"] for shard in shards.values()), "left_out": len(left_out), "carried": dict(carried),
+      "legend": source.legend, "in words": _IN_WORDS, "shards": shards})
+
+
+def _remove_notes(out: str) -> None:
+  """What a set no longer needs once its manifest is there; also what an earlier call had no time for."""
+  for name in list(entries(out)):
+    if name.endswith((sidecar_name(".array_record"), ".unfinished")) or name == PARTIAL:
+      storage.remove(f"{out}/{name}")
+
+
+def room_for(path: str) -> int:
+  """Free bytes of the disk that a folder is on, or would be."""
+  while not os.path.exists(path):
+    path = os.path.dirname(path)
+  return shutil.disk_usage(path).free

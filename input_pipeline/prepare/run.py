@@ -1,0 +1,91 @@
+"""Who makes the shards of a set: processes of this machine, or Beam."""
+
+import functools
+import multiprocessing
+import shlex
+
+import cv2
+from tqdm import tqdm
+
+from input_pipeline.prepare.shard import PrepareRequest, write_request_shard
+from input_pipeline.processes import deaf_to_interrupts
+
+_POLL_S = .2
+
+Jobs = tuple[PrepareRequest, str, int, int]
+"""All arguments of `write_request_shard` but the number."""
+
+# Set in each process of a pool: counts images for the progress bar.
+_seen_images = None
+
+
+def run_in_processes(jobs: Jobs, numbers: list[int], images: int, processes: int, progress: bool) -> None:
+  """Writes these shards, some at a time; raises what the first that fails raises.
+
+  Args:
+    jobs: what to write.
+    numbers: which shards.
+    images: how many images they have together.
+    processes: how many work; one: this one.
+    progress: a progress bar, if standard error is a terminal.
+  """
+  # disable=None: quiet unless standard error is a terminal
+  with tqdm(total=images, desc="preparing", unit=" images", disable=None if progress else True) as bar:
+    if processes == 1 or len(numbers) <= 1:
+      for number in numbers:
+        write_request_shard(*jobs, number, seen=bar.update)
+      return
+    context = multiprocessing.get_context("spawn")
+    seen = context.Value("q", 0)
+    with deaf_to_interrupts():
+      pool = context.Pool(min(processes, len(numbers)), _start_process, (seen,))
+    with pool:
+      pending = [pool.apply_async(_write_shard, (jobs, number)) for number in numbers]
+      for result in pending:
+        while not result.ready():
+          result.wait(_POLL_S)
+          bar.update(seen.value - bar.n)
+        result.get()
+      bar.update(seen.value - bar.n)
+
+
+def run_under_beam(jobs: Jobs, numbers: list[int], runner: str, options: str) -> None:
+  """Writes these shards on the machines of a Beam runner.
+
+  Args:
+    jobs: what to write; source and output must be in reach of every machine.
+    numbers: which shards.
+    runner: name of the runner.
+    options: as on Beam's command line, e.g. "--project=P --region=R".
+
+  Raises:
+    ValueError: Beam is not installed, or has no such runner.
+  """
+  try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners import create_runner
+  except ImportError as error:
+    raise ValueError(f'--runner={runner} needs Apache Beam: pip install "saip-jax[beam]" ({error})') from error
+  try:
+    create_runner(runner)
+  except (ValueError, ImportError, AttributeError) as error:
+    raise ValueError(f"--runner={runner}: {' '.join(str(error).split())}") from error
+  with beam.Pipeline(runner=runner, options=PipelineOptions(shlex.split(options))) as pipeline:
+    _ = (pipeline | "Shards" >> beam.Create(numbers) | "Spread" >> beam.Reshuffle()
+         | "Write" >> beam.Map(functools.partial(write_request_shard, *jobs)))
+
+
+def _start_process(seen) -> None:
+  global _seen_images
+  _seen_images = seen
+  cv2.setNumThreads(1)  # the cores are taken
+
+
+def _write_shard(jobs: Jobs, number: int) -> None:
+  write_request_shard(*jobs, number, seen=_count_one)
+
+
+def _count_one() -> None:
+  with _seen_images.get_lock():
+    _seen_images.value += 1

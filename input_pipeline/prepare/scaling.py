@@ -1,0 +1,45 @@
+"""What is known of an image, after the image was shrunk."""
+
+import cv2
+import numpy as np
+
+# Facts of a person that are boxes x, y, width, height or points x, y, ... in pixels.
+_BOXES, _POINTS = ("box", "box_full", "box_visible"), ("keypoints",)
+
+
+def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float],
+                       hw: tuple[int, int]) -> tuple[dict, dict[str, bytes]]:
+  """Facts and files of an image for its smaller version.
+
+  Args:
+    facts: as in records.py.
+    files: as in records.py; depth, instances and parts become as small as the image, by the nearest pixel.
+    scale_yx: new size / old size, vertically and horizontally.
+    hw: the new size in pixels.
+
+  Returns:
+    The facts and files for the new size.
+  """
+  scale_xy = np.array(scale_yx[::-1])
+  facts = dict(facts)
+  if "people" in facts:
+    facts["people"] = [_scaled_person(person, scale_xy) for person in facts["people"]]
+  if "camera_matrix" in facts:
+    facts["camera_matrix"] = (np.diag([*scale_xy, 1.]) @ facts["camera_matrix"]).tolist()
+  return facts, {name: _scaled_plane(data, hw) if name.endswith(".png") else data for name, data in files.items()}
+
+
+def _scaled_person(person: dict, scale_xy: np.ndarray) -> dict:
+  person = dict(person)
+  for key in _BOXES:
+    if key in person:
+      person[key] = (np.array(person[key], np.float64) * np.tile(scale_xy, 2)).tolist()
+  for key in _POINTS:
+    if key in person:
+      person[key] = [[*(np.array(point[:2]) * scale_xy).tolist(), *point[2:]] for point in person[key]]
+  return person
+
+
+def _scaled_plane(data: bytes, hw: tuple[int, int]) -> bytes:
+  plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  return cv2.imencode(".png", cv2.resize(plane, hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT))[1].tobytes()

@@ -1,0 +1,133 @@
+"""One shard of a prepared set: from a request and a number alone, so that any process of any machine can make it."""
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import cv2
+
+from input_pipeline import storage
+from input_pipeline.prepare.companions import Companions, with_companions
+from input_pipeline.decode import DamagedImage, decode_image, encode_ppm, upright_hw
+from input_pipeline.records import encode_record, image_format
+from input_pipeline.prepare.scaling import scaled_annotations
+from input_pipeline.shards import write_shard
+from input_pipeline.source import ImageSource
+from input_pipeline.sources import open_source
+
+JPEG_QUALITY = 95
+
+# Decoding onto so small a canvas finds damage at a fraction of the cost, since JPEG can be decoded at an eighth.
+_PROBE_HW = (32, 32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareRequest:
+  """What a prepared set is made from, and how; the same request is the same set.
+
+  Attributes:
+    source: a key of `sources.SOURCES`.
+    path: where it lies.
+    split: which part of it; None: the usual one.
+    subset: a file of names: these images alone; None: all.
+    margin: for persons cut out of photos: the box grows by this share of its larger side; None: the usual one.
+    min_side: for persons cut out of photos: smaller boxes are left out, in pixels; None: the usual one.
+    companions: files beside the images that are carried along.
+    max_side: larger images are shrunk to this, in pixels; None: all stay as they are, byte for byte.
+    scene_hw: images become pixels that need no decoding, shrunk to fit these pixels; None: they stay encoded.
+  """
+
+  source: str
+  path: str
+  split: str | None = None
+  subset: str | None = None
+  margin: float | None = None
+  min_side: int | None = None
+  companions: Companions = Companions()
+  max_side: int | None = None
+  scene_hw: tuple[int, int] | None = None
+
+  def __post_init__(self):
+    if self.max_side is not None and self.max_side < 1:
+      raise ValueError(f"--max-side={self.max_side}: expected 1 or more pixels")
+    if self.margin is not None and not 0 <= self.margin <= 2:
+      raise ValueError(f"--margin={self.margin}: expected a share of the box from 0 to 2")
+    if self.scene_hw and (self.max_side or self.companions != Companions()):
+      raise ValueError("--scenes makes plain pixels of a fixed size: leave out --max-side, --depth, --instances, "
+                       "--keypoints and --pairs")
+
+
+@functools.lru_cache(maxsize=1)
+def open_request(request: PrepareRequest) -> ImageSource:
+  """The images of a request with what is carried along; once for each process. Raises ValueError."""
+  crop_options = {name: value for name in ("margin", "min_side") if (value := getattr(request, name)) is not None}
+  source = open_source(request.source, request.path, split=request.split, subset=request.subset,
+                       cache_dir=os.path.join(storage.cache_folder(), "indices"), setting="--path", **crop_options)
+  return with_companions(source, request.companions)
+
+
+def shard_name(number: int, shards: int) -> str:
+  """File name of a shard."""
+  return f"images-{number:05d}-of-{shards:05d}.array_record"
+
+
+def sidecar_name(shard: str) -> str:
+  """File name of what is noted of a finished shard until the manifest holds it."""
+  return f"{shard}.json"
+
+
+def write_request_shard(request: PrepareRequest, out: str, per_shard: int, shards: int, number: int,
+                        seen: Callable[[], None] = lambda: None) -> None:
+  """Writes one shard, then a note beside it that says it is whole.
+
+  Args:
+    request: the set.
+    out: its folder or URL.
+    per_shard: images to a shard.
+    shards: how many shards there are.
+    number: which of them.
+    seen: called after each image.
+
+  Raises:
+    OSError: the shard cannot be written.
+  """
+  source, name = open_request(request), shard_name(number, shards)
+  left_out, carried = [], collections.Counter()
+
+  def records() -> Iterator[bytes]:
+    for i in range(number * per_shard, min((number + 1) * per_shard, len(source))):
+      try:
+        facts, files = make_record(request, source, i)
+      except (DamagedImage, OSError) as error:
+        left_out.append([source.name(i), str(error)])
+      else:
+        carried.update([*facts, *files])
+        yield encode_record(facts, files)
+      seen()
+
+  shard = write_shard(f"{out}/{name}", records())
+  note = {"shard": shard, "carried": carried, "left_out": left_out}
+  storage.write_file(f"{out}/{sidecar_name(name)}", json.dumps(note).encode())
+
+
+def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[dict, dict[str, bytes]]:
+  """The facts and files of image `i`; raises DamagedImage or OSError where it cannot be used."""
+  try:
+    data = source.read(i)
+  except OSError as error:
+    raise OSError(f"cannot be read: {error.strerror or error}") from error
+  facts = {"name": source.name(i)}
+  if request.scene_hw:
+    canvas, (height, width) = decode_image(data, request.scene_hw)
+    return facts, {"image.ppm": encode_ppm(canvas[:height, :width])}
+  decode_image(data, _PROBE_HW)
+  further_facts, files = source.annotations(i)
+  facts = further_facts | facts
+  if request.max_side and max(hw := upright_hw(data)) > request.max_side:
+    canvas, (height, width) = decode_image(data, (request.max_side, request.max_side))
+    facts, files = scaled_annotations(facts, files, (height / hw[0], width / hw[1]), (height, width))
+    data = cv2.imencode(".jpg", canvas[:height, :width, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+  return facts, {f"image.{image_format(data)}": data} | files

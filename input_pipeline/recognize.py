@@ -1,0 +1,223 @@
+"""Which kind of data set lies at a path, by looking only: names of files, and the beginnings of a few."""
+
+import collections
+import functools
+import os
+import re
+from collections.abc import Callable
+
+from input_pipeline import storage
+from input_pipeline.folder import EXTENSIONS
+from input_pipeline.prepared import META, read_meta
+
+# A million files are never listed: so many entries of a folder, so many folders, nearest first.
+_MOST_ENTRIES, _MOST_FOLDERS = 300, 60
+_HEAD_BYTES = 65536
+_MOST_JSON_FILES = 6
+
+_TAR = re.compile(r"\.(tar|tar\.\w{1,4}|tgz)$")
+_ARRAY_RECORD = re.compile(r"\.array_record(-\d+-of-\d+)?$")
+_WILDCARDS = re.compile(r"[{*?\[]")
+# 0002_c1s1_000451_03.jpg, -1_c3s2_..., and sets named after it: identity, camera.
+_MARKET_NAME = re.compile(r"-?\d+_c\d+(s\d+)?_")
+_MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test")
+_PEOPLE_LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"')
+_YOLO_LINES = (re.compile(rb"^names\s*:", re.MULTILINE), re.compile(rb"^(train|val|path)\s*:", re.MULTILINE))
+_TAR_MAGIC, _ZIP_MAGIC, _LMDB_MAGIC = b"ustar", b"PK\x03\x04", b"\xde\xc0\xef\xbe"
+
+
+class _Sight:
+  """What is seen of a path: `names` of files below it (its own name if it is a file) and `folders`, both bounded."""
+
+  def __init__(self, path: str):
+    self.path = path
+    self.is_folder = storage.is_folder(path)
+    self.names, self.folders = [], set()
+    if not self.is_folder:
+      self.names = [path.rpartition("/")[2]]
+    elif storage.is_remote(path):  # the source lists the bucket too
+      self.names = [name for name, _ in storage.list_files(path)]
+      self.folders = {name.rpartition("/")[0] for name in self.names}
+    else:
+      self._walk()
+
+  def _walk(self) -> None:
+    pending = collections.deque([""])
+    for _ in range(_MOST_FOLDERS):
+      if not pending:
+        return
+      below = pending.popleft()
+      try:
+        with os.scandir(os.path.join(self.path, below)) as entries:
+          for entry, _ in zip(entries, range(_MOST_ENTRIES)):
+            if entry.name.startswith("."):
+              continue
+            if entry.is_dir(follow_symlinks=not below):
+              pending.append(f"{below}{entry.name}/")
+              self.folders.add(f"{below}{entry.name}")
+            else:
+              self.names.append(f"{below}{entry.name}")
+      except OSError:
+        if not below:
+          raise
+
+  def has(self, *names: str) -> bool:
+    """Whether all these exist below the folder."""
+    return self.is_folder and all(storage.exists(f"{self.path}/{name}") for name in names)
+
+  def ends(self, *endings: str) -> bool:
+    """Whether it is one file whose name ends so."""
+    return not self.is_folder and self.names[0].lower().endswith(endings)
+
+  @functools.cached_property
+  def head(self) -> bytes:
+    """The first bytes of the file; empty for a folder."""
+    return b"" if self.is_folder else self.head_of("")
+
+  def head_of(self, name: str) -> bytes:
+    """The first bytes of a file below the folder; empty where it cannot be read."""
+    try:
+      with storage.open_file(f"{self.path}/{name}" if name else self.path) as file:
+        return file.read(_HEAD_BYTES)
+    except OSError:
+      return b""
+
+  def count(self, matches: Callable[[str], object]) -> int:
+    return sum(1 for name in self.names if matches(name.lower()))
+
+  @property
+  def images(self) -> int:
+    return self.count(_is_image)
+
+  @functools.cached_property
+  def meta(self) -> dict:
+    return read_meta(f"{self.path}/{META}") if self.is_folder else {}
+
+
+def recognize(path: str, setting: str = "PATH") -> str:
+  """The kind of data set at a path, as `data.source` names it.
+
+  Args:
+    path: a folder, a file, a pattern of archives, or the URL of one.
+    setting: the option that gave it, for messages.
+
+  Returns:
+    A key of `KINDS`.
+
+  Raises:
+    ValueError: nothing there, or nothing that looks like a data set; one line that says what was found.
+  """
+  try:
+    root = storage.normalized(path)
+    if not storage.exists(root):
+      last = path.rpartition("/")[2].lower()
+      if _WILDCARDS.search(path) and (".tar" in last or ".zip" in last):
+        return "webdataset" if ".tar" in last else "zip"
+      raise ValueError(f"{setting}={path} does not exist; expected a folder, an archive or an annotation file")
+    sight = _Sight(root)
+    kind = next((kind for kind, is_kind in KINDS.items() if is_kind(sight)), None)
+  except OSError as error:
+    raise ValueError(f"{setting}={path} cannot be looked at ({error.strerror or error}); check its permissions"
+                     ) from error
+  if kind is None:
+    raise ValueError(f"{setting}={path} looks like no data set that is known: found {_found(sight)}; say what it is "
+                     f"with --source=, one of {', '.join(sorted(KINDS))}")
+  return kind
+
+
+def _found(sight: _Sight) -> str:
+  if not sight.is_folder:
+    image = " (one image; expected the folder it lies in)" if sight.images else ""
+    return f"one file of {storage.stamp(sight.path)[0]:,} bytes{image}"
+  kinds = collections.Counter(os.path.splitext(name)[1].lower() or "(no extension)" for name in sight.names)
+  return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
+
+
+def _is_image(name: str) -> bool:
+  return os.path.splitext(name)[1] in EXTENSIONS
+
+
+def _is_people(sight: _Sight) -> bool:
+  return str(sight.meta.get("format")).startswith("saip_jax built-in people") and not sight.meta.get("export")
+
+
+def _is_tfds(sight: _Sight) -> bool:
+  return any(name.endswith("dataset_info.json") and f"{name[:-len('dataset_info.json')]}features.json" in sight.names
+             for name in sight.names if name.count("/") <= 2)
+
+
+def _is_array_record(sight: _Sight) -> bool:
+  prepared = str(sight.meta.get("format")).startswith("saip_jax") and not sight.meta.get("export")
+  return prepared or any(_ARRAY_RECORD.search(name) for name in sight.names if "/" not in name)
+
+
+def _is_lmdb(sight: _Sight) -> bool:
+  return sight.has("data.mdb") or sight.ends(".mdb", ".lmdb") or sight.head[16:20] == _LMDB_MAGIC
+
+
+def _is_msmt17(sight: _Sight) -> bool:
+  return sight.has("list_train.txt") and (sight.has("train") or sight.has("mask_train_v2"))
+
+
+def _is_market1501(sight: _Sight) -> bool:
+  if any(sight.has(folder) for folder in _MARKET_FOLDERS):
+    return True
+  # Flat, or in train/ and the like; nearly all names are of that form.
+  named = sight.count(lambda name: _is_image(name) and name.count("/") <= 1
+                      and _MARKET_NAME.match(name.rpartition("/")[2]))
+  return sight.is_folder and named > 0 and named >= 0.9 * sight.images
+
+
+def _is_pennfudan(sight: _Sight) -> bool:
+  return any(sight.has(f"{folder}PNGImages", f"{folder}PedMasks") for folder in ("", "PennFudanPed/"))
+
+
+def _is_lsp(sight: _Sight) -> bool:
+  return sight.has("joints.mat") or sight.ends("joints.mat")
+
+
+def _is_coco(sight: _Sight) -> bool:
+  if not sight.is_folder:
+    return sight.ends(".odgt") or (sight.ends(".json") and sight.head.lstrip()[:1] in (b"{", b"["))
+  near = [name for name in sight.names
+          if "/" not in name or (name.lower().startswith("annotation") and name.count("/") <= 2)]
+  if any(name.lower().endswith(".odgt") for name in near):
+    return True
+  return any(_PEOPLE_LISTS.search(sight.head_of(name))
+             for name in [name for name in near if name.lower().endswith(".json")][:_MOST_JSON_FILES])
+
+
+def _is_yolo(sight: _Sight) -> bool:
+  is_config = lambda head: all(line.search(head) for line in _YOLO_LINES)
+  if not sight.is_folder:
+    return sight.ends(".yaml", ".yml") and is_config(sight.head)
+  configs = [name for name in sight.names if "/" not in name and name.lower().endswith((".yaml", ".yml"))]
+  return any(is_config(sight.head_of(name)) for name in configs) or sight.has("labels", "images")
+
+
+def _is_webdataset(sight: _Sight) -> bool:
+  tars = sight.count(_TAR.search)
+  return tars > sight.images if sight.is_folder else tars > 0 or sight.head[257:262] == _TAR_MAGIC
+
+
+def _is_zip(sight: _Sight) -> bool:
+  zips = sight.count(lambda name: name.endswith(".zip"))
+  return zips > sight.images if sight.is_folder else zips > 0 or sight.head.startswith(_ZIP_MAGIC)
+
+
+KINDS: dict[str, Callable[[_Sight], bool]] = {
+    "people": _is_people,
+    "tfds": _is_tfds,
+    "arrayrecord": _is_array_record,
+    "lmdb": _is_lmdb,
+    "msmt17": _is_msmt17,
+    "market1501": _is_market1501,
+    "pennfudan": _is_pennfudan,
+    "lsp": _is_lsp,
+    "coco": _is_coco,
+    "yolo": _is_yolo,
+    "webdataset": _is_webdataset,
+    "zip": _is_zip,
+    "folder": lambda sight: sight.is_folder and sight.images > 0,
+}
+"""Kind of data set -> whether a path looks like one; the first that does is it, so special ones stand first."""

@@ -1,0 +1,50 @@
+"""What a data set is to the pipeline: encoded images by position, and what else is known of each."""
+
+import abc
+import itertools
+from collections.abc import Iterable, Sequence
+
+
+class ImageSource(abc.ABC):
+  """Encoded images by position.
+
+  The one interface between a data set and the pipeline: a new kind of data needs these members and nothing else. A
+  source is pickled into every decoding process, so its state must be small (paths, not names or bytes), and its
+  methods are called by several threads at once.
+  """
+
+  identity: dict
+  """JSON-able {source, name, length, digest}, the same wherever the data lies; part of a run's fingerprint."""
+
+  left_out: Sequence[tuple[str, str]] = ()
+  """(name, reason in plain words) of whatever looked like an image and is none of this source, found while opening."""
+
+  legend: dict = {}
+  """JSON-able: what the numbers of `annotations` mean where they do not say so themselves, e.g. {"joints": names}."""
+
+  @abc.abstractmethod
+  def __len__(self) -> int:
+    """The number of images; at least one."""
+
+  @abc.abstractmethod
+  def read(self, i: int) -> bytes:
+    """The encoded bytes of image `i`; raises OSError where they cannot be read."""
+
+  @abc.abstractmethod
+  def name(self, i: int) -> str:
+    """What a person would call image `i`, for messages."""
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    """What is known of image `i`: facts (JSON-able) and files (name -> bytes), named as records.py says; raises
+    OSError where they cannot be read."""
+    del i
+    return {}, {}
+
+
+def bounded(left_out: Iterable[tuple[str, str]], limit: int = 1000) -> list[tuple[str, str]]:
+  """The first `limit` of a list of what was left out, and one last entry that counts the rest: a data set that is
+  wrong throughout must not make a list as long as itself."""
+  rest = iter(left_out)
+  first = list(itertools.islice(rest, limit))
+  more = sum(1 for _ in rest)
+  return first + [(f"and {more:,} more", "left out as well, not listed one by one")] * bool(more)

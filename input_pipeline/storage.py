@@ -1,0 +1,163 @@
+"""Files of this machine by path, files in buckets by URL: gs:// and s3:// through fsspec, as Orbax and TFDS do."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import fsspec
+
+_CLOUD = 'pip install "saip-jax[cloud]"'
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path is a URL, e.g. gs://bucket/folder."""
+  return "://" in os.fspath(path)
+
+
+def normalized(path: str | os.PathLike) -> str:
+  """An absolute path without links and `~`, or a URL without a slash at its end."""
+  return os.fspath(path).rstrip("/") if is_remote(path) else str(pathlib.Path(path).expanduser().resolve())
+
+
+def exists(path: str) -> bool:
+  """Whether there is a file or a folder."""
+  if not is_remote(path):
+    return os.path.exists(path)
+  with _file_system(path) as (files, key):
+    return files.exists(key)
+
+
+def is_folder(path: str) -> bool:
+  """Whether there is a folder; in a bucket: anything below this prefix."""
+  if not is_remote(path):
+    return os.path.isdir(path)
+  with _file_system(path) as (files, key):
+    return files.isdir(key)
+
+
+def stamp(path: str) -> list:
+  """What changes when a file does, JSON-able: its size and time; in a bucket: its size and version."""
+  if not is_remote(path):
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+  with _file_system(path) as (files, key):
+    return [files.size(key), files.ukey(key)]
+
+
+def read_file(path: str) -> bytes:
+  """All bytes of a file; raises OSError."""
+  if not is_remote(path):
+    with open(path, "rb") as file:
+      return file.read()
+  with _file_system(path) as (files, key):
+    return files.cat_file(key)
+
+
+def read_range(path: str | bytes, start: int, size: int) -> bytes:
+  """Bytes [start, start + size) of a file; raises OSError, also where the file ends before."""
+  if isinstance(path, bytes) or not is_remote(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+      data = os.pread(handle, size, start)
+    finally:
+      os.close(handle)
+  else:
+    with _file_system(path) as (files, key):
+      data = files.cat_file(key, start, start + size)
+  if len(data) != size:
+    raise OSError(f"the file ends after {start + len(data)} bytes; {start + size} were expected")
+  return data
+
+
+def cache_folder() -> str:
+  """Where this user's caches lie: `$SAIP_CACHE`, or `~/.cache/saip_jax`."""
+  return os.path.abspath(os.path.expanduser(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax"))
+
+
+def local_copy(url: str) -> str:
+  """The file of a URL, copied to the cache unless its present version is there; for libraries that read disks alone."""
+  folder = os.path.join(cache_folder(), "copies")
+  key = hashlib.sha256(json.dumps([url, stamp(url)]).encode()).hexdigest()[:32]
+  path = os.path.join(folder, key)
+  if not os.path.exists(path):
+    os.makedirs(folder, exist_ok=True)
+    with written_whole(path, by_several=True) as temporary, _file_system(url) as (files, name):
+      files.get_file(name, temporary)
+  return path
+
+
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[BinaryIO]:
+  """A file to read forwards and to seek in; raises OSError."""
+  if not is_remote(path):
+    with open(path, "rb") as file:
+      yield file
+    return
+  with _file_system(path) as (files, key), files.open(key, "rb") as file:
+    yield file
+
+
+def list_files(url: str) -> list[tuple[str, int]]:
+  """(name below the URL, size) of every file below it, sorted; for URLs alone."""
+  with _file_system(url) as (files, key):
+    found = files.find(key, detail=True)
+    return sorted((name[len(key):].lstrip("/"), info["size"]) for name, info in found.items())
+
+
+def write_file(path: str, data: bytes) -> None:
+  """Writes a file so that it is there whole or not at all; its folder must exist. Raises OSError."""
+  with written_whole(path) as temporary, open(temporary, "wb") as file:
+    file.write(data)
+
+
+def remove(path: str) -> None:
+  """Removes a file if it is there."""
+  if not is_remote(path):
+    pathlib.Path(path).unlink(missing_ok=True)
+    return
+  with _file_system(path) as (files, key):
+    if files.exists(key):
+      files.rm_file(key)
+
+
+@contextlib.contextmanager
+def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
+  """A temporary local path; what was written there when the block ends without an error appears under `path`.
+
+  The temporary name ends in `.unfinished`. What a killed process left of it is overwritten by the next; where several
+  processes may write at once, `by_several` keeps theirs apart.
+  """
+  if not is_remote(path):
+    own = f".{os.uname().nodename}.{os.getpid()}" if by_several else ""
+    temporary = f"{os.path.splitext(path)[0]}{own}.unfinished"
+    try:
+      yield temporary
+      os.replace(temporary, path)
+    finally:
+      pathlib.Path(temporary).unlink(missing_ok=True)
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    temporary = os.path.join(folder, "file")
+    yield temporary
+    with _file_system(path) as (files, key):
+      files.put_file(temporary, key)
+
+
+@contextlib.contextmanager
+def _file_system(url: str):
+  """The file system of a URL and the path in it; whatever goes wrong there is an OSError."""
+  try:
+    yield fsspec.core.url_to_fs(url)
+  except OSError:
+    raise
+  except ImportError as error:
+    raise OSError(f"{url.split('://')[0]}:// cannot be read here: {error}; {_CLOUD} installs what it takes") from error
+  except ValueError as error:  # a scheme that fsspec does not know
+    raise OSError(f"{url}: {error}") from error
+  except Exception as error:  # each kind of bucket has errors of its own
+    raise OSError(f"{url}: {type(error).__name__}: {error}") from error
