@@ -14,6 +14,11 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_ARCHIVES = 1_000_000
 
 
+def absolute(path: str) -> str:
+  """A path from the root of this machine, or a URL; links stay, as their names may say more than what they lead to."""
+  return path.rstrip("/") if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
 def find_archives(path: str, name_ends: re.Pattern, setting: str) -> tuple[str, list[str]]:
   """Finds archives without opening them.
 
@@ -29,7 +34,7 @@ def find_archives(path: str, name_ends: re.Pattern, setting: str) -> tuple[str, 
   Raises:
     ValueError: nothing there, or an archive that the pattern names is missing.
   """
-  whole = path.rstrip("/") if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+  whole = absolute(path)
   try:
     if not storage.exists(whole) and _WILDCARDS.search(whole):
       folder = whole[:_WILDCARDS.search(whole).start()].rpartition("/")[0]

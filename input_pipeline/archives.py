@@ -16,7 +16,7 @@ import tqdm
 
 from input_pipeline import storage
 from input_pipeline.archive_members import TAR, Contents, Member, annotations_from, samples_of
-from input_pipeline.archive_paths import find_archives
+from input_pipeline.archive_paths import absolute, find_archives
 from input_pipeline.index import Index, remembered
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.tar_files import CompressedTar, scan_tar
@@ -66,12 +66,10 @@ class ArchiveSource(ImageSource):
   """
 
   def __init__(self, kind: str, path: str, cache_dir: str, setting: str):
-    path = os.fspath(path)
-    self._kind, self._name = kind, os.path.basename(path.rstrip("/")) or path
+    self._kind, self._name = kind, os.path.basename(absolute(path))
     self._folder, names = find_archives(path, _NAME_ENDS[kind], setting)
     listing = _Listing(kind, self._folder, names, path, setting)
-    self._index: Index = remembered(cache_dir, kind, path if storage.is_remote(path) else os.path.abspath(path),
-                                    listing.is_current, listing.build)
+    self._index: Index = remembered(cache_dir, kind, absolute(path), listing.is_current, listing.build)
 
   @property
   def identity(self) -> dict:
@@ -156,9 +154,9 @@ class _Listing:
     if not rows.names:
       others = ", ".join(f"{count} {extension or '(no extension)'}" for extension, count in found.most_common(5))
       reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
-      raise ValueError(f"{self.setting}={self.path} holds no images that can be used: found {others or 'nothing'} in "
-                       f"{len(archives)} archive(s); expected members named jpg jpeg png webp bmp ppm"
-                       + f". Left out: {reasons}" * bool(reasons))
+      raise ValueError((f"{self.setting}={self.path} holds no images that can be used: found {others or 'nothing'} in "
+                        f"{len(archives)} archive(s); expected members named jpg jpeg png webp bmp ppm"
+                        + f". Left out: {reasons}" * bool(reasons)).replace("\n", " "))  # names may have anything
     header = {"scanned_at": scanned_at, "archives": archives, "left_out": bounded(left_out)}
     return header, {"name": rows.names, "others": rows.others}, rows.columns()
 

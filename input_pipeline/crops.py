@@ -164,8 +164,8 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
       raise ValueError(f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
                        f"{len(left_out):,} annotations left out{_reasons(left_out)}")
     header = {"files": stamps, "photo_root": photos.root, "folders": photos.folders, "listed_at": photos.listed_at,
-              "left_out": bounded(left_out), "legend": _legend(annotated)}
-    return _columns(rows, header, several_lists=len(annotated.joints) > 1)
+              "left_out": bounded(left_out), "legend": annotated.legend}
+    return _columns(rows, header, annotated.joints)
 
   index = remembered(cache_dir, kind, f"{path} min_side={min_side} root={root}", is_current, build)
   return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
@@ -241,14 +241,14 @@ def _size_in_frame(header: tuple[int, int, int] | str, person: Person) -> tuple[
                 f"{person.size[1]}")
 
 
-def _legend(annotated: Annotated) -> dict:
-  joints = annotated.joints
-  return annotated.legend | ({"joints": joints if len(joints) > 1 else [*joints.values()][0]} if joints else {})
-
-
-def _columns(rows: Sequence[tuple], header: dict, several_lists: bool) -> tuple[dict, dict, dict]:
-  """Header, texts and columns of the index."""
-  texts, hidden = {"name": [], "photo": [], "facts": [], "mask": []}, set() if several_lists else {"joints"}
+def _columns(rows: Sequence[tuple], header: dict, joints: dict[str, list[str]]) -> tuple[dict, dict, dict]:
+  """Header, texts and columns of the index; persons say which joint list is theirs where there are several."""
+  used = {name for person, _, _ in rows
+          for name in (person.facts.get("joints"), *person.facts.get("more_keypoints", ()))}
+  joints = {name: names for name, names in joints.items() if name in used}
+  if joints:
+    header["legend"] |= {"joints": joints if len(joints) > 1 else [*joints.values()][0]}
+  texts, hidden = {"name": [], "photo": [], "facts": [], "mask": []}, set() if len(joints) > 1 else {"joints"}
   digest = hashlib.sha256()
   for person, hw, box in rows:
     x1, y1, x2, y2 = person.box

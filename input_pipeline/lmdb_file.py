@@ -5,7 +5,7 @@ whole process by a signal. What training wants of such a file is little, where e
 one read of the file, from any thread or process. The layout is that of LMDB 0.9 (data version 1) and 1.0 (3):
 
     page    number u64 | 1.0: transaction u64 | pad u16 | flags u16 | lower u16 | upper u16, then u16 places of nodes
-    node    lo u16 | hi u16 | flags u16 | key size u16 | key | branch: nothing; leaf: the value or the page it is on
+    node    lo u16 | hi u16 | flags u16 | key size u16 | key (1.0: to an even size) | leaf: the value, or its page u64
 """
 
 import dataclasses
@@ -143,6 +143,7 @@ class LmdbFile:
   def _value(self, page: bytes, page_start: int, at: int, size: int, flags: int, key_size: int) -> Value:
     begin = at + _NODE.size + key_size
     key = page[at + _NODE.size:begin]
+    begin += key_size % 2 if self._shift else 0
     if flags & _SEVERAL:
       return Value(key, trouble="several values under one key")
     if flags & _DATABASE:

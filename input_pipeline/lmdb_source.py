@@ -109,6 +109,7 @@ def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
   if not names:
     inside = (f"it has named databases ({', '.join(databases[:5])}), and only the root one is read" if databases else
               "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) or "it is empty")
+    inside = inside.replace("\n", " ")  # keys may have anything
     raise ValueError(f"{setting_and_path} holds no images: {inside}; expected encoded images (JPEG, PNG, WebP, BMP) as "
                      "the values of its root database")
   header = {"scanned_at": scanned_at, "stamp": stamp, "left_out": bounded(left_out)}

@@ -25,6 +25,9 @@ from input_pipeline.sources import open_mixture, open_source
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
 _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
 
+# Samples that no run reaches; Grain's own endless length overflows where a host's share of a batch is one row.
+_ENDLESS = 2**48
+
 # Keeps the draws of scenes apart from the order of the images.
 _SCENE_SEED_OFFSET = 0x5CE7E
 
@@ -116,10 +119,14 @@ class TrainData:
 def _shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
   """The indices of a source in the order of training, without end."""
   if not isinstance(source, MixtureSource):
-    return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-  parts = [grain.MapDataset.range(part.start, part.stop).seed(seed + number).shuffle().repeat()
-           for number, part in enumerate(source.ranges)]
+    return _repeated(range(len(source)), seed)
+  parts = [_repeated(indices, seed + number) for number, indices in enumerate(source.ranges)]
   return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])
+
+
+def _repeated(indices: range, seed: int) -> grain.MapDataset:
+  epochs = -(-_ENDLESS // len(indices))
+  return grain.MapDataset.range(indices.start, indices.stop).seed(seed).shuffle().repeat(epochs)[:_ENDLESS]
 
 
 class _OtherImage:

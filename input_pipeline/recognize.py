@@ -202,7 +202,9 @@ def _is_webdataset(sight: _Sight) -> bool:
 
 def _is_zip(sight: _Sight) -> bool:
   zips = sight.count(lambda name: name.endswith(".zip"))
-  return zips > sight.images if sight.is_folder else zips > 0 or sight.head.startswith(_ZIP_MAGIC)
+  if sight.is_folder:
+    return zips > sight.images
+  return zips > 0 or (sight.head.startswith(_ZIP_MAGIC) and not sight.ends(".npz", ".pt", ".pth"))
 
 
 KINDS: dict[str, Callable[[_Sight], bool]] = {

@@ -147,10 +147,10 @@ def _msmt17_rows(lines: Sequence[str], present: set[str]) -> tuple[list, list]:
     parts, fields = name.split("/"), name.rpartition("/")[2].split("_")
     if not line.strip():
       continue
-    if not name or not label.isdecimal() or len(fields) < 3 or not fields[2].isdecimal() or int(fields[2]) < 1:
-      left_out.append((f"line {number}", f"expected a file, its camera as third part, and a person: {line[:60]!r}"))
-    elif name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
       left_out.append((name, "refused: its name climbs out of the data set"))
+    elif not name or not label.isdecimal() or len(fields) < 3 or not fields[2].isdecimal() or int(fields[2]) < 1:
+      left_out.append((f"line {number}", f"expected a file, its camera as third part, and a person: {line[:60]!r}"))
     elif name not in present:
       left_out.append((name, "no such file"))
     elif name in seen:

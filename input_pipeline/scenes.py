@@ -4,7 +4,7 @@ import os
 import sys
 
 from input_pipeline import storage
-from input_pipeline.array_record import ArrayRecordSource
+from input_pipeline.array_record_source import ArrayRecordSource
 from input_pipeline.folder import FolderSource
 from input_pipeline.prepare.prepare import needed_bytes, prepare, room_for
 from input_pipeline.prepare.shard import PrepareRequest

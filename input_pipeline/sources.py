@@ -4,11 +4,18 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
-from input_pipeline.array_record import ArrayRecordSource
+from input_pipeline.annotations.coco import open_coco
+from input_pipeline.annotations.lsp import open_lsp
+from input_pipeline.annotations.pennfudan import open_pennfudan
+from input_pipeline.annotations.yolo import open_yolo
+from input_pipeline.archives import open_webdataset, open_zip
+from input_pipeline.array_record_source import ArrayRecordSource
 from input_pipeline.combined import MixtureSource, Part, SubsetSource
 from input_pipeline.folder import FolderSource
+from input_pipeline.lmdb_source import open_lmdb
 from input_pipeline.people.dataset import open_people
 from input_pipeline.people.spec import SPLITS
+from input_pipeline.reid import open_market1501, open_msmt17
 from input_pipeline.source import ImageSource
 from input_pipeline.tfds_source import TfdsSource
 
@@ -40,6 +47,20 @@ SOURCES: dict[str, SourceKind] = {
     "tfds": SourceKind(
         lambda path, split, cache_dir, setting: TfdsSource(path, split, setting),
         "the folder or the name of a TensorFlow Datasets set in ArrayRecord files", None),
+    "webdataset": SourceKind(
+        open_webdataset, "WebDataset shards: a .tar, a folder of them, or a pattern as shard-{000..012}.tar"),
+    "zip": SourceKind(open_zip, "a .zip, or a folder of them"),
+    "lmdb": SourceKind(open_lmdb, "an LMDB of encoded images: its folder or its file"),
+    "coco": SourceKind(
+        open_coco, "persons of COCO annotations: the JSON, or the folder that holds it and the photos", None, True),
+    "yolo": SourceKind(
+        open_yolo, "persons of YOLO labels: the yaml, or the folder with images and labels", None, True),
+    "pennfudan": SourceKind(open_pennfudan, "persons of Penn-Fudan: the folder with PNGImages", (), True),
+    "lsp": SourceKind(open_lsp, "persons of Leeds Sports Pose: the folder with joints.mat", (), True),
+    "market1501": SourceKind(
+        open_market1501, "the folder of Market-1501, with bounding_box_train in it", ("train", "val", "query", "gallery")),
+    "msmt17": SourceKind(
+        open_msmt17, "the folder of MSMT17, with list_train.txt in it", ("train", "val", "query", "gallery")),
     "people": SourceKind(
         lambda path, split, cache_dir, setting: open_people(path, 0, split),
         "a folder made by `saip prepare people`", SPLITS),

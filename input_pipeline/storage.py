@@ -98,7 +98,9 @@ def open_file(path: str) -> Iterator[BinaryIO]:
     with open(path, "rb") as file:
       yield file
     return
-  with _file_system(path) as (files, key), files.open(key, "rb") as file:
+  with _file_system(path) as (files, key):
+    file = files.open(key, "rb")
+  with file:
     yield file
 
 

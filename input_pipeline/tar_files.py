@@ -13,8 +13,8 @@ _COMPRESSED = {b"\x1f\x8b": ("gzip", "gzip -dc"), b"BZh": ("bzip2", "bzip2 -dc")
                b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"), b"\x04\x22\x4d\x18": ("lz4", "lz4 -dc")}
 
 
-class CompressedTar(Exception):
-  """This tar is compressed as a whole, so nothing in it has a place.
+class CompressedTar(OSError):
+  """This tar is compressed as a whole, so nothing in it can be read where it lies.
 
   Attributes:
     method: what it is compressed with.
@@ -95,7 +95,7 @@ def _check_end(file: BinaryIO, end: int, name: str, contents: Contents) -> None:
 
 
 class _Headers:
-  """A file of which only headers are read."""
+  """A file of which only headers are read; what fails in reading is an OSError, never taken for damage."""
 
   def __init__(self, file: BinaryIO):
     self._file, self.tell, self.seek = file, file.tell, file.seek
@@ -103,4 +103,9 @@ class _Headers:
   def read(self, size: int) -> bytes:
     if not 0 <= size <= _MAX_HEADER:
       raise tarfile.ReadError(f"a header of {size:,} bytes")
-    return self._file.read(size)
+    try:
+      return self._file.read(size)
+    except OSError:
+      raise
+    except Exception as error:  # each kind of bucket has errors of its own
+      raise OSError(f"{type(error).__name__}: {error}") from error

@@ -16,7 +16,7 @@ class TfdsSource(ImageSource):
   """The images of one split of a TFDS set that lies in ArrayRecord files.
 
   The image is the feature of type Image, or the one called `image` if there are several, as its encoded bytes. The
-  other features are facts; sets made by the builder in input_pipeline/saip_records give back their records.
+  other features are facts; sets made by the builder in input_pipeline/tfds/saip_records give back their records.
 
   Args:
     path: the folder of a built set (it holds dataset_info.json), or a name for `tfds.builder`, e.g. `mnist:3.0.1`.

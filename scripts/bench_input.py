@@ -1,95 +1,157 @@
-"""Images per second of the host side on one core: decoding alone, and the whole pipeline with its scenes.
+"""The host side of training: images per second of every form that data can have, on one core, side by side.
 
-    python scripts/bench_input.py                # 64x128 crops of the built-in people, made for the occasion
-    python scripts/bench_input.py --path=DIR     # the images of a folder
+    python scripts/bench_input.py                       # the table; pictures are rendered for the occasion
+    python scripts/bench_input.py --soak=20000          # and memory over 20,000 batches
+    python scripts/bench_input.py --rate=2000           # and how long steps that take 2,000 images/s wait for input
 
-Runs without jax; without grain it measures decoding alone. The last line is JSON.
+Crops are 64x128 JPEGs as pedestrian sets have them, and the 256x128 pictures of the built-in people; scenes are 480x640
+photos, prepared as `data.scene_path` does. "read" is bytes in random order, "decode" adds the canvas, "pipeline" is
+whole batches with a scene for each image, by one thread on one core. Runs without jax. The last line is JSON.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import resource
 import sys
+import tarfile
 import tempfile
 import time
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import cv2  # noqa: E402
+import lmdb  # noqa: E402
 import numpy as np  # noqa: E402
 
 from input_pipeline.decode import decode_into  # noqa: E402
-from input_pipeline.folder import FolderSource  # noqa: E402
 from input_pipeline.people.compositions import render_picture  # noqa: E402
+from input_pipeline.people.prepare import prepare_people  # noqa: E402
 from input_pipeline.people.spec import SetSpec  # noqa: E402
+from input_pipeline.pipeline import TrainData  # noqa: E402
+from input_pipeline.prepare.prepare import prepare  # noqa: E402
+from input_pipeline.prepare.shard import PrepareRequest  # noqa: E402
+from input_pipeline.scenes import open_scenes  # noqa: E402
+from input_pipeline.source import ImageSource  # noqa: E402
+from input_pipeline.sources import open_source  # noqa: E402
 
-CANVAS_HW, SCENE_HW, CROP_HW, CROPS, COPIES = (320, 160), (256, 256), (128, 64), 64, 64
-
-
-def write_crops(folder: pathlib.Path) -> None:
-  """Built-in people as JPEG files of the size of usual pedestrian crops, enough files for shuffling's usual cost."""
-  for i in range(CROPS):
-    image = render_picture(SetSpec("crops", CROP_HW, 0, CROPS), i).image_u8
-    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    for copy in range(COPIES):
-      (folder / f"{copy:03d}_{i:03d}.jpg").write_bytes(jpeg)
+CANVAS_HW, SCENE_HW, CROP_HW, PHOTO_HW = (320, 160), (256, 256), (128, 64), (480, 640)
+CROPS, COPIES, PEOPLE, PHOTOS, PHOTO_COPIES = 64, 64, 1024, 24, 43  # small sets shuffle slowly in Grain
 
 
-def measure_decoding(source: FolderSource, seconds: float) -> float:
-  """Read and decode into a fresh canvas, one image after the other: images per second of this core."""
+def write_pictures(folder: pathlib.Path, spec: SetSpec, count: int, copies: int) -> str:
+  """Rendered pictures as JPEG files, each several times: enough files for shuffling's usual cost."""
+  folder.mkdir()
+  for i in range(count):
+    jpeg = cv2.imencode(".jpg", render_picture(spec, i).image_u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    for copy in range(copies):
+      (folder / f"{copy:03d}_{i:03d}.jpg").write_bytes(jpeg.tobytes())
+  return str(folder)
+
+
+def open_forms(folder: str, root: pathlib.Path) -> dict[str, ImageSource]:
+  """The images of a folder in every form, and the built-in people: title -> source."""
+  files = sorted(pathlib.Path(folder).rglob("*.jpg"))
+  with tarfile.open(root / "shard.tar", "w") as tar, zipfile.ZipFile(root / "shard.zip", "w") as archive:
+    for file in files:
+      tar.add(file, file.name)
+      archive.write(file, file.name)
+  with lmdb.open(str(root / "lmdb"), map_size=2**34) as database, database.begin(write=True) as transaction:
+    for file in files:
+      transaction.put(file.name.encode(), file.read_bytes())
+  prepare(PrepareRequest("folder", folder), root / "records", progress=False)
+  prepare_people(root / "people", SetSpec("crops", (256, 128), 0, PEOPLE // 8), PEOPLE, progress=False)
+  places = {"folder": folder, "webdataset": root / "shard.tar", "zip": root / "shard.zip", "lmdb": root / "lmdb",
+            "arrayrecord": root / "records", "people": root / "people"}
+  return {kind: open_source(kind, place, cache_dir=root / "index") for kind, place in places.items()}
+
+
+def per_second(work, seconds: float) -> float:
+  """How often `work(number)` is done in a second, after a first time that does not count."""
+  work(0)
   done, start = 0, time.perf_counter()
   while time.perf_counter() - start < seconds:
-    decode_into(source.read(done % len(source)), np.zeros((*CANVAS_HW, 3), np.uint8))
+    work(done + 1)
     done += 1
   return done / (time.perf_counter() - start)
 
 
-def measure_pipeline(path: str, scene_path: str | None, cache_dir: str, seconds: float,
-                     batch_size: int) -> float | None:
-  """Whole batches, each image with its scene, one decoding thread; None without grain."""
-  try:
-    from input_pipeline.pipeline import build_train_data
-  except ModuleNotFoundError as error:
-    if error.name != "grain":
-      raise
-    return None
-  data = build_train_data(source="folder", path=path, scene_path=scene_path, cache_dir=cache_dir, canvas_hw=CANVAS_HW,
-                          scene_canvas_hw=SCENE_HW, batch_size=batch_size, seed=0, workers=0, threads=1,
-                          max_damaged_fraction=.01, people_count=1)
-  batches = data.batches()
-  next(batches)
-  done, start = 0, time.perf_counter()
-  while time.perf_counter() - start < seconds:
-    done += len(next(batches)["image"])
-  speed = done / (time.perf_counter() - start)
+def train_data(source: ImageSource, scenes: ImageSource | None, batch_size: int, threads: int = 1) -> TrainData:
+  return TrainData(source, scenes, canvas_hw=CANVAS_HW, scene_canvas_hw=SCENE_HW, batch_size=batch_size, seed=0,
+                   workers=0, threads=threads, max_damaged_fraction=.01)
+
+
+def measure(source: ImageSource, scenes: ImageSource | None, seconds: float, batch_size: int) -> dict[str, float]:
+  """Images per second: reading, with decoding, with everything."""
+  order = np.random.default_rng(0).permutation(len(source)).tolist()
+  at = lambda number: source.read(order[number % len(order)])
+  batches = train_data(source, scenes, batch_size).batches()
+  speeds = {"read": per_second(at, seconds),
+            "decode": per_second(lambda k: decode_into(at(k), np.zeros((*CANVAS_HW, 3), np.uint8)), seconds),
+            "pipeline": per_second(lambda _: next(batches), seconds) * batch_size}
   batches.close()
-  return speed
+  return speeds
+
+
+def soak(source: ImageSource, scenes: ImageSource, count: int, batch_size: int) -> list[float]:
+  """Resident memory in MB after each tenth of `count` batches."""
+  batches = train_data(source, scenes, batch_size, threads=2).batches()
+  memory = []
+  for number in range(1, count + 1):
+    next(batches)
+    if number % max(1, count // 10) == 0:
+      pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+      memory.append(pages * resource.getpagesize() / 1e6)
+      print(f"  {number:7,} batches  {memory[-1]:8.1f} MB resident", flush=True)
+  batches.close()
+  return memory
+
+
+def input_wait(source: ImageSource, scenes: ImageSource | None, rate: float, batch_size: int, seconds: float) -> float:
+  """The share of the time that steps of `rate` images/s wait for their batch; the step itself leaves the cores idle."""
+  batches = train_data(source, scenes, batch_size, threads=os.cpu_count() or 1).batches()
+  next(batches)  # the start-up is no wait
+  step_s, waited, start = batch_size / rate, 0., time.perf_counter()
+  steps = max(1, int(seconds / step_s))
+  for _ in range(steps):
+    asked = time.perf_counter()
+    next(batches)
+    waited += time.perf_counter() - asked
+    time.sleep(step_s)
+  batches.close()
+  return waited / (time.perf_counter() - start)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--path", help="folder of images; default: generated crops")
-  parser.add_argument("--scene-path", help="folder of scenes; default: other images of --path")
-  parser.add_argument("--seconds", type=float, default=5., help="how long each measurement runs")
+  parser.add_argument("--path", help="folder of JPEG crops; default: rendered ones")
+  parser.add_argument("--seconds", type=float, default=3., help="how long each measurement runs")
   parser.add_argument("--batch-size", type=int, default=64)
+  parser.add_argument("--soak", type=int, default=0, metavar="BATCHES", help="watch memory over so many batches")
+  parser.add_argument("--rate", type=float, default=0, metavar="IMAGES_PER_S", help="measure the wait for input")
   args = parser.parse_args()
-  if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for everything, prefetching thread included
+  cores = os.sched_getaffinity(0)
   with tempfile.TemporaryDirectory() as scratch:
-    path = args.path
-    if path is None:
-      path = os.path.join(scratch, "crops")
-      os.mkdir(path)
-      write_crops(pathlib.Path(path))
-    decoding = measure_decoding(FolderSource(path, scratch), args.seconds)
-    pipeline = measure_pipeline(path, args.scene_path, scratch, args.seconds, args.batch_size)
-  print(f"images                     {args.path or f'{CROP_HW[1]}x{CROP_HW[0]} JPEG crops, generated'}")
-  print(f"read and decode            {decoding:8.0f} images/s on one core")
-  print(f"whole pipeline with scenes {pipeline:8.0f} images/s on one core" if pipeline is not None else
-        "whole pipeline with scenes not measured: grain is not installed")
-  print(json.dumps({"benchmark": "input", "decode_images_per_s": round(decoding, 1),
-                    "pipeline_images_per_s": pipeline and round(pipeline, 1), "path": args.path}))
+    root = pathlib.Path(scratch)
+    os.environ["SAIP_CACHE"] = str(root / "cache")
+    folder = args.path or write_pictures(root / "crops", SetSpec("crops", CROP_HW, 0, CROPS), CROPS, COPIES)
+    photos = write_pictures(root / "photos", SetSpec("scenes", PHOTO_HW, 0, 120), PHOTOS, PHOTO_COPIES)
+    scenes, forms = open_scenes(photos, SCENE_HW, root / "index"), open_forms(folder, root)
+    os.sched_setaffinity(0, {min(cores)})  # one core for everything, prefetching thread included
+    result = {}
+    print(f"{'images/s on one core':24}{'read':>10}{'decode':>10}{'pipeline':>10}")
+    for kind, source in forms.items():
+      result[kind] = measure(source, scenes, args.seconds, args.batch_size)
+      print(f"{kind:24}" + "".join(f"{speed:10,.0f}" for speed in result[kind].values()), flush=True)
+    os.sched_setaffinity(0, cores)
+    if args.rate:
+      result["input_wait"] = input_wait(forms["people"], scenes, args.rate, args.batch_size, 5 * args.seconds)
+      print(f"waiting for input at {args.rate:,.0f} images/s of built-in people: {result['input_wait']:.2%} of the time")
+    if args.soak:
+      result["resident_mb"] = soak(forms["arrayrecord"], scenes, args.soak, args.batch_size)
+  print(json.dumps({"benchmark": "input", "path": args.path} | result))
 
 
 if __name__ == "__main__":

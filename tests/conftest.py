@@ -1,8 +1,11 @@
 """Test set-up: must run before jax is imported anywhere."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -10,6 +13,8 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
+os.environ["SAIP_CACHE"] = tempfile.mkdtemp(prefix="saip_cache_")  # never the user's own
+atexit.register(shutil.rmtree, os.environ["SAIP_CACHE"], ignore_errors=True)
 sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
 
 from absl import flags  # noqa: E402

@@ -11,6 +11,7 @@ import os
 import pathlib
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 
@@ -97,7 +98,8 @@ def write_tars(root: pathlib.Path, files: Files) -> pathlib.Path:
 
 def write_zip(path: pathlib.Path, files: Files) -> pathlib.Path:
   """The files as one zip, half of them deflated."""
-  with zipfile.ZipFile(path, "w") as archive:
+  with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+    warnings.simplefilter("ignore")  # zipfile: Duplicate name
     for name in files.twice:
       archive.writestr(_stand_in(name), b"an older version")
     for name in files.folders:

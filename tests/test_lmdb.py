@@ -122,17 +122,20 @@ def test_named_databases_are_named(tmp_path, form):
 
 
 def test_several_values_under_one_key(tmp_path):
-  folder = _write(tmp_path / "db", PICTURES)
-  environment = lmdb.open(str(tmp_path / "dup"), map_size=1 << 24, max_dbs=1)
-  database = environment.open_db(None, dupsort=True)
-  with environment.begin(write=True, db=database) as transaction:
+  environment = lmdb.open(str(tmp_path / "db"), map_size=1 << 24, max_dbs=1)
+  with environment.begin(write=True, db=environment.open_db(b"dup", dupsort=True)) as transaction:
     for value in (b"1", b"2", b"3"):
       transaction.put(b"twice", JPEG + value)
     transaction.put(b"once", JPEG)
   environment.close()
-  source = _open(tmp_path / "dup", tmp_path / "w")
+  path = tmp_path / "db" / "data.mdb"
+  content = bytearray(path.read_bytes())
+  record = content.rindex(b"dup") + 3
+  for page in (0, 4096):  # the named database becomes the root one, which the library would not make so
+    content[page + 88:page + 136] = content[record:record + 48]
+  path.write_bytes(content)
+  source = _open(path, tmp_path / "w")
   assert _items(source) == [("once", JPEG)] and source.left_out == [("twice", "several values under one key")]
-  assert len(_open(folder, tmp_path / "w")) == 800
 
 
 def test_what_is_no_lmdb_file(tmp_path):

@@ -8,7 +8,7 @@ from input_pipeline.doctor.look import INPUT_HW, TINY_SIDE
 # The default of data.max_damaged_fraction.
 _ALLOWED_DAMAGE = 0.01
 # Shares from which it is worth a sentence.
-_MANY_TINY, _MANY_ENLARGED, _MANY_GREY, _MANY_COPIES = 0.02, 0.5, 0.05, 0.01
+_MANY_DRAWN, _MANY_TINY, _MANY_ENLARGED, _MANY_GREY, _MANY_COPIES = 0.01, 0.02, 0.5, 0.05, 0.01
 _CROP_ASPECT = 1.2
 _MANY_FILES, _SLOW_IMAGES_PER_S = 20_000, 1000
 _LUPERSON_LIKE = 2_000_000
@@ -29,8 +29,7 @@ def advise(facts: dict) -> list[str]:
   Returns:
     One advice a line.
   """
-  return [advice for rule in (_damage, _crops, _large, _size, _grey, _copies, _preparing, _subset, _sample, _privacy)
-          if (advice := rule(facts))]
+  return [advice for rule in _RULES if (advice := rule(facts))]
 
 
 def _damage(facts: dict) -> str | None:
@@ -47,6 +46,14 @@ def _damage(facts: dict) -> str | None:
           f"remove them (--out=DIR writes unreadable.txt), or --config.data.max_damaged_fraction={allowed:g}")
 
 
+def _drawn(facts: dict) -> str | None:
+  share = facts["traits"]["drawn"]["share"]
+  if share < _MANY_DRAWN:
+    return None
+  return (f"{share:.1%} of the images are masks or drawings, and training would take them for photos: give the folder "
+          "of the photos alone as the path.")
+
+
 def _crops(facts: dict) -> str | None:
   aspect = facts["sizes"]["aspect"]["median"]
   if facts["kind"] not in _PLAIN_KINDS or aspect is None or aspect >= _CROP_ASPECT:
@@ -59,8 +66,8 @@ def _crops(facts: dict) -> str | None:
 def _large(facts: dict) -> str | None:
   if not facts["traits"]["large"]["count"]:
     return None
-  return (f"{_images(facts['traits']['large']['count'])} of more than 2 megapixels cost most of the time of every "
-          f"epoch; as scenes, shrink them once: {_prepare(facts)} --scenes")
+  return (f"Photos of more than 2 megapixels ({_images(facts['traits']['large']['count'])}) take long to decode in "
+          f"every epoch; as scenes, shrink them once: {_prepare(facts)} --scenes")
 
 
 def _size(facts: dict) -> str | None:
@@ -70,7 +77,7 @@ def _size(facts: dict) -> str | None:
     return f"{tiny:.1%} of the images are under {TINY_SIDE} pixels wide or high: leave them out{smaller}."
   if enlarged >= _MANY_ENLARGED:
     return (f"{enlarged:.1%} of the images are smaller than the training input of {INPUT_HW[0]}x{INPUT_HW[1]} and get "
-            "enlarged; a smaller model.image_hw trains faster and loses nothing.")
+            "enlarged; a smaller input trains faster: --config.model.image_hw")
   return None
 
 
@@ -129,3 +136,6 @@ def _images(count: int) -> str:
 def _prepare(facts: dict) -> str:
   split = f" --split={shlex.quote(facts['split'])}" if facts["split"] else ""
   return f"saip prepare {facts['kind']} --path={shlex.quote(facts['path'])}{split} --out=DIR"
+
+
+_RULES = (_damage, _drawn, _crops, _large, _size, _grey, _copies, _preparing, _subset, _sample, _privacy)

@@ -1,6 +1,7 @@
 """Images that are in a data set more than once: as the same bytes, or nearly the same picture."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,7 +16,9 @@ NEAR_LEVELS = 4.0
 _BLOCKS = 7
 _BLOCK_ENDS = [round(64 * k / _BLOCKS) for k in range(_BLOCKS + 1)]
 # Outlines with the same key that are compared with each other, so that a million empty walls end in time.
-_MOST_NEIGHBOURS = 64
+_MOST_NEIGHBOURS = 32
+
+_BITS_OF_16 = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 
 def exact_groups(digests: np.ndarray) -> list[np.ndarray]:
@@ -28,9 +31,7 @@ def exact_groups(digests: np.ndarray) -> list[np.ndarray]:
     Ascending positions of each group of two or more, the biggest group first.
   """
   order = np.lexsort((digests[:, 1], digests[:, 0]))
-  ordered = digests[order]
-  starts = np.flatnonzero(np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(1)])) if len(order) else []
-  return _biggest_first([np.sort(group) for group in np.split(order, starts[1:]) if len(group) > 1])
+  return _groups_of(order, (digests[order[1:]] != digests[order[:-1]]).any(1))
 
 
 def near_groups(outlines: np.ndarray, thumbnails: np.ndarray) -> list[np.ndarray]:
@@ -49,26 +50,35 @@ def near_groups(outlines: np.ndarray, thumbnails: np.ndarray) -> list[np.ndarray
     _join(leader, pairs[:, levels <= NEAR_LEVELS])
   leader = _leaders(leader)
   order = np.argsort(leader, kind="stable")
-  starts = np.flatnonzero(np.diff(leader[order])) + 1
-  return _biggest_first([group for group in np.split(order, starts) if len(group) > 1])
+  return _groups_of(order, leader[order[1:]] != leader[order[:-1]])
 
 
-def near_pairs(outlines: np.ndarray):
-  """Yields (2, k) arrays of positions whose outlines differ in at most `NEAR_BITS` bits; a pair may come often."""
+def near_pairs(outlines: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields (2, k) arrays of positions whose outlines differ in at most `NEAR_BITS` bits; a pair may come often.
+
+  Of equal outlines each is paired with its neighbours among them, and only the first with different ones.
+  """
+  order = np.argsort(outlines, kind="stable")
+  yield from _equal_pairs(outlines[order], order)
+  first = order[np.concatenate([[True], np.diff(outlines[order]) > 0])] if len(order) else order
   blocks = [np.uint64(((1 << end) - 1) ^ ((1 << start) - 1)) for start, end in itertools.pairwise(_BLOCK_ENDS)]
   for kept in itertools.combinations(blocks, _BLOCKS - NEAR_BITS):
-    key = outlines & np.bitwise_or.reduce(kept)
+    key = outlines[first] & np.bitwise_or.reduce(kept)
     order = np.argsort(key, kind="stable")
-    key = key[order]
-    alive = np.arange(len(key))
-    for distance in range(1, _MOST_NEIGHBOURS + 1):
-      alive = alive[alive < len(key) - distance]
-      alive = alive[key[alive] == key[alive + distance]]
-      if not len(alive):
-        break
-      pairs = np.stack([order[alive], order[alive + distance]])
-      differing = np.bitwise_count(outlines[pairs[0]] ^ outlines[pairs[1]])
+    for pairs in _equal_pairs(key[order], first[order]):
+      differing = _BITS_OF_16[(outlines[pairs[0]] ^ outlines[pairs[1]]).view(np.uint16).reshape(-1, 4)].sum(1)
       yield pairs[:, differing <= NEAR_BITS]
+
+
+def _equal_pairs(key: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+  """Pairs of rows with equal keys, which are sorted; of many equal ones only neighbours."""
+  alive = np.arange(len(key))
+  for distance in range(1, _MOST_NEIGHBOURS + 1):
+    alive = alive[alive < len(key) - distance]
+    alive = alive[key[alive] == key[alive + distance]]
+    if not len(alive):
+      return
+    yield np.stack([rows[alive], rows[alive + distance]])
 
 
 def _join(leader: np.ndarray, pairs: np.ndarray) -> None:
@@ -89,5 +99,9 @@ def _leaders(leader: np.ndarray) -> np.ndarray:
   return leader
 
 
-def _biggest_first(groups: list[np.ndarray]) -> list[np.ndarray]:
-  return sorted(groups, key=lambda group: (-len(group), group[0]))
+def _groups_of(order: np.ndarray, changes: np.ndarray) -> list[np.ndarray]:
+  """Pieces of `order` of two or more rows, cut where `changes` says that the next row differs; the biggest first."""
+  ends = np.append(np.flatnonzero(changes) + 1, len(order))
+  starts = np.append(0, ends[:-1])
+  pieces = [np.sort(order[starts[k]:ends[k]]) for k in np.flatnonzero(ends - starts > 1)]
+  return sorted(pieces, key=lambda group: (-len(group), group[0]))

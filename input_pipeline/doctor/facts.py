@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.source import ImageSource
+
+_REST = re.compile(r"and ([\d,]+) more")
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
@@ -76,13 +79,13 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
       "images": len(source),
       "examined": examined,
       "sample_seed": seed if examined < len(source) else None,
-      "unreadable": _listed([(name(row), reason) for row, reason in unreadable[:_MOST_LISTED]], len(unreadable),
-                            findings.unreadable.values(), examined),
+      "unreadable": _share(len(unreadable), examined)
+                    | {"reasons": _counted(findings.unreadable.values()),
+                       "images": [{"name": name(row), "reason": reason} for row, reason in unreadable[:_MOST_LISTED]]},
       "not_photos": _share(len(findings.not_photos), examined)
                     | {"formats": _counted(findings.not_photos.values()),
                        "names": [name(row) for row in sorted(findings.not_photos)[:_MOST_LISTED]]},
-      "left_out": _listed([(shown(item), reason) for item, reason in source.left_out[:_MOST_LISTED]],
-                          len(source.left_out), (reason for _, reason in source.left_out), None),
+      "left_out": _describe_left_out(source.left_out),
       "duplicates": {key: _describe_groups(groups[key], name, examined) for key in ("exact", "near")},
       "traits": traits,
       "sizes": {
@@ -92,17 +95,22 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
   }
 
 
+def _describe_left_out(left_out: Sequence[tuple[str, str]]) -> dict:
+  """What was left out, where the last entry may stand for many (`source.bounded`)."""
+  rest = _REST.fullmatch(left_out[-1][0]) if left_out else None
+  more = int(rest[1].replace(",", "")) if rest else 0
+  listed = left_out[:-1] if rest else left_out
+  reasons = _counted(reason for _, reason in listed) | ({left_out[-1][1]: more} if rest else {})
+  return {"count": len(listed) + more, "reasons": reasons,
+          "images": [{"name": shown(name), "reason": reason} for name, reason in listed[:_MOST_LISTED]]}
+
+
 def _share(count: int, examined: int) -> dict:
   return {"count": count, "share": round(count / examined, 6)}
 
 
 def _counted(items: Iterable[str]) -> dict[str, int]:
   return dict(collections.Counter(items).most_common(_MOST_LISTED))
-
-
-def _listed(items: list[tuple[str, str]], count: int, reasons: Iterable[str], examined: int | None) -> dict:
-  share = {"count": count} if examined is None else _share(count, examined)
-  return share | {"reasons": _counted(reasons), "images": [{"name": name, "reason": reason} for name, reason in items]}
 
 
 def _describe_groups(groups: Sequence[np.ndarray], name, examined: int) -> dict:

@@ -27,6 +27,7 @@ TRAITS = {
     "enlarged": f"smaller than the training input of {INPUT_HW[0]}x{INPUT_HW[1]}, so they are enlarged",
     "large": f"larger than {LARGE_PIXELS / 1e6:g} megapixels",
     "blank": "nearly blank: hardly any contrast",
+    "drawn": "few colours: masks or drawings rather than photos",
     "grey": "grey: no colour anywhere",
     "rotated": "turned upright by their EXIF orientation",
     "cmyk": "CMYK colours",
@@ -36,6 +37,9 @@ TRAITS = {
     "name_not_utf8": "names that are no UTF-8",
 }
 """What an image can be noted for -> in words. The order is that of the report."""
+
+# A drawing: so many colours make up so much of it. JPEG blurs colours, so it is not asked.
+_DRAWN_COLOURS, _DRAWN_SHARE = 16, 0.9
 
 # Levels of 255. JPEG colours a grey picture by a few levels; a blank one keeps its noise and a gradient.
 _GREY_LEVELS, _GREY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
@@ -91,6 +95,8 @@ def look_at(data: bytes, name: str) -> Look:
   picture = canvas[:height, :width]
   hw, traits = _header_of(data)
   traits |= _pixel_traits(picture) | _size_traits(hw)
+  if kind != "JPEG" and _is_drawn(picture):
+    traits.add("drawn")
   declared = declared_format(name)
   if declared and kind and declared != kind:
     traits.add("wrong_extension")
@@ -145,6 +151,12 @@ def _pixel_traits(picture: np.ndarray) -> set[str]:
   if cv2.meanStdDev(green)[1].item() < _BLANK_DEVIATION:
     traits.add("blank")
   return traits
+
+
+def _is_drawn(picture: np.ndarray) -> bool:
+  packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+  counts = np.unique(packed, return_counts=True)[1]
+  return np.sort(counts)[-_DRAWN_COLOURS:].sum() >= _DRAWN_SHARE * packed.size
 
 
 def _outline(grey: np.ndarray) -> int:

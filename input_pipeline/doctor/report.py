@@ -4,11 +4,11 @@ import textwrap
 
 from input_pipeline.doctor.look import TRAITS
 
-_EXAMPLES, _NAMES_OF_A_GROUP = 5, 3
+_EXAMPLES, _REASONS, _NAMES_OF_A_GROUP = 5, 10, 3
 _WIDTH = 110
 
 # Traits that are a word of their own on damage; all others follow the sizes.
-_BAD_TRAITS = ("wrong_extension", "name_not_utf8", "blank", "tiny")
+_BAD_TRAITS = ("drawn", "wrong_extension", "name_not_utf8", "blank", "tiny")
 
 
 def report_text(facts: dict) -> str:
@@ -41,11 +41,14 @@ def _unreadable(facts: dict) -> list[str]:
     if not found["count"]:
       continue
     lines.append(f"{found['count']:>9,}  {title}" + (f" ({_percent(found['share'])})" if "share" in found else ""))
-    reasons = list(found["reasons"].items())
-    if len(reasons) < found["count"]:
-      lines += [f"           {count:>7,}  {reason}" for reason, count in reasons[:_EXAMPLES] if count > 1]
-    lines += [f"             {item['name']}: {item['reason']}" for item in found["images"][:_EXAMPLES]]
-    lines += _rest(found["count"])
+    if found["count"] <= _EXAMPLES:
+      lines += [f"             {item['name']}: {item['reason']}" for item in found["images"]]
+      continue
+    examples = {item["reason"]: item["name"] for item in reversed(found["images"])}
+    for reason, count in list(found["reasons"].items())[:_REASONS]:
+      lines.append(f"           {count:>7,}  {reason}" + (f": {examples[reason]}" if reason in examples else ""))
+    if len(found["reasons"]) > _REASONS:
+      lines.append(f"                    ... and {len(found['reasons']) - _REASONS:,} more reasons")
   return (["Damage"] + lines) if lines else ["Damage: none found"]
 
 
@@ -70,7 +73,7 @@ def _traits(facts: dict, traits) -> list[str]:
   lines = []
   for trait, entry in sorted(found.items(), key=lambda item: -item[1]["count"]):
     lines.append(f"{entry['count']:>9,}  {TRAITS[trait]} ({_percent(entry['share'])})")
-    if entry["share"] < 0.5:  # of half of all images, names say nothing
+    if traits is _BAD_TRAITS or entry["share"] < 0.5:  # what half of the images are needs no example
       lines += [f"             {name}" for name in entry["names"][:_EXAMPLES]] + _rest(entry["count"])
   title = "Doubtful" if traits is _BAD_TRAITS else "Worth knowing"
   return [title] + lines if lines else []
@@ -96,7 +99,7 @@ def _speed(facts: dict) -> list[str]:
   return ["Speed of this machine's host side",
           f"  {speed['images_per_second_one_thread']:,.0f} images/s by one thread: read and decoded onto a canvas of "
           f"{speed['canvas_hw'][0]}x{speed['canvas_hw'][1]}",
-          f"  an epoch takes about {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a "
+          f"  an epoch takes {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a "
           "scene each)"]
 
 
@@ -123,5 +126,5 @@ def duration(seconds: float) -> str:
   """A time in the unit that a person would use."""
   for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
     if seconds >= 2 * length:
-      return f"{seconds / length:.1f} {unit}"
-  return f"{seconds:.1f} seconds" if seconds >= 1 else "less than a second"
+      return f"about {seconds / length:.1f} {unit}"
+  return f"about {seconds:.0f} seconds" if seconds >= 2 else "less than two seconds"

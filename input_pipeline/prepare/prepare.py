@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.array_record import FORMAT
+from input_pipeline.array_record_source import FORMAT
 from input_pipeline.decode import DamagedImage
 from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
 from input_pipeline.prepared import (META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta,

@@ -1,6 +1,6 @@
 """A prepared set as a TensorFlow Datasets set, so that it can be shared and read the TFDS way.
 
-    cd input_pipeline/saip_records
+    cd input_pipeline/tfds/saip_records
     tfds build --manual_dir=PREPARED --data_dir=OUT --file_format=array_record
 
 where PREPARED is a folder made by `saip prepare`. `data.source=tfds` reads the result. The `tfds` command itself needs
@@ -12,7 +12,7 @@ import json
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.array_record import ArrayRecordSource
+from input_pipeline.array_record_source import ArrayRecordSource
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.description import FORMAT as PEOPLE_FORMAT
 from input_pipeline.people.spec import SPLITS
