@@ -13,7 +13,7 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.annotations.masks import read_mask
 from input_pipeline.annotations.person import Annotated, Person, is_number
-from input_pipeline.annotations.photos import Photos, folders_unchanged
+from input_pipeline.annotations.photos import NO_PHOTO, Photos, folders_unchanged
 from input_pipeline.decode import DamagedImage, decode_photo
 from input_pipeline.index import Index, remembered
 from input_pipeline.source import ImageSource, bounded
@@ -23,6 +23,9 @@ DEFAULT_MARGIN = 0.1
 
 DEFAULT_MIN_SIDE = 16
 """Pixels; a person whose box has a shorter side than this inside the picture is left out."""
+
+# Where the folder above a data set holds more, it is no place to search.
+_MOST_FILES_ABOVE = 1_000_000
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
@@ -153,7 +156,7 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
       stamps = _stamps(files)
       photos = Photos(root)
       annotated = read(photos)
-      if search_above and not annotated.persons:
+      if search_above and not annotated.persons and any(reason == NO_PHOTO for _, reason in annotated.left_out):
         photos, annotated = _found_above(root, read) or (photos, annotated)
       stamps |= _stamps(annotated.read_from)
     except OSError as error:
@@ -177,7 +180,7 @@ def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos
   if not above or above.endswith(("/", ":")):
     return None
   try:
-    photos = Photos(above)
+    photos = Photos(above, _MOST_FILES_ABOVE)
   except OSError:
     return None
   annotated = read(photos)

@@ -19,7 +19,7 @@ from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
 from input_pipeline.combined import MixtureSource
 from input_pipeline.scenes import open_scenes
-from input_pipeline.source import ImageSource
+from input_pipeline.source import ImageSource, count_left_out
 from input_pipeline.sources import open_mixture, open_source
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
@@ -66,7 +66,7 @@ class TrainData:
         f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}, scenes "
         f"{self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}",
         f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
-    ] + [f"left out {len(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
+    ] + [f"left out {count_left_out(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
 
   def batches(self, start_step: int = 0, host: int = 0, hosts: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Batches of updates `start_step`, `start_step + 1`, ... without end.

@@ -5,6 +5,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 
+_NOT_LISTED = "left out as well, not listed one by one"
+
+
 class ImageSource(abc.ABC):
   """Encoded images by position.
 
@@ -47,4 +50,10 @@ def bounded(left_out: Iterable[tuple[str, str]], limit: int = 1000) -> list[tupl
   rest = iter(left_out)
   first = list(itertools.islice(rest, limit))
   more = sum(1 for _ in rest)
-  return first + [(f"and {more:,} more", "left out as well, not listed one by one")] * bool(more)
+  return first + [(f"and {more:,} more", _NOT_LISTED)] * bool(more)
+
+
+def count_left_out(left_out: Sequence[tuple[str, str]]) -> int:
+  """How many were left out, where `bounded` may have counted some in one entry."""
+  listed = [name for name, reason in left_out if reason != _NOT_LISTED]
+  return len(listed) + sum(int(name.split()[1].replace(",", "")) for name, reason in left_out if reason == _NOT_LISTED)

@@ -199,7 +199,8 @@ def test_mpii_counts_pixels_from_1(tmp_path):
       {"image": "gone.jpg", "joints": joints}, {"image": "a.jpg", "joints": [[1, 1]], "joints_vis": [0]}, 7])
   source = _open(root, tmp_path)
   left, top, _, _ = source.crop_box(0)
-  assert person(source, 0)["keypoints"][0] == [39.5 - left, 29.5 - top, 2] and person(source, 0)["keypoints"][15][2] == 0
+  keypoints = person(source, 0)["keypoints"]
+  assert keypoints[0] == [39.5 - left, 29.5 - top, 2] and keypoints[15] == [0, 0, 0]
   assert source.legend["joints"][0] == "right_ankle" and len(source.legend["joints"]) == 16
   assert person(source, 1)["box"][2:] == [60, 60] and source.crop_box(1)[:2] == (14, 24)
   assert [name for name, _ in source.left_out] == ["gone.jpg#2", "a.jpg#3", "train: person 4"]

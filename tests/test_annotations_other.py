@@ -36,7 +36,8 @@ def _open(path, tmp_path, split=None, **further):
 def test_yolo_boxes_and_polygons_are_fractions_of_the_photo(tmp_path):
   pytest.importorskip("pycocotools")
   root = _yolo(tmp_path / "set", {"a": [
-      "0 0.5 0.5 0.25 0.5", "1 0.5 0.5 0.9 0.9", "", "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75", "0.0 0.5 0.5 0.5 0.5 0.9"]})
+      "0 0.5 0.5 0.25 0.5", "1 0.5 0.5 0.9 0.9", "", "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75",
+      "0.0 0.5 0.5 0.5 0.5 0.9"]})
   source = _open(root, tmp_path, margin=0)
   assert names(source) == ["a.jpg#1", "a.jpg#4", "a.jpg#5"]
   assert [source.crop_box(i) for i in range(3)] == [(60, 30, 100, 90), (40, 30, 80, 90), (40, 30, 120, 90)]
@@ -69,8 +70,8 @@ def test_yolo_lines_that_mean_nothing_are_left_out_by_number(tmp_path):
     ({"config": "train: images/train\n"}, "expected one .yaml with the `names`.*none"),
     ({"config": f"val: images/train\n{NAMES}"}, "no split 'train'.*has val"),
     ({"config": f"train: images/gone\n{NAMES}"}, "names images/gone, which does not exist"),
-    ({"config": "{"}, "cannot be read as YAML"), ({"config": "- 1"}, "holds no settings"), ({"labels": {}}, "none of 2 photos"),
-    ({"labels": {"a": []}}, "no person that can be used")])
+    ({"config": "{"}, "cannot be read as YAML"), ({"config": "- 1"}, "holds no settings"),
+    ({"labels": {}}, "none of 2 photos"), ({"labels": {"a": []}}, "no person that can be used")])
 def test_yolo_sets_that_cannot_be_used_end_with_one_line(tmp_path, change, message):
   root = _yolo(tmp_path / "set", **({"labels": {"a": ["0 0.5 0.5 0.5 0.5"]}} | change))
   with pytest.raises(ValueError, match=message) as error:

@@ -9,6 +9,7 @@ import struct
 import zlib
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 from damaged_files import make_files, write_folder, write_lmdb, write_tars, write_zip
@@ -143,9 +144,10 @@ def test_copies_are_grouped_and_blank_pictures_are_no_copies_of_each_other(check
 def test_text_tells_the_worst_first_and_json_holds_everything(checked):
   facts, out = checked
   text = report_text(facts)
-  order = [text.index(title) for title in ("Damage", "Doubtful", "Copies", "Sizes", "Worth knowing", "Speed", "Advice")]
+  order = [text.index(title) for title in ("Damage", "Doubtful", "Copies", "Sizes", "Worth knowing", "Speed", "Advice",
+                                               "Written")]
   assert order == sorted(order)
-  assert "1  a web page (HTML), not the JPEG that its name says: page.jpg" in text
+  assert "1  a web page (HTML), not the JPEG that its name says (e.g. page.jpg)" in text
   assert "max_damaged_fraction" in text and "--scenes" in text and "nan" not in text.lower()
   assert all(line.isprintable() for line in text.splitlines())
   assert json.loads((out / "doctor.json").read_text()) == facts == json.loads(json.dumps(facts, allow_nan=False))
@@ -170,6 +172,15 @@ def test_without_out_nothing_is_written(tmp_path, monkeypatch):
   facts = doctor(str(root), progress=False)
   assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.jpg"] and facts["images"] == 1
   assert "none found" in report_text(facts)
+
+
+def test_buckets_are_examined_and_written_to():
+  files = fsspec.filesystem("memory")
+  files.pipe({f"/doctor/set/{i}.jpg": _encoded(_photo(i)) for i in range(3)})
+  facts = doctor("memory://doctor/set", out="memory://doctor/out", subset=2, progress=False)
+  assert facts["kind"] == "folder" and facts["unreadable"]["count"] == 0
+  assert json.loads(files.cat_file("/doctor/out/doctor.json")) == facts
+  assert len(files.cat_file("/doctor/out/subset.txt").splitlines()) == 4 and files.exists("/doctor/out/sizes.png")
 
 
 def test_a_set_of_nothing_but_damage_is_survived(tmp_path):
@@ -209,7 +220,7 @@ def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kin
   assert facts["kind"] == kind
   assert facts["unreadable"]["count"] + facts["left_out"]["count"] >= len(files.damaged)
   assert facts["examined"] - facts["unreadable"]["count"] >= len(files.good)
-  named = "\n".join((tmp_path / "out" / "unreadable.txt").read_text().splitlines())
+  named = (tmp_path / "out" / "unreadable.txt").read_text()
   assert all(f"{name}: " in named for name in files.damaged if name.isascii())
 
 

@@ -98,8 +98,8 @@ def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch
 def _msmt17(root, train="train", test="test"):
   inside = ["0000/0000_000_01_0303morning_0008_0.jpg", "0000/0000_001_15_0303noon_0008_0.jpg"]
   _write(root, *(f"{folder}/{name}" for folder in (train, test) for name in inside))
-  lines = [f"{inside[0]} 0", "0000/0000_009_01_gone.jpg 0", "../secret_000_01_a.jpg 1", "/etc/a_b_01_a.jpg 1", "nonsense",
-           "", f"{inside[0]} 0"]
+  lines = [f"{inside[0]} 0", "0000/0000_009_01_gone.jpg 0", "../secret_000_01_a.jpg 1", "/etc/a_b_01_a.jpg 1",
+           "nonsense", "", f"{inside[0]} 0"]
   for split in ("train", "query"):
     (root / f"list_{split}.txt").write_text("\n".join(lines))
   for split in ("val", "gallery"):

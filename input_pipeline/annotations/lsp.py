@@ -9,7 +9,7 @@ import scipy.io
 
 from input_pipeline import storage
 from input_pipeline.annotations.person import Annotated, Person, box_around, keypoints_of
-from input_pipeline.annotations.photos import Photos
+from input_pipeline.annotations.photos import NO_PHOTO, Photos
 from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 
 _FILE = "joints.mat"
@@ -55,7 +55,7 @@ def _read(photos: Photos, file: str, setting: str) -> Annotated:
     keypoints = keypoints_of([(x, y, v) for (x, y), v in zip(points, flags)], -0.5)  # pixels from 1
     box = box_around(keypoints)
     if photo is None or box is None:
-      reason = "no such photo" if photo is None else "fewer than two of its joints are known"
+      reason = NO_PHOTO if photo is None else "fewer than two of its joints are known"
       annotated.left_out.append((photo or f"image {number}", reason))
       continue
     facts = {"keypoints": keypoints, "joints": annotated.joint_list("person", _JOINTS, len(keypoints))}

@@ -13,6 +13,9 @@ from input_pipeline import storage
 from input_pipeline.decode import READABLE_FORMATS
 from input_pipeline.folder import EXTENSIONS
 
+NO_PHOTO = "no such photo"
+"""Why an annotation of a photo that is not there is left out."""
+
 _THREADS = 16
 _EXIF_ORIENTATION = 0x0112
 _TIMESTAMP_STEP_S = 2.0  # as in folder.py
@@ -27,9 +30,9 @@ class Photos:
     listed_at: when the listing began, seconds since 1970.
   """
 
-  def __init__(self, root: str):
-    """Lists the folder; raises OSError."""
-    self.root, self.folders, self.listed_at = root, {}, time.time()
+  def __init__(self, root: str, most: int | None = None):
+    """Lists the folder; raises OSError, also where `most` is given and there are more files than that."""
+    self.root, self.folders, self.listed_at, self._most = root, {}, time.time(), most
     self._sizes: dict[str, tuple[int, int, int] | str] = {}
     names = self._listed_bucket() if storage.is_remote(root) else self._walked()
     self._names = frozenset(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
@@ -62,6 +65,8 @@ class Photos:
             (links if entry.is_symlink() else pending).append(relative)
           elif entry.is_file():
             names.append(relative)
+      if self._most is not None and len(names) > self._most:
+        raise OSError(f"{self.root} holds more than {self._most:,} files")
     return names
 
   def below(self, folder: str) -> list[str]:
@@ -93,7 +98,7 @@ class Photos:
         found = [path for path in found if any(map(meant, path.split("/")[:-1]))] or found
     if len(found) > 1:
       return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}, ..."
-    return (found[0], "") if found else (None, "no such photo")
+    return (found[0], "") if found else (None, NO_PHOTO)
 
   def measure(self, names: Iterable[str]) -> None:
     """Reads the headers of these photos, many at once; `stored_size` and `orientation` then cost nothing."""

@@ -2,7 +2,6 @@
 
 import collections
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -11,9 +10,7 @@ from input_pipeline.doctor.duplicates import exact_groups, near_groups
 from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
-from input_pipeline.source import ImageSource
-
-_REST = re.compile(r"and ([\d,]+) more")
+from input_pipeline.source import ImageSource, count_left_out
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
@@ -96,13 +93,11 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
 
 
 def _describe_left_out(left_out: Sequence[tuple[str, str]]) -> dict:
-  """What was left out, where the last entry may stand for many (`source.bounded`)."""
-  rest = _REST.fullmatch(left_out[-1][0]) if left_out else None
-  more = int(rest[1].replace(",", "")) if rest else 0
-  listed = left_out[:-1] if rest else left_out
-  reasons = _counted(reason for _, reason in listed) | ({left_out[-1][1]: more} if rest else {})
-  return {"count": len(listed) + more, "reasons": reasons,
-          "images": [{"name": shown(name), "reason": reason} for name, reason in listed[:_MOST_LISTED]]}
+  reasons = collections.Counter()
+  for item in left_out:
+    reasons[item[1]] += count_left_out([item])
+  return {"count": count_left_out(left_out), "reasons": dict(reasons.most_common(_MOST_LISTED)),
+          "images": [{"name": shown(name), "reason": reason} for name, reason in left_out[:_MOST_LISTED]]}
 
 
 def _share(count: int, examined: int) -> dict:

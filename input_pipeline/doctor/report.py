@@ -15,14 +15,15 @@ def report_text(facts: dict) -> str:
   """The report as lines for a person, without one that says nothing.
 
   Args:
-    facts: of `doctor`: `gather_facts` with `advice`.
+    facts: of `doctor`.
 
   Returns:
-    The text, ending in a line break.
+    The text, without a line break at its end.
   """
   sections = [_head(facts), _unreadable(facts), _traits(facts, _BAD_TRAITS), _duplicates(facts), _sizes(facts),
-              _traits(facts, [trait for trait in TRAITS if trait not in _BAD_TRAITS]), _speed(facts), _advice(facts)]
-  return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+              _traits(facts, [trait for trait in TRAITS if trait not in _BAD_TRAITS]), _speed(facts), _advice(facts),
+              _written(facts)]
+  return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _head(facts: dict) -> list[str]:
@@ -46,7 +47,7 @@ def _unreadable(facts: dict) -> list[str]:
       continue
     examples = {item["reason"]: item["name"] for item in reversed(found["images"])}
     for reason, count in list(found["reasons"].items())[:_REASONS]:
-      lines.append(f"           {count:>7,}  {reason}" + (f": {examples[reason]}" if reason in examples else ""))
+      lines.append(f"           {count:>7,}  {reason}" + (f" (e.g. {examples[reason]})" if reason in examples else ""))
     if len(found["reasons"]) > _REASONS:
       lines.append(f"                    ... and {len(found['reasons']) - _REASONS:,} more reasons")
   return (["Damage"] + lines) if lines else ["Damage: none found"]
@@ -54,7 +55,7 @@ def _unreadable(facts: dict) -> list[str]:
 
 def _duplicates(facts: dict) -> list[str]:
   lines = []
-  for key, title in (("exact", "more than one needs: the same bytes"), ("near", "nearly the same picture as another")):
+  for key, title in (("exact", "the same bytes as another image"), ("near", "nearly the same as another image")):
     found = facts["duplicates"][key]
     if not found["count"]:
       continue
@@ -105,6 +106,13 @@ def _speed(facts: dict) -> list[str]:
 
 def _advice(facts: dict) -> list[str]:
   return ["Advice"] + _wrapped(facts["advice"], "- ") if facts["advice"] else []
+
+
+def _written(facts: dict) -> list[str]:
+  if facts["out"] is None:
+    return []
+  subset = f", subset.txt ({facts['subset']['count']:,} names)" if facts["subset"] else ""
+  return [f"Written to {facts['out']}: doctor.json, sizes.png, unreadable.txt, duplicates.txt{subset}"]
 
 
 def _wrapped(sentences: list[str], bullet: str = "") -> list[str]:

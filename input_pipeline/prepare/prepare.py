@@ -16,7 +16,7 @@ from input_pipeline.prepared import (META, PARTIAL, check_holds_nothing_else, en
                                      write_json)
 from input_pipeline.records import encode_record
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
-from input_pipeline.source import ImageSource
+from input_pipeline.source import ImageSource, count_left_out
 
 SHARD_BYTES = 256 * 10**6
 
@@ -131,7 +131,7 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))
   carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
   write_json(f"{out}/{META}", wanted | {
-      "count": sum(shard["records"] for shard in shards.values()), "left_out": len(left_out), "carried": dict(carried),
+      "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out), "carried": dict(carried),
       "legend": source.legend, "in words": _IN_WORDS, "shards": shards})
 
 
