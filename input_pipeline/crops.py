@@ -122,12 +122,13 @@ def _moved(person: dict, left: int, top: int, size: tuple[int, int]) -> dict:
 
 
 def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Callable[[Photos], Annotated], *,
-               cache_dir: str, setting: str, margin: float, min_side: int, search_above: bool = False) -> CropSource:
+               cache_dir: str, setting: str, margin: float, min_side: int, split: str | None = None,
+               search_above: bool = False) -> CropSource:
   """The persons of a data set, listed in an index that is remembered while its files stay as they are.
 
   Args:
     kind: key of the format, e.g. "coco".
-    path: what the user named, with the split if there is one; its base name becomes the data set's.
+    path: what the user named; its base name becomes the data set's.
     root: folder or URL below which the photos lie.
     files: the annotation files; a change of one makes a new list, as a change of the photos' folders does (not in a
       bucket, whose folders have no times).
@@ -136,6 +137,7 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side; 0 or more.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    split: the part of the data set that `files` and `read` are of.
     search_above: where none of the photos lies below `root`, search the folder above it: annotations alone are
       often kept beside the photos of another set.
 
@@ -170,7 +172,7 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
               "left_out": bounded(left_out), "legend": annotated.legend}
     return _columns(rows, header, annotated.joints)
 
-  index = remembered(cache_dir, kind, f"{path} min_side={min_side} root={root}", is_current, build)
+  index = remembered(cache_dir, kind, f"{path} split={split} min_side={min_side} root={root}", is_current, build)
   return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.annotations.photos import Photos, folders_unchanged
+from input_pipeline.annotations.photos import Photos, existing, folders_unchanged
 from input_pipeline.index import Index, remembered
 from input_pipeline.source import ImageSource, bounded
 
@@ -213,12 +213,9 @@ def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str]]:
 
 
 def _checked_folder(path: str, setting: str) -> str:
-  root = storage.normalized(path)
-  try:
-    if not storage.is_folder(root):
-      raise ValueError(f"{setting}={path} is no folder; expected that of a re-identification set")
-  except OSError as error:
-    raise ValueError(f"{setting}={path}: {error}") from error
+  root = existing(path, setting, "the folder of a re-identification set")
+  if not storage.is_folder(root):
+    raise ValueError(f"{setting}={path} is a file; expected the folder of a re-identification set")
   return root
 
 

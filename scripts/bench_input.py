@@ -148,7 +148,7 @@ def main() -> None:
     os.sched_setaffinity(0, cores)
     if args.rate:
       result["input_wait"] = input_wait(forms["people"], scenes, args.rate, args.batch_size, 5 * args.seconds)
-      print(f"waiting for input at {args.rate:,.0f} images/s of built-in people: {result['input_wait']:.2%} of the time")
+      print(f"built-in people, {args.rate:,.0f} images/s: {result['input_wait']:.2%} of the time waiting for input")
     if args.soak:
       result["resident_mb"] = soak(forms["arrayrecord"], scenes, args.soak, args.batch_size)
   print(json.dumps({"benchmark": "input", "path": args.path} | result))

@@ -114,6 +114,19 @@ def test_photos_are_found_by_path_by_its_end_and_by_name(tmp_path):
   assert reasons["clip1/5.jpg"] == reasons["clip2/5.jpg"] == "no such photo"
 
 
+def test_links_to_folders_of_photos_are_followed_and_none_twice(tmp_path):
+  root = tmp_path / "set"
+  write_photo(tmp_path / "elsewhere" / "1.jpg")
+  write_photo(root / "here" / "2.jpg")
+  (root / "images").symlink_to(tmp_path / "elsewhere")
+  (root / "a_again").symlink_to(root / "here")
+  (root / "here" / "up").symlink_to(root)
+  (root / "nowhere").symlink_to(root / "gone")
+  write_json(root / "x.json", coco([(k, f"{k}.jpg", 120, 160) for k in (1, 2)],
+                                   [annotation(k, k, [20, 20, 40, 60]) for k in (1, 2)]))
+  assert names(_open(root, tmp_path)) == ["here/2.jpg#2", "images/1.jpg#1"]
+
+
 def test_the_annotation_file_is_chosen_by_split(tmp_path):
   root = tmp_path / "set"
   write_photo(root / "images" / "a.jpg")
@@ -122,7 +135,7 @@ def test_the_annotation_file_is_chosen_by_split(tmp_path):
     write_json(root / "annotations" / f"{name}.json",
                coco([(1, "a.jpg", 120, 160)], [annotation(k, 1, [20, 20, 40, 60])]))
   assert names(_open(root, tmp_path)) == ["images/a.jpg#0"]
-  assert names(_open(root, tmp_path, "train2017")) == ["images/a.jpg#0"]
+  assert _open(root, tmp_path, "train2017").identity == _open(root, tmp_path).identity
   assert names(_open(root, tmp_path, "val")) == ["images/a.jpg#2"]
   assert names(_open(root / "annotations" / "instances_train2017.json", tmp_path)) == ["images/a.jpg#1"]
   with pytest.raises(ValueError, match="no annotation file of split 'test'.*person_keypoints_train2017.json"):

@@ -87,7 +87,13 @@ def test_yolo_photos_may_be_above_beside_or_listed_one_by_one(tmp_path):
   assert names(_open(shared / "detection", tmp_path)) == names(_open(shared, tmp_path)) == ["a.jpg#1", "b.jpg#1"]
   listed = _yolo(tmp_path / "listed", labels, f"train: train.txt\n{NAMES}")
   (listed / "train.txt").write_text("./images/train/b.jpg\nimages/train/gone.jpg\n../../etc/passwd.jpg\n")
-  assert names(_open(listed / "data.yaml", tmp_path)) == ["images/train/b.jpg#1"]
+  source = _open(listed / "data.yaml", tmp_path)
+  assert names(source) == ["images/train/b.jpg#1"]
+  assert [name for name, _ in source.left_out] == ["images/train/gone.jpg", "../../etc/passwd.jpg"]
+  linked = _yolo(tmp_path / "linked", labels)
+  (linked / "images" / "train").rename(tmp_path / "elsewhere")
+  (linked / "images" / "train").symlink_to(tmp_path / "elsewhere")
+  assert names(_open(linked, tmp_path)) == ["a.jpg#1", "b.jpg#1"]
   roboflow = tmp_path / "roboflow"
   write_photo(roboflow / "train" / "images" / "a.jpg")
   (roboflow / "train" / "labels").mkdir()

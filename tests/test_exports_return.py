@@ -55,6 +55,7 @@ def test_market1501_gives_every_crop_back(tmp_path):
     for i in range(len(source)):
       index = int(source.name(i).split("_")[2])
       truth, found = toy_picture(spec, index).facts, source.annotations(i)[0]
-      assert found["people"] == [{"identity": truth["people"][0]["identity"] + 1}] and found["camera"] == truth["camera"]
+      assert found["people"] == [{"identity": truth["people"][0]["identity"] + 1}]
+      assert found["camera"] == truth["camera"]
       seen.append(index)
   assert sorted(seen) == list(range(80))

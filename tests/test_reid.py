@@ -66,7 +66,7 @@ def test_market1501_splits_that_are_not_there(tmp_path):
   _write(tmp_path / "other", "a.jpg", "b.jpg")
   with pytest.raises(ValueError, match="no image that can be used: 2 images.*a.jpg: its name does not begin"):
     _open(open_market1501, tmp_path / "other", tmp_path)
-  with pytest.raises(ValueError, match="is no folder"):
+  with pytest.raises(ValueError, match="does not exist; expected the folder"):
     _open(open_market1501, tmp_path / "nowhere", tmp_path)
 
 

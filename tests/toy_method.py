@@ -19,6 +19,7 @@ from saip_jax.config import apply_overrides, parse_config
 from saip_jax.methods import MethodEntry
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.reporting.panels import Panel
+from saip_jax.training.distributed import initialize
 from saip_jax.training.loop import pretrain
 
 
@@ -61,6 +62,8 @@ class Toy:
     fit = jnp.mean((self._apply(params, clean + self.config.noise * noise) - target + extra["center"]) ** 2)
     size = jnp.mean(params["linear"]["kernel"] ** 2)
     metrics = {"loss/total": fit + size, "loss/fit": fit, "loss/size": size}
+    index = batch["index"].astype(jnp.float32)  # sums that tell which images these were
+    metrics |= {"monitor/index": index.mean(), "monitor/index_squared": jnp.mean(index**2)}
     return fit + size, Aux(metrics, {"mean": target.mean(axis=0)})
 
   def after_update(self, extra, params, cache, step):
@@ -89,14 +92,17 @@ class _Damage:
 
 
 class ToyData:
-  """Random images, a pure function of (seed, step); `black_step` is all black and `seconds` long is the decoding."""
+  """Random images, a pure function of (seed, step).
 
-  def __init__(self, batch_size, seed=0, length=40, black_step=None, damage=(), seconds=0.0):
+  `seconds` long is the decoding, forever at `hang_step`; `black_step` is all black.
+  """
+
+  def __init__(self, batch_size, seed=0, length=40, black_step=None, damage=(), seconds=0.0, hang_step=None):
     self.identity = {"source": "toy", "digest": "abc"}
     self.damage = _Damage(damage)
     self.starts = []  # what the loop asked for
     self._batch_size, self._seed, self._length = batch_size, seed, length
-    self._black_step, self._seconds = black_step, seconds
+    self._black_step, self._seconds, self._hang_step = black_step, seconds, hang_step
 
   def __len__(self):
     return self._length
@@ -108,11 +114,13 @@ class ToyData:
     self.starts.append(start_step)
     step = start_step
     while True:
-      time.sleep(self._seconds)
+      time.sleep(self._seconds if step != self._hang_step else 1e6)
       rng = np.random.default_rng([self._seed, step])
       image = rng.integers(1, 256, (self._batch_size, 4, 2, 3), np.uint8)
       index = rng.integers(0, self._length, self._batch_size).astype(np.uint32)
-      yield {"image": image * np.uint8(step != self._black_step), "index": index, "unused": index}
+      rows = self._batch_size // hosts
+      mine = slice(host * rows, (host + 1) * rows)
+      yield {"image": image[mine] * np.uint8(step != self._black_step), "index": index[mine], "unused": index[mine]}
       step += 1
 
 
@@ -143,15 +151,23 @@ def toy_config(*overrides: str):
 
 
 def train_toy(workdir, *overrides: str, devices=1, **data_options):
-  """Trains and returns the final state on the host."""
+  """Trains and returns the final state on the host; `devices=None` takes all."""
   config = toy_config(*overrides)
   data = ToyData(config.batch_size, config.seed, **data_options)
   state = pretrain(config, Toy(config.method), data, workdir, devices=jax.devices()[:devices])
-  return jax.device_get(state)
+  return jax.device_get(state) if jax.process_count() == 1 else None
 
 
 if __name__ == "__main__":
   parser = argparse.ArgumentParser()
   parser.add_argument("--workdir", required=True)
+  parser.add_argument("--seconds", type=float, default=0.05)
+  parser.add_argument("--black-step", type=int)
+  parser.add_argument("--hang-step", type=int)
   options, settings = parser.parse_known_args()
-  train_toy(options.workdir, *(s.removeprefix("--config.") for s in settings), seconds=0.05)
+  initialize()  # from JAX_COORDINATOR_ADDRESS and its like
+  settings = [s.removeprefix("--config.") for s in settings]
+  train_toy(
+      options.workdir, *settings, devices=None if jax.process_count() > 1 else 1, seconds=options.seconds,
+      black_step=options.black_step, hang_step=options.hang_step,
+  )

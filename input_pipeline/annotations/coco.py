@@ -8,7 +8,7 @@ from input_pipeline import storage
 from input_pipeline.annotations.coco_json import read_coco_json
 from input_pipeline.annotations.lists_json import read_crowdhuman, read_mpii, read_panoptic
 from input_pipeline.annotations.person import Annotated
-from input_pipeline.annotations.photos import Photos
+from input_pipeline.annotations.photos import Photos, existing
 from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 
 _EXTENSIONS = (".json", ".odgt")
@@ -38,10 +38,8 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
   Raises:
     ValueError: no such file, not of this form, several that could be meant, or no usable person in it.
   """
-  root = storage.normalized(path)
+  root = existing(path, setting, "a COCO JSON file or the folder of its data set")
   try:
-    if not storage.exists(root):
-      raise ValueError(f"{setting}={path} does not exist; expected a COCO JSON file or the folder of its data set")
     if storage.is_folder(root):
       files = _files_of_split(root, split, f"{setting}={path}")
     else:
@@ -56,9 +54,8 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
       _read(file, photos, annotated, setting)
     return annotated
 
-  key = root if split is None or files == [root] else f"{root} {split}"
-  return open_crops("coco", key, photo_root, files, read, cache_dir=cache_dir, setting=setting, margin=margin,
-                    min_side=min_side, search_above=True)
+  return open_crops("coco", root, photo_root, files, read, cache_dir=cache_dir, setting=setting, margin=margin,
+                    min_side=min_side, split=split, search_above=True)
 
 
 def _children(folder: str) -> list[tuple[str, bool]]:

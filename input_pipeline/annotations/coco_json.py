@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from tqdm import tqdm
+
 from input_pipeline.annotations.masks import coco_mask
 from input_pipeline.annotations.person import (Annotated, Person, box_around, is_number, keypoints_of, numbers,
                                                plain_facts)
@@ -35,7 +37,7 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
   if attributes:
     annotated.legend["attributes"] = attributes[0]
   tracks = annotated.tracks
-  for position, annotation in enumerate(content["annotations"]):
+  for position, annotation in enumerate(tqdm(content["annotations"], hint, disable=None, leave=False)):
     name = f"annotation {position}"
     if not isinstance(annotation, dict):
       annotated.left_out.append((f"{hint}: {name}", "it is no object"))
@@ -128,7 +130,7 @@ def _keypoints(values) -> list[list] | None:
     return None
   if all(isinstance(value, list) and len(value) in (2, 3) for value in values):
     return keypoints_of([value if len(value) == 3 else [*value, 2] for value in values], 0.5)
-  if len(values) % 3 or any(isinstance(value, (list, dict, str)) for value in values):
+  if len(values) % 3 or not {int, float, bool, type(None)}.issuperset(map(type, values)):
     return None
   return keypoints_of(list(zip(values[::3], values[1::3], values[2::3])), 0.5)
 

@@ -9,7 +9,7 @@ import scipy.io
 
 from input_pipeline import storage
 from input_pipeline.annotations.person import Annotated, Person, box_around, keypoints_of
-from input_pipeline.annotations.photos import NO_PHOTO, Photos
+from input_pipeline.annotations.photos import NO_PHOTO, Photos, existing
 from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 
 _FILE = "joints.mat"
@@ -36,7 +36,7 @@ def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin:
     ValueError: no such file, not of this form, or no usable person in it.
   """
   del split
-  given = storage.normalized(path)
+  given = existing(path, setting, "the folder of LSP or LSPET")
   file = given if given.endswith(".mat") else f"{given}/{_FILE}"
   if not storage.exists(file):
     raise ValueError(f"{setting}={path} is no LSP; expected a folder with {_FILE} and images/")

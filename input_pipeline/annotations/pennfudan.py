@@ -5,7 +5,7 @@ import re
 
 from input_pipeline import storage
 from input_pipeline.annotations.person import Annotated, Person
-from input_pipeline.annotations.photos import Photos
+from input_pipeline.annotations.photos import Photos, existing
 from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 
 _FOLDER = "Annotation"
@@ -31,7 +31,7 @@ def open_pennfudan(path: str, split: str | None, cache_dir: str, setting: str, m
     ValueError: no such folder, or no usable person in it.
   """
   del split
-  given = storage.normalized(path)
+  given = existing(path, setting, "the folder of Penn-Fudan")
   root = next((place for place in (given, f"{given}/PennFudanPed") if storage.is_folder(f"{place}/{_FOLDER}")), None)
   if root is None:
     raise ValueError(f"{setting}={path} is no Penn-Fudan; expected a folder with PNGImages/, Annotation/, PedMasks/")

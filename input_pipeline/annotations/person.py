@@ -10,6 +10,7 @@ BOX_MARGIN = 0.25
 """What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
 
 _LARGEST = 1e15
+_NUMBERS = frozenset({int, float})
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,9 +80,17 @@ def is_number(value) -> bool:
 
 def numbers(value, count: int | None = None) -> list[float] | None:
   """A flat list of finite numbers, of length `count` if given; None: it is something else."""
-  if not isinstance(value, (list, tuple)) or not all(map(is_number, value)) or count not in (None, len(value)):
+  if not isinstance(value, (list, tuple)) or count not in (None, len(value)) or not _are_numbers(value):
     return None
   return list(map(float, value))
+
+
+def _are_numbers(values: Sequence) -> bool:
+  """As `is_number` of each, at the speed that millions of them take."""
+  if not _NUMBERS.issuperset(map(type, values)) or not max(map(abs, values), default=0) <= _LARGEST:
+    return False
+  total = sum(values)
+  return total == total  # false if one is nan, which `max` may have passed over
 
 
 def keypoints_of(points: Sequence[Sequence], shift: float) -> list[list]:
@@ -95,7 +104,7 @@ def keypoints_of(points: Sequence[Sequence], shift: float) -> list[list]:
     [[x, y, v], ...]; unknown ones are [0, 0, 0], v is 1 or 2 else.
   """
   return [[round(x + shift, 3), round(y + shift, 3), 1 if v < 1.5 else 2]
-          if all(map(is_number, (x, y, v))) and v > 0 else [0.0, 0.0, 0] for x, y, v in points]
+          if _are_numbers((x, y, v)) and v > 0 else [0.0, 0.0, 0] for x, y, v in points]
 
 
 def box_around(keypoints: Sequence[Sequence[float]]) -> tuple[float, float, float, float] | None:

@@ -43,6 +43,9 @@ class Photos:
   def __len__(self) -> int:
     return len(self._names)
 
+  def __contains__(self, name: str) -> bool:
+    return name in self._names
+
   def _listed_bucket(self) -> list[str]:
     return [name for name, _ in storage.list_files(self.root) if not any(p.startswith(".") for p in name.split("/"))]
 
@@ -110,6 +113,26 @@ class Photos:
   def header(self, name: str) -> tuple[int, int, int] | str:
     """(width, height, EXIF orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
     return self._sizes[name]
+
+
+def existing(path: str, setting: str, expected: str) -> str:
+  """The normalized path of what a person named.
+
+  Args:
+    path: as it was given.
+    setting: the option that gave it.
+    expected: what should be there, in words.
+
+  Raises:
+    ValueError: nothing is there, or it cannot be looked at.
+  """
+  root = storage.normalized(path)
+  try:
+    if storage.exists(root):
+      return root
+  except OSError as error:
+    raise ValueError(f"{setting}={path}: {error}") from error
+  raise ValueError(f"{setting}={path} does not exist; expected {expected}")
 
 
 def folders_unchanged(root: str, folders: dict[str, int], listed_at: float) -> bool:

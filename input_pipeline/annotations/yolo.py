@@ -2,12 +2,13 @@
 
 import concurrent.futures
 import os
+import posixpath
 
 import yaml
 
 from input_pipeline import storage
 from input_pipeline.annotations.person import Annotated, Person, is_number, keypoints_of
-from input_pipeline.annotations.photos import Photos
+from input_pipeline.annotations.photos import NO_PHOTO, Photos, existing
 from input_pipeline.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 
 _THREADS = 16
@@ -47,16 +48,18 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
   root, below = _photo_place(places, folder, config, f"{setting}={path}: {file}")
 
   def read(photos: Photos) -> Annotated:
-    names = photos.below("") if below is None else [name for name in below if photos.find(name)[0] == name]
-    return _read(photos, names, folder, config, f"{setting}={path}")
+    names = photos.below("") if below is None else [name for name in below if name in photos]
+    annotated = _read(photos, names, folder, config, f"{setting}={path}")
+    annotated.left_out += [(name, NO_PHOTO) for name in below or () if name not in photos]
+    return annotated
 
-  return open_crops("yolo", f"{folder} {split}" if split else folder, root, [file], read, cache_dir=cache_dir,
-                    setting=setting, margin=margin, min_side=min_side)
+  return open_crops("yolo", folder, root, [file], read, cache_dir=cache_dir, setting=setting, margin=margin,
+                    min_side=min_side, split=split)
 
 
 def _config(path: str, setting: str) -> tuple[str, dict]:
   """The .yaml of a data set and what it says."""
-  root = storage.normalized(path)
+  root = existing(path, setting, "the .yaml of a data set or its folder")
   try:
     if not storage.is_folder(root):
       return root, _parsed(root, setting)
@@ -95,20 +98,19 @@ def _parsed(file: str, setting: str) -> dict:
 def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, list[str] | None]:
   """The folder of the photos, and where they are listed one by one their paths below it."""
   places = places if isinstance(places, list) else [places]
-  base = str(config.get("path") or ".")
-  bases = [base if storage.is_remote(base) or base.startswith("/") else f"{folder}/{base}", folder]
+  base = _joined(folder, str(config.get("path") or "."))
   found = []
   for place in map(str, places):
     # Some exporters write ../ where their own folder is meant; some sets share the photos of the folder above.
-    tries = [f"{start}/{place}" for start in bases] + [f"{folder}/{place.removeprefix('../')}", f"{folder}/../{place}"]
-    there = next((candidate for candidate in ([place] if place.startswith("/") else []) + tries
-                  if storage.exists(candidate)), None)
+    tries = [_joined(base, place), *(_joined(folder, other) for other in (place, place.removeprefix("../"),
+                                                                          f"../{place}"))]
+    there = next((candidate for candidate in tries if storage.exists(candidate)), None)
     if there is None:
       raise ValueError(f"{where} names {place}, which does not exist; expected a folder of photos")
-    found.append(storage.normalized(there))
+    found.append(there)
   if len(found) == 1 and storage.is_folder(found[0]):
     return found[0], None
-  root = storage.normalized(bases[0]) if storage.is_folder(bases[0]) else folder
+  root = base if storage.is_folder(base) else folder
   names = []
   for place in found:
     if storage.is_folder(place):
@@ -117,6 +119,14 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
       lines = storage.read_file(place).decode("utf-8", "surrogateescape").split("\n")
       names += [os.path.relpath(os.path.join(root, line.strip()), root) for line in lines if line.strip()]
   return root, names
+
+
+def _joined(folder: str, place: str) -> str:
+  """A place as seen from a folder, without `..`; links stay, as the labels are found by the name of the photos."""
+  if storage.is_remote(place) or place.startswith("/"):
+    return place.rstrip("/")
+  scheme, found, below = folder.rpartition("://")
+  return scheme + found + posixpath.normpath(f"{below}/{place}")
 
 
 def _read(photos: Photos, names: list[str], folder: str, config: dict, given: str) -> Annotated:

@@ -63,6 +63,7 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
       that can be used.
   """
   out = storage.normalized(out)
+  open_request.cache_clear()  # the data may have changed since it was last opened
   source = open_request(request)
   try:
     per_shard = _images_per_shard(request, source)
