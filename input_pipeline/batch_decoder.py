@@ -8,7 +8,7 @@ import numpy as np
 
 from input_pipeline.damage import allowed_damage
 from input_pipeline.decode import DamagedImage, decode_into
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 # Pieces of a batch per thread: enough that threads end together, few enough that handing them out costs nothing.
 _PIECES_PER_THREAD = 4

@@ -2,7 +2,7 @@
 
 import threading
 
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 
 class DamageReport:

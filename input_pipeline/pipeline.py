@@ -17,10 +17,10 @@ from absl import flags
 
 from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
-from input_pipeline.combined import MixtureSource
 from input_pipeline.scenes import open_scenes
-from input_pipeline.source import ImageSource, count_left_out
-from input_pipeline.sources import open_mixture, open_source
+from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.sources.combined import MixtureSource
+from input_pipeline.sources.table import open_mixture, open_source
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
 _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
@@ -152,7 +152,7 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   """Opens a data set for pre-training.
 
   Args:
-    source: kind of data set, a key of `sources.SOURCES`, or "mixture" (`data.source`).
+    source: kind of data set, a key of `table.SOURCES`, or "mixture" (`data.source`).
     path: where it lies (`data.path`); None where the source has a default.
     scene_path: scenes (`data.scene_path`), see `open_scenes`; None: other images of the same data set.
     cache_dir: the run's folder, for the index of a folder.

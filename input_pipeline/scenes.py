@@ -4,11 +4,11 @@ import os
 import sys
 
 from input_pipeline import storage
-from input_pipeline.array_record_source import ArrayRecordSource
-from input_pipeline.folder import FolderSource
 from input_pipeline.prepare.prepare import needed_bytes, prepare, room_for
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.prepared import META
+from input_pipeline.sources.array_record import ArrayRecordSource
+from input_pipeline.sources.folder import FolderSource
 
 _SETTING = "data.scene_path"
 

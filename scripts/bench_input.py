@@ -34,8 +34,8 @@ from input_pipeline.pipeline import TrainData  # noqa: E402
 from input_pipeline.prepare.prepare import prepare  # noqa: E402
 from input_pipeline.prepare.shard import PrepareRequest  # noqa: E402
 from input_pipeline.scenes import open_scenes  # noqa: E402
-from input_pipeline.source import ImageSource  # noqa: E402
-from input_pipeline.sources import open_source  # noqa: E402
+from input_pipeline.sources.base import ImageSource  # noqa: E402
+from input_pipeline.sources.table import open_source  # noqa: E402
 
 CANVAS_HW, SCENE_HW, CROP_HW, PHOTO_HW = (320, 160), (256, 256), (128, 64), (480, 640)
 CROPS, COPIES, PEOPLE, PHOTOS, PHOTO_COPIES = 64, 64, 1024, 24, 43  # small sets shuffle slowly in Grain

@@ -7,8 +7,14 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
+from kill_and_resume import final_state
+
+from saip_jax.training.metrics import read_metrics
+
 TOY = [sys.executable, str(pathlib.Path(__file__).parent / "toy_method.py")]
 DEVICES = 8
+_CURVE = ("loss/total", "loss/fit", "optim/grad_norm", "monitor/index", "monitor/index_squared")
 
 
 @contextlib.contextmanager
@@ -20,8 +26,8 @@ def started(command, count: int):
   together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)} if count > 1 else {}
   together |= {"JAX_NUM_CPU_DEVICES": str(DEVICES // count)}
   processes = [
-      subprocess.Popen(command, env=os.environ | together | {"JAX_PROCESS_ID": str(i)}, text=True,
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+      subprocess.Popen(command, env=os.environ | together | ({"JAX_PROCESS_ID": str(i)} if count > 1 else {}),
+                       text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
       for i in range(count)
   ]
   try:
@@ -48,3 +54,14 @@ def run(command, count: int) -> list[str]:
   for status, output, errors in results:
     assert status == 0, f"{output}\n{errors}"
   return [output for _, output, _ in results]
+
+
+def assert_same_run(a, b):
+  """The same images in every step, and the same losses and weights up to the order of sums."""
+  records = [read_metrics(path / "metrics.jsonl") for path in (a, b)]
+  for name in _CURVE:
+    np.testing.assert_allclose(*([r[name] for r in rows] for rows in records), rtol=1e-5, err_msg=name)
+  states = final_state(a), final_state(b)
+  assert states[0].keys() == states[1].keys()
+  for name, array in states[0].items():
+    np.testing.assert_allclose(array, states[1][name], rtol=1e-4, atol=1e-6, err_msg=name)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from annotated_photos import annotation, coco, decoded, mask, names, person, write_json, write_photo
-from input_pipeline.annotations.coco import open_coco
-from input_pipeline.annotations.person import box_around, keypoints_of
+from input_pipeline.sources.annotations.coco import open_coco
+from input_pipeline.sources.annotations.person import box_around, keypoints_of
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")

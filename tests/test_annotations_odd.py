@@ -8,11 +8,11 @@ import hypothesis.strategies as st
 import pytest
 
 from annotated_photos import annotation, coco, write_photo
-from input_pipeline.annotations.coco import open_coco
-from input_pipeline.annotations.lsp import open_lsp
-from input_pipeline.annotations.pennfudan import open_pennfudan
-from input_pipeline.annotations.yolo import open_yolo
-from input_pipeline.reid import open_market1501, open_msmt17
+from input_pipeline.sources.annotations.coco import open_coco
+from input_pipeline.sources.annotations.lsp import open_lsp
+from input_pipeline.sources.annotations.pennfudan import open_pennfudan
+from input_pipeline.sources.annotations.yolo import open_yolo
+from input_pipeline.sources.reid import open_market1501, open_msmt17
 
 _PERSONS = coco(
     [(1, "a.jpg", 120, 160), (2, "b.png", 120, 160)],

@@ -8,9 +8,9 @@ import pytest
 import scipy.io
 
 from annotated_photos import decoded, mask, names, person, write_photo
-from input_pipeline.annotations.lsp import open_lsp
-from input_pipeline.annotations.pennfudan import open_pennfudan
-from input_pipeline.annotations.yolo import open_yolo
+from input_pipeline.sources.annotations.lsp import open_lsp
+from input_pipeline.sources.annotations.pennfudan import open_pennfudan
+from input_pipeline.sources.annotations.yolo import open_yolo
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")

@@ -11,8 +11,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from input_pipeline import archive_members
-from input_pipeline.tar_files import scan_tar
+from input_pipeline.sources import archive_members
+from input_pipeline.sources.tar_files import scan_tar
 from toy_archives import PICTURES, WRITERS, contents_of, names_of, one_line_error, open_archives, write_tar, write_zip
 
 

@@ -12,8 +12,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from input_pipeline import archives as archives_module
-from input_pipeline.archive_paths import expand_braces
+from input_pipeline.sources import archives as archives_module
+from input_pipeline.sources.archive_paths import expand_braces
 from toy_archives import (JPEG, PICTURES, WRITERS, contents_of, names_of, one_line_error, open_archives, write_tar,
                           write_zip)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from annotated_photos import annotation, coco, decoded, mask, names, person, write_json, write_photo
-from input_pipeline import crops as crops_module
-from input_pipeline.annotations.coco import open_coco
-from input_pipeline.crops import grown_box
+from input_pipeline.sources import crops as crops_module
+from input_pipeline.sources.annotations.coco import open_coco
+from input_pipeline.sources.crops import grown_box
 
 
 def _set(root, annotations, hw=(120, 160), photo=None, **further):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import damaged_files
-from input_pipeline.archives import open_webdataset, open_zip
-from input_pipeline.folder import FolderSource
-from input_pipeline.lmdb_source import open_lmdb
+from input_pipeline.sources.archives import open_webdataset, open_zip
+from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.lmdb_source import open_lmdb
 from input_pipeline.pipeline import TrainData
 
 FILES = damaged_files.make_files()

@@ -23,9 +23,9 @@ from input_pipeline.doctor.formats import format_of
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.picture import draw_sizes
 from input_pipeline.doctor.report import duration, report_text
-from input_pipeline.folder import FolderSource
-from input_pipeline.source import ImageSource
-from input_pipeline.subset import choose_subset, read_subset, write_subset
+from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.subset import choose_subset, read_subset, write_subset
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

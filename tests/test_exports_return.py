@@ -5,11 +5,11 @@ import pytest
 from toy_people import toy_picture
 
 from annotated_photos import decoded, mask, names, person
-from input_pipeline.annotations.coco import open_coco
+from input_pipeline.sources.annotations.coco import open_coco
 from input_pipeline.people import prepare as prepare_module
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SPLITS, SetSpec
-from input_pipeline.reid import open_market1501
+from input_pipeline.sources.reid import open_market1501
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from input_pipeline import lmdb_source
-from input_pipeline.lmdb_source import open_lmdb
+from input_pipeline.sources import lmdb_source
+from input_pipeline.sources.lmdb_source import open_lmdb
 
 lmdb = pytest.importorskip("lmdb", reason="the lmdb package writes the files")
 

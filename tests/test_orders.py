@@ -14,7 +14,7 @@ from input_pipeline.people.spec import SetSpec
 from input_pipeline.pipeline import build_train_data
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.sources import SOURCES
+from input_pipeline.sources.table import SOURCES
 
 COUNT, BATCH = 22, 4
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.decode import decode_image
-from input_pipeline.folder import FolderSource
+from input_pipeline.sources.folder import FolderSource
 from input_pipeline.pipeline import build_train_data
 
 CANVAS_HW, SCENE_HW, BATCH = (20, 10), (16, 16), 8

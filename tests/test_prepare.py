@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.array_record_source import ArrayRecordSource
+from input_pipeline.sources.array_record import ArrayRecordSource
 from input_pipeline.decode import decode_image
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from input_pipeline.decode import decode_image, fit_hw
-from input_pipeline.folder import FolderSource
+from input_pipeline.sources.folder import FolderSource
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

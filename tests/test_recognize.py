@@ -11,8 +11,8 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.recognize import KINDS, recognize
-from input_pipeline.sources import SOURCES
+from input_pipeline.sources.recognize import KINDS, recognize
+from input_pipeline.sources.table import SOURCES
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -120,7 +120,7 @@ def test_a_folder_of_very_many_files_is_not_listed_whole(tmp_path, monkeypatch):
   import os
   seen = []
   real = os.path.splitext
-  monkeypatch.setattr("input_pipeline.recognize.os.path.splitext", lambda name: seen.append(name) or real(name))
+  monkeypatch.setattr("input_pipeline.sources.recognize.os.path.splitext", lambda name: seen.append(name) or real(name))
   assert recognize(str(tmp_path)) == "folder"
   assert len(set(seen)) <= 300
 

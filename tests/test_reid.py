@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 
 from annotated_photos import names
-from input_pipeline import reid as reid_module
-from input_pipeline.reid import msmt17_version, open_market1501, open_msmt17
+from input_pipeline.sources import reid as reid_module
+from input_pipeline.sources.reid import msmt17_version, open_market1501, open_msmt17
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from input_pipeline import folder as folder_module
-from input_pipeline.folder import FolderSource
-from input_pipeline.sources import open_source
+from input_pipeline.sources import folder as folder_module
+from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.table import open_source
 
 
 def _make(root, names, content=b"x"):

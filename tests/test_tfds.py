@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.array_record_source import ArrayRecordSource
+from input_pipeline.sources.array_record import ArrayRecordSource
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.sources import open_source
+from input_pipeline.sources.table import open_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -96,7 +96,7 @@ def test_what_is_no_set_is_named(tmp_path):
 
 def test_reading_needs_no_tensorflow(people, tmp_path):
   script = ("import sys\n"
-            "from input_pipeline.tfds_source import TfdsSource\n"
+            "from input_pipeline.sources.tfds import TfdsSource\n"
             "print(len(TfdsSource(sys.argv[1], None).read(0)) if 'tensorflow' not in sys.modules else 0)")
   root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   run = subprocess.run([sys.executable, "-c", script, people[1]], capture_output=True, text=True,

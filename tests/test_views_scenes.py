@@ -47,7 +47,7 @@ def test_paste_blends_inside_the_box_and_leaves_the_rest_alone(y, x, seed):
   expected = scene.copy()
   box = np.s_[y : y + 128, x : x + 64]
   expected[box] = 0.7 * crop + 0.3 * scene[box]
-  pasted = np.asarray(_paste(scene, crop, jnp.array([y, x])))
+  pasted = np.asarray(_paste(scene, crop[None], jnp.array([[y, x]])))
   np.testing.assert_allclose(pasted, expected, rtol=0, atol=1e-6)
   outside = np.ones(SCENE, bool)
   outside[box] = False

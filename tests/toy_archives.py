@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from input_pipeline.archives import open_webdataset, open_zip
+from input_pipeline.sources.archives import open_webdataset, open_zip
 
 JPEG = b"\xff\xd8\xff"
 

@@ -11,10 +11,10 @@ from input_pipeline.doctor.advice import advise
 from input_pipeline.doctor.examine import Findings, examine
 from input_pipeline.doctor.facts import duplicate_groups, gather_facts, shown
 from input_pipeline.doctor.picture import draw_sizes
-from input_pipeline.subset import write_subset
-from input_pipeline.recognize import recognize
-from input_pipeline.source import ImageSource
-from input_pipeline.sources import open_source
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.recognize import recognize
+from input_pipeline.sources.subset import write_subset
+from input_pipeline.sources.table import open_source
 
 DEFAULT_LIMIT = 100_000
 """Images that are examined unless all are asked for: some minutes, and shares are exact to a third of a percent."""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from input_pipeline.decode import DamagedImage, decode_image
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS, NotAPhoto, look_at
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 _PIECE = 64
 # One thread is timed for so long, or for so many images: enough for two digits.

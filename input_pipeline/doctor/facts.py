@@ -10,7 +10,7 @@ from input_pipeline.doctor.duplicates import exact_groups, near_groups
 from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
-from input_pipeline.source import ImageSource, count_left_out
+from input_pipeline.sources.base import ImageSource, count_left_out
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20

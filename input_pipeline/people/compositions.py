@@ -13,8 +13,19 @@ from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import View, render
 from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
-from input_pipeline.people.spec import (COMPOSITIONS, FRAME_SECONDS, FRAMES, MOST_PEOPLE, STATIONS, VIEWS, SetSpec,
-                                        group_size, identity_of_picture, split_of, split_of_picture)
+from input_pipeline.people.spec import (
+  COMPOSITIONS,
+  FRAME_SECONDS,
+  FRAMES,
+  MOST_PEOPLE,
+  STATIONS,
+  VIEWS,
+  SetSpec,
+  group_size,
+  identity_of_picture,
+  split_of,
+  split_of_picture,
+)
 from input_pipeline.people.station import Exposure, Station
 
 _LEAST_VISIBLE = .035  # share of a crop; where its person covers less, what hides the person goes away

@@ -8,17 +8,17 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.people.attributes import ATTRIBUTES
+from input_pipeline.people.description import FORMAT, spec_of_meta
 from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
 from input_pipeline.people.parts import PARTS
-from input_pipeline.people.spec import SPLITS, SetSpec, split_of_picture
-from input_pipeline.people.description import FORMAT, spec_of_meta
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import IMAGE, decode_picture
 from input_pipeline.people.render import RENDERER_VERSION
+from input_pipeline.people.spec import SPLITS, SetSpec, split_of_picture
 from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
 from input_pipeline.records import decode_image, decode_record
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 _DEFAULT_HW, _DEFAULT_SEED = (256, 128), 0
 

@@ -1,10 +1,10 @@
 """meta.json: what a prepared set is, for programs and for people."""
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture
 from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.render import RENDERER_VERSION
+from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture
 
 FORMAT = "saip_jax built-in people, records 2"
 

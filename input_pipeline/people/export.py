@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from input_pipeline.people import export_coco, export_market1501
-from input_pipeline.people.spec import COMPOSITIONS
 from input_pipeline.people.picture import Picture
+from input_pipeline.people.spec import COMPOSITIONS
 
 
 @dataclasses.dataclass(frozen=True)

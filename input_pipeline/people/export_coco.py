@@ -17,10 +17,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.spec import SPLITS
 from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import IMAGE, encode_jpeg, rounded
+from input_pipeline.people.spec import SPLITS
 from input_pipeline.records import decode_record, encode_record
 
 FOLDERS = ("images", "annotations")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from input_pipeline.people.solid import Solid
 from input_pipeline.people.raycast import Camera, Cast
+from input_pipeline.people.solid import Solid
 
 _SUN_DISTANCE = 80.  # metres; far enough for parallel rays
 _CELL = .016  # metres that a cell of a shadow map covers

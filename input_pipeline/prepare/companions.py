@@ -10,7 +10,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.records import image_format
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 
 @dataclasses.dataclass(frozen=True)

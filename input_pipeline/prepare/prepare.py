@@ -9,14 +9,13 @@ import shutil
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.array_record_source import FORMAT
 from input_pipeline.decode import DamagedImage
-from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
-from input_pipeline.prepared import (META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta,
-                                     write_json)
-from input_pipeline.records import encode_record
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
-from input_pipeline.source import ImageSource, count_left_out
+from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
+from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta, write_json
+from input_pipeline.records import encode_record
+from input_pipeline.sources.array_record import FORMAT
+from input_pipeline.sources.base import ImageSource, count_left_out
 
 SHARD_BYTES = 256 * 10**6
 
@@ -132,7 +131,8 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))
   carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
   write_json(f"{out}/{META}", wanted | {
-      "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out), "carried": dict(carried),
+      "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),
+      "carried": dict(carried),
       "legend": source.legend, "in words": _IN_WORDS, "shards": shards})
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 import cv2
 
 from input_pipeline import storage
-from input_pipeline.prepare.companions import Companions, with_companions
 from input_pipeline.decode import DamagedImage, decode_image, encode_ppm, upright_hw
-from input_pipeline.records import encode_record, image_format
+from input_pipeline.prepare.companions import Companions, with_companions
 from input_pipeline.prepare.scaling import scaled_annotations
+from input_pipeline.records import encode_record, image_format
 from input_pipeline.shards import write_shard
-from input_pipeline.source import ImageSource
-from input_pipeline.sources import open_source
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.table import open_source
 
 JPEG_QUALITY = 95
 
@@ -29,7 +29,7 @@ class PrepareRequest:
   """What a prepared set is made from, and how; the same request is the same set.
 
   Attributes:
-    source: a key of `sources.SOURCES`.
+    source: a key of `table.SOURCES`.
     path: where it lies.
     split: which part of it; None: the usual one.
     subset: a file of names: these images alone; None: all.

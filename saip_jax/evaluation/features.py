@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from input_pipeline.folder import FolderSource
+from input_pipeline.sources.folder import FolderSource
 from saip_jax.evaluation.feature_files import check_target, feature_file
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.interop.weights import load_backbone

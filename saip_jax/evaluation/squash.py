@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.decode import DamagedImage, decode_into
-from input_pipeline.sources import ImageSource
+from input_pipeline.sources.table import ImageSource
 
 # Sides longer than this are averaged down to it before the resize proper: bounds a thread's memory to 48 MiB.
 _LONGEST_SIDE = 4096

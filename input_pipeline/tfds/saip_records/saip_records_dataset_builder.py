@@ -12,12 +12,12 @@ import json
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.array_record_source import ArrayRecordSource
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.description import FORMAT as PEOPLE_FORMAT
 from input_pipeline.people.spec import SPLITS
 from input_pipeline.prepared import META, read_meta
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.array_record import ArrayRecordSource
+from input_pipeline.sources.base import ImageSource
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):

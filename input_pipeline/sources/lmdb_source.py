@@ -8,10 +8,10 @@ import numpy as np
 import tqdm
 
 from input_pipeline import storage
-from input_pipeline.archive_members import MAX_IMAGE, too_large
-from input_pipeline.index import remembered
-from input_pipeline.lmdb_file import NAMED_DATABASE, LmdbFile, NoLmdb, Value
-from input_pipeline.source import ImageSource, bounded
+from input_pipeline.sources.archive_members import MAX_IMAGE, too_large
+from input_pipeline.sources.base import ImageSource, bounded
+from input_pipeline.sources.index import remembered
+from input_pipeline.sources.lmdb_file import NAMED_DATABASE, LmdbFile, NoLmdb, Value
 
 _DATA = "data.mdb"
 

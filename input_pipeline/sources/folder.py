@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.index import remembered
-from input_pipeline.source import ImageSource, bounded
+from input_pipeline.sources.base import ImageSource, bounded
+from input_pipeline.sources.index import remembered
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 

@@ -15,12 +15,12 @@ import numpy as np
 import tqdm
 
 from input_pipeline import storage
-from input_pipeline.archive_members import TAR, Contents, Member, annotations_from, samples_of
-from input_pipeline.archive_paths import absolute, find_archives
-from input_pipeline.index import Index, remembered
-from input_pipeline.source import ImageSource, bounded
-from input_pipeline.tar_files import CompressedTar, scan_tar
-from input_pipeline.zip_files import read_zip_member, scan_zip
+from input_pipeline.sources.archive_members import TAR, Contents, Member, annotations_from, samples_of
+from input_pipeline.sources.archive_paths import absolute, find_archives
+from input_pipeline.sources.base import ImageSource, bounded
+from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.tar_files import CompressedTar, scan_tar
+from input_pipeline.sources.zip_files import read_zip_member, scan_zip
 
 # A file changed this shortly before its scan could change again within the same time stamp (FAT counts in 2 s).
 _TIMESTAMP_STEP_S = 2.0

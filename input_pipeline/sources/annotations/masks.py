@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.annotations.person import is_number, numbers
+from input_pipeline.sources.annotations.person import is_number, numbers
 
 # Pixels; beyond, pycocotools would draw for long and count past its numbers.
 _FARTHEST = 1e5

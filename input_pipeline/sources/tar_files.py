@@ -4,7 +4,7 @@ import tarfile
 from collections.abc import Callable
 from typing import BinaryIO
 
-from input_pipeline.archive_members import TAR, Contents, Member
+from input_pipeline.sources.archive_members import TAR, Contents, Member
 
 # More than any header that means well; a damaged one may ask for the whole archive at once.
 _MAX_HEADER = 1 << 20

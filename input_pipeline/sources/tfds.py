@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 # What longer arrays say belongs in files, not in the facts of an image.
 _MOST_NUMBERS = 4096

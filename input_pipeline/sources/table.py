@@ -4,20 +4,20 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
-from input_pipeline.annotations.coco import open_coco
-from input_pipeline.annotations.lsp import open_lsp
-from input_pipeline.annotations.pennfudan import open_pennfudan
-from input_pipeline.annotations.yolo import open_yolo
-from input_pipeline.archives import open_webdataset, open_zip
-from input_pipeline.array_record_source import ArrayRecordSource
-from input_pipeline.combined import MixtureSource, Part, SubsetSource
-from input_pipeline.folder import FolderSource
-from input_pipeline.lmdb_source import open_lmdb
 from input_pipeline.people.dataset import open_people
 from input_pipeline.people.spec import SPLITS
-from input_pipeline.reid import open_market1501, open_msmt17
-from input_pipeline.source import ImageSource
-from input_pipeline.tfds_source import TfdsSource
+from input_pipeline.sources.annotations.coco import open_coco
+from input_pipeline.sources.annotations.lsp import open_lsp
+from input_pipeline.sources.annotations.pennfudan import open_pennfudan
+from input_pipeline.sources.annotations.yolo import open_yolo
+from input_pipeline.sources.archives import open_webdataset, open_zip
+from input_pipeline.sources.array_record import ArrayRecordSource
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.combined import MixtureSource, Part, SubsetSource
+from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.lmdb_source import open_lmdb
+from input_pipeline.sources.reid import open_market1501, open_msmt17
+from input_pipeline.sources.tfds import TfdsSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class SourceKind:
   splits: tuple[str, ...] | None = ()
   crops: bool = False
 
+
+_REID_SPLITS = ("train", "val", "query", "gallery")
 
 SOURCES: dict[str, SourceKind] = {
     "folder": SourceKind(
@@ -58,9 +60,8 @@ SOURCES: dict[str, SourceKind] = {
     "pennfudan": SourceKind(open_pennfudan, "persons of Penn-Fudan: the folder with PNGImages", (), True),
     "lsp": SourceKind(open_lsp, "persons of Leeds Sports Pose: the folder with joints.mat", (), True),
     "market1501": SourceKind(
-        open_market1501, "the folder of Market-1501, with bounding_box_train in it", ("train", "val", "query", "gallery")),
-    "msmt17": SourceKind(
-        open_msmt17, "the folder of MSMT17, with list_train.txt in it", ("train", "val", "query", "gallery")),
+        open_market1501, "the folder of Market-1501, with bounding_box_train in it", _REID_SPLITS),
+    "msmt17": SourceKind(open_msmt17, "the folder of MSMT17, with list_train.txt in it", _REID_SPLITS),
     "people": SourceKind(
         lambda path, split, cache_dir, setting: open_people(path, 0, split),
         "a folder made by `saip prepare people`", SPLITS),
@@ -129,6 +130,6 @@ def open_mixture(parts: Mapping[str, Mapping], cache_dir: str | os.PathLike) -> 
 
 
 def _subset_of(source: ImageSource, path: str) -> SubsetSource:
-  from input_pipeline.subset import read_subset
+  from input_pipeline.sources.subset import read_subset
 
   return SubsetSource(source, read_subset(path, source), os.path.basename(path))

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline import storage
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 _HEADER = "# "
 _RULE = 'chosen: the names with the smallest blake2b (8 bytes, big endian) of "SEED", a zero byte and the name'

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 
 class SubsetSource(ImageSource):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from input_pipeline import storage
 from input_pipeline.decode import READABLE_FORMATS
-from input_pipeline.folder import EXTENSIONS
+from input_pipeline.sources.folder import EXTENSIONS
 
 NO_PHOTO = "no such photo"
 """Why an annotation of a photo that is not there is left out."""

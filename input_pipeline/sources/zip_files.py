@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from input_pipeline import storage
-from input_pipeline.archive_members import Contents, Member
+from input_pipeline.sources.archive_members import Contents, Member
 
 _STORED, _DEFLATED = 0, 8
 _END, _END64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")

@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
-from input_pipeline.folder import EXTENSIONS
+from input_pipeline.sources.folder import EXTENSIONS
 
 TAR = -1
 """The `method` of a tar's members, which are there as they are; those of zip's are zip's numbers."""

@@ -4,7 +4,6 @@ import abc
 import itertools
 from collections.abc import Iterable, Sequence
 
-
 _NOT_LISTED = "left out as well, not listed one by one"
 
 

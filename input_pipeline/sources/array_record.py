@@ -8,7 +8,7 @@ from input_pipeline import storage
 from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
 from input_pipeline.records import decode_image, decode_record, image_format
 from input_pipeline.shards import Shards, open_shard
-from input_pipeline.source import ImageSource
+from input_pipeline.sources.base import ImageSource
 
 FORMAT = "saip_jax records 1"
 COMMAND = "saip prepare"

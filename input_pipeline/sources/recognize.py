@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 
 from input_pipeline import storage
-from input_pipeline.folder import EXTENSIONS
 from input_pipeline.prepared import META, read_meta
+from input_pipeline.sources.folder import EXTENSIONS
 
 # A million files are never listed: so many entries of a folder, so many folders, nearest first.
 _MOST_ENTRIES, _MOST_FOLDERS = 300, 60

@@ -4,10 +4,17 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from input_pipeline.annotations.masks import coco_mask
-from input_pipeline.annotations.person import (Annotated, Person, box_around, is_number, keypoints_of, numbers,
-                                               plain_facts)
-from input_pipeline.annotations.photos import Photos
+from input_pipeline.sources.annotations.masks import coco_mask
+from input_pipeline.sources.annotations.person import (
+  Annotated,
+  Person,
+  box_around,
+  is_number,
+  keypoints_of,
+  numbers,
+  plain_facts,
+)
+from input_pipeline.sources.annotations.photos import Photos
 
 PIXELS_PER_SCALE = 200
 """Side of a person's box in pixels for scale 1, as MPII and whatever follows it count."""

@@ -1,0 +1,9 @@
+"""Data sets as encoded images by position.
+
+    base.py       what a source is
+    table.py      the kinds that `data.source` can name, and how each is opened
+    recognize.py  which kind a path looks like
+    index.py      long lists of images, remembered in files and mapped into memory
+    combined.py   subsets and mixtures; subset.py: reproducible choices
+    folder.py, array_record.py, tfds.py, archives.py (tar, zip), lmdb_source.py, crops.py (annotated photos), reid.py
+"""
