@@ -1,5 +1,6 @@
 """`saip prepare`: bytes kept, annotations carried, shards that survive kills, whatever does the work."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -94,9 +95,9 @@ def test_larger_images_are_shrunk_with_all_that_is_known_of_them(tmp_path):
     planes = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in small_files.values()]
     assert all(plane.shape == (48, 24) for plane in planes)
     person, small = facts["people"][0], small_facts["people"][0]
-    np.testing.assert_allclose(np.array(small["keypoints"])[:, :2] * 2, np.array(person["keypoints"])[:, :2], atol=1e-6)
+    np.testing.assert_allclose(np.array(small["keypoints"])[:, :2] * 2, np.array(person["keypoints"])[:, :2], atol=3e-4)
     assert [point[2] for point in small["keypoints"]] == [point[2] for point in person["keypoints"]]
-    np.testing.assert_allclose(np.array(small["box_full"]) * 2, person["box_full"], atol=1e-6)
+    np.testing.assert_allclose(np.array(small["box_full"]) * 2, person["box_full"], atol=3e-4)
     landmark = np.array(small["landmarks_xyz"][0])
     x, y = (small_facts["camera_matrix"] @ landmark / landmark[2])[:2]
     original = np.array(person["landmarks_xyz"][0])
@@ -168,6 +169,12 @@ def test_pairs_hold_both_images(tmp_path):
   assert source.read(0) == (photos / "000.png").read_bytes()
   assert files == {"partner.jpg": (photos / "001.jpg").read_bytes()}
   assert source.annotations(1)[1] == {"partner.png": (photos / "002.png").read_bytes()}
+  prepare(dataclasses.replace(request, max_side=8), tmp_path / "small")
+  small = ArrayRecordSource(tmp_path / "small")
+  partner = small.annotations(1)[1]["partner.jpg"]
+  assert decode_image(small.read(1), (16, 16))[1] == decode_image(partner, (16, 16))[1] == (8, 4)
+  (photos / "002.png").write_bytes(b"broken")
+  assert prepare(request, tmp_path / "broken")["count"] == 1
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 
-# Facts of a person that are boxes x, y, width, height or points x, y, ... in pixels.
-_BOXES, _POINTS = ("box", "box_full", "box_visible"), ("keypoints",)
+from input_pipeline.person_facts import moved_person
+
+
+_PLANES = ("depth.png", "instances.png", "parts.png")
 
 
 def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float],
@@ -20,24 +22,13 @@ def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[flo
   Returns:
     The facts and files for the new size.
   """
-  scale_xy = np.array(scale_yx[::-1])
+  scale_xy = scale_yx[::-1]
   facts = dict(facts)
   if "people" in facts:
-    facts["people"] = [_scaled_person(person, scale_xy) for person in facts["people"]]
+    facts["people"] = [moved_person(person, scale_xy) for person in facts["people"]]
   if "camera_matrix" in facts:
     facts["camera_matrix"] = (np.diag([*scale_xy, 1.]) @ facts["camera_matrix"]).tolist()
-  return facts, {name: _scaled_plane(data, hw) if name.endswith(".png") else data for name, data in files.items()}
-
-
-def _scaled_person(person: dict, scale_xy: np.ndarray) -> dict:
-  person = dict(person)
-  for key in _BOXES:
-    if key in person:
-      person[key] = (np.array(person[key], np.float64) * np.tile(scale_xy, 2)).tolist()
-  for key in _POINTS:
-    if key in person:
-      person[key] = [[*(np.array(point[:2]) * scale_xy).tolist(), *point[2:]] for point in person[key]]
-  return person
+  return facts, {name: _scaled_plane(data, hw) if name in _PLANES else data for name, data in files.items()}
 
 
 def _scaled_plane(data: bytes, hw: tuple[int, int]) -> bytes:

@@ -123,11 +123,25 @@ def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[d
   if request.scene_hw:
     canvas, (height, width) = decode_image(data, request.scene_hw)
     return facts, {"image.ppm": encode_ppm(canvas[:height, :width])}
-  decode_image(data, _PROBE_HW)
   further_facts, files = source.annotations(i)
   facts = further_facts | facts
-  if request.max_side and max(hw := upright_hw(data)) > request.max_side:
-    canvas, (height, width) = decode_image(data, (request.max_side, request.max_side))
-    facts, files = scaled_annotations(facts, files, (height / hw[0], width / hw[1]), (height, width))
-    data = cv2.imencode(".jpg", canvas[:height, :width, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-  return facts, {f"image.{image_format(data)}": data} | files
+  images = {"image": data} | {name: files.pop(name) for name in list(files) if name.startswith("partner.")}
+  for image in images.values():
+    decode_image(image, _PROBE_HW)
+  if request.max_side:
+    data, hw = _fitted(data, request.max_side)
+    if hw != (before := upright_hw(images["image"])):
+      facts, files = scaled_annotations(facts, files, (hw[0] / before[0], hw[1] / before[1]), hw)
+    images = {"image": data} | {name: _fitted(image, request.max_side)[0] for name, image in images.items()
+                                if name != "image"}
+  return facts, {f"{name.split('.')[0]}.{image_format(image)}": image for name, image in images.items()} | files
+
+
+def _fitted(data: bytes, max_side: int) -> tuple[bytes, tuple[int, int]]:
+  """An image as it is, or as JPEG shrunk to fit; and its (height, width) in pixels."""
+  hw = upright_hw(data)
+  if max(hw) <= max_side:
+    return data, hw
+  canvas, (height, width) = decode_image(data, (max_side, max_side))
+  jpeg = cv2.imencode(".jpg", canvas[:height, :width, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+  return jpeg.tobytes(), (height, width)

@@ -12,6 +12,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_photo
+from input_pipeline.person_facts import moved_person
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
 from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, folders_unchanged
@@ -80,7 +81,7 @@ class CropSource(ImageSource):
     """{"people": [the person]} in the crop's pixels with the photo's facts, and instances.png where there is a mask."""
     left, top, right, bottom = self.crop_box(i)
     facts = json.loads(self._index.text("facts", i))
-    person = _moved(facts.pop("person"), left, top, (right - left, bottom - top))
+    person = moved_person(facts.pop("person"), shift_xy=(-left, -top), size=(right - left, bottom - top))
     reference, files = self._index.text("mask", i), {}
     if reference:
       mask = read_mask(json.loads(reference), self._root, self._photo_hw(i))[top:bottom, left:right]
@@ -104,21 +105,6 @@ def grown_box(box: Sequence[float], hw: tuple[int, int], margin: float) -> tuple
   step = margin * max(x2 - x1, y2 - y1)
   return (max(0, math.floor(x1 - step)), max(0, math.floor(y1 - step)),
           min(hw[1], math.ceil(x2 + step)), min(hw[0], math.ceil(y2 + step)))
-
-
-def _moved(person: dict, left: int, top: int, size: tuple[int, int]) -> dict:
-  """The facts of a person in the frame of the crop; keypoints outside of it are unknown there."""
-  def points(keypoints):
-    return [[round(x - left, 3), round(y - top, 3), v] if v and 0 <= x - left <= size[0] and 0 <= y - top <= size[1]
-            else [0.0, 0.0, 0] for x, y, v in keypoints]
-
-  def box(x, y, width, height):
-    return [round(x - left, 3), round(y - top, 3), width, height]
-
-  moves = {"keypoints": points, "box": lambda value: box(*value),
-           "more_keypoints": lambda value: {name: points(keypoints) for name, keypoints in value.items()},
-           "boxes": lambda value: {name: box(*other) for name, other in value.items()}}
-  return {key: moves[key](value) if key in moves else value for key, value in person.items()}
 
 
 def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Callable[[Photos], Annotated], *,
