@@ -192,6 +192,15 @@ def test_shards_are_of_the_wanted_size_and_processes_change_nothing(tmp_path, sm
   assert [source.read(i) for i in range(16)] == [path.read_bytes() for path in sorted(photos.iterdir())]
 
 
+def test_a_shard_of_damaged_images_alone_is_none(tmp_path, small_shards):
+  photos = write_photos(tmp_path / "photos", 12)
+  for path in sorted(photos.iterdir())[:-3]:
+    path.write_bytes(bytes(path.stat().st_size))
+  meta = prepare(PrepareRequest("folder", str(photos)), tmp_path / "set", processes=1)
+  assert {path.name for path in (tmp_path / "set").glob("*.array_record")} == set(meta["shards"])
+  assert meta["count"] == len(ArrayRecordSource(tmp_path / "set")) == 3 and meta["left_out"] == 9
+
+
 def test_beam_writes_the_same_set(tmp_path, small_shards):
   pytest.importorskip("apache_beam")
   request = PrepareRequest("folder", str(write_photos(tmp_path / "photos", 12)))

@@ -12,7 +12,13 @@ from input_pipeline.people.picture import Picture
 from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import View, render
-from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
+from input_pipeline.people.scene import (
+  Person,
+  Scene,
+  sample_identity,
+  sample_prop,
+  sample_somebody,
+)
 from input_pipeline.people.spec import (
   COMPOSITIONS,
   FRAME_SECONDS,

@@ -16,7 +16,13 @@ from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import IMAGE, decode_picture
 from input_pipeline.people.render import RENDERER_VERSION
 from input_pipeline.people.spec import SPLITS, SetSpec, split_of_picture
-from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
+from input_pipeline.prepared import (
+  META,
+  digest_of,
+  is_unfinished,
+  open_shards,
+  read_meta,
+)
 from input_pipeline.records import decode_image, decode_record
 from input_pipeline.sources.base import ImageSource
 

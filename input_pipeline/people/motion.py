@@ -4,7 +4,16 @@ import dataclasses
 
 import numpy as np
 
-from input_pipeline.people.gait import KEYS, PHASE, SHIN, THIGH, Gait, bent_leg, eased, gait_keys
+from input_pipeline.people.gait import (
+  KEYS,
+  PHASE,
+  SHIN,
+  THIGH,
+  Gait,
+  bent_leg,
+  eased,
+  gait_keys,
+)
 from input_pipeline.people.skeleton import JOINTS, Pose
 
 _SIDES = ("left", "right")

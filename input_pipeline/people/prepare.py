@@ -17,8 +17,19 @@ from input_pipeline.people.description import describe_set, identify_set
 from input_pipeline.people.export import EXPORTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import encode_picture, read_shards, shard_ranges
-from input_pipeline.people.spec import IMAGES_PER_IDENTITY, LEAST_SCENE_IDENTITIES, SetSpec, group_size
-from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, one_writer, write_json
+from input_pipeline.people.spec import (
+  IMAGES_PER_IDENTITY,
+  LEAST_SCENE_IDENTITIES,
+  SetSpec,
+  group_size,
+)
+from input_pipeline.prepared import (
+  META,
+  PARTIAL,
+  check_holds_nothing_else,
+  one_writer,
+  write_json,
+)
 from input_pipeline.processes import deaf_to_interrupts
 from input_pipeline.shards import file_digest, write_shard
 

@@ -11,8 +11,22 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
-from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
-from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta, write_json
+from input_pipeline.prepare.shard import (
+  PrepareRequest,
+  make_record,
+  open_request,
+  shard_name,
+  sidecar_name,
+)
+from input_pipeline.prepared import (
+  META,
+  PARTIAL,
+  check_holds_nothing_else,
+  entries,
+  one_writer,
+  read_meta,
+  write_json,
+)
 from input_pipeline.records import encode_record
 from input_pipeline.sources.array_record import FORMAT
 from input_pipeline.sources.base import ImageSource, count_left_out
@@ -126,6 +140,9 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   shards = {name: note["shard"] for name, note in notes.items() if note["shard"]["records"]}
   if not shards:
     raise ValueError(f"--out={out}: none of the {len(source)} images can be used")
+  for name in names:
+    if name not in shards:  # all its images are damaged
+      storage.remove(f"{out}/{name}")
   left_out = [*source.left_out, *(item for note in notes.values() for item in note["left_out"])]
   lines = "".join(f"{name}: {reason}\n" for name, reason in left_out)
   storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))

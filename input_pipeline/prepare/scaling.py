@@ -5,7 +5,6 @@ import numpy as np
 
 from input_pipeline.person_facts import moved_person
 
-
 _PLANES = ("depth.png", "instances.png", "parts.png")
 
 

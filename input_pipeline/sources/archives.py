@@ -15,7 +15,13 @@ import numpy as np
 import tqdm
 
 from input_pipeline import storage
-from input_pipeline.sources.archive_members import TAR, Contents, Member, annotations_from, samples_of
+from input_pipeline.sources.archive_members import (
+  TAR,
+  Contents,
+  Member,
+  annotations_from,
+  samples_of,
+)
 from input_pipeline.sources.archive_paths import absolute, find_archives
 from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.index import Index, remembered

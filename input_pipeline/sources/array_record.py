@@ -5,7 +5,13 @@ import os
 import re
 
 from input_pipeline import storage
-from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
+from input_pipeline.prepared import (
+  META,
+  digest_of,
+  is_unfinished,
+  open_shards,
+  read_meta,
+)
 from input_pipeline.records import decode_image, decode_record, image_format
 from input_pipeline.shards import Shards, open_shard
 from input_pipeline.sources.base import ImageSource

@@ -15,7 +15,11 @@ from input_pipeline.decode import DamagedImage, decode_photo
 from input_pipeline.person_facts import moved_person
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
-from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, folders_unchanged
+from input_pipeline.sources.annotations.photos import (
+  NO_PHOTO,
+  Photos,
+  folders_unchanged,
+)
 from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.index import Index, remembered
 

@@ -10,7 +10,11 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.sources.annotations.photos import Photos, existing, folders_unchanged
+from input_pipeline.sources.annotations.photos import (
+  Photos,
+  existing,
+  folders_unchanged,
+)
 from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.index import Index, remembered
 

@@ -6,10 +6,19 @@ import re
 
 from input_pipeline import storage
 from input_pipeline.sources.annotations.coco_json import read_coco_json
-from input_pipeline.sources.annotations.lists_json import read_crowdhuman, read_mpii, read_panoptic
+from input_pipeline.sources.annotations.lists_json import (
+  read_crowdhuman,
+  read_mpii,
+  read_panoptic,
+)
 from input_pipeline.sources.annotations.person import Annotated
 from input_pipeline.sources.annotations.photos import Photos, existing
-from input_pipeline.sources.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.crops import (
+  DEFAULT_MARGIN,
+  DEFAULT_MIN_SIDE,
+  CropSource,
+  open_crops,
+)
 
 _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})

@@ -1,7 +1,18 @@
 """Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
 
-from input_pipeline.sources.annotations.coco_json import box_of_scale, found_images, wanted_categories
-from input_pipeline.sources.annotations.person import Annotated, Person, box_around, keypoints_of, numbers, plain_facts
+from input_pipeline.sources.annotations.coco_json import (
+  box_of_scale,
+  found_images,
+  wanted_categories,
+)
+from input_pipeline.sources.annotations.person import (
+  Annotated,
+  Person,
+  box_around,
+  keypoints_of,
+  numbers,
+  plain_facts,
+)
 from input_pipeline.sources.annotations.photos import Photos
 
 # The order of MPII's file format, which names them nowhere.

@@ -8,9 +8,19 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.sources.annotations.person import Annotated, Person, box_around, keypoints_of
+from input_pipeline.sources.annotations.person import (
+  Annotated,
+  Person,
+  box_around,
+  keypoints_of,
+)
 from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.crops import (
+  DEFAULT_MARGIN,
+  DEFAULT_MIN_SIDE,
+  CropSource,
+  open_crops,
+)
 
 _FILE = "joints.mat"
 _NUMBER = re.compile(r"(\d+)\.\w+$")

@@ -6,7 +6,12 @@ import re
 from input_pipeline import storage
 from input_pipeline.sources.annotations.person import Annotated, Person
 from input_pipeline.sources.annotations.photos import Photos, existing
-from input_pipeline.sources.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.crops import (
+  DEFAULT_MARGIN,
+  DEFAULT_MIN_SIDE,
+  CropSource,
+  open_crops,
+)
 
 _FOLDER = "Annotation"
 _PHOTO = re.compile(r'^Image filename\s*:\s*"(.+)"', re.MULTILINE)

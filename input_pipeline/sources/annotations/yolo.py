@@ -7,9 +7,19 @@ import posixpath
 import yaml
 
 from input_pipeline import storage
-from input_pipeline.sources.annotations.person import Annotated, Person, is_number, keypoints_of
+from input_pipeline.sources.annotations.person import (
+  Annotated,
+  Person,
+  is_number,
+  keypoints_of,
+)
 from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.crops import (
+  DEFAULT_MARGIN,
+  DEFAULT_MIN_SIDE,
+  CropSource,
+  open_crops,
+)
 
 _THREADS = 16
 _PERSONS = frozenset({"person", "people", "pedestrian"})
