@@ -1,0 +1,48 @@
+"""Mixtures in the configuration: typed part by part, mistakes named with the part."""
+
+import json
+
+import pytest
+from toy_method import TOY_METHODS, toy_config, toy_recipe
+
+from input_pipeline.sources.table import SOURCES
+from saip_jax.config import MixturePart, SourceName, apply_overrides, get_args, parse_config
+from saip_jax.typed import to_dict
+
+MIXTURE = "{'a': {'source': 'lmdb', 'path': '/x', 'weight': 3}, 'b': {'source': 'folder', 'path': '/y'}}"
+
+
+def test_the_kinds_are_those_that_can_be_opened():
+  assert set(get_args(SourceName)) == set(SOURCES)
+
+
+def test_a_mixture_from_the_command_line_is_typed():
+  config = toy_config("data.source=mixture", f"data.mixture={MIXTURE}")
+  assert config.data.mixture == {"a": MixturePart(source="lmdb", path="/x", weight=3.),
+                                 "b": MixturePart(source="folder", path="/y")}
+  again = parse_config(json.loads(json.dumps(to_dict(config))), TOY_METHODS)
+  assert again == config
+
+
+def test_a_recipe_with_a_mixture_takes_overrides_of_its_parts():
+  recipe = toy_recipe()
+  recipe["data"] |= {"source": "mixture", "mixture": {"a": {"source": "zip", "path": "/x", "weight": 1.}}}
+  config = parse_config(apply_overrides(recipe, ["--config.data.mixture.a.weight=5"]), TOY_METHODS)
+  assert config.data.mixture["a"].weight == 5.
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["data.source=mixture"], "config.data.source is 'mixture' and config.data.mixture is empty"),
+    ([f"data.mixture={MIXTURE}"], "source 'mixture' and a mixture go together"),
+    (["data.source=mixture", f"data.mixture={MIXTURE}", "data.split=train"], "config.data.mixture.NAME.split"),
+    (["data.source=mixture", "data.mixture={'a': {'source': 'lmbd', 'path': '/x'}}"],
+     "config.data.mixture.a.source is 'lmbd'.*did you mean 'lmdb'"),
+    (["data.source=mixture", "data.mixture={'a': {'source': 'lmdb'}}"], "missing: config.data.mixture.a.path"),
+    (["data.source=mixture", "data.mixture={'a': {'source': 'lmdb', 'path': '/x', 'weight': 0}}"], "positive"),
+    (["data.source=mixture", "data.mixture={'a': {'source': 'lmdb', 'path': '/x', 'wieght': 1}}"],
+     "config.data.mixture.a has no key 'wieght'"),
+])
+def test_mistakes_name_the_part(overrides, words):
+  with pytest.raises(ValueError, match=words) as error:
+    toy_config(*overrides)
+  assert "\n" not in str(error.value)
