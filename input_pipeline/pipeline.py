@@ -121,7 +121,7 @@ def _shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
   if not isinstance(source, MixtureSource):
     return _repeated(range(len(source)), seed)
   parts = [_repeated(indices, seed + number) for number, indices in enumerate(source.ranges)]
-  return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])
+  return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])[:_ENDLESS]
 
 
 def _repeated(indices: range, seed: int) -> grain.MapDataset:

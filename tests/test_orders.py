@@ -228,6 +228,14 @@ def test_mixture_has_one_order_and_the_wanted_shares(places, tmp_path):
   assert changed.identity["digest"] != data.identity["digest"]
 
 
+def test_mixture_with_scenes_of_their_own(places, tmp_path):
+  scenes = dict(scene_path=places("folder"))
+  whole = _assert_one_order(lambda **changes: _mixture(places, tmp_path, **scenes, **changes))
+  without = _take(_mixture(places, tmp_path), 9)
+  for a, b in zip(whole, without):
+    np.testing.assert_array_equal(a["index"], b["index"])  # scenes change nothing of the images' order
+
+
 @pytest.mark.distributed
 def test_mixture_with_workers(places, tmp_path):
   _assert_same(_take(_mixture(places, tmp_path, workers=2), 5), _take(_mixture(places, tmp_path), 5))
