@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options, rest: list[str]) -> int:
   """Hands what is no flag of a command to the one that reads settings, and refuses it for all others."""
-  if options.run is _pretrain:
-    return _pretrain(options, rest)
+  if options.run in (_pretrain, _compile):
+    return options.run(options, rest)
   if rest:
     raise ValueError(f"unknown argument {rest[0]!r}; see {options.prog} --help")
   return options.run(options)
@@ -59,6 +59,24 @@ def _parser() -> argparse.ArgumentParser:
   )
   pretrain.add_argument("--config", required=True, metavar="FILE", help="recipe, as configs/saip_demo.py")
   pretrain.add_argument("--workdir", required=True, metavar="DIR", help="folder for all outputs of this run")
+  pretrain.add_argument(
+      "--coordinator", metavar="HOST:PORT",
+      help="several hosts: an address on the machine of process 0 (Cloud TPU, Slurm and Kubernetes tell it themselves)",
+  )
+  pretrain.add_argument("--processes", type=int, metavar="N", help="several hosts: their number")
+  pretrain.add_argument("--process", type=int, metavar="I", help="several hosts: which one this is, from 0")
+
+  compile_ = _add_command(
+      commands, "compile", _compile, "compile the step for TPUs without having one: does it fit, how fast at best",
+      epilog="Any setting of the recipe can be changed, as in saip pretrain. Exit status 1: it does not fit.",
+  )
+  compile_.add_argument("--config", required=True, metavar="FILE", help="recipe, as configs/saip_vit_tiny.py")
+  compile_.add_argument(
+      "--topology", required=True, metavar="NAME", help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ..."
+  )
+  compile_.add_argument("--batch", type=int, metavar="N", help="images per update, over all chips (the recipe's)")
+  compile_.add_argument("--largest", action="store_true", help="search the largest batch that fits: up to 5 compiles")
+  compile_.add_argument("--json", action="store_true", help="print everything as JSON")
 
   prepare = _add_command(commands, "prepare", None, "make a data set")
   kinds = prepare.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -196,31 +214,57 @@ def _pretrain(options, overrides) -> int:
   from saip_jax.config import apply_overrides, load_recipe, parse_config
   from saip_jax.methods import METHODS
   from saip_jax.training.checkpoint import claim_workdir
+  from saip_jax.training.distributed import first_host_first, initialize
   from saip_jax.training.loop import pretrain
   from saip_jax.typed import to_dict
 
   config = parse_config(apply_overrides(load_recipe(options.config), overrides))
+  initialize(options.coordinator, options.processes, options.process)
   method = METHODS[config.method.name].build(config)
-  workdir = claim_workdir(options.workdir, to_dict(config))
-  data = build_train_data(
-      source=config.data.source,
-      path=config.data.path,
-      scene_path=config.data.scene_path,
-      cache_dir=workdir,
-      canvas_hw=config.data.canvas_hw,
-      scene_canvas_hw=config.data.scene_canvas_hw,
-      batch_size=config.batch_size,
-      seed=config.seed,
-      workers=config.data.workers,
-      threads=config.data.threads,
-      max_damaged_fraction=config.data.max_damaged_fraction,
-      people_count=config.data.people_count,
-      split=config.data.split,
-      subset=config.data.subset,
-      mixture=to_dict(config.data)["mixture"],
-  )
+  with first_host_first():  # what it renders, indexes and writes, the others find
+    workdir = claim_workdir(options.workdir, to_dict(config))
+    data = build_train_data(
+        source=config.data.source,
+        path=config.data.path,
+        scene_path=config.data.scene_path,
+        cache_dir=workdir,
+        canvas_hw=config.data.canvas_hw,
+        scene_canvas_hw=config.data.scene_canvas_hw,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.data.workers,
+        threads=config.data.threads,
+        max_damaged_fraction=config.data.max_damaged_fraction,
+        people_count=config.data.people_count,
+        split=config.data.split,
+        subset=config.data.subset,
+        mixture=to_dict(config.data)["mixture"],
+    )
   pretrain(config, method, data, workdir)
   return 0
+
+
+def _compile(options, overrides) -> int:
+  import json
+
+  from saip_jax.config import apply_overrides, load_recipe, parse_config
+  from saip_jax.training.compile import OutOfMemory, examine, search_largest
+  from saip_jax.training.compile_report import out_of_memory_facts, report_text
+  from saip_jax.training.topologies import find_topology
+
+  batch = [] if options.batch is None else [f"--config.batch_size={options.batch}"]
+  config = parse_config(apply_overrides(load_recipe(options.config), overrides + batch))
+  topology = find_topology(options.topology)
+  try:
+    facts = examine(config, topology)
+    first = config.batch_size, facts["hbm"]["total"]
+  except OutOfMemory as error:
+    facts = out_of_memory_facts(config, topology, error)
+    first = config.batch_size, max(error.needed, error.limit + 1)
+  if options.largest:
+    facts["largest_batch"], facts["tried_batches"] = search_largest(config, topology, first, facts["hbm"]["state"])
+  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  return 0 if facts["fits"] else 1
 
 
 def _prepare_people(options) -> int:

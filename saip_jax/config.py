@@ -31,7 +31,7 @@ def _require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> N
 
 SourceName = Literal["folder", "arrayrecord", "tfds", "webdataset", "zip", "lmdb", "coco", "yolo", "pennfudan", "lsp",
                      "market1501", "msmt17", "people"]
-"""The kinds of data sets; `input_pipeline.sources.SOURCES` says what the path of each is."""
+"""The kinds of data sets; `input_pipeline.sources.table.SOURCES` says what the path of each is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,6 +193,15 @@ class RunConfig:
     init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
       run, a folder made by `saip import`, a file in a published layout; None starts at random.
     init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
+    fsdp: devices that share one copy of the state (parameters, teacher, optimiser); 1: every device has its own. For
+      models that do not fit otherwise: it costs messages, and changes no result.
+    watchdog_minutes: a process in which no step finishes for this long writes down where it stands and ends with an
+      error, to be started again; 0: it may hang.
+    profile_steps: "10:15" records the updates after 10 up to 15 in W/profile, for xprof or TensorBoard; None: none.
+    compile_cache: folder or URL (gs://) of compiled programs, so that a restart need not compile again; None: the one
+      in the variable JAX_COMPILATION_CACHE_DIR, if set.
+    remat: what the backward pass computes again instead of keeping it: "none"; "light", all but products with weights,
+      which saves most of the memory for little work; "full", whole blocks, a third more work.
     data: the images.
     model: the network.
     method: the objective; its class stands beside the method in `saip_jax.methods`.
@@ -211,6 +220,11 @@ class RunConfig:
   precision: Literal["bfloat16", "float32"]
   init_from: str | None = None
   init_heads: bool = True
+  fsdp: int = 1
+  watchdog_minutes: float = 30.0
+  profile_steps: str | None = None
+  compile_cache: str | None = None
+  remat: Literal["none", "light", "full"] = "light"
   data: DataConfig
   model: ModelConfig
   method: Any
@@ -218,7 +232,7 @@ class RunConfig:
 
   def __post_init__(self):
     _require(0 <= self.seed < 2**32, f"config.seed is {self.seed}: it must lie in 0 to 2**32 - 1")
-    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "log_every"):
+    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "log_every", "fsdp"):
       _require(getattr(self, name) > 0, f"config.{name} is {getattr(self, name)}: it must be positive")
     _require(
         self.keep_every is None or self.keep_every > 0,
@@ -230,6 +244,21 @@ class RunConfig:
         f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is"
         f" {self.accumulate}",
     )
+    minutes = self.watchdog_minutes
+    _require(minutes >= 0, f"config.watchdog_minutes is {minutes}: it must be positive, or 0 for no watchdog")
+    _ = self.profile_window
+
+  @property
+  def profile_window(self) -> tuple[int, int] | None:
+    """`profile_steps` as (first, last) in updates done."""
+    if self.profile_steps is None:
+      return None
+    first, _, last = self.profile_steps.partition(":")
+    _require(
+        first.isdigit() and last.isdigit() and int(first) < int(last),
+        f"config.profile_steps is {self.profile_steps!r}: expected FIRST:LAST in updates, as in 10:15",
+    )
+    return int(first), int(last)
 
 
 def load_recipe(path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -31,7 +32,7 @@ def run_with_kills(command, workdir, total_steps: int, kills: int, seed: int) ->
     command: the run without --workdir.
     workdir: its folder.
     total_steps: updates of the whole run.
-    kills: how often to send SIGKILL, each some updates after the newest checkpoint.
+    kills: how often to send SIGKILL, each some updates after the newest checkpoint, spread over the run.
     seed: fixes when, up to the speed of the machine.
 
   Returns:
@@ -40,7 +41,8 @@ def run_with_kills(command, workdir, total_steps: int, kills: int, seed: int) ->
   rng = random.Random(seed)
   killed_at = []
   for _ in range(kills):
-    target = _latest(workdir) + rng.randrange(max(1, (total_steps - _latest(workdir)) // 2))
+    left = total_steps - _latest(workdir)
+    target = _latest(workdir) + rng.randrange(max(1, min(left // 2, 2 * total_steps // kills)))
     process = subprocess.Popen([*command, f"--workdir={workdir}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     started = time.time()
     while process.poll() is None and not (_recorded(workdir, since=started) >= target):
@@ -70,7 +72,10 @@ def _recorded(workdir, since: float) -> int:
 def final_state(workdir) -> dict[str, np.ndarray]:
   """Returns the arrays of the newest checkpoint, by name."""
   path = pathlib.Path(workdir).absolute() / "checkpoints" / str(_latest(workdir)) / "state"
-  tree = ocp.StandardCheckpointer().restore(path)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    # as numpy arrays: those who saved may have had other devices
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree)
+    tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_numpy))
   return {name: np.asarray(leaf) for name, leaf in _leaves(tree, "")}
 
 

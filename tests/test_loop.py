@@ -1,10 +1,14 @@
 """The loop: what a run leaves behind, and when it refuses to go on."""
 
+import gzip
 import json
+import os
+import subprocess
 
 import jax
 import numpy as np
 import pytest
+from processes import TOY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_method import Toy, ToyData, toy_config, train_toy
 
@@ -32,7 +36,11 @@ def test_outputs(tmp_path, capsys):
   for record in records:
     assert {"loss/total", "loss/fit", "loss/size"} | optim <= set(record)
     assert record["time/images_per_s"] > 0 and 0 <= record["time/input_wait_fraction"] <= 1
+    assert 0 < record["time/goodput"] <= 1
     assert record["time/images_per_s"] * record["time/step_s"] == pytest.approx(8, rel=1e-5)
+
+  assert ["time/save_stall" in record for record in records] == [False] * 3 + [True] + [False] * 2  # save 3 of 3 and 6
+  assert 0 < records[3]["time/save_stall"] < 1
 
   events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
   scalars = [(event.step, event.value) for event in events.Scalars("loss/total")]
@@ -66,6 +74,55 @@ def test_only_the_steps_missing_are_read(tmp_path):
   config, data = toy_config("total_steps=6", "panel_every=2"), ToyData(8)
   loop.pretrain(config, Toy(config.method), data, tmp_path, jax.devices()[:1])
   assert data.starts == [0, 4]  # the first batch for the pictures, then training
+
+
+def test_a_run_compiles_once(tmp_path):
+  """However long it is, and whatever it saves, draws and logs meanwhile."""
+  traced, compiled, at_step = [], [], []
+
+  class Counted(Toy):
+    def loss(self, *args):
+      traced.append(1)
+      return super().loss(*args)
+
+  class Data(ToyData):
+    def batches(self, *args):
+      for batch in super().batches(*args):
+        at_step.append(len(compiled))
+        yield batch
+
+  listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    config = toy_config("total_steps=12", "panel_every=2", "accumulate=2", "profile_steps=3:5")
+    loop.pretrain(config, Counted(config.method), Data(8), tmp_path, jax.devices()[:1])
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert len(traced) == 1 and compiled
+  at_step = at_step[1:]  # the first are for the pictures
+  assert len(at_step) == 12 and at_step[4] == at_step[-1] == len(compiled), at_step
+
+
+def test_a_profile_shows_the_steps_and_changes_nothing(tmp_path):
+  seen = train_toy(tmp_path / "seen", "profile_steps=2:4")
+  (trace,) = (tmp_path / "seen" / "profile").rglob("*.trace.json.gz")
+  assert list(trace.parent.glob("*.xplane.pb"))
+  events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+  assert {event["args"]["step_num"] for event in events if event.get("name") == "train"} == {"3", "4"}
+  unseen = train_toy(tmp_path / "unseen")
+  assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), seen, unseen))
+  assert not (tmp_path / "unseen" / "profile").exists()
+  train_toy(tmp_path / "end", "profile_steps=5:100")  # the run is over first
+  assert list((tmp_path / "end" / "profile").rglob("*.xplane.pb"))
+
+
+def test_compiled_programs_are_kept(tmp_path):
+  """In a process of its own: JAX settles on one place for good."""
+  env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+  env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  command = [*TOY, f"--workdir={tmp_path / 'run'}", f"--config.compile_cache={tmp_path / 'compiled'}"]
+  subprocess.run([*command, "--config.total_steps=1"], check=True, env=env, stdout=subprocess.DEVNULL)
+  assert any(path.name.startswith("jit_train_step") for path in (tmp_path / "compiled").iterdir())
 
 
 def test_log_every(tmp_path):

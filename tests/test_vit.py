@@ -8,7 +8,8 @@ import pytest
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.backbones.vit import PaddedGrid, ViT
+from saip_jax.backbones.transformer import gelu
+from saip_jax.backbones.vit import PaddedGrid, Views, ViT
 
 VIT = ViT(width=24, depth=8, heads=3, image_hw=(64, 32))
 
@@ -71,6 +72,41 @@ def test_selected_tokens_only(params):
   everything = encode(params, x, ("hidden",), select=lambda t: t[:, ::-1])
   np.testing.assert_allclose(everything.hidden[:, 0], encode(params, x, ("hidden",)).hidden[:, 0], atol=1e-5)
   assert encode(params, x, ("hidden",), select=lambda t: t[:, :3]).hidden.shape == (2, 4, 24)
+
+
+def test_views_encoded_together_are_as_encoded_alone(params):
+  grids = ((3, 2), (4, 2))
+  padded = PaddedGrid(grids, jnp.array([0, 1, 1, 0, 0, 1]))
+  views = [  # the last two have eight patches each: their attention is one operation
+      Views(images(3, 2, 80, 32), ("cls", "hidden", "attention")),
+      Views(images(3, 1, 32, 16), ("cls",)),
+      Views(images(3, 2, 64, 32), ("cls", "hidden"), padded=padded),
+      Views(images(3, 1, 80, 48), ("hidden",), select=lambda tokens: tokens[:, 3:11]),
+  ]
+  together = jax.jit(lambda p: VIT.apply(p, views, method=ViT.encode))(params)
+  for view, features in zip(views, together, strict=True):
+    merged = view.images.reshape(-1, *view.images.shape[2:])
+    alone = encode(params, merged, view.reads, select=view.select, padded=view.padded)
+    assert jax.tree.structure(alone) == jax.tree.structure(features)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), features, alone)
+
+
+@pytest.mark.parametrize("remat", ["light", "full"])
+def test_computing_again_changes_no_gradient(params, remat):
+  def gradient(vit):
+    loss = lambda p: jnp.sum(vit.apply(p, images(1, 64, 32), ("cls", "hidden")).cls ** 2)
+    return jax.jit(jax.grad(loss))(params)
+
+  kept, again = gradient(VIT), gradient(VIT.clone(remat=remat))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(a).max() + 1)), kept, again)
+
+
+def test_gelu_and_its_gradient_are_exact():
+  x = jnp.linspace(-6, 6, 101)
+  np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
+  slope = jax.vmap(jax.grad(lambda x: jax.nn.gelu(x, approximate=False)))(x)
+  np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), slope, atol=1e-6)
+  assert gelu(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_patches_go_round():

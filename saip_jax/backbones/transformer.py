@@ -1,11 +1,23 @@
 """Pre-norm transformer blocks, stacked and scanned: one piece of code for the encoder and every decoder."""
 
+import dataclasses
+from typing import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
 NORM_EPSILON = 1e-6
+
+# What the forward pass keeps of a block for the backward pass, which computes the rest again.
+REMAT = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "light": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention
+    "full": jax.checkpoint_policies.nothing_saveable,  # but its input
+}
+
+KeyMasks = Sequence[jax.Array | None] | None
 
 
 def uniform_initializer(low: float, high: float):
@@ -39,6 +51,77 @@ def layer_norm(dtype) -> nn.LayerNorm:
   return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype)
 
 
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """Returns x * Phi(x), the exact GELU, computed in float32 and given in x's type.
+
+  Its gradient is computed from x again: what automatic differentiation would keep is float32 and larger than x.
+  """
+  return (x.astype(jnp.float32) * _normal_cdf(x)).astype(x.dtype)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+  return 0.5 + 0.5 * jax.lax.erf(x.astype(jnp.float32) * 0.5**0.5)
+
+
+def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+  wide = x.astype(jnp.float32)
+  density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
+  return ((gradient.astype(jnp.float32) * (_normal_cdf(x) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+  """Sequences of several lengths in one row of tokens, so that all go through one layer together.
+
+  Only attention knows where one sequence ends. One body of code for all views compiles several times faster than
+  one for each length, and its matrix products are larger.
+
+  Attributes:
+    groups: (sequences, tokens of each) in their order along the row.
+  """
+
+  groups: tuple[tuple[int, int], ...]
+
+  def split(self, x: jax.Array) -> list[jax.Array]:
+    """Returns one array (B * sequences, tokens, ...) per group of x (B, L, ...)."""
+    return [part.reshape(-1, tokens, *x.shape[2:]) for (_, tokens), part in zip(self.groups, self._parts(x))]
+
+  def join(self, parts: Sequence[jax.Array]) -> jax.Array:
+    """Inverse of `split`; the sequences may have another length than before, the same for all of a group."""
+    rows = [part.reshape(-1, count * part.shape[1], *part.shape[2:]) for (count, _), part in zip(self.groups, parts)]
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
+
+  def _parts(self, x: jax.Array) -> list[jax.Array]:
+    stops = [0]
+    for count, tokens in self.groups:
+      stops.append(stops[-1] + count * tokens)
+    assert stops[-1] == x.shape[1], f"{self.groups} does not cover {x.shape[1]} tokens"
+    return [x[:, start:stop] for start, stop in zip(stops, stops[1:])]
+
+  def merged(self, batch: int, key_masks: "KeyMasks") -> tuple["Packing", "KeyMasks"]:
+    """Returns the same with neighbouring groups of one length as one group: less to compile."""
+    groups, masks = [], []
+    for (count, tokens), mask in zip(self.groups, key_masks or [None] * len(self.groups), strict=True):
+      if not (groups and groups[-1][1] == tokens):
+        groups.append((count, tokens))
+        masks.append(mask)
+        continue
+      before = groups[-1][0]
+      if not (masks[-1] is None and mask is None):
+        whole = lambda m, n: jnp.ones((batch, n, tokens), bool) if m is None else m.reshape(batch, n, tokens)
+        masks[-1] = jnp.concatenate([whole(masks[-1], before), whole(mask, count)], axis=1).reshape(-1, tokens)
+      groups[-1] = before + count, tokens
+    return Packing(tuple(groups)), masks
+
+  def firsts(self, x: jax.Array) -> jax.Array:
+    """Returns the first token of each sequence: (B, L, D) -> (B, sequences, D)."""
+    return self.join([part[:, :1] for part in self.split(x)])
+
+
 def attention_map(q: jax.Array, k: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
   """Returns softmax(q k^T / sqrt(d)) in float32.
 
@@ -56,12 +139,20 @@ def attention_map(q: jax.Array, k: jax.Array, key_mask: jax.Array | None = None)
   return jax.nn.softmax(logits, axis=-1)
 
 
-def mix(weights: jax.Array, v: jax.Array) -> jax.Array:
-  """Returns weighted values: (B, heads, Lq, Lk) and (B, Lk, heads, d) -> (B, Lq, heads, d).
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
+  """Returns attention (B, Lq, heads, d); arguments as in `attention_map`, v (B, Lk, heads, d).
 
-  `mix(attention_map(q, k), v)` is the attention used everywhere; on CPU `jax.nn.dot_product_attention` took
-  twice its time.
+  Logits are kept in the type of q, the softmax is computed in float32: in bfloat16 half the bytes of the largest
+  arrays there are. On CPU `jax.nn.dot_product_attention` took twice the time.
   """
+  logits = jnp.einsum("bqhd,bkhd->bhqk", q, k) * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+  if key_mask is not None:
+    logits = jnp.where(key_mask[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
+  return mix(jax.nn.softmax(logits.astype(jnp.float32), axis=-1), v)
+
+
+def mix(weights: jax.Array, v: jax.Array) -> jax.Array:
+  """Returns weighted values: (B, heads, Lq, Lk) and (B, Lk, heads, d) -> (B, Lq, heads, d)."""
   return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
 
 
@@ -72,7 +163,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    hidden = jax.nn.gelu(Linear(4 * x.shape[-1], self.dtype, name="fc1")(x), approximate=False)
+    hidden = gelu(Linear(4 * x.shape[-1], self.dtype, name="fc1")(x))
     return Linear(x.shape[-1], self.dtype, name="fc2")(hidden)
 
 
@@ -96,34 +187,59 @@ class Block(nn.Module):
 
   def _split(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     batch, length, _ = projected.shape
-    heads = projected.reshape(batch, length, parts, self.heads, self.width // self.heads)
-    return [heads[:, :, i] for i in range(parts)]  # each (B, L, heads, d)
+    split = jnp.split(projected, parts, axis=-1)
+    return [part.reshape(batch, length, self.heads, self.width // self.heads) for part in split]
 
   def _finish(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
     x = x + self.proj(mixed.reshape(x.shape))
     return x + self.mlp(self.norm2(x))
 
-  def __call__(self, x: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
-    """Args: x (B, L, D); key_mask (B, L) bool, False where a key is padding. Returns (B, L, D)."""
-    q, k, v = self._split(self.qkv(self.norm1(x)), 3)
-    return self._finish(x, mix(attention_map(q, k, key_mask), v))
+  def __call__(self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None) -> jax.Array:
+    """Computes the block.
 
-  def read_first(self, x: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
-    """Returns the first token's output alone, (B, D): query, projection and MLP are computed for no other."""
-    y = self.norm1(x)
-    (q,) = self._split(self.qkv(y[:, :1], slice(0, self.width)), 1)
-    k, v = self._split(self.qkv(y, slice(self.width, None)), 2)
-    return self._finish(x[:, :1], mix(attention_map(q, k, key_mask), v))[:, 0]
+    Args:
+      x: (B, L, D).
+      packing: the sequences of a row; None for one.
+      key_masks: for each group None or (B * sequences, tokens) bool, False where a key is padding; None for no mask.
 
-  def read_first_and_maps(self, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Returns the first token's output (B, D) and the query-key and value-value attention maps.
-
-    The value-value map softmax(v v^T / sqrt(d)) is read by SAIP's matching; it mixes nothing.
-    Both maps are (B, heads, L, L) float32.
+    Returns:
+      (B, L, D).
     """
-    q, k, v = self._split(self.qkv(self.norm1(x)), 3)
-    query_key = attention_map(q, k)
-    return self._finish(x[:, :1], mix(query_key[:, :, :1], v))[:, 0], (query_key, attention_map(v, v))
+    packing, key_masks = _defaults(x, packing, key_masks)
+    groups = zip(*map(packing.split, self._split(self.qkv(self.norm1(x)), 3)), key_masks, strict=True)
+    return self._finish(x, packing.join([attend(q, k, v, mask) for q, k, v, mask in groups]))
+
+  def read_first(
+      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, maps_of: int | None = None
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Computes the first token of each sequence alone: projection and MLP for no other, queries if maps want them.
+
+    Args:
+      x: (B, L, D).
+      packing: as in `__call__`.
+      key_masks: as in `__call__`.
+      maps_of: the group whose attention maps are wanted.
+
+    Returns:
+      The first tokens' outputs (B, sequences, D), and None or the group's query-key and value-value maps, each
+      (B * sequences, heads, tokens, tokens) float32. The value-value map softmax(v v^T / sqrt(d)) is read by SAIP's
+      matching; it mixes nothing.
+    """
+    packing, key_masks = _defaults(x, packing, key_masks)
+    y = self.norm1(x)
+    k, v = map(packing.split, self._split(self.qkv(y, slice(self.width, None)), 2))
+    asking = [part if i == maps_of else part[:, :1] for i, part in enumerate(packing.split(y))]
+    asked = Packing(tuple((count, part.shape[1]) for (count, _), part in zip(packing.groups, asking)))
+    (q,) = self._split(self.qkv(packing.join(asking), slice(0, self.width)), 1)
+    weights = [attention_map(*args) for args in zip(asked.split(q), k, key_masks, strict=True)]
+    maps = None if maps_of is None else (weights[maps_of], attention_map(v[maps_of], v[maps_of], key_masks[maps_of]))
+    mixed = packing.join([mix(w[:, :, :1], values) for w, values in zip(weights, v)])
+    return self._finish(packing.firsts(x), mixed), maps
+
+
+def _defaults(x: jax.Array, packing: Packing | None, key_masks: KeyMasks) -> tuple[Packing, KeyMasks]:
+  packing = packing or Packing(((1, x.shape[1]),))
+  return packing, key_masks or (None,) * len(packing.groups)
 
 
 def init_stack(key: jax.Array, block: Block, depth: int):
@@ -133,8 +249,8 @@ def init_stack(key: jax.Array, block: Block, depth: int):
 
 
 def run_stack(
-    block: Block, stacked, x: jax.Array, key_mask: jax.Array | None = None, *,
-    start: int = 0, stop: int | None = None, unroll: bool = False,
+    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, *,
+    start: int = 0, stop: int | None = None, unroll: bool = False, remat: str = "none",
 ) -> jax.Array:
   """Runs blocks start..stop-1 as one scan: compiles once, and on CPU runs faster than unrolled.
 
@@ -142,14 +258,21 @@ def run_stack(
     block: the (unbound) block.
     stacked: its parameters from `init_stack`.
     x: (B, L, D).
-    key_mask: (B, L) bool, False where a key is padding.
+    packing: see `Block`.
+    key_masks: see `Block`.
     start: first block.
     stop: block to stop before; None for the last.
     unroll: write the blocks out; XLA's cost analysis counts the body of a scan once.
+    remat: a key of `REMAT`.
   """
-  def body(x, params):
-    return block.apply({"params": params}, x, key_mask), None
+  if packing is not None:
+    packing, key_masks = packing.merged(len(x), key_masks)
 
+  def body(x, params):
+    return block.apply({"params": params}, x, packing, key_masks), None
+
+  if remat != "none":
+    body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=unroll)
   return jax.lax.scan(body, x, jax.tree.map(lambda a: a[start:stop], stacked), unroll=unroll)[0]
 
 

@@ -1,6 +1,7 @@
 """Vision transformer on rectangular images of any size, with a tapped layer and maskable input."""
 
-from typing import Iterable
+import dataclasses
+from typing import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from saip_jax.backbones.features import Features
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.backbones.transformer import (
-    Block, Linear, init_stack, layer, layer_norm, run_stack, uniform_initializer,
+    Block, Linear, Packing, init_stack, layer, layer_norm, run_stack, uniform_initializer,
 )
 
 
@@ -42,6 +43,23 @@ class PaddedGrid:
     return jnp.pad(real, ((0, 0), (1, 0)), constant_values=True)[self.index]
 
 
+@dataclasses.dataclass(frozen=True)
+class Views:
+  """Images of one size, and what is wanted of them; see `ViT.__call__` for what the fields mean.
+
+  Attributes:
+    images: (B, V, H, W, 3), normalised.
+    reads: names of `Features`.
+    select: None, or a function (B * V, N, D) -> (B * V, M, D).
+    padded: None, or the true grids of the B * V images.
+  """
+
+  images: jax.Array
+  reads: Iterable[str]
+  select: Callable[[jax.Array], jax.Array] | None = None
+  padded: PaddedGrid | None = None
+
+
 class ViT(nn.Module):
   """ViT with a class token, learned positions, and a layer norm of its own on a tapped layer.
 
@@ -57,6 +75,7 @@ class ViT(nn.Module):
     pos_interpolation: see `pos_embed.interpolate_positions`.
     dtype: computation dtype; parameters stay float32.
     unroll: write the blocks out instead of scanning them (for counting operations).
+    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
   """
 
   width: int
@@ -68,6 +87,7 @@ class ViT(nn.Module):
   pos_interpolation: str = "flat1d"
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
+  remat: str = "none"
 
   @property
   def stored_grid(self) -> tuple[int, int]:
@@ -111,37 +131,73 @@ class ViT(nn.Module):
     Returns:
       `Features`.
     """
-    reads = frozenset(reads)
-    assert not {"tokens", "attention"} <= reads, "attention maps are read with the class token only"
-    grid = images.shape[1] // self.patch, images.shape[2] // self.patch
-    x = self.patch_embed(patchify(images, self.patch))  # (B, N, D)
-    positions = self._positions(grid) if padded is None else self._padded_positions(padded)
-    key_mask = None if padded is None else padded.key_mask()
-    x = x + positions.astype(self.dtype)
-    if select is not None:
-      x = select(x)  # (B, M, D)
-    first = (self.cls_token + self.pos_embed[:, :1]).astype(self.dtype)
-    x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
+    return self.encode([Views(images[:, None], reads, select, padded)])[0]
 
-    tap = self.tapped_block + 1
+  def encode(self, views: Sequence[Views]) -> list[Features]:
+    """Encodes images of several sizes together: they share all layers but attention, see `transformer.Packing`.
+
+    Args:
+      views: of one B each.
+
+    Returns:
+      `Features` of each, with a leading axis of B * V.
+    """
+    reads = [frozenset(v.reads) for v in views]
+    assert not any({"tokens", "attention"} <= r for r in reads), "attention maps are read with the class token only"
+    whole = any("tokens" in r for r in reads)
+    assert not whole or len(views) == 1, "patch tokens are read of one kind of views only"
+    features = [
+        Features(grid=(v.images.shape[2] // self.patch, v.images.shape[3] // self.patch)) for v in views
+    ]
+    rows = [self._embed(v, f.grid) for v, f in zip(views, features)]
+    masks = [v.padded and v.padded.key_mask() for v in views]
+    packing = Packing(tuple((v.images.shape[1], row.shape[1]) for v, row in zip(views, rows)))
+    x = packing.join(rows)
     run = lambda x, start, stop: run_stack(
-        self.block, self.blocks, x, key_mask, start=start, stop=stop, unroll=self.unroll
+        self.block, self.blocks, x, packing, masks, start=start, stop=stop, unroll=self.unroll, remat=self.remat
     )
-    x = run(x, 0, tap)
-    features = Features(grid=grid)
-    if "hidden" in reads:
-      features = features.replace(hidden=self.inter_norm(x))
-    if reads == {"hidden"}:
-      return features
 
-    if "tokens" in reads:
-      x = self.norm(run(x, tap, self.depth))
-      return features.replace(cls=x[:, 0], tokens=x[:, 1:])
-    x = run(x, tap, self.depth - 1)
-    last = {"params": layer(self.blocks, self.depth - 1)}
-    if "attention" in reads:
-      first, maps = self.block.apply(last, x, method=Block.read_first_and_maps)
-      features = features.replace(attention=maps)
+    start = 0
+    if any("hidden" in r for r in reads):
+      start = self.tapped_block + 1
+      x = run(x, 0, start)
+      parts = packing.split(x)
+      features = [
+          f.replace(hidden=self.inter_norm(part)) if "hidden" in r else f for f, r, part in zip(features, reads, parts)
+      ]
+      deeper = [i for i, r in enumerate(reads) if r != {"hidden"}]
+      if not deeper:
+        return features
+      if len(deeper) < len(views):
+        masks = [masks[i] for i in deeper]
+        packing = Packing(tuple(packing.groups[i] for i in deeper))
+        x = packing.join([parts[i] for i in deeper])
     else:
-      first = self.block.apply(last, x, key_mask, method=Block.read_first)
-    return features.replace(cls=self.norm(first))
+      deeper = list(range(len(views)))
+
+    if whole:
+      x = self.norm(run(x, start, self.depth))
+      return [features[0].replace(cls=x[:, 0], tokens=x[:, 1:])]
+    x = run(x, start, self.depth - 1)
+    mapped = [place for place, i in enumerate(deeper) if "attention" in reads[i]]
+    assert len(mapped) <= 1, "attention maps are read of one kind of views only"
+    firsts, maps = self.block.apply(
+        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped, method=Block.read_first
+    )
+    firsts = self.norm(firsts)  # (B, sequences, D)
+    stops = [0]
+    for place, i in enumerate(deeper):
+      stops.append(stops[-1] + packing.groups[place][0])
+      cls = firsts[:, stops[-2] : stops[-1]].reshape(-1, self.width)
+      features[i] = features[i].replace(cls=cls, attention=maps if place in mapped else None)
+    return features
+
+  def _embed(self, views: Views, grid_hw: tuple[int, int]) -> jax.Array:
+    """Returns the tokens (B * V, 1 + N, D) that enter the first block."""
+    x = self.patch_embed(patchify(views.images.reshape(-1, *views.images.shape[2:]), self.patch))  # (B * V, N, D)
+    positions = self._positions(grid_hw) if views.padded is None else self._padded_positions(views.padded)
+    x = x + positions.astype(self.dtype)
+    if views.select is not None:
+      x = views.select(x)  # (B * V, M, D)
+    first = (self.cls_token + self.pos_embed[:, :1]).astype(self.dtype)
+    return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)

@@ -23,6 +23,7 @@ class MaeDecoder(nn.Module):
     pos_interpolation: see `pos_embed.interpolate_positions`.
     dtype: computation dtype.
     unroll: write the blocks out instead of scanning them.
+    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
   """
 
   outputs: int
@@ -33,6 +34,7 @@ class MaeDecoder(nn.Module):
   pos_interpolation: str = "flat1d"
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
+  remat: str = "none"
 
   def setup(self):
     h, w = self.stored_grid
@@ -78,5 +80,5 @@ class MaeDecoder(nn.Module):
     prefix, kept = jnp.split(self.embed(visible), [1 + contexts], axis=1)
     x = jnp.concatenate([prefix, restore_tokens(kept, restore_ids, self.mask_token[0, 0])], axis=1)
     x = x + self._positions(grid_hw, contexts).astype(self.dtype)
-    x = run_stack(self.block, self.blocks, x, unroll=self.unroll)
+    x = run_stack(self.block, self.blocks, x, unroll=self.unroll, remat=self.remat)
     return self.pred(self.norm(x[:, 1 + contexts :]))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import Linear, uniform_initializer
+from saip_jax.backbones.transformer import Linear, gelu, uniform_initializer
 
 
 class PrototypeHead(nn.Module):
@@ -28,7 +28,7 @@ class PrototypeHead(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Args: x (..., D). Returns (..., K) logits in [-1, 1]."""
     for name in ("fc1", "fc2"):
-      x = jax.nn.gelu(Linear(self.hidden, self.dtype, name=name)(x), approximate=False)
+      x = gelu(Linear(self.hidden, self.dtype, name=name)(x))
     x = Linear(self.bottleneck, self.dtype, name="fc3")(x)
     squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24)).astype(self.dtype)  # torch's normalize, eps 1e-12

@@ -1,5 +1,7 @@
 """Decoder that finds a person in a scene: a query token becomes a kernel over the scene's feature map."""
 
+from typing import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,7 +9,8 @@ from flax import struct
 from jax.nn import initializers
 
 from saip_jax.backbones.transformer import (
-    Block, Linear, Mlp, attention_map, init_stack, layer, layer_norm, mix, run_stack, uniform_initializer,
+    Block, KeyMasks, Linear, Mlp, Packing, attention_map, gelu, init_stack, layer, layer_norm, mix, run_stack,
+    uniform_initializer,
 )
 
 
@@ -37,6 +40,7 @@ class SearchDecoder(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     unroll: write the blocks out instead of scanning them.
+    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
   """
 
   width: int = 512
@@ -44,6 +48,7 @@ class SearchDecoder(nn.Module):
   heads: int = 16
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
+  remat: str = "none"
 
   def setup(self):
     self.query_embed, self.reference_embed = Linear(self.width, self.dtype), Linear(self.width, self.dtype)
@@ -71,26 +76,34 @@ class SearchDecoder(nn.Module):
     projected = self.cross_qkv(tokens, slice(self.width, None)).reshape(batch, h * w, 2, self.heads, -1)
     features = scene
     for transform in (self.map_embed, self.map1, self.map2, self.map3):
-      features = jax.nn.gelu(transform(features), approximate=False)  # (B, h, w, width)
+      features = gelu(transform(features))  # (B, h, w, width)
     return Reference(projected[:, :, 0], projected[:, :, 1], features)
 
-  def __call__(self, query: jax.Array, reference: Reference, key_mask: jax.Array | None = None) -> jax.Array:
-    """Scores every place of the scene.
+  def __call__(
+      self, queries: Sequence[jax.Array], reference: Reference, key_masks: KeyMasks = None
+  ) -> list[jax.Array]:
+    """Scores every place of the scene for several persons.
 
     Args:
-      query: (B, L, D) tokens of the person, class token first.
+      queries: for each person (B, L, D) tokens, class token first; lengths may differ.
       reference: from `prepare`.
-      key_mask: (B, L) bool, False where a query token is padding.
+      key_masks: for each person None or (B, L) bool, False where a token is padding; None for no padding.
 
     Returns:
-      (B, h, w) float32 logits.
+      One (B, h, w) array of float32 logits per person.
     """
-    x = self.query_embed(query)
-    x = run_stack(self.block, self.blocks, x, key_mask, stop=self.depth - 1, unroll=self.unroll)
-    last = {"params": layer(self.blocks, self.depth - 1)}
-    x = self.block.apply(last, x, key_mask, method=Block.read_first)  # (B, width)
-    q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(len(x), 1, self.heads, -1)
+    packing = Packing(tuple((1, query.shape[1]) for query in queries))
+    x = self.query_embed(packing.join(queries))
+    last = self.depth - 1
+    x = run_stack(
+        self.block, self.blocks, x, packing, key_masks, stop=last, unroll=self.unroll, remat=self.remat
+    )
+    x, _ = self.block.apply(
+        {"params": layer(self.blocks, last)}, x, packing, key_masks, method=Block.read_first
+    )  # (B, persons, width)
+    q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(*x.shape[:2], self.heads, -1)
     x = x + self.cross_proj(mix(attention_map(q, reference.keys), reference.values).reshape(x.shape))
     x = x + self.cross_mlp(self.cross_norm2(x))
-    kernel = self.kernel(self.kernel_norm(x))
-    return jnp.einsum("bd,bhwd->bhw", kernel, reference.features, preferred_element_type=jnp.float32)
+    kernels = self.kernel(self.kernel_norm(x))
+    logits = jnp.einsum("bpd,bhwd->bphw", kernels, reference.features, preferred_element_type=jnp.float32)
+    return [logits[:, i] for i in range(len(queries))]

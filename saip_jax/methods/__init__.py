@@ -25,7 +25,8 @@ class MethodEntry:
 
 def _build_saip(config, **backbone_options) -> Saip:
   backbone = build_backbone(
-      config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), **backbone_options
+      config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
+      **backbone_options,
   )
   return Saip(config.method, backbone, config.data.canvas_hw, config.data.scene_canvas_hw)
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.vit import PaddedGrid
+from saip_jax.backbones.vit import PaddedGrid, Views
 from saip_jax.heads.mae_decoder import MaeDecoder
 from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.heads.search import SearchDecoder
@@ -144,13 +144,13 @@ class Saip:
     c, b = self.config, self.backbone
     return MaeDecoder(
         3 * b.patch**2, self.grid, c.csr_width, c.csr_depth, c.csr_heads,
-        dtype=b.dtype, unroll=b.unroll, pos_interpolation=b.pos_interpolation,
+        dtype=b.dtype, unroll=b.unroll, remat=b.remat, pos_interpolation=b.pos_interpolation,
     )
 
   @property
   def css(self) -> SearchDecoder:
     c, b = self.config, self.backbone
-    return SearchDecoder(c.css_width, c.css_depth, c.css_heads, b.dtype, b.unroll)
+    return SearchDecoder(c.css_width, c.css_depth, c.css_heads, b.dtype, b.unroll, b.remat)
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
@@ -168,7 +168,7 @@ class Saip:
     width, (h, w) = self.backbone.width, self.csr_grid
     tokens = jnp.zeros((1, 2, width))
     scene = jnp.zeros((1, 2, 2, width))
-    search_all = lambda module, query, scene: module(query, module.prepare(scene))
+    search_all = lambda module, query, scene: module([query], module.prepare(scene))
     params = {
         "backbone": self.backbone.init(keys[0], jnp.zeros((1, *self.backbone.image_hw, 3)), ("cls", "hidden")),
         "csm": self.csm.init(keys[1], tokens[:, 0]),
@@ -206,44 +206,49 @@ class Saip:
   def forward(self, params, teacher, views: SaipViews, draws: SaipDraws) -> SaipOutputs:
     """Runs student and teacher over all views, each part no further than it is read."""
     config, batch = self.config, len(views.scene)
-    encode = lambda p, *args, **kwargs: self.backbone.apply({"params": p["backbone"]}, *args, **kwargs)
+    encode = lambda p, *of: self.backbone.apply({"params": p["backbone"]}, of, method=type(self.backbone).encode)
     split = lambda x: x.reshape(batch, -1, *x.shape[1:])  # (B * V, ...) -> (B, V, ...)
 
-    # Student: global views, plain local crops, the two rescaled crops.
-    globals_ = encode(params, _merge(views.globals), ("cls", "hidden", "attention"))
-    locals_ = encode(params, _merge(views.crops[:, :-2]), ("cls",))
+    # Student: global views, plain local crops, the two rescaled crops, and some patches of the enlarged augmented view.
     patch = self.backbone.patch
     sizes = [_scaled(self.crop_hw, factor) for factor in config.rescale_factors]
     padded = PaddedGrid(tuple((h // patch, w // patch) for h, w in sizes), draws.rescale.reshape(-1))
     rescaled = jax.vmap(rescale_nearest_padded, (0, 0, None))(
         _merge(views.crops[:, -2:]), padded.index, config.rescale_factors
     )
-    scaled = encode(params, rescaled, ("cls", "hidden"), padded=padded)
+    enlarged = rescale_nearest(views.globals[:, 1], self.csr_hw)
+    globals_, locals_, scaled, masked = encode(
+        params,
+        Views(views.globals, ("cls", "hidden", "attention")),
+        Views(views.crops[:, :-2], ("cls",)),
+        Views(split(rescaled), ("cls", "hidden"), padded=padded),
+        Views(enlarged[:, None], ("hidden",), select=lambda x: select_tokens(x, draws.keep_ids)),
+    )
     cls = split(globals_.cls)
     logits = self.csm.apply(
         {"params": params["csm"]}, jnp.concatenate([cls, split(locals_.cls), split(scaled.cls)], axis=1)
     )
 
-    # Student: hidden patches of the enlarged augmented view, with the anchor's class token as context.
+    # Student: the hidden patches, with the anchor's class token as context.
     anchor = split(globals_.hidden)[:, 0]  # (B, 1 + N, D)
-    enlarged = rescale_nearest(views.globals[:, 1], self.csr_hw)
-    masked = encode(
-        params, enlarged, ("hidden",), select=lambda x: select_tokens(x, draws.keep_ids)
-    )
     painted = self.csr.apply(
         {"params": params["csr"]}, masked.hidden, draws.restore_ids, self.csr_grid, anchor[:, 0]
     )
 
     # Teacher: global views, and the scene as far as the tapped layer.
     teacher = jax.lax.stop_gradient(teacher)
-    targets = encode(teacher, _merge(views.globals), ("cls", "attention"))
+    targets, scene = encode(
+        teacher, Views(views.globals, ("cls", "attention")), Views(views.scene[:, None], ("hidden",))
+    )
     teacher_logits = self.csm.apply({"params": teacher["csm"]}, split(targets.cls))
-    scene = encode(teacher, views.scene, ("hidden",))
 
     # Student: where in the scene are the anchor and the last local crop?
     css = {"params": params["css"]}
     scene_map = scene.hidden[:, 1:].reshape(batch, *scene.grid, -1)  # (B, h, w, D)
     reference = self.css.apply(css, scene_map, method=SearchDecoder.prepare)
+    inst_logits, roi_logits = self.css.apply(
+        css, (anchor, split(scaled.hidden)[:, 0]), reference, (None, split(padded.key_mask())[:, 0])
+    )
     return SaipOutputs(
         logits=logits,
         teacher_logits=teacher_logits,
@@ -251,8 +256,8 @@ class Saip:
         teacher_maps=targets.attention,
         reconstruction=painted,
         target=reconstruction.normalise_patches(patchify(enlarged, patch)),
-        inst_logits=self.css.apply(css, anchor, reference),
-        roi_logits=self.css.apply(css, split(scaled.hidden)[:, 0], reference, split(padded.key_mask())[:, 0]),
+        inst_logits=inst_logits,
+        roi_logits=roi_logits,
         scene=scene.hidden,
         cls=cls,
     )

@@ -1,7 +1,6 @@
 """The views SAIP learns from, made on the accelerator from one decoded image and one decoded scene."""
 
-import functools
-from typing import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -55,30 +54,43 @@ def make_views(
   crop_hw = image_hw[0] // 2, image_hw[1] // 2
   scene_hw = config.scene_size, config.scene_size
 
-  def view(planes, valid_hw, aspect, area, out_hw, recipe: Photometric) -> Callable:
-    """Returns key -> (H, W, 3): crop, flip, colour, blur, solarise, normalise."""
-    def make(key):
+  def make(keys, planes, valid_hw, aspect, area, out_hw, *recipes: Photometric):
+    """Returns (V, H, W, 3), a view per key: crop, flip, colour, blur, solarise, normalise.
+
+    Views of one size are made together: written out one by one, the same operations take their time to compile.
+    """
+    def one(key, blur_probability, solarise_probability):
       box_key, flip_key, colour_key = jax.random.split(key, 3)
       box = sample_crop_box(box_key, valid_hw, area, aspect)
-      flip = jax.random.bernoulli(flip_key)
-      return normalise(augment(colour_key, crop_resize(planes, box, out_hw, flip), recipe))
-    return make
+      view = crop_resize(planes, box, out_hw, jax.random.bernoulli(flip_key))
+      recipe = dataclasses.replace(
+          recipes[0], blur_probability=blur_probability, solarise_probability=solarise_probability
+      )
+      return normalise(augment(colour_key, view, recipe))
+
+    chances = jnp.array([(recipe.blur_probability, recipe.solarise_probability) for recipe in recipes])
+    return jax.vmap(one)(keys, *jnp.broadcast_to(chances, (len(keys), 2)).T)
 
   def sample(image_u8, image_valid_hw, scene_u8, scene_valid_hw, key):
-    anchor_key, augmented_key, scene_key, place_key, local_key = jax.random.split(key, 5)
+    *global_keys, scene_key, place_key, local_key = jax.random.split(key, 5)
     image, scene = to_planes(image_u8), to_planes(scene_u8)
-    person = functools.partial(view, image, image_valid_hw, config.crop_aspect)
-    anchor = person(config.global_area, image_hw, ANCHOR)(anchor_key)
-    augmented = person(config.global_area, image_hw, AUGMENTED)(augmented_key)
-    local = person(config.local_area, crop_hw, LOCAL)
-    locals_ = jax.vmap(local)(jax.random.split(local_key, config.local_crops))  # (n, H/2, W/2, 3)
-    region = anchor[::2, ::2]
-    scene = view(scene, scene_valid_hw, config.scene_aspect, config.scene_area, scene_hw, SCENE)(scene_key)
+    globals_ = make(
+        jnp.stack(global_keys),
+        image, image_valid_hw, config.crop_aspect, config.global_area, image_hw, ANCHOR, AUGMENTED,
+    )
+    locals_ = make(
+        jax.random.split(local_key, config.local_crops),
+        image, image_valid_hw, config.crop_aspect, config.local_area, crop_hw, LOCAL,
+    )
+    (scene,) = make(
+        scene_key[None], scene, scene_valid_hw, config.scene_aspect, config.scene_area, scene_hw, SCENE
+    )
+    region = globals_[0, ::2, ::2]
     places = sample_placements(place_key, scene_hw, crop_hw)
-    scene = paste(scene, locals_[-1], places.roi_yx, config.paste_opacity)
-    scene = paste(scene, region, places.inst_yx, config.paste_opacity)
+    pasted = jnp.stack([locals_[-1], region])
+    scene = paste(scene, pasted, jnp.stack([places.roi_yx, places.inst_yx]), config.paste_opacity)
     return SaipViews(
-        globals=jnp.stack([anchor, augmented]),
+        globals=globals_,
         crops=jnp.concatenate([locals_, region[None]]),
         scene=scene,
         inst_mask=box_mask(places.inst_yx, crop_hw, scene_hw, patch),

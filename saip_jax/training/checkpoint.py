@@ -25,10 +25,15 @@ class CheckpointError(OSError):
 def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
   """Makes the folder of a run and marks it with its config.json, or checks that it is such a folder.
 
+  With several processes the first must have done so before the others.
+
   Raises:
-    ValueError: the folder holds something else, or is a file.
+    ValueError: the folder holds something else, or is a file, or is not the one that the first process made.
   """
   workdir = pathlib.Path(workdir).expanduser().absolute()
+  if jax.process_index() and not (workdir / "config.json").exists():
+    raise ValueError(f"--workdir={workdir} is not shared: process {jax.process_index()} does not see what process 0"
+                     " wrote there; choose a folder that all hosts mount")
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
   workdir.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.training.state import TrainState
 
 
-def start_from(config: RunConfig, method, state: TrainState, sharding) -> tuple[TrainState, str]:
+def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple[TrainState, str]:
   """Returns a new run's state with the weights of `config.init_from` in it, and a line that tells what they are.
 
   Positions are resized in 2-D if the run has another size; the optimiser starts anew.
@@ -17,7 +17,7 @@ def start_from(config: RunConfig, method, state: TrainState, sharding) -> tuple[
     config: the run.
     method: a `saip_jax.methods.base.Method`.
     state: as initialised.
-    sharding: where the weights shall live.
+    shardings: (of the parameters, of `extra`): where they shall live.
 
   Raises:
     ValueError: weights that cannot be read, or do not fit the run; all that does not fit is listed.
@@ -32,7 +32,7 @@ def start_from(config: RunConfig, method, state: TrainState, sharding) -> tuple[
   except ValueError as e:
     raise ValueError(f"--config.init_from={config.init_from}: {e}") from e
   # Copies: the state is donated to every step, so that no two of its arrays may share memory.
-  params, extra = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=sharding)(model)
+  params, extra = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)(model)
 
   counts = weights.counts()
   taken = lambda who, tree: f"{sum(counts[f'{who}/{name}'] for name in tree)} tensors of the {who} ({', '.join(tree)})"

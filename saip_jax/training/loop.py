@@ -2,8 +2,6 @@
 
 import functools
 import pathlib
-import signal
-import threading
 import time
 from typing import Any, Sequence
 
@@ -13,13 +11,21 @@ from saip_jax.config import RunConfig
 from saip_jax.reporting import progress as reports
 from saip_jax.reporting.panels import save_panel
 from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
+from saip_jax.training.distributed import barrier, first_host_first
+from saip_jax.training.goodput import Goodput
 from saip_jax.training.initial import start_from
-from saip_jax.training.mesh import batch_sharding, check_batch_size, make_mesh, replicated, shard_batch
+from saip_jax.training.mesh import (
+    check_batch_size, make_mesh, on_one_device, place_batch, place_state, replicated, shard_batch, shardings_of,
+    with_whole_weights,
+)
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.preemption import StopRequest
+from saip_jax.training.profiler import ProfileWindow
 from saip_jax.training.state import TrainState
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.training.telemetry import Telemetry
+from saip_jax.training.watchdog import Watchdog
 from saip_jax.typed import differences, to_dict
 
 _PANEL_IMAGES = 4
@@ -49,27 +55,30 @@ def pretrain(
     NonFiniteLoss: a loss became infinite or NaN.
     CheckpointError: a checkpoint could not be written.
   """
-  workdir = claim_workdir(workdir, to_dict(config))
+  if config.compile_cache:
+    jax.config.update("jax_compilation_cache_dir", config.compile_cache)
   host, hosts = jax.process_index(), jax.process_count()
+  with first_host_first():
+    workdir = claim_workdir(workdir, to_dict(config))
   progress = reports.Progress(config.total_steps, enabled=host == 0)
-  mesh = make_mesh(devices)
+  mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
 
   # The state: restored, or made in place on the devices.
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
-  create_state = jax.jit(functools.partial(init_state, method, tx, config.seed), out_shardings=replicated(mesh))
-  abstract_state = jax.tree.map(
-      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated(mesh)), jax.eval_shape(create_state)
-  )
+  new_state = functools.partial(init_state, method, tx, config.seed)
+  abstract_state = place_state(mesh, jax.eval_shape(new_state))
+  shardings = shardings_of(abstract_state)
   checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
   start = checkpoints.latest() or 0
+  goodput = Goodput(workdir, start) if host == 0 else None
   progress.say(reports.banner(mesh, abstract_state, config, data, workdir))
   if start:
     changed = "; ".join(differences(read_config(workdir), to_dict(config)))
     progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
-  state = checkpoints.restore(abstract_state) if start else create_state()
+  state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
   if config.init_from and not start:
-    state, line = start_from(config, method, state, replicated(mesh))
+    state, line = start_from(config, method, state, (shardings.params, shardings.extra))
     progress.say(line)
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
@@ -85,40 +94,45 @@ def pretrain(
 
   # The step, compiled ahead so that no measured time contains it.
   train_step = jax.jit(
-      make_train_step(method, tx, schedule, config.accumulate, config.seed),
+      with_whole_weights(mesh, make_train_step(method, tx, schedule, config.accumulate, config.seed)),
       donate_argnums=0,
-      out_shardings=replicated(mesh),
+      out_shardings=(shardings, replicated(mesh)),
   )
-  abstract_batch = {
-      name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=batch_sharding(mesh)) for name, a in spec.items()
-  }
   compile_start = time.perf_counter()
-  train_step = train_step.lower(abstract_state, abstract_batch).compile()
+  train_step = train_step.lower(abstract_state, place_batch(mesh, spec)).compile()
   progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
 
   batches = data.batches(start, host, hosts)
   writer = MetricsWriter(workdir, start) if host == 0 else None
-  telemetry = Telemetry(config, len(data), writer, progress, checkpoints)
+  telemetry = Telemetry(config, len(data), writer, goodput, progress, checkpoints)
+  watchdog = Watchdog(workdir / f"watchdog_{host}.txt", config.watchdog_minutes)
+  profile = ProfileWindow(workdir / "profile", config.profile_window if host == 0 else None)
   progress.start(start)
   step = start
+  barrier("start")  # not all have compiled equally fast
   try:
-    with telemetry, _StopRequest() as stop:
+    with watchdog, telemetry, profile, StopRequest() as stop:
       # The order is fixed: panels, save, next batch, step. A checkpoint of step k knows nothing of batch k.
       while True:
         finished = step == config.total_steps
-        leaving = finished or stop.requested
+        leaving = stop.due(step) or finished
         save_due = step > start and (leaving or step % config.checkpoint_every == 0)
         panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
-        if save_due or panels_due:
+        pausing = save_due or panels_due or profile.is_due(step)
+        if pausing:
           telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
-        if panels_due and host == 0:
-          _draw_panels(method, state, panel_batch, config.seed, workdir, step)
+        if profile.is_due(step):
+          profile.switch()
+        if panels_due:
+          params, extra = on_one_device(mesh, (state.params, state.extra))
+          if host == 0:
+            _draw_panels(method, params, extra, panel_batch, config.seed, workdir, step)
+          barrier("panels")
         if save_due:
-          if writer:
-            writer.flush()
-          checkpoints.save(step, state)
+          with telemetry.saving(step):
+            checkpoints.save(step, state)
           progress.checkpoint(step)
-        if save_due or panels_due:
+        if pausing:
           telemetry.restart_clock()
         if leaving:
           break
@@ -126,12 +140,13 @@ def pretrain(
         asked = time.perf_counter()
         rows = next(batches)
         arrived = time.perf_counter()
-        with jax.transfer_guard("disallow"):  # a hidden copy between host and device would stall every step
+        with profile.step(step), jax.transfer_guard("disallow"):  # a hidden copy to or from the host stalls every step
           batch = shard_batch(mesh, {name: rows[name] for name in spec})
           state, metrics = train_step(state, batch)
         step += 1
         telemetry.follow(step, metrics, rows["index"], asked, arrived)
-    checkpoints.wait()
+        watchdog.step_finished()
+      checkpoints.wait()
   finally:
     progress.close()
     batches.close()
@@ -168,41 +183,18 @@ def _first_rows(data, spec, host: int, hosts: int) -> dict[str, Any]:
   return {name: rows[name][:_PANEL_IMAGES] for name in spec}
 
 
-def _draw_panels(method, state: TrainState, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
+def _draw_panels(method, params, extra, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
   """Writes W/panels/<step>_<name>.png for every panel of the method; on one device, outside the mesh."""
-  params, extra = jax.tree.map(lambda a: a.addressable_data(0), (state.params, state.extra))
   for name, panel in method.panels(params, extra, batch, jax.random.key(seed)).items():
     save_panel(workdir / "panels" / f"{step:06d}_{name}.png", panel)
 
 
 def _list_damage(workdir: pathlib.Path, data) -> list[str]:
-  """Returns the damaged images that the run has met, and keeps them in W/damaged_images.txt; no file means none."""
-  path = workdir / "damaged_images.txt"
+  """Returns the damaged images that this host has met in the run, and keeps them in a file; no file means none."""
+  host = jax.process_index()
+  path = workdir / (f"damaged_images_{host}.txt" if host else "damaged_images.txt")
   known = path.read_text().splitlines() if path.exists() else []
   lines = list(dict.fromkeys(known + data.damage.lines()))
-  if lines and jax.process_index() == 0:
+  if lines:
     path.write_text("\n".join(lines) + "\n")
   return lines
-
-
-class _StopRequest:
-  """Turns the first Ctrl-C or SIGTERM into a request to stop at the next step; a second one stops at once."""
-
-  def __init__(self):
-    self.requested = False
-    self._previous = {}
-
-  def __enter__(self):
-    # Several hosts must agree on the step, which a signal on one of them cannot bring about.
-    if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-      self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    return self
-
-  def _handle(self, *_):
-    if self.requested:
-      raise KeyboardInterrupt
-    self.requested = True
-
-  def __exit__(self, *_):
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)

@@ -5,24 +5,99 @@ from typing import Any, Sequence
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
+# What is cut over "fsdp": smaller arrays cost more messages than they save memory, and shorter axes do not fill the
+# lanes of a TPU. The latter also leaves alone the leading axis of stacked blocks, which a scan walks along.
+_LEAST_ELEMENTS, _LEAST_LENGTH = 2**16, 128
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Returns a mesh with the one axis "data" over the given devices (all of them by default).
 
-  The axis is `Auto`: the compiler shards what lies between the placed inputs, as Linen modules need.
+def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp: int = 1) -> Mesh:
+  """Returns a mesh over the given devices (all of them by default).
+
+  The axes are `Auto`: the compiler shards what lies between the placed inputs, as Linen modules need.
+
+  Args:
+    devices: of all processes.
+    fsdp: devices that share one copy of the state, see `place_state`; 1 leaves out the axis.
+
+  Returns:
+    ("data",), or ("data", "fsdp") of (devices / fsdp, fsdp).
+
+  Raises:
+    ValueError: the devices cannot be grouped by `fsdp`.
   """
   devices = list(devices) if devices is not None else jax.devices()
-  return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+  if len(devices) % fsdp:
+    raise ValueError(f"config.fsdp is {fsdp}: it must divide the number of devices, which is {len(devices)}")
+  shape, names = ((len(devices),), ("data",)) if fsdp == 1 else ((len(devices) // fsdp, fsdp), ("data", "fsdp"))
+  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of the state: a copy on every device."""
+  """Returns the sharding of what every device has a copy of."""
   return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of a batch: the leading axis split over the devices."""
-  return NamedSharding(mesh, P("data"))
+  """Returns the sharding of a batch: the leading axis split over all devices."""
+  return NamedSharding(mesh, P(mesh.axis_names))
+
+
+def place_state(mesh: Mesh, shapes):
+  """Returns a state's shapes with the places of its arrays, by one rule for parameters, teacher and optimiser.
+
+  Without an "fsdp" axis every device holds all of it. With one, an array of 2**16 elements or more is cut along its
+  longest axis that is 128 or longer and a multiple of the axis; the rest is small.
+
+  Args:
+    mesh: the devices.
+    shapes: tree of anything with shape and dtype.
+
+  Returns:
+    The same tree of `jax.ShapeDtypeStruct` with shardings.
+  """
+  parts = mesh.shape.get("fsdp", 1)
+
+  def place(a):
+    lengths = [n if n % parts == 0 and n >= _LEAST_LENGTH else 0 for n in a.shape]
+    cut = [None] * len(lengths)
+    if parts > 1 and a.size >= _LEAST_ELEMENTS and any(lengths):
+      cut[lengths.index(max(lengths))] = "fsdp"
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, P(*cut) if any(cut) else P()))
+
+  return jax.tree.map(place, shapes)
+
+
+def with_whole_weights(mesh: Mesh, train_step):
+  """Returns the step such that what is cut over "fsdp" is gathered before the network runs; else the same step.
+
+  Left alone, the compiler would rather gather the activations, which are larger. The optimiser's state stays cut, and
+  so does what the step returns.
+
+  Args:
+    mesh: the devices.
+    train_step: from `make_train_step`.
+  """
+  if "fsdp" not in mesh.shape:
+    return train_step
+  whole = lambda tree: jax.lax.with_sharding_constraint(tree, replicated(mesh))
+  return lambda state, batch: train_step(
+      state.replace(params=whole(state.params), extra=whole(state.extra)), batch)
+
+
+def place_batch(mesh: Mesh, spec: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns the shapes of a global batch with the places of its arrays.
+
+  Args:
+    mesh: the devices.
+    spec: name -> shape and dtype, from `Method.batch_spec`.
+  """
+  sharding = batch_sharding(mesh)
+  return {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding) for name, a in spec.items()}
+
+
+def shardings_of(tree):
+  """Returns the sharding of every leaf."""
+  return jax.tree.map(lambda a: a.sharding, tree)
 
 
 def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int) -> None:
@@ -48,4 +123,21 @@ def shard_batch(mesh: Mesh, host_arrays: dict[str, Any]) -> dict[str, jax.Array]
     mesh: the devices.
     host_arrays: name -> numpy array of this process's rows, in the order of the processes.
   """
-  return jax.make_array_from_process_local_data(batch_sharding(mesh), host_arrays)
+  with jax.transfer_guard_host_to_device("allow"):  # the one copy that is meant; several hosts would not pass
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), host_arrays)
+
+
+def on_one_device(mesh: Mesh, tree):
+  """Returns whole copies of the arrays on one device of this process; all processes must ask.
+
+  Args:
+    mesh: the devices.
+    tree: arrays placed by `place_state`.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  cut = [i for i, leaf in enumerate(leaves) if not leaf.is_fully_replicated]
+  if cut:
+    gather = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))
+    for i, whole in zip(cut, gather([leaves[i] for i in cut])):
+      leaves[i] = whole
+  return structure.unflatten([leaf.addressable_data(0) for leaf in leaves])

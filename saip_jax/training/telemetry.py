@@ -1,6 +1,7 @@
 """Follows the steps from the host without holding them up: metrics, timings, and the stop on a non-finite value."""
 
 import concurrent.futures
+import contextlib
 import json
 import time
 
@@ -22,33 +23,48 @@ class Telemetry:
   Fetching one step late also keeps at most two steps in flight; on several CPU devices many more deadlock in XLA.
   """
 
-  def __init__(self, config, epoch_size: int, writer, progress, checkpoints):
-    """Passes records on to `writer` (a `MetricsWriter`, None on all hosts but the first) and `progress`.
+  def __init__(self, config, epoch_size: int, writer, goodput, progress, checkpoints):
+    """Passes records on to `writer` and `progress`.
 
     Args:
       config: the `RunConfig`.
       epoch_size: images per epoch.
-      writer: where records go every `config.log_every` steps.
+      writer: where records go every `config.log_every` steps, a `MetricsWriter`; None on all hosts but the first.
+      goodput: a `Goodput`; None on all hosts but the first.
       progress: where they go every step.
       checkpoints: names the last good checkpoint when a run must stop.
     """
     self._config, self._epoch_size = config, epoch_size
-    self._writer, self._progress, self._checkpoints = writer, progress, checkpoints
+    self._writer, self._goodput, self._progress, self._checkpoints = writer, goodput, progress, checkpoints
     self._fetcher = concurrent.futures.ThreadPoolExecutor(1)
     self._pending = None
     self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+    self._save_ended, self._save_stall = time.perf_counter(), {}
     self.restart_clock()
 
   def __enter__(self):
     self.restart_clock()
+    self._save_ended = self._clock
     return self
 
   def __exit__(self, *_):
     self._fetcher.shutdown()
 
   def restart_clock(self) -> None:
-    """Leaves the time since the last step out of the account (it went into panels or a checkpoint)."""
+    """Leaves the time since the last step out of the account (it went into panels, a checkpoint or a profile)."""
     self._clock = time.perf_counter()
+
+  @contextlib.contextmanager
+  def saving(self, step: int):
+    """Surrounds the call that saves `step`, settled: makes its records and its useful time final, and times it."""
+    started = time.perf_counter()
+    if self._writer:
+      self._writer.flush()
+      self._goodput.save(step)
+    yield
+    ended = time.perf_counter()
+    self._save_stall = {"time/save_stall": (ended - started) / (ended - self._save_ended)}
+    self._save_ended = ended
 
   def follow(self, step: int, metrics, indices, asked: float, arrived: float) -> None:
     """Takes up a step just dispatched, and records the one before.
@@ -79,8 +95,9 @@ class Telemetry:
     step, fetched, indices, asked, arrived = pending
     metrics, ended = fetched.result()
     self._steps += 1
-    self._seconds += ended - self._clock
-    self._waited += max(0.0, arrived - max(asked, self._clock))
+    seconds, waited = ended - self._clock, max(0.0, arrived - max(asked, self._clock))
+    self._seconds += seconds
+    self._waited += waited
     self._clock = ended
     step_seconds = self._seconds / self._steps
     record = metrics | {
@@ -91,10 +108,14 @@ class Telemetry:
     }
     if not all(np.isfinite(value) for value in metrics.values()):
       self._stop(step, metrics, indices)
+    if self._goodput:
+      self._goodput.add(seconds - waited)
+      record |= {"time/goodput": self._goodput.share()} | self._save_stall
     self._progress.update(step, record)
     if step % self._config.log_every == 0 or step == self._config.total_steps:
       if self._writer:
         self._writer.write(step, record)
+        self._save_stall = {}
       self._steps, self._seconds, self._waited = 0, 0.0, 0.0
 
   def _stop(self, step: int, metrics, indices) -> None:

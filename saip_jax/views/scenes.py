@@ -58,31 +58,31 @@ def sample_placements(key: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[
   return Placements(jnp.stack([roi_y, roi_x]), jnp.stack([inst_y, inst_x]))
 
 
-def paste(scene: jax.Array, crop: jax.Array, top_left_yx: jax.Array, opacity: float = 0.7) -> jax.Array:
-  """Blends a crop into a scene: opacity * crop + (1 - opacity) * scene inside its box.
+def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: float = 0.7) -> jax.Array:
+  """Blends crops into a scene: opacity * crop + (1 - opacity) * scene inside their boxes.
 
-  The crop is moved into place by products with one-hot matrices, exact in float32 at this precision: a vmapped
+  The crops are moved into place by products with one-hot matrices, exact in float32 at this precision: a vmapped
   `dynamic_update_slice` is a scatter, which a TPU runs sample by sample.
 
   Args:
     scene: (H, W, C) float32, normalised.
-    crop: (h, w, C) float32, normalised.
-    top_left_yx: (2,) int, where the crop's first pixel goes.
-    opacity: weight of the crop.
+    crops: (n, h, w, C) float32, normalised.
+    top_left_yx: (n, 2) int, where the first pixel of each goes; no two share a column of the scene.
+    opacity: weight of the crops.
 
   Returns:
     (H, W, C).
   """
-  (scene_h, scene_w, _), (crop_h, crop_w, _) = scene.shape, crop.shape
-  y = jnp.arange(scene_h)[:, None] - top_left_yx[0]  # (H, 1) row of the crop at each row of the scene
-  x = jnp.arange(scene_w)[:, None] - top_left_yx[1]
-  rows = (y == jnp.arange(crop_h)).astype(crop.dtype)  # (H, h)
-  columns = (x == jnp.arange(crop_w)).astype(crop.dtype)  # (W, w)
+  (scene_h, scene_w, _), (_, crop_h, crop_w, _) = scene.shape, crops.shape
+  y = jnp.arange(scene_h)[:, None] - top_left_yx[:, 0, None, None]  # (n, H, 1) row of the crop at each of the scene
+  x = jnp.arange(scene_w)[:, None] - top_left_yx[:, 1, None, None]
+  rows = (y == jnp.arange(crop_h)).astype(crops.dtype)  # (n, H, h)
+  columns = (x == jnp.arange(crop_w)).astype(crops.dtype)  # (n, W, w)
   exact = jax.lax.Precision.HIGHEST
-  placed = jnp.einsum("yh,hwc->ywc", rows, crop, precision=exact)  # (H, w, C)
-  placed = jnp.einsum("xw,ywc->yxc", columns, placed, precision=exact)  # (H, W, C)
-  inside = rows.any(1)[:, None, None] & columns.any(1)[:, None]
-  return jnp.where(inside, opacity * placed + (1 - opacity) * scene, scene)
+  placed = jnp.einsum("nyh,nhwc->nywc", rows, crops, precision=exact)  # (n, H, w, C)
+  placed = jnp.einsum("nxw,nywc->yxc", columns, placed, precision=exact)  # (H, W, C)
+  inside = jnp.any(rows.any(2)[:, :, None] & columns.any(2)[:, None], axis=0)
+  return jnp.where(inside[..., None], opacity * placed + (1 - opacity) * scene, scene)
 
 
 def box_mask(

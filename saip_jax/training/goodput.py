@@ -1,0 +1,43 @@
+"""How much of a run's time was of use."""
+
+import json
+import os
+import pathlib
+import time
+
+
+class Goodput:
+  """The share of the time since a run was first started in which devices worked on steps that count.
+
+  Against it count: starting and compiling, waiting for data, saving, drawing, the time between a stop and the next
+  start, and steps that had to be done again because they lay after the checkpoint that the run went on from. Kept in
+  W/goodput.json, for the whole life of the run.
+  """
+
+  def __init__(self, workdir: pathlib.Path, start_step: int):
+    """Goes on after update `start_step` (0: a new run)."""
+    self._path = workdir / "goodput.json"
+    stored = json.loads(self._path.read_text()) if self._path.exists() and start_step else {}
+    self._started = stored.get("started", time.time())
+    self._at_save = {int(step): s for step, s in stored.get("useful_s", {}).items() if int(step) <= start_step}
+    self._useful_s = self._at_save.get(start_step, 0.0)
+    if not start_step:
+      self._write()
+
+  def add(self, seconds: float) -> None:
+    """Counts the time of a step, in seconds."""
+    self._useful_s += seconds
+
+  def save(self, step: int) -> None:
+    """Makes the time up to `step` final; to be called with its checkpoint."""
+    self._at_save[step] = self._useful_s
+    self._write()
+
+  def share(self) -> float:
+    """Returns the share, 0 to 1."""
+    return min(1.0, self._useful_s / max(time.time() - self._started, 1e-9))
+
+  def _write(self) -> None:
+    partial = self._path.with_suffix(".json.partial")
+    partial.write_text(json.dumps({"started": self._started, "useful_s": self._at_save}) + "\n")
+    os.replace(partial, self._path)

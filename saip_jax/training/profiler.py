@@ -1,0 +1,42 @@
+"""A window of steps recorded for xprof and TensorBoard's profile page."""
+
+import contextlib
+import pathlib
+
+import jax
+
+
+class ProfileWindow:
+  """Records what host and devices do during some updates of a run."""
+
+  def __init__(self, folder: pathlib.Path, window: tuple[int, int] | None):
+    """Prepares to record.
+
+    Args:
+      folder: gets plugins/profile/<date>/<host>.xplane.pb and .trace.json.gz.
+      window: (first, last) in updates done: those after `first` up to `last`; None records nothing.
+    """
+    self._folder, self._window, self._running = folder, window, False
+
+  def is_due(self, step: int) -> bool:
+    """Returns whether `switch` at this step starts or ends the recording."""
+    return self._running != (self._window is not None and self._window[0] <= step < self._window[1])
+
+  def switch(self) -> None:
+    """Starts or ends the recording; all steps dispatched should have finished."""
+    if self._running:
+      jax.profiler.stop_trace()
+    else:
+      jax.profiler.start_trace(str(self._folder))
+    self._running = not self._running
+
+  def step(self, step: int):
+    """Returns the context in which update `step + 1` is dispatched, by which the tools tell steps apart."""
+    return jax.profiler.StepTraceAnnotation("train", step_num=step + 1) if self._running else contextlib.nullcontext()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._running:
+      self.switch()
