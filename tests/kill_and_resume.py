@@ -74,7 +74,8 @@ def final_state(workdir) -> dict[str, np.ndarray]:
   path = pathlib.Path(workdir).absolute() / "checkpoints" / str(_latest(workdir)) / "state"
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
     # as numpy arrays: those who saved may have had other devices
-    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree)
+    stored = reader.metadata(path).item_metadata.tree
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
     tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_numpy))
   return {name: np.asarray(leaf) for name, leaf in _leaves(tree, "")}
 
