@@ -195,6 +195,7 @@ def test_a_batch_too_large_is_a_result(toy_config, capsys):
 
 
 def test_operations_are_counted_per_update(toy_config):
-  count = lambda *settings: aot.count_flops(parse_config(apply_overrides(toy_recipe(), settings)))
+  config = lambda settings: parse_config(apply_overrides(toy_recipe(), settings))
+  count = lambda *settings: aot.count_flops(config(settings), METHODS["toy"].build)
   once, twice = count("--config.batch_size=16"), count("--config.batch_size=16", "--config.accumulate=2")
   assert twice == pytest.approx(once, rel=0.2)

@@ -9,7 +9,6 @@ from typing import Any, Callable
 import jax
 
 from saip_jax.config import RunConfig
-from saip_jax.methods import METHODS
 from saip_jax.training.hlo import Program
 from saip_jax.training.mesh import check_batch_size, make_mesh, place_batch, place_state, replicated, shardings_of
 from saip_jax.training.optimizer import make_optimizer
@@ -35,34 +34,38 @@ class OutOfMemory(Exception):
     self.needed, self.limit = needed, limit
 
 
-def lower_step(config: RunConfig, devices, **backbone_options):
-  """Returns (lowered step, shapes of the state, shapes of the batch), made as the loop makes them.
+def lower_step(config: RunConfig, build: Callable[..., Any], devices, **backbone_options):
+  """Returns (lowered step, shapes of the state), made as the loop makes them.
 
   Args:
     config: the run.
+    build: (config, **backbone options) -> `saip_jax.methods.base.Method`.
     devices: where it would run.
     **backbone_options: as `unroll`.
   """
-  method = METHODS[config.method.name].build(config, **backbone_options)
+  method = build(config, **backbone_options)
   mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   state = place_state(mesh, jax.eval_shape(functools.partial(init_state, method, tx, config.seed)))
-  batch = place_batch(mesh, method.batch_spec(config.batch_size))
   step = jax.jit(
       make_train_step(method, tx, schedule, config.accumulate, config.seed),
       donate_argnums=0,
       out_shardings=(shardings_of(state), replicated(mesh)),
   )
-  return step.lower(state, batch), state, batch
+  return step.lower(state, place_batch(mesh, method.batch_spec(config.batch_size))), state
 
 
 def compile_lowered(lowered, topology: Topology):
   """Returns the compiled step; raises `OutOfMemory` if it does not fit."""
+  cached = jax.config.jax_enable_compilation_cache
+  jax.config.update("jax_enable_compilation_cache", False)  # what has no device cannot be read back from there
   try:
     return lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     raise read_out_of_memory(str(error), topology) or error from None
+  finally:
+    jax.config.update("jax_enable_compilation_cache", cached)
 
 
 def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:
@@ -79,41 +82,41 @@ def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:
   return OutOfMemory(needed, limit)
 
 
-def count_flops(config: RunConfig) -> float:
+def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   """Returns the floating-point operations of one update over all devices.
 
   XLA's count of the program before optimisation, with the blocks written out, as it counts the body of a scan once.
   What is computed twice to save memory is left out by `remat="none"`.
   """
   alone = dataclasses.replace(config, accumulate=1, batch_size=config.batch_size // config.accumulate, fsdp=1)
-  lowered, _, _ = lower_step(alone, jax.devices()[:1], unroll=True)
+  lowered, _ = lower_step(alone, build, jax.devices()[:1], unroll=True)
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
-def examine(config: RunConfig, topology: Topology, devices=None) -> dict[str, Any]:
+def examine(config: RunConfig, build: Callable[..., Any], topology: Topology) -> dict[str, Any]:
   """Compiles the step and returns everything there is to say about it, JSON-able.
 
   Args:
     config: the run.
+    build: as in `lower_step`.
     topology: where it would run.
-    devices: those of the topology, if described already.
 
   Raises:
     OutOfMemory: it does not fit.
     ValueError: settings that do not fit the number of chips, or libtpu is missing.
   """
   chip, chips = topology.chip, topology.chips
-  devices = describe_devices(topology) if devices is None else devices
+  devices = describe_devices(topology)
   started = time.perf_counter()
-  lowered, state, batch = lower_step(config, devices)
+  lowered, state = lower_step(config, build, devices)
   lowered_at = time.perf_counter()
   compiled = compile_lowered(lowered, topology)
   compiled_at = time.perf_counter()
 
   memory, total = compiled.memory_analysis(), _total_bytes(compiled)
   traffic = Program(compiled.as_text()).traffic()
-  useful = count_flops(dataclasses.replace(config, remat="none")) / chips
-  executed = useful if config.remat == "none" else count_flops(config) / chips
+  useful = count_flops(dataclasses.replace(config, remat="none"), build) / chips
+  executed = useful if config.remat == "none" else count_flops(config, build) / chips
   times = roofline(chip, executed, traffic.hbm_bytes, traffic.collectives)
   images = config.batch_size // chips
   state_bytes = _bytes_per_device(state)
@@ -156,9 +159,9 @@ def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:
   }
 
 
-def bytes_of_state(config: RunConfig, devices) -> int:
+def bytes_of_state(config: RunConfig, build: Callable[..., Any], devices) -> int:
   """Bytes per chip of parameters, teacher and optimiser."""
-  _, state, _ = lower_step(config, devices)
+  _, state = lower_step(config, build, devices)
   return _bytes_per_device(state)
 
 
@@ -226,12 +229,14 @@ def largest_batch(
   return max((b for b, size in known.items() if size <= limit), default=None), known
 
 
-def search_largest(config: RunConfig, topology: Topology, first: tuple[int, int], state_bytes: int):
+def search_largest(
+    config: RunConfig, build: Callable[..., Any], topology: Topology, first: tuple[int, int], state_bytes: int
+) -> tuple[int | None, dict[int, int]]:
   """Returns `largest_batch` of a run by compiling it at several batches."""
   devices = describe_devices(topology)
 
   def needs(batch_size: int) -> int:
-    lowered, _, _ = lower_step(dataclasses.replace(config, batch_size=batch_size), devices)
+    lowered, _ = lower_step(dataclasses.replace(config, batch_size=batch_size), build, devices)
     try:
       return _total_bytes(compile_lowered(lowered, topology))
     except OutOfMemory as error:

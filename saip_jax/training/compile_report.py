@@ -1,6 +1,6 @@
 """What `saip compile` says."""
 
-from typing import Any
+from typing import Any, Callable
 
 from saip_jax.config import RunConfig
 from saip_jax.training.compile import OutOfMemory, bytes_of_state, estimate_largest, setting_facts
@@ -9,9 +9,11 @@ from saip_jax.training.topologies import Topology, describe_devices
 _GIB = 2**30
 
 
-def out_of_memory_facts(config: RunConfig, topology: Topology, error: OutOfMemory) -> dict[str, Any]:
+def out_of_memory_facts(
+    config: RunConfig, build: Callable[..., Any], topology: Topology, error: OutOfMemory
+) -> dict[str, Any]:
   """Returns what `compile.examine` would, of a step that does not fit."""
-  state = bytes_of_state(config, describe_devices(topology))
+  state = bytes_of_state(config, build, describe_devices(topology))
   return setting_facts(config, topology) | {
       "fits": False,
       "error": str(error),
