@@ -94,8 +94,7 @@ def open_shards(folder: str, meta: dict, setting: str, command: str) -> Shards:
     if not whole:
       raise ValueError(f"{setting}={folder} lacks a whole {name}; delete that file and run the same `{command} "
                        "--out=...` again")
-  return Shards([f"{folder}/{name}" for name in meta["shards"]],
-                [shard["records"] for shard in meta["shards"].values()])
+  return Shards(folder, list(meta["shards"]), [shard["records"] for shard in meta["shards"].values()])
 
 
 def digest_of(meta: dict) -> str:

@@ -15,12 +15,13 @@ class Shards:
   """Records by number, over several files that are opened when needed; travels to other processes without them.
 
   Args:
-    paths: files, or URLs. gs:// is read in place; from other buckets a shard is copied to the cache on first use.
+    folder: path or URL. gs:// is read in place; from other buckets a shard is copied to the cache on first use.
+    names: of the files in it.
     counts: records in each.
   """
 
-  def __init__(self, paths: Sequence[str], counts: Sequence[int]):
-    self._paths = list(paths)
+  def __init__(self, folder: str, names: Sequence[str], counts: Sequence[int]):
+    self._folder, self._names = folder, list(names)
     self._ends = list(itertools.accumulate(counts))
     self._readers: dict[int, ArrayRecordReader] = {}
 
@@ -32,15 +33,15 @@ class Shards:
     shard, position = self._place(number)
     try:
       if shard not in self._readers:  # two threads may both open one: the later stays, both can read
-        self._readers[shard] = open_shard(self._paths[shard])
+        self._readers[shard] = open_shard(f"{self._folder}/{self._names[shard]}")
       return self._readers[shard].read([position])[0]
     except (RuntimeError, IndexError, ValueError) as error:  # how the C++ reader reports a damaged or missing file
-      raise OSError(f"{os.path.basename(self._paths[shard])}: {error}") from error
+      raise OSError(f"{self._names[shard]}: {error}") from error
 
   def name(self, number: int) -> str:
     """Where a record is stored."""
     shard, position = self._place(number)
-    return f"{os.path.basename(self._paths[shard])}[{position}]"
+    return f"{self._names[shard]}[{position}]"
 
   def _place(self, number: int) -> tuple[int, int]:
     if not 0 <= number < len(self):

@@ -15,7 +15,7 @@ import time
 import pytest
 import yaml
 
-from saip_jax.cli import _parser
+from saip_jax.cli_flags import make_parser
 from saip_jax.config import apply_overrides, load_recipe, parse_config
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -260,7 +260,7 @@ def test_the_jobset_fits_together():
   assert container["env"][0]["value"].startswith("/runs/")
 
   command = container["args"][2:]
-  options, settings = _parser().parse_known_args(command[1:])
+  options, settings = make_parser().parse_known_args(command[1:])
   assert command[0] == "saip" and options.command == "pretrain" and options.workdir.startswith("/runs/")
   parse_config(apply_overrides(load_recipe(REPO / options.config), settings))
 

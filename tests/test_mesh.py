@@ -13,7 +13,7 @@ from saip_jax.backbones import BACKBONES
 from saip_jax.config import apply_overrides, load_recipe, parse_config
 from saip_jax.methods import METHODS
 from saip_jax.training.mesh import (
-    batch_sharding, make_mesh, on_one_device, place_batch, place_state, replicated, shardings_of, with_whole_weights,
+    batch_sharding, lower_step, make_mesh, on_one_device, place_state, shardings_of,
 )
 from saip_jax.training.metrics import read_metrics
 from saip_jax.training.optimizer import make_optimizer
@@ -84,9 +84,8 @@ def test_weights_are_gathered_and_activations_are_not(fsdp):
   tx, schedule = make_optimizer(config.optimizer, 6, method.param_groups())
   mesh = make_mesh(jax.devices()[:8], fsdp)
   state = place_state(mesh, jax.eval_shape(lambda: init_state(method, tx, 0)))
-  batch = place_batch(mesh, method.batch_spec(64))  # activations of 64 x 4,096
-  step = with_whole_weights(mesh, make_train_step(method, tx, schedule, 1, 0))
-  compiled = jax.jit(step, out_shardings=(shardings_of(state), replicated(mesh))).lower(state, batch).compile()
+  spec = method.batch_spec(64)  # activations of 64 x 4,096
+  compiled = lower_step(mesh, make_train_step(method, tx, schedule, 1, 0), state, spec).compile()
   gathers = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", compiled.as_text())
   assert sorted(gathers) == ([] if fsdp == 1 else ["24,4096"] * 2)  # student and teacher
 

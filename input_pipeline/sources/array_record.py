@@ -95,13 +95,14 @@ def _open_any_shards(path: str, setting: str) -> tuple[Shards, str]:
     names = [name for name in (
         (name for name, _ in storage.list_files(path)) if storage.is_remote(path) else sorted(os.listdir(path)))
              if _SHARD_NAME.search(name)]
-    paths = [f"{path}/{name}" for name in names]
   else:
-    paths = [path]
-  if not paths:
+    path, _, name = path.rpartition("/")
+    names = [name]
+  if not names:
     raise ValueError(f"{setting}={path} holds no ArrayRecord files; expected *.array_record, as `{COMMAND}` writes")
   counts, digest = [], hashlib.sha256()
-  for shard in paths:
+  for name in names:
+    shard = f"{path}/{name}"
     try:
       reader = open_shard(shard)
       counts.append(reader.num_records())
@@ -109,5 +110,5 @@ def _open_any_shards(path: str, setting: str) -> tuple[Shards, str]:
     except (RuntimeError, ValueError, IndexError) as error:
       raise ValueError(f"{setting}={shard} is no whole ArrayRecord file ({str(error).splitlines()[0]}); write it again "
                        "or remove it") from error
-    digest.update(f"{os.path.basename(shard)} {storage.stamp(shard)[0]}\n".encode())
-  return Shards(paths, counts), digest.hexdigest()[:16]
+    digest.update(f"{name} {storage.stamp(shard)[0]}\n".encode())
+  return Shards(path, names, counts), digest.hexdigest()[:16]

@@ -108,7 +108,7 @@ def _shapes(state, backbone: ViT) -> dict[str, tuple[int, ...]]:
 
   def css():
     head = SearchDecoder(first("css_decoder.q_decoder_embed.weight"), depth("css_decoder.self_atten_blocks."), heads=1)
-    search = lambda module, query, scene: module(query, module.prepare(scene))
+    search = lambda module, query, scene: module([query], module.prepare(scene))
     return lambda key, *args: head.init(key, *args, method=search), (tokens, scene)
 
   shapes = {f"backbone/{path}": shape for path, shape in parameter_shapes(backbone).items()}

@@ -10,7 +10,7 @@ import jax
 
 from saip_jax.config import RunConfig
 from saip_jax.training.hlo import Program
-from saip_jax.training.mesh import check_batch_size, make_mesh, place_batch, place_state, replicated, shardings_of
+from saip_jax.training.mesh import check_batch_size, lower_step, make_mesh, place_state
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.roofline import ASSUMPTIONS, roofline
 from saip_jax.training.step import init_state, make_train_step
@@ -34,7 +34,7 @@ class OutOfMemory(Exception):
     self.needed, self.limit = needed, limit
 
 
-def lower_step(config: RunConfig, build: Callable[..., Any], devices, **backbone_options):
+def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_options):
   """Returns (lowered step, shapes of the state), made as the loop makes them.
 
   Args:
@@ -48,12 +48,8 @@ def lower_step(config: RunConfig, build: Callable[..., Any], devices, **backbone
   check_batch_size(mesh, config.batch_size, config.accumulate)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   state = place_state(mesh, jax.eval_shape(functools.partial(init_state, method, tx, config.seed)))
-  step = jax.jit(
-      make_train_step(method, tx, schedule, config.accumulate, config.seed),
-      donate_argnums=0,
-      out_shardings=(shardings_of(state), replicated(mesh)),
-  )
-  return step.lower(state, place_batch(mesh, method.batch_spec(config.batch_size))), state
+  step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
+  return lower_step(mesh, step, state, method.batch_spec(config.batch_size)), state
 
 
 def compile_lowered(lowered, topology: Topology):
@@ -89,7 +85,7 @@ def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   What is computed twice to save memory is left out by `remat="none"`.
   """
   alone = dataclasses.replace(config, accumulate=1, batch_size=config.batch_size // config.accumulate, fsdp=1)
-  lowered, _ = lower_step(alone, build, jax.devices()[:1], unroll=True)
+  lowered, _ = lower_run(alone, build, jax.devices()[:1], unroll=True)
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
@@ -98,7 +94,7 @@ def examine(config: RunConfig, build: Callable[..., Any], topology: Topology) ->
 
   Args:
     config: the run.
-    build: as in `lower_step`.
+    build: as in `lower_run`.
     topology: where it would run.
 
   Raises:
@@ -108,7 +104,7 @@ def examine(config: RunConfig, build: Callable[..., Any], topology: Topology) ->
   chip, chips = topology.chip, topology.chips
   devices = describe_devices(topology)
   started = time.perf_counter()
-  lowered, state = lower_step(config, build, devices)
+  lowered, state = lower_run(config, build, devices)
   lowered_at = time.perf_counter()
   compiled = compile_lowered(lowered, topology)
   compiled_at = time.perf_counter()
@@ -161,7 +157,7 @@ def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:
 
 def bytes_of_state(config: RunConfig, build: Callable[..., Any], devices) -> int:
   """Bytes per chip of parameters, teacher and optimiser."""
-  _, state = lower_step(config, build, devices)
+  _, state = lower_run(config, build, devices)
   return _bytes_per_device(state)
 
 
@@ -236,7 +232,7 @@ def search_largest(
   devices = describe_devices(topology)
 
   def needs(batch_size: int) -> int:
-    lowered, _ = lower_step(dataclasses.replace(config, batch_size=batch_size), build, devices)
+    lowered, _ = lower_run(dataclasses.replace(config, batch_size=batch_size), build, devices)
     try:
       return _total_bytes(compile_lowered(lowered, topology))
     except OutOfMemory as error:

@@ -15,8 +15,7 @@ from saip_jax.training.distributed import barrier, first_host_first
 from saip_jax.training.goodput import Goodput
 from saip_jax.training.initial import start_from
 from saip_jax.training.mesh import (
-    check_batch_size, make_mesh, on_one_device, place_batch, place_state, replicated, shard_batch, shardings_of,
-    with_whole_weights,
+    check_batch_size, lower_step, make_mesh, on_one_device, place_state, shard_batch, shardings_of,
 )
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
@@ -93,13 +92,9 @@ def pretrain(
   panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
 
   # The step, compiled ahead so that no measured time contains it.
-  train_step = jax.jit(
-      with_whole_weights(mesh, make_train_step(method, tx, schedule, config.accumulate, config.seed)),
-      donate_argnums=0,
-      out_shardings=(shardings, replicated(mesh)),
-  )
   compile_start = time.perf_counter()
-  train_step = train_step.lower(abstract_state, place_batch(mesh, spec)).compile()
+  train_step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
+  train_step = lower_step(mesh, train_step, abstract_state, spec).compile()
   progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
 
   batches = data.batches(start, host, hosts)

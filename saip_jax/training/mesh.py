@@ -67,21 +67,25 @@ def place_state(mesh: Mesh, shapes):
   return jax.tree.map(place, shapes)
 
 
-def with_whole_weights(mesh: Mesh, train_step):
-  """Returns the step such that what is cut over "fsdp" is gathered before the network runs; else the same step.
+def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
+  """Returns the training step lowered for arrays in their places, the state donated: what trains is what is examined.
 
-  Left alone, the compiler would rather gather the activations, which are larger. The optimiser's state stays cut, and
-  so does what the step returns.
+  What is cut over "fsdp" is gathered before the network runs: left alone, the compiler would rather gather the
+  activations, which are larger. The optimiser's state stays cut, and so does what the step returns.
 
   Args:
     mesh: the devices.
-    train_step: from `make_train_step`.
+    update: from `make_train_step`.
+    state: shapes from `place_state`.
+    spec: of the global batch, from `Method.batch_spec`.
   """
-  if "fsdp" not in mesh.shape:
-    return train_step
-  whole = lambda tree: jax.lax.with_sharding_constraint(tree, replicated(mesh))
-  return lambda state, batch: train_step(
-      state.replace(params=whole(state.params), extra=whole(state.extra)), batch)
+  whole = lambda tree: jax.lax.with_sharding_constraint(tree, replicated(mesh)) if "fsdp" in mesh.shape else tree
+
+  def train_step(state, batch):
+    return update(state.replace(params=whole(state.params), extra=whole(state.extra)), batch)
+
+  shardings = shardings_of(state), replicated(mesh)
+  return jax.jit(train_step, donate_argnums=0, out_shardings=shardings).lower(state, place_batch(mesh, spec))
 
 
 def place_batch(mesh: Mesh, spec: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
