@@ -44,8 +44,8 @@ def open_scenes(path: str | os.PathLike, canvas_hw: tuple[int, int], cache_dir: 
           f"{canvas_hw[1]}, and {storage.cache_folder()} has room for {room / 1e9:.1f} GB; set SAIP_CACHE to a larger "
           f"disk, or prepare some of them: `saip prepare folder --path={path} --scenes --subset=FILE --out=DIR`")
     print(f"preparing {len(photos):,} scenes in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr, flush=True)
-  try:
-    prepare(request, out)
-  except ValueError as error:
-    raise ValueError(f"{_SETTING}={path} cannot be prepared: {error}") from error
+    try:
+      prepare(request, out)
+    except ValueError as error:
+      raise ValueError(f"{_SETTING}={path} cannot be prepared: {error}") from error
   return ArrayRecordSource(out, _SETTING)

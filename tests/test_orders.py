@@ -8,6 +8,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from batches import assert_same, take
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
@@ -159,28 +160,14 @@ def _data(source, path, cache, **changes):
   return build_train_data(**(options | changes))
 
 
-def _take(data, steps, **where):
-  batches = data.batches(**where)
-  try:
-    return [next(batches) for _ in range(steps)]
-  finally:
-    batches.close()
-
-
-def _assert_same(left, right):
-  for a, b in zip(left, right, strict=True):
-    for key in a:
-      np.testing.assert_array_equal(a[key], b[key], err_msg=key)
-
-
 def _assert_one_order(open_data):
   """The law of the pipeline; `open_data(**changes)` opens the data anew."""
-  whole = _take(open_data(), 9)
+  whole = take(open_data(), 9)
   for hosts in (2, 4):
-    shares = [_take(open_data(), 6, start_step=3, host=host, hosts=hosts) for host in range(hosts)]
-    _assert_same([{key: np.concatenate([share[step][key] for share in shares]) for key in whole[0]}
+    shares = [take(open_data(), 6, start_step=3, host=host, hosts=hosts) for host in range(hosts)]
+    assert_same([{key: np.concatenate([share[step][key] for share in shares]) for key in whole[0]}
                   for step in range(6)], whole[3:])
-  _assert_same(_take(open_data(), 2, start_step=7), whole[7:])
+  assert_same(take(open_data(), 2, start_step=7), whole[7:])
   return whole
 
 
@@ -204,7 +191,7 @@ def test_order_does_not_depend_on_hosts_or_start(places, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["folder", *MAKERS])
 def test_order_does_not_depend_on_workers(places, tmp_path, kind):
   path = places(kind)
-  _assert_same(_take(_data(kind, path, tmp_path, workers=1), 3), _take(_data(kind, path, tmp_path), 3))
+  assert_same(take(_data(kind, path, tmp_path, workers=1), 3), take(_data(kind, path, tmp_path), 3))
 
 
 def _mixture(places, cache, **changes):
@@ -219,7 +206,7 @@ def test_mixture_has_one_order_and_the_wanted_shares(places, tmp_path):
   assert len(data) == 2 * COUNT and data.identity["name"] == "3 crops + 1 tars"
   parts = np.concatenate([batch["index"] for batch in whole]) >= COUNT
   assert (parts.reshape(9, BATCH).sum(1) == 1).all()  # in every batch of four: one of the second part
-  many = np.concatenate([batch["index"] for batch in _take(data, 30)])
+  many = np.concatenate([batch["index"] for batch in take(data, 30)])
   for part, first in ((many[many < COUNT], 0), (many[many >= COUNT], COUNT)):
     assert sorted(part[:COUNT]) == list(range(first, first + COUNT))  # each part: every image once before any again
   changed = _data("mixture", None, tmp_path, mixture={
@@ -231,14 +218,14 @@ def test_mixture_has_one_order_and_the_wanted_shares(places, tmp_path):
 def test_mixture_with_scenes_of_their_own(places, tmp_path):
   scenes = dict(scene_path=places("folder"))
   whole = _assert_one_order(lambda **changes: _mixture(places, tmp_path, **scenes, **changes))
-  without = _take(_mixture(places, tmp_path), 9)
+  without = take(_mixture(places, tmp_path), 9)
   for a, b in zip(whole, without):
     np.testing.assert_array_equal(a["index"], b["index"])  # scenes change nothing of the images' order
 
 
 @pytest.mark.distributed
 def test_mixture_with_workers(places, tmp_path):
-  _assert_same(_take(_mixture(places, tmp_path, workers=2), 5), _take(_mixture(places, tmp_path), 5))
+  assert_same(take(_mixture(places, tmp_path, workers=2), 5), take(_mixture(places, tmp_path), 5))
 
 
 def test_mistakes_in_a_mixture_name_the_part(places, tmp_path):
@@ -255,5 +242,5 @@ def test_a_subset_of_any_kind(places, tmp_path):
   for kind in ("folder", "arrayrecord", "lmdb"):
     data = _data(kind, places(kind), tmp_path, subset=str(names))
     assert len(data) == 3 and data.identity["name"].endswith("[names.txt]")
-    seen = {int(value) for batch in _take(data, 2) for value in batch["image"][:, 20, 10, 0]}
+    seen = {int(value) for batch in take(data, 2) for value in batch["image"][:, 20, 10, 0]}
     assert seen == {40, 90, 170}

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from batches import assert_same, take
 
 from input_pipeline.decode import decode_image
 from input_pipeline.sources.folder import FolderSource
@@ -26,22 +27,6 @@ def _data(root, cache, **changes):
   return build_train_data(**(arguments | changes))
 
 
-def _take(data, steps, **where):
-  batches = data.batches(**where)
-  try:
-    return [next(batches) for _ in range(steps)]
-  finally:
-    batches.close()
-
-
-def _assert_same(left, right):
-  assert len(left) == len(right)
-  for a, b in zip(left, right):
-    assert a.keys() == b.keys()
-    for key in a:
-      np.testing.assert_array_equal(a[key], b[key], err_msg=key)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   return _write_images(tmp_path_factory.mktemp("images") / "crops", 30)
@@ -50,7 +35,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reference(images, tmp_path_factory):
   """Ten updates on one host in this process."""
-  return _take(_data(images, tmp_path_factory.mktemp("w")), 10)
+  return take(_data(images, tmp_path_factory.mktemp("w")), 10)
 
 
 def test_batch_is_as_promised(images, tmp_path, reference):
@@ -71,24 +56,24 @@ def test_hosts_and_workers_together_see_the_same_batches(images, tmp_path, refer
   if workers and hosts == 4:
     pytest.skip("two hosts with workers say the same")
   data = _data(images, tmp_path, workers=workers)
-  shares = [_take(data, 4, start_step=2, host=host, hosts=hosts) for host in range(hosts)]
+  shares = [take(data, 4, start_step=2, host=host, hosts=hosts) for host in range(hosts)]
   together = [{key: np.concatenate([share[step][key] for share in shares]) for key in reference[0]}
               for step in range(4)]
-  _assert_same(together, reference[2:6])
+  assert_same(together, reference[2:6])
 
 
 @pytest.mark.parametrize("start", [1, 5, 9])
 def test_starting_later_is_skipping(images, tmp_path, reference, start):
-  _assert_same(_take(_data(images, tmp_path), 10 - start, start_step=start), reference[start:])
+  assert_same(take(_data(images, tmp_path), 10 - start, start_step=start), reference[start:])
 
 
 def test_threads_change_nothing_and_seeds_do(images, tmp_path, reference):
-  _assert_same(_take(_data(images, tmp_path, threads=1), 3), reference[:3])
-  assert any((a["index"] != b["index"]).any() for a, b in zip(_take(_data(images, tmp_path, seed=4), 3), reference))
+  assert_same(take(_data(images, tmp_path, threads=1), 3), reference[:3])
+  assert any((a["index"] != b["index"]).any() for a, b in zip(take(_data(images, tmp_path, seed=4), 3), reference))
 
 
 def test_every_epoch_holds_every_image_once_in_a_new_order(images, tmp_path):
-  order = np.concatenate([batch["index"] for batch in _take(_data(images, tmp_path), 15)])
+  order = np.concatenate([batch["index"] for batch in take(_data(images, tmp_path), 15)])
   epochs = order[:120].reshape(4, 30)
   assert (np.sort(epochs) == np.arange(30)).all()
   assert len({tuple(epoch) for epoch in epochs}) == 4
@@ -103,10 +88,10 @@ def test_scenes_are_other_images(images, tmp_path, reference):
     seen |= set(scenes)
   assert len(seen) > 20
   pair = _data(_write_images(tmp_path / "pair", 2), tmp_path / "w")
-  for batch in _take(pair, 3):
+  for batch in take(pair, 3):
     assert not (batch["scene"][:, 0, 0, 2] // 16 == batch["index"]).any()
   alone = _data(_write_images(tmp_path / "alone", 1), tmp_path / "w")
-  assert _take(alone, 1)[0]["scene"][:, 0, 0].any()
+  assert take(alone, 1)[0]["scene"][:, 0, 0].any()
 
 
 def test_scenes_from_their_own_folder(images, tmp_path):
@@ -115,7 +100,7 @@ def test_scenes_from_their_own_folder(images, tmp_path):
   for i in range(3):
     cv2.imwrite(str(scenes / f"{i}.png"), np.full((40, 60, 3), 200 + i, np.uint8))
   data = _data(images, tmp_path, scene_path=str(scenes))
-  for batch in _take(data, 3):
+  for batch in take(data, 3):
     assert (batch["scene_hw"] == (11, 16)).all() and (batch["scene"][:, 5, 5] >= 200).all()
   assert data.identity["scenes"]["length"] == 3 and data.identity["length"] == len(data) == 30
   assert any("scenes" in line and "3" in line for line in data.summary())
@@ -128,7 +113,7 @@ def test_damaged_images_are_replaced_counted_and_listed(tmp_path, workers):
   root = _write_images(tmp_path / "crops", 120)
   (root / "0007.png").write_bytes(b"")
   data = _data(root, tmp_path, workers=workers)
-  batches = _take(data, 16)
+  batches = take(data, 16)
   used = np.concatenate([batch["index"] for batch in batches])
   assert 7 not in used and (used[:120] == 8).sum() == 2  # 8 stands in for 7
   assert data.damage.indices == {"image": [7], "scene": [7]} and len(data.damage) == 1
@@ -145,12 +130,12 @@ def test_too_many_damaged_images_end_the_run(tmp_path):
     (root / f"{i:04d}.png").write_bytes(b"no picture")
   data = _data(root, tmp_path)
   with pytest.raises(ValueError) as error:
-    _take(data, 15)
+    take(data, 15)
   message = str(error.value)
   assert "\n" not in message
   for part in ("2 of 120", "data.max_damaged_fraction=0.01", "0005.png: not an image"):
     assert part in message
-  assert len(_take(_data(root, tmp_path, max_damaged_fraction=.02), 15)) == 15
+  assert len(take(_data(root, tmp_path, max_damaged_fraction=.02), 15)) == 15
 
 
 def test_a_set_without_a_readable_image_ends_the_run_whatever_the_limit(tmp_path):
@@ -158,14 +143,14 @@ def test_a_set_without_a_readable_image_ends_the_run_whatever_the_limit(tmp_path
   for path in root.iterdir():
     path.write_bytes(b"")
   with pytest.raises(ValueError, match="3 of 3"):
-    _take(_data(root, tmp_path, max_damaged_fraction=1.), 1)
+    take(_data(root, tmp_path, max_damaged_fraction=1.), 1)
 
 
 def test_with_one_readable_image_left_it_is_its_own_scene(tmp_path):
   root = _write_images(tmp_path / "crops", 3)
   for i in (0, 2):
     (root / f"{i:04d}.png").write_bytes(b"")
-  [batch] = _take(_data(root, tmp_path, max_damaged_fraction=.7), 1)
+  [batch] = take(_data(root, tmp_path, max_damaged_fraction=.7), 1)
   assert (batch["index"] == 1).all() and (batch["scene_hw"] == (16, 8)).all()
 
 
@@ -173,7 +158,7 @@ def test_a_file_that_vanishes_is_damaged(tmp_path):
   root = _write_images(tmp_path / "crops", 120)
   data = _data(root, tmp_path)
   (root / "0003.png").unlink()
-  _take(data, 15)
+  take(data, 15)
   assert data.damage.lines() == ["0003.png: cannot be read: No such file or directory"]
 
 

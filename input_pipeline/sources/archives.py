@@ -24,12 +24,9 @@ from input_pipeline.sources.archive_members import (
 )
 from input_pipeline.sources.archive_paths import absolute, find_archives
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, newest_trusted_ns, remembered
 from input_pipeline.sources.tar_files import CompressedTar, scan_tar
 from input_pipeline.sources.zip_files import read_zip_member, scan_zip
-
-# A file changed this shortly before its scan could change again within the same time stamp (FAT counts in 2 s).
-_TIMESTAMP_STEP_S = 2.0
 
 # Archives listed at once: in a bucket waiting is all there is to do, here Python is.
 _SCANS_REMOTE, _SCANS_LOCAL, _STATS_AT_ONCE = 16, 1, 16
@@ -136,9 +133,9 @@ class _Listing:
 
   def is_current(self, header: dict) -> bool:
     archives = self.archives()
-    newest_trusted_ns = (header["scanned_at"] - _TIMESTAMP_STEP_S) * 1e9
+    newest_ns = newest_trusted_ns(header["scanned_at"])
     return archives == header["archives"] and (
-        storage.is_remote(self.folder) or all(mtime_ns <= newest_trusted_ns for _, _, mtime_ns in archives))
+        storage.is_remote(self.folder) or all(mtime_ns <= newest_ns for _, _, mtime_ns in archives))
 
   def build(self) -> tuple[dict, dict, dict]:
     """Header, texts and columns of the list."""

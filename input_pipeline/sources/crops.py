@@ -15,13 +15,9 @@ from input_pipeline.decode import DamagedImage, decode_photo
 from input_pipeline.person_facts import moved_person
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
-from input_pipeline.sources.annotations.photos import (
-  NO_PHOTO,
-  Photos,
-  folders_unchanged,
-)
+from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, folders_unchanged, remembered
 
 DEFAULT_MARGIN = 0.1
 """What a box is grown by on every side, as a fraction of its larger side."""

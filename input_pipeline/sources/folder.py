@@ -8,12 +8,9 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import remembered
+from input_pipeline.sources.index import folders_unchanged, remembered
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
-
-# A folder changed this shortly before its scan could change again within the same time stamp (FAT counts in 2 s).
-_TIMESTAMP_STEP_S = 2.0
 
 
 class FolderSource(ImageSource):
@@ -42,7 +39,8 @@ class FolderSource(ImageSource):
     self._root = _checked_root(root, setting)
     remote = storage.is_remote(self._root)
     self._index = remembered(
-        cache_dir, "folder", self._root, lambda header: not remote and _is_current(self._root, header),
+        cache_dir, "folder", self._root, lambda header: not remote and folders_unchanged(
+            self._root, header["folders"], header["scanned_at"]),
         lambda: (_list_bucket if remote else _scan)(self._root, setting))
     self.left_out = [tuple(item) for item in self._index.header["left_out"]]
 
@@ -133,12 +131,3 @@ def _index_of(root: str, setting: str, sizes: dict[bytes, int], others: collecti
   names = sorted(sizes)
   header = header | {"left_out": bounded(header["left_out"])}
   return header, {"name": names}, {"size": np.array([sizes[name] for name in names], np.int64)}
-
-
-def _is_current(root: str, header: dict) -> bool:
-  newest_trusted_ns = (header["scanned_at"] - _TIMESTAMP_STEP_S) * 1e9
-  try:
-    return all(os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_trusted_ns
-               for below, mtime_ns in header["folders"].items())
-  except OSError:
-    return False

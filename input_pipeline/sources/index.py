@@ -11,6 +11,7 @@ from input_pipeline import storage
 
 _VERSION = 1
 _ALIGNMENT = 64
+_TIMESTAMP_STEP_S = 2.0
 
 
 class Index:
@@ -97,6 +98,30 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
     raise ValueError(f"the image index cannot be written to {path} ({error.strerror}); choose a --workdir that can be "
                      "written and has room") from error
   return Index(path)
+
+
+def newest_trusted_ns(scanned_at: float) -> float:
+  """The newest modification time that a scan at this time (seconds) can be trusted to have seen, in nanoseconds.
+
+  What changed shortly before could change again within the same time stamp (FAT counts in two seconds).
+  """
+  return (scanned_at - _TIMESTAMP_STEP_S) * 1e9
+
+
+def folders_unchanged(root: str, folders: Mapping[str, int], scanned_at: float) -> bool:
+  """Whether no file was added, removed or renamed since a scan, seen from the times of the folders.
+
+  Args:
+    root: the folder.
+    folders: path below it -> its modification time at the scan, nanoseconds.
+    scanned_at: when that was, seconds.
+  """
+  newest_ns = newest_trusted_ns(scanned_at)
+  try:
+    return all(os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_ns
+               for below, mtime_ns in folders.items())
+  except OSError:
+    return False
 
 
 def digest_of(names: Sequence[bytes], sizes: Sequence[int] | None) -> str:

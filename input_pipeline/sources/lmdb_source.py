@@ -10,13 +10,10 @@ import tqdm
 from input_pipeline import storage
 from input_pipeline.sources.archive_members import MAX_IMAGE, too_large
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import remembered
+from input_pipeline.sources.index import newest_trusted_ns, remembered
 from input_pipeline.sources.lmdb_file import NAMED_DATABASE, LmdbFile, NoLmdb, Value
 
 _DATA = "data.mdb"
-
-# A file changed this shortly before its scan could change again within the same time stamp (FAT counts in 2 s).
-_TIMESTAMP_STEP_S = 2.0
 
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5))
 
@@ -77,7 +74,7 @@ class LmdbSource(ImageSource):
 
 def _is_current(path: str, header: dict) -> bool:
   stamp = storage.stamp(path)
-  return stamp == header["stamp"] and stamp[1] <= (header["scanned_at"] - _TIMESTAMP_STEP_S) * 1e9
+  return stamp == header["stamp"] and stamp[1] <= newest_trusted_ns(header["scanned_at"])
 
 
 def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:

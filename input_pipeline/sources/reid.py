@@ -10,13 +10,9 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.sources.annotations.photos import (
-  Photos,
-  existing,
-  folders_unchanged,
-)
+from input_pipeline.sources.annotations.photos import Photos, existing
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, folders_unchanged, remembered
 
 MARKET1501_SPLITS = {"train": "bounding_box_train", "val": "bounding_box_val", "query": "query",
                      "gallery": "bounding_box_test"}

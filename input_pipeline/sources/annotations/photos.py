@@ -18,7 +18,6 @@ NO_PHOTO = "no such photo"
 
 _THREADS = 16
 _EXIF_ORIENTATION = 0x0112
-_TIMESTAMP_STEP_S = 2.0  # as in folder.py
 
 
 class Photos:
@@ -133,16 +132,6 @@ def existing(path: str, setting: str, expected: str) -> str:
   except OSError as error:
     raise ValueError(f"{setting}={path}: {error}") from error
   raise ValueError(f"{setting}={path} does not exist; expected {expected}")
-
-
-def folders_unchanged(root: str, folders: dict[str, int], listed_at: float) -> bool:
-  """Whether no file was added or removed since a listing, seen from the times of the folders."""
-  newest_trusted_ns = (listed_at - _TIMESTAMP_STEP_S) * 1e9
-  try:
-    return all(os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_trusted_ns
-               for below, mtime_ns in folders.items())
-  except OSError:
-    return False
 
 
 def _header(path: str) -> tuple[int, int, int] | str:
