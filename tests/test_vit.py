@@ -9,7 +9,8 @@ from saip_jax.backbones import build_backbone
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.backbones.transformer import gelu
-from saip_jax.backbones.vit import PaddedGrid, Views, ViT
+from saip_jax.backbones.features import PaddedSizes, Views
+from saip_jax.backbones.vit import ViT
 
 VIT = ViT(width=24, depth=8, heads=3, image_hw=(64, 32))
 
@@ -58,35 +59,36 @@ def test_padding_changes_nothing(params, pos_interpolation):
     x = np.asarray(images(1, h, w))
     canvas[i, :h, :w] = x[0]
     singles.append(vit.apply(params, jnp.asarray(x), ("cls", "hidden")))
-  grids = tuple((h // 16, w // 16) for h, w in sizes)
-  mixed = vit.apply(params, jnp.asarray(canvas), ("cls", "hidden"), padded=PaddedGrid(grids, jnp.arange(3)))
+  padded = PaddedSizes(tuple(sizes), jnp.arange(3))
+  mixed = vit.apply(params, jnp.asarray(canvas), ("cls", "hidden"), padded=padded)
   for i, single in enumerate(singles):
     np.testing.assert_allclose(mixed.cls[i], single.cls[0], atol=1e-5)
-    h, w = grids[i]
+    h, w = sizes[i][0] // 16, sizes[i][1] // 16
+    assert mixed.hidden_mask[i].sum() == 1 + h * w
     hidden = mixed.hidden[i, 1:].reshape(5, 2, -1)[:h, :w].reshape(h * w, -1)
     np.testing.assert_allclose(hidden, single.hidden[0, 1:], atol=1e-5)
 
 
 def test_selected_tokens_only(params):
   x = images(2, 64, 32)
-  everything = encode(params, x, ("hidden",), select=lambda t: t[:, ::-1])
+  ids = jnp.tile(jnp.arange(8)[::-1], (2, 1))
+  everything = encode(params, x, ("hidden",), keep_ids=ids)
   np.testing.assert_allclose(everything.hidden[:, 0], encode(params, x, ("hidden",)).hidden[:, 0], atol=1e-5)
-  assert encode(params, x, ("hidden",), select=lambda t: t[:, :3]).hidden.shape == (2, 4, 24)
+  assert encode(params, x, ("hidden",), keep_ids=ids[:, :3]).hidden.shape == (2, 4, 24)
 
 
 def test_views_encoded_together_are_as_encoded_alone(params):
-  grids = ((3, 2), (4, 2))
-  padded = PaddedGrid(grids, jnp.array([0, 1, 1, 0, 0, 1]))
+  padded = PaddedSizes(((48, 32), (64, 32)), jnp.array([0, 1, 1, 0, 0, 1]))
   views = [  # the last two have eight patches each: their attention is one operation
       Views(images(3, 2, 80, 32), ("cls", "hidden", "attention")),
       Views(images(3, 1, 32, 16), ("cls",)),
       Views(images(3, 2, 64, 32), ("cls", "hidden"), padded=padded),
-      Views(images(3, 1, 80, 48), ("hidden",), select=lambda tokens: tokens[:, 3:11]),
+      Views(images(3, 1, 80, 48), ("hidden",), keep_ids=jnp.tile(jnp.arange(3, 11), (3, 1))),
   ]
   together = jax.jit(lambda p: VIT.apply(p, views, method=ViT.encode))(params)
   for view, features in zip(views, together, strict=True):
     merged = view.images.reshape(-1, *view.images.shape[2:])
-    alone = encode(params, merged, view.reads, select=view.select, padded=view.padded)
+    alone = encode(params, merged, view.reads, keep_ids=view.keep_ids, padded=view.padded)
     assert jax.tree.structure(alone) == jax.tree.structure(features)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), features, alone)
 

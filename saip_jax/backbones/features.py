@@ -1,6 +1,11 @@
-"""What every backbone returns."""
+"""What every backbone takes and returns."""
+
+import dataclasses
+from typing import Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 
@@ -9,15 +14,113 @@ class Features:
   """Outputs of a backbone; those that the caller did not ask for are None.
 
   Attributes:
-    cls: (B, D) image feature after the final norm.
-    tokens: (B, N, D) patch features after the final norm, raster order.
-    hidden: (B, 1 + N, D) tapped layer after its own norm, class token first.
+    cls: (B, D) image feature after the final norm: the class token, or the mean of the cells where there is none.
+    tokens: (B, N, D) features of the cells of the last grid after the final norm, raster order.
+    hidden: (B, 1 + M, E) tapped layer after its own norm: the class token or the mean first, then cells in raster
+      order.
+    hidden_mask: (B, 1 + M) bool, False where a cell of `hidden` is padding; None where none is.
     attention: (query-key, value-value) maps of the last block, each (B, heads, L, L) float32.
-    grid: (h, w) patch grid of the input.
+    grid: (h, w) of `tokens`.
+    hidden_grid: (h, w) of `hidden`.
   """
 
   cls: jax.Array | None = None
   tokens: jax.Array | None = None
   hidden: jax.Array | None = None
+  hidden_mask: jax.Array | None = None
   attention: tuple[jax.Array, jax.Array] | None = None
   grid: tuple[int, int] = struct.field(pytree_node=False, default=(0, 0))
+  hidden_grid: tuple[int, int] = struct.field(pytree_node=False, default=(0, 0))
+
+
+@struct.dataclass
+class PaddedSizes:
+  """True sizes of images that lie top left on a canvas as large as the largest of them.
+
+  Attributes:
+    choices: the (height, width) in pixels that an image can have.
+    index: (B,) int32, which of them each image has.
+  """
+
+  choices: tuple[tuple[int, int], ...] = struct.field(pytree_node=False)
+  index: jax.Array
+
+  def of_each(self) -> jax.Array:
+    """Returns (B, 2) int32, height and width of each image in pixels."""
+    return jnp.asarray(self.choices, jnp.int32)[self.index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+  """Images of one canvas size, and what is wanted of them.
+
+  Attributes:
+    images: (B, V, H, W, 3), normalised.
+    reads: names of `Features`: "cls", "tokens", "hidden", "attention"; only what they need is computed.
+    keep_ids: None, or (B * V, K) int32: the only cells of the hidden grid that are seen, `hidden` holds these alone
+      and in this order (masked input, for backbones that are `maskable`; read "hidden" alone).
+    padded: None, or the true sizes of the B * V images: what lies beyond them has no influence.
+  """
+
+  images: jax.Array
+  reads: Iterable[str]
+  keep_ids: jax.Array | None = None
+  padded: PaddedSizes | None = None
+
+
+class Backbone(nn.Module):
+  """An image encoder for rectangular images of any size.
+
+  Running statistics, where a network has some, are Linen's `batch_stats`: if the caller makes them mutable, those of
+  the batch are used and the running ones move; else the running ones are used.
+
+  Attributes:
+    image_hw: size of the images it is made for, in pixels; what is stored for positions fits it.
+    dtype: computation dtype; parameters stay float32.
+    unroll: write equal blocks out instead of scanning them (for counting operations).
+    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+  """
+
+  image_hw: tuple[int, int] = (256, 128)
+  dtype: jnp.dtype = jnp.float32
+  unroll: bool = False
+  remat: str = "none"
+
+  stride = 16  # pixels from one cell of the hidden grid to the next
+  has_attention = False  # "attention" can be read
+  maskable = False  # takes `Views.keep_ids`
+
+  @property
+  def feature_width(self) -> int:
+    """D of `Features.cls` and `Features.tokens`."""
+    raise NotImplementedError
+
+  @property
+  def hidden_width(self) -> int:
+    """E of `Features.hidden`."""
+    raise NotImplementedError
+
+  def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Returns (h, w) of `Features.hidden` for images of a size in pixels."""
+    return image_hw[0] // self.stride, image_hw[1] // self.stride
+
+  def __call__(
+      self,
+      images: jax.Array,
+      reads: Iterable[str] = ("cls", "tokens"),
+      keep_ids: jax.Array | None = None,
+      padded: PaddedSizes | None = None,
+  ) -> Features:
+    """Encodes images (B, H, W, 3); the arguments are fields of `Views`."""
+    return self.encode([Views(images[:, None], reads, keep_ids, padded)])[0]
+
+  def encode(self, views: Sequence[Views]) -> list[Features]:
+    """Encodes several kinds of views.
+
+    Args:
+      views: of one B each.
+
+    Returns:
+      `Features` of each, with a leading axis of B * V.
+    """
+    raise NotImplementedError

@@ -12,13 +12,12 @@ from flax import linen as nn
 from flax import struct
 
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.vit import PaddedGrid, Views
+from saip_jax.backbones.features import PaddedSizes, Views
 from saip_jax.heads.mae_decoder import MaeDecoder
 from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import matching, reconstruction, search
 from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_mask
-from saip_jax.masking.tokens import select_tokens
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_panels import make_panels
@@ -212,7 +211,7 @@ class Saip:
     # Student: global views, plain local crops, the two rescaled crops, and some patches of the enlarged augmented view.
     patch = self.backbone.patch
     sizes = [_scaled(self.crop_hw, factor) for factor in config.rescale_factors]
-    padded = PaddedGrid(tuple((h // patch, w // patch) for h, w in sizes), draws.rescale.reshape(-1))
+    padded = PaddedSizes(tuple(sizes), draws.rescale.reshape(-1))
     rescaled = jax.vmap(rescale_nearest_padded, (0, 0, None))(
         _merge(views.crops[:, -2:]), padded.index, config.rescale_factors
     )
@@ -222,7 +221,7 @@ class Saip:
         Views(views.globals, ("cls", "hidden", "attention")),
         Views(views.crops[:, :-2], ("cls",)),
         Views(split(rescaled), ("cls", "hidden"), padded=padded),
-        Views(enlarged[:, None], ("hidden",), select=lambda x: select_tokens(x, draws.keep_ids)),
+        Views(enlarged[:, None], ("hidden",), keep_ids=draws.keep_ids),
     )
     cls = split(globals_.cls)
     logits = self.csm.apply(
@@ -247,7 +246,7 @@ class Saip:
     scene_map = scene.hidden[:, 1:].reshape(batch, *scene.grid, -1)  # (B, h, w, D)
     reference = self.css.apply(css, scene_map, method=SearchDecoder.prepare)
     inst_logits, roi_logits = self.css.apply(
-        css, (anchor, split(scaled.hidden)[:, 0]), reference, (None, split(padded.key_mask())[:, 0])
+        css, (anchor, split(scaled.hidden)[:, 0]), reference, (None, split(scaled.hidden_mask)[:, 0])
     )
     return SaipOutputs(
         logits=logits,
