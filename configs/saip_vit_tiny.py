@@ -43,30 +43,40 @@ def get_config():
       "method": {
           "name": "saip",
           "fidelity": "official",
+          "behaviour": {},  # single deviations from it, see saip_jax/methods/saip_config.py
           "local_crops": 7,
           "crop_aspect": (0.4, 0.6),
           "global_area": (0.8, 1.0),
           "local_area": (0.05, 0.8),
-          "scene_size": 224,
-          "scene_area": (0.2, 1.0),
-          "scene_aspect": (3 / 4, 4 / 3),
-          "paste_opacity": 0.7,
           "rescale_factors": (0.75, 0.875, 1.125, 1.25),
-          "csr_scale": 1.25,
-          "mask_ratio": 0.75,
-          "prototypes": 65536,
-          "head_hidden": 2048,
-          "head_bottleneck": 256,
-          "csr_width": 512,
-          "csr_depth": 8,
-          "csr_heads": 16,
-          "css_width": 512,
-          "css_depth": 2,
-          "css_heads": 16,
-          "temp_student": 0.1,
-          "temp_teacher": 0.04,
-          "ema_momentum": 0.996,  # per micro-step, constant
-          "center_momentum": 0.9,  # per micro-step
+          "teacher_momentum": 0.996,  # per micro-step, constant
+          "csm": {
+              "weight": 1.0,
+              "prototypes": 65536,
+              "hidden": 2048,
+              "bottleneck": 256,
+              "temp_student": 0.1,
+              "temp_teacher": 0.04,
+              "center_momentum": 0.9,  # per micro-step
+          },
+          "csr": {
+              "weight": 1.0,
+              "scale": 1.25,
+              "mask_ratio": 0.75,
+              "width": 512,
+              "depth": 8,
+              "heads": 16,
+          },
+          "css": {
+              "weight": 1.0,
+              "scene_size": 224,
+              "scene_area": (0.2, 1.0),
+              "scene_aspect": (3 / 4, 4 / 3),
+              "paste_opacity": 0.7,
+              "width": 512,
+              "depth": 2,
+              "heads": 16,
+          },
       },
       "optimizer": {
           "learning_rate": 2e-3,  # 2.5e-4 x 2048 / 256

@@ -43,7 +43,7 @@ def weights():
   """A ViT-Ti with SAIP's heads, narrow ones, and a teacher that is another."""
   recipe = load_recipe(REPO / "configs" / "saip_demo.py")
   settings = [s for s in TINY if not s.startswith(("model.", "data.canvas"))]
-  settings += ["model.backbone=vit_tiny", "model.image_hw=(256, 128)", "method.scene_size=192"]
+  settings += ["model.backbone=vit_tiny", "model.image_hw=(256, 128)", "method.css.scene_size=192"]
   method = METHODS["saip"].build(parse_config(apply_overrides(recipe, [f"--config.{s}" for s in settings])))
   params, _ = jax.eval_shape(method.init, jax.random.key(0))
   shapes = flatten(jax.tree.map(lambda a: np.broadcast_to(np.float32(0), a.shape), params))

@@ -148,7 +148,7 @@ def test_all_that_does_not_fit_is_listed(fresh, source):
 def test_what_no_shape_shows_is_refused(fresh, source):
   _, old = fresh
   source(moved(old.params, 1), head_counts={"csr_heads": 16, "css_heads": 2})
-  with pytest.raises(ValueError, match="csr_heads was 16, config.method.csr_heads is 2; --config.init_heads=False"):
+  with pytest.raises(ValueError, match="csr_heads was 16, config.method.csr.heads is 2; --config.init_heads=False"):
     start(fresh)
   source(moved(old.params, 1), name="vit_tiny")
   with pytest.raises(ValueError, match="weights of vit_tiny, config.model.backbone is vit_toy"):

@@ -49,7 +49,7 @@ def test_published_recipe():
   # Published: 21.96 M with an unused norm (384) and 65,536 frozen gains.
   assert count["csm"] + 384 + 65_536 == 21_959_296
   assert round(count["csr"] / 1e6, 2) == 25.78 and round(count["css"] / 1e6, 2) == 17.10
-  assert method.grid == (16, 8) and method.csr_grid == (20, 10)
+  assert method.networks.grid == (16, 8) and method.networks.csr_grid == (20, 10)
   _, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   per_epoch = 488
   assert float(schedule(0)) == 0

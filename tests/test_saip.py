@@ -17,8 +17,8 @@ from saip_jax.training.step import init_state, make_train_step
 REPO = pathlib.Path(__file__).resolve().parent.parent
 TINY = (
     "batch_size=8", "data.canvas_hw=(80, 40)", "data.scene_canvas_hw=(64, 64)", "model.image_hw=(128, 64)",
-    "method.scene_size=96", "method.prototypes=32", "method.head_hidden=16", "method.head_bottleneck=8",
-    "method.csr_width=16", "method.csr_depth=1", "method.csr_heads=2", "method.css_width=16", "method.css_heads=2",
+    "method.css.scene_size=96", "method.csm.prototypes=32", "method.csm.hidden=16", "method.csm.bottleneck=8",
+    "method.csr.width=16", "method.csr.depth=1", "method.csr.heads=2", "method.css.width=16", "method.css.heads=2",
     "method.local_crops=2", "optimizer.warmup_fraction=0.0", "data.path=anywhere",
 )
 
@@ -28,7 +28,8 @@ def tiny(*overrides):
   recipe = load_recipe(REPO / "configs" / "saip_demo.py")
   config = parse_config(apply_overrides(recipe, [f"--config.{o}" for o in (*TINY, *overrides)]))
   method = METHODS["saip"].build(config)
-  return config, dataclasses.replace(method, backbone=method.backbone.clone(width=12, depth=8, heads=3))
+  networks = dataclasses.replace(method.networks, backbone=method.backbone.clone(width=12, depth=8, heads=3))
+  return config, dataclasses.replace(method, networks=networks)
 
 
 def made_up_batch(size=8, seed=0):
@@ -142,7 +143,7 @@ def test_uncovered_parameter_is_named(setup):
 @pytest.mark.slow
 def test_teacher_moves_at_every_micro_step():
   """Over four micro-steps T' = m^4 T + m (1 - m^3) S_old + (1 - m) S_new, as published."""
-  config, method = tiny("accumulate=4", "method.ema_momentum=0.9")
+  config, method = tiny("accumulate=4", "method.teacher_momentum=0.9")
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   state = jax.jit(lambda: init_state(method, tx, 0))()
   state = state.replace(extra=state.extra | {"teacher": jax.tree.map(lambda t: t + 1.0, state.extra["teacher"])})
@@ -195,7 +196,7 @@ def test_bad_settings_say_what_is_possible():
     tiny("method.local_crops=1")
   with pytest.raises(ValueError, match="method.rescale_factors"):
     tiny("model.image_hw=(64, 32)")
-  with pytest.raises(ValueError, match="method.scene_size"):
-    tiny("method.scene_size=64")
+  with pytest.raises(ValueError, match="method.css.scene_size"):
+    tiny("method.css.scene_size=64")
   with pytest.raises(ValueError, match="student or teacher"):
     tiny()[1].export_params(None, None, "both")

@@ -15,8 +15,8 @@ quick = hypothesis.settings(max_examples=20, deadline=None)
 
 def draw(count, scene_hw=SCENE, crop_hw=CROP):
   keys = jax.random.split(jax.random.key(0), count)
-  drawn = jax.vmap(lambda key: scenes.sample_placements(key, scene_hw, crop_hw))(keys)
-  return np.asarray(drawn.roi_yx), np.asarray(drawn.inst_yx)
+  draw_one = lambda key: scenes.sample_places(jax.random.uniform(key, (2, 2)), scene_hw, crop_hw, 2)
+  return np.asarray(jax.vmap(draw_one)(keys)).swapaxes(0, 1)
 
 
 def test_placements_fill_exactly_the_published_ranges():
@@ -34,8 +34,15 @@ def test_placements_fill_exactly_the_published_ranges():
 
 def test_a_scene_too_small_is_refused():
   with pytest.raises(ValueError, match="128x128 .* 130x130"):
-    scenes.sample_placements(jax.random.key(0), (128, 128), CROP)
+    scenes.sample_places(jnp.zeros((2, 2)), (128, 128), CROP, 2)
   draw(1, (130, 130))
+
+
+def test_three_crops_never_overlap():
+  uniform = jax.random.uniform(jax.random.key(0), (5000, 3, 2))
+  corners = np.asarray(jax.vmap(lambda u: scenes.sample_places(u, SCENE, CROP, 3))(uniform))
+  assert (np.diff(corners[:, :, 1], axis=1) >= 64).all()
+  assert corners.min() == 0 and corners[:, :, 1].max() == 158 and corners[:, :, 0].max() == 94
 
 
 @quick
@@ -47,7 +54,7 @@ def test_paste_blends_inside_the_box_and_leaves_the_rest_alone(y, x, seed):
   expected = scene.copy()
   box = np.s_[y : y + 128, x : x + 64]
   expected[box] = 0.7 * crop + 0.3 * scene[box]
-  pasted = np.asarray(_paste(scene, crop[None], jnp.array([[y, x]])))
+  pasted = np.asarray(_paste(scene, crop[None], jnp.array([[y, x]]), jnp.array([0.7])))
   np.testing.assert_allclose(pasted, expected, rtol=0, atol=1e-6)
   outside = np.ones(SCENE, bool)
   outside[box] = False

@@ -1,7 +1,7 @@
 """Pre-norm transformer blocks, stacked and scanned: one piece of code for the encoder and every decoder."""
 
 import dataclasses
-from typing import Sequence
+from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,13 @@ KeyMasks = Sequence[jax.Array | None] | None
 def uniform_initializer(low: float, high: float):
   """Returns an initialiser drawing from U[low, high)."""
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, low, high)
+
+
+TOKENS = {
+    "uniform": uniform_initializer(0.0, 1.0),  # as the published SAIP starts positions and mask tokens
+    "normal": initializers.normal(0.02),
+}
+"""How learned positions and mask tokens start."""
 
 
 class Linear(nn.Module):
@@ -242,17 +249,44 @@ def _defaults(x: jax.Array, packing: Packing | None, key_masks: KeyMasks) -> tup
   return packing, key_masks or (None,) * len(packing.groups)
 
 
-def init_stack(key: jax.Array, block: Block, depth: int):
-  """Returns parameters of `depth` equal blocks, each leaf stacked along a leading axis."""
+def init_stack(key: jax.Array, block: nn.Module, depth: int, inputs: int = 1):
+  """Returns parameters of `depth` equal blocks, each leaf stacked along a leading axis.
+
+  Args:
+    key: random key.
+    block: the (unbound) block, of attribute `width`.
+    depth: how many.
+    inputs: arrays of tokens that it takes.
+  """
   tokens = jnp.zeros((1, 2, block.width))
-  return jax.vmap(lambda k: block.init(k, tokens)["params"])(jax.random.split(key, depth))
+  return jax.vmap(lambda k: block.init(k, *[tokens] * inputs)["params"])(jax.random.split(key, depth))
+
+
+def scan_blocks(
+    apply: Callable, stacked, x: jax.Array, *, start: int = 0, stop: int | None = None, unroll: bool = False,
+    remat: str = "none",
+) -> jax.Array:
+  """Runs blocks start..stop-1 as one scan: compiles once, and on CPU runs faster than unrolled.
+
+  Args:
+    apply: (parameters of a block, x) -> x.
+    stacked: parameters from `init_stack`.
+    x: what goes through them.
+    start: first block.
+    stop: block to stop before; None for the last.
+    unroll: write the blocks out; XLA's cost analysis counts the body of a scan once.
+    remat: a key of `REMAT`.
+  """
+  body = lambda x, params: (apply(params, x), None)
+  if remat != "none":
+    body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=unroll)
+  return jax.lax.scan(body, x, jax.tree.map(lambda a: a[start:stop], stacked), unroll=unroll)[0]
 
 
 def run_stack(
-    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, *,
-    start: int = 0, stop: int | None = None, unroll: bool = False, remat: str = "none",
+    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, **options
 ) -> jax.Array:
-  """Runs blocks start..stop-1 as one scan: compiles once, and on CPU runs faster than unrolled.
+  """Runs a stack of `Block`s over packed sequences.
 
   Args:
     block: the (unbound) block.
@@ -260,20 +294,11 @@ def run_stack(
     x: (B, L, D).
     packing: see `Block`.
     key_masks: see `Block`.
-    start: first block.
-    stop: block to stop before; None for the last.
-    unroll: write the blocks out; XLA's cost analysis counts the body of a scan once.
-    remat: a key of `REMAT`.
+    **options: of `scan_blocks`.
   """
   if packing is not None:
     packing, key_masks = packing.merged(len(x), key_masks)
-
-  def body(x, params):
-    return block.apply({"params": params}, x, packing, key_masks), None
-
-  if remat != "none":
-    body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=unroll)
-  return jax.lax.scan(body, x, jax.tree.map(lambda a: a[start:stop], stacked), unroll=unroll)[0]
+  return scan_blocks(lambda params, x: block.apply({"params": params}, x, packing, key_masks), stacked, x, **options)
 
 
 def layer(stacked, index: int):

@@ -10,7 +10,7 @@ from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.backbones.transformer import (
-    Block, Linear, Packing, init_stack, layer, layer_norm, run_stack, uniform_initializer,
+    TOKENS, Block, Linear, Packing, init_stack, layer, layer_norm, run_stack,
 )
 from saip_jax.masking.tokens import select_tokens
 
@@ -25,7 +25,7 @@ def _on_canvas(per_choice: list[jax.Array]) -> jax.Array:
 class ViT(Backbone, kw_only=True):
   """ViT with a class token, learned positions, and a layer norm of its own on a tapped layer.
 
-  Initial values follow the published SAIP: positions U[0, 1), class token N(0, 0.02), Xavier-uniform weights.
+  Initial values follow the published SAIP: class token N(0, 0.02), Xavier-uniform weights.
 
   Attributes:
     width: D.
@@ -34,6 +34,7 @@ class ViT(Backbone, kw_only=True):
     patch: patch side in pixels.
     tapped_block: index of the block whose output, after `inter_norm`, is `Features.hidden`.
     pos_interpolation: see `pos_embed.interpolate_positions`.
+    tokens: how positions start, a key of `transformer.TOKENS`.
   """
 
   width: int
@@ -42,6 +43,7 @@ class ViT(Backbone, kw_only=True):
   patch: int = 16
   tapped_block: int = 6
   pos_interpolation: str = "flat1d"
+  tokens: str = "uniform"
 
   has_attention = True
   maskable = True
@@ -69,7 +71,7 @@ class ViT(Backbone, kw_only=True):
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True)
     self.cls_token = self.param("cls_token", initializers.normal(0.02), (1, 1, self.width))
-    self.pos_embed = self.param("pos_embed", uniform_initializer(0.0, 1.0), (1, h * w + 1, self.width))
+    self.pos_embed = self.param("pos_embed", TOKENS[self.tokens], (1, h * w + 1, self.width))
     self.inter_norm, self.norm = layer_norm(self.dtype), layer_norm(self.dtype)
 
   def _positions(self, grid_hw: tuple[int, int]) -> jax.Array:

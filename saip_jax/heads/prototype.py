@@ -30,10 +30,15 @@ class PrototypeHead(nn.Module):
     for name in ("fc1", "fc2"):
       x = gelu(Linear(self.hidden, self.dtype, name=name)(x))
     x = Linear(self.bottleneck, self.dtype, name="fc3")(x)
-    squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24)).astype(self.dtype)  # torch's normalize, eps 1e-12
     bound = self.bottleneck**-0.5
     prototypes = self.param("prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes))
-    # Scaled after the product: normalising the weights first makes XLA:CPU fuse them into a naive dot.
-    scale = jax.lax.rsqrt(jnp.sum(jnp.square(prototypes), axis=0))
-    return (x @ prototypes.astype(self.dtype)) * scale.astype(self.dtype)
+    return cosines(x, prototypes)
+
+
+def cosines(x: jax.Array, prototypes: jax.Array) -> jax.Array:
+  """Returns the cosine of x (..., D) to each column of prototypes (D, K): (..., K) in the type of x."""
+  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+  x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24)).astype(x.dtype)  # torch's normalize, eps 1e-12
+  # Scaled after the product: normalising the weights first makes XLA:CPU fuse them into a naive dot.
+  scale = jax.lax.rsqrt(jnp.sum(jnp.square(prototypes), axis=0))
+  return (x @ prototypes.astype(x.dtype)) * scale.astype(x.dtype)

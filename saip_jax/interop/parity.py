@@ -11,9 +11,11 @@ from saip_jax.backbones.vit import ViT
 from saip_jax.config import OptimizerConfig
 from saip_jax.interop import saip as dialect
 from saip_jax.interop.tables import to_torch
-from saip_jax.methods.saip import Saip, SaipDraws
-from saip_jax.methods.saip_config import SaipConfig
-from saip_jax.methods.saip_views import SaipViews
+from saip_jax.masking.anchor import upsample_mask
+from saip_jax.methods.saip import Saip
+from saip_jax.methods.saip_config import MatchingConfig, ReconstructionConfig, SaipConfig, SearchConfig
+from saip_jax.methods.saip_networks import SaipNetworks
+from saip_jax.methods.saip_views import SaipDraws, SaipViews
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.state import TrainState
 from saip_jax.training.step import make_train_step
@@ -44,25 +46,35 @@ class _Replay(Saip):
 
 def _method(config: dict, fixture) -> _Replay:
   backbone = ViT(
-      config["embed_dim"], config["depth"], config["num_heads"], tuple(config["img_size"]), config["patch_size"][0]
+      width=config["embed_dim"], depth=config["depth"], heads=config["num_heads"],
+      image_hw=tuple(config["img_size"]), patch=config["patch_size"][0],
   )
   locals_ = sum(name.startswith("in/local") for name in fixture)
   depth = len({name.split(".")[2] for name in fixture if name.startswith("student/css_decoder.self_atten_blocks.")})
-  not_used = dict.fromkeys(("crop_aspect", "global_area", "local_area", "scene_area", "scene_aspect"), (0.0, 1.0))
+  not_used = (0.0, 1.0)
   width, heads = config["decoder_embed_dim"], config["decoder_num_heads"]
   settings = SaipConfig(
-      name="saip", fidelity="official", local_crops=locals_ - 1, scene_size=fixture["in/ref"].shape[-1],
-      paste_opacity=0.7, rescale_factors=(config["scale_local7"], config["scale_region"]), csr_scale=1.25,
-      mask_ratio=config["mask_ratio"], prototypes=config["out_dim"], head_hidden=config["hidden_dim"],
-      head_bottleneck=config["bottleneck_dim"], csr_width=width, csr_depth=config["decoder_depth"], csr_heads=heads,
-      css_width=width, css_depth=depth, css_heads=heads, temp_student=config["student_temp"],
-      temp_teacher=config["teacher_temp"], ema_momentum=config["ema"],
-      center_momentum=config["center_momentum"], **not_used,
+      name="saip", fidelity="official", local_crops=locals_ - 1, crop_aspect=not_used, global_area=not_used,
+      local_area=not_used, rescale_factors=(config["scale_local7"], config["scale_region"]),
+      teacher_momentum=config["ema"],
+      csm=MatchingConfig(
+          prototypes=config["out_dim"], hidden=config["hidden_dim"], bottleneck=config["bottleneck_dim"],
+          temp_student=config["student_temp"], temp_teacher=config["teacher_temp"],
+          center_momentum=config["center_momentum"],
+      ),
+      csr=ReconstructionConfig(
+          scale=1.25, mask_ratio=config["mask_ratio"], width=width, depth=config["decoder_depth"], heads=heads
+      ),
+      css=SearchConfig(
+          scene_size=fixture["in/ref"].shape[-1], scene_area=not_used, scene_aspect=not_used, paste_opacity=0.7,
+          width=width, depth=depth, heads=heads,
+      ),
   )
-  return _Replay(settings, backbone, (0, 0), (0, 0))
+  return _Replay(SaipNetworks(settings, backbone), (0, 0), (0, 0), total_steps=1)
 
 
-def _inputs(fixture, patch: int) -> tuple[SaipViews, SaipDraws]:
+def _inputs(fixture, method: Saip) -> tuple[SaipViews, SaipDraws]:
+  patch = method.backbone.patch
   images = lambda *names: jnp.stack([fixture[f"in/{n}"].transpose(0, 2, 3, 1) for n in names], axis=1)
   mask = lambda name: jnp.asarray(fixture[f"in/{name}"][:, ::patch, ::patch], jnp.float32)
   crops = sorted((n for n in fixture if n.startswith("in/local")), key=lambda n: int(n.removeprefix("in/local")))
@@ -71,10 +83,10 @@ def _inputs(fixture, patch: int) -> tuple[SaipViews, SaipDraws]:
       scene=images("ref")[:, 0], inst_mask=mask("inst_mask"), roi_mask=mask("roi_mask"),
   )
   ids = lambda name: jnp.asarray(fixture[f"rand/{name}"], jnp.int32)
-  base = fixture["rand/base_mask"]
+  base = jnp.asarray(fixture["rand/base_mask"], jnp.float32)
+  seen = upsample_mask(base.reshape(len(base), -1), method.networks.grid, method.networks.csr_grid)
   draws = SaipDraws(
-      jnp.asarray(base.reshape(len(base), -1), jnp.float32), ids("ids_keep"), ids("ids_restore"),
-      jnp.broadcast_to(jnp.arange(2), (len(base), 2)),
+      1.0 - seen, ids("ids_keep"), ids("ids_restore"), jnp.broadcast_to(jnp.arange(2), (len(base), 2))
   )
   return views, draws
 
@@ -110,7 +122,7 @@ def replay(path: str) -> list[Check]:
   weights = lambda who: {k.removeprefix(f"{who}/"): v for k, v in fixture.items() if k.startswith(f"{who}/")}
   params, teacher = (jax.tree.map(jnp.asarray, dialect.read(weights(who))) for who in ("student", "teacher"))
   extra = {"teacher": teacher, "center": jnp.asarray(fixture["in/center"][0])}
-  batch = _inputs(fixture, patch)
+  batch = _inputs(fixture, method)
 
   with jax.default_matmul_precision("highest"):
     gradients = jax.jit(jax.value_and_grad(method.objectives, has_aux=True))

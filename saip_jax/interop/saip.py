@@ -101,10 +101,10 @@ def _shapes(state, backbone: ViT) -> dict[str, tuple[int, ...]]:
   def csr():
     head = MaeDecoder(
         3 * backbone.patch**2, (h, w), first("csr_decoder.decoder_embed.weight"), depth("csr_decoder.decoder_blocks."),
-        heads=1,
+        heads=1, context="token",
     )
     order = jax.ShapeDtypeStruct((1, h * w), np.int32)
-    return lambda key, x, ids: head.init(key, x, ids, (h, w), x[:, 0]), (tokens, order)
+    return lambda key, x, ids: head.init(key, x, ids, (h, w), x[:, :1]), (tokens, order)
 
   def css():
     head = SearchDecoder(first("css_decoder.q_decoder_embed.weight"), depth("css_decoder.self_atten_blocks."), heads=1)

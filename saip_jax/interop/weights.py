@@ -74,11 +74,16 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
   params, extra = read_model(workdir / "checkpoints" / str(step))
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
-  head_counts = {name: n for name, n in vars(config.method).items() if name.endswith("_heads")}
+  head_counts = head_counts_of(config.method)
   origin = f"step {step} of the run {workdir}"
   weights = Weights(spec, params, extra.get("teacher"), origin, head_counts=head_counts)
   _check_backbones(weights)
   return weights
+
+
+def head_counts_of(method) -> dict[str, int]:
+  """Returns the attention heads of the decoders of a method's settings, as "csr_heads"."""
+  return {f"{name}_heads": part.heads for name, part in vars(method).items() if hasattr(part, "heads")}
 
 
 def _open_imported(path: pathlib.Path, image_hw) -> Weights:
@@ -152,6 +157,11 @@ class LoadedBackbone:
   module: ViT
   params: dict
   preprocessing: Preprocessing
+
+  @property
+  def variables(self) -> dict:
+    """What `module.apply` takes."""
+    return {"params": self.params}
 
 
 def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:

@@ -9,6 +9,29 @@ def teacher_probabilities(logits: jax.Array, center: jax.Array, temp_teacher: fl
   return jax.nn.softmax((logits.astype(jnp.float32) - center) / temp_teacher, axis=-1)
 
 
+def sinkhorn_probabilities(logits: jax.Array, temp_teacher: float, iterations: int = 3) -> jax.Array:
+  """Returns assignments in which every prototype gets the same share of the batch, instead of a centre.
+
+  Sinkhorn-Knopp: exp(z / temp), scaled in turn so that columns sum to 1 / K and rows to 1 / (B T), all rows of the
+  batch together. Computed on logarithms.
+
+  Args:
+    logits: (B, T, K) teacher logits.
+    temp_teacher: temperature.
+    iterations: of both scalings.
+
+  Returns:
+    (B, T, K) float32, every row sums to one.
+
+  Source: SwAV (Caron et al. 2020), section 3.1; DINOv2's replacement of centring.
+  """
+  logs = logits.astype(jnp.float32) / temp_teacher
+  for _ in range(iterations):
+    logs -= jax.nn.logsumexp(logs, axis=(0, 1), keepdims=True)
+    logs -= jax.nn.logsumexp(logs, axis=-1, keepdims=True)
+  return jnp.exp(logs)
+
+
 def matching_loss(
     logits: jax.Array, teacher: jax.Array, temp_student: float
 ) -> jax.Array:

@@ -6,8 +6,10 @@ from typing import Any, Callable
 import jax.numpy as jnp
 
 from saip_jax.backbones import build_backbone
+from saip_jax.backbones.vit import ViT
 from saip_jax.methods.saip import Saip
 from saip_jax.methods.saip_config import SaipConfig
+from saip_jax.methods.saip_networks import Expert, SaipNetworks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +26,28 @@ class MethodEntry:
 
 
 def _build_saip(config, **backbone_options) -> Saip:
+  settings, behaviour = config.method, config.method.resolved
   backbone = build_backbone(
       config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
       **backbone_options,
   )
-  return Saip(config.method, backbone, config.data.canvas_hw, config.data.scene_canvas_hw)
+  if isinstance(backbone, ViT):  # others have no table of positions
+    backbone = backbone.clone(pos_interpolation=behaviour.positions, tokens=behaviour.tokens)
+  networks = SaipNetworks(settings, backbone, _open_expert(settings.expert, config.model.image_hw))
+  return Saip(networks, config.data.canvas_hw, config.data.scene_canvas_hw, config.total_steps, config.accumulate)
+
+
+def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
+  """Returns the frozen encoder in a file or run, float32, its positions for the size of the global views."""
+  if path is None:
+    return None
+  from saip_jax.interop.weights import load_backbone  # which knows the methods
+
+  try:
+    loaded = load_backbone(path, image_hw=image_hw)
+  except ValueError as e:
+    raise ValueError(f"config.method.expert={path}: {e}") from e
+  return Expert(loaded.module, loaded.variables)
 
 
 METHODS = {"saip": MethodEntry(SaipConfig, _build_saip)}

@@ -8,17 +8,19 @@ import numpy as np
 
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.reporting.panels import Panel
-from saip_jax.views.geometry import rescale_nearest
 from saip_jax.views.photometric import denormalise
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _compute(method, params, extra, batch, key):
-  """Returns views, network outputs, and the reconstruction in pixels, all on the given batch."""
+  """Returns views, network outputs, and the reconstruction in pixels or None, all on the given batch."""
   views, draws = method.views_and_draws(batch, key)
-  out = method.forward(params, extra["teacher"], views, draws)
-  grid, patch = method.csr_grid, method.backbone.patch
-  pixels = patchify(rescale_nearest(views.globals[:, 1], method.csr_hw), patch)  # (B, L, P)
+  networks = method.networks
+  out = networks.forward(params, extra, views, draws)
+  if out.reconstruction is None:
+    return views, out, None
+  grid, patch = networks.csr_grid, networks.backbone.stride
+  pixels = patchify(networks.enlarged(views), patch)  # (B, L, P)
   # The network predicts patches with mean 0 and deviation 1: give each its own back.
   mean, std = jnp.mean(pixels, -1, keepdims=True), jnp.std(pixels, -1, ddof=1, keepdims=True)
   seen = (draws.restore_ids < draws.keep_ids.shape[1])[..., None]
@@ -30,11 +32,11 @@ def _compute(method, params, extra, batch, key):
       "together": jnp.where(seen, pixels, painted),
   }
   images = {name: unpatchify(patches, grid, patch) for name, patches in images.items()}
-  return views, out, images, method.scored_patches(draws).reshape(-1, *grid)
+  return views, out, images | {"scored": draws.scored.reshape(-1, *grid)}
 
 
 def make_panels(method, params, extra, batch, key: jax.Array) -> dict[str, Panel]:
-  """Returns the panels `views`, `reconstruction` and `search`, a row per sample.
+  """Returns the panels `views` and, of objectives that are trained, `reconstruction` and `search`, a row per sample.
 
   Args:
     method: a `saip_jax.methods.saip.Saip`.
@@ -43,39 +45,58 @@ def make_panels(method, params, extra, batch, key: jax.Array) -> dict[str, Panel
     batch: fields of `Saip.batch_spec`; every sample gets a row.
     key: key of the views and masks.
   """
-  views, out, images, scored = jax.device_get(_compute(method, params, extra, batch, key))
-  picture = lambda image: np.clip(np.asarray(denormalise(image), np.float32), 0, 1)
-  panels = {"views": [], "reconstruction": [], "search": []}
-  for i in range(len(views.scene)):
-    h, w = np.asarray(batch["image_hw"])[i]
-    crops = [(f"local {j + 1}", picture(crop)) for j, crop in enumerate(views.crops[i, :-1])]
-    panels["views"].append([
-        ("image", np.asarray(batch["image"])[i, :h, :w]),
-        ("anchor", picture(views.globals[i, 0])),
-        ("augmented", picture(views.globals[i, 1])),
-        *crops,
-        ("region", picture(views.crops[i, -1])),
-        ("scene", picture(views.scene[i])),
-    ])
-    panels["reconstruction"].append([
-        ("anchor", picture(views.globals[i, 0])),
-        ("target", picture(images["target"][i])),
-        ("seen", picture(images["seen"][i])),
-        ("scored", _grey(scored[i], images["target"][i].shape[:2])),
-        ("reconstruction", picture(images["painted"][i])),
-        ("with the seen", picture(images["together"][i])),
-    ])
-    scene = picture(views.scene[i])
-    panels["search"].append([
-        ("scene", scene),
-        ("find: anchor", picture(views.globals[i, 0])),
-        ("where it is", _heat(scene, views.inst_mask[i])),
-        ("search", _heat(scene, _sigmoid(out.inst_logits[i]))),
-        ("find: local crop", picture(views.crops[i, -2])),
-        ("where it is", _heat(scene, views.roi_mask[i])),
-        ("search", _heat(scene, _sigmoid(out.roi_logits[i]))),
-    ])
+  views, out, images = jax.device_get(_compute(method, params, extra, batch, key))
+  samples = range(len(views.globals))
+  panels = {"views": [_view_row(method, views, batch, i) for i in samples]}
+  if images is not None:
+    panels["reconstruction"] = [_reconstruction_row(views, images, i) for i in samples]
+  if out.inst_logits is not None:
+    other = method.config.resolved.scene_second == "other"
+    panels["search"] = [_search_row(views, out, i, (i + 1) % len(samples) if other else i) for i in samples]
   return {name: Panel(rows) for name, rows in panels.items()}
+
+
+def _view_row(method, views, batch, i: int):
+  h, w = np.asarray(batch["image_hw"])[i]
+  locals_ = views.crops[i, :-1]
+  names = ["local"] if len(locals_) == 1 else [f"local {j + 1}" for j in range(len(locals_))]
+  return [
+      ("image", np.asarray(batch["image"])[i, :h, :w]),
+      ("anchor", _picture(views.globals[i, 0])),
+      ("augmented", _picture(views.globals[i, 1])),
+      *((name, _picture(crop)) for name, crop in zip(names, locals_)),
+      ("region", _picture(views.crops[i, -1])),
+      *([] if views.scene is None else [("scene", _picture(views.scene[i]))]),
+  ]
+
+
+def _reconstruction_row(views, images, i: int):
+  return [
+      ("anchor", _picture(views.globals[i, 0])),
+      ("target", _picture(images["target"][i])),
+      ("seen", _picture(images["seen"][i])),
+      ("scored", _grey(images["scored"][i], images["target"][i].shape[:2])),
+      ("reconstruction", _picture(images["painted"][i])),
+      ("with the seen", _picture(images["together"][i])),
+  ]
+
+
+def _search_row(views, out, i: int, second: int):
+  """One scene; `second` is the sample whose local crop stands in it."""
+  scene = _picture(views.scene[i])
+  return [
+      ("scene", scene),
+      ("find: anchor", _picture(views.globals[i, 0])),
+      ("where it is", _heat(scene, views.inst_mask[i])),
+      ("search", _heat(scene, _sigmoid(out.inst_logits[i]))),
+      ("find: local crop", _picture(views.crops[second, -2])),
+      ("where it is", _heat(scene, views.roi_mask[i])),
+      ("search", _heat(scene, _sigmoid(out.roi_logits[i]))),
+  ]
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+  return np.clip(np.asarray(denormalise(image), np.float32), 0, 1)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

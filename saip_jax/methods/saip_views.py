@@ -4,17 +4,26 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from saip_jax.views.geometry import crop_resize, sample_crop_box, to_planes
-from saip_jax.views.photometric import ColourJitter, Photometric, augment, normalise
-from saip_jax.views.scenes import box_mask, paste, sample_placements
+from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_mask
+from saip_jax.methods.saip_config import SaipConfig
+from saip_jax.views.geometry import (
+    CROP_UNIFORMS, crop_resize, rescale_antialiased, sample_crop_box, to_planes,
+)
+from saip_jax.views.photometric import (
+    COLOUR_UNIFORMS, ColourJitter, Photometric, augment, normalise, sample_colours,
+)
+from saip_jax.views.scenes import box_mask, paste, sample_places
 
 _JITTER = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 ANCHOR = Photometric(jitter=_JITTER, blur_probability=1.0, solarise_probability=0.0)
 AUGMENTED = Photometric(jitter=_JITTER, blur_probability=0.1, solarise_probability=0.2)
 LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarise_probability=0.0)
 SCENE = AUGMENTED
+
+_VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOUR_UNIFORMS  # crop, flip, colours
 
 
 @struct.dataclass
@@ -24,77 +33,167 @@ class SaipViews:
   Attributes:
     globals: (B, 2, H, W, 3) the anchor and the augmented view.
     crops: (B, n + 1, H/2, W/2, 3) n local crops, then the region: the anchor at half size.
-    scene: (B, S, S, 3) reference scene holding the region and the last local crop.
+    scene: (B, S, S, 3) reference scene holding the region, a last local crop, perhaps a stranger; None, as the masks,
+      where nobody searches.
     inst_mask: (B, S/16, S/16) 1 where the region stands.
     roi_mask: (B, S/16, S/16) 1 where the last local crop stands.
   """
 
   globals: jax.Array
   crops: jax.Array
-  scene: jax.Array
-  inst_mask: jax.Array
-  roi_mask: jax.Array
+  scene: jax.Array | None = None
+  inst_mask: jax.Array | None = None
+  roi_mask: jax.Array | None = None
+
+
+@struct.dataclass
+class SaipDraws:
+  """Random choices of a step beside the views.
+
+  Attributes:
+    scored: (B, L) float32, 1 where a patch of the enlarged view counts in the reconstruction loss.
+    keep_ids: (B, M) int32 patches of the enlarged view that the encoder sees.
+    restore_ids: (B, L) int32 place of each patch in the order visible first.
+    rescale: (B, 2) int32 index into `rescale_factors` for the last local crop and the region.
+  """
+
+  scored: jax.Array
+  keep_ids: jax.Array
+  restore_ids: jax.Array
+  rescale: jax.Array
+
+
+def next_of_batch(x: jax.Array) -> jax.Array:
+  """Returns x (B, ...) with each sample in the place of the one before: whom `scene_second` "other" searches for."""
+  return jnp.roll(x, -1, axis=0)
 
 
 def make_views(
-    batch: dict[str, jax.Array], keys: jax.Array, config, image_hw: tuple[int, int], patch: int
+    batch: dict[str, jax.Array], keys: jax.Array, config: SaipConfig, image_hw: tuple[int, int], stride: int
 ) -> SaipViews:
-  """Makes all views of a batch; each sample depends on its own key alone.
+  """Makes all views of a batch; each sample depends on its own key alone, but for persons borrowed from neighbours.
 
   Source: methods as released: two global views, local crops, a region by decimation of the anchor, and a
-  scene of two pasted persons, blended 0.7 / 0.3 after normalisation.
+  scene of two pasted persons, blended 0.7 / 0.3 after normalisation. What nobody reads is not computed: without
+  matching the last local crop is the only one.
 
   Args:
     batch: fields of `Saip.batch_spec`.
     keys: (B,) one key per sample.
-    config: `SaipConfig`.
+    config: the method's settings.
     image_hw: size of the global views in pixels.
-    patch: patch side in pixels.
+    stride: pixels from one cell of the backbone's map to the next.
   """
   crop_hw = image_hw[0] // 2, image_hw[1] // 2
-  scene_hw = config.scene_size, config.scene_size
+  scene_hw = config.css.scene_size, config.css.scene_size
+  antialias = config.resolved.resize == "antialiased"
+  views, places = jax.vmap(lambda *sample: _views_of(*sample, config, image_hw, crop_hw, scene_hw))(
+      batch["image"], batch["image_hw"], batch["scene"], batch["scene_hw"], keys
+  )
+  globals_, locals_, scene = views
+  if antialias:
+    region = rescale_antialiased(globals_[:, 0], crop_hw)
+  else:
+    region = globals_[:, 0, ::2, ::2]
+  views = SaipViews(globals_, jnp.concatenate([locals_, region[:, None]], axis=1))
+  if not config.css.weight:
+    return views
+  scene, inst_mask, roi_mask = _compose(scene, locals_[:, -1], region, places, config, stride)
+  return views.replace(scene=scene, inst_mask=inst_mask, roi_mask=roi_mask)
 
-  def make(keys, planes, valid_hw, aspect, area, out_hw, *recipes: Photometric):
-    """Returns (V, H, W, 3), a view per key: crop, flip, colour, blur, solarise, normalise.
 
-    Views of one size are made together: written out one by one, the same operations take their time to compile.
-    """
-    def one(key, blur_probability, solarise_probability):
-      box_key, flip_key, colour_key = jax.random.split(key, 3)
-      box = sample_crop_box(box_key, valid_hw, area, aspect)
-      view = crop_resize(planes, box, out_hw, jax.random.bernoulli(flip_key))
-      recipe = dataclasses.replace(
-          recipes[0], blur_probability=blur_probability, solarise_probability=solarise_probability
-      )
-      return normalise(augment(colour_key, view, recipe))
+def _views_of(image_u8, image_valid_hw, scene_u8, scene_valid_hw, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
+  """Returns ((globals, locals, scene) of one sample, the uniform numbers of the places in the scene).
 
-    chances = jnp.array([(recipe.blur_probability, recipe.solarise_probability) for recipe in recipes])
-    return jax.vmap(one)(keys, *jnp.broadcast_to(chances, (len(keys), 2)).T)
+  The numbers of all views are drawn and interpreted together: written out view by view, the same small operations
+  take most of the time that the views take to compile.
+  """
+  count = config.local_crops
+  recipes = [ANCHOR, AUGMENTED, *[LOCAL] * count, SCENE]
+  person = lambda area: (*area, *config.crop_aspect)
+  ranges = [person(config.global_area)] * 2 + [person(config.local_area)] * count
+  ranges = np.float32([*ranges, (*config.css.scene_area, *config.css.scene_aspect)])
+  chances = np.float32([(recipe.blur_probability, recipe.solarise_probability) for recipe in recipes])
+  valid_hw = jnp.stack([image_valid_hw] * (count + 2) + [scene_valid_hw])
+  uniform = jax.random.uniform(key, (len(recipes) + 1, _VIEW_UNIFORMS))
 
-  def sample(image_u8, image_valid_hw, scene_u8, scene_valid_hw, key):
-    *global_keys, scene_key, place_key, local_key = jax.random.split(key, 5)
-    image, scene = to_planes(image_u8), to_planes(scene_u8)
-    globals_ = make(
-        jnp.stack(global_keys),
-        image, image_valid_hw, config.crop_aspect, config.global_area, image_hw, ANCHOR, AUGMENTED,
-    )
-    locals_ = make(
-        jax.random.split(local_key, config.local_crops),
-        image, image_valid_hw, config.crop_aspect, config.local_area, crop_hw, LOCAL,
-    )
-    (scene,) = make(
-        scene_key[None], scene, scene_valid_hw, config.scene_aspect, config.scene_area, scene_hw, SCENE
-    )
-    region = globals_[0, ::2, ::2]
-    places = sample_placements(place_key, scene_hw, crop_hw)
-    pasted = jnp.stack([locals_[-1], region])
-    scene = paste(scene, pasted, jnp.stack([places.roi_yx, places.inst_yx]), config.paste_opacity)
-    return SaipViews(
-        globals=globals_,
-        crops=jnp.concatenate([locals_, region[None]]),
-        scene=scene,
-        inst_mask=box_mask(places.inst_yx, crop_hw, scene_hw, patch),
-        roi_mask=box_mask(places.roi_yx, crop_hw, scene_hw, patch),
-    )
+  def draw(uniform, valid_hw, limits, chances):
+    box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, limits[:2], limits[2:])
+    recipe = dataclasses.replace(ANCHOR, blur_probability=chances[0], solarise_probability=chances[1])
+    return box, uniform[CROP_UNIFORMS] < 0.5, sample_colours(uniform[CROP_UNIFORMS + 1 :], recipe)
 
-  return jax.vmap(sample)(batch["image"], batch["image_hw"], batch["scene"], batch["scene_hw"], keys)
+  draws = jax.vmap(draw)(uniform[:-1], valid_hw, ranges, chances)
+
+  def render(planes, first, last, out_hw):
+    one = lambda box, flip, colours: normalise(augment(crop_resize(planes, box, out_hw, flip), colours))
+    return jax.vmap(one)(*jax.tree.map(lambda a: a[first:last], draws))
+
+  image = to_planes(image_u8)
+  first_local = 2 if config.csm.weight else count + 1  # only matching looks at all of them
+  views = (
+      render(image, 0, 2, image_hw), render(image, first_local, count + 2, crop_hw),
+      render(to_planes(scene_u8), count + 2, count + 3, scene_hw)[0],
+  )
+  return views, uniform[-1]
+
+
+def _compose(scene, last_local, region, uniform, config: SaipConfig, stride: int):
+  """Returns the scenes with persons in them and the masks of the region and of the last local crop.
+
+  Persons take slots from left to right: the local crop, the region and, where there may be three, a stranger; the
+  published order is that one, with the first two.
+
+  Args:
+    scene: (B, S, S, 3) backgrounds.
+    last_local: (B, h, w, 3) of each sample.
+    region: (B, h, w, 3) of each sample.
+    uniform: (B, n) uniform numbers.
+    config: the method's settings.
+    stride: pixels of a cell of the masks.
+  """
+  behaviour = config.resolved
+  least, most = behaviour.scene_persons
+  slots = max(2, most)
+  second = next_of_batch(last_local) if behaviour.scene_second == "other" else last_local
+  persons = jnp.stack([second, region, *[jnp.roll(region, 1, axis=0)] * (slots - 2)], axis=1)
+  scene_hw, crop_hw = scene.shape[1:3], region.shape[1:3]
+
+  def one(scene, persons, uniform):
+    corners = sample_places(uniform[: 2 * slots].reshape(slots, 2), scene_hw, crop_hw, slots)
+    if behaviour.scene_order == "random":
+      corners = corners[jnp.argsort(uniform[2 * slots : 3 * slots])]
+    number = least + jnp.floor(uniform[3 * slots] * (most - least + 1))
+    there = jnp.array([2, 1, 3][:slots]) <= number  # the region always, then the local crop, then the stranger
+    scene = paste(scene, persons, corners, jnp.where(there, config.css.paste_opacity, 0))
+    roi_mask, inst_mask = (box_mask(corner, crop_hw, scene_hw, stride) for corner in corners[:2])
+    return scene, inst_mask, roi_mask * there[0]
+
+  return jax.vmap(one)(scene, persons, uniform)
+
+
+def make_draws(
+    keys: jax.Array, step_key: jax.Array, config: SaipConfig, grid: tuple[int, int], csr_grid: tuple[int, int]
+) -> SaipDraws:
+  """Draws masks per sample, and the scales per sample or, as published, one pair per micro-step.
+
+  Args:
+    keys: (B,) one key per sample.
+    step_key: key of the micro-step.
+    config: the method's settings.
+    grid: patch grid of a global view.
+    csr_grid: that of the enlarged view.
+  """
+  behaviour, ratio = config.resolved, config.csr.mask_ratio
+  carried = behaviour.csr_mask == "carried"
+  h, w = grid if carried else csr_grid
+
+  def masks(key):
+    mask_key, tie_key = jax.random.split(key)
+    mask = random_keep_mask(mask_key, h * w, ratio)
+    if carried:
+      mask = upsample_mask(mask, grid, csr_grid)
+    return 1.0 - mask, *order_by_mask(tie_key, mask, ratio)
+
+  rows = 1 if behaviour.scale_draw == "step" else len(keys)
+  rescale = jax.random.randint(step_key, (rows, 2), 0, len(config.rescale_factors))
+  return SaipDraws(*jax.vmap(masks)(keys), jnp.broadcast_to(rescale, (len(keys), 2)))

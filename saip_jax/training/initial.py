@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from saip_jax.config import RunConfig
-from saip_jax.interop.weights import open_weights
+from saip_jax.interop.weights import head_counts_of, open_weights
 from saip_jax.training.state import TrainState
 
 
@@ -47,8 +47,10 @@ def _refuse_others(config: RunConfig, weights) -> None:
   if weights.spec.name != config.model.backbone:
     raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
   if config.init_heads:
-    here = {name: getattr(config.method, name, count) for name, count in weights.head_counts.items()}
-    odd = [f"{name} was {n}, config.method.{name} is {here[name]}" for name, n in weights.head_counts.items()
-           if n != here[name]]
+    here = head_counts_of(config.method)
+    odd = [
+        f"{name} was {n}, config.method.{name.replace('_', '.')} is {here[name]}"
+        for name, n in weights.head_counts.items() if n != here.get(name, n)
+    ]
     if odd:
       raise ValueError(f"{'; '.join(odd)}; --config.init_heads=False takes the backbone alone")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _ATTEMPTS = 10  # candidates before the central crop, torchvision's number
+CROP_UNIFORMS = 4 * _ATTEMPTS  # uniform numbers that the draw of a crop takes
 
 
 def to_planes(image_u8: jax.Array) -> jax.Array:
@@ -55,31 +56,30 @@ def resample_weights(out_size: int, in_size: int, start: jax.Array, length: jax.
 
 
 def sample_crop_box(
-    key: jax.Array,
+    uniform: jax.Array,
     image_hw: jax.Array,
-    area_fraction: tuple[float, float],
-    aspect_w_over_h: tuple[float, float],
+    area_fraction: jax.Array | tuple[float, float],
+    aspect_w_over_h: jax.Array | tuple[float, float],
 ) -> jax.Array:
   """Draws the box of a random resized crop, the law of torchvision's `RandomResizedCrop.get_params`.
 
   Area uniform, aspect log-uniform, position uniform; ten attempts, the first that fits is taken; if none
-  does, the largest central crop whose aspect lies in the range. All ten are drawn at once from one array of
-  uniform numbers (attempt, [area, aspect, top, left]), so the draw costs one call whatever happens.
+  does, the largest central crop whose aspect lies in the range. All ten are drawn at once.
 
   Args:
-    key: PRNG key of this crop.
+    uniform: (CROP_UNIFORMS,) uniform numbers of this crop: for each attempt area, aspect, top, left.
     image_hw: (2,) height and width of the valid part of the canvas, traced.
-    area_fraction: smallest and largest share of the picture's area.
-    aspect_w_over_h: smallest and largest width / height.
+    area_fraction: (2,) smallest and largest share of the picture's area.
+    aspect_w_over_h: (2,) smallest and largest width / height.
 
   Returns:
     box_yxhw (4,) float32 with integer values: top, left, height, width, inside `image_hw`.
   """
   height, width = jnp.asarray(image_hw, jnp.float32)
-  uniform = jax.random.uniform(key, (_ATTEMPTS, 4))
+  uniform = uniform.reshape(_ATTEMPTS, 4)
   low, high = area_fraction
   area = height * width * (low + (high - low) * uniform[:, 0])
-  log_low, log_high = np.log(aspect_w_over_h)
+  log_low, log_high = jnp.log(jnp.asarray(aspect_w_over_h))
   aspect = jnp.exp(log_low + (log_high - log_low) * uniform[:, 1])
   w = jnp.round(jnp.sqrt(area * aspect))
   h = jnp.round(jnp.sqrt(area / aspect))
@@ -154,37 +154,59 @@ def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
   return image
 
 
-def scaled_size(size: int, factor: float) -> int:
-  """Returns the pixels of an axis rescaled by a factor: rounded down, torch's law."""
-  return math.floor(size * factor)
+def rescale_antialiased(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
+  """Rescales (..., H, W, C) to a static size with the filter of `resample_weights`; not clipped."""
+  rows, columns = (
+      resample_weights(out_size, in_size, 0, in_size) for out_size, in_size in zip(out_hw, image.shape[-3:-1])
+  )
+  tall = jnp.einsum("hy,...yxc->...hxc", rows, image, precision=jax.lax.Precision.HIGH)
+  return jnp.einsum("wx,...hxc->...hwc", columns, tall, precision=jax.lax.Precision.HIGH)
 
 
-def _nearest_selection(in_size: int, factors: tuple[float, ...], factor_index: jax.Array) -> jax.Array:
-  """Returns (largest out size, in_size): row i has its one at floor(i * in / out), or is zero past the end."""
-  out_sizes = [scaled_size(in_size, factor) for factor in factors]
-  sources = np.full((len(factors), max(out_sizes)), -1)
-  for source, out_size in zip(sources, out_sizes):
-    source[:out_size] = np.arange(out_size) * in_size // out_size
-  return jax.nn.one_hot(jnp.asarray(sources)[factor_index], in_size)
+def scaled_size(size: int, factor: float, multiple: int = 1) -> int:
+  """Returns the pixels of an axis rescaled by a factor.
+
+  Rounded down, torch's law; with a multiple above one, to the nearest number of whole patches of that side, at least
+  one.
+  """
+  scaled = math.floor(size * factor)
+  return scaled if multiple == 1 else max(1, math.floor(scaled / multiple + 0.5)) * multiple
 
 
-def rescale_nearest_padded(image: jax.Array, factor_index: jax.Array, factors: tuple[float, ...]) -> jax.Array:
-  """Rescales by one of several factors into a canvas of one static size, so that the factor may be traced.
+def _rescaling_matrices(in_size: int, out_sizes: tuple[int, ...], antialias: bool) -> jax.Array:
+  """Returns (sizes, largest out size, in_size): what makes each size of an axis, rows past its end zero."""
+  matrices = []
+  for out_size in out_sizes:
+    if antialias:
+      matrix = resample_weights(out_size, in_size, 0, in_size)
+    else:  # row i has its one at floor(i * in / out)
+      matrix = jax.nn.one_hot(np.arange(out_size) * in_size // out_size, in_size)
+    matrices.append(jnp.pad(matrix, ((0, max(out_sizes) - out_size), (0, 0))))
+  return jnp.stack(matrices)
 
-  The picture lies top left on zeros. Rows and columns are selected by products with one-hot matrices, at a
-  precision at which they copy float32 exactly.
+
+def rescale_padded(
+    images: jax.Array, index: jax.Array, sizes_hw: tuple[tuple[int, int], ...], antialias: bool
+) -> jax.Array:
+  """Rescales each image to one of several sizes on a canvas of one static size, so that the choice may be traced.
+
+  The picture lies top left on zeros. Nearest rescaling selects rows and columns by products with one-hot matrices, at
+  a precision at which they copy float32 exactly.
 
   Args:
-    image: (H, W, C) float32.
-    factor_index: scalar int, traced; which of `factors`.
-    factors: static; the picture measures floor(size * factor) afterwards.
+    images: (B, H, W, C) float32.
+    index: (B,) int, traced; which of the sizes each gets.
+    sizes_hw: static sizes.
+    antialias: filter as `rescale_antialiased` does; else nearest, as `rescale_nearest`.
 
   Returns:
-    (Hmax, Wmax, C), the size at the largest factor.
+    (B, Hmax, Wmax, C).
   """
-  height, width, _ = image.shape
-  rows = _nearest_selection(height, factors, factor_index)
-  columns = _nearest_selection(width, factors, factor_index)
   exact = jax.lax.Precision.HIGHEST
-  tall = jnp.einsum("hy,yxc->hxc", rows, image, precision=exact)  # (Hmax, W, C)
-  return jnp.einsum("wx,hxc->hwc", columns, tall, precision=exact)
+  chosen = jax.nn.one_hot(index, len(sizes_hw))
+  rows, columns = (
+      jnp.einsum("bs,soi->boi", chosen, _rescaling_matrices(in_size, out_sizes, antialias), precision=exact)
+      for in_size, out_sizes in zip(images.shape[1:3], zip(*sizes_hw))
+  )
+  tall = jnp.einsum("bhy,byxc->bhxc", rows, images, precision=exact)  # (B, Hmax, W, C)
+  return jnp.einsum("bwx,bhxc->bhwc", columns, tall, precision=exact)

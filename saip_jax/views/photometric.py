@@ -15,6 +15,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four operations
 
+COLOUR_UNIFORMS = 13  # uniform numbers that the draw of a view's colours takes
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
 
 
@@ -59,9 +61,24 @@ class JitterParams(NamedTuple):
   hue: jax.Array
 
 
-def sample_jitter(key: jax.Array, strengths: ColourJitter) -> JitterParams:
+class Colours(NamedTuple):
+  """One draw of what happens to a view's colours; what is not to happen has parameters of no effect.
+
+  Attributes:
+    jitter: of the colour jitter.
+    grey: scalar bool, without colour.
+    blur_sigma: standard deviation in pixels; 0 blurs nothing.
+    solarise_threshold: values from here on are inverted; above 1 none is.
+  """
+
+  jitter: JitterParams
+  grey: jax.Array
+  blur_sigma: jax.Array
+  solarise_threshold: jax.Array
+
+
+def sample_jitter(uniform: jax.Array, strengths: ColourJitter) -> JitterParams:
   """Draws order and factors, the law of torchvision's `ColorJitter.get_params`, from eight uniform numbers."""
-  uniform = jax.random.uniform(key, (8,))
 
   def factor(u, strength):
     low = max(0.0, 1 - strength)
@@ -186,35 +203,33 @@ def solarise(planes: jax.Array, threshold: jax.Array | float = 128 / 255) -> jax
   return jnp.where(planes >= threshold, 1 - planes, planes)
 
 
-def augment(key: jax.Array, planes: jax.Array, recipe: Photometric) -> jax.Array:
-  """Jitter, grey, blur, solarise, each with its probability; what is not drawn runs with parameters of no effect.
-
-  The key is split into (jitter, switches); the switches are five uniform numbers: jitter, grey, blur, blur
-  width, solarise.
+def sample_colours(uniform: jax.Array, recipe: Photometric) -> Colours:
+  """Draws which of jitter, grey, blur and solarise happen, each with its probability, and their parameters.
 
   Args:
-    key: PRNG key of this view.
-    planes: (3, H, W) in [0, 1].
-    recipe: probabilities and strengths.
-
-  Returns:
-    (3, H, W) in [0, 1].
+    uniform: (COLOUR_UNIFORMS,) uniform numbers of this view: eight for the jitter, then whether to jitter, grey, blur,
+      the width of the blur, whether to solarise.
+    recipe: probabilities and strengths; those of blur and solarise may be traced.
   """
-  jitter_key, switch_key = jax.random.split(key)
-  switches = jax.random.uniform(switch_key, (5,))
-  drawn = sample_jitter(jitter_key, recipe.jitter)
+  switches = uniform[8:]
+  drawn = sample_jitter(uniform[:8], recipe.jitter)
   unchanged = JitterParams(drawn.order, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
   jittered = switches[0] < recipe.jitter_probability
-  jitter = jax.tree.map(lambda d, u: jnp.where(jittered, d, u), drawn, unchanged)
-  grey = switches[1] < recipe.grey_probability
   narrow, wide = recipe.blur_sigma
-  sigma = jnp.where(switches[2] < recipe.blur_probability, narrow + (wide - narrow) * switches[3], 0)
-  threshold = jnp.where(switches[4] < recipe.solarise_probability, 128 / 255, 2)
+  return Colours(
+      jitter=jax.tree.map(lambda d, u: jnp.where(jittered, d, u), drawn, unchanged),
+      grey=switches[1] < recipe.grey_probability,
+      blur_sigma=jnp.where(switches[2] < recipe.blur_probability, narrow + (wide - narrow) * switches[3], 0),
+      solarise_threshold=jnp.where(switches[4] < recipe.solarise_probability, 128 / 255, 2),
+  )
 
-  planes = apply_jitter(planes, jitter)
-  planes = jnp.where(grey, to_grey(planes), planes)
-  planes = gaussian_blur(planes, sigma)
-  return solarise(planes, threshold)
+
+def augment(planes: jax.Array, colours: Colours) -> jax.Array:
+  """Jitter, grey, blur, solarise, as drawn: (3, H, W) in [0, 1] -> the same."""
+  planes = apply_jitter(planes, colours.jitter)
+  planes = jnp.where(colours.grey, to_grey(planes), planes)
+  planes = gaussian_blur(planes, colours.blur_sigma)
+  return solarise(planes, colours.solarise_threshold)
 
 
 def normalise(planes: jax.Array) -> jax.Array:

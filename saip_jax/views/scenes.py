@@ -5,60 +5,56 @@ same sample are blended into a background: the region of interest left, the inst
 Source: SAIP's published reference composition.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 
-class Placements(NamedTuple):
-  """Top left corners in scene pixels, (2,) int32 each: of the region of interest and of the instance."""
-
-  roi_yx: jax.Array
-  inst_yx: jax.Array
+def smallest_scene(crop_hw: tuple[int, int], count: int) -> tuple[int, int]:
+  """Returns the (height, width) of the smallest scene in which `sample_places` finds room for so many crops."""
+  return crop_hw[0] + 2, count * crop_hw[1] + 2
 
 
-def smallest_scene(crop_hw: tuple[int, int]) -> tuple[int, int]:
-  """Returns the (height, width) of the smallest scene in which `sample_placements` finds room for two crops."""
-  return crop_hw[0] + 2, 2 * crop_hw[1] + 2
+def sample_places(
+    uniform: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int], count: int
+) -> jax.Array:
+  """Draws where crops go, side by side, uniformly over the published ranges.
 
-
-def sample_placements(key: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int]) -> Placements:
-  """Draws where the two crops go, uniformly over the published ranges.
-
-  For a 224 x 224 scene and 128 x 64 crops: both tops in 0..94, the left crop's left edge in 0..94, the right crop's
-  from where the left one ends to 158. Python's `range` excludes its end and the published ranges subtract one
-  more, so the last row and column are never covered. Four uniform numbers are drawn: top left, left, top
-  right, right.
+  For two crops of 128 x 64 in a scene of 224 x 224: both tops in 0..94, the left crop's left edge in 0..94, the right
+  crop's from where the left one ends to 158. Python's `range` excludes its end and the published ranges subtract one
+  more, so the last row and column are never covered. More crops follow the same law, from left to right.
 
   Args:
-    key: PRNG key of this scene.
+    uniform: (count, 2) uniform numbers: for each crop, from the left, of its top and of its left edge.
     scene_hw: static size of the scene.
-    crop_hw: static size of both crops.
+    crop_hw: static size of all crops.
+    count: how many.
+
+  Returns:
+    (count, 2) int32: top left corners in scene pixels, from left to right; no two crops share a column.
 
   Raises:
-    ValueError: the scene cannot hold two crops side by side.
+    ValueError: the scene cannot hold them side by side.
   """
   (scene_h, scene_w), (crop_h, crop_w) = scene_hw, crop_hw
-  least_h, least_w = smallest_scene(crop_hw)
+  least_h, least_w = smallest_scene(crop_hw, count)
   if scene_h < least_h or scene_w < least_w:
     raise ValueError(
-        f"a scene of {scene_h}x{scene_w} pixels cannot hold two crops of {crop_h}x{crop_w} side by side: it needs "
+        f"a scene of {scene_h}x{scene_w} pixels cannot hold {count} crops of {crop_h}x{crop_w} side by side: it needs "
         f"at least {least_h}x{least_w}; enlarge the scene or shrink the local crops"
     )
-  uniform = jax.random.uniform(key, (4,))
 
   def pick(u, start, stop):  # uniform over range(start, stop)
     return start + jnp.floor(u * (stop - start)).astype(jnp.int32)
 
-  roi_x = pick(uniform[1], 0, scene_w - 2 * crop_w - 1)
-  inst_x = pick(uniform[3], roi_x + crop_w, scene_w - crop_w - 1)
-  roi_y = pick(uniform[0], 0, scene_h - crop_h - 1)
-  inst_y = pick(uniform[2], 0, scene_h - crop_h - 1)
-  return Placements(jnp.stack([roi_y, roi_x]), jnp.stack([inst_y, inst_x]))
+  corners, free_from = [], 0
+  for i in range(count):
+    x = pick(uniform[i, 1], free_from, scene_w - (count - i) * crop_w - 1)
+    corners.append(jnp.stack([pick(uniform[i, 0], 0, scene_h - crop_h - 1), x]))
+    free_from = x + crop_w
+  return jnp.stack(corners)
 
 
-def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: float = 0.7) -> jax.Array:
+def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: jax.Array) -> jax.Array:
   """Blends crops into a scene: opacity * crop + (1 - opacity) * scene inside their boxes.
 
   The crops are moved into place by products with one-hot matrices, exact in float32 at this precision: a vmapped
@@ -68,7 +64,7 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: f
     scene: (H, W, C) float32, normalised.
     crops: (n, h, w, C) float32, normalised.
     top_left_yx: (n, 2) int, where the first pixel of each goes; no two share a column of the scene.
-    opacity: weight of the crops.
+    opacity: (n,) weight of each crop; 0 leaves the scene as it is.
 
   Returns:
     (H, W, C).
@@ -81,8 +77,9 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: f
   exact = jax.lax.Precision.HIGHEST
   placed = jnp.einsum("nyh,nhwc->nywc", rows, crops, precision=exact)  # (n, H, w, C)
   placed = jnp.einsum("nxw,nywc->yxc", columns, placed, precision=exact)  # (H, W, C)
-  inside = jnp.any(rows.any(2)[:, :, None] & columns.any(2)[:, None], axis=0)
-  return jnp.where(inside[..., None], opacity * placed + (1 - opacity) * scene, scene)
+  inside = rows.any(2)[:, :, None] & columns.any(2)[:, None]  # (n, H, W)
+  weight = jnp.sum(jnp.where(inside, opacity[:, None, None], 0), axis=0)[..., None]
+  return weight * placed + (1 - weight) * scene
 
 
 def box_mask(

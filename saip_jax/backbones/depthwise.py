@@ -1,0 +1,56 @@
+"""Depthwise convolution that is fast on CPU too, where XLA's own took three times as long for a whole ConvNeXt.
+
+On other devices XLA's own is used.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.custom_vjp
+def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Returns the convolution, zero beyond the map, of maps (B, h, w, C) by a kernel (side, side, 1, C) of odd side.
+
+  Its gradient is written by platform as well: residuals of both ways would be kept otherwise.
+  """
+  return jax.lax.platform_dependent(x, kernel, cpu=_row_by_row, default=native_depthwise_conv)
+
+
+def native_depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Returns the same by XLA's convolution, whose operations its cost analysis counts in full."""
+  return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
+  )
+
+
+def _row_by_row(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Adds up shifted maps, in a loop over the rows of the kernel: written out in full it compiles three times longer."""
+  add = lambda row, total: total + sum(
+      shifted * kernel[row, column, 0] for column, shifted in enumerate(_shifted(x, row, len(kernel)))
+  )
+  return jax.lax.fori_loop(0, len(kernel), add, jnp.zeros(x.shape, jnp.float32)).astype(x.dtype)
+
+
+def _shifted(x: jax.Array, row: jax.Array, side: int) -> list[jax.Array]:
+  """Returns what each column of a row of the kernel sees from every cell: (B, h, w, C) in float32."""
+  reach = side // 2
+  around = jnp.pad(x.astype(jnp.float32), ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+  rows = jax.lax.dynamic_slice_in_dim(around, row, x.shape[1], 1)
+  return [rows[:, :, column : column + x.shape[2]] for column in range(side)]
+
+
+def _row_by_row_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  of_row = lambda row: jnp.stack([jnp.sum(s * gradient, (0, 1, 2)) for s in _shifted(x, row, len(kernel))])
+  of_kernel = jax.lax.map(of_row, jnp.arange(len(kernel)))[:, :, None]
+  return _row_by_row(gradient, kernel[::-1, ::-1]), of_kernel.astype(kernel.dtype)
+
+
+def _native_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jax.vjp(native_depthwise_conv, x, kernel)[1](gradient)
+
+
+def _gradients(residuals, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jax.lax.platform_dependent(*residuals, gradient, cpu=_row_by_row_gradients, default=_native_gradients)
+
+
+depthwise_conv.defvjp(lambda x, kernel: (depthwise_conv(x, kernel), (x, kernel)), _gradients)

@@ -1,0 +1,69 @@
+"""What networks share whose maps shrink from stage to stage."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.extent import Extent, mean_of_cells, real_cells
+from saip_jax.backbones.patches import patchify
+from saip_jax.backbones.transformer import REMAT, gelu
+
+# timm draws from a normal distribution cut off at 100 standard deviations: it cuts nothing.
+WEIGHT_INIT = initializers.normal(0.02)
+
+
+def dense(features: int, dtype, use_bias: bool = True, name: str | None = None) -> nn.Dense:
+  """Returns a linear layer with timm's initial values: weights N(0, 0.02), zero bias."""
+  return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=WEIGHT_INIT, name=name)
+
+
+class Mlp(nn.Module):
+  """Linear, exact GELU, Linear, with a hidden layer four times as wide and timm's initial values."""
+
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return dense(x.shape[-1], self.dtype, name="fc2")(gelu(dense(4 * x.shape[-1], self.dtype, name="fc1")(x)))
+
+
+class PatchConv(nn.Module):
+  """Convolution whose stride is its side, as one matrix product: (B, h, w, C) -> (B, h // side, w // side, D).
+
+  Attributes:
+    features: D.
+    side: of a patch, in cells.
+    dtype: computation dtype.
+    kernel_init: of the kernel (side, side, C, D).
+    bias_init: of the bias (D,).
+  """
+
+  features: int
+  side: int
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: initializers.Initializer = WEIGHT_INIT
+  bias_init: initializers.Initializer = initializers.zeros
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    batch, height, width, channels = x.shape
+    kernel = self.param("kernel", self.kernel_init, (self.side, self.side, channels, self.features))
+    bias = self.param("bias", self.bias_init, (self.features,))
+    patches = patchify(x.astype(self.dtype), self.side)
+    out = patches @ kernel.reshape(-1, self.features).astype(self.dtype) + bias.astype(self.dtype)
+    return out.reshape(batch, height // self.side, width // self.side, self.features)
+
+
+def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:
+  """Returns the block as it is or, as a key of `REMAT` says, computed again in the backward pass."""
+  return block if remat == "none" else nn.remat(block, policy=REMAT[remat])
+
+
+def mean_first(x: jax.Array, extent: Extent | None) -> tuple[jax.Array, jax.Array | None]:
+  """Returns `Features.hidden` and `hidden_mask` of a map x (B, h, w, C): the mean of the real cells, then all cells."""
+  cells = x.reshape(len(x), -1, x.shape[-1])
+  real = real_cells(x, extent)
+  if real is not None:
+    real = jnp.pad(real.reshape(len(x), -1), ((0, 0), (1, 0)), constant_values=True)
+  return jnp.concatenate([mean_of_cells(x, extent)[:, None], cells], axis=1), real

@@ -1,0 +1,213 @@
+"""Swin transformer: attention in windows that every other block shifts, on rectangular images of any size."""
+
+from typing import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
+from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, dense, mean_first, rematerialised
+from saip_jax.backbones.transformer import layer_norm, uniform_initializer
+from saip_jax.backbones.windows import Windows, relative_positions
+from saip_jax.masking.tokens import select_tokens
+
+PATCH = 4  # pixels of a cell of the first stage
+TAPPED_STAGE = 2
+_STRANGER = -100.0  # what timm adds to the logit of a cell from the map's other end
+
+
+def swin_norm(dtype) -> nn.LayerNorm:
+  """Returns the layer norm of timm's Swin: epsilon 1e-5, statistics in float32."""
+  return nn.LayerNorm(epsilon=1e-5, dtype=dtype)
+
+
+class WindowAttention(nn.Module):
+  """Self-attention within windows, each head with a bias for every offset between two cells.
+
+  The zeros that complete a window take part as keys, as in timm. They are zeros before the projection: what they give
+  is its bias, so that the projections need only be computed for cells of the map.
+
+  Attributes:
+    heads: attention heads.
+    window: side in cells.
+    shift: of the windows against the grid, in cells.
+    dtype: computation dtype.
+  """
+
+  heads: int
+  window: int
+  shift: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    channels = x.shape[-1]
+    windows = Windows(x.shape[1:3], self.window, self.shift, extent)
+    qkv = windows.cut(dense(3 * channels, self.dtype, use_bias=False, name="qkv")(x))
+    qkv += self.param("qkv_bias", initializers.zeros, (3 * channels,)).astype(self.dtype)
+    qkv = qkv.reshape(*qkv.shape[:3], 3, self.heads, channels // self.heads)
+    q, k, v = (qkv[:, :, :, part] for part in range(3))  # (B, windows, cells, heads, d)
+    table = self.param("relative_position_bias_table", WEIGHT_INIT, ((2 * self.window - 1) ** 2, self.heads))
+    offsets = jnp.asarray(relative_positions(self.window))
+    bias = select_tokens(table[None], offsets.reshape(1, -1)).reshape(*offsets.shape, self.heads)
+    bias = bias.transpose(2, 0, 1)  # (heads, cells, cells)
+    strangers = windows.strangers()
+    if strangers is not None:
+      bias = bias + jnp.where(strangers, _STRANGER, 0.0)[:, :, None]
+    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
+    weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1).astype(v.dtype)
+    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
+    return dense(channels, self.dtype, name="proj")(windows.join(mixed))
+
+
+class SwinBlock(nn.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x)); attributes as in `WindowAttention`."""
+
+  heads: int
+  window: int
+  shift: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.norm1, self.norm2 = swin_norm(self.dtype), swin_norm(self.dtype)
+    self.attn = WindowAttention(self.heads, self.window, self.shift, self.dtype)
+    self.mlp = Mlp(self.dtype)
+
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    x = x + self.attn(self.norm1(x), extent)
+    return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+  """Pixels to cells, and a norm."""
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    bound = (PATCH * PATCH * 3) ** -0.5
+    inits = initializers.variance_scaling(1 / 3, "fan_in", "uniform"), uniform_initializer(-bound, bound)
+    self.proj = PatchConv(self.width, PATCH, self.dtype, *inits)
+    self.norm = swin_norm(self.dtype)
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    return self.norm(self.proj(images))
+
+
+class PatchMerging(nn.Module):
+  """Four cells to one of other channels; a map with an odd side is completed with zeros."""
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.norm, self.reduction = swin_norm(self.dtype), dense(self.width, self.dtype, use_bias=False)
+
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    batch, height, width, channels = x.shape
+    x = jnp.pad(keep(x, extent), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    x = x.reshape(batch, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
+    x = x.transpose(0, 1, 3, 4, 2, 5)  # of the four, those of the left column come first
+    return self.reduction(self.norm(x.reshape(*x.shape[:3], 4 * channels)))
+
+
+class Stage(nn.Module):
+  """`PatchMerging` but in the first stage, then blocks of which every other one has shifted windows.
+
+  Attributes:
+    width: channels.
+    depth: blocks.
+    heads: attention heads.
+    window: side in cells.
+    merges: begin with `PatchMerging`.
+    dtype: computation dtype.
+    remat: see `Backbone`.
+  """
+
+  width: int
+  depth: int
+  heads: int
+  window: int
+  merges: bool
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
+    if self.merges:
+      x = PatchMerging(self.width, self.dtype, name="downsample")(x, extent)
+      extent = shrunk(extent, 2, ceil=True)
+    block = rematerialised(SwinBlock, self.remat)
+    for i in range(self.depth):
+      x = block(self.heads, self.window, i % 2 * (self.window // 2), self.dtype, name=f"blocks_{i}")(x, extent)
+    return x, extent
+
+
+class Swin(Backbone, kw_only=True):
+  """Swin transformer whose windows have one size whatever the image's: its weights fit images of every size.
+
+  Defaults are Swin-T: timm's `swin_tiny_patch4_window7_224` created with `always_partition=True` and
+  `dynamic_img_size=True`, without drop path and head. The image feature is the mean of the last stage's cells after the
+  norm; the tapped layer is the third stage, after a norm of its own. Initial values are timm's: weights and biases by
+  offset N(0, 0.02), other biases zero, the patch embedding PyTorch's default.
+
+  Attributes:
+    dims: channels of the four stages.
+    depths: blocks of each.
+    heads: attention heads of each.
+    window: side of the attention windows, in cells.
+  """
+
+  dims: tuple[int, int, int, int] = (96, 192, 384, 768)
+  depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+  heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+  window: int = 7
+
+  @property
+  def feature_width(self) -> int:
+    return self.dims[-1]
+
+  @property
+  def hidden_width(self) -> int:
+    return self.dims[TAPPED_STAGE]
+
+  def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Returns (h, w) of `Features.hidden`: whole patches of pixels, then every merging rounds up."""
+    return tuple(-(-(side // PATCH) // 2**TAPPED_STAGE) for side in image_hw)
+
+  def setup(self):
+    self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
+    self.layers = [
+        Stage(*sizes, self.window, i > 0, self.dtype, self.remat)
+        for i, sizes in enumerate(zip(self.dims, self.depths, self.heads, strict=True))
+    ]
+    self.inter_norm, self.norm = layer_norm(self.dtype), swin_norm(self.dtype)
+
+  def encode(self, views: Sequence[Views]) -> list[Features]:
+    """See `Backbone.encode`; with "hidden" alone the encoder stops at the tap."""
+    return [self._encode(v) for v in views]
+
+  def _encode(self, views: Views) -> Features:
+    assert views.keep_ids is None, "Swin takes whole images only"
+    reads = frozenset(views.reads)
+    assert reads <= {"cls", "tokens", "hidden"}, "Swin has no attention maps of whole images"
+    extent = extent_of(views.padded)
+    x = self.patch_embed(keep(views.images.reshape(-1, *views.images.shape[2:]), extent))
+    extent = shrunk(extent, PATCH)
+    features = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4]))
+    for i, stage in enumerate(self.layers):
+      x, extent = stage(x, extent)
+      if i == TAPPED_STAGE and "hidden" in reads:
+        hidden, mask = mean_first(self.inter_norm(x), extent)
+        features = features.replace(hidden=hidden, hidden_mask=mask)
+        if reads == {"hidden"}:
+          return features
+    x = self.norm(x)
+    return features.replace(
+        cls=mean_of_cells(x, extent) if "cls" in reads else None,
+        tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
+        grid=x.shape[1:3],
+    )

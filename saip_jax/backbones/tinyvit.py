@@ -1,0 +1,295 @@
+"""TinyViT-5M as MobileSAM changed it: convolutions, then attention in windows, a final stride of 16, and a neck."""
+
+from typing import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, real_cells, shrunk
+from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised
+from saip_jax.backbones.transformer import gelu, layer_norm
+from saip_jax.backbones.windows import Windows
+
+TIMM_EPSILON = 1e-5  # of the norms that timm's TinyViT has; those of neck and tap are `layer_norm`
+BATCH_NORM_MOMENTUM = 0.9  # what stays of the running statistics; PyTorch's 0.1 is what is new
+EXPANSION = 4  # of the channels inside a convolution block
+
+# PyTorch's default for convolutions, U(+-1/sqrt(fan in)), which timm leaves as it is.
+CONV_INIT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def convolution(features: int, side: int, dtype, stride: int = 1, depthwise: bool = False, name=None) -> nn.Conv:
+  """Returns a convolution without bias that gives ceil(n / stride) cells for n, for sides of 1 and 3."""
+  pad = side // 2
+  return nn.Conv(
+      features, (side, side), stride, ((pad, pad), (pad, pad)), use_bias=False, dtype=dtype, kernel_init=CONV_INIT,
+      feature_group_count=features if depthwise else 1, name=name,
+  )
+
+
+class ConvNorm(nn.Module):
+  """Convolution and batch norm; statistics are those of the batch while the collection `batch_stats` is mutable.
+
+  Attributes:
+    features: outputs.
+    side: of the kernel, in cells.
+    stride: cells of the input from one of the output to the next.
+    depthwise: each output sees one channel; there are as many as inputs.
+    idle: start with a scale of zero, so that a residual branch adds nothing.
+    dtype: computation dtype.
+  """
+
+  features: int
+  side: int = 1
+  stride: int = 1
+  depthwise: bool = False
+  idle: bool = False
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    """Maps (B, h, w, C), of which `extent` is real, to (B, ceil(h / stride), ceil(w / stride), features)."""
+    if self.side > 1:
+      x = keep(x, extent)  # the zeros that the convolution would find around the image alone
+    x = convolution(self.features, self.side, self.dtype, self.stride, self.depthwise, name="conv")(x)
+    moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
+    batch_norm = nn.BatchNorm(
+        use_running_average=not moving, momentum=BATCH_NORM_MOMENTUM, epsilon=TIMM_EPSILON, dtype=self.dtype,
+        scale_init=initializers.zeros if self.idle else initializers.ones, name="bn",
+    )
+    return batch_norm(x, mask=real_cells(x, shrunk(extent, self.stride, ceil=True)))
+
+
+class PatchEmbed(nn.Module):
+  """Two convolutions of stride 2: pixels to cells of 4."""
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    x = gelu(ConvNorm(self.width // 2, 3, 2, dtype=self.dtype, name="conv1")(x, extent))
+    return ConvNorm(self.width, 3, 2, dtype=self.dtype, name="conv2")(x, shrunk(extent, 2, ceil=True))
+
+
+class ConvBlock(nn.Module):
+  """Inverted residual: wider by `EXPANSION`, one depthwise convolution, back."""
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    inside = EXPANSION * self.width
+    y = gelu(ConvNorm(inside, dtype=self.dtype, name="conv1")(x, extent))
+    y = gelu(ConvNorm(inside, 3, depthwise=True, dtype=self.dtype, name="conv2")(y, extent))
+    return gelu(x + ConvNorm(self.width, idle=True, dtype=self.dtype, name="conv3")(y, extent))
+
+
+class PatchMerging(nn.Module):
+  """Changes the channels and, by the stride of a depthwise convolution, the size of the map."""
+
+  width: int
+  stride: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    x = gelu(ConvNorm(self.width, dtype=self.dtype, name="conv1")(x, extent))
+    x = gelu(ConvNorm(self.width, 3, self.stride, depthwise=True, dtype=self.dtype, name="conv2")(x, extent))
+    return ConvNorm(self.width, dtype=self.dtype, name="conv3")(x, shrunk(extent, self.stride, ceil=True))
+
+
+def biases_by_distance(table: jax.Array, window: int) -> jax.Array:
+  """Returns the logit bias (heads, window**2, window**2) of a query (row) for a key (column).
+
+  Args:
+    table: (heads, window**2), a bias for every distance in rows and in columns, raster order.
+    window: side in cells.
+  """
+  place = np.arange(window)
+  one_hot = np.eye(window, dtype=np.float32)[np.abs(place[:, None] - place)]  # (place, place, distance)
+  products = "hij,rsi,cdj->hrcsd"  # where a gather's gradient would be a scatter
+  table = table.reshape(-1, window, window)
+  bias = jnp.einsum(products, table, one_hot, one_hot, precision=jax.lax.Precision.HIGHEST)
+  return bias.reshape(-1, window**2, window**2)
+
+
+class WindowAttention(nn.Module):
+  """Self-attention within windows, each head with a bias for every distance.
+
+  The zeros that complete a window pass the norm with its cells and take part as keys, as in timm.
+
+  Attributes:
+    heads: attention heads.
+    window: side in cells.
+    dtype: computation dtype.
+  """
+
+  heads: int
+  window: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    channels = x.shape[-1]
+    windows = Windows(x.shape[1:3], self.window, 0, extent)
+    x = nn.LayerNorm(epsilon=TIMM_EPSILON, dtype=self.dtype, name="norm")(windows.cut(x))
+    qkv = dense(3 * channels, self.dtype, name="qkv")(x).reshape(*x.shape[:3], self.heads, -1)
+    q, k, v = jnp.split(qkv, 3, axis=-1)  # (B, windows, cells, heads, d)
+    biases = self.param("attention_biases", initializers.zeros, (self.heads, self.window**2))
+    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
+    logits = logits.astype(jnp.float32) + biases_by_distance(biases, self.window)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(x.shape)
+    return windows.join(dense(channels, self.dtype, name="proj")(mixed))
+
+
+class NormMlp(Mlp):
+  """Layer norm, then `Mlp`."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return super().__call__(nn.LayerNorm(epsilon=TIMM_EPSILON, dtype=self.dtype, name="norm")(x))
+
+
+class AttentionBlock(nn.Module):
+  """Window attention and MLP, both residual, and between them a depthwise convolution that joins the windows."""
+
+  heads: int
+  window: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    x = x + WindowAttention(self.heads, self.window, self.dtype, name="attn")(x, extent)
+    x = ConvNorm(x.shape[-1], 3, depthwise=True, dtype=self.dtype, name="local_conv")(x, extent)
+    return x + NormMlp(self.dtype, name="mlp")(x)
+
+
+class ConvStage(nn.Module):
+  """The first stage: `ConvBlock` after `ConvBlock`."""
+
+  width: int
+  depth: int
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
+    block = rematerialised(ConvBlock, self.remat)
+    for i in range(self.depth):
+      x = block(self.width, self.dtype, name=f"blocks_{i}")(x, extent)
+    return x, extent
+
+
+class AttentionStage(nn.Module):
+  """A later stage: `PatchMerging`, then `AttentionBlock` after `AttentionBlock`."""
+
+  width: int
+  depth: int
+  heads: int
+  window: int
+  stride: int
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
+    x = PatchMerging(self.width, self.stride, self.dtype, name="downsample")(x, extent)
+    extent = shrunk(extent, self.stride, ceil=True)
+    block = rematerialised(AttentionBlock, self.remat)
+    for i in range(self.depth):
+      x = block(self.heads, self.window, self.dtype, name=f"blocks_{i}")(x, extent)
+    return x, extent
+
+
+class Neck(nn.Module):
+  """Two convolutions, 1x1 and 3x3, each followed by a layer norm over the channels."""
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.conv1, self.norm1 = convolution(self.width, 1, self.dtype), layer_norm(self.dtype)
+    self.conv2, self.norm2 = convolution(self.width, 3, self.dtype), layer_norm(self.dtype)
+
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    return self.norm2(self.conv2(keep(self.norm1(self.conv1(x)), extent)))
+
+
+class TinyViT(Backbone, kw_only=True):
+  """TinyViT with a final stride of 16 and a neck; the image feature is the mean of the neck's cells.
+
+  timm's `tiny_vit_5m_224` without drop path and head, but for the last `PatchMerging`, which keeps the map's size, and
+  the neck: MobileSAM's changes, as in the published SAIP. The tapped layer is the last stage, before the neck.
+  Initial values are timm's: convolutions U(+-1/sqrt(fan in)), linear layers N(0, 0.02), biases zero; a convolution
+  block adds nothing at first.
+
+  Attributes:
+    dims: channels of the four stages.
+    depths: blocks of each.
+    heads: attention heads of the last three stages; the first has convolutions alone.
+    windows: sides of their attention windows, in cells.
+    neck_width: D.
+  """
+
+  dims: tuple[int, int, int, int] = (64, 128, 160, 320)
+  depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+  heads: tuple[int, int, int] = (4, 5, 10)
+  windows: tuple[int, int, int] = (7, 14, 7)
+  neck_width: int = 256
+
+  @property
+  def feature_width(self) -> int:
+    return self.neck_width
+
+  @property
+  def hidden_width(self) -> int:
+    return self.dims[-1]
+
+  def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Returns (h, w) of both maps for images of a size in pixels: every stride rounds up."""
+    return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)
+
+  def setup(self):
+    self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
+    strides = 2, 2, 1
+    self.stages = [
+        ConvStage(self.dims[0], self.depths[0], self.dtype, self.remat),
+        *(
+            AttentionStage(*sizes, self.dtype, self.remat)
+            for sizes in zip(self.dims[1:], self.depths[1:], self.heads, self.windows, strides, strict=True)
+        ),
+    ]
+    self.inter_norm = layer_norm(self.dtype)
+    self.neck = Neck(self.neck_width, self.dtype)
+
+  def encode(self, views: Sequence[Views]) -> list[Features]:
+    """See `Backbone.encode`; views pass one after the other, each with batch statistics of its own."""
+    return [self._encode(v) for v in views]
+
+  def _encode(self, views: Views) -> Features:
+    assert views.keep_ids is None, "TinyViT takes whole images only"
+    reads = frozenset(views.reads)
+    assert reads <= {"cls", "tokens", "hidden"}, "TinyViT has no attention maps of whole images"
+    x = views.images.reshape(-1, *views.images.shape[2:])  # (B * V, H, W, 3)
+    extent = extent_of(views.padded)
+    x = self.patch_embed(x, extent)
+    extent = shrunk(extent, 4, ceil=True)
+    for stage in self.stages:
+      x, extent = stage(x, extent)
+    grid = x.shape[1:3]
+    features = Features(grid=grid, hidden_grid=grid)
+    if "hidden" in reads:
+      hidden, mask = mean_first(self.inter_norm(x), extent)
+      features = features.replace(hidden=hidden, hidden_mask=mask)
+    if reads & {"cls", "tokens"}:
+      x = self.neck(x, extent)
+      tokens = x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None
+      features = features.replace(cls=mean_of_cells(x, extent) if "cls" in reads else None, tokens=tokens)
+    return features

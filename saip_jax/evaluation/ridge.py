@@ -1,0 +1,141 @@
+"""Ridge regression on frozen features: what a linear map can read from them, in closed form."""
+
+import dataclasses
+from typing import Sequence
+
+import numpy as np
+
+STRENGTHS = tuple(10.0 ** (k / 2) for k in range(0, 15))
+"""Penalties tried: 1 to 1e7, two per decade; features are standardised, so thousands of them need thousands."""
+
+_HELD_OUT = 5  # one group of five chooses the strength
+
+
+@dataclasses.dataclass(frozen=True)
+class RidgeProbe:
+  """A fitted linear map.
+
+  Attributes:
+    center: (D,) subtracted from the features.
+    scale: (D,) they are then divided by.
+    weights: (D, T).
+    intercepts: (T,).
+    strength: the penalty that it was fitted with.
+  """
+
+  center: np.ndarray
+  scale: np.ndarray
+  weights: np.ndarray
+  intercepts: np.ndarray
+  strength: float
+
+  def predict(self, features: np.ndarray) -> np.ndarray:
+    """Returns (n, T) float64 targets of features (n, D)."""
+    if np.ndim(features) != 2 or np.shape(features)[1] != len(self.center):
+      raise ValueError(f"features have the shape {np.shape(features)}: expected (n, {len(self.center)}), as fitted")
+    return (np.asarray(features, np.float64) - self.center) / self.scale @ self.weights + self.intercepts
+
+
+def fit_ridge(
+    features: np.ndarray,
+    targets: np.ndarray,
+    known: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> RidgeProbe:
+  """Fits  argmin_w,b  sum over known targets of (x w + b - y)^2 + strength |w|^2  on standardised features x.
+
+  Of several strengths, the one with the least squared error on a held-out part is taken, every target in units of its
+  own variance, and then all rows are fitted. The result depends on the arguments alone, in float64.
+
+  Args:
+    features: (n, D) float.
+    targets: (n, T) float.
+    known: (n, T) bool, False where a target is unknown, whatever stands there; None: all are known.
+    groups: (n,) rows that belong together, as a person's pictures: every fifth group, in sorted order, is the
+      held-out part; None: every row is a group of its own.
+    strengths: penalties to choose from, positive.
+
+  Raises:
+    ValueError: shapes that do not fit, values that are not finite, a target known in too few rows, too few groups, or
+      a strength that is not positive.
+  """
+  features, targets, known = _checked(features, targets, known)
+  strengths = [float(s) for s in strengths]
+  if not strengths or min(strengths) <= 0:
+    raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
+  if len(strengths) > 1:
+    held_out = _hold_out(len(features), groups)
+    kept = ~held_out
+    unit = np.sqrt(_variances(targets[kept], known[kept]))
+    errors = []
+    for probe in _fit_all(features[kept], targets[kept], known[kept], strengths):
+      error = np.where(known[held_out], (probe.predict(features[held_out]) - targets[held_out]) / unit, 0.0)
+      errors.append(np.sum(error**2))
+    strengths = [strengths[int(np.argmin(errors))]]
+  for t in np.flatnonzero(~known.any(0)):
+    raise ValueError(f"target {t} is known in none of the {len(known)} rows: expected at least one; leave it out")
+  return _fit_all(features, targets, known, strengths)[0]
+
+
+def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, strengths: list[float]) -> list[RidgeProbe]:
+  """Returns a probe for each strength; targets known in the same rows share one decomposition for all of them."""
+  center, scale = features.mean(0), features.std(0)
+  # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
+  scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(center)), scale, 1.0)
+  standard = (features - center) / scale
+  weights = np.zeros((len(strengths), features.shape[1], targets.shape[1]))
+  intercepts = np.zeros((len(strengths), targets.shape[1]))
+  patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
+  for k, rows in enumerate(patterns.T):
+    if rows.any():
+      own = np.flatnonzero(pattern_of.reshape(-1) == k)
+      x, y = standard[rows], targets[rows][:, own]
+      x_mean, y_mean = x.mean(0), y.mean(0)
+      for s, w in enumerate(_solve(x - x_mean, y - y_mean, strengths)):
+        weights[s][:, own], intercepts[s, own] = w, y_mean - x_mean @ w
+  return [RidgeProbe(center, scale, w, b, s) for w, b, s in zip(weights, intercepts, strengths)]
+
+
+def _solve(x: np.ndarray, y: np.ndarray, strengths: list[float]) -> list[np.ndarray]:
+  """(X'X + s I)^-1 X'y = X'(XX' + s I)^-1 y for each s, from the eigenvectors of the smaller of the two products."""
+  wide = len(x) <= x.shape[1]
+  values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+  values, seen = np.maximum(values, 0.0), vectors.T @ (y if wide else x.T @ y)
+  solutions = [vectors @ (seen / (values + s)[:, None]) for s in strengths]
+  return [x.T @ a for a in solutions] if wide else solutions
+
+
+def _hold_out(count: int, groups: np.ndarray | None) -> np.ndarray:
+  """Returns (n,) bool, True for the rows that choose the strength."""
+  groups = np.arange(count) if groups is None else np.asarray(groups)
+  if groups.shape != (count,):
+    raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")
+  distinct, group_of = np.unique(groups, return_inverse=True)
+  if len(distinct) < 2:
+    raise ValueError(f"groups are all {distinct[0]}: two are needed to choose a strength; give one strength instead")
+  return group_of.reshape(-1) % _HELD_OUT == 0
+
+
+def _variances(targets: np.ndarray, known: np.ndarray) -> np.ndarray:
+  """Returns (T,) the variance of the known values; 1 where it is zero or nothing is known."""
+  counts = np.maximum(known.sum(0), 1)
+  values = np.where(known, targets, 0.0)
+  means = values.sum(0) / counts
+  variances = np.where(known, (values - means) ** 2, 0.0).sum(0) / counts
+  return np.where(variances > 0, variances, 1.0)
+
+
+def _checked(features, targets, known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+  known = np.ones(targets.shape, bool) if known is None else np.asarray(known, bool)
+  if features.ndim != 2 or not features.size:
+    raise ValueError(f"features have the shape {features.shape}: expected (rows, width), at least one each")
+  if targets.ndim != 2 or len(targets) != len(features) or known.shape != targets.shape:
+    raise ValueError(f"targets and known have the shapes {targets.shape} and {known.shape}: expected "
+                     f"({len(features)}, T) both, as there are {len(features)} rows of features")
+  for name, bad in (("features", ~np.isfinite(features)), ("targets", known & ~np.isfinite(targets))):
+    if bad.any():
+      raise ValueError(f"{name} are not finite in row {np.flatnonzero(bad.any(1))[0]}: expected numbers"
+                       + ("; mark unknown targets in `known`" if name == "targets" else ""))
+  return features, np.where(known, targets, 0.0), known
