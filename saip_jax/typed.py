@@ -53,7 +53,10 @@ def _typed(hint, value, at: str):
         raise ValueError(f"{at} is {value!r}{choices_hint(value, [str(a) for a in arguments])}")
       return value
     case types.UnionType | typing.Union:
-      fitting = [choice for choice in arguments if (typing.get_origin(choice) or choice) is type(value)]
+      fits = lambda choice: typing.get_origin(choice) is typing.Literal or (
+          (typing.get_origin(choice) or choice) is type(value)
+      )
+      fitting = [] if value is None else [choice for choice in arguments if fits(choice)]
       if len(fitting) == 1:  # its own error says more than that nothing fits
         return _typed(fitting[0], value, at)
       for choice in arguments:

@@ -1,46 +1,16 @@
 """SAIP as a method: its invariants, what moves and what does not, and determinism of its draws."""
 
 import dataclasses
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
-from saip_jax.methods import METHODS
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
-
-REPO = pathlib.Path(__file__).resolve().parent.parent
-TINY = (
-    "batch_size=8", "data.canvas_hw=(80, 40)", "data.scene_canvas_hw=(64, 64)", "model.image_hw=(128, 64)",
-    "method.css.scene_size=96", "method.csm.prototypes=32", "method.csm.hidden=16", "method.csm.bottleneck=8",
-    "method.csr.width=16", "method.csr.depth=1", "method.csr.heads=2", "method.css.width=16", "method.css.heads=2",
-    "method.local_crops=2", "optimizer.warmup_fraction=0.0", "data.path=anywhere",
-)
-
-
-def tiny(*overrides):
-  """A method whose decoders are toys, with a shallow narrow ViT."""
-  recipe = load_recipe(REPO / "configs" / "saip_demo.py")
-  config = parse_config(apply_overrides(recipe, [f"--config.{o}" for o in (*TINY, *overrides)]))
-  method = METHODS["saip"].build(config)
-  networks = dataclasses.replace(method.networks, backbone=method.backbone.clone(width=12, depth=8, heads=3))
-  return config, dataclasses.replace(method, networks=networks)
-
-
-def made_up_batch(size=8, seed=0):
-  rng = np.random.default_rng(seed)
-  smooth = lambda h, w: np.kron(rng.integers(0, 255, (size, h // 8, w // 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
-  return {
-      "image": smooth(80, 40), "image_hw": np.tile(np.int32([[72, 36]]), (size, 1)),
-      "scene": smooth(64, 64), "scene_hw": np.tile(np.int32([[64, 56]]), (size, 1)),
-      "index": np.arange(100, 100 + size, dtype=np.uint32),
-  }
-
+from tiny_saip import made_up_batch, tiny
 
 @pytest.fixture(scope="module")
 def setup():
@@ -54,7 +24,7 @@ def test_views_have_the_published_shapes_and_relations(setup):
   views, draws = jax.jit(method.views_and_draws)(made_up_batch(), jax.random.key(3))
   assert views.globals.shape == (8, 2, 128, 64, 3) and views.crops.shape == (8, 3, 64, 32, 3)
   np.testing.assert_array_equal(views.crops[:, -1], views.globals[:, 0, ::2, ::2])  # region: decimated anchor
-  assert views.scene.shape == (8, 96, 96, 3)
+  assert views.scene.shape == (8, 112, 112, 3)
   inst, roi = np.asarray(views.inst_mask), np.asarray(views.roi_mask)
   assert (inst.sum((1, 2)) == 8).all() and (roi.sum((1, 2)) == 8).all() and not (inst * roi).any()
   for i in range(8):  # the local crop always stands left of the region

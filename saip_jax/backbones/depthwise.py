@@ -25,9 +25,10 @@ def native_depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _row_by_row(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Adds up shifted maps, in a loop over the rows of the kernel: written out in full it compiles three times longer."""
-  add = lambda row, total: total + sum(
-      shifted * kernel[row, column, 0] for column, shifted in enumerate(_shifted(x, row, len(kernel)))
-  )
+  def add(row, total):
+    weights = jax.lax.dynamic_index_in_dim(kernel, row, 0, keepdims=False)  # (side, 1, C)
+    return total + sum(shifted * weight for shifted, weight in zip(_shifted(x, row, len(kernel)), weights))
+
   return jax.lax.fori_loop(0, len(kernel), add, jnp.zeros(x.shape, jnp.float32)).astype(x.dtype)
 
 

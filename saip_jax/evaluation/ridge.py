@@ -5,8 +5,8 @@ from typing import Sequence
 
 import numpy as np
 
-STRENGTHS = tuple(10.0 ** (k / 2) for k in range(0, 15))
-"""Penalties tried: 1 to 1e7, two per decade; features are standardised, so thousands of them need thousands."""
+STRENGTHS = tuple(10.0**k for k in range(8))
+"""Penalties tried. Features are standardised, so thousands of them need thousands."""
 
 _HELD_OUT = 5  # one group of five chooses the strength
 
@@ -79,31 +79,39 @@ def fit_ridge(
 
 
 def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, strengths: list[float]) -> list[RidgeProbe]:
-  """Returns a probe for each strength; targets known in the same rows share one decomposition for all of them."""
+  """Returns a probe for each strength.
+
+  Targets known in the same rows are solved together; with centred x either as  (X'X + s I)^-1 X'y  or, where features
+  outnumber rows, as  X'(XX' + s I)^-1 y, whose XX' is cut out of one product of all rows.
+  """
   center, scale = features.mean(0), features.std(0)
   # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
   scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(center)), scale, 1.0)
-  standard = (features - center) / scale
-  weights = np.zeros((len(strengths), features.shape[1], targets.shape[1]))
-  intercepts = np.zeros((len(strengths), targets.shape[1]))
+  x = (features - center) / scale
+  wide = len(x) < x.shape[1]
+  products = x @ x.T if wide else None
+  # Of rows if wide, else of features; those of rows sum to zero, so that X needs no centring once they are known.
+  solutions = np.zeros((len(strengths), len(x) if wide else x.shape[1], targets.shape[1]))
+  x_means, y_means = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
   patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
   for k, rows in enumerate(patterns.T):
     if rows.any():
       own = np.flatnonzero(pattern_of.reshape(-1) == k)
-      x, y = standard[rows], targets[rows][:, own]
-      x_mean, y_mean = x.mean(0), y.mean(0)
-      for s, w in enumerate(_solve(x - x_mean, y - y_mean, strengths)):
-        weights[s][:, own], intercepts[s, own] = w, y_mean - x_mean @ w
+      x_mean, y = x[rows].mean(0), targets[rows][:, own]
+      x_means[own], y_means[own] = x_mean, y.mean(0)
+      if wide:
+        matrix = products[np.ix_(rows, rows)]
+        matrix -= matrix.mean(0)
+        matrix -= matrix.mean(1, keepdims=True)
+        places, right = np.flatnonzero(rows), y - y.mean(0)
+      else:
+        centred = x[rows] - x_mean
+        matrix, places, right = centred.T @ centred, np.arange(x.shape[1]), centred.T @ (y - y.mean(0))
+      for s, strength in enumerate(strengths):
+        solutions[s][np.ix_(places, own)] = np.linalg.solve(matrix + strength * np.eye(len(matrix)), right)
+  weights = [x.T @ solution if wide else solution for solution in solutions]
+  intercepts = [y_means - np.einsum("td,dt->t", x_means, w) for w in weights]
   return [RidgeProbe(center, scale, w, b, s) for w, b, s in zip(weights, intercepts, strengths)]
-
-
-def _solve(x: np.ndarray, y: np.ndarray, strengths: list[float]) -> list[np.ndarray]:
-  """(X'X + s I)^-1 X'y = X'(XX' + s I)^-1 y for each s, from the eigenvectors of the smaller of the two products."""
-  wide = len(x) <= x.shape[1]
-  values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-  values, seen = np.maximum(values, 0.0), vectors.T @ (y if wide else x.T @ y)
-  solutions = [vectors @ (seen / (values + s)[:, None]) for s in strengths]
-  return [x.T @ a for a in solutions] if wide else solutions
 
 
 def _hold_out(count: int, groups: np.ndarray | None) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""Identity retrieval against scikit-learn and against answers worked out by hand."""
+
+import time
+
+import numpy as np
+import pytest
+
+from saip_jax.evaluation import retrieval
+from saip_jax.evaluation.retrieval import evaluate_retrieval, ranks_of_matches
+
+
+def _random_case(seed, queries=40, gallery=300, width=16, ties=False):
+  rng = np.random.default_rng(seed)
+  # Few features of signs, whose similarities are sums of equal terms: many are exactly equal.
+  draw = (lambda n: rng.choice([-0.25, 0.25], (n, 4)).repeat(4, 1)) if ties else lambda n: rng.normal(size=(n, width))
+  return (draw(queries), rng.integers(1, 12, queries), rng.integers(0, 3, queries),
+          draw(gallery), rng.integers(-1, 14, gallery), rng.integers(0, 3, gallery))
+
+
+def _expected(query, query_ids, query_cameras, gallery, gallery_ids, gallery_cameras):
+  """The scores by scikit-learn and loops, ties broken by the order of the gallery."""
+  metrics = pytest.importorskip("sklearn.metrics")
+  unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+  similarities = unit(query.astype(np.float32)) @ unit(gallery.astype(np.float32)).T
+  average, inverse, hits = [], [], []
+  for row, person, camera in zip(similarities, query_ids, query_cameras):
+    shown = [g for g in np.argsort(-row, kind="stable")
+             if gallery_ids[g] != -1 and not (gallery_ids[g] == person and gallery_cameras[g] == camera)]
+    matches = gallery_ids[shown] == person
+    if matches.any():
+      average.append(metrics.average_precision_score(matches, -np.arange(len(shown))))
+      inverse.append(matches.sum() / (np.flatnonzero(matches)[-1] + 1))
+      hits.append([matches[:k].any() for k in (1, 5, 10)])
+  return np.mean(average), np.mean(inverse), np.mean(hits, axis=0), len(average)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("block_bytes", [1, 2**26])
+def test_scores_are_those_of_scikit_learn(ties, block_bytes, monkeypatch):
+  monkeypatch.setattr(retrieval, "_BLOCK_BYTES", block_bytes)
+  for seed in range(5):
+    case = _random_case(seed, ties=ties)
+    if seed == 4:
+      case[1][:7] = 50  # not in the gallery
+    mean_ap, mean_inp, cmc, queries = _expected(*case)
+    found = evaluate_retrieval(*case)
+    assert found.mAP == pytest.approx(mean_ap, abs=1e-9) and found.mINP == pytest.approx(mean_inp, abs=1e-9)
+    assert list(found.cmc.values()) == pytest.approx(list(cmc), abs=1e-12)
+    assert (found.queries, found.queries_without_match) == (queries, 40 - queries)
+    assert found.queries_without_match == (7 if seed == 4 else 0)
+
+
+def test_a_case_worked_out_by_hand():
+  angles = np.deg2rad([0, 5, 10, 20, 30, 40, 60])
+  gallery = np.stack([np.cos(angles), np.sin(angles)], 1) * np.arange(1, 8)[:, None]  # length says nothing
+  ids = np.array([1, -1, 0, 1, 2, 1, 2])
+  cameras = np.array([0, 1, 1, 1, 1, 2, 0])
+  query = np.array([[3.0, 0.0], [1.0, 0.0], [0.5, 0.0]])
+  # Query 0 sees [distractor, 1, 2, 1, 2] (its own camera's picture and junk are gone): AP = (1/2 + 2/4) / 2.
+  # Query 1, of person 2 by camera 1, sees [1, distractor, 1, 1, 2]: AP = 1/5. Query 2's person is nowhere.
+  found = evaluate_retrieval(query, np.array([1, 2, 3]), np.array([0, 1, 0]), gallery, ids, cameras)
+  assert found.mAP == pytest.approx((0.5 + 0.2) / 2) and found.mINP == pytest.approx((2 / 4 + 1 / 5) / 2)
+  assert found.cmc == {1: 0.0, 5: 1.0, 10: 1.0}
+  assert (found.queries, found.queries_without_match) == (2, 1)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 10**6])
+def test_ranks_are_those_of_a_stable_sort(levels):
+  rng = np.random.default_rng(levels)
+  for _ in range(20):
+    similarities, matches = rng.integers(0, levels, 50).astype(np.float32), rng.random(50) < 0.2
+    order = np.argsort(-similarities, kind="stable")
+    np.testing.assert_array_equal(ranks_of_matches(similarities, matches), np.flatnonzero(matches[order]) + 1)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(query_features=np.zeros((0, 16))), "query_features.*(0, 16)"),
+        (dict(query_features=np.zeros((40, 8))), "8 wide and gallery_features 16"),
+        (dict(gallery_features=np.zeros(16)), "gallery_features.*(16,)"),
+        (dict(query_ids=np.ones(39, int)), "query_ids.*(39,).*40"),
+        (dict(gallery_cameras=np.ones(7, int)), "gallery_cameras.*(7,).*300"),
+        (dict(gallery_cameras=np.full(300, 0.5)), "gallery_cameras are float64"),
+        (dict(query_ids=np.r_[np.ones(3, int), np.zeros(37, int)]), r"query_ids\[3\] is 0.*add 1"),
+        (dict(query_ids=np.full(40, -1)), r"query_ids\[0\] is -1"),
+        (dict(query_features=np.full((40, 16), np.nan)), r"query_features\[0\] is not finite"),
+        (dict(query_ids=np.full(40, 99)), "none of the 40 queries has a match"),
+        (dict(gallery_ids=np.full(300, -1)), "none of the 40 queries has a match"),
+    ],
+)
+def test_a_mistake_is_one_line(change, words):
+  names = ("query_features", "query_ids", "query_cameras", "gallery_features", "gallery_ids", "gallery_cameras")
+  with pytest.raises(ValueError, match=words.replace("(", r"\(").replace(")", r"\)")) as caught:
+    evaluate_retrieval(**{**dict(zip(names, _random_case(0))), **change})
+  assert "\n" not in str(caught.value)
+
+
+def test_features_of_zero_and_a_gallery_smaller_than_the_ranks_are_no_error():
+  found = evaluate_retrieval(np.zeros((1, 4)), [1], [0], np.zeros((2, 4)), [2, 1], [1, 1])
+  assert found.mAP == 0.5 and found.cmc == {1: 0.0, 5: 1.0, 10: 1.0}
+
+
+def test_a_large_gallery_takes_seconds():
+  rng = np.random.default_rng(0)
+  draw = lambda n: (rng.normal(size=(n, 192)).astype(np.float32), rng.integers(1, 1500, n), rng.integers(0, 6, n))
+  start = time.perf_counter()
+  evaluate_retrieval(*draw(500), *draw(20_000))
+  assert time.perf_counter() - start < 20  # a sixth of the 3,000 queries that may take as long

@@ -1,0 +1,37 @@
+"""A SAIP small enough for tests: a shallow narrow ViT, decoders that are toys, and a batch to feed it."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.methods import METHODS
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+TINY = (
+    "batch_size=8", "data.canvas_hw=(80, 40)", "data.scene_canvas_hw=(64, 64)", "model.image_hw=(128, 64)",
+    "method.css.scene_size=112", "method.csm.prototypes=32", "method.csm.hidden=16", "method.csm.bottleneck=8",
+    "method.csr.width=16", "method.csr.depth=1", "method.csr.heads=2", "method.css.width=16", "method.css.heads=2",
+    "method.local_crops=2", "optimizer.warmup_fraction=0.0", "data.path=anywhere",
+)
+
+
+def tiny(*overrides, **backbone_options):
+  """Returns (config, method); the backbone is a toy ViT unless another one is named, then its options make it small."""
+  recipe = load_recipe(REPO / "configs" / "saip_demo.py")
+  config = parse_config(apply_overrides(recipe, [f"--config.{o}" for o in (*TINY, *overrides)]))
+  method = METHODS["saip"].build(config)
+  options = backbone_options or {"width": 12, "depth": 8, "heads": 3}
+  networks = dataclasses.replace(method.networks, backbone=method.backbone.clone(**options))
+  return config, dataclasses.replace(method, networks=networks)
+
+
+def made_up_batch(size=8, seed=0):
+  rng = np.random.default_rng(seed)
+  smooth = lambda h, w: np.kron(rng.integers(0, 255, (size, h // 8, w // 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+  return {
+      "image": smooth(80, 40), "image_hw": np.tile(np.int32([[72, 36]]), (size, 1)),
+      "scene": smooth(64, 64), "scene_hw": np.tile(np.int32([[64, 56]]), (size, 1)),
+      "index": np.arange(100, 100 + size, dtype=np.uint32),
+  }
