@@ -66,13 +66,16 @@ def plan_runs(text: str, common: list[str], seeds: int, out: pathlib.Path) -> li
 
 
 def pretrain(run: Run) -> None:
-  """Runs `saip pretrain` in a process of its own, which gives the device back; it goes on where it stopped."""
+  """Runs `saip pretrain`, unless it is done, in a process of its own, which gives the device back at its end."""
+  done = lambda: max(checkpoint_steps(run.workdir), default=0) >= run.config.total_steps
+  if done():
+    return
   flags = [f"--config={run.recipe}", f"--workdir={run.workdir}", *run.settings]
   command = [sys.executable, "-m", "saip_jax", "pretrain", *flags]
   path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
   if subprocess.run(command, stdout=sys.stderr, env=os.environ | {"PYTHONPATH": path}).returncode:
     raise ValueError(f"this failed: {shlex.join(command)}")
-  if checkpoint_steps(run.workdir)[-1] < run.config.total_steps:
+  if not done():
     raise ValueError(f"{run.workdir} was stopped before update {run.config.total_steps}; the same command goes on")
 
 
