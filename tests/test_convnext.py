@@ -35,9 +35,9 @@ def test_padding_changes_nothing():
   pyramid_laws.check_padding(TINY, (48, 24), (75, 40))
 
 
-def masked(x, ids):
-  run = jax.jit(lambda p, x, ids: TINY.apply({"params": p}, x, ("hidden",), keep_ids=ids))
-  return run(pyramid_laws.trained(TINY), x, jnp.asarray(ids))
+def masked(x, ids, backbone=TINY):
+  run = jax.jit(lambda p, x, ids: backbone.apply({"params": p}, x, ("hidden",), keep_ids=ids))
+  return run(pyramid_laws.trained(backbone), x, jnp.asarray(ids))
 
 
 def test_hidden_pixels_have_no_influence():
@@ -65,6 +65,16 @@ def test_hidden_pixels_have_no_influence():
   first[1, 64 - 1, 16 + 15] += 1
   changed = np.abs(masked(first, ids).hidden - expected.hidden).max((1, 2))
   assert changed[0] == 0 and changed[1] > 1e-3
+
+
+def test_hidden_cells_carry_nothing_between_seen_ones():
+  """Cells 0 and 5 are out of each other's reach in every convolution; by way of those between they are not."""
+  ids, x = np.array([[0, 5]], np.int32), pyramid_laws.images(5, 1, 96, 16)
+  other = x.copy()
+  other[0, :16] += 1
+  deeper = TINY.clone(depths=(1, 1, 2, 1))
+  difference = np.abs(masked(other, ids, deeper).hidden - masked(x, ids, deeper).hidden).max(-1)[0]
+  assert difference[1] > 1e-2 and difference[2] == 0
 
 
 def test_every_cell_seen_is_no_mask():

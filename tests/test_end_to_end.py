@@ -11,7 +11,7 @@ from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.spec import SetSpec
 from kill_and_resume import differing
 from saip_jax import cli
-from test_saip import TINY
+from tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 KEYS = {

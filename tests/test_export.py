@@ -21,7 +21,7 @@ from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.interop.weights import Weights
 from saip_jax.methods import METHODS
-from test_saip import TINY
+from tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 SPEC = BackboneSpec("vit_tiny", (256, 128), "flat1d")

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from test_saip import TINY, REPO
+from tiny_saip import TINY, REPO
 from toy_method import toy_config, train_toy
 from toy_weights import add_toy_backbone, random_backbone
 

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from test_saip import TINY
+from tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = REPO / "scripts" / "colab.ipynb"

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_saip import TINY
+from tiny_saip import TINY
 from toy_weights import (
     FIXTURE, add_toy_backbone, official_states, published, random_weights, save_pth,
 )

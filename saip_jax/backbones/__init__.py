@@ -2,6 +2,10 @@
 
 import functools
 
+from saip_jax.backbones.convnext import ConvNeXt
+from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.swin import Swin
+from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.backbones.vit import ViT
 
 BACKBONES = {
@@ -9,10 +13,13 @@ BACKBONES = {
     "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
     "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
     "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+    "tinyvit_5m": TinyViT,
+    "swin_tiny": Swin,
+    "convnext_femto": ConvNeXt,
 }
 
 
-def build_backbone(name: str, **options) -> ViT:
+def build_backbone(name: str, **options) -> Backbone:
   """Returns the named backbone; options are attributes of its module (`image_hw`, `dtype`, ...).
 
   Raises:

@@ -11,12 +11,21 @@ import jax.numpy as jnp
 import optax
 
 from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.losses import matching, reconstruction, search
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_networks import SaipNetworks
 from saip_jax.methods.saip_panels import make_panels
 from saip_jax.methods.saip_views import SaipDraws, SaipViews, make_draws, make_views
+
+
+def _apart(modules: dict) -> tuple[dict, dict | None]:
+  """Returns modules with a backbone's running statistics taken out, and these."""
+  if "backbone" not in modules:
+    return modules, None
+  split = split_statistics(modules["backbone"])
+  return modules | {"backbone": split["params"]}, split.get("batch_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +84,15 @@ class Saip:
 
   def load_params(self, params, extra, student: dict, teacher: dict | None):
     """Starts from other weights; the centre stays at zero, it fills within some twenty updates."""
+    student, statistics = _apart(student)
+    teacher, teacher_statistics = _apart(teacher or {})
     params = replace_modules(params, student)
     if "teacher" in extra:
-      extra = extra | {"teacher": replace_modules(params, teacher or {})}
+      extra = extra | {"teacher": replace_modules(params, teacher)}
+    if "statistics" in extra and statistics:
+      taken = {"student": statistics, "teacher": teacher_statistics or statistics}
+      taken = {who: taken[who] for who in extra["statistics"]}
+      extra = extra | {"statistics": replace_modules(extra["statistics"], taken)}
     return params, extra
 
   def objectives(self, params, extra, views: SaipViews, draws: SaipDraws):
@@ -163,7 +178,7 @@ class Saip:
     """
     decay_tokens = self.config.resolved.tokens == "uniform"
     return [
-        (r"(bias|bias_table|scale|gamma)$", ParamGroup(decay=False)),
+        (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
         (r"(cls_token|mask_token|pos_embed)$", ParamGroup(decay=decay_tokens)),
         (r"(kernel|prototypes)$", ParamGroup(decay=True)),
     ]
@@ -173,7 +188,8 @@ class Saip:
       raise ValueError(f"which={which!r} is unknown; choose student or teacher")
     if which == "teacher" and "teacher" not in extra:
       raise ValueError("which='teacher': this run has none, its student learns without a moving average")
-    return (params if which == "student" else extra["teacher"])["backbone"]
+    backbone = (params if which == "student" else extra["teacher"])["backbone"]
+    return join_statistics(backbone, extra.get("statistics", {}).get(which))
 
   def panels(self, params, extra, batch, key: jax.Array):
     return make_panels(self, params, extra, batch, key)

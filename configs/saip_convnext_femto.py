@@ -1,0 +1,21 @@
+r"""SAIP with ConvNeXt-Femto, the 5 M-class ConvNet, at 256x128: matching and search, as the paper has it for
+convolutional encoders.
+
+  saip pretrain --config=configs/saip_convnext_femto.py --workdir=W \
+    --config.data.path=LUP1M --config.data.scene_path=SCENES
+
+Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below is taken. PARAMS_CONVNEXT
+`--config.method.csr.weight=1.0` adds reconstruction: hidden pixels are zero, and hidden cells are set to zero again
+before every convolution.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config["model"]["backbone"] = "convnext_femto"
+  config["method"]["csm"]["attention_weight"] = 0.0  # it has no attention
+  config["method"]["csr"]["weight"] = 0.0
+  return config

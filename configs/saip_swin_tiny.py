@@ -1,0 +1,18 @@
+r"""SAIP with Swin-T at 256x128: matching and search, as the paper has it for hierarchical encoders.
+
+  saip pretrain --config=configs/saip_swin_tiny.py --workdir=W \
+    --config.data.path=LUP1M --config.data.scene_path=SCENES
+
+Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below is taken. PARAMS_SWIN
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config["model"]["backbone"] = "swin_tiny"
+  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
+  config["method"]["csr"]["weight"] = 0.0  # it takes whole images only
+  return config

@@ -1,0 +1,23 @@
+r"""SAIP with TinyViT-5M at 256x128: matching and search without attention maps and reconstruction, as the released
+variant, whose code does not run.
+
+  saip pretrain --config=configs/saip_tinyvit_5m.py --workdir=W \
+    --config.data.path=LUP1M --config.data.scene_path=SCENES
+
+Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below is taken. Batch statistics are those of
+all devices together, one set for each kind of view. PARAMS_TINYVIT
+With `--config.method.fidelity=improved` the teacher's running statistics follow the student's. Released: crops rescaled
+by 0.75 to 1.125 only.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config["model"]["backbone"] = "tinyvit_5m"
+  config["method"]["rescale_factors"] = (0.75, 0.875, 1.0, 1.125)
+  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
+  config["method"]["csr"]["weight"] = 0.0  # its convolutions take whole images only
+  return config
