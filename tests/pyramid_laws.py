@@ -10,8 +10,8 @@ import pytest
 
 from saip_jax.backbones.features import PaddedSizes, Views
 from saip_jax.interop import torch_model
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import flatten, from_torch, to_torch, unflatten
-from saip_jax.interop.vit import parameter_shapes
 
 
 def values_of_training(rng, name: str, shape) -> np.ndarray:

@@ -6,10 +6,12 @@ import pytest
 from toy_weights import add_toy_backbone, official_states, published, random_backbone, random_weights
 
 from saip_jax.backbones import BACKBONES
-from saip_jax.interop import saip, vit
+from saip_jax.interop import saip
 from saip_jax.interop.dialects import DIALECTS, recognise
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, from_torch, to_torch
+from saip_jax.interop.twins import TWINS
 
 READABLE = [name for name, dialect in DIALECTS.items() if dialect.reads]
 
@@ -27,7 +29,7 @@ def assert_same_bits(ours: dict, theirs: dict):
 
 
 def test_every_backbone_has_a_table():
-  assert set(vit.TABLES) == set(BACKBONES), "a backbone without a row per parameter cannot go to PyTorch or come back"
+  assert set(TWINS) == set(BACKBONES), "a backbone without a row per parameter cannot go to PyTorch or come back"
 
 
 def test_a_backbone_without_a_table_is_noticed(monkeypatch):
@@ -38,12 +40,13 @@ def test_a_backbone_without_a_table_is_noticed(monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_torch_to_flax_to_torch_is_exact(name):
-  backbone = BackboneSpec(name, (256, 128), "flat1d").build()
-  table = [*vit.TABLES[name], *vit.TAPPED_NORM]
-  state = to_torch(random_backbone(BackboneSpec(name, (256, 128), "flat1d")), table, backbone.patch)
-  tree = from_torch(state, table, shapes=vit.parameter_shapes(backbone), patch=backbone.patch)
-  assert flatten(tree).keys() == vit.parameter_shapes(backbone).keys()  # nothing of the module is left out
-  assert_same_bits(to_torch(tree, table, backbone.patch), state)
+  spec = BackboneSpec(name, (256, 128), "flat1d")
+  backbone = spec.build()
+  table = [*TWINS[name].timm, *TWINS[name].extra]
+  state = to_torch(random_backbone(spec), table, spec.patch)
+  tree = from_torch(state, table, shapes=parameter_shapes(backbone), patch=spec.patch)
+  assert flatten(tree).keys() == parameter_shapes(backbone).keys()  # nothing of the module is left out
+  assert_same_bits(to_torch(tree, table, spec.patch), state)
 
 
 @pytest.mark.parametrize("name", list(DIALECTS))

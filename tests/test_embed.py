@@ -72,7 +72,7 @@ def _small_vit():
 def backbone(monkeypatch):
   """Lets `saip embed` load a small network; returns it."""
   module, params = _small_vit()
-  loaded = types.SimpleNamespace(module=module, params=params, preprocessing=_Preprocessing())
+  loaded = types.SimpleNamespace(module=module, variables={"params": params}, preprocessing=_Preprocessing())
 
   def load_backbone(path, which, image_hw):
     assert which == "student" and image_hw is None
@@ -94,7 +94,7 @@ def _alone(backbone, path):
   if image.mode == "RGBA":
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
   pixels = np.asarray(image.convert("RGB").resize(_HW[::-1], Image.Resampling.BICUBIC))
-  found = backbone.module.apply({"params": backbone.params}, _Preprocessing()(pixels[None]))
+  found = backbone.module.apply(backbone.variables, _Preprocessing()(pixels[None]))
   return np.asarray(found.cls[0]), np.asarray(found.tokens[0])
 
 

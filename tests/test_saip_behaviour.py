@@ -16,7 +16,7 @@ from saip_jax.methods.saip_views import make_draws
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.views.geometry import rescale_antialiased
-from tiny_saip import made_up_batch, tiny
+from tiny_saip import REPO, made_up_batch, tiny
 from toy_weights import add_toy_backbone, random_weights
 
 KEY = jax.random.key(3)
@@ -49,8 +49,9 @@ def test_single_behaviours_override_the_fidelity():
 
 
 def test_every_behaviour_is_documented():
+  readme = (REPO / "README.md").read_text()
   for name in vars(Behaviour()):
-    assert f"    {name}: " in Behaviour.__doc__
+    assert f"    {name}: " in Behaviour.__doc__ and f"| `{name}` |" in readme
 
 
 def test_exact_mask_scores_what_is_hidden(improved):

@@ -33,7 +33,8 @@ def test_every_parameter_learns(name, overrides):
   (loss, aux), grads = gradient(params)
   assert np.isfinite(float(loss))
   losses = {key.removeprefix("loss/") for key in aux.metrics if key.startswith("loss/")}
-  assert losses == {"total", "csm_rep", "css_inst", "css_roi"} | ({"csr"} if overrides and "csr" in overrides[0] else set())
+  masked = {"csr"} if name == "convnext_femto" else set()
+  assert losses == {"total", "csm_rep", "css_inst", "css_roi"} | masked
   # A branch that starts idle (scale zero) passes no gradient on; biases before a batch norm have none at all.
   idle = name == "tinyvit_5m"
   still = [n for n, g in parameter_names(grads).items() if not np.any(g)]

@@ -22,11 +22,12 @@ import saip_jax
 from saip_jax import cli
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.config import apply_overrides, load_recipe, parse_config
-from saip_jax.interop import saip, vit
+from saip_jax.interop import saip
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.identify import size_of_positions
 from saip_jax.interop.importing import import_weights, report
 from saip_jax.interop.parity import replay
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import read_tensors, write_safetensors
 from saip_jax.interop.weights import load_backbone, open_weights
@@ -517,7 +518,7 @@ def test_positions_are_resized_in_two_dimensions(run_folder):
   line = weights.resized((128, 96), "flat1d").backbone()["pos_embed"]
   assert np.abs(line - wide.backbone()["pos_embed"]).max() > 0.1
   assert weights.resized((128, 64)) is weights
-  assert vit.parameter_shapes(wide.spec.build())["pos_embed"] == wide.backbone()["pos_embed"].shape
+  assert parameter_shapes(wide.spec.build())["pos_embed"] == wide.backbone()["pos_embed"].shape
   with pytest.raises(ValueError, match="--image-hw=120x64.*patch, 16"):
     weights.resized((120, 64))
 
@@ -531,7 +532,7 @@ def test_load_backbone(tmp_path):
   normalised = loaded.preprocessing(images)
   np.testing.assert_allclose(normalised, (images / np.float32(255) - mean) / std, rtol=1e-5, atol=1e-6)
   assert normalised.dtype == np.float32 and loaded.preprocessing.image_hw == (128, 64)
-  features = loaded.module.apply({"params": loaded.params}, normalised)
+  features = loaded.module.apply(loaded.variables, normalised)
   expected = weights.spec.build().apply({"params": weights.backbone()}, normalised)
   np.testing.assert_array_equal(features.cls, expected.cls)
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.vit import ViT
-from saip_jax.interop import vit
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import unflatten
+from saip_jax.interop.twins import TWINS, vit_twin
 
 FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "saip_official_tiny.npz"
 
@@ -17,13 +18,13 @@ FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "saip_official_tiny.npz"
 def add_toy_backbone(monkeypatch) -> None:
   """Makes the backbone of the fixture, 24 wide with 8 blocks, one of the known ones: `vit_toy`."""
   monkeypatch.setitem(BACKBONES, "vit_toy", functools.partial(ViT, width=24, depth=8, heads=3))
-  monkeypatch.setitem(vit.TABLES, "vit_toy", vit.TIMM)
+  monkeypatch.setitem(TWINS, "vit_toy", vit_twin("vit_toy"))
 
 
 def random_backbone(spec: BackboneSpec, seed: int = 0) -> dict:
   """Returns random parameters of the shapes of a backbone."""
   rng = np.random.default_rng(seed)
-  shapes = vit.parameter_shapes(spec.build())
+  shapes = parameter_shapes(spec.build())
   return unflatten({path: rng.random(shape, np.float32) - 0.5 for path, shape in shapes.items()})
 
 

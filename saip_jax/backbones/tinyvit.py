@@ -122,7 +122,8 @@ def biases_by_distance(table: jax.Array, window: int) -> jax.Array:
 class WindowAttention(nn.Module):
   """Self-attention within windows, each head with a bias for every distance.
 
-  The zeros that complete a window pass the norm with its cells and take part as keys, as in timm.
+  The zeros that complete a window pass the norm with its cells and take part as keys, as in timm. All of them give the
+  same: norm and projection are computed for one of them and for the cells of the map.
 
   Attributes:
     heads: attention heads.
@@ -138,15 +139,17 @@ class WindowAttention(nn.Module):
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
     channels = x.shape[-1]
     windows = Windows(x.shape[1:3], self.window, 0, extent)
-    x = nn.LayerNorm(epsilon=TIMM_EPSILON, dtype=self.dtype, name="norm")(windows.cut(x))
-    qkv = dense(3 * channels, self.dtype, name="qkv")(x).reshape(*x.shape[:3], self.heads, -1)
-    q, k, v = jnp.split(qkv, 3, axis=-1)  # (B, windows, cells, heads, d)
+    norm = nn.LayerNorm(epsilon=TIMM_EPSILON, dtype=self.dtype, name="norm")
+    project = dense(3 * channels, self.dtype, name="qkv")
+    added = 1 - windows.cut(jnp.ones((len(x), *x.shape[1:3], 1), self.dtype))  # (B, windows, cells, 1)
+    qkv = windows.cut(project(norm(x))) + added * project(norm(jnp.zeros((1, 1, 1, channels), x.dtype)))
+    q, k, v = jnp.split(qkv.reshape(*qkv.shape[:3], self.heads, -1), 3, axis=-1)  # (B, windows, cells, heads, d)
     biases = self.param("attention_biases", initializers.zeros, (self.heads, self.window**2))
     logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
     logits = logits.astype(jnp.float32) + biases_by_distance(biases, self.window)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(x.shape)
-    return windows.join(dense(channels, self.dtype, name="proj")(mixed))
+    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
+    return dense(channels, self.dtype, name="proj")(windows.join(mixed))
 
 
 class NormMlp(Mlp):

@@ -79,13 +79,13 @@ def embed_images(
   mesh = make_mesh()
   devices = mesh.devices.size
   batch_size = -(-min(batch_size, len(source)) // devices) * devices
-  params = jax.device_put(backbone.params, replicated(mesh))
+  variables = jax.device_put(backbone.variables, replicated(mesh))
   reads = ("cls", "tokens") if tokens else ("cls",)
 
   @jax.jit
-  def encode(params, images_u8):
+  def encode(variables, images_u8):
     with jax.default_matmul_precision("highest"):
-      features = backbone.module.apply({"params": params}, backbone.preprocessing(images_u8), reads=reads)
+      features = backbone.module.apply(variables, backbone.preprocessing(images_u8), reads=reads)
     return {name: getattr(features, name) for name in reads}
 
   count, shapes, skipped = 0, {}, []
@@ -95,7 +95,7 @@ def embed_images(
       tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
   ):
     place = lambda images_u8: jax.device_put(images_u8, batch_sharding(mesh))
-    for batch, features in _one_behind((batch, encode(params, place(batch.images_u8))) for batch in batches):
+    for batch, features in _one_behind((batch, encode(variables, place(batch.images_u8))) for batch in batches):
       names = [_printable(source.name(batch.start + row)) for row in range(len(batch.reasons))]
       skipped += [f"{name}: {reason}" for name, reason in zip(names, batch.reasons) if reason is not None]
       used = [row for row, reason in enumerate(batch.reasons) if reason is None]

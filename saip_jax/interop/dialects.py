@@ -1,6 +1,6 @@
 """How others name and nest weights: one registry, each entry both directions of one naming.
 
-All are built on timm's names of the backbone (`vit.TABLES`). A dialect knows nothing of files: it turns `Weights`
+All are built on timm's names of the backbone (`twins.TWINS`). A dialect knows nothing of files: it turns `Weights`
 into nested dicts of arrays and back.
 """
 
@@ -10,9 +10,11 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from saip_jax.backbones.vit import ViT
+from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip, vit
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import from_torch, to_torch
+from saip_jax.interop.twins import TWINS, kind_of
 
 State = Mapping[str, np.ndarray]
 
@@ -38,7 +40,7 @@ class Dialect:
     pack: state dict -> what the file holds.
     unpack: what the file holds -> (student's state dict, teacher's or None).
     changes: regular expressions that turn timm's names into these.
-    ignored: regular expressions of tensors that have no place here.
+    ignored: regular expressions of tensors that have no place here, beside those of the backbone's twin.
     sections: keys of a file that `unpack` looks at; none where the file is flat.
   """
 
@@ -51,16 +53,17 @@ class Dialect:
   sections: tuple[str, ...] = ()
 
   def _table(self, backbone: str):
-    return vit.renamed(vit.TABLES[backbone], self.changes)
+    return vit.renamed(TWINS[backbone].timm, self.changes)
 
   def to_state(self, weights, which: str = "student") -> dict[str, Any]:
-    """Returns what a file shall hold: nested dicts of arrays, without the norm of the tapped layer.
+    """Returns what a file shall hold: nested dicts of arrays, without what timm's model does not have.
 
     Args:
       weights: `saip_jax.interop.weights.Weights`.
       which: "student" or "teacher".
     """
-    tree = {name: value for name, value in weights.backbone(which).items() if name != "inter_norm"}
+    own = weights.spec.twin.extra_modules
+    tree = {name: value for name, value in weights.backbone(which).items() if name not in own}
     return self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
 
   def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
@@ -77,7 +80,7 @@ class Dialect:
   def _names(self, state: State, backbone: str) -> dict[str, str]:
     """Returns name here -> name in timm, of the tensors in the table."""
     names, blocks = {}, range(len(state))
-    for here, timm in zip(self._table(backbone), vit.TABLES[backbone]):
+    for here, timm in zip(self._table(backbone), TWINS[backbone].timm):
       indices = blocks if "{}" in here.torch else [0]
       names |= {here.torch.format(i): timm.torch.format(i) for i in indices if here.torch.format(i) in state}
     return names
@@ -94,20 +97,22 @@ class Dialect:
       raise ValueError(f"expected tensors, found sections: {', '.join(odd)}; is --dialect right?")
     return student, teacher
 
-  def from_state(self, state: State, name: str, backbone: ViT) -> dict:
-    """Returns the parameter tree {"backbone": ...} of one state dict; all that does not fit is listed at once.
+  def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
+    """Returns the tree {"backbone": ...} of one state dict; all that does not fit is listed at once.
 
-    The norm of the tapped layer is in it where the file has one.
+    What timm's model does not have, as the norm of the tapped layer, is in it where the file has some of it.
 
     Args:
       state: one of `states`.
       name: the backbone's name in `saip_jax.backbones.BACKBONES`.
       backbone: what the file shall hold.
     """
-    table, shapes = self._table(name), vit.parameter_shapes(backbone)
-    if any(key.startswith("inter_norm.") for key in state):
-      table = [*table, *vit.TAPPED_NORM]
-    return {"backbone": from_torch(state, table, self.ignored, shapes, backbone.patch)}
+    twin, table = TWINS[name], list(self._table(name))
+    for rows in twin.extra_modules.values():
+      if any(row.torch in state for row in rows):
+        table += rows
+    ignored = (*self.ignored, *twin.ignored)
+    return {"backbone": from_torch(state, table, ignored, parameter_shapes(backbone), backbone.stride)}
 
 
 class SaipDialect(Dialect):
@@ -128,7 +133,7 @@ class SaipDialect(Dialect):
     state, _ = self.states(nested)
     return {name.removeprefix("backbone."): a for name, a in state.items() if name.startswith("backbone.")}
 
-  def from_state(self, state: State, name: str, backbone: ViT) -> dict:
+  def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
     return saip.read(state, backbone)
 
 
@@ -148,7 +153,7 @@ def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
   return {prefix + name: array for name, array in state.items()}
 
 
-_TIMM = Dialect(True, "grid2d", dict, lambda nested: (_plain(nested), None), ignored=(r"^head\.",))
+_TIMM = Dialect(True, "grid2d", dict, lambda nested: (_plain(nested), None))
 
 DIALECTS: dict[str, Dialect] = {
     "timm": _TIMM,
@@ -160,13 +165,13 @@ DIALECTS: dict[str, Dialect] = {
     "mae": Dialect(
         True, "grid2d", lambda state: {"model": state},
         lambda nested: (_plain(nested.get("model", nested)), None),
-        ignored=(r"^decoder_", r"^mask_token$", r"^head\."), sections=("model",),
+        ignored=(r"^decoder_", r"^mask_token$"), sections=("model",),
     ),
     "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
         True, "grid2d",
         lambda state: {"teacher": _prefixed("backbone.", state), "student": _prefixed("module.backbone.", state)},
         lambda nested: _both(nested, _plain),
-        ignored=(r"^(head|dino_head|ibot_head)\.",), sections=("student", "teacher"),
+        ignored=(r"^(dino_head|ibot_head)\.",), sections=("student", "teacher"),
     ),
     "vitpose": Dialect(
         False, "grid2d", lambda state: {"state_dict": state},
@@ -195,4 +200,4 @@ def recognise(nested: Mapping) -> str | None:
   names = _published({name: array for name, array in nested.items() if not isinstance(array, Mapping)})
   if "backbone.inter_norm.weight" in names:
     return "saip"
-  return "timm" if _plain(names).keys() & {"cls_token", "pos_embed", "patch_embed.proj.weight"} else None
+  return "timm" if kind_of(_plain(names)) else None

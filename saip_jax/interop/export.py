@@ -14,11 +14,7 @@ from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import model_card, run_history, shortened
 from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
-from saip_jax.interop.torch_model import (
-    timm_architecture, timm_model, why_missing, write_onnx, write_pth, write_torchscript,
-)
-from saip_jax.interop.vit import TAPPED_NORM
-from saip_jax.interop.weight_files import TAPPED_NORM_FILE
+from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
 from saip_jax.interop.weights import Weights, open_weights
 from saip_jax.typed import choices_hint
 
@@ -77,9 +73,11 @@ def export_weights(
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
   weights = open_weights(checkpoint)
   weights.backbone(which)  # raises ValueError where there is none
+  _check_dialect(dialect, weights)
   image_hw = image_hw or _USUAL_SIZE.get(dialect)
   if image_hw:
     weights = weights.resized(image_hw, positions)
+  _check_side(dialect, weights)
   height, width = weights.spec.image_hw
   if dialect == "vitpose" and height != width:
     raise ValueError(f"--image-hw={height}x{width}: ViTPose's loader takes square sizes only, as --image-hw=256x256")
@@ -127,22 +125,43 @@ def _check_request(dialect: str, out: pathlib.Path, preprocessing: bool) -> None
     raise ValueError(f"--out={out} exists already: choose a new or empty folder")
 
 
+def _check_dialect(dialect: str, weights: Weights) -> None:
+  twin = weights.spec.twin
+  if dialect not in twin.dialects:
+    raise ValueError(
+        f"--dialect={dialect}: {weights.spec.name} has none"
+        f"{'; ' + twin.note if dialect == 'timm' else ''}; choose one of {', '.join(twin.dialects)}"
+    )
+
+
+def _check_side(dialect: str, weights: Weights) -> None:
+  (height, width), smallest = weights.spec.image_hw, weights.spec.twin.smallest
+  if min(height, width) < smallest:
+    raise ValueError(
+        f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {smallest} pixels and more"
+    )
+
+
 def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, preprocessing: bool, history) -> int:
   """Writes the files of a dialect and returns the number of tensors in them, or in the model that was traced."""
-  state = DIALECTS["timm" if dialect in ("onnx", "torchscript") else dialect].to_state(weights, which)
-  facts = weights.spec.facts()
+  graph = dialect in ("onnx", "torchscript")
+  state = DIALECTS["timm" if graph else dialect].to_state(weights, which)
+  spec, tree, facts = weights.spec, weights.backbone(which), weights.spec.facts()
+  own = to_torch({name: tree[name] for name in spec.twin.extra_modules}, spec.twin.extra, spec.patch)
+  if graph:
+    own = {name: a for name, a in own.items() if not name.startswith("inter_norm.")}  # no output needs it
+    encoder = torch_encoder(spec, state, own)
+    state |= own
   match dialect:
     case "torchscript":
-      write_torchscript(folder / "model.ts", timm_model(weights.spec, state))
+      write_torchscript(folder / "model.ts", encoder)
     case "onnx":
-      model = timm_model(weights.spec, state)
-      write_onnx(folder / "model.onnx", model, facts, preprocessing=False)
+      write_onnx(folder / "model.onnx", encoder, facts, preprocessing=False)
       if preprocessing:
-        write_onnx(folder / "model_with_preproc.onnx", model, facts, preprocessing=True)
+        write_onnx(folder / "model_with_preproc.onnx", encoder, facts, preprocessing=True)
     case "timm" | "safetensors":
       write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
-      inter_norm = to_torch({"inter_norm": weights.backbone(which)["inter_norm"]}, TAPPED_NORM, facts["patch"])
-      write_safetensors(folder / TAPPED_NORM_FILE, inter_norm, {"format": "pt"})
+      write_safetensors(folder / spec.twin.extra_file, own, {"format": "pt"})
       if dialect == "timm":
         (folder / "config.json").write_text(_json(_timm_config(weights, which, history)))
     case _:
@@ -162,20 +181,20 @@ def _count(tensors) -> int:
 
 def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[str, Any]:
   """Returns the config.json that timm and transformers read; both sizes are there because either reader needs one."""
-  facts = weights.spec.facts()
+  facts, twin = weights.spec.facts(), weights.spec.twin
   image_hw = list(facts["image_hw"])
   made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
   return {
-      "architecture": timm_architecture(weights.spec),
+      "architecture": twin.architecture,
       "num_classes": 0,
-      "num_features": facts["width"],
-      "global_pool": "token",
-      "model_args": {"img_size": image_hw},
+      "num_features": weights.spec.build().feature_width,
+      "global_pool": twin.pool,
+      "model_args": twin.arguments(weights.spec.image_hw),
       "pretrained_cfg": {
           "tag": "saip_jax",
           "custom_load": False,
           "input_size": [3, *image_hw],
-          "fixed_input_size": True,
+          "fixed_input_size": "img_size" in twin.arguments(weights.spec.image_hw),
           "interpolation": "bicubic",
           "crop_pct": 1.0,
           "crop_mode": "squash",
@@ -183,8 +202,7 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
           "std": list(facts["std"]),
           "num_classes": 0,
           "pool_size": None,
-          "first_conv": "patch_embed.proj",
-          "classifier": "head",
+          **twin.pretrained,
           "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
       },
   }

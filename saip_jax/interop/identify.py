@@ -4,8 +4,9 @@ import math
 import re
 from typing import Any, Mapping
 
-from saip_jax.backbones import BACKBONES, build_backbone
-from saip_jax.interop.spec import BackboneSpec, check_size
+from saip_jax.backbones import build_backbone
+from saip_jax.interop.spec import BackboneSpec
+from saip_jax.interop.twins import TWINS
 
 # Names that files use for a fact, ours first.
 _SYNONYMS = {
@@ -13,20 +14,26 @@ _SYNONYMS = {
     "width": ("width", "embed_dim"),
     "depth": ("depth",),
     "patch": ("patch", "patch_size"),
+    "dims": ("dims", "embed_dims"),
+    "depths": ("depths",),
+    "window": ("window", "window_size"),
+    "windows": ("windows",),
+    "stride": ("stride",),
     "norm_eps": ("norm_eps", "layer_norm_eps"),
     "gelu": ("gelu", "act_layer", "hidden_act"),
     "tapped_block": ("tapped_block",),
+    "tapped_stage": ("tapped_stage",),
 }
 _EXACT_GELU = ("exact", "gelu", "nn.gelu")
 
 
 def name_of(width: int, depth: int, patch: int) -> str:
-  """Returns the name of the backbone of that width, of the nearest depth where none has this one.
+  """Returns the name of the ViT of that width, of the nearest depth where none has this one.
 
   Raises:
     ValueError: there is none.
   """
-  modules = {name: build_backbone(name) for name in BACKBONES}
+  modules = {name: build_backbone(name) for name, twin in TWINS.items() if twin.kind == "vit"}
   fitting = [name for name, m in modules.items() if (m.width, m.patch) == (width, patch)]
   if not fitting:
     known = ", ".join(f"{name} ({m.width} wide, {m.depth} blocks, patch {m.patch})" for name, m in modules.items())
@@ -42,28 +49,33 @@ def refuse_other_facts(stated: Mapping[str, Any], spec: BackboneSpec) -> None:
     spec: the backbone that the tensors fit.
   """
   facts, wrong = spec.facts(), []
-  for fact, names in _SYNONYMS.items():
+  for fact, names in ((fact, names) for fact, names in _SYNONYMS.items() if fact in facts):
     for name in (name for name in names if stated.get(name) is not None):
-      value = stated[name]
-      if fact == "gelu":
-        same = str(value).lower() in _EXACT_GELU
-      else:
-        same = all(_is_number(v) and float(v) == facts[fact] for v in _as_list(value))
-      if not same:
-        wrong.append(f"{name} is {value!r}, here {facts[fact]!r}")
+      if not _same(stated[name], facts[fact], exact_gelu=fact == "gelu"):
+        wrong.append(f"{name} is {stated[name]!r}, here {facts[fact]!r}")
   if wrong:
     raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}")
 
 
+def _same(value, fact, exact_gelu: bool) -> bool:
+  """Whether what is stated is the fact; a single number may stand as a list of equal ones, as in patch_size."""
+  if exact_gelu:
+    return str(value).lower() in _EXACT_GELU
+  if isinstance(fact, list):
+    return _as_list(value) == fact
+  return all(_is_number(v) and float(v) == fact for v in _as_list(value))
+
+
 def refuse_other_architecture(architecture: str, name: str) -> None:
-  """Raises ValueError if timm's name of a model is not that of a plain ViT like the backbone `name`.
+  """Raises ValueError if timm's name of a model is not that of the twin of backbone `name`, at whatever size.
 
   Others hold the same tensors and compute something else: another GELU, another norm, another number of heads.
   """
-  if not re.fullmatch(rf"(vit|deit)_{name.removeprefix('vit_')}_patch16(_\d+)?", architecture.partition(".")[0]):
+  twin = TWINS[name]
+  if not re.fullmatch(twin.same, architecture.partition(".")[0]):
     raise ValueError(
         f"the file's architecture is {architecture!r}, which computes something else than {name}; expected"
-        f" {name}_patch16_224 or another image size of it"
+        f" {twin.architecture} or another image size of it"
     )
 
 
@@ -82,8 +94,8 @@ def size_of_positions(
     ValueError: sizes that do not fit the table or each other, or a table that tells no shape.
   """
   text = lambda hw: f"{hw[0]}x{hw[1]}"
-  if asked:
-    check_size(asked, patch)
+  if asked and any(side % patch for side in asked):
+    raise ValueError(f"--image-hw={text(asked)}: height and width must be positive multiples of the patch, {patch}")
   for source, hw in (("the file states", stated), ("--image-hw states", asked)):
     if hw and (hw[0] // patch) * (hw[1] // patch) != patches:
       raise ValueError(f"{source} {text(hw)} pixels, but there are {patches} positions of {patch}x{patch} patches")

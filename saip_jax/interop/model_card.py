@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import saip_jax
+from saip_jax.interop.twins import TWINS
 
 
 def run_history(checkpoint) -> dict[str, str]:
@@ -66,8 +67,7 @@ def model_card(dialect: str, record: dict) -> str:
       f" {parity['max_abs_difference']:.1e} in float32"
   )
   rows = {
-      "network": f"{facts['name']}: width {facts['width']}, {facts['depth']} blocks, {facts['heads']} heads, patches of"
-      f" {facts['patch']} pixels, norm epsilon {facts['norm_eps']:g}, {facts['gelu']} GELU",
+      "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {facts['gelu']} GELU",
       "input": f"RGB, {size} (height x width); the whole picture squashed to that size, not cropped; 0..1, then"
       f" mean {facts['mean']}, std {facts['std']}",
       "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
@@ -77,15 +77,40 @@ def model_card(dialect: str, record: dict) -> str:
   front = _FRONT_MATTER if dialect == "timm" else ""
   table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
   notes = "".join(f"\n- {note}" for note in record["notes"])
-  usage = _USAGE[dialect].format(height=height, width=width, name=facts["name"], which=record["which"])
+  twin = TWINS[facts["name"]]
+  plain = lambda value: tuple(value) if isinstance(value, list) else value
+  arguments = "".join(f"{name}={plain(value)}, " for name, value in twin.arguments((height, width)).items())
+  usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
+  usage = usage.format(
+      height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments
+  )
+  features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
   return (
       f"{front}# {facts['name']} at {size}, {dialect}\n\n"
-      "An encoder of person pictures, pre-trained without labels: a class token and patch tokens for retrieval,"
+      f"An encoder of person pictures, pre-trained without labels: {features} for retrieval,"
       " attributes,\nkeypoints, parsing. Exported by"
       f" saip_jax {saip_jax.__version__}.\n\n"
       f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
       "\n## Licence\n\nThat of whoever publishes these weights; name it here.\n"
   )
+
+
+def _sizes(facts: dict) -> str:
+  """Returns what the network's sizes are: those of equal blocks, or those of stages."""
+  if "depth" in facts:
+    return (
+        f"width {facts['width']}, {facts['depth']} blocks, {facts['heads']} heads, patches of {facts['patch']} pixels"
+    )
+  names = {
+      "dims": "channels", "depths": "blocks", "heads": "heads", "window": "windows of cells",
+      "windows": "windows of cells",
+  }
+  parts = [f"{word} {_listed(facts[name])}" for name, word in names.items() if name in facts]
+  return ", ".join([*parts, f"tapped stage {facts['tapped_stage']} with a cell every {facts['stride']} pixels"])
+
+
+def _listed(value) -> str:
+  return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 _FRONT_MATTER = """---
@@ -99,9 +124,23 @@ tags:
 ---
 """
 
-_INTO_TIMM = """model = timm.create_model("{name}_patch16_224", img_size=({height}, {width}), num_classes=0)
+_INTO_TIMM = """model = timm.create_model("{architecture}", {arguments}num_classes=0)
 model.load_state_dict(state)  # strict: every tensor fits
 ```
+"""
+
+_STAGES_IN_TIMM = """
+```python
+import timm
+model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+images = transform(picture)[None]
+feature, cells = model(images), model.forward_features(images)       # (1, D), {shape}
+```
+
+or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The features inside the
+network that pre-training read: `model.forward_intermediates(images, indices=[2])`, then the layer norm (epsilon 1e-6)
+in `inter_norm.safetensors`, and beside the cells their mean.
 """
 
 _USAGE = {
@@ -123,6 +162,25 @@ import timm
 from safetensors.torch import load_file
 state = load_file("model.safetensors")
 """ + _INTO_TIMM,
+    ("timm", "swin"): _STAGES_IN_TIMM.format(shape="(1, h, w, D)"),
+    ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)"),
+    ("safetensors", "tinyvit"): """
+```python
+import timm, torch
+from safetensors.torch import load_file
+model = timm.create_model("{architecture}", num_classes=0)
+model.stages[-1].downsample.conv2.conv.stride = (1, 1)   # a final stride of 16 pixels
+model.head.norm = torch.nn.Identity()
+model.load_state_dict(load_file("model.safetensors"))    # strict: every tensor fits
+conv, norm = torch.nn.Conv2d, timm.layers.LayerNorm2d
+layers = conv(320, 256, 1, bias=False), norm(256), conv(256, 256, 3, padding=1, bias=False), norm(256)
+neck, own = torch.nn.Sequential(*layers), load_file("neck.safetensors")
+neck.load_state_dict({{name.removeprefix("neck."): own[name] for name in own if name.startswith("neck.")}})
+cells = neck(model.eval().forward_features(images))      # (B, 3, H, W) -> (B, 256, h, w); their mean is the feature
+```
+
+`inter_norm.*` is the norm of what `forward_features` gives, which pre-training read.
+""",
     "mae": """
 ```python
 import timm, torch

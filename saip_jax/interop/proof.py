@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.backbones.statistics import split_statistics
+from saip_jax.interop.torch_encoders import make_encoder, tapped_layer
 from saip_jax.interop.torch_model import quiet, timm_model
-from saip_jax.interop.weight_files import TAPPED_NORM_FILE
 
 LIMIT = 1e-4
 SEED = 0
@@ -74,10 +74,10 @@ def jax_features(weights, which: str, images: np.ndarray) -> dict[str, np.ndarra
   """Returns the features of (B, H, W, 3) normalised images by our own encoder, float32 at highest precision.
 
   Returns:
-    cls (B, D), patch_tokens (B, N, D), and tapped_layer (B, 1 + N, D) after its norm.
+    cls (B, D), patch_tokens (B, N, D), and tapped_layer (B, 1 + M, E) after its norm.
   """
   with jax.default_matmul_precision("highest"):
-    features = _encode(weights.spec.build(), weights.backbone(which), jnp.asarray(images))
+    features = _encode(weights.spec.build(), split_statistics(weights.backbone(which)), jnp.asarray(images))
   outputs = {"cls": features.cls, "patch_tokens": features.tokens, "tapped_layer": features.hidden}
   return {name: np.asarray(value) for name, value in outputs.items()}
 
@@ -89,8 +89,8 @@ def unproven(weights, which: str) -> dict[str, dict]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(module: nn.Module, params, images):
-  return module.apply({"params": params}, images, ("cls", "tokens", "hidden"))
+def _encode(module: nn.Module, variables, images):
+  return module.apply(variables, images, ("cls", "tokens", "hidden"))
 
 
 def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
@@ -110,8 +110,8 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
       case "torchscript":
         theirs = _run_torchscript(folder / "model.ts", images)
       case _:
-        model, inter_norm = _reload(dialect, folder, weights, which)
-        theirs = _run_timm(model, images, inter_norm, weights.spec.build().tapped_block)
+        model, extra = _reload(dialect, folder, weights, which)
+        theirs = _run_timm(weights.spec, model, images, extra)
   ours = jax_features(weights, which, images)
   proof = {name: Comparison(ours[name], value) for name, value in theirs.items()}
   if dialect in ("vitpose", "mmpose"):
@@ -122,19 +122,19 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
 
 
 def _reload(dialect: str, folder: pathlib.Path, weights, which: str):
-  """Returns (timm model, the tapped layer's norm or None)."""
+  """Returns (timm model, the tensors it does not have)."""
   from safetensors.torch import load_file
 
-  side_file = folder / TAPPED_NORM_FILE
+  extra_file = folder / weights.spec.twin.extra_file
   state = {} if dialect == "timm" else READERS[dialect](folder, which)
-  inter_norm = {name: state.pop(name) for name in list(state) if name.startswith("inter_norm.")}
-  if side_file.exists():
-    inter_norm = load_file(side_file)
+  extra = {name: state.pop(name) for name in list(state) if name.startswith("inter_norm.")}
+  if extra_file.exists():
+    extra = load_file(extra_file)
   if dialect != "timm":
-    return timm_model(weights.spec, state), inter_norm
+    return timm_model(weights.spec, state), extra
   import timm
 
-  return timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), inter_norm
+  return timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), extra
 
 
 def _pth(folder: pathlib.Path) -> dict:
@@ -194,21 +194,16 @@ READERS: dict[str, Callable[[pathlib.Path, str], dict]] = {
 }
 
 
-def _run_timm(model, images: np.ndarray, inter_norm: Mapping, tapped_block: int) -> dict[str, np.ndarray]:
+def _run_timm(spec, model, images: np.ndarray, extra: Mapping) -> dict[str, np.ndarray]:
   import torch
 
+  kind, facts = spec.twin.kind, spec.facts()
   with torch.no_grad():
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    tokens = model.forward_features(x)
-    outputs = {"cls": tokens[:, 0], "patch_tokens": tokens[:, 1:]}
-    if inter_norm:
-      ((patches, first),) = model.forward_intermediates(
-          x, indices=[tapped_block], norm=False, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
-      )
-      outputs["tapped_layer"] = torch.nn.functional.layer_norm(
-          torch.cat([first, patches], dim=1), patches.shape[-1:], inter_norm["inter_norm.weight"],
-          inter_norm["inter_norm.bias"], NORM_EPSILON,
-      )
+    outputs = dict(zip(("cls", "patch_tokens"), make_encoder(kind, model, extra)(x)))
+    if "inter_norm.weight" in extra:
+      tap = facts["tapped_block"] if kind == "vit" else facts["tapped_stage"]
+      outputs["tapped_layer"] = tapped_layer(kind, model, extra, tap, x)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
@@ -245,5 +240,5 @@ def _prove_padded(model, weights, which: str, images: np.ndarray) -> dict[str, C
   frame = ((0, 0), (_PADDING, 0), (_PADDING, 0), (0, 0))
   ours = jax_features(weights, which, np.pad(images, frame)[:, :height, :width])
   model.patch_embed.proj.padding = (_PADDING, _PADDING)
-  theirs = _run_timm(model, images, {}, 0)
+  theirs = _run_timm(weights.spec, model, images, {})
   return {f"{name}, patches padded as in ViTPose": Comparison(ours[name], value) for name, value in theirs.items()}

@@ -9,10 +9,11 @@ from saip_jax.backbones.vit import ViT
 from saip_jax.heads.mae_decoder import MaeDecoder
 from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.heads.search import SearchDecoder
+from saip_jax.interop.shapes import parameter_shapes, shapes_of
 from saip_jax.interop.tables import CONV, CONV_1X1, LINEAR, Row, blocks, from_torch, linear, norm, to_torch
-from saip_jax.interop.vit import TAPPED_NORM, TIMM, inside, parameter_shapes, shapes_of
+from saip_jax.interop.vit import EXTRA, TIMM, inside
 
-VIT = inside([*TIMM, *TAPPED_NORM], "backbone.", "backbone/")
+VIT = inside([*TIMM, *EXTRA], "backbone.", "backbone/")
 CSM = [
     *linear("csm_decoder.mlp.0", "csm/fc1"),
     *linear("csm_decoder.mlp.2", "csm/fc2"),

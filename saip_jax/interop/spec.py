@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones import build_backbone
+from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.backbones.transformer import NORM_EPSILON
-from saip_jax.backbones.vit import ViT
 from saip_jax.interop.tables import flatten
+from saip_jax.interop.twins import TWINS, Twin
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -21,43 +21,59 @@ class BackboneSpec:
 
   Attributes:
     name: key of `saip_jax.backbones.BACKBONES`.
-    image_hw: size in pixels that the stored positions are for.
-    pos_interpolation: how the run that made them resized positions, one of `pos_embed.INTERPOLATIONS`.
+    image_hw: size in pixels that the stored positions are for, or the one to use where there are none.
+    pos_interpolation: how the run that made them resized positions, one of `pos_embed.INTERPOLATIONS`; of no account
+      for a backbone without a table of positions.
   """
 
   name: str
   image_hw: tuple[int, int]
-  pos_interpolation: str
+  pos_interpolation: str | None = None
 
-  def build(self, **options) -> ViT:
+  @property
+  def twin(self) -> Twin:
+    return TWINS[self.name]
+
+  def build(self, **options) -> Backbone:
     """Returns the module, float32 unless the options say otherwise."""
-    return build_backbone(self.name, image_hw=self.image_hw, pos_interpolation=self.pos_interpolation, **options)
+    if self.twin.positions:
+      options = {"pos_interpolation": self.pos_interpolation} | options
+    return build_backbone(self.name, image_hw=self.image_hw, **options)
 
   @property
   def patch(self) -> int:
-    return self.build().patch
+    """Pixels from one cell of the hidden grid to the next: the side of a ViT's patch."""
+    return self.build().stride
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """The hidden grid at `image_hw`, which positions are stored for."""
+    return self.build().hidden_grid(self.image_hw)
 
   def facts(self) -> dict[str, Any]:
     """Returns them for a JSON file, with all that a reader of other software needs to know."""
-    module = self.build()
     return {
-        "name": self.name, "width": module.width, "depth": module.depth, "heads": module.heads, "patch": module.patch,
-        "image_hw": list(self.image_hw), "grid": list(module.stored_grid), "norm_eps": NORM_EPSILON, "gelu": "exact",
-        "tapped_block": module.tapped_block, "pos_interpolation": self.pos_interpolation,
+        "name": self.name, **self.twin.facts(self.build()), "image_hw": list(self.image_hw), "gelu": "exact",
+        **({"pos_interpolation": self.pos_interpolation} if self.twin.positions else {}),
         "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD),
     }
 
-
-def check_size(image_hw: tuple[int, int], patch: int, flag: str = "--image-hw") -> None:
-  """Raises ValueError unless both sides are positive multiples of the patch."""
-  if any(side <= 0 or side % patch for side in image_hw):
+  def check_size(self, image_hw: tuple[int, int], flag: str = "--image-hw") -> None:
+    """Raises ValueError unless an image of that size in pixels can be encoded, in whole patches where it has some."""
     height, width = image_hw
-    raise ValueError(f"{flag}={height}x{width}: height and width must be positive multiples of the patch, {patch}")
+    if self.twin.positions and any(side <= 0 or side % self.patch for side in image_hw):
+      raise ValueError(
+          f"{flag}={height}x{width}: height and width must be positive multiples of the patch, {self.patch}"
+      )
+    if min(image_hw) < self.patch:
+      raise ValueError(f"{flag}={height}x{width}: height and width must be at least the stride, {self.patch}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
   """Parameters, as nested dicts of float32 numpy arrays, and what they belong to.
+
+  A backbone's running statistics are among its parameters: `backbones.statistics` takes them apart.
 
   Attributes:
     spec: the backbone.
@@ -78,7 +94,7 @@ class Weights:
   head_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def backbone(self, which: str = "student") -> dict:
-    """Returns the parameters of the "student"'s or the "teacher"'s backbone, the norm of the tapped layer included.
+    """Returns the "student"'s or the "teacher"'s backbone: parameters, running statistics, what timm does not have.
 
     Raises:
       ValueError: there is no teacher, or `which` is neither.
@@ -101,15 +117,15 @@ class Weights:
     """Returns the weights with positions, those of a decoder too, for another size.
 
     Args:
-      image_hw: pixels, multiples of the patch.
+      image_hw: pixels, see `BackboneSpec.check_size`.
       mode: one of `pos_embed.INTERPOLATIONS`.
     """
     image_hw = tuple(image_hw)
-    check_size(image_hw, self.spec.patch)
+    self.spec.check_size(image_hw)
     if image_hw == self.spec.image_hw:
       return self
     spec = dataclasses.replace(self.spec, image_hw=image_hw)
-    stored, wanted = (s.build().stored_grid for s in (self.spec, spec))
+    stored, wanted = self.spec.grid, spec.grid
 
     def resize(tree):
       if tree is None:

@@ -38,5 +38,5 @@ TIMM = [
 ]
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
-# What timm's files hold beside: indices and masks that sizes tell, the classifier.
-IGNORED = (r"\.relative_position_index$", r"\.attn_mask$", r"^head\.")
+BUFFERS = (r"\.relative_position_index$", r"\.attn_mask$")  # indices and masks that sizes tell
+IGNORED = (*BUFFERS, r"^head\.")  # what timm's files hold beside: also the classifier

@@ -54,5 +54,5 @@ EXTRA = [  # no loader of timm's names accepts these
     *norm("inter_norm", "inter_norm"),
 ]
 
-# What timm's and MobileSAM's files hold beside: counters, indices that the window's side tells, classifiers.
-IGNORED = (r"\.num_batches_tracked$", r"\.attention_bias_idxs$", r"^head\.")
+BUFFERS = (r"\.num_batches_tracked$", r"\.attention_bias_idxs$")  # counters, indices that the window's side tells
+IGNORED = (*BUFFERS, r"^head\.")  # what timm's files hold beside: also the classifier and its norm

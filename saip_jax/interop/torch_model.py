@@ -1,4 +1,4 @@
-"""The encoder as a PyTorch module: timm's ViT with weights from here, and its ONNX and TorchScript files.
+"""The encoder as a PyTorch module: timm's model with weights from here, and its ONNX and TorchScript files.
 
 Needs the optional extra `torch`; nothing of it is imported before a function is called.
 """
@@ -13,6 +13,8 @@ import warnings
 from typing import Mapping
 
 import numpy as np
+
+from saip_jax.interop.torch_encoders import adapt, make_encoder
 
 INSTALL = "pip install -e '.[torch]'"
 
@@ -72,11 +74,6 @@ def quiet():
       logging.disable(level)
 
 
-def timm_architecture(spec) -> str:
-  """Returns timm's name of a backbone; heads, norm epsilon and GELU of those models are the ones used here."""
-  return f"{spec.name}_patch16_224"
-
-
 def timm_model(spec, state: Mapping):
   """Returns timm's model of the backbone, in evaluation mode, holding exactly the given weights.
 
@@ -85,33 +82,41 @@ def timm_model(spec, state: Mapping):
     state: timm's tensor name -> array or tensor; every one is needed, no other is allowed.
   """
   import timm
-  import torch
 
+  twin = spec.twin
   model = timm.create_model(
-      timm_architecture(spec), pretrained=False, img_size=tuple(spec.image_hw), num_classes=0, weight_init="skip"
+      twin.architecture, pretrained=False, num_classes=0, **twin.arguments(spec.image_hw), **twin.skip_init
   )
-  tensor = lambda value: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-  model.load_state_dict({name: tensor(value) for name, value in state.items()}, strict=True)
+  model = adapt(twin.kind, model)
+  model.load_state_dict(_tensors(state), strict=True)
   return model.eval()
 
 
-def _encoder(model, facts: Mapping | None = None):
-  """Returns images -> (cls, patch_tokens); with `facts` images are uint8 RGB (B, H, W, 3) and normalised inside."""
+def torch_encoder(spec, state: Mapping, extra: Mapping):
+  """Returns the module of `torch_encoders.make_encoder`.
+
+  Args:
+    spec: see `timm_model`.
+    state: likewise.
+    extra: name -> array or tensor of what timm's model does not have.
+  """
+  return make_encoder(spec.twin.kind, timm_model(spec, state), _tensors(extra))
+
+
+def _tensors(state: Mapping) -> dict:
   import torch
 
-  class Encoder(torch.nn.Module):
-    def __init__(self):
-      super().__init__()
-      self.model = model
+  return {n: torch.from_numpy(np.array(a)) if isinstance(a, np.ndarray) else a for n, a in state.items()}
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-      tokens = self.model.forward_features(images)  # (B, 1 + N, D)
-      return tokens[:, 0], tokens[:, 1:]
+
+def _from_pixels(encoder, facts: Mapping):
+  """Returns the encoder for uint8 RGB (B, H, W, 3), which are normalised inside."""
+  import torch
 
   class PixelEncoder(torch.nn.Module):
     def __init__(self):
       super().__init__()
-      self.encoder = Encoder()
+      self.encoder = encoder
       self.register_buffer("mean", torch.tensor(facts["mean"]))
       self.register_buffer("std", torch.tensor(facts["std"]))
 
@@ -119,15 +124,15 @@ def _encoder(model, facts: Mapping | None = None):
       normalised = (images.to(torch.float32) / 255.0 - self.mean) / self.std
       return self.encoder(normalised.permute(0, 3, 1, 2))
 
-  return (Encoder() if facts is None else PixelEncoder()).eval()
+  return PixelEncoder().eval()
 
 
-def write_onnx(path: pathlib.Path, model, facts: Mapping, preprocessing: bool) -> None:
+def write_onnx(path: pathlib.Path, encoder, facts: Mapping, preprocessing: bool) -> None:
   """Writes an ONNX file in float32 with any batch size: `images` -> `cls` (B, D), `patch_tokens` (B, N, D).
 
   Args:
     path: the file.
-    model: from `timm_model`.
+    encoder: from `torch_encoder`.
     facts: `BackboneSpec.facts()`: image_hw, mean and std.
     preprocessing: `images` is uint8 RGB (B, H, W, 3) and is normalised inside; else (B, 3, H, W) normalised.
   """
@@ -138,20 +143,21 @@ def write_onnx(path: pathlib.Path, model, facts: Mapping, preprocessing: bool) -
     example = torch.zeros(_EXAMPLE_BATCH, height, width, 3, dtype=torch.uint8)
   else:
     example = torch.zeros(_EXAMPLE_BATCH, 3, height, width)
+  module = _from_pixels(encoder, facts) if preprocessing else encoder
   with quiet(), torch.no_grad():
     torch.onnx.export(
-        _encoder(model, facts if preprocessing else None), (example,), str(path), dynamo=True, opset_version=_OPSET,
+        module, (example,), str(path), dynamo=True, opset_version=_OPSET,
         input_names=["images"], output_names=["cls", "patch_tokens"],
         dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
     )
 
 
-def write_torchscript(path: pathlib.Path, model) -> None:
+def write_torchscript(path: pathlib.Path, encoder) -> None:
   """Writes a TorchScript file: images (B, 3, H, W), normalised -> (cls, patch_tokens), any batch size."""
   import torch
 
   with quiet():
-    torch.jit.script(_encoder(model)).save(str(path))
+    torch.jit.script(encoder).save(str(path))
 
 
 def write_pth(path: pathlib.Path, tensors: Mapping) -> None:

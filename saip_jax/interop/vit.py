@@ -1,17 +1,12 @@
 """The names of a plain ViT's tensors: timm's, and those of packages that renamed some of them.
 
-Paths are relative to the backbone. The norm of the tapped layer is SAIP's own and stands apart: no loader of timm's
-names accepts it.
+Paths are relative to the backbone. The norm of the tapped layer is SAIP's own and stands apart.
 """
 
 import dataclasses
 import re
 from typing import Iterable
 
-import jax
-import numpy as np
-
-from saip_jax.backbones.vit import ViT
 from saip_jax.interop.tables import PATCH, Row, blocks, linear, norm
 
 TIMM = [
@@ -21,10 +16,9 @@ TIMM = [
     *blocks("blocks", "blocks"),
     *norm("norm", "norm"),
 ]
-TAPPED_NORM = norm("inter_norm", "inter_norm")
+EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
-# The table of every backbone, for both directions and all dialects.
-TABLES = dict.fromkeys(("vit_tiny", "vit_small", "vit_base", "vit_large"), TIMM)
+IGNORED = (r"^head\.",)  # what timm's files hold beside: the classifier
 
 VITPOSE = ((r"^norm\.", "last_norm."),)
 MMPRETRAIN = (
@@ -35,20 +29,6 @@ MMPRETRAIN = (
     (r"\.mlp\.fc2\.", ".ffn.layers.1."),
     (r"^patch_embed\.proj\.", "patch_embed.projection."),
 )
-
-
-def parameter_shapes(backbone: ViT) -> dict[str, tuple[int, ...]]:
-  """Returns path -> shape of every parameter of the backbone; nothing is allocated."""
-  images = jax.ShapeDtypeStruct((1, *backbone.image_hw, 3), np.float32)
-  init = lambda key, x: backbone.init(key, x, ("cls", "hidden"))
-  tree = jax.eval_shape(init, jax.random.key(0), images)["params"]
-  return shapes_of(tree)
-
-
-def shapes_of(tree) -> dict[str, tuple[int, ...]]:
-  """Returns path -> shape of every leaf of a tree of arrays, abstract or not."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
 def renamed(table: Iterable[Row], changes: Iterable[tuple[str, str]]) -> list[Row]:

@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones import BACKBONES
+from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
-from saip_jax.backbones.vit import ViT
+from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.config import parse_config
-from saip_jax.interop import vit
 from saip_jax.interop.identify import refuse_other_facts
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.stated import as_size, read_json
 from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.weight_files import TAPPED_NORM_FILE, check_dialect, open_file
+from saip_jax.interop.twins import TWINS
+from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
 from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
@@ -57,7 +59,7 @@ def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
     return _open_checkpoint(path.parents[1], int(path.name), image_hw)
   if (path / MODEL_FILE).is_file():
     return _open_imported(path, image_hw)
-  files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name != TAPPED_NORM_FILE]
+  files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name not in EXTRA_FILES]
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
@@ -69,14 +71,19 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
 
   config = parse_config(read_config(workdir))
   method = METHODS[config.method.name].build(config)
-  spec = BackboneSpec(config.model.backbone, config.model.image_hw, method.backbone.pos_interpolation)
+  positions = getattr(method.backbone, "pos_interpolation", None)  # a backbone without positions has none
+  spec = BackboneSpec(config.model.backbone, config.model.image_hw, positions)
   _refuse_other_size(image_hw, spec)
   params, extra = read_model(workdir / "checkpoints" / str(step))
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
   head_counts = head_counts_of(config.method)
   origin = f"step {step} of the run {workdir}"
-  weights = Weights(spec, params, extra.get("teacher"), origin, head_counts=head_counts)
+  student, teacher = (
+      tree and tree | {"backbone": join_statistics(tree["backbone"], extra.get("statistics", {}).get(who))}
+      for who, tree in (("student", params), ("teacher", extra.get("teacher")))
+  )
+  weights = Weights(spec, student, teacher, origin, head_counts=head_counts)
   _check_backbones(weights)
   return weights
 
@@ -91,9 +98,11 @@ def _open_imported(path: pathlib.Path, image_hw) -> Weights:
   facts, hw = model.get("facts"), None
   if isinstance(facts, dict):
     hw = as_size(facts.get("image_hw"))
-  if not hw or facts.get("name") not in BACKBONES or facts.get("pos_interpolation") not in INTERPOLATIONS:
+  known = hw and facts.get("name") in BACKBONES
+  positions = facts.get("pos_interpolation") if known else None
+  if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
-  spec = BackboneSpec(facts["name"], hw, facts["pos_interpolation"])
+  spec = BackboneSpec(facts["name"], hw, positions)
   refuse_other_facts(facts, spec)
   _refuse_other_size(image_hw, spec)
   tensors, _ = read_tensors(path / WEIGHTS_FILE)
@@ -115,7 +124,7 @@ def _refuse_other_size(image_hw, spec: BackboneSpec) -> None:
 
 def _check_backbones(weights: Weights) -> None:
   """Raises ValueError, naming every parameter, if a backbone is not of the shapes of its spec."""
-  wanted = vit.parameter_shapes(weights.spec.build())
+  wanted = parameter_shapes(weights.spec.build())
   for who, tree in (("student", weights.student), ("teacher", weights.teacher)):
     if tree is not None:
       found = {path: np.shape(a) for path, a in flatten(tree.get("backbone", {})).items()}
@@ -146,22 +155,22 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedBackbone:
-  """A backbone ready to be applied: `module.apply({"params": params}, preprocessing(images_u8))`.
+  """A backbone ready to be applied: `module.apply(variables, preprocessing(images_u8))`.
 
   Attributes:
-    module: a `saip_jax.backbones.vit.ViT`, float32.
-    params: its parameters.
+    module: a `saip_jax.backbones.features.Backbone`, float32.
+    params: its parameters, running statistics among them.
     preprocessing: what its images go through.
   """
 
-  module: ViT
+  module: Backbone
   params: dict
   preprocessing: Preprocessing
 
   @property
   def variables(self) -> dict:
-    """What `module.apply` takes."""
-    return {"params": self.params}
+    """What `module.apply` takes: "params", and "batch_stats" where the network has running statistics."""
+    return split_statistics(self.params)
 
 
 def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
@@ -173,7 +182,7 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
     image_hw: size in pixels that positions are resized to, in 2-D; None keeps that of the weights.
 
   Raises:
-    ValueError: nothing to read there, no such teacher, or a size that is no multiple of the patch.
+    ValueError: nothing to read there, no such teacher, or a size that the backbone does not take.
   """
   weights = open_weights(path)
   if image_hw is not None:

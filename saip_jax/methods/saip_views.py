@@ -1,20 +1,14 @@
 """The views SAIP learns from, made on the accelerator from one decoded image and one decoded scene."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_mask
 from saip_jax.methods.saip_config import SaipConfig
-from saip_jax.views.geometry import (
-    CROP_UNIFORMS, crop_resize, rescale_antialiased, sample_crop_box, to_planes,
-)
-from saip_jax.views.photometric import (
-    COLOUR_UNIFORMS, ColourJitter, Photometric, augment, normalise, sample_colours,
-)
+from saip_jax.views.crops import VIEW_UNIFORMS, CropRecipe, draw_crops, render_crops
+from saip_jax.views.geometry import rescale_antialiased, to_planes
+from saip_jax.views.photometric import ColourJitter, Photometric
 from saip_jax.views.scenes import box_mask, paste, sample_places
 
 _JITTER = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
@@ -22,8 +16,6 @@ ANCHOR = Photometric(jitter=_JITTER, blur_probability=1.0, solarise_probability=
 AUGMENTED = Photometric(jitter=_JITTER, blur_probability=0.1, solarise_probability=0.2)
 LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarise_probability=0.0)
 SCENE = AUGMENTED
-
-_VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOUR_UNIFORMS  # crop, flip, colours
 
 
 @struct.dataclass
@@ -103,36 +95,22 @@ def make_views(
 
 
 def _views_of(image_u8, image_valid_hw, scene_u8, scene_valid_hw, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
-  """Returns ((globals, locals, scene) of one sample, the uniform numbers of the places in the scene).
-
-  The numbers of all views are drawn and interpreted together: written out view by view, the same small operations
-  take most of the time that the views take to compile.
-  """
+  """Returns ((globals, locals, scene) of one sample, the uniform numbers of the places in the scene)."""
   count = config.local_crops
-  recipes = [ANCHOR, AUGMENTED, *[LOCAL] * count, SCENE]
-  person = lambda area: (*area, *config.crop_aspect)
-  ranges = [person(config.global_area)] * 2 + [person(config.local_area)] * count
-  ranges = np.float32([*ranges, (*config.css.scene_area, *config.css.scene_aspect)])
-  chances = np.float32([(recipe.blur_probability, recipe.solarise_probability) for recipe in recipes])
+  person = lambda area, colours: CropRecipe(area, config.crop_aspect, colours)
+  recipes = [
+      person(config.global_area, ANCHOR), person(config.global_area, AUGMENTED),
+      *[person(config.local_area, LOCAL)] * count, CropRecipe(config.css.scene_area, config.css.scene_aspect, SCENE),
+  ]
+  uniform = jax.random.uniform(key, (len(recipes) + 1, VIEW_UNIFORMS))
   valid_hw = jnp.stack([image_valid_hw] * (count + 2) + [scene_valid_hw])
-  uniform = jax.random.uniform(key, (len(recipes) + 1, _VIEW_UNIFORMS))
-
-  def draw(uniform, valid_hw, limits, chances):
-    box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, limits[:2], limits[2:])
-    recipe = dataclasses.replace(ANCHOR, blur_probability=chances[0], solarise_probability=chances[1])
-    return box, uniform[CROP_UNIFORMS] < 0.5, sample_colours(uniform[CROP_UNIFORMS + 1 :], recipe)
-
-  draws = jax.vmap(draw)(uniform[:-1], valid_hw, ranges, chances)
-
-  def render(planes, first, last, out_hw):
-    one = lambda box, flip, colours: normalise(augment(crop_resize(planes, box, out_hw, flip), colours))
-    return jax.vmap(one)(*jax.tree.map(lambda a: a[first:last], draws))
-
+  draws = draw_crops(uniform[:-1], valid_hw, recipes)
   image = to_planes(image_u8)
   first_local = 2 if config.csm.weight else count + 1  # only matching looks at all of them
   views = (
-      render(image, 0, 2, image_hw), render(image, first_local, count + 2, crop_hw),
-      render(to_planes(scene_u8), count + 2, count + 3, scene_hw)[0],
+      render_crops(image, draws.some(0, 2), image_hw),
+      render_crops(image, draws.some(first_local, count + 2), crop_hw),
+      render_crops(to_planes(scene_u8), draws.some(count + 2, count + 3), scene_hw)[0],
   )
   return views, uniform[-1]
 

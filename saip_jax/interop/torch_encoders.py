@@ -1,0 +1,101 @@
+"""timm's models as PyTorch modules with our outputs, one class for each kind of backbone.
+
+Needs the optional extra `torch`; nothing of it is imported before a function is called.
+"""
+
+import functools
+from typing import Mapping
+
+from saip_jax.backbones.transformer import NORM_EPSILON
+
+
+def adapt(kind: str, model):
+  """Changes timm's new model where the backbone here differs from it; returns it."""
+  if kind == "tinyvit":
+    import torch
+
+    model.stages[-1].downsample.conv2.conv.stride = (1, 1)
+    model.head.norm = torch.nn.Identity()  # here the mean over the neck takes its place
+  return model
+
+
+def make_encoder(kind: str, model, extra: Mapping):
+  """Returns a module in evaluation mode, images (B, 3, H, W) -> (cls (B, D), patch_tokens (B, N, D)).
+
+  Args:
+    kind: `twins.Twin.kind`.
+    model: from `torch_model.timm_model`.
+    extra: name -> tensor of what timm's model does not have; only a neck is used.
+  """
+  return _classes()[kind](model, extra).eval()
+
+
+def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
+  """Returns the tapped layer (B, 1 + M, E) of images (B, 3, H, W) after its norm.
+
+  Args:
+    kind: `twins.Twin.kind`.
+    model: from `torch_model.timm_model`.
+    norm: `inter_norm.weight` and `inter_norm.bias`.
+    tap: index of the block, or of the stage.
+    images: normalised.
+  """
+  import torch
+
+  asked = {"indices": [tap], "intermediates_only": True}
+  if kind == "vit":
+    ((patches, first),) = model.forward_intermediates(
+        images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **asked
+    )
+    tokens = torch.cat([first, patches], dim=1)
+  else:
+    (cells,) = model.forward_intermediates(images, **asked)  # (B, E, h, w)
+    tokens = cells.flatten(2).transpose(1, 2)
+  tokens = torch.nn.functional.layer_norm(
+      tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
+  )
+  return tokens if kind == "vit" else torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+
+
+@functools.cache
+def _classes() -> dict[str, type]:
+  """Returns kind -> class of module."""
+  import torch
+  from timm.layers import LayerNorm2d
+
+  class Encoder(torch.nn.Module):
+    def __init__(self, model, extra):
+      super().__init__()
+      self.model = model
+
+  class ViT(Encoder):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      tokens = self.model.forward_features(images)  # (B, 1 + N, D)
+      return tokens[:, 0], tokens[:, 1:]
+
+  class Swin(Encoder):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      tokens = self.model.forward_features(images).flatten(1, 2)  # (B, h, w, D) -> (B, N, D)
+      return tokens.mean(1), tokens
+
+  class ConvNeXt(Encoder):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      cells = self.model.forward_features(images)  # (B, D, h, w)
+      return self.model.forward_head(cells, pre_logits=True), cells.flatten(2).transpose(1, 2)
+
+  class TinyViT(Encoder):
+    def __init__(self, model, extra):
+      super().__init__(model, extra)
+      neck = {name.removeprefix("neck."): tensor for name, tensor in extra.items() if name.startswith("neck.")}
+      width, channels = neck["0.weight"].shape[:2]
+      self.neck = torch.nn.Sequential(
+          torch.nn.Conv2d(channels, width, 1, bias=False), LayerNorm2d(width, eps=NORM_EPSILON),
+          torch.nn.Conv2d(width, width, 3, padding=1, bias=False), LayerNorm2d(width, eps=NORM_EPSILON),
+      )
+      self.neck.load_state_dict(neck, strict=True)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      tokens = self.neck(self.model.forward_features(images)).flatten(2).transpose(1, 2)  # (B, N, D)
+      return tokens.mean(1), tokens
+
+  return {"vit": ViT, "swin": Swin, "convnext": ConvNeXt, "tinyvit": TinyViT}
