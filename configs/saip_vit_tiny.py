@@ -5,8 +5,8 @@ r"""SAIP as published: ViT-Ti/16 at 256x128, 1 M person crops (LUP1M), 300 epoch
 
 Hardware: the published run used 8 GPUs x 64 images x 4 accumulated steps, which `accumulate=4` keeps. About 73 GFLOP
 per image (82 with `--config.method.fidelity=improved`), 300 M images: 2.2e19 operations; not timed on an accelerator,
-at an assumed 150 TFLOP/s sustained it is 41 hours. On two CPU cores (float32, batch 8) 1.5 images/s were measured: for a
-look, not for training.
+at an assumed 150 TFLOP/s sustained it is 41 hours. On two CPU cores (float32, batch 8) 1.5 images/s were measured: for
+a look, not for training.
 
 The data set has 1 M images, so that an epoch is 488 updates, warm-up 10 epochs, the run 300 epochs. With
 another number of images set `total_steps`; the warm-up follows it. Start values of the losses: csm_rep 10.6 (rising

@@ -5,9 +5,9 @@
       --preset="improved=configs/saip_demo.py --config.method.fidelity=improved"
 
 `saip pretrain` runs each preset from each seed; then `evaluation/people_probe.py` measures the frozen features:
-identity retrieval, and a ridge regression of keypoints. Beside them: each network at its start, colour histograms, and the same
-feature for every picture, which gives the mean pose. What is finished is kept in --out, and the same command goes on
-where it stopped; after a change of the code take a new --out.
+identity retrieval, and a ridge regression of keypoints. Beside them: each network at its start, colour histograms, and
+the same feature for every picture, which gives the mean pose. What is finished is kept in --out, and the same command
+goes on where it stopped; after a change of the code take a new --out.
 """
 
 import argparse
