@@ -171,21 +171,24 @@ class ConvNeXt(Backbone, kw_only=True):
         features = self._tap(features, self.inter_norm(x), extent, views.keep_ids)
         if reads == {"hidden"}:
           return features
+    tokens = x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None
+    if tokens is not None and views.keep_ids is not None:
+      tokens = select_tokens(tokens, views.keep_ids)  # (B * V, K, D)
     return features.replace(
-        cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None,
-        tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
-        grid=x.shape[1:3],
+        cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None, tokens=tokens, grid=x.shape[1:3]
     )
 
   def _extent(self, views: Views, reads: frozenset[str]) -> Extent | None:
     """Returns what of the images is real, in pixels."""
     if views.keep_ids is None:
       return extent_of(views.padded)
-    assert views.padded is None and reads == {"hidden"}, "masked input: of images of one size, read `hidden` alone"
+    assert views.padded is None, "masked input is of images of one size"
+    assert reads == {"hidden"} or "hidden" not in reads, "masked input has one grid: read `hidden` alone or not at all"
+    cell = self.stride if reads == {"hidden"} else self.last_stride
     image_hw = views.images.shape[2:4]
-    h, w = self.hidden_grid(image_hw)
+    h, w = (max(1, side // cell) for side in image_hw)
     visible = jax.nn.one_hot(views.keep_ids, h * w).max(axis=1).reshape(-1, h, w) > 0
-    return Extent(jnp.broadcast_to(jnp.asarray(image_hw), (len(visible), 2)), visible, self.stride)
+    return Extent(jnp.broadcast_to(jnp.asarray(image_hw), (len(visible), 2)), visible, cell)
 
   def _tap(self, features: Features, x: jax.Array, extent: Extent | None, keep_ids: jax.Array | None) -> Features:
     if keep_ids is None:

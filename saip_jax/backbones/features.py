@@ -57,8 +57,9 @@ class Views:
   Attributes:
     images: (B, V, H, W, 3), normalised.
     reads: names of `Features`: "cls", "tokens", "hidden", "attention"; only what they need is computed.
-    keep_ids: None, or (B * V, K) int32: the only cells of the hidden grid that are seen, `hidden` holds these alone
-      and in this order (masked input, for backbones that are `maskable`; read "hidden" alone).
+    keep_ids: None, or (B * V, K) int32: the only cells that are seen; what is read holds these alone and in this order
+      (masked input, for backbones that are `maskable`). Cells of the hidden grid if "hidden" alone is read; if "cls"
+      and "tokens" are, of the last one.
     padded: None, or the true sizes of the B * V images: what lies beyond them has no influence.
   """
 
@@ -87,6 +88,7 @@ class Backbone(nn.Module):
   remat: str = "none"
 
   stride = 16  # pixels from one cell of the hidden grid to the next
+  last_stride = 32  # the same for the last grid
   has_attention = False  # "attention" can be read
   maskable = False  # takes `Views.keep_ids`
 

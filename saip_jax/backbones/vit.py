@@ -53,6 +53,10 @@ class ViT(Backbone, kw_only=True):
     return self.patch
 
   @property
+  def last_stride(self) -> int:
+    return self.patch
+
+  @property
   def feature_width(self) -> int:
     return self.width
 

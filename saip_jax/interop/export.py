@@ -129,8 +129,8 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
   twin = weights.spec.twin
   if dialect not in twin.dialects:
     raise ValueError(
-        f"--dialect={dialect}: {weights.spec.name} has none"
-        f"{'; ' + twin.note if dialect == 'timm' else ''}; choose one of {', '.join(twin.dialects)}"
+        f"--dialect={dialect} is not for {weights.spec.name}{': ' + twin.note if dialect == 'timm' else ''};"
+        f" choose one of {', '.join(twin.dialects)}"
     )
 
 

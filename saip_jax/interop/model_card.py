@@ -87,9 +87,8 @@ def model_card(dialect: str, record: dict) -> str:
   features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
   return (
       f"{front}# {facts['name']} at {size}, {dialect}\n\n"
-      f"An encoder of person pictures, pre-trained without labels: {features} for retrieval,"
-      " attributes,\nkeypoints, parsing. Exported by"
-      f" saip_jax {saip_jax.__version__}.\n\n"
+      f"An encoder of person pictures, pre-trained without labels: {features} for\n"
+      f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {saip_jax.__version__}.\n\n"
       f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
       "\n## Licence\n\nThat of whoever publishes these weights; name it here.\n"
   )

@@ -11,21 +11,15 @@ import jax.numpy as jnp
 import optax
 
 from saip_jax.backbones.features import Backbone
-from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.losses import matching, reconstruction, search
-from saip_jax.methods.base import Aux, ParamGroup, replace_modules
+from saip_jax.methods import teacher as teacher_of
+from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_networks import SaipNetworks
 from saip_jax.methods.saip_panels import make_panels
 from saip_jax.methods.saip_views import SaipDraws, SaipViews, make_draws, make_views
-
-
-def _apart(modules: dict) -> tuple[dict, dict | None]:
-  """Returns modules with a backbone's running statistics taken out, and these."""
-  if "backbone" not in modules:
-    return modules, None
-  split = split_statistics(modules["backbone"])
-  return modules | {"backbone": split["params"]}, split.get("batch_stats")
+from saip_jax.methods.samples import image_spec, sample_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +50,9 @@ class Saip:
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
-    return {
-        "image": spec(jnp.uint8, *self.canvas_hw, 3),
-        "image_hw": spec(jnp.int32, 2),
+    return image_spec(global_batch, self.canvas_hw) | {
         "scene": spec(jnp.uint8, *self.scene_canvas_hw, 3),
         "scene_hw": spec(jnp.int32, 2),
-        "index": spec(jnp.uint32),
     }
 
   def init(self, key: jax.Array):
@@ -75,25 +66,12 @@ class Saip:
       if "csm" in params:  # its features against random directions: there is no head that it has learned
         shape = expert.module.feature_width, config.csm.prototypes
         extra["directions"] = jax.random.normal(jax.random.fold_in(key, 1), shape)
-    elif params.keys() & {"csm", "css"}:
-      extra["teacher"] = jax.tree.map(jnp.copy, params)
-    if statistics:
-      names = ("student", "teacher") if "teacher" in extra else ("student",)
-      extra["statistics"] = {name: jax.tree.map(jnp.copy, statistics) for name in names}
-    return params, extra
+    taught = not expert and bool(params.keys() & {"csm", "css"})
+    return params, extra | teacher_of.start(params, statistics, taught)
 
   def load_params(self, params, extra, student: dict, teacher: dict | None):
     """Starts from other weights; the centre stays at zero, it fills within some twenty updates."""
-    student, statistics = _apart(student)
-    teacher, teacher_statistics = _apart(teacher or {})
-    params = replace_modules(params, student)
-    if "teacher" in extra:
-      extra = extra | {"teacher": replace_modules(params, teacher)}
-    if "statistics" in extra and statistics:
-      taken = {"student": statistics, "teacher": teacher_statistics or statistics}
-      taken = {who: taken[who] for who in extra["statistics"]}
-      extra = extra | {"statistics": replace_modules(extra["statistics"], taken)}
-    return params, extra
+    return teacher_of.load_params(params, extra, student, teacher)
 
   def objectives(self, params, extra, views: SaipViews, draws: SaipDraws):
     """Returns (loss, (Aux, SaipOutputs)) on given views and draws; the metrics hold each term unweighted."""
@@ -130,7 +108,7 @@ class Saip:
   def views_and_draws(self, batch, key: jax.Array) -> tuple[SaipViews, SaipDraws]:
     """Makes views and draws from (key of the micro-step, sample index)."""
     step_key, sample_key = jax.random.split(key)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key, batch["index"])
+    keys = sample_keys(sample_key, batch["index"])
     view_keys, mask_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     views = make_views(batch, view_keys, self.config, self.backbone.image_hw, self.backbone.stride)
     return views, make_draws(mask_keys, step_key, self.config, self.networks.grid, self.networks.csr_grid)
@@ -145,21 +123,12 @@ class Saip:
     config, after = self.config, dict(extra)
     kept = self._teacher_kept(step)
     if "teacher" in extra:
-      after["teacher"] = optax.incremental_update(params, extra["teacher"], 1.0 - kept)
+      after["teacher"] = teacher_of.follow(extra["teacher"], params, kept)
     if "center" in extra:
       after["center"] = optax.incremental_update(cache["center"], extra["center"], 1.0 - config.csm.center_momentum)
     if "statistics" in extra:
-      student, before = cache["statistics"]["student"], extra["statistics"]
-      after["statistics"] = {"student": student}
-      if "teacher" in before:
-        match config.resolved.statistics:
-          case "own":
-            teacher = cache["statistics"]["teacher"]
-          case "ema":
-            teacher = optax.incremental_update(student, before["teacher"], 1.0 - kept)
-          case "copied":
-            teacher = jax.tree.map(jnp.copy, student)
-        after["statistics"]["teacher"] = teacher
+      rule = config.resolved.statistics
+      after["statistics"] = teacher_of.move_statistics(rule, extra["statistics"], cache["statistics"], kept)
     return after
 
   def _teacher_kept(self, step: jax.Array) -> jax.Array | float:
@@ -167,29 +136,14 @@ class Saip:
     momentum = self.config.teacher_momentum
     if self.config.resolved.ema == "constant":
       return momentum
-    update, last = step // self.accumulate, (step + 1) % self.accumulate == 0
-    rising = 1 - (1 - momentum) * 0.5 * (1 + jnp.cos(jnp.pi * update / self.total_steps))
-    return jnp.where(last, rising, 1.0)
+    return teacher_of.cosine_momentum(momentum, step, self.total_steps, self.accumulate)
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    """No decay on biases, norms and scales; tokens and positions are decayed as published, or not.
-
-    Tables of relative positions and attention biases are biases, prototypes are weights.
-    """
-    decay_tokens = self.config.resolved.tokens == "uniform"
-    return [
-        (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
-        (r"(cls_token|mask_token|pos_embed)$", ParamGroup(decay=decay_tokens)),
-        (r"(kernel|prototypes)$", ParamGroup(decay=True)),
-    ]
+    """Tokens and positions are decayed as published, or not."""
+    return usual_groups(decay_tokens=self.config.resolved.tokens == "uniform")
 
   def export_params(self, params, extra, which: str):
-    if which not in ("student", "teacher"):
-      raise ValueError(f"which={which!r} is unknown; choose student or teacher")
-    if which == "teacher" and "teacher" not in extra:
-      raise ValueError("which='teacher': this run has none, its student learns without a moving average")
-    backbone = (params if which == "student" else extra["teacher"])["backbone"]
-    return join_statistics(backbone, extra.get("statistics", {}).get(which))
+    return teacher_of.export_params(params, extra, which)
 
   def panels(self, params, extra, batch, key: jax.Array):
     return make_panels(self, params, extra, batch, key)

@@ -15,6 +15,7 @@ from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import reconstruction
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_views import SaipDraws, SaipViews, next_of_batch
+from saip_jax.methods.teacher import encode
 from saip_jax.views.geometry import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
 from saip_jax.views.scenes import smallest_scene
 
@@ -175,14 +176,6 @@ class SaipNetworks:
     antialias = self.config.resolved.resize == "antialiased"
     return (rescale_antialiased if antialias else rescale_nearest)(views.globals[:, 1], self.csr_hw)
 
-  def _encode(self, params, statistics, views: list[Views]) -> tuple[list[Features], Any]:
-    """Returns the features of views and the running statistics after them."""
-    variables = {"params": params["backbone"]} | ({"batch_stats": statistics} if statistics else {})
-    features, changed = self.backbone.apply(
-        variables, views, mutable=["batch_stats"], method=type(self.backbone).encode
-    )
-    return features, changed.get("batch_stats")
-
   def forward(self, params, extra, views: SaipViews, draws: SaipDraws) -> SaipOutputs:
     """Runs student and teacher over all views, each part no further than it is read."""
     config, behaviour = self.config, self.config.resolved
@@ -211,7 +204,7 @@ class SaipNetworks:
       enlarged = self.enlarged(views)
       student["masked"] = Views(enlarged[:, None], ["hidden"], keep_ids=draws.keep_ids)
     statistics = extra.get("statistics", {})
-    features, after = self._encode(params, statistics.get("student"), list(student.values()))
+    features, after = encode(self.backbone, params["backbone"], statistics.get("student"), list(student.values()))
     seen = dict(zip(student, features))
     anchor = split(seen["globals"].hidden)[:, 0] if csr or css else None  # (B, 1 + N, D)
     out = SaipOutputs(statistics={"student": after} if after else {})
@@ -262,7 +255,7 @@ class SaipNetworks:
       module = self.expert.module
       return jax.lax.stop_gradient(module.apply(variables, wanted, method=type(module).encode)), None
     statistics = extra.get("statistics", {}).get("teacher")
-    return self._encode(jax.lax.stop_gradient(extra["teacher"]), statistics, wanted)
+    return encode(self.backbone, jax.lax.stop_gradient(extra["teacher"]["backbone"]), statistics, wanted)
 
   def _teacher_logits(self, extra, cls: jax.Array) -> jax.Array:
     """(B, 2, D) -> (B, 2, K)."""

@@ -3,12 +3,10 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones.patches import patchify, unpatchify
+from saip_jax.methods.pictures import decoded, grey, paint, picture
 from saip_jax.reporting.panels import Panel
-from saip_jax.views.photometric import denormalise
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -19,20 +17,9 @@ def _compute(method, params, extra, batch, key):
   out = networks.forward(params, extra, views, draws)
   if out.reconstruction is None:
     return views, out, None
-  grid, patch = networks.csr_grid, networks.backbone.stride
-  pixels = patchify(networks.enlarged(views), patch)  # (B, L, P)
-  # The network predicts patches with mean 0 and deviation 1: give each its own back.
-  mean, std = jnp.mean(pixels, -1, keepdims=True), jnp.std(pixels, -1, ddof=1, keepdims=True)
-  seen = (draws.restore_ids < draws.keep_ids.shape[1])[..., None]
-  painted = out.reconstruction.astype(jnp.float32) * std + mean
-  images = {
-      "target": pixels,
-      "seen": jnp.where(seen, pixels, 0.0),
-      "painted": painted,
-      "together": jnp.where(seen, pixels, painted),
-  }
-  images = {name: unpatchify(patches, grid, patch) for name, patches in images.items()}
-  return views, out, images | {"scored": draws.scored.reshape(-1, *grid)}
+  seen = draws.restore_ids < draws.keep_ids.shape[1]
+  images = paint(networks.enlarged(views), out.reconstruction, seen, networks.backbone.stride)
+  return views, out, images | {"scored": draws.scored.reshape(-1, *networks.csr_grid)}
 
 
 def make_panels(method, params, extra, batch, key: jax.Array) -> dict[str, Panel]:
@@ -57,60 +44,49 @@ def make_panels(method, params, extra, batch, key: jax.Array) -> dict[str, Panel
 
 
 def _view_row(method, views, batch, i: int):
-  h, w = np.asarray(batch["image_hw"])[i]
   locals_ = views.crops[i, :-1]
   names = ["local"] if len(locals_) == 1 else [f"local {j + 1}" for j in range(len(locals_))]
   return [
-      ("image", np.asarray(batch["image"])[i, :h, :w]),
-      ("anchor", _picture(views.globals[i, 0])),
-      ("augmented", _picture(views.globals[i, 1])),
-      *((name, _picture(crop)) for name, crop in zip(names, locals_)),
-      ("region", _picture(views.crops[i, -1])),
-      *([] if views.scene is None else [("scene", _picture(views.scene[i]))]),
+      ("image", decoded(batch, i)),
+      ("anchor", picture(views.globals[i, 0])),
+      ("augmented", picture(views.globals[i, 1])),
+      *((name, picture(crop)) for name, crop in zip(names, locals_)),
+      ("region", picture(views.crops[i, -1])),
+      *([] if views.scene is None else [("scene", picture(views.scene[i]))]),
   ]
 
 
 def _reconstruction_row(views, images, i: int):
   return [
-      ("anchor", _picture(views.globals[i, 0])),
-      ("target", _picture(images["target"][i])),
-      ("seen", _picture(images["seen"][i])),
-      ("scored", _grey(images["scored"][i], images["target"][i].shape[:2])),
-      ("reconstruction", _picture(images["painted"][i])),
-      ("with the seen", _picture(images["together"][i])),
+      ("anchor", picture(views.globals[i, 0])),
+      ("target", picture(images["target"][i])),
+      ("seen", picture(images["seen"][i])),
+      ("scored", grey(images["scored"][i], images["target"][i].shape[:2])),
+      ("reconstruction", picture(images["painted"][i])),
+      ("with the seen", picture(images["together"][i])),
   ]
 
 
 def _search_row(views, out, i: int, second: int):
   """One scene; `second` is the sample whose local crop stands in it."""
-  scene = _picture(views.scene[i])
+  scene = picture(views.scene[i])
   return [
       ("scene", scene),
-      ("find: anchor", _picture(views.globals[i, 0])),
+      ("find: anchor", picture(views.globals[i, 0])),
       ("where it is", _heat(scene, views.inst_mask[i])),
       ("search", _heat(scene, _sigmoid(out.inst_logits[i]))),
-      ("find: local crop", _picture(views.crops[second, -2])),
+      ("find: local crop", picture(views.crops[second, -2])),
       ("where it is", _heat(scene, views.roi_mask[i])),
       ("search", _heat(scene, _sigmoid(out.roi_logits[i]))),
   ]
-
-
-def _picture(image: np.ndarray) -> np.ndarray:
-  return np.clip(np.asarray(denormalise(image), np.float32), 0, 1)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
   return 0.5 * (1 + np.tanh(0.5 * logits))
 
 
-def _grey(values: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-  """Enlarges a grid of 0..1 to pixels as a grey image."""
-  cells = np.kron(values, np.ones((hw[0] // values.shape[0], hw[1] // values.shape[1])))
-  return np.repeat(cells[..., None], 3, axis=-1).astype(np.float32)
-
-
 def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
   """Lays a grid of 0..1 over an image: dark blue where 0, bright red where 1."""
-  heat = _grey(values, image.shape[:2])
+  heat = grey(values, image.shape[:2])
   colour = heat * np.array([1.0, 0.15, 0.05]) + (1 - heat) * np.array([0.0, 0.05, 0.35])
   return (0.45 * image + 0.55 * colour).astype(np.float32)

@@ -8,13 +8,9 @@ from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_ma
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.views.crops import VIEW_UNIFORMS, CropRecipe, draw_crops, render_crops
 from saip_jax.views.geometry import rescale_antialiased, to_planes
-from saip_jax.views.photometric import ColourJitter, Photometric
+from saip_jax.views.multicrop import GLOBAL_1 as ANCHOR, GLOBAL_2 as AUGMENTED, LOCAL
 from saip_jax.views.scenes import box_mask, paste, sample_places
 
-_JITTER = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-ANCHOR = Photometric(jitter=_JITTER, blur_probability=1.0, solarise_probability=0.0)
-AUGMENTED = Photometric(jitter=_JITTER, blur_probability=0.1, solarise_probability=0.2)
-LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarise_probability=0.0)
 SCENE = AUGMENTED
 
 

@@ -1,0 +1,27 @@
+"""A random crop with its own colours: what masked reconstruction learns from."""
+
+import jax
+
+from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box, to_planes
+from saip_jax.views.photometric import normalise
+
+
+def plain_crop(
+    image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, area: tuple[float, float], aspect: tuple[float, float],
+    out_hw: tuple[int, int],
+) -> jax.Array:
+  """Returns a random resized crop, mirrored in half of all cases, normalised: (H, W, 3) float32.
+
+  Args:
+    image_u8: (Hc, Wc, 3) canvas.
+    valid_hw: (2,) size in pixels of its valid part.
+    key: key of the sample.
+    area: range of the area fraction of the crop.
+    aspect: range of its width / height.
+    out_hw: size of the view, pixels.
+
+  Source: MAE (He et al. 2022), appendix A.1.
+  """
+  uniform = jax.random.uniform(key, (CROP_UNIFORMS + 1,))
+  box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, area, aspect)
+  return normalise(crop_resize(to_planes(image_u8), box, out_hw, uniform[CROP_UNIFORMS] < 0.5))
