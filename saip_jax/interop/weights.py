@@ -119,7 +119,8 @@ def _open_imported(path: pathlib.Path, image_hw) -> Weights:
 
 def _refuse_other_size(image_hw, spec: BackboneSpec) -> None:
   if image_hw and tuple(image_hw) != spec.image_hw:
-    raise ValueError(f"--image-hw={image_hw[0]}x{image_hw[1]}, but the positions are for {spec.image_hw}")
+    asked, own = ("x".join(map(str, hw)) for hw in (image_hw, spec.image_hw))
+    raise ValueError(f"--image-hw={asked}, but these weights are for {own}")
 
 
 def _check_backbones(weights: Weights) -> None:
