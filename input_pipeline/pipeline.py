@@ -17,6 +17,7 @@ from absl import flags
 
 from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
+from input_pipeline.keypoints import CocoKeypoints
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.base import ImageSource, count_left_out
 from input_pipeline.sources.combined import MixtureSource
@@ -38,17 +39,22 @@ class TrainData:
   Attributes:
     identity: JSON-able facts that make the data what it is, for the fingerprint of a run.
     damage: the damaged images met so far.
+    keypoints_left_out: how many were met so far that are not finite or lie outside their images.
   """
 
   def __init__(self, source: ImageSource, scene_source: ImageSource | None, *, canvas_hw: tuple[int, int],
-               scene_canvas_hw: tuple[int, int], batch_size: int, seed: int, workers: int, threads: int,
-               max_damaged_fraction: float):
+               scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int, workers: int, threads: int,
+               max_damaged_fraction: float, keypoints: bool = False):
     self._source, self._scene_source = source, scene_source
     self._batch_size, self._seed, self._workers, self._threads = batch_size, seed, workers, threads
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
-    self.identity = dict(source.identity) | {"scenes": scene_source.identity if scene_source else "other images"}
+    scenes = scene_source.identity if scene_source else "other images" if scene_canvas_hw else "none"
+    self.identity = dict(source.identity) | {"scenes": scenes}
     self.damage = DamageReport({"image": source, "scene": scene_source or source}, max_damaged_fraction)
-    self._decoder = BatchDecoder(source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction)
+    self.keypoints_left_out = 0
+    self._keypoints = CocoKeypoints(source) if keypoints else None
+    self._decoder = BatchDecoder(
+        source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._keypoints)
 
   def __len__(self) -> int:
     """Images per epoch."""
@@ -62,9 +68,11 @@ class TrainData:
     return [
         f"images   {len(self):,} from {identity['source']} {identity['name']!r} (digest {identity['digest']})",
         f"scenes   {scenes['length']:,} from {scenes['source']} {scenes['name']!r} (digest {scenes['digest']})"
-        if scenes else "scenes   other images of the same data set",
-        f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}, scenes "
-        f"{self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}",
+        if scenes else f"scenes   {'other images of the same data set' if self._scene_canvas_hw else 'none'}",
+        f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}"
+        + (f", scenes {self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}" if self._scene_canvas_hw else ""),
+        *[f"joints   {count} of COCO's 17 are named by {name!r}"
+          for name, count in (self._keypoints.named.items() if self._keypoints else ())],
         f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
     ] + [f"left out {count_left_out(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
 
@@ -78,8 +86,9 @@ class TrainData:
 
     Returns:
       An iterator of dicts with n = batch_size / hosts rows: `image` (n, Hc, Wc, 3) uint8, `image_hw` (n, 2) int32,
-      `scene` (n, Sh, Sw, 3) uint8, `scene_hw` (n, 2) int32, `index` (n,) uint32, the image in fact used. Its
-      `close()` stops threads and processes.
+      `index` (n,) uint32, the image in fact used, and, where scenes are wanted, `scene` (n, Sh, Sw, 3) uint8 and
+      `scene_hw` (n, 2) int32, and, where keypoints are, `keypoints` (n, 17, 3) float32: x, y in pixels of the canvas
+      and visibility, 0 for unknown, of COCO's joints of the first person. Its `close()` stops threads and processes.
 
     Raises:
       ValueError: batch_size is no multiple of `hosts`; while iterating: too many damaged images.
@@ -98,8 +107,10 @@ class TrainData:
     return self._checked(iter(batches))
 
   def _positions(self) -> grain.MapDataset:
-    """Position -> {image, scene}: the two data set indices of a sample, without end."""
+    """Position -> {image, scene}: the data set indices of a sample, without end; no scene where none is wanted."""
     images = _shuffled(self._source, self._seed)
+    if self._scene_canvas_hw is None:
+      return images.map(_image_alone)
     if self._scene_source is None:
       return images.random_map(_OtherImage(len(self._source)), seed=self._seed + _SCENE_SEED_OFFSET)
     scenes = _shuffled(self._scene_source, self._seed + _SCENE_SEED_OFFSET)
@@ -111,6 +122,7 @@ class TrainData:
         for role, index, reason in batch.pop("damage"):
           self.damage.record(role, index, reason)
         self.damage.check()
+        self.keypoints_left_out += int(batch.pop("keypoints_left_out", np.zeros(0)).sum())
         yield batch
     finally:
       batches.close()
@@ -140,15 +152,19 @@ class _OtherImage:
     return {"image": index, "scene": (index + 1 + int(rng.integers(others))) % self._length if others else index}
 
 
+def _image_alone(index: int) -> dict[str, int]:
+  return {"image": index}
+
+
 def _named(pair: tuple[int, int]) -> dict[str, int]:
   return {"image": pair[0], "scene": pair[1]}
 
 
 def build_train_data(*, source: str, path: str | None, scene_path: str | None, cache_dir: str | pathlib.Path,
-                     canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int], batch_size: int, seed: int,
+                     canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int,
                      workers: int, threads: int, max_damaged_fraction: float, people_count: int,
                      split: str | None = None, subset: str | None = None,
-                     mixture: Mapping[str, Mapping] | None = None) -> TrainData:
+                     mixture: Mapping[str, Mapping] | None = None, keypoints: bool = False) -> TrainData:
   """Opens a data set for pre-training.
 
   Args:
@@ -157,7 +173,7 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     scene_path: scenes (`data.scene_path`), see `open_scenes`; None: other images of the same data set.
     cache_dir: the run's folder, for the index of a folder.
     canvas_hw: size of the canvas that holds an image, pixels.
-    scene_canvas_hw: size of the canvas that holds a scene, pixels.
+    scene_canvas_hw: size of the canvas that holds a scene, pixels; None: no scenes, whatever `scene_path` says.
     batch_size: images per update over all hosts.
     seed: fixes the order; any integer of 0 or more.
     workers: extra decoding processes; 0: threads of this process.
@@ -167,6 +183,7 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     split: which part of the data set (`data.split`).
     subset: a file of names (`data.subset`).
     mixture: the parts of a mixture (`data.mixture`), see `open_mixture`.
+    keypoints: read those of the persons, see `CocoKeypoints`.
 
   Returns:
     The data.
@@ -180,14 +197,17 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   _check("data.threads", threads, threads >= 1, "1 or more")
   _check("data.max_damaged_fraction", max_damaged_fraction, 0 <= max_damaged_fraction <= 1, "a share from 0 to 1")
   _check("data.canvas_hw", canvas_hw, len(canvas_hw) == 2 and min(canvas_hw) >= 1, "(height, width) in pixels")
-  _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
-         "(height, width) in pixels")
+  if scene_canvas_hw is not None:
+    _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
+           "(height, width) in pixels")
+    scene_canvas_hw = tuple(scene_canvas_hw)
   images = open_mixture(mixture, cache_dir) if source == "mixture" else open_source(
       source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count)
-  scenes = None if scene_path is None else open_scenes(scene_path, tuple(scene_canvas_hw), cache_dir)
-  return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=tuple(scene_canvas_hw),
+  wanted = scene_path is not None and scene_canvas_hw is not None
+  scenes = open_scenes(scene_path, scene_canvas_hw, cache_dir) if wanted else None
+  return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=scene_canvas_hw,
                    batch_size=batch_size, seed=seed, workers=workers, threads=threads,
-                   max_damaged_fraction=max_damaged_fraction)
+                   max_damaged_fraction=max_damaged_fraction, keypoints=keypoints)
 
 
 def _check(setting: str, value, ok: bool, expected: str) -> None:

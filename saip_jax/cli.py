@@ -46,6 +46,7 @@ def _pretrain(options, overrides) -> int:
   config = parse_config(apply_overrides(load_recipe(options.config), overrides))
   initialize(options.coordinator, options.processes, options.process)
   method = METHODS[config.method.name].build(config)
+  spec = method.batch_spec(config.batch_size)
   with first_host_first():  # what it renders, indexes and writes, the others find
     workdir = claim_workdir(options.workdir, to_dict(config))
     data = build_train_data(
@@ -54,7 +55,7 @@ def _pretrain(options, overrides) -> int:
         scene_path=config.data.scene_path,
         cache_dir=workdir,
         canvas_hw=config.data.canvas_hw,
-        scene_canvas_hw=config.data.scene_canvas_hw,
+        scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
         batch_size=config.batch_size,
         seed=config.seed,
         workers=config.data.workers,
@@ -64,6 +65,7 @@ def _pretrain(options, overrides) -> int:
         split=config.data.split,
         subset=config.data.subset,
         mixture=to_dict(config.data)["mixture"],
+        keypoints="keypoints" in spec,
     )
   pretrain(config, method, data, workdir)
   return 0

@@ -50,6 +50,17 @@ def test_batch_is_as_promised(images, tmp_path, reference):
       assert (canvas == batch["image"][row]).all() and hw == tuple(batch["image_hw"][row])
 
 
+def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_path, reference):
+  """Nothing is opened or read for scenes, even where a path to some is given; workers and threads are as before."""
+  data = _data(images, tmp_path, scene_canvas_hw=None, scene_path="nowhere")
+  batches = take(data, 3)
+  for batch, with_scenes in zip(batches, reference):
+    assert batch.keys() == {"image", "image_hw", "index"}
+    for name in batch:
+      np.testing.assert_array_equal(batch[name], with_scenes[name])
+  assert any("scenes   none" in line for line in data.summary()) and data.identity["scenes"] == "none"
+
+
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.distributed)])
 def test_hosts_and_workers_together_see_the_same_batches(images, tmp_path, reference, hosts, workers):

@@ -7,6 +7,11 @@ import jax.numpy as jnp
 
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.vit import ViT
+from saip_jax.methods.dino import Dino
+from saip_jax.methods.dino_config import DinoConfig
+from saip_jax.methods.hap import Hap
+from saip_jax.methods.hap_config import HapConfig
+from saip_jax.methods.mae import Mae, MaeConfig
 from saip_jax.methods.saip import Saip
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.methods.saip_networks import Expert, SaipNetworks
@@ -25,16 +30,35 @@ class MethodEntry:
   build: Callable[..., Any]
 
 
-def _build_saip(config, **backbone_options) -> Saip:
-  settings, behaviour = config.method, config.method.resolved
+def _encoder(config, backbone_options, **vit_options):
+  """Returns the encoder of a recipe; `vit_options` are for ViTs, as others have no table of positions."""
   backbone = build_backbone(
       config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
       **backbone_options,
   )
-  if isinstance(backbone, ViT):  # others have no table of positions
-    backbone = backbone.clone(pos_interpolation=behaviour.positions, tokens=behaviour.tokens)
+  return backbone.clone(**vit_options) if isinstance(backbone, ViT) else backbone
+
+
+def _build_saip(config, **backbone_options) -> Saip:
+  settings, behaviour = config.method, config.method.resolved
+  backbone = _encoder(config, backbone_options, pos_interpolation=behaviour.positions, tokens=behaviour.tokens)
   networks = SaipNetworks(settings, backbone, _open_expert(settings.expert, config.model.image_hw))
   return Saip(networks, config.data.canvas_hw, config.data.scene_canvas_hw, config.total_steps, config.accumulate)
+
+
+def _build_mae(config, **backbone_options) -> Mae:
+  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  return Mae(config.method, backbone, config.data.canvas_hw)
+
+
+def _build_hap(config, **backbone_options) -> Hap:
+  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  return Hap(config.method, backbone, config.data.canvas_hw)
+
+
+def _build_dino(config, **backbone_options) -> Dino:
+  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  return Dino(config.method, backbone, config.data.canvas_hw, config.total_steps, config.accumulate)
 
 
 def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
@@ -50,4 +74,9 @@ def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
   return Expert(loaded.module, loaded.variables)
 
 
-METHODS = {"saip": MethodEntry(SaipConfig, _build_saip)}
+METHODS = {
+    "saip": MethodEntry(SaipConfig, _build_saip),
+    "mae": MethodEntry(MaeConfig, _build_mae),
+    "dino": MethodEntry(DinoConfig, _build_dino),
+    "hap": MethodEntry(HapConfig, _build_hap),
+}

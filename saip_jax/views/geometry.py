@@ -131,6 +131,30 @@ def crop_resize(
   return jnp.clip(view, 0, 1)
 
 
+def keypoints_in_crop(
+    keypoints: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+) -> jax.Array:
+  """Returns keypoints where `crop_resize` shows them; those that it cuts off are unknown there.
+
+  Mirrored, a keypoint keeps its number: the left hand of the person remains the left one, though it looks a right one.
+
+  Args:
+    keypoints: (..., 3) x, y in pixels of the canvas measured from its edge, and a visibility, 0 for unknown.
+    box_yxhw: (4,) top, left, height, width in canvas pixels.
+    out_hw: size of the view.
+    flip: scalar bool, mirrored left and right.
+
+  Returns:
+    The same in pixels of the view.
+  """
+  top, left, height, width = box_yxhw
+  x = (keypoints[..., 0] - left) * (out_hw[1] / width)
+  y = (keypoints[..., 1] - top) * (out_hw[0] / height)
+  x = jnp.where(flip, out_hw[1] - x, x)
+  inside = (x >= 0) & (x < out_hw[1]) & (y >= 0) & (y < out_hw[0])
+  return jnp.stack([x, y, keypoints[..., 2]], axis=-1) * inside[..., None]
+
+
 def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
   """Rescales to a static size, pixel i of the result being pixel floor(i * in / out) of the source.
 

@@ -2,7 +2,7 @@
 
 import jax
 
-from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box, to_planes
+from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, keypoints_in_crop, sample_crop_box, to_planes
 from saip_jax.views.photometric import normalise
 
 
@@ -22,6 +22,21 @@ def plain_crop(
 
   Source: MAE (He et al. 2022), appendix A.1.
   """
+  box, flip = _draw(key, valid_hw, area, aspect)
+  return normalise(crop_resize(to_planes(image_u8), box, out_hw, flip))
+
+
+def plain_crop_with_keypoints(
+    image_u8: jax.Array, valid_hw: jax.Array, keypoints: jax.Array, key: jax.Array, area: tuple[float, float],
+    aspect: tuple[float, float], out_hw: tuple[int, int],
+) -> tuple[jax.Array, jax.Array]:
+  """Returns `plain_crop` and where keypoints (J, 3), in pixels of the canvas, are in it, see `keypoints_in_crop`."""
+  box, flip = _draw(key, valid_hw, area, aspect)
+  view = normalise(crop_resize(to_planes(image_u8), box, out_hw, flip))
+  return view, keypoints_in_crop(keypoints, box, out_hw, flip)
+
+
+def _draw(key: jax.Array, valid_hw: jax.Array, area, aspect) -> tuple[jax.Array, jax.Array]:
+  """Returns the box of a crop and whether it is mirrored."""
   uniform = jax.random.uniform(key, (CROP_UNIFORMS + 1,))
-  box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, area, aspect)
-  return normalise(crop_resize(to_planes(image_u8), box, out_hw, uniform[CROP_UNIFORMS] < 0.5))
+  return sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, area, aspect), uniform[CROP_UNIFORMS] < 0.5

@@ -1,0 +1,16 @@
+"""DINO+MAE made small: configs/dino_demo.py, and the student paints hidden patches of the first global view.
+
+  saip pretrain --config=configs/dino_mae_demo.py --workdir=runs/dino_mae_demo
+
+Hardware: two CPU cores, about eight minutes (7 images/s and one compilation of a minute, on a busy machine). Expected,
+mean of the last 20 updates: dino 6.66, as without reconstruction; mae 0.78, from 1.29.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("dino_demo.py")))["get_config"]()
+  config["method"]["mae"]["weight"] = 1.0
+  return config

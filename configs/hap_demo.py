@@ -1,0 +1,37 @@
+"""HAP made small, on built-in people and their keypoints, for two CPU cores.
+
+  saip pretrain --config=configs/hap_demo.py --workdir=runs/hap_demo
+
+Hardware: two CPU cores, about MINUTES. Data, size, optimiser and number of updates are those of configs/saip_demo.py.
+Expected: EXPECTED.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config["method"] = {
+      "name": "hap",
+      "crop_area": (0.8, 1.0),
+      "crop_aspect": (3 / 8, 2 / 3),
+      "mae": {
+          "mask_ratio": 0.5,
+          "width": 128,
+          "depth": 2,
+          "heads": 4,
+      },
+      "masks": {
+          "blocks": True,
+          "most_parts": 6,
+          "part_fraction": (1.0, 1.0),
+          "min_score": 0.0,
+          "cap_bug": False,
+      },
+      "align": {
+          "weight": 0.05,
+          "temperature": 0.2,
+      },
+  }
+  return config

@@ -1,0 +1,72 @@
+"""The settings of DINO."""
+
+import dataclasses
+
+from saip_jax.methods.masked import MaskedConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DinoMaskedConfig(MaskedConfig):
+  """Masked reconstruction beside DINO.
+
+  Attributes:
+    weight: factor of its loss; 0 leaves it out, decoder and masks included.
+  """
+
+  weight: float = 0.0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.weight < 0:
+      raise ValueError(f"config.method.mae.weight is {self.weight}: it must be 0 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DinoConfig:
+  """DINO's own settings; recipes state every number.
+
+  Attributes:
+    name: "dino".
+    local_crops: local crops per image, half as large as the two global ones.
+    crop_aspect: width / height range of all crops.
+    global_area: range of the area fraction of global crops.
+    local_area: the same of local crops.
+    prototypes: outputs of the head.
+    hidden: width of the head.
+    bottleneck: width of its unit-length code.
+    temp_student: temperature of student logits.
+    temp_teacher_start: temperature of teacher logits at the first update.
+    temp_teacher: the same after the warm-up.
+    temp_teacher_warmup: share of the updates in which it rises from one to the other; 0: it never has the first.
+    center_momentum: share of the centre kept at every micro-step.
+    teacher_momentum: share of the teacher kept at the first update; it rises to 1 along half a cosine.
+    prototypes_frozen: share of the updates before the prototypes start to learn.
+    mae: masked reconstruction beside it.
+  """
+
+  name: str
+  local_crops: int
+  crop_aspect: tuple[float, float]
+  global_area: tuple[float, float]
+  local_area: tuple[float, float]
+  prototypes: int
+  hidden: int
+  bottleneck: int
+  temp_student: float
+  temp_teacher_start: float
+  temp_teacher: float
+  temp_teacher_warmup: float
+  center_momentum: float
+  teacher_momentum: float
+  prototypes_frozen: float
+  mae: DinoMaskedConfig
+
+  def __post_init__(self):
+    if self.local_crops < 0:
+      raise ValueError(f"config.method.local_crops is {self.local_crops}: it must be 0 or more")
+    for name in ("temp_student", "temp_teacher_start", "temp_teacher"):
+      if getattr(self, name) <= 0:
+        raise ValueError(f"config.method.{name} is {getattr(self, name)}: it must be positive")
+    for name in ("temp_teacher_warmup", "prototypes_frozen", "center_momentum", "teacher_momentum"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f"config.method.{name} is {getattr(self, name)}: it must lie in 0 to 1")
