@@ -6,7 +6,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones import BACKBONES
+from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
@@ -70,14 +70,15 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
   from saip_jax.methods import METHODS
 
   config = parse_config(read_config(workdir))
-  method = METHODS[config.method.name].build(config)
-  positions = getattr(method.backbone, "pos_interpolation", None)  # a backbone without positions has none
+  positions = None
+  if hasattr(build_backbone(config.model.backbone), "pos_interpolation"):  # others have no table of positions
+    positions = METHODS[config.method.name].vit_options(config.method)["pos_interpolation"]
   spec = BackboneSpec(config.model.backbone, config.model.image_hw, positions)
   _refuse_other_size(image_hw, spec)
   params, extra = read_model(workdir / "checkpoints" / str(step))
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
-  head_counts = head_counts_of(config.method)
+  head_counts = {name: n for name, n in head_counts_of(config.method).items() if name.removesuffix("_heads") in params}
   origin = f"step {step} of the run {workdir}"
   student, teacher = (
       tree and tree | {"backbone": join_statistics(tree["backbone"], extra.get("statistics", {}).get(who))}

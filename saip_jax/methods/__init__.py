@@ -24,40 +24,47 @@ class MethodEntry:
   Attributes:
     config_class: frozen dataclass of the `method` section of a recipe.
     build: (`RunConfig`, **backbone options) -> `saip_jax.methods.base.Method`.
+    vit_options: settings of the method -> attributes of a ViT that it decides: how positions start and are resized.
   """
 
   config_class: type
   build: Callable[..., Any]
+  vit_options: Callable[[Any], dict[str, str]] = lambda settings: {"pos_interpolation": "grid2d", "tokens": "normal"}
 
 
-def _encoder(config, backbone_options, **vit_options):
-  """Returns the encoder of a recipe; `vit_options` are for ViTs, as others have no table of positions."""
+def _encoder(config, backbone_options):
+  """Returns the encoder of a recipe."""
   backbone = build_backbone(
       config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
       **backbone_options,
   )
-  return backbone.clone(**vit_options) if isinstance(backbone, ViT) else backbone
+  if isinstance(backbone, ViT):  # others have no table of positions
+    return backbone.clone(**METHODS[config.method.name].vit_options(config.method))
+  return backbone
+
+
+def _saip_vit_options(settings: SaipConfig) -> dict[str, str]:
+  return {"pos_interpolation": settings.resolved.positions, "tokens": settings.resolved.tokens}
 
 
 def _build_saip(config, **backbone_options) -> Saip:
-  settings, behaviour = config.method, config.method.resolved
-  backbone = _encoder(config, backbone_options, pos_interpolation=behaviour.positions, tokens=behaviour.tokens)
-  networks = SaipNetworks(settings, backbone, _open_expert(settings.expert, config.model.image_hw))
+  backbone, expert = _encoder(config, backbone_options), _open_expert(config.method.expert, config.model.image_hw)
+  networks = SaipNetworks(config.method, backbone, expert)
   return Saip(networks, config.data.canvas_hw, config.data.scene_canvas_hw, config.total_steps, config.accumulate)
 
 
 def _build_mae(config, **backbone_options) -> Mae:
-  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  backbone = _encoder(config, backbone_options)
   return Mae(config.method, backbone, config.data.canvas_hw)
 
 
 def _build_hap(config, **backbone_options) -> Hap:
-  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  backbone = _encoder(config, backbone_options)
   return Hap(config.method, backbone, config.data.canvas_hw)
 
 
 def _build_dino(config, **backbone_options) -> Dino:
-  backbone = _encoder(config, backbone_options, pos_interpolation="grid2d", tokens="normal")
+  backbone = _encoder(config, backbone_options)
   return Dino(config.method, backbone, config.data.canvas_hw, config.total_steps, config.accumulate)
 
 
@@ -75,7 +82,7 @@ def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
 
 
 METHODS = {
-    "saip": MethodEntry(SaipConfig, _build_saip),
+    "saip": MethodEntry(SaipConfig, _build_saip, _saip_vit_options),
     "mae": MethodEntry(MaeConfig, _build_mae),
     "dino": MethodEntry(DinoConfig, _build_dino),
     "hap": MethodEntry(HapConfig, _build_hap),
