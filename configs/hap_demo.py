@@ -2,8 +2,10 @@
 
   saip pretrain --config=configs/hap_demo.py --workdir=runs/hap_demo
 
-Hardware: two CPU cores, about MINUTES. Data, size, optimiser and number of updates are those of configs/saip_demo.py.
-Expected: EXPECTED.
+Hardware: two CPU cores, about three minutes (20 to 37 images/s on a busy machine and one compilation of 30 s). Data,
+size, optimiser and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: mae 0.87
+(from 1.29), align 0.44 (from 1.2; 0.8 log 16 = 2.2 if all images looked alike), on average 5.8 of the six parts of a
+body in the crop.
 """
 
 import pathlib

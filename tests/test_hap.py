@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saip_jax.config import apply_overrides, load_recipe, parse_config
 from saip_jax.losses.alignment import alignment_loss, contrast
 from saip_jax.masking.parts import part_patches
+from saip_jax.methods import METHODS
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.photometric import denormalise
 from saip_jax.views.plain import plain_crop_with_keypoints
-from tiny_methods import images_alone, tiny_method
+from tiny_methods import REPO, images_alone, tiny_method
 
 KEY = jax.random.key(0)
 WHOLE = "method.crop_area=(1.0, 1.0)", "method.crop_aspect=(0.5, 0.5)"  # crops are the picture, perhaps mirrored
@@ -143,6 +145,19 @@ def test_without_parts_no_keypoints_are_asked_for():
   assert draws.parts is None and draws.masks.keep_ids.shape == (16, 4)
   _, method = tiny_method("hap_demo")
   assert {name: a.shape for name, a in method.batch_spec(8).items()}["keypoints"] == (8, 17, 3)
+
+
+def test_published_recipe_starts_from_weights_of_mae():
+  settings = ["--config.data.path=anywhere", "--config.model.backbone=vit_base"]
+  recipe = lambda name: parse_config(apply_overrides(load_recipe(REPO / "configs" / f"{name}.py"), settings))
+  config = recipe("hap")
+  assert config.optimizer.learning_rate == pytest.approx(1.5e-4 * config.batch_size / 256)
+  assert config.total_steps * config.batch_size == pytest.approx(400 * 2_090_121, rel=1e-3)
+  hap, mae = METHODS["hap"].build(config), METHODS["mae"].build(recipe("mae"))
+  assert hap.autoencoder.grid == (16, 8) and hap.config.mae.mask_ratio == 0.5
+  params, taken = (jax.eval_shape(method.init, KEY)[0] for method in (hap, mae))
+  assert jax.tree.map(lambda a: a.shape, params) == jax.tree.map(lambda a: a.shape, taken)
+  assert sum(a.size for a in jax.tree.leaves(params["backbone"])) == 85_747_968  # ViT-B/16 and the norm of the tap
 
 
 def test_panel_shows_both_masks(setup):
