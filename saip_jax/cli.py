@@ -68,6 +68,8 @@ def _pretrain(options, overrides) -> int:
         keypoints="keypoints" in spec,
     )
   pretrain(config, method, data, workdir)
+  if data.keypoints_left_out:
+    print(f"keypoints  {data.keypoints_left_out:,} not finite or outside their images: taken as unknown")
   return 0
 
 
@@ -124,7 +126,7 @@ def _prepare(options) -> int:
   from input_pipeline.prepare.prepare import prepare
   from input_pipeline.prepare.shard import PrepareRequest
 
-  companions = Companions(options.depth, options.instances, options.keypoints, options.pairs)
+  companions = Companions(options.depth, options.instances, options.keypoints, options.pairs, options.joints)
   request = PrepareRequest(
       options.kind, options.path, options.split, options.subset, options.margin, options.min_side, companions,
       options.max_side, options.scene_hw if options.scenes else None,

@@ -153,6 +153,7 @@ def _add_prepare(kinds, name: str) -> None:
   kind.add_argument("--depth", metavar="PLACE", help="depth beside the images: a folder, or a pattern as d/{stem}.png")
   kind.add_argument("--instances", metavar="PLACE", help="masks beside the images")
   kind.add_argument("--keypoints", metavar="PLACE", help="keypoints beside the images: .npy or .json")
+  kind.add_argument("--joints", metavar="NAMES", help="what these keypoints are: coco, or names with commas between")
   kind.add_argument("--pairs", metavar="FILE", help="lines of NAME<tab>NAME<tab>kind: the set holds these pairs")
   kind.add_argument("--processes", type=int, metavar="N", help="how many work (one for each core, at most 8)")
   kind.add_argument("--runner", metavar="NAME", help="Apache Beam's runner, for what outgrows one machine")

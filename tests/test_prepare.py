@@ -21,6 +21,7 @@ from input_pipeline.decode import decode_image
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.prepare import prepare as prepare_module
+from input_pipeline.keypoints import CocoKeypoints
 from input_pipeline.prepare.companions import Companions
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
@@ -131,7 +132,7 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   openpose = {"people": [{"pose_keypoints_2d": [1, 2, .9, 3, 4, .5]}]}
   (tmp_path / "points" / "002.json").write_text(json.dumps(openpose))
   companions = Companions(depth=str(tmp_path / "depth"), instances=str(tmp_path / "masks" / "{stem}_mask.png"),
-                          keypoints=str(tmp_path / "points"))
+                          keypoints=str(tmp_path / "points"), joints="nose,left_eye")
   meta = prepare(PrepareRequest("folder", str(photos), companions=companions), tmp_path / "set")
   assert meta["carried"] == {"name": 4, "image.png": 2, "image.jpg": 2, "depth.png": 2, "instances.png": 1, "people": 3}
   source = ArrayRecordSource(tmp_path / "set")
@@ -143,6 +144,10 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   assert source.annotations(1)[0]["people"][0]["keypoints"] == points[0]
   assert source.annotations(2)[0]["people"][0]["keypoints"] == [[1, 2, .9], [3, 4, .5]]
   assert source.annotations(3) == ({"name": "003.jpg"}, {})
+  assert source.legend["joints"] == ["nose", "left_eye"]  # so that training knows what they are
+  assert CocoKeypoints(source).named == {"set": 2}
+  with pytest.raises(ValueError, match="goes with --keypoints"):
+    Companions(joints="coco")
 
 
 def test_a_companion_that_cannot_be_used_leaves_its_image_out_by_name(tmp_path):

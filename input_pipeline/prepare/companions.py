@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.records import image_format
 from input_pipeline.sources.base import ImageSource
 
@@ -27,17 +28,24 @@ class Companions:
       in pixels from the image's edge.
     pairs: a text file with a line for each pair: the names of two images and, if it has one, its kind, separated by
       tabs. The set then holds the pairs: the first image with the second as its partner.
+    joints: what the keypoints are, in their order: names with commas between, or "coco" for its 17.
   """
 
   depth: str | None = None
   instances: str | None = None
   keypoints: str | None = None
   pairs: str | None = None
+  joints: str | None = None
+
+  def __post_init__(self):
+    if self.joints is not None and self.keypoints is None:
+      raise ValueError(f"--joints={self.joints} names keypoints: it goes with --keypoints")
 
 
 def with_companions(source: ImageSource, companions: Companions) -> ImageSource:
   """The source with its companions among the annotations; raises ValueError for places that do not exist."""
-  for flag, place in dataclasses.asdict(companions).items():
+  for flag in ("depth", "instances", "keypoints", "pairs"):
+    place = getattr(companions, flag)
     if place is not None and "{" not in place and not storage.exists(storage.normalized(place)):
       raise ValueError(f"--{flag}={place} does not exist")
   beside = dataclasses.replace(companions, pairs=None)
@@ -71,6 +79,8 @@ class _WithFilesBeside(_Wrapped):
   def __init__(self, source: ImageSource, companions: Companions):
     super().__init__(source)
     self._companions = companions
+    if joints := companions.joints:
+      self.legend = self.legend | {"joints": list(COCO_JOINTS) if joints == "coco" else joints.split(",")}
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     facts, files = super().annotations(i)
