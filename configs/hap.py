@@ -7,12 +7,12 @@ compares with all other images of a micro-step. Not timed on an accelerator.
 
 The published run starts from MAE's ViT-B encoder of ImageNet (`init_from`: any weights in a published layout); from
 scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoints: COCO's 17 joints of each crop, as
-`saip prepare ... --keypoints=DIR --joints=coco` keeps them; where they are missing patches are hidden in blocks alone,
-and `method.masks.most_parts=0` needs none. As published: mask ratio 0.5, crops of an area of 0.8 to 1, mirrored, no colours; AdamW 0.9, 0.95, weight
-decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at temperature 0.2. Parts are
-hidden whole, as the paper says; the released code hides up to 0.3 of each (`method.masks.part_fraction=(0.0,0.3)`), and
-by mistake in the first few images of each batch alone (`method.masks.cap_bug=True`). Chosen here: learned positions, as
-everywhere in this library.
+`saip prepare ... --keypoints=DIR --joints=coco` keeps them; an image without them is hidden in blocks alone, and
+`method.masks.most_parts=0` needs none. As published: mask ratio 0.5, crops of an area of 0.8 to 1, mirrored, no
+colours; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
+temperature 0.2. Parts are hidden whole, as the paper says; the released code hides up to 0.3 of each
+(`method.masks.part_fraction=(0.0,0.3)`), and by mistake in the first few images of each batch alone
+(`method.masks.cap_bug=True`). Chosen here: learned positions, as everywhere in this library.
 
 An epoch of 2,090,121 images is 510 updates; with another number of images set `total_steps`.
 """
