@@ -207,3 +207,14 @@ def test_heads_of_others_are_left_out_by_name(name, others):
   section["decoder.weight"] = np.zeros(3, np.float32)
   with pytest.raises(ValueError, match=r"unexpected \['decoder.weight'\]"):
     read(name, content)
+
+
+@pytest.mark.parametrize("head,named", [
+    ({"mae": {"embed": np.zeros(2, np.float32)}}, "no place for mae"),
+    ({"csr": {"memory_embed": {"kernel": np.zeros(2, np.float32)}}}, "csr with cross-attention"),
+])
+def test_heads_that_the_published_model_lacks_are_refused(head, named):
+  weights = random_weights(teacher=False)
+  weights.student.update(head)
+  with pytest.raises(ValueError, match=f"{named}.*choose another --dialect"):
+    DIALECTS["saip"].to_state(weights)

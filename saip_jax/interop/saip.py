@@ -77,7 +77,16 @@ def read(state: Mapping[str, np.ndarray], backbone: ViT | None = None) -> dict:
 
 
 def write(tree: dict, patch: int) -> dict[str, np.ndarray]:
-  """Returns the published state dict of a parameter tree, with what the published modules own beside it."""
+  """Returns the published state dict of a parameter tree, with what the published modules own beside it.
+
+  Raises:
+    ValueError: heads that the published model does not have.
+  """
+  others = sorted(tree.keys() - {"backbone", *HEADS})
+  if "memory_embed" in tree.get("csr", {}):
+    others.append("csr with cross-attention (behaviour.csr_context='tokens')")
+  if others:
+    raise ValueError(f"the published files have no place for {', '.join(others)}: choose another --dialect")
   table = [*VIT, *(row for name, (_, rows) in HEADS.items() if name in tree for row in rows)]
   state = to_torch(tree, table, patch)
   if "csm" in tree:
