@@ -36,7 +36,9 @@ def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple
 
   counts = weights.counts()
   taken = lambda who, tree: f"{sum(counts[f'{who}/{name}'] for name in tree)} tensors of the {who} ({', '.join(tree)})"
-  parts = [taken("student", student), taken("teacher", teacher) if teacher else "the teacher is a copy of the student"]
+  parts = [taken("student", student)]
+  if "teacher" in extra:
+    parts.append(taken("teacher", teacher) if teacher else "the teacher is a copy of the student")
   new = [*sorted(state.params.keys() - student.keys()), *weights.new]
   line = f"initial  {', '.join(parts)} from {weights.origin}; new: {', '.join(new) or 'nothing'}"
   return state.replace(params=params, extra=extra), line
