@@ -157,7 +157,8 @@ def costs():
     off = [f"method.{name}.weight=0.0" for name in ("csm", "csr", "css") if name not in subset]
     _, method = tiny(*off)
     params, extra = jax.eval_shape(method.init, KEY)
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), made_up_batch())
+    batch = method.batch_spec(8)
+    assert ("scene" in batch) == ("css" in subset)  # nothing is decoded that nobody reads
     gradient = jax.jit(jax.grad(lambda p, e, b: method.loss(p, e, b, KEY, 0), has_aux=True))
     lowered = gradient.lower(params, extra, batch)
     metrics = lowered.out_info[1].metrics

@@ -1,7 +1,5 @@
 """ConvNeXt: depthwise convolutions and MLPs, on rectangular images of any size, with a tapped layer and masks."""
 
-from typing import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -154,11 +152,8 @@ class ConvNeXt(Backbone, kw_only=True):
     ]
     self.inter_norm, self.head_norm = layer_norm(self.dtype), layer_norm(self.dtype)
 
-  def encode(self, views: Sequence[Views]) -> list[Features]:
-    """See `Backbone.encode`; with "hidden" alone the encoder stops at the tap."""
-    return [self._encode(v) for v in views]
-
   def _encode(self, views: Views) -> Features:
+    """With "hidden" alone the encoder stops at the tap."""
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden"}, "ConvNeXt has no attention maps"
     extent = self._extent(views, reads)

@@ -117,7 +117,7 @@ class Backbone(nn.Module):
     return self.encode([Views(images[:, None], reads, keep_ids, padded)])[0]
 
   def encode(self, views: Sequence[Views]) -> list[Features]:
-    """Encodes several kinds of views.
+    """Encodes several kinds of views, one after the other unless a network knows better.
 
     Args:
       views: of one B each.
@@ -125,4 +125,8 @@ class Backbone(nn.Module):
     Returns:
       `Features` of each, with a leading axis of B * V.
     """
+    return [self._encode(v) for v in views]
+
+  def _encode(self, views: Views) -> Features:
+    """Encodes one kind of views."""
     raise NotImplementedError

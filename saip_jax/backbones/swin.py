@@ -1,7 +1,5 @@
 """Swin transformer: attention in windows that every other block shifts, on rectangular images of any size."""
 
-from typing import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -150,7 +148,7 @@ class Swin(Backbone, kw_only=True):
   """Swin transformer whose windows have one size whatever the image's: its weights fit images of every size.
 
   Defaults are Swin-T: timm's `swin_tiny_patch4_window7_224` created with `always_partition=True` and
-  `dynamic_img_size=True`, without drop path and head. The image feature is the mean of the last stage's cells after the
+  `strict_img_size=False`, without drop path and head. The image feature is the mean of the last stage's cells after the
   norm; the tapped layer is the third stage, after a norm of its own. Initial values are timm's: weights and biases by
   offset N(0, 0.02), other biases zero, the patch embedding PyTorch's default.
 
@@ -186,11 +184,8 @@ class Swin(Backbone, kw_only=True):
     ]
     self.inter_norm, self.norm = layer_norm(self.dtype), swin_norm(self.dtype)
 
-  def encode(self, views: Sequence[Views]) -> list[Features]:
-    """See `Backbone.encode`; with "hidden" alone the encoder stops at the tap."""
-    return [self._encode(v) for v in views]
-
   def _encode(self, views: Views) -> Features:
+    """With "hidden" alone the encoder stops at the tap."""
     assert views.keep_ids is None, "Swin takes whole images only"
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden"}, "Swin has no attention maps of whole images"

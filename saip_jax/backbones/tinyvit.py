@@ -1,7 +1,5 @@
 """TinyViT-5M as MobileSAM changed it: convolutions, then attention in windows, a final stride of 16, and a neck."""
 
-from typing import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -272,11 +270,8 @@ class TinyViT(Backbone, kw_only=True):
     self.inter_norm = layer_norm(self.dtype)
     self.neck = Neck(self.neck_width, self.dtype)
 
-  def encode(self, views: Sequence[Views]) -> list[Features]:
-    """See `Backbone.encode`; views pass one after the other, each with batch statistics of its own."""
-    return [self._encode(v) for v in views]
-
   def _encode(self, views: Views) -> Features:
+    """Each kind of views has batch statistics of its own."""
     assert views.keep_ids is None, "TinyViT takes whole images only"
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden"}, "TinyViT has no attention maps of whole images"

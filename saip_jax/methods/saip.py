@@ -50,7 +50,10 @@ class Saip:
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
-    return image_spec(global_batch, self.canvas_hw) | {
+    images = image_spec(global_batch, self.canvas_hw)
+    if not self.config.css.weight:  # nobody searches: the host decodes no scenes
+      return images
+    return images | {
         "scene": spec(jnp.uint8, *self.scene_canvas_hw, 3),
         "scene_hw": spec(jnp.int32, 2),
     }

@@ -75,38 +75,44 @@ def make_views(
   crop_hw = image_hw[0] // 2, image_hw[1] // 2
   scene_hw = config.css.scene_size, config.css.scene_size
   antialias = config.resolved.resize == "antialiased"
-  views, places = jax.vmap(lambda *sample: _views_of(*sample, config, image_hw, crop_hw, scene_hw))(
-      batch["image"], batch["image_hw"], batch["scene"], batch["scene_hw"], keys
-  )
-  globals_, locals_, scene = views
+  scenes = (batch["scene"], batch["scene_hw"]) if config.css.weight else None
+  (globals_, locals_, background), places = jax.vmap(
+      lambda *sample: _views_of(*sample, config, image_hw, crop_hw, scene_hw)
+  )(batch["image"], batch["image_hw"], scenes, keys)
   if antialias:
     region = rescale_antialiased(globals_[:, 0], crop_hw)
   else:
     region = globals_[:, 0, ::2, ::2]
   views = SaipViews(globals_, jnp.concatenate([locals_, region[:, None]], axis=1))
-  if not config.css.weight:
+  if scenes is None:
     return views
-  scene, inst_mask, roi_mask = _compose(scene, locals_[:, -1], region, places, config, stride)
+  scene, inst_mask, roi_mask = _compose(background, locals_[:, -1], region, places, config, stride)
   return views.replace(scene=scene, inst_mask=inst_mask, roi_mask=roi_mask)
 
 
-def _views_of(image_u8, image_valid_hw, scene_u8, scene_valid_hw, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
-  """Returns ((globals, locals, scene) of one sample, the uniform numbers of the places in the scene)."""
+def _views_of(image_u8, image_valid_hw, scene, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
+  """Returns ((globals, locals, background) of one sample, the uniform numbers of the places in its scene).
+
+  Without a scene, (uint8 canvas, size of its valid part), there is no background; the other views are the same.
+  """
   count = config.local_crops
   person = lambda area, colours: CropRecipe(area, config.crop_aspect, colours)
   recipes = [
       person(config.global_area, ANCHOR), person(config.global_area, AUGMENTED),
-      *[person(config.local_area, LOCAL)] * count, CropRecipe(config.css.scene_area, config.css.scene_aspect, SCENE),
+      *[person(config.local_area, LOCAL)] * count,
   ]
-  uniform = jax.random.uniform(key, (len(recipes) + 1, VIEW_UNIFORMS))
-  valid_hw = jnp.stack([image_valid_hw] * (count + 2) + [scene_valid_hw])
-  draws = draw_crops(uniform[:-1], valid_hw, recipes)
+  valid_hw = [image_valid_hw] * len(recipes)
+  uniform = jax.random.uniform(key, (len(recipes) + 2, VIEW_UNIFORMS))
+  if scene is not None:
+    recipes.append(CropRecipe(config.css.scene_area, config.css.scene_aspect, SCENE))
+    valid_hw.append(scene[1])
+  draws = draw_crops(uniform[: len(recipes)], jnp.stack(valid_hw), recipes)
   image = to_planes(image_u8)
   first_local = 2 if config.csm.weight else count + 1  # only matching looks at all of them
   views = (
       render_crops(image, draws.some(0, 2), image_hw),
       render_crops(image, draws.some(first_local, count + 2), crop_hw),
-      render_crops(to_planes(scene_u8), draws.some(count + 2, count + 3), scene_hw)[0],
+      None if scene is None else render_crops(to_planes(scene[0]), draws.some(count + 2, count + 3), scene_hw)[0],
   )
   return views, uniform[-1]
 
