@@ -4,9 +4,9 @@
       --preset="official=configs/saip_demo.py" \\
       --preset="improved=configs/saip_demo.py --config.method.fidelity=improved"
 
-`saip pretrain` runs each preset from each seed; then `evaluation/people_probe.py` measures the frozen features:
-identity retrieval, and a ridge regression of keypoints. Beside them: each network at its start, colour histograms, and
-the same feature for every picture, which gives the mean pose. What is finished is kept in --out, and the same command
+`saip pretrain` runs each preset from each seed; then the frozen features are measured on --tasks as `saip evaluate`
+does, by the first score of each. Beside them: each network at its start, colour histograms, and the same feature for
+every picture, which is what can be said without looking. What is finished is kept in --out, and the same command
 goes on where it stopped; after a change of the code take a new --out.
 """
 
@@ -27,16 +27,15 @@ import numpy as np
 REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.config import RunConfig, apply_overrides, load_recipe, parse_config  # noqa: E402
-from saip_jax.evaluation.people_probe import (  # noqa: E402
-    People, backbone_features, colour_features, no_features, probe_people,
-)
-from saip_jax.interop.weights import LoadedBackbone, Preprocessing, load_backbone  # noqa: E402
+from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder  # noqa: E402
+from saip_jax.evaluation.evaluate import measure, score_text, task_of  # noqa: E402
+from saip_jax.evaluation.splits import Data  # noqa: E402
+from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
 from saip_jax.training.checkpoint import checkpoint_steps  # noqa: E402
 from saip_jax.typed import to_dict  # noqa: E402
-
-COLUMNS = {"mAP": "identity mAP, %", "keypoint_error": "keypoint error, % of height", "PCK@0.1": "PCK@0.1, %"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,24 +85,30 @@ def start_of(run: Run) -> LoadedBackbone:
   return LoadedBackbone(method.backbone, params, Preprocessing(run.config.model.image_hw))
 
 
-def kept(file: pathlib.Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-  """Returns the scores in a file, measured now if it is not there."""
+def kept(file: pathlib.Path, run: Callable[[], dict]) -> dict:
+  """Returns the record in a file, made now if it is not there."""
   if not file.exists():
     print(f"measuring {file.stem}", file=sys.stderr, flush=True)
-    scores = measure()
+    record = run()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.with_suffix(".part").write_text(json.dumps(scores, indent=2) + "\n")
+    file.with_suffix(".part").write_text(json.dumps(record, indent=2) + "\n")
     os.replace(file.with_suffix(".part"), file)
   return json.loads(file.read_text())
 
 
-def table(rows: dict[str, list[dict[str, float]]]) -> str:
-  """Returns Markdown of row -> scores of each seed."""
-  lines = [f"| preset | {' | '.join(COLUMNS.values())} | seeds |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
-  for name, seeds in rows.items():
-    values = [100 * np.array([scores[column] for scores in seeds]) for column in COLUMNS]
-    spread = lambda v: f" +- {v.std(ddof=1):.2f}" if len(v) > 1 else ""
-    lines.append(f"| {name} | {' | '.join(f'{v.mean():.2f}{spread(v)}' for v in values)} | {len(seeds)} |")
+def table(rows: dict[str, dict[str, list[dict]]]) -> str:
+  """Returns Markdown of row -> task -> records of each seed: mean and deviation of the first score."""
+  tasks = list(next(iter(rows.values())))
+  name_of = lambda task: f"{task} {next(iter(next(iter(rows.values()))[task][0]['scores']))}"
+  lines = [f"| preset | {' | '.join(map(name_of, tasks))} | seeds |", "|---|" + "---:|" * (len(tasks) + 1)]
+  for row, by_task in rows.items():
+    cells = []
+    for task in tasks:
+      name, *_ = by_task[task][0]["scores"]
+      values = np.array([record["scores"][name] for record in by_task[task]])
+      spread = f" +- {score_text(name, values.std(ddof=1))}" if len(values) > 1 else ""
+      cells.append(score_text(name, values.mean()) + spread)
+    lines.append(f"| {row} | {' | '.join(cells)} | {len(by_task[tasks[0]])} |")
   return "\n".join(lines)
 
 
@@ -112,28 +117,37 @@ def main() -> None:
   parser.add_argument("--preset", action="append", required=True, help='"NAME=FILE --config.key=value ..."; repeat it')
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
   parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--people", type=int, default=2048, help="pictures of the set that is measured on, all splits")
+  parser.add_argument("--tasks", default="reid,attributes,keypoints:coordinates,parsing", help="TASK or TASK:PROTOCOL")
+  parser.add_argument("--data", default="people", help="what is measured on, as in saip evaluate")
+  parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate")
+  parser.add_argument("--people", type=int, default=2048, help="pictures of the default set of people, all splits")
   parser.add_argument("--which", choices=["student", "teacher"], default="student")
   args, common = parser.parse_known_args()
+  tasks = [(task, protocol or None) for task, _, protocol in (name.partition(":") for name in args.tasks.split(","))]
+  for task in tasks:
+    task_of(*task)
+  data = Data.parse(args.data, cache_dir=cache_folder(), people_count=args.people, hold_out=args.hold_out)
   runs = [run for text in args.preset for run in plan_runs(text, common, args.seeds, args.out)]
   for run in runs:  # all before this process takes the device
     pretrain(run)
 
-  train, test = People("train", args.people), People("test", args.people)
-  rows: dict[str, list[dict[str, float]]] = {}
+  measured = hashlib.sha256(f"{args.data} {args.hold_out} {args.people}".encode()).hexdigest()[:8]
+  rows: dict[str, dict[str, list[dict]]] = {}
 
-  def add(row: str, name: str, extract: Callable) -> None:
-    file = args.out / "scores" / f"{name}_people{args.people}.json"
-    rows.setdefault(row, []).append(kept(file, lambda: probe_people(extract(), train, test)))
+  def add(row: str, name: str, open_it: Callable[[], Encoder]) -> None:
+    for task, protocol in tasks:
+      protocol, _ = task_of(task, protocol)
+      file = args.out / "scores" / f"{name}_{task}_{protocol}_{measured}.json"
+      record = kept(file, lambda: measure(open_it(), task, data, protocol))
+      rows.setdefault(row, {}).setdefault(task, []).append(record)
 
   for run in runs:
-    add(run.preset, f"{run.workdir.name}_{args.which}",
-        lambda: backbone_features(load_backbone(run.workdir, args.which)))
+    add(run.preset, f"{run.workdir.name}_{args.which}", lambda: open_encoder(str(run.workdir), args.which))
   for run in runs:
-    add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: backbone_features(start_of(run)))
-  for height, width in sorted({run.config.model.image_hw for run in runs}):
-    add(f"colour histogram, {height}x{width}", f"colours_{height}x{width}", lambda: colour_features((height, width)))
-  add("same feature for all", "none", lambda: no_features)
+    add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: encoder_of(start_of(run), {}))
+  for hw in sorted({run.config.model.image_hw for run in runs}):
+    for kind in ("histogram", "constant"):
+      add(f"{kind}, {hw[0]}x{hw[1]}", f"{kind}_{hw[0]}x{hw[1]}", lambda: open_encoder(kind, image_hw=hw))
   print(table(rows))
 
 

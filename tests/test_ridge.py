@@ -1,9 +1,8 @@
-"""The ridge probe against scikit-learn, and the keypoint scores that are made from it."""
+"""The ridge probe against scikit-learn."""
 
 import numpy as np
 import pytest
 
-from saip_jax.evaluation.keypoints import keypoint_scores
 from saip_jax.evaluation.ridge import fit_ridge
 
 
@@ -93,31 +92,3 @@ def test_a_mistake_is_one_line(change, words):
 def test_features_of_another_width_are_refused():
   with pytest.raises(ValueError, match="expected .n, 4., as fitted"):
     fit_ridge(np.eye(10, 4), np.eye(10, 2)).predict(np.eye(10, 5))
-
-
-def test_keypoints_count_where_they_are_visible_in_heights_of_their_crop():
-  true = np.zeros((2, 3, 2))
-  predicted = np.array([[[3.0, 4.0], [0.0, 10.0], [99.0, 99.0]], [[0.0, 0.0], [12.0, 16.0], [np.nan, 0.0]]])
-  visible = np.array([[True, True, False], [True, True, False]])
-  found = keypoint_scores(predicted, true, visible, np.array([100, 100]))  # 0.05, 0.1, 0, 0.2
-  assert found.error == pytest.approx(0.0875) and found.pck == {0.05: 0.5, 0.1: 0.75} and found.joints == 4
-  assert keypoint_scores(predicted, true, visible, np.array([100, 400])).error == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (dict(predicted_xy=np.zeros((2, 3, 3))), "(2, 3, 3)"),
-        (dict(visible=np.zeros((2, 3), bool)), "none of the 6 joints"),
-        (dict(visible=np.ones((2, 3))), "float64 (2, 3)"),
-        (dict(heights=np.ones(3)), "heights (3,)"),
-        (dict(heights=np.zeros(2)), "positive heights"),
-    ],
-)
-def test_wrong_keypoints_are_one_line(change, words):
-  arguments = dict(predicted_xy=np.ones((2, 3, 2)), true_xy=np.zeros((2, 3, 2)), visible=np.ones((2, 3), bool),
-                   heights=np.ones(2)) | change
-  with pytest.raises(ValueError, match=words.replace("(", r"\(").replace(")", r"\)")) as caught, \
-       np.errstate(divide="ignore"):
-    keypoint_scores(**arguments)
-  assert "\n" not in str(caught.value)

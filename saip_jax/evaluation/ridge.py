@@ -65,7 +65,7 @@ def fit_ridge(
   if not strengths or min(strengths) <= 0:
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
   if len(strengths) > 1:
-    held_out = _hold_out(len(features), groups)
+    held_out = held_out_rows(len(features), groups)
     kept = ~held_out
     unit = np.sqrt(_variances(targets[kept], known[kept]))
     errors = []
@@ -84,9 +84,7 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
   Targets known in the same rows are solved together; with centred x either as  (X'X + s I)^-1 X'y  or, where features
   outnumber rows, as  X'(XX' + s I)^-1 y, whose XX' is cut out of one product of all rows.
   """
-  center, scale = features.mean(0), features.std(0)
-  # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
-  scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(center)), scale, 1.0)
+  center, scale = standardisation(features)
   x = (features - center) / scale
   wide = len(x) < x.shape[1]
   products = x @ x.T if wide else None
@@ -114,8 +112,16 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
   return [RidgeProbe(center, scale, w, b, s) for w, b, s in zip(weights, intercepts, strengths)]
 
 
-def _hold_out(count: int, groups: np.ndarray | None) -> np.ndarray:
-  """Returns (n,) bool, True for the rows that choose the strength."""
+def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (D,) means and deviations in float64 of features (n, D); 1 for the deviation of one that is constant."""
+  center, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+  # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
+  rounding = np.finfo(features.dtype).eps * 1e4
+  return center, np.where(scale > rounding * np.maximum(1.0, np.abs(center)), scale, 1.0)
+
+
+def held_out_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
+  """Returns (n,) bool, True for the rows that choose the strength, see `fit_ridge`."""
   groups = np.arange(count) if groups is None else np.asarray(groups)
   if groups.shape != (count,):
     raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")

@@ -76,12 +76,8 @@ def make_train_step(
     updates, opt_state = tx.update(grads, state.opt_state, params)
     params = optax.apply_updates(params, updates)
     extra = method.after_update(extra, params, aux.cache, first + accumulate - 1)
-    metrics = metrics | {
-        "optim/lr": schedule(state.step),
-        "optim/grad_norm": optax.tree.norm(grads),
-        "optim/update_norm": optax.tree.norm(updates),
-        "optim/param_norm": optax.tree.norm(params),
-    }
+    # Norms of updates and parameters would be two more passes over all that the update writes.
+    metrics = metrics | {"optim/lr": schedule(state.step), "optim/grad_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, extra, opt_state), metrics
 
   return train_step

@@ -1,12 +1,15 @@
-"""Identity retrieval against scikit-learn and against answers worked out by hand."""
+"""Retrieval and nearest neighbours against scikit-learn and against answers worked out by hand."""
 
 import time
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
-from saip_jax.evaluation import retrieval
-from saip_jax.evaluation.retrieval import evaluate_retrieval, ranks_of_matches
+from saip_jax.evaluation.metrics import knn, retrieval
+from saip_jax.evaluation.metrics.knn import knn_accuracy, knn_predict
+from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval, evaluate_text_retrieval, ranks_of_matches
 
 
 def _random_case(seed, queries=40, gallery=300, width=16, ties=False):
@@ -77,7 +80,7 @@ def test_ranks_are_those_of_a_stable_sort(levels):
     "change, words",
     [
         (dict(query_features=np.zeros((0, 16))), "query_features.*(0, 16)"),
-        (dict(query_features=np.zeros((40, 8))), "8 wide and gallery_features 16"),
+        (dict(query_features=np.zeros((40, 8))), "8 wide and those of the gallery 16"),
         (dict(gallery_features=np.zeros(16)), "gallery_features.*(16,)"),
         (dict(query_ids=np.ones(39, int)), "query_ids.*(39,).*40"),
         (dict(gallery_cameras=np.ones(7, int)), "gallery_cameras.*(7,).*300"),
@@ -107,3 +110,70 @@ def test_a_large_gallery_takes_seconds():
   start = time.perf_counter()
   evaluate_retrieval(*draw(500), *draw(20_000))
   assert time.perf_counter() - start < 20  # a sixth of the 3,000 queries that may take as long
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.1, 10))
+def test_order_of_rows_lengths_and_turns_say_nothing(seed, factor):
+  query, query_ids, query_cameras, gallery, gallery_ids, gallery_cameras = _random_case(seed)
+  rng = np.random.default_rng(seed)
+  q, g, turn = rng.permutation(40), rng.permutation(300), np.linalg.qr(rng.normal(size=(16, 16)))[0]
+  one = evaluate_retrieval(query, query_ids, query_cameras, gallery, gallery_ids, gallery_cameras)
+  two = evaluate_retrieval(factor * query[q] @ turn, query_ids[q], query_cameras[q], gallery[g] @ turn, gallery_ids[g],
+                           gallery_cameras[g])
+  assert two.mAP == pytest.approx(one.mAP, abs=1e-6) and two.mINP == pytest.approx(one.mINP, abs=1e-6)
+  assert two.queries == one.queries
+
+
+def test_sentences_find_pictures_whatever_the_camera():
+  query, query_ids, _, gallery, gallery_ids, _ = _random_case(3)
+  gallery_ids = gallery_ids + 1  # 0 and -1 mean nothing here
+  found = evaluate_text_retrieval(query, query_ids, gallery, gallery_ids)
+  cameras = np.zeros(40, int), np.ones(300, int)  # nothing is put aside
+  mean_ap, mean_inp, cmc, queries = _expected(query, query_ids, cameras[0], gallery, gallery_ids, cameras[1])
+  assert found.mAP == pytest.approx(mean_ap, abs=1e-9) and found.mINP == pytest.approx(mean_inp, abs=1e-9)
+  assert list(found.cmc.values()) == pytest.approx(list(cmc)) and found.queries == queries == 40
+  found = evaluate_text_retrieval(np.eye(2), np.array([-1, 0]), np.eye(2), np.array([-1, 7]))
+  assert (found.mAP, found.queries, found.queries_without_match) == (1.0, 1, 1)
+  with pytest.raises(ValueError, match="none of the 2 queries has a match: no image shows"):
+    evaluate_text_retrieval(np.eye(2), np.array([1, 2]), np.eye(2), np.array([3, 4]))
+  with pytest.raises(ValueError, match=r"text_ids are float64 \(2,\)"):
+    evaluate_text_retrieval(np.eye(2), np.array([1.0, 2]), np.eye(2), np.array([3, 4]))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**26])
+@pytest.mark.parametrize("neighbours", [1, 20, 1000])
+def test_neighbours_vote_as_those_of_scikit_learn(neighbours, block_bytes, monkeypatch):
+  neighbors = pytest.importorskip("sklearn.neighbors")
+  monkeypatch.setattr(knn, "_BLOCK_BYTES", block_bytes)
+  rng = np.random.default_rng(0)
+  labels, tests = rng.integers(-2, 5, 200), rng.integers(-2, 5, 90)
+  features, test_features = (rng.normal(size=(len(y), 6)) + 0.8 * np.eye(7, 6)[y] for y in (labels, tests))
+  peer = neighbors.KNeighborsClassifier(
+      min(neighbours, 200), metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
+  expected = peer.fit(features, labels).predict(test_features)
+  np.testing.assert_array_equal(knn_predict(features, labels, test_features, neighbours), expected)
+  assert knn_accuracy(features, labels, test_features, tests, neighbours) == np.mean(expected == tests) > 1 / 7
+
+
+def test_of_equal_neighbours_the_earlier_votes():
+  train, labels = np.array([[1.0, 0], [0, 1], [1, 0], [2, 0], [-1, 0]]), np.array([3, 1, 2, 2, 9])
+  assert knn_predict(train, labels, np.array([[5.0, 0]]), neighbours=1).tolist() == [3]
+  assert knn_predict(train, labels, np.array([[5.0, 0]]), neighbours=2).tolist() == [2]  # 3 and 2 are equal
+  assert knn_predict(train, labels, np.array([[5.0, 0]]), neighbours=3).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(train_labels=np.zeros(3, int)), r"train_labels are int64 \(3,\)"),
+        (dict(features=np.zeros((2, 3))), "4 wide and features 3"),
+        (dict(neighbours=0), "neighbours=0"),
+        (dict(temperature=0.0), "temperature=0.0"),
+        (dict(train_features=np.full((4, 4), np.nan)), r"train_features\[0\] is not finite"),
+    ],
+)
+def test_a_mistake_about_neighbours_is_one_line(change, words):
+  arguments = dict(train_features=np.eye(4), train_labels=np.arange(4), features=np.eye(4)) | change
+  with pytest.raises(ValueError, match=words):
+    knn_predict(**arguments)

@@ -1,0 +1,178 @@
+"""What gives the features that tasks are measured on: a network, trained or not, or none at all."""
+
+import contextlib
+import dataclasses
+from typing import Any, Callable, Iterator
+
+import jax
+import numpy as np
+
+from input_pipeline.sources.base import ImageSource
+from saip_jax.backbones import BACKBONES
+from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.interop.spec import BackboneSpec
+from saip_jax.interop.weights import LoadedBackbone, Preprocessing, open_weights
+
+_USUAL_HW = (256, 128)
+_POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
+_BATCH = 64
+_CELL, _STRIPES, _BINS = 16, 4, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """Images to features.
+
+  Attributes:
+    facts: JSON-able: what it is, for tables and records.
+    image_hw: size in pixels of the images that it takes.
+    apply: (B, H, W, 3) uint8 RGB -> (B, D) float32 of whole images and (B, h, w, E) float32 of a grid of places.
+  """
+
+  facts: dict[str, Any]
+  image_hw: tuple[int, int]
+  apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """Features of some images of a source.
+
+  Attributes:
+    rows: (n,) int64, their positions in it; damaged images are not among them.
+    images: (n, D) float32.
+    cells: (n, h, w, E) float32.
+  """
+
+  rows: np.ndarray
+  images: np.ndarray
+  cells: np.ndarray
+
+
+def open_encoder(
+    checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
+) -> Encoder:
+  """Returns what `--checkpoint` names.
+
+  Args:
+    checkpoint: what `interop.weights.open_weights` reads; "random:NAME", the backbone of that name as it starts;
+      "histogram", colours without a network; or "constant", the same for every image and place: what can be said
+      without looking.
+    which: "student" or "teacher", of weights that have both.
+    image_hw: size in pixels; None: that of the weights, 256x128 without any.
+    seed: of random weights.
+
+  Raises:
+    ValueError: nothing to read there, or no such backbone.
+  """
+  without_network = {"histogram": _histograms, "constant": _constants}
+  if checkpoint in without_network:
+    hw = image_hw or _USUAL_HW
+    return Encoder({"checkpoint": checkpoint, "image_hw": list(hw)}, hw, without_network[checkpoint])
+  kind, colon, name = checkpoint.partition(":")
+  if colon and kind == "random":
+    if name not in BACKBONES:
+      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is no backbone; choose one of: {', '.join(BACKBONES)}")
+    spec = BackboneSpec(name, image_hw or _USUAL_HW, "grid2d")
+    spec.check_size(spec.image_hw)
+    return encoder_of(started(spec, seed), {"checkpoint": checkpoint, "seed": seed})
+  try:
+    weights = open_weights(checkpoint)
+  except ValueError as error:
+    raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
+                     else f"--checkpoint={checkpoint}: {error}") from error
+  if image_hw is not None:
+    weights = weights.resized(image_hw)
+  loaded = LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
+  return encoder_of(loaded, {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name})
+
+
+def started(spec: BackboneSpec, seed: int) -> LoadedBackbone:
+  """Returns a backbone with the weights that a run of that seed would start from, were it all there is."""
+  from saip_jax.backbones.statistics import join_statistics
+
+  module = spec.build()
+  images = np.zeros((1, *spec.image_hw, 3), np.float32)
+  variables = jax.jit(lambda key: module.init(key, images, ("cls", "tokens")))(jax.random.key(seed))
+  params = join_statistics(variables["params"], variables.get("batch_stats"))
+  return LoadedBackbone(module, params, Preprocessing(spec.image_hw))
+
+
+def encoder_of(backbone: LoadedBackbone, facts: dict[str, Any]) -> Encoder:
+  """Returns the encoder of a network, in float32 with float32 products: the features of the exported model."""
+
+  @jax.jit
+  def features(variables, images_u8):
+    with jax.default_matmul_precision("highest"):
+      found = backbone.module.apply(variables, backbone.preprocessing(images_u8), reads=("cls", "tokens"))
+    return found.cls, found.tokens.reshape(len(images_u8), *found.grid, -1)
+
+  variables, hw = jax.device_put(backbone.variables), backbone.preprocessing.image_hw
+  apply = lambda images_u8: tuple(map(np.asarray, features(variables, images_u8)))
+  return Encoder(facts | {"image_hw": list(hw)}, hw, apply)
+
+
+def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Roots of joint RGB histograms, 8 bins a channel: of four stripes for images, of 16 pixels squared for cells."""
+  count, height, width, _ = images_u8.shape
+  codes = (images_u8.astype(np.int64) * _BINS // 256) @ np.array([_BINS**2, _BINS, 1])  # (B, H, W)
+  stripes = np.concatenate([_counts(s.reshape(count, -1)) for s in np.array_split(codes, _STRIPES, axis=1)], axis=1)
+  h, w = height // _CELL, width // _CELL
+  cells = codes[:, :h * _CELL, :w * _CELL].reshape(count, h, _CELL, w, _CELL)
+  cells = _counts(cells.transpose(0, 1, 3, 2, 4).reshape(count * h * w, -1)).reshape(count, h, w, -1)
+  return np.sqrt(stripes), np.sqrt(cells)
+
+
+def _constants(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  count, height, width, _ = images_u8.shape
+  return np.ones((count, 1), np.float32), np.ones((count, height // _CELL, width // _CELL, 1), np.float32)
+
+
+def _counts(codes: np.ndarray) -> np.ndarray:
+  """(n, pixels) codes -> (n, 512) float32, how many of each."""
+  bins = _BINS**3
+  flat = codes + bins * np.arange(len(codes))[:, None]
+  return np.bincount(flat.reshape(-1), minlength=bins * len(codes)).reshape(len(codes), bins).astype(np.float32)
+
+
+def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[Encoded]:
+  """Yields the features of all images of a source, in order, some at a time.
+
+  Args:
+    encoder: what computes them.
+    source: the images, squashed to `encoder.image_hw`.
+    damaged: gets "name: reason" of each image that cannot be read, which has no features.
+  """
+  with contextlib.closing(squashed_batches(source, encoder.image_hw, min(_BATCH, len(source)))) as batches:
+    for batch in batches:
+      images, cells = encoder.apply(batch.images_u8)
+      bad = [row for row, reason in enumerate(batch.reasons) if reason is not None]
+      damaged += [f"{source.name(batch.start + row)}: {batch.reasons[row]}" for row in bad]
+      used = np.setdiff1d(np.arange(len(batch.reasons)), bad)
+      if len(used):
+        yield Encoded(batch.start + used, images[used], cells[used])
+
+
+def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the positions of all readable images of a source and their features, (n,) and (n, D)."""
+  return _joined(source, damaged, ((part.rows, part.images) for part in encode(encoder, source, damaged)))
+
+
+def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
+  """As `encode_images`, with the cells averaged over an 8x4 grid behind the features of the image."""
+
+  def pooled(part: Encoded) -> np.ndarray:
+    rows, columns = (np.array_split(np.arange(n), min(n, most)) for n, most in zip(part.cells.shape[1:3], _POOLED_HW))
+    cells = [part.cells[:, r[0]:r[-1] + 1, c[0]:c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
+    return np.concatenate([part.images, *cells], axis=1)
+
+  return _joined(source, damaged, ((part.rows, pooled(part)) for part in encode(encoder, source, damaged)))
+
+
+def _joined(source: ImageSource, damaged: list[str], parts: Iterator) -> tuple[np.ndarray, np.ndarray]:
+  parts = list(parts)
+  if not parts:
+    raise ValueError(f"none of the {len(source)} images of {source.identity['name']!r} can be read; the first: "
+                     f"{damaged[0]}")
+  rows, features = map(np.concatenate, zip(*parts))
+  return rows, features

@@ -1,0 +1,102 @@
+"""`saip evaluate`: one task, one encoder, one data set, and a record of what came out."""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+from saip_jax.evaluation.encoders import Encoder, open_encoder
+from saip_jax.evaluation.splits import Data
+from saip_jax.evaluation.tasks import TASKS
+from saip_jax.evaluation.tasks.base import Protocol
+from saip_jax.training.checkpoint import checkpoint_steps
+
+RECORDS = "evaluations.jsonl"
+
+
+def evaluate(
+    checkpoint: str, task: str, data: Data, protocol: str | None = None, which: str = "student",
+    image_hw: tuple[int, int] | None = None, seed: int = 0,
+) -> dict[str, Any]:
+  """Measures an encoder on a task.
+
+  Args:
+    checkpoint: what `encoders.open_encoder` reads.
+    task: a key of `TASKS`.
+    data: the data set.
+    protocol: one of the task's; None: the usual one.
+    which: "student" or "teacher".
+    image_hw: size in pixels of the input; None: that of the weights.
+    seed: of random weights.
+
+  Returns:
+    A JSON-able record: task, protocol, encoder, scores, what must be known to compare them, and images left out. Where
+    the checkpoint is a run, it is appended to W/evaluations.jsonl.
+
+  Raises:
+    ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
+  """
+  task_of(task, protocol)  # before weights are read
+  record = measure(open_encoder(checkpoint, which, image_hw, seed), task, data, protocol)
+  run = _run_of(checkpoint)
+  if run:
+    with open(run / RECORDS, "a", encoding="utf-8") as file:
+      file.write(json.dumps(record) + "\n")
+  return record
+
+
+def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
+  """Returns the record of `evaluate` for an encoder that is open, kept nowhere."""
+  started = time.perf_counter()
+  protocol, run = task_of(task, protocol)
+  result = run(encoder, data)
+  return {
+      "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores, "facts": result.facts,
+      "left_out": result.damaged, "seconds": round(time.perf_counter() - started, 2),
+      "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+  }
+
+
+def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
+  """Returns the name of a protocol and what runs it; raises ValueError for a task or protocol that does not exist."""
+  if task not in TASKS:
+    raise ValueError(f"--task={task} is unknown; choose one of: {', '.join(TASKS)}")
+  protocols = TASKS[task].protocols
+  protocol = protocol or next(iter(protocols))
+  if protocol not in protocols:
+    raise ValueError(f"--protocol={protocol}: {task} is measured by {', '.join(protocols)}")
+  return protocol, protocols[protocol]
+
+
+def _run_of(checkpoint: str) -> pathlib.Path | None:
+  """Returns the folder of the run that a checkpoint is of."""
+  path = pathlib.Path(checkpoint).expanduser()
+  for folder in (path, *path.parents[:2]):
+    if (folder / "config.json").is_file() and checkpoint_steps(folder):
+      return folder
+  return None
+
+
+def report_text(record: dict[str, Any]) -> str:
+  """Returns a record as a table for a person."""
+  encoder = record["encoder"]
+  name = encoder["checkpoint"] + (f" ({encoder['which']})" if "which" in encoder else "")
+  lines = [f"{TASKS[record['task']].summary}, protocol {record['protocol']}", f"encoder    {name}, input "
+           + "x".join(map(str, encoder["image_hw"]))]
+  for part in ("train", "test", "query", "gallery"):
+    if part in record["facts"]:
+      facts = record["facts"][part]
+      lines.append(f"{part:<10} {facts['length']:,} images of {facts['source']} {facts['name']!r}")
+  known = {k: v for k, v in record["facts"].items() if isinstance(v, (str, bool, int, float))}
+  lines += [f"{key.replace('_', ' '):<10} {value}" for key, value in known.items()]
+  if record["left_out"]:
+    lines.append(f"left out   {len(record['left_out'])} images that cannot be read, the first: {record['left_out'][0]}")
+  width = max(len(name) for name in record["scores"])
+  return "\n".join([*lines, ""] + [f"{name:<{width}}  {score_text(name, value)}" for name, value in
+                                   record["scores"].items()])
+
+
+def score_text(name: str, value: float) -> str:
+  """Returns a score with its unit: in percent, unless its name ends in another one."""
+  stem, _, unit = name.rpartition("_")
+  return f"{value:.1f} {unit}" if stem and unit in ("mm", "px") else f"{100 * value:.2f} %"

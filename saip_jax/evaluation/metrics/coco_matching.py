@@ -1,0 +1,156 @@
+"""Average precision and recall as COCO counts them, whatever measures the likeness of two objects.
+
+The protocol of pycocotools 2.0 (`COCOeval.evaluate` and `accumulate`) for one category. In each image the detections,
+best score first, each take the free true object that is most like them, the later one of equals, if it is at least as
+like as the threshold asks; an ignored object only where no other will do. A crowd is never used up. A detection on an
+ignored object counts neither way, nor does an unmatched one whose own size is outside the range that is asked for.
+Precision is made monotone and read at 101 recalls.
+"""
+
+import dataclasses
+from typing import Callable, Iterator
+
+import numpy as np
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+SMALL, MEDIUM, LARGE = (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10)
+ALL_AREAS = (0.0, 1e10)
+"""Square pixels, both ends included."""
+
+Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Rows of detections (d,), rows of true objects (g,) -> (d, g) float, 1: the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+  """Detections that took part, in the order of their scores, A ranges of areas, T = 10 thresholds.
+
+  Attributes:
+    hit: (A, T, D) bool: took a true object that counts.
+    false: (A, T, D) bool: took none, and counts. Neither: left out.
+    ranks: (D,) place in its image, from 0.
+    objects: (A,) how many true objects count.
+  """
+
+  hit: np.ndarray
+  false: np.ndarray
+  ranks: np.ndarray
+  objects: np.ndarray
+
+  def precision(self, area: int = 0) -> np.ndarray:
+    """Returns (T,) the average precision over all recalls, nan where no true object counts."""
+    if not self.objects[area]:
+      return np.full(len(THRESHOLDS), np.nan)
+    hits, falses = np.cumsum(self.hit[area], 1, dtype=np.float64), np.cumsum(self.false[area], 1)
+    precision = hits / (hits + falses + np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    precision = np.concatenate([precision, np.zeros((len(precision), 1))], 1)  # of a recall that is never reached
+    recall = hits / self.objects[area]
+    return np.array([p[np.searchsorted(r, _RECALLS, "left")].mean() for p, r in zip(precision, recall)])
+
+  def recall(self, area: int = 0, most: int | None = None) -> np.ndarray:
+    """Returns (T,) the share of true objects found, by the best `most` detections of each image; nan as above."""
+    if not self.objects[area]:
+      return np.full(len(THRESHOLDS), np.nan)
+    hit = self.hit[area] if most is None else self.hit[area][:, self.ranks < most]
+    return hit.sum(1) / self.objects[area]
+
+
+def match_objects(
+    likeness: Likeness,
+    true_images: np.ndarray,
+    true_areas: np.ndarray,
+    crowd: np.ndarray,
+    ignored: np.ndarray,
+    images: np.ndarray,
+    areas: np.ndarray,
+    scores: np.ndarray,
+    area_ranges: tuple[tuple[float, float], ...],
+    most: int,
+) -> Matches:
+  """Matches detections with the true objects of their images.
+
+  Args:
+    likeness: of some detections and some true objects of one image.
+    true_images: (N,) int, where each true object is.
+    true_areas: (N,) float, square pixels.
+    crowd: (N,) bool: a crowd, which any number of detections may take.
+    ignored: (N,) bool: does not count, as all crowds.
+    images: (M,) int, where each detection is.
+    areas: (M,) float.
+    scores: (M,) float.
+    area_ranges: A of them, smallest and largest area.
+    most: only so many detections of an image take part, those of largest score.
+  """
+  low, high = np.array(area_ranges).T[..., None]
+  outside = lambda sizes: (sizes < low) | (sizes > high)
+  ignored, left_out = ignored | crowd | outside(true_areas), outside(areas)  # (A, N), (A, M)
+  hit = np.zeros((len(area_ranges), len(THRESHOLDS), len(images)), bool)
+  on_ignored, ranks = np.zeros_like(hit), np.full(len(images), most)
+  for found, true in _by_image(images, true_images):
+    found = found[np.argsort(-scores[found], kind="stable")][:most]
+    ranks[found] = np.arange(len(found))
+    if len(found) and len(true):
+      like = likeness(found, true)
+      near = np.flatnonzero(like.max(1) >= THRESHOLDS[0])
+      hit[..., found[near]], on_ignored[..., found[near]] = _match(like[near], crowd[true], ignored[:, true])
+  order = np.lexsort((ranks, images, -scores))  # of equal scores as pycocotools: image by image
+  order = order[ranks[order] < most]
+  matched, left_out = (hit | on_ignored)[..., order], left_out[:, None, order]
+  return Matches(hit[..., order], ~matched & ~left_out, ranks[order], (~ignored).sum(1))
+
+
+def checked_rows(which: str, images: np.ndarray, **fields: tuple[np.ndarray, tuple[int, ...]]) -> list[np.ndarray]:
+  """Returns images as int64, then the fields as float64.
+
+  Args:
+    which: what they are fields of, for messages.
+    images: (n,) int, where each row is.
+    **fields: name -> n values, and the shape that each must have.
+
+  Raises:
+    ValueError: another shape, images that are not numbered, or a number that is not finite.
+  """
+  images = np.asarray(images)
+  if images.ndim != 1 or images.size and images.dtype.kind not in "iu":
+    raise ValueError(f"{which}.images are {images.dtype} {images.shape}: expected one integer for each row")
+  checked = [images.astype(np.int64)]
+  for name, (values, shape) in fields.items():
+    values = np.asarray(values, np.float64)
+    if values.shape != (len(images), *shape):
+      raise ValueError(f"{which}.{name} has the shape {values.shape}: expected {(len(images), *shape)}, as "
+                       f"{which}.images has {len(images)} rows")
+    bad = np.flatnonzero(~np.isfinite(values).all(tuple(range(1, values.ndim))))
+    if len(bad):
+      raise ValueError(f"{which}.{name}[{bad[0]}] is not finite: expected numbers; leave that row out")
+    checked.append(values)
+  return checked
+
+
+def _by_image(images: np.ndarray, true_images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields the rows of detections and of true objects of each image that has detections."""
+  order, true_order = np.argsort(images, kind="stable"), np.argsort(true_images, kind="stable")
+  every, starts = np.unique(images[order], return_index=True)
+  ends = [*starts[1:], len(images)]
+  true_starts, true_ends = (np.searchsorted(true_images[true_order], every, side) for side in ("left", "right"))
+  for start, end, true_start, true_end in zip(starts, ends, true_starts, true_ends):
+    yield order[start:end], true_order[true_start:true_end]
+
+
+def _match(like: np.ndarray, crowd: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (A, T, d) bool, twice: took an object that counts, took an ignored one; like: (d, g), ignored: (A, g)."""
+  limits, ignored = THRESHOLDS[:, None], ignored[:, None]
+  taken = np.zeros((len(ignored), len(THRESHOLDS), len(crowd)), bool)
+  hit = np.zeros((*taken.shape[:2], len(like)), bool)
+  on_ignored = np.zeros_like(hit)
+  for d, row in enumerate(like):
+    near = (row >= limits) & (crowd | ~taken)
+    counts = near & ~ignored
+    hit[..., d] = counts.any(-1)
+    on_ignored[..., d] = near.any(-1) & ~hit[..., d]
+    near = np.where(hit[..., d, None], counts, near)
+    best = len(row) - 1 - np.where(near, row, -1.0)[..., ::-1].argmax(-1)
+    taken |= near & (np.arange(len(row)) == best[..., None])
+  return hit, on_ignored

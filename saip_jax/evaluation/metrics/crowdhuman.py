@@ -1,0 +1,151 @@
+"""Pedestrian detection in crowds: AP, MR^-2 and JI of CrowdHuman.
+
+The protocol of CrowdDet (Chu et al. 2020) as mmdet's `CrowdHumanMetric` has it, for full-body boxes. All boxes are cut
+to their image. Of each image the detections, best score first, each take the free person of largest IoU, above 0.5;
+else a detection of which more than half lies in an ignored region is left out; else it is false.
+
+    AP     area under precision over recall by trapezes from the first detection on: n persons found without an error
+           are (n - 1) / n, not 1
+    MR^-2  exp of the mean log share of persons missed, where false detections per image first reach 0.01, 0.0178,
+           0.0316, 0.0562, 0.1, 0.1778, 0.3162, 0.5623 and 1, or at the last detection; 0 is best
+    JI     largest over score thresholds 0, 0.1, ..., 0.9 of the mean over images of k / (m + n - k), with k pairs of
+           IoU 0.5 or more in a largest matching of m persons and n detections; those unmatched with more than half of
+           themselves in an ignored region do not count, nor images with neither
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, checked_boxes, intersections
+
+_OVERLAP = 0.5
+_FALSE_PER_IMAGE = (0.0100, 0.0178, 0.0316, 0.0562, 0.1000, 0.1778, 0.3162, 0.5623, 1.0)
+_FALSE, _HIT, _LEFT_OUT = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class CrowdHumanScores:
+  """What `evaluate_crowdhuman` found, 0 to 1.
+
+  Attributes:
+    AP: average precision at IoU 0.5.
+    MR: log-average miss rate MR^-2; 0 is best.
+    JI: Jaccard index.
+    persons: how many count.
+    images: how many there are.
+  """
+
+  AP: float
+  MR: float
+  JI: float
+  persons: int
+  images: int
+
+
+def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndarray) -> CrowdHumanScores:
+  """Measures detections of persons.
+
+  Args:
+    true: full-body boxes (`fbox`); ignored: `extra.ignore`, or a tag other than "person".
+    found: detections; scores are 0 to 1, as JI's thresholds are.
+    sizes_wh: (I, 2) width and height of each image in pixels, those without boxes too; `images` of both are its rows.
+
+  Raises:
+    ValueError: shapes that do not fit, numbers that are not finite, an image without a size, scores that are not 0 to
+      1, or no person that counts.
+  """
+  true, found = checked_boxes(true, found)
+  sizes = np.asarray(sizes_wh, np.float64)
+  if sizes.ndim != 2 or sizes.shape[1] != 2 or not (sizes >= 1).all():
+    raise ValueError(f"sizes_wh has the shape {sizes.shape}: expected (images, 2), width and height of each in pixels")
+  for name, images in (("true", true.images), ("found", found.images)):
+    if len(images) and not (0 <= images.min() and images.max() < len(sizes)):
+      raise ValueError(f"{name}.images are {images.min()} to {images.max()}: expected rows of the {len(sizes)} "
+                       "sizes_wh")
+  if not ((found.scores >= 0) & (found.scores <= 1)).all():
+    raise ValueError(f"found.scores are {found.scores.min()} to {found.scores.max()}: expected 0 to 1")
+  persons = int((~true.ignored).sum())
+  if not persons:
+    raise ValueError(f"none of the {len(true.images)} boxes counts: expected one that is not ignored")
+  true_boxes, boxes = _inside(true.boxes_xywh, sizes[true.images]), _inside(found.boxes_xywh, sizes[found.images])
+
+  order, true_order = np.lexsort((-found.scores, found.images)), np.argsort(true.images, kind="stable")
+  by_image = lambda rows, images: np.split(rows, np.searchsorted(images[rows], np.arange(1, len(sizes))))
+  images, state = [], np.zeros(len(boxes), int)
+  for rows, true_rows in zip(by_image(order, found.images), by_image(true_order, true.images)):
+    images.append(_Image(boxes[rows], found.scores[rows], true_boxes[true_rows], true.ignored[true_rows]))
+    state[rows] = images[-1].match()
+  order = order[np.argsort(-found.scores[order], kind="stable")]
+  counted = state[order][state[order] != _LEFT_OUT] == _HIT
+  hits = np.cumsum(counted)
+  recall, precision = hits / persons, hits / np.arange(1, len(hits) + 1)
+  area = float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
+  return CrowdHumanScores(area, _miss_rate(recall, np.cumsum(~counted) / len(sizes)),
+                          max(_jaccard(images, tenths / 10) for tenths in range(10)), persons, len(sizes))
+
+
+class _Image:
+  """The boxes of one image: detections best first, and how they overlap persons and ignored regions."""
+
+  def __init__(self, boxes: np.ndarray, scores: np.ndarray, true_boxes: np.ndarray, ignored: np.ndarray):
+    persons, regions = true_boxes[~ignored], true_boxes[ignored]
+    area, person_area = np.maximum(boxes[:, 2:].prod(1), 1e-6), persons[:, 2:].prod(1)
+    shared = intersections(boxes, persons)
+    self.scores = scores
+    self.overlaps = shared / np.maximum(area[:, None] + person_area - shared, 1e-6)
+    self.in_region = _mostly_inside(boxes, regions)
+    self.person_in_region = _mostly_inside(persons, regions)
+
+  def match(self) -> np.ndarray:
+    """Returns what becomes of each detection at AP and MR: _FALSE, _HIT or _LEFT_OUT."""
+    state = np.where(self.in_region, _LEFT_OUT, _FALSE)
+    overlaps = self.overlaps.copy()
+    for d in np.flatnonzero((overlaps > _OVERLAP).any(1)):
+      best = overlaps[d].argmax()
+      if overlaps[d, best] > _OVERLAP:
+        state[d] = _HIT
+        overlaps[:, best] = 0
+    return state
+
+  def jaccard(self, threshold: float) -> float | None:
+    """Returns k / (m + n - k) of the detections above a score, None where nothing counts."""
+    count = int((self.scores > threshold).sum())
+    overlaps = self.overlaps[:count]
+    partner = np.full(count, -1)
+    if overlaps.size:
+      partner = maximum_bipartite_matching(csr_matrix(overlaps >= _OVERLAP), perm_type="column")
+    matched = partner >= 0
+    free = np.ones(overlaps.shape[1], bool)
+    free[partner[matched]] = False
+    k = int(matched.sum())
+    n = count - int((~matched & self.in_region[:count]).sum())
+    m = len(free) - int((free & self.person_in_region).sum())
+    return k / (m + n - k) if m + n else None
+
+
+def _mostly_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+  """Returns (n,) bool, True where more than half of a box lies in one region."""
+  area = np.maximum(boxes[:, 2:].prod(1), 1e-6)
+  return (intersections(boxes, regions) / area[:, None] > _OVERLAP).any(1)
+
+
+def _inside(boxes_xywh: np.ndarray, sizes_wh: np.ndarray) -> np.ndarray:
+  """Returns boxes cut to their images; one that lies outside keeps its place at the edge."""
+  low = np.clip(boxes_xywh[:, :2], 0, sizes_wh - 1)
+  return np.concatenate([low, np.clip(boxes_xywh[:, :2] + boxes_xywh[:, 2:], 0, sizes_wh) - low], 1)
+
+
+def _miss_rate(recall: np.ndarray, false_per_image: np.ndarray) -> float:
+  if not len(recall):
+    return 1.0
+  at = np.minimum(np.searchsorted(false_per_image, _FALSE_PER_IMAGE, "left"), len(recall) - 1)
+  with np.errstate(divide="ignore"):  # nobody missed: 0
+    return float(np.exp(np.log(1 - recall[at]).mean()))
+
+
+def _jaccard(images: list[_Image], threshold: float) -> float:
+  indices = [index for index in (image.jaccard(threshold) for image in images) if index is not None]
+  return float(np.mean(indices)) if indices else 0.0

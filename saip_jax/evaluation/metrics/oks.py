@@ -1,0 +1,251 @@
+"""Keypoints of several persons in whole images: average precision by object keypoint similarity (OKS).
+
+The similarity of a detection and a true person of area s^2, over the joints that are labelled (v > 0):
+
+    OKS = mean of exp(-d^2 / (2 s^2 (2 sigma)^2))
+
+with d the distance and sigma how far apart annotators place that joint. For a person without a labelled joint, who is
+ignored, d is the distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at
+most 20 detections of an image; the area of a detection is that of the box around its keypoints.
+
+COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
+2019).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from saip_jax.evaluation.metrics.coco_matching import ALL_AREAS, LARGE, MEDIUM, checked_rows, match_objects
+
+COCO_SIGMAS = np.array([
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+    0.089])
+_HAND_SIGMAS = (0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021,
+                0.021, 0.032, 0.020, 0.019, 0.022, 0.031)
+WHOLE_BODY_SIGMAS = np.array([
+    *COCO_SIGMAS,
+    0.068, 0.066, 0.066, 0.092, 0.094, 0.094,  # feet
+    0.042, 0.043, 0.044, 0.043, 0.040, 0.035, 0.031, 0.025, 0.020, 0.023, 0.029, 0.032, 0.037, 0.038, 0.043, 0.041,
+    0.045, 0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015, 0.009, 0.007, 0.007, 0.007, 0.012,
+    0.009, 0.008, 0.016, 0.010, 0.017, 0.011, 0.009, 0.011, 0.009, 0.007, 0.013, 0.008, 0.011, 0.012, 0.010, 0.034,
+    0.008, 0.008, 0.009, 0.008, 0.008, 0.007, 0.010, 0.008, 0.009, 0.009, 0.009, 0.007, 0.007, 0.008, 0.011, 0.008,
+    0.008, 0.008, 0.010, 0.008,  # face
+    *_HAND_SIGMAS, *_HAND_SIGMAS])
+WHOLE_BODY_PARTS = {
+    "body": slice(0, 17), "foot": slice(17, 23), "face": slice(23, 91), "left_hand": slice(91, 112),
+    "right_hand": slice(112, 133), "whole": slice(0, 133),
+}
+CROWDPOSE_SIGMAS = np.array([
+    0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079])
+CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
+"""Crowd index from, and below; of the published code, while the paper writes 0.1 for 0.2."""
+
+_MOST = 20
+_CROWDPOSE_AREA = 0.53  # of its box, as persons have no outline
+
+
+@dataclasses.dataclass(frozen=True)
+class TruePersons:
+  """What annotators say of N persons.
+
+  Attributes:
+    images: (N,) int, where each person is.
+    keypoints: (N, J, 3) x and y in pixels, v > 0 where labelled; what stands elsewhere is not read.
+    boxes_xywh: (N, 4) left, top, width and height in pixels.
+    areas: (N,) square pixels of their outlines.
+    crowd: (N,) bool: stands for several persons, not asked for.
+  """
+
+  images: np.ndarray
+  keypoints: np.ndarray
+  boxes_xywh: np.ndarray
+  areas: np.ndarray
+  crowd: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectedPersons:
+  """What was found.
+
+  Attributes:
+    images: (M,) int, as of `TruePersons`.
+    keypoints_xy: (M, J, 2) pixels.
+    scores: (M,) float: how sure.
+  """
+
+  images: np.ndarray
+  keypoints_xy: np.ndarray
+  scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointAP:
+  """What `evaluate_keypoints` found; 0 to 1, nan where no person of that size counts (pycocotools writes -1).
+
+  Attributes:
+    AP: average precision, mean over OKS 0.50, 0.55, ..., 0.95.
+    AP50: at OKS 0.50.
+    AP75: at OKS 0.75.
+    AP_medium: of persons of 32^2 to 96^2 pixels.
+    AP_large: of larger ones.
+    AR: average recall, and so on.
+    persons: how many count.
+  """
+
+  AP: float
+  AP50: float
+  AP75: float
+  AP_medium: float
+  AP_large: float
+  AR: float
+  AR50: float
+  AR75: float
+  AR_medium: float
+  AR_large: float
+  persons: int
+
+
+def evaluate_keypoints(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray = COCO_SIGMAS) -> KeypointAP:
+  """Returns the ten numbers of COCO's keypoint challenge.
+
+  Args:
+    true: all persons of all images, crowds too.
+    found: detections in these images; in an image without persons they are false.
+    sigmas: (J,) one for each joint.
+
+  Raises:
+    ValueError: shapes that do not fit, numbers that are not finite, or no person that counts.
+  """
+  true, found = _checked(true, found, len(sigmas))
+  return _evaluate(true, found, np.asarray(sigmas), _areas_around(found.keypoints_xy))
+
+
+def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, KeypointAP | None]:
+  """Returns the scores of each of `WHOLE_BODY_PARTS`, None where nobody has a labelled joint of that part.
+
+  A detection has one score and the area of its 17 body joints in all of them, as in xtcocotools.
+
+  Args:
+    true: persons with 133 joints.
+    found: detections with as many.
+
+  Raises:
+    ValueError: as `evaluate_keypoints`.
+  """
+  true, found = _checked(true, found, len(WHOLE_BODY_SIGMAS))
+  areas = _areas_around(found.keypoints_xy[:, WHOLE_BODY_PARTS["body"]])
+  scores = {}
+  for name, part in WHOLE_BODY_PARTS.items():
+    own = dataclasses.replace(true, keypoints=true.keypoints[:, part])
+    counts = ((own.keypoints[..., 2] > 0).any(1) & ~own.crowd).any()
+    scores[name] = _evaluate(own, dataclasses.replace(found, keypoints_xy=found.keypoints_xy[:, part]),
+                             WHOLE_BODY_SIGMAS[part], areas) if counts else None
+  return scores
+
+
+def evaluate_crowdpose(
+    true: TruePersons, found: DetectedPersons, crowd_index: dict[int, float], sigmas: np.ndarray = CROWDPOSE_SIGMAS
+) -> tuple[KeypointAP, dict[str, float]]:
+  """Returns the scores of all images, and AP of those of each of `CROWD_LEVELS`, nan where nobody counts.
+
+  Args:
+    true: persons with 14 joints; their area is taken as 0.53 of their boxes.
+    found: detections.
+    crowd_index: image -> how crowded it is, 0 to 1.
+    sigmas: (14,) one for each joint.
+
+  Raises:
+    ValueError: as `evaluate_keypoints`, or an image without a crowd index.
+  """
+  true, found = _checked(true, found, len(sigmas))
+  true = dataclasses.replace(true, areas=true.boxes_xywh[:, 2] * true.boxes_xywh[:, 3] * _CROWDPOSE_AREA)
+  unknown = sorted({*true.images.tolist(), *found.images.tolist()} - crowd_index.keys())
+  if unknown:
+    raise ValueError(f"crowd_index lacks image {unknown[0]}: expected one of each of the images")
+  areas, by_level = _areas_around(found.keypoints_xy), {}
+  for level, (low, high) in CROWD_LEVELS.items():
+    own, seen = (np.array([low <= crowd_index[i] < high for i in part.images.tolist()], bool) for part in (true, found))
+    persons = _rows(true, own)
+    counts = (_labelled(persons) & ~persons.crowd).any()
+    by_level[level] = _evaluate(persons, _rows(found, seen), sigmas, areas[seen]).AP if counts else float("nan")
+  return _evaluate(true, found, sigmas, areas), by_level
+
+
+def oks_nms(
+    keypoints_xy: np.ndarray, areas: np.ndarray, scores: np.ndarray, threshold: float = 0.9,
+    sigmas: np.ndarray = COCO_SIGMAS,
+) -> np.ndarray:
+  """Returns which detections of one image stay, best first: none is more like a better one than `threshold`.
+
+  As top-down methods are evaluated with boxes of a detector (Xiao et al. 2018).
+
+  Args:
+    keypoints_xy: (M, J, 2) pixels.
+    areas: (M,) square pixels, of the boxes that they were found in; two are compared at their mean.
+    scores: (M,) float.
+    threshold: the largest OKS that two may have.
+    sigmas: (J,) one for each joint.
+  """
+  keypoints_xy, areas = np.asarray(keypoints_xy, np.float64), np.asarray(areas, np.float64)
+  rest, kept = np.argsort(-np.asarray(scores), kind="stable"), []
+  while len(rest):
+    best, rest = rest[0], rest[1:]
+    kept.append(best)
+    squares = ((keypoints_xy[rest] - keypoints_xy[best]) ** 2).sum(-1)
+    rest = rest[_similarity(squares, (areas[rest] + areas[best])[:, None] / 2, sigmas).mean(-1) <= threshold]
+  return np.array(kept, int)
+
+
+def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, areas: np.ndarray) -> KeypointAP:
+  labelled = _labelled(true)
+
+  def likeness(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
+    places = found.keypoints_xy[rows][:, None]  # (d, 1, J, 2)
+    v = true.keypoints[true_rows][..., 2] > 0  # (g, J)
+    corner, size = np.split(true.boxes_xywh[true_rows][:, None], 2, axis=-1)  # (g, 1, 2)
+    to_joint = places - np.where(v[..., None], true.keypoints[true_rows][..., :2], 0.0)
+    to_box = np.maximum(corner - size - places, 0) + np.maximum(places - (corner + 2 * size), 0)
+    counts = v | ~labelled[true_rows][:, None]
+    squares = (np.where(labelled[true_rows][:, None, None], to_joint, to_box) ** 2).sum(-1)  # (d, g, J)
+    similarity = _similarity(squares, true.areas[true_rows][:, None], sigmas)
+    return np.where(counts, similarity, 0.0).sum(-1) / counts.sum(-1)
+
+  matches = match_objects(likeness, true.images, true.areas, true.crowd, ~labelled, found.images, areas, found.scores,
+                          (ALL_AREAS, MEDIUM, LARGE), _MOST)
+  if not matches.objects[0]:
+    raise ValueError(f"none of the {len(true.images)} persons counts: expected one with a labelled joint, no crowd")
+  numbers = {}
+  for name, of_area in (("AP", matches.precision), ("AR", matches.recall)):
+    every, medium, large = (of_area(a) for a in range(3))
+    numbers |= {name: every.mean(), f"{name}50": every[0], f"{name}75": every[5], f"{name}_medium": medium.mean(),
+                f"{name}_large": large.mean()}
+  return KeypointAP(**{name: float(number) for name, number in numbers.items()}, persons=int(matches.objects[0]))
+
+
+def _similarity(squares: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+  return np.exp(-squares / (2 * np.asarray(sigmas)) ** 2 / (areas + np.spacing(1)) / 2)
+
+
+def _labelled(true: TruePersons) -> np.ndarray:
+  return (true.keypoints[..., 2] > 0).any(1)
+
+
+def _areas_around(keypoints_xy: np.ndarray) -> np.ndarray:
+  return np.ptp(keypoints_xy, axis=1).prod(-1)
+
+
+def _rows(part: TruePersons | DetectedPersons, kept: np.ndarray):
+  return type(part)(**{field.name: getattr(part, field.name)[kept] for field in dataclasses.fields(part)})
+
+
+def _checked(true: TruePersons, found: DetectedPersons, joints: int) -> tuple[TruePersons, DetectedPersons]:
+  """Returns both with float64 numbers, shapes and values checked."""
+  keypoints = np.asarray(true.keypoints, np.float64)
+  if keypoints.shape[-1:] == (3,):
+    keypoints = np.where(keypoints[..., 2:] > 0, keypoints, 0.0)
+  *persons, crowd = checked_rows("true", true.images, keypoints=(keypoints, (joints, 3)),
+                                 boxes_xywh=(true.boxes_xywh, (4,)), areas=(true.areas, ()), crowd=(true.crowd, ()))
+  detected = checked_rows("found", found.images, keypoints_xy=(found.keypoints_xy, (joints, 2)),
+                          scores=(found.scores, ()))
+  return TruePersons(*persons, crowd > 0), DetectedPersons(*detected)

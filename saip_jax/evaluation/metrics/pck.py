@@ -1,0 +1,126 @@
+"""How far the joints of one person lie from the true ones: in heights of the crop, or in heads.
+
+PCK, the percentage of correct keypoints, is the share that lies no farther off than a limit. PCKh is MPII's (Andriluka
+et al. 2014), in units of 0.6 times the diagonal of the head's box.
+"""
+
+import dataclasses
+
+import numpy as np
+
+PCK_LIMITS = (0.05, 0.1)
+
+MPII_JOINTS = {"Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15), "Hip": (2, 3), "Knee": (1, 4),
+               "Ankle": (0, 5)}
+"""Rows of MPII's table -> its joints, whose shares are averaged."""
+
+_MPII_COUNT, _UNCOUNTED = 16, (6, 7)  # pelvis and thorax
+_HEAD_SIZE = 0.6  # of the diagonal
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointScores:
+  """What `keypoint_scores` found.
+
+  Attributes:
+    error: mean distance, as a fraction of the crop's height.
+    pck: limit -> share of joints no farther off than that fraction of the crop's height, for each of `PCK_LIMITS`.
+    joints: how many these are means over.
+  """
+
+  error: float
+  pck: dict[float, float]
+  joints: int
+
+
+def keypoint_scores(
+    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray
+) -> KeypointScores:
+  """Compares joints; every visible joint of every picture counts once.
+
+  Args:
+    predicted_xy: (n, J, 2) pixels of the crops.
+    true_xy: (n, J, 2) likewise.
+    visible: (n, J) bool: the joints that count.
+    heights: (n,) height of each crop in pixels.
+
+  Raises:
+    ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
+  """
+  distances, visible = _distances(predicted_xy, true_xy, visible, heights)
+  distances = distances[visible]
+  return KeypointScores(
+      float(distances.mean()), {limit: float(np.mean(distances <= limit)) for limit in PCK_LIMITS}, len(distances))
+
+
+@dataclasses.dataclass(frozen=True)
+class PCKhScores:
+  """What `evaluate_mpii` found; shares are 0 to 1.
+
+  Attributes:
+    PCKh: share of joints within 0.5 of a head, the pelvis and the thorax left out; every visible joint counts once.
+    PCKh01: within 0.1.
+    by_joint: row of `MPII_JOINTS` -> PCKh there, nan where one of its joints is visible in nobody.
+    joints: how many count.
+  """
+
+  PCKh: float
+  PCKh01: float
+  by_joint: dict[str, float]
+  joints: int
+
+
+def evaluate_mpii(
+    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, head_boxes_xyxy: np.ndarray
+) -> PCKhScores:
+  """Returns MPII's scores as HRNet and mmpose compute them.
+
+  Both kinds of joints are in one frame. `mpii_gt_val.mat` counts pixels from 1: subtract 1 from its joints (published
+  code adds 1 to predictions instead, which is the same). PCKh@0.1 is at 0.1; that code reads the next limit, 0.11.
+
+  Args:
+    predicted_xy: (n, 16, 2) pixels of the photos, joints in MPII's order, from the right ankle to the left wrist.
+    true_xy: (n, 16, 2) likewise.
+    visible: (n, 16) bool: the joints that count, as `1 - jnt_missing`.
+    head_boxes_xyxy: (n, 4) two opposite corners of each head's box.
+
+  Raises:
+    ValueError: shapes that do not fit, no visible joint, a place of one that is not finite, or a head without a size.
+  """
+  heads = np.asarray(head_boxes_xyxy, np.float64)
+  if heads.shape != (len(predicted_xy), 4):
+    raise ValueError(f"head_boxes_xyxy has the shape {heads.shape}: expected ({len(predicted_xy)}, 4)")
+  if np.shape(true_xy)[1:2] != (_MPII_COUNT,):
+    raise ValueError(f"true_xy has the shape {np.shape(true_xy)}: expected (n, {_MPII_COUNT}, 2), joints of MPII")
+  sizes = _HEAD_SIZE * np.linalg.norm(heads[:, 2:] - heads[:, :2], axis=1)
+  distances, visible = _distances(predicted_xy, true_xy, visible, sizes)
+  counted = visible.copy()
+  counted[:, _UNCOUNTED] = False
+  if not counted.any():
+    raise ValueError("none of the visible joints counts: expected one that is neither the pelvis nor the thorax")
+  near, counts = visible & (distances <= 0.5), visible.sum(0)
+  shares = np.where(counts > 0, near.sum(0) / np.maximum(counts, 1), np.nan)
+  return PCKhScores(
+      float(near[counted].mean()), float((distances <= 0.1)[counted].mean()),
+      {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_JOINTS.items()}, int(counted.sum()))
+
+
+def _distances(predicted_xy, true_xy, visible, units) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (n, J) distances in units, those of invisible joints inf, and visible as an array.
+
+  Raises:
+    ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
+  """
+  predicted, true, visible = np.asarray(predicted_xy, np.float64), np.asarray(true_xy, np.float64), np.asarray(visible)
+  units = np.asarray(units, np.float64)
+  if true.ndim != 3 or true.shape[2] != 2 or predicted.shape != true.shape:
+    raise ValueError(f"predicted_xy and true_xy have the shapes {predicted.shape} and {true.shape}: expected (n, J, 2)")
+  if visible.shape != true.shape[:2] or visible.dtype != bool or units.shape != true.shape[:1]:
+    raise ValueError(f"visible is {visible.dtype} {visible.shape} and heights {units.shape}: expected bool "
+                     f"{true.shape[:2]} and {true.shape[:1]}")
+  if not visible.any():
+    raise ValueError(f"none of the {visible.size} joints is visible: expected at least one")
+  pixels = np.where(visible, np.linalg.norm(predicted - true, axis=2), np.inf)
+  if not (np.isfinite(pixels) | ~visible).all() or not (units[visible.any(1)] > 0).all():
+    raise ValueError("a visible joint lies nowhere: expected finite places and positive heights")
+  return pixels / np.where(units > 0, units, 1.0)[:, None], visible

@@ -1,0 +1,194 @@
+"""The parts of a data set that a task fits on and measures on."""
+
+import dataclasses
+import functools
+import hashlib
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from input_pipeline.decode import READABLE_FORMATS, upright_hw
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.combined import SubsetSource
+from input_pipeline.sources.table import SOURCES, open_source
+
+_TEST_NAMES = ("test", "val", "gallery")
+_HELD_OUT = 3  # of ten identities, or of ten images where nobody is identified
+
+
+class Labelled:
+  """Images and what is known of them.
+
+  Args:
+    source: the images.
+
+  Attributes:
+    source: the images.
+    legend: what numbers in facts mean, see `ImageSource.legend`.
+  """
+
+  def __init__(self, source: ImageSource):
+    self.source, self.legend = source, source.legend
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  @functools.cached_property
+  def facts(self) -> list[dict]:
+    """Of each image, see input_pipeline/records.py."""
+    return [self.source.annotations(i)[0] for i in range(len(self.source))]
+
+  def first_person(self, i: int) -> dict:
+    """What is known of the first person in image i."""
+    return next(iter(self.facts[i].get("people") or ()), {})
+
+  def of_first_persons(self, key: str, what_for: str) -> list:
+    """Returns a fact of each image's first person; raises ValueError if an image has none."""
+    values = [self.first_person(i).get(key) for i in range(len(self))]
+    missing = next((i for i, value in enumerate(values) if value is None), None)
+    if missing is not None:
+      raise ValueError(f"{self.source.name(missing)} of {self.source.identity['name']!r} has no {key}: {what_for} "
+                       "needs one for each image; choose other --data")
+    return values
+
+  def size_hw(self, i: int) -> tuple[int, int]:
+    """Height and width of image i in pixels, from its header."""
+    return upright_hw(self.source.read(i))
+
+  def plane(self, i: int, name: str) -> np.ndarray | None:
+    """Returns a file that lies in the pixels of image i, as "parts.png", (H, W); None if there is none."""
+    data = self.source.annotations(i)[1].get(name)
+    if data is None:
+      return None
+    plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if plane is None or plane.ndim != 2:
+      with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+        plane = np.asarray(image)
+    if plane.shape != self.size_hw(i):
+      raise ValueError(f"{name} of {self.source.name(i)} is {plane.shape[0]}x{plane.shape[1]}: expected the size of "
+                       f"its image, {'x'.join(map(str, self.size_hw(i)))}")
+    return plane
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """A data set as `--data` names it.
+
+  Attributes:
+    kind: a key of `SOURCES`.
+    path: where it lies; None: the default set of built-in people.
+    cache_dir: a folder for what a source wants to remember.
+    people_count: size of the default set of built-in people.
+    train_split: what is fitted on; None: "train".
+    test_split: what is measured on; None: the usual one.
+    hold_out: cut one split in two instead, see `held_out`.
+  """
+
+  kind: str
+  path: str | None
+  cache_dir: str
+  people_count: int
+  train_split: str | None = None
+  test_split: str | None = None
+  hold_out: bool = False
+
+  @classmethod
+  def parse(cls, text: str, **options) -> "Data":
+    """Reads SOURCE:PATH, or "people" alone; raises ValueError for another form. Args: options: all but these two."""
+    kind, colon, path = text.partition(":")
+    if kind not in SOURCES:
+      raise ValueError(f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
+                       f"{', '.join(sorted(SOURCES))}")
+    if kind != "people" and not path:
+      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCES[kind].path}")
+    return cls(kind, path or None, **options)
+
+  def open(self, split: str | None) -> Labelled:
+    """Opens one split, by its name."""
+    return Labelled(open_source(
+        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count, setting="--data"))
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The splits that it has; () for none, or none that are known before."""
+    return SOURCES[self.kind].splits or ()
+
+  def train_and_test(self) -> tuple[Labelled, Labelled]:
+    """Returns what is fitted on and what is measured on.
+
+    A data set without splits is cut in two, see `held_out`.
+    """
+    if self.hold_out or not (self.train_split or self.test_split or self.names):
+      if self.test_split:
+        raise ValueError(f"--test-split={self.test_split} and --hold-out, which cuts --train-split in two: give one")
+      return held_out(self.open(self.train_split))
+    train, test = self.train_split or "train", self._usual_test()
+    if train == test:
+      raise ValueError(f"--train-split and --test-split are both {train!r}: what is fitted on cannot be measured on; "
+                       "--hold-out cuts one split in two")
+    return self.open(train), self.open(test)
+
+  def query_and_gallery(self) -> tuple[Labelled, Labelled]:
+    """Returns the two sides of a retrieval.
+
+    Those of the data set if it has such splits, else of what is measured on by Market-1501's rule: of each person and
+    camera the first picture is a query, all others are the gallery.
+    """
+    if self.hold_out or not (self.test_split or self.names):
+      return _cut(self.train_and_test()[1])
+    if self.test_split is None and {"query", "gallery"} <= set(self.names):
+      return self.open("query"), self.open("gallery")
+    return _cut(self.open(self._usual_test()))
+
+  def _usual_test(self) -> str:
+    usual = next((name for name in _TEST_NAMES if name in self.names), None)
+    if not (self.test_split or usual):
+      raise ValueError(f"--test-split is needed: {self.kind} has splits of its own names; or --hold-out")
+    return self.test_split or usual
+
+
+def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
+  """Cuts images in two, disjoint in identities: (to fit on, to measure on).
+
+  Three of ten identities, or of ten images where nobody is identified, are put aside by a hash of their names: the same
+  ones everywhere. The names of the parts say so.
+  """
+  keys = [str(whole.first_person(i).get("identity", whole.source.name(i))) for i in range(len(whole))]
+  test = np.array([int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 < _HELD_OUT for key in keys])
+  if test.all() or not test.any():
+    raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
+                     f"has {len(set(keys))} identities or images; choose larger --data or name splits")
+  part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+  return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
+
+
+def _cut(whole: Labelled) -> tuple[Labelled, Labelled]:
+  """Returns (query, gallery), see `Data.query_and_gallery`."""
+  pairs = list(zip(whole.of_first_persons("identity", "retrieval"), cameras(whole)))
+  _, first = np.unique(np.array(pairs), axis=0, return_index=True)
+  query = np.zeros(len(pairs), bool)
+  query[first] = True
+  if query.all():
+    raise ValueError(f"{whole.source.identity['name']!r} has one picture of each person by each camera: expected more "
+                     "to search among")
+  part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+  return part(query, "first of each person and camera"), part(~query, "the others")
+
+
+def cameras(images: Labelled) -> np.ndarray:
+  """Returns (n,) int64 the camera of each image; where a data set has none, every image has its own."""
+  given = [facts.get("camera") for facts in images.facts]
+  if all(camera is None for camera in given):
+    return np.arange(len(given))
+  missing = next((i for i, camera in enumerate(given) if camera is None), None)
+  if missing is not None:
+    raise ValueError(f"{images.source.name(missing)} has no camera, others have: retrieval needs all or none")
+  return np.array(given, np.int64)
+
+
+def groups(images: Labelled) -> np.ndarray:
+  """Returns (n,) int64: pictures of one person are a group, where persons are known; else each is its own."""
+  keys = [str(images.first_person(i).get("identity", i)) for i in range(len(images))]
+  return np.unique(keys, return_inverse=True)[1].reshape(-1)

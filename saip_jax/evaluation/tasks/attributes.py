@@ -1,0 +1,45 @@
+"""Attributes of a person: a logistic probe for each, on frozen image features."""
+
+import numpy as np
+from scipy.special import expit
+
+from saip_jax.evaluation.encoders import Encoder, encode_images
+from saip_jax.evaluation.logistic import fit_binary
+from saip_jax.evaluation.metrics.attributes import evaluate_attributes
+from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.tasks.base import Result, facts_of
+
+UNKNOWN = 2
+
+
+def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
+  """Returns the names of the attributes and (n, A) int64: 0, 1, or `UNKNOWN`."""
+  names = images.legend.get("attributes")
+  if not names:
+    raise ValueError(f"{images.source.identity['name']!r} names no attributes: choose other --data")
+  values = images.of_first_persons("attributes", "attributes")
+  wrong = next((i for i, value in enumerate(values) if len(value) != len(names)), None)
+  if wrong is not None:
+    raise ValueError(f"{images.source.name(wrong)} has {len(values[wrong])} attributes: expected {len(names)}, one for "
+                     "each name")
+  return list(names), np.array([[UNKNOWN if v is None else v for v in value] for value in values], np.int64)
+
+
+def linear(encoder: Encoder, data: Data) -> Result:
+  """A logistic regression for each attribute."""
+  train, test = data.train_and_test()
+  (names, to_fit), (test_names, truth) = attributes_of(train), attributes_of(test)
+  if names != test_names:
+    raise ValueError(f"the attributes of the two parts differ: {', '.join(names)} and {', '.join(test_names)}")
+  damaged: list[str] = []
+  rows, features = encode_images(encoder, train.source, damaged)
+  probe = fit_binary(features, to_fit[rows], groups(train)[rows])
+  rows, features = encode_images(encoder, test.source, damaged)
+  found = evaluate_attributes(expit(probe.logits(features)), truth[rows])
+  scores = {"mA": found.mA, "F1": found.f1, "accuracy": found.accuracy, "precision": found.precision,
+            "recall": found.recall}
+  facts = facts_of(train=train, test=test) | {
+      "balanced_accuracy": dict(zip(names, found.balanced_accuracy)), "one_sided": [names[a] for a in found.one_sided],
+      "threshold": 0.5, "F1": "of the mean precision and recall", "strength": probe.strength,
+  }
+  return Result(scores, facts, damaged)

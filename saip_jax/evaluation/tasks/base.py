@@ -1,0 +1,43 @@
+"""What a task is: a protocol that turns an encoder and a data set into scores."""
+
+import dataclasses
+from typing import Any, Callable
+
+from saip_jax.evaluation.encoders import Encoder
+from saip_jax.evaluation.splits import Data, Labelled
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a protocol found.
+
+  Attributes:
+    scores: name -> value, the headline first; shares are 0 to 1, others end in their unit: _mm, _px.
+    facts: JSON-able: what must be known to compare the scores with others.
+    damaged: "name: reason" of each image that could not be read and was left out.
+  """
+
+  scores: dict[str, float]
+  facts: dict[str, Any]
+  damaged: list[str]
+
+
+Protocol = Callable[[Encoder, Data], Result]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One human-centric task.
+
+  Attributes:
+    summary: what is asked, in a few words.
+    protocols: name -> how it is measured; the first is the usual one.
+  """
+
+  summary: str
+  protocols: dict[str, Protocol]
+
+
+def facts_of(**parts: Labelled) -> dict[str, Any]:
+  """Returns what the parts of a data set are, for `Result.facts`."""
+  return {name: dict(part.source.identity) for name, part in parts.items()}

@@ -1,0 +1,54 @@
+"""What linear layers on the cells of a grid are fitted on, and how what they say becomes a map."""
+
+from typing import Callable
+
+import cv2
+import numpy as np
+
+from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.splits import Labelled, groups
+
+_MOST = 60_000  # cells
+
+
+def sample_cells(
+    encoder: Encoder, images: Labelled, targets: Callable[[int, tuple[int, int]], np.ndarray], damaged: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns cells of all images, evenly chosen where there are more than 60,000, and what they should say.
+
+  Args:
+    encoder: gives the cells.
+    images: whose.
+    targets: (image, (h, w)) -> (h, w, T), nan in cells that are not to be fitted.
+    damaged: see `encode`.
+
+  Returns:
+    (n, E) cells, (n, T) targets, and (n,) the group of each, see `splits.groups`.
+  """
+  of_person, found, every = groups(images), [], None
+  for part in encode(encoder, images.source, damaged):
+    grid = part.cells.shape[1:3]
+    every = every or -(-len(images) * grid[0] * grid[1] // _MOST)
+    wanted = np.stack([targets(int(row), grid) for row in part.rows])
+    count = len(part.rows) * grid[0] * grid[1]
+    chosen = np.arange(int(part.rows[0]) % every, count, every)
+    wanted = wanted.reshape(count, -1)[chosen]
+    used = ~np.isnan(wanted).any(1)
+    persons = np.repeat(of_person[part.rows], grid[0] * grid[1])[chosen]
+    found.append((part.cells.reshape(count, -1)[chosen][used], wanted[used], persons[used]))
+  if not sum(len(cells) for cells, _, _ in found):
+    raise ValueError(f"no cell of the {len(images)} images of {images.source.identity['name']!r} has a label: expected "
+                     "some to fit on")
+  return tuple(map(np.concatenate, zip(*found)))
+
+
+def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
+  """(H, W, C) -> (h, w, C) float32 means over the pixels of each cell."""
+  small = cv2.resize(np.ascontiguousarray(plane, np.float32), grid_hw[::-1], interpolation=cv2.INTER_AREA)
+  return small.reshape(*grid_hw, plane.shape[2])
+
+
+def enlarged(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+  """(h, w, C) -> (H, W, C), bilinear, the centres of cells on the centres of the pixels that they cover."""
+  large = cv2.resize(np.ascontiguousarray(maps, np.float32), hw[::-1], interpolation=cv2.INTER_LINEAR)
+  return large.reshape(*hw, maps.shape[2])

@@ -1,0 +1,114 @@
+"""`saip evaluate`: what is measured, on which images, and what is remembered."""
+
+import json
+
+import numpy as np
+import pytest
+from coded_people import CodedPictures, knowing_encoder
+from toy_people import toy_picture
+
+from input_pipeline.people import prepare
+from input_pipeline.people.spec import SetSpec
+from saip_jax import cli
+from saip_jax.evaluation import evaluate as evaluation
+from saip_jax.evaluation.encoders import encode_images, encode_pooled, open_encoder
+from saip_jax.evaluation.splits import Data, Labelled, groups, held_out
+from saip_jax.evaluation.tasks import TASKS
+
+
+@pytest.fixture
+def people(tmp_path, monkeypatch):
+  monkeypatch.setattr(prepare, "render_picture", toy_picture)
+  out = tmp_path / "people"
+  prepare.prepare_people(out, SetSpec("crops", (64, 32), 0, 20), 160, progress=False, processes=1)
+  return f"people:{out}"
+
+
+@pytest.mark.parametrize("task, protocol", [(task, p) for task, t in TASKS.items() for p in t.protocols])
+def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
+  command = ["evaluate", "--checkpoint=constant", f"--task={task}", f"--data={people}", f"--protocol={protocol}",
+             "--image-hw=64x32", "--json"]
+  assert cli.main(command) == 0
+  record = json.loads(capsys.readouterr().out)
+  assert record["task"] == task and record["protocol"] == protocol and record["left_out"] == []
+  assert record["encoder"] == {"checkpoint": "constant", "image_hw": [64, 32]}
+  assert all(np.isfinite(value) for value in record["scores"].values())
+  text = evaluation.report_text(record)
+  assert TASKS[task].summary in text and all(name in text for name in record["scores"])
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--task=juggling"], ["--task=juggling", "reid"]),
+    (["--protocol=guess"], ["--protocol=guess", "nearest"]),
+    (["--data=moon:x"], ["--data=moon:x", "people"]),
+    (["--data=market1501"], ["market1501:PATH"]),
+    (["--checkpoint=random:vit_huge"], ["vit_huge", "vit_tiny"]),
+    (["--checkpoint=nowhere"], ["--checkpoint=nowhere", "no such file"]),
+    (["--test-split=exam"], ["exam", "train, val, test"]),
+    (["--hold-out", "--test-split=val"], ["--hold-out", "--test-split=val"]),
+    (["--task=attributes", "--train-split=test"], ["both 'test'", "--hold-out"]),
+])
+def test_a_mistake_is_one_line(people, capsys, arguments, words):
+  command = ["evaluate", "--checkpoint=histogram", "--task=reid", f"--data={people}"]
+  assert cli.main([*command, *arguments]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1 and all(word in error for word in words)
+
+
+def test_a_run_remembers_what_was_measured(tmp_path, people, monkeypatch):
+  run = tmp_path / "run"
+  (run / "checkpoints" / "4").mkdir(parents=True)
+  (run / "config.json").write_text("{}")
+  monkeypatch.setattr(evaluation, "checkpoint_steps", lambda folder: [4])
+  monkeypatch.setattr(evaluation, "open_encoder", lambda *args: open_encoder("histogram", image_hw=(64, 32)))
+  data = Data.parse(people, cache_dir=str(tmp_path), people_count=0)
+  records = [evaluation.evaluate(str(where), "reid", data) for where in (run, run / "checkpoints" / "4")]
+  assert [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()] == records
+
+
+def test_what_is_held_out_is_disjoint_and_always_the_same():
+  facts = lambda n: {"people": [{"identity": n // 4}]}
+  train, test = held_out(Labelled(CodedPictures(range(400), facts)))
+  persons = [{part.first_person(i)["identity"] for i in range(len(part))} for part in (train, test)]
+  assert not persons[0] & persons[1] and len(train) + len(test) == 400 and 0.2 < len(test) / 400 < 0.4
+  shuffled = np.random.default_rng(0).permutation(400)
+  again = held_out(Labelled(CodedPictures(shuffled, facts)))[1]
+  assert {again.source.name(i) for i in range(len(again))} == {test.source.name(i) for i in range(len(test))}
+  with pytest.raises(ValueError, match="1 identities"):
+    held_out(Labelled(CodedPictures(range(9), lambda n: {"people": [{"identity": 1}]})))
+  assert groups(Labelled(CodedPictures(range(8), facts))).tolist() == [0] * 4 + [1] * 4
+
+
+def test_damaged_images_are_left_out_and_named():
+  class Damaged(CodedPictures):
+    def read(self, i):
+      return b"" if i % 3 == 0 else super().read(i)
+
+  damaged = []
+  rows, features = encode_images(knowing_encoder(lambda n: [n]), Damaged(range(9), lambda n: {}), damaged)
+  assert rows.tolist() == [1, 2, 4, 5, 7, 8] == features[:, 0].tolist() and len(damaged) == 3
+  assert damaged[1] == "picture 3: empty file (zero bytes)"
+  with pytest.raises(ValueError, match="none of the 1 images"):
+    encode_images(knowing_encoder(), Damaged([5], lambda n: {}), [])
+
+
+def test_pooled_cells_are_means():
+  cells = lambda n: np.arange(16 * 4, dtype=float).reshape(16, 4, 1)
+  _, features = encode_pooled(knowing_encoder(lambda n: [7.0], cells), CodedPictures([1], lambda n: {}), [])
+  assert features.shape == (1, 1 + 8 * 4) and features[0, :3].tolist() == [7.0, 2.0, 3.0]  # rows 0 and 1: means of 0, 4
+
+
+def test_random_weights_depend_on_the_seed_alone():
+  images = np.random.default_rng(0).integers(0, 255, (2, 64, 32, 3), np.uint8)
+  features = [open_encoder("random:convnext_femto", image_hw=(64, 32), seed=seed).apply(images) for seed in (0, 0, 1)]
+  assert features[0][1].shape[:3] == (2, 2, 1) and np.array_equal(features[0][0], features[1][0])
+  assert not np.allclose(features[0][0], features[2][0])
+
+
+def test_histograms_count_colours_per_stripe_and_cell():
+  picture = np.zeros((1, 64, 32, 3), np.uint8)
+  picture[0, :16] = (255, 0, 31)
+  stripes, cells = open_encoder("histogram", image_hw=(64, 32)).apply(picture)
+  assert {i: round(float(stripes[0, i]) ** 2) for i in np.flatnonzero(stripes[0])} == {
+      7 * 64: 512, 512: 512, 2 * 512: 512, 3 * 512: 512}
+  assert cells.shape == (1, 4, 2, 512) and cells[0, 0, 1, 7 * 64] == cells[0, 3, 0, 0] == 16

@@ -1,0 +1,153 @@
+"""Each task: features that know the answer reach the best score, features that know nothing do not."""
+
+import numpy as np
+import pytest
+from coded_people import GRID, HW, CodedData, CodedPictures, knowing_encoder
+
+from saip_jax.evaluation.dense_ridge import DenseRidge
+from saip_jax.evaluation.tasks import attributes, depth, joints3d, keypoints, parsing, reid, text
+
+TRAIN, TEST = range(80), range(80, 110)
+KNOWS_NOTHING = knowing_encoder()
+
+
+def _data(facts, legend=None, planes=lambda number: {}):
+  return CodedData(*(CodedPictures(part, facts, legend, planes) for part in (TRAIN, TEST)))
+
+
+def _random(number, *shape):
+  return np.random.default_rng(number).random(shape)
+
+
+def test_retrieval_knows_persons_cameras_and_distractors():
+  person = lambda n: n % 10
+  facts = lambda n: {"people": [{"identity": person(n)}], "camera": n // 10 % 2}
+  data = CodedData(CodedPictures(range(1, 10), facts, {"distractor": 0}),
+                   CodedPictures(range(10, 60), facts, {"distractor": 0}))
+  found = reid.nearest_neighbour(knowing_encoder(lambda n: np.eye(10)[person(n)]), data)
+  assert found.scores["mAP"] == found.scores["CMC@1"] == 1 and found.facts["queries"] == 9
+  # A feature that tells the camera alone finds pictures by the same camera first, which are put aside.
+  cameras = reid.nearest_neighbour(knowing_encoder(lambda n: np.eye(2)[n // 10 % 2]), data)
+  assert cameras.scores["mAP"] < 0.5
+  # Identity 0 is a person where the data set does not say otherwise.
+  everybody = CodedData(CodedPictures(range(10), facts), CodedPictures(range(10, 60), facts))
+  assert reid.nearest_neighbour(knowing_encoder(lambda n: np.eye(10)[person(n)]), everybody).facts["queries"] == 10
+
+
+def test_attributes():
+  labels = lambda n: [*(np.arange(3) == n % 4).astype(int), None if n % 5 == 0 else n % 2]
+  data = _data(lambda n: {"people": [{"attributes": labels(n), "identity": n}]}, {"attributes": ["a", "b", "c", "d"]})
+  knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], n % 2])
+  found = attributes.linear(knowing, data)
+  assert found.scores["mA"] > 0.95 and attributes.linear(KNOWS_NOTHING, data).scores["mA"] == 0.5
+  with pytest.raises(ValueError, match="picture 80.* has 3 attributes: expected 4"):
+    short = _data(lambda n: {"people": [{"attributes": labels(n)[:4 - (n >= 80)]}]}, {"attributes": list("abcd")})
+    attributes.linear(knowing, short)
+
+
+def _keypoints(number):
+  """Two joints, of which the second is sometimes not labelled."""
+  xy = 0.15 + 0.7 * _random(number, 2, 2)
+  return [[x * HW[1], y * HW[0], v] for (x, y), v in zip(xy, (2, 2 * (number % 3 > 0)))]
+
+
+def _heat_of(number):
+  """Cells that hold the maps to be drawn: 4 x 4 places of two joints."""
+  places = np.array(_keypoints(number))[:, :2] / HW[::-1]
+  h, w = (4 * n for n in GRID)
+  maps = keypoints._peaks(places[None], (h, w))[0]
+  return maps.reshape(GRID[0], 4, GRID[1], 4, 2).transpose(0, 2, 1, 3, 4).reshape(*GRID, 32)
+
+
+@pytest.mark.parametrize("protocol, knowing", [
+    (keypoints.heat_maps, knowing_encoder(cells=_heat_of)),
+    (keypoints.coordinates, knowing_encoder(lambda n: np.array(_keypoints(n))[:, :2].reshape(-1))),
+])
+def test_keypoints(protocol, knowing):
+  data = _data(lambda n: {"people": [{"keypoints": _keypoints(n)}]}, {"joints": ["left", "right"]})
+  found = protocol(knowing, data)
+  assert found.scores["PCK@0.05"] == 1 and found.scores["error"] < 0.01
+  assert found.facts["counted_joints"] == 2 * len(TEST) - len([n for n in TEST if n % 3 == 0])
+  assert protocol(KNOWS_NOTHING, data).scores["error"] > 0.1
+
+
+def test_a_maximum_lies_between_places():
+  peak = lambda x, y: keypoints._maxima(keypoints._peaks(np.array([[[x, y]]]), (32, 16)))[0, 0]
+  for x, y, most in [(0.5, 0.5, 0.12), (0.31, 0.77, 0.12), (0.02, 0.99, 0.5)]:  # places; at the border their middle
+    assert np.abs((peak(x, y) - (x, y)) * (16, 32)).max() < most
+
+
+def test_keypoints_of_several_kinds_are_refused():
+  facts = lambda n: {"people": [{"keypoints": _keypoints(n), "joints": f"kind{n % 2}"}]}
+  data = _data(facts, {"joints": {"kind0": ["a", "b"], "kind1": ["c", "d"]}})
+  with pytest.raises(ValueError, match="keypoints of several kinds"):
+    keypoints.coordinates(KNOWS_NOTHING, data)
+
+
+def _parts(number):
+  coarse = np.random.default_rng(number).integers(0, 3, GRID).astype(np.uint8)
+  return np.kron(coarse, np.ones((8, 8), np.uint8))
+
+
+def test_parsing():
+  data = _data(lambda n: {}, {"parts": ["none", "arm", "leg"]}, lambda n: {"parts.png": _parts(n)})
+  classes = lambda n: np.eye(3)[_parts(n)[::8, ::8]]
+  found = parsing.linear(knowing_encoder(cells=classes), data)
+  blind = parsing.linear(KNOWS_NOTHING, data)
+  # Bilinear enlargement rounds the corners of squares of eight pixels.
+  assert found.scores["mIoU"] > 0.65 and blind.scores["mIoU"] < 0.2
+  assert set(found.facts["IoU"]) == {"none", "arm", "leg"}
+  wrong = _data(lambda n: {}, {"parts": ["none", "arm"]}, lambda n: {"parts.png": _parts(n)})
+  with pytest.raises(ValueError, match="parts of picture 0 hold 2: expected 0 to 1, or 255"):
+    parsing.linear(KNOWS_NOTHING, wrong)
+
+
+def test_depth_counts_the_person_alone():
+  metres = lambda n: 2 + 6 * _random(n)
+  body = np.zeros(HW, np.uint8)
+  body[8:56, 8:24] = 1
+  plane = lambda n: np.where(body, round(1000 * metres(n)), 40_000).astype(np.uint16)
+  data = _data(lambda n: {}, {}, lambda n: {"depth.png": plane(n), "instances.png": body})
+  found = depth.linear(knowing_encoder(cells=lambda n: np.full((*GRID, 1), np.log(metres(n)))), data)
+  assert found.scores["AbsRel"] < 0.01 and found.scores["delta1"] == 1 and found.facts["pixels"] == 30 * body.sum()
+  assert depth.linear(KNOWS_NOTHING, data).scores["AbsRel"] > 0.1
+
+
+def test_joints_are_measured_from_the_hips():
+  names = ["left_hip", "right_hip", "head"]
+  head = lambda n: _random(n, 3) - 0.5
+  away = lambda n: 10 * _random(n + 1000, 3)  # where the person stands is not asked for
+  places = lambda n: [list(away(n) + p) for p in ([0.1, 0, 0], [-0.1, 0, 0], head(n))]
+  data = _data(lambda n: {"people": [{"landmarks_xyz": places(n)}]}, {"landmarks": names})
+  found = joints3d.linear(knowing_encoder(head), data)
+  assert found.scores["MPJPE_mm"] < 10 and found.facts["root"] == "left_hip + right_hip"
+  assert joints3d.linear(KNOWS_NOTHING, data).scores["MPJPE_mm"] > 50
+
+
+def test_text_is_matched_by_its_words():
+  colours = ["red", "green", "blue", "white"]
+  caption = lambda n: f"A person in a {colours[n % 4]} coat and {colours[n // 4 % 4]} shoes."
+  facts = lambda n: {"people": [{"identity": n % 16, "captions": [caption(n)]}]}
+  knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], *np.eye(4)[n // 4 % 4]])
+  found = text.linear(knowing, _data(facts))
+  assert found.scores["R@5"] == 1 and found.facts["queries"] == len(TEST)
+  with pytest.raises(ValueError, match="picture 0 .*has no caption"):
+    text.linear(knowing, _data(lambda n: {"people": [{"identity": n}]}))
+
+
+def test_a_dense_ridge_is_least_squares_over_the_known():
+  rng = np.random.default_rng(0)
+  cells, truth = rng.normal(size=(40, 3, 2, 5)), rng.normal(size=(5, 2 * 2 * 3))
+  maps = (cells @ truth + 1.5).reshape(40, 3, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(40, 6, 4, 3)
+  known = rng.random((40, 3)) < 0.7
+  spoilt = np.where(known[:, None, None], maps, 99.0)
+  probe = DenseRidge(2, 3)
+  for start in (0, 16):  # in pieces of any size
+    rows = slice(start, start + 16 if start == 0 else None)
+    probe.add(cells[rows], spoilt[rows], known[rows], np.arange(40)[rows])
+  assert probe.fit() == 1.0  # nothing but rounding is gained by a penalty
+  np.testing.assert_allclose(probe.predict(cells), maps, atol=0.02)
+  with pytest.raises(ValueError, match="target 0 is known in none"):
+    blind = DenseRidge(2, 3)
+    blind.add(cells, maps, known & [False, True, True], np.arange(40))
+    blind.fit()
