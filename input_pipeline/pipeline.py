@@ -3,13 +3,13 @@
 The order is a pure function of (seed, step). Grain shuffles and batches positions; only then does a host take its
 share, so that hosts, threads and worker processes change nothing but the speed:
 
-    range -> seed -> shuffle -> repeat -> + scene position -> batch -> [host::hosts][start_step:] -> read and decode
+    range -> seed -> shuffle -> repeat -> + scene, draw -> batch -> [host::hosts][start_step:] -> read and decode
 
 A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern.
 """
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import grain
 import numpy as np
@@ -17,7 +17,9 @@ from absl import flags
 
 from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
-from input_pipeline.keypoints import CocoKeypoints
+from input_pipeline.fields.report import FieldReport
+from input_pipeline.fields.table import FIELDS, open_fields
+from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.base import ImageSource, count_left_out
 from input_pipeline.sources.combined import MixtureSource
@@ -29,8 +31,11 @@ _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
 # Samples that no run reaches; Grain's own endless length overflows where a host's share of a batch is one row.
 _ENDLESS = 2**48
 
-# Keeps the draws of scenes apart from the order of the images.
-_SCENE_SEED_OFFSET = 0x5CE7E
+# Keep the draws of scenes and of partners apart from the order of the images.
+_SCENE_SEED_OFFSET, _PARTNER_SEED_OFFSET = 0x5CE7E, 0x9A127
+
+# Names that every batch can hold; what else it does is read by `FIELDS`.
+_PIXELS = ("image", "image_hw", "index", "scene", "scene_hw", "partner", "partner_hw", "pair_type")
 
 
 class TrainData:
@@ -39,22 +44,22 @@ class TrainData:
   Attributes:
     identity: JSON-able facts that make the data what it is, for the fingerprint of a run.
     damage: the damaged images met so far.
-    keypoints_left_out: how many were met so far that are not finite or lie outside their images.
+    unknown: what the images met so far hold and batches say is unknown, with the reasons.
   """
 
   def __init__(self, source: ImageSource, scene_source: ImageSource | None, *, canvas_hw: tuple[int, int],
                scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int, workers: int, threads: int,
-               max_damaged_fraction: float, keypoints: bool = False):
+               max_damaged_fraction: float, fields: Collection[str] = (), pairs: Pairs | None = None):
     self._source, self._scene_source = source, scene_source
     self._batch_size, self._seed, self._workers, self._threads = batch_size, seed, workers, threads
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
     scenes = scene_source.identity if scene_source else "other images" if scene_canvas_hw else "none"
-    self.identity = dict(source.identity) | {"scenes": scenes}
+    self.identity = dict(source.identity) | {"scenes": scenes} | ({"pairs": pairs.identity} if pairs else {})
     self.damage = DamageReport({"image": source, "scene": scene_source or source}, max_damaged_fraction)
-    self.keypoints_left_out = 0
-    self._keypoints = CocoKeypoints(source) if keypoints else None
+    self.unknown = FieldReport(source)
+    self._fields, self._pairs = open_fields(fields, source), pairs
     self._decoder = BatchDecoder(
-        source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._keypoints)
+        source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._fields, pairs)
 
   def __len__(self) -> int:
     """Images per epoch."""
@@ -71,8 +76,8 @@ class TrainData:
         if scenes else f"scenes   {'other images of the same data set' if self._scene_canvas_hw else 'none'}",
         f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}"
         + (f", scenes {self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}" if self._scene_canvas_hw else ""),
-        *[f"joints   {count} of COCO's 17 are named by {name!r}"
-          for name, count in (self._keypoints.named.items() if self._keypoints else ())],
+        *[f"pairs    {line}" for line in (self._pairs.summary if self._pairs else ())],
+        *[f"fields   {line}" for field in self._fields.values() for line in field.summary],
         f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
     ] + [f"left out {count_left_out(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
 
@@ -86,9 +91,10 @@ class TrainData:
 
     Returns:
       An iterator of dicts with n = batch_size / hosts rows: `image` (n, Hc, Wc, 3) uint8, `image_hw` (n, 2) int32,
-      `index` (n,) uint32, the image in fact used, and, where scenes are wanted, `scene` (n, Sh, Sw, 3) uint8 and
-      `scene_hw` (n, 2) int32, and, where keypoints are, `keypoints` (n, 17, 3) float32: x, y in pixels of the canvas
-      and visibility, 0 for unknown, of COCO's joints of the first person. Its `close()` stops threads and processes.
+      `index` (n,) uint32, the image in fact used; where scenes are wanted, `scene` (n, Sh, Sw, 3) uint8 and `scene_hw`
+      (n, 2) int32; where partners are, `partner` (n, Hc, Wc, 3) uint8, `partner_hw` (n, 2) int32 and `pair_type` (n,)
+      int32, a place in `pairs.KINDS`; and the arrays of every wanted field, see fields/table.py. Its `close()` stops
+      threads and processes.
 
     Raises:
       ValueError: batch_size is no multiple of `hosts`; while iterating: too many damaged images.
@@ -107,7 +113,12 @@ class TrainData:
     return self._checked(iter(batches))
 
   def _positions(self) -> grain.MapDataset:
-    """Position -> {image, scene}: the data set indices of a sample, without end; no scene where none is wanted."""
+    """Position -> {image, scene, draw}: a sample's indices and what chooses its partner; those that are wanted."""
+    images = self._images_and_scenes()
+    return images.random_map(_with_draw, seed=self._seed + _PARTNER_SEED_OFFSET) if self._pairs else images
+
+  def _images_and_scenes(self) -> grain.MapDataset:
+    """Position -> {image, scene}, without end; no scene where none is wanted."""
     images = _shuffled(self._source, self._seed)
     if self._scene_canvas_hw is None:
       return images.map(_image_alone)
@@ -122,7 +133,8 @@ class TrainData:
         for role, index, reason in batch.pop("damage"):
           self.damage.record(role, index, reason)
         self.damage.check()
-        self.keypoints_left_out += int(batch.pop("keypoints_left_out", np.zeros(0)).sum())
+        for index, reason in batch.pop("unknown"):
+          self.unknown.record(index, reason)
         yield batch
     finally:
       batches.close()
@@ -160,11 +172,16 @@ def _named(pair: tuple[int, int]) -> dict[str, int]:
   return {"image": pair[0], "scene": pair[1]}
 
 
+def _with_draw(sample: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+  return sample | {"draw": int(rng.integers(2**62))}
+
+
 def build_train_data(*, source: str, path: str | None, scene_path: str | None, cache_dir: str | pathlib.Path,
                      canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int,
                      workers: int, threads: int, max_damaged_fraction: float, people_count: int,
                      split: str | None = None, subset: str | None = None,
-                     mixture: Mapping[str, Mapping] | None = None, keypoints: bool = False) -> TrainData:
+                     mixture: Mapping[str, Mapping] | None = None, people_composition: str = "crops",
+                     fields: Collection[str] = (), pairs: Mapping | None = None) -> TrainData:
   """Opens a data set for pre-training.
 
   Args:
@@ -183,10 +200,13 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     split: which part of the data set (`data.split`).
     subset: a file of names (`data.subset`).
     mixture: the parts of a mixture (`data.mixture`), see `open_mixture`.
-    keypoints: read those of the persons, see `CocoKeypoints`.
+    people_composition: what the default set of built-in people shows, see `open_people`.
+    fields: the names of all that a batch must hold, the method's `batch_spec`; beside images and scenes, `partner` and
+      the keys of `FIELDS` cost reading and are left away where they are not named.
+    pairs: what makes a pair, where there are partners (`data.pairs`), see `PairRules`; None: the usual rules.
 
   Returns:
-    The data.
+    The data; with partners, the images that have one.
 
   Raises:
     ValueError: one line that names the setting to change.
@@ -201,13 +221,20 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
            "(height, width) in pixels")
     scene_canvas_hw = tuple(scene_canvas_hw)
+  nobodys = [name for name in fields if name not in _PIXELS and name.removeprefix("has_") not in FIELDS]
+  if nobodys:
+    raise ValueError(f"no batch can hold {', '.join(nobodys)}; expected {', '.join([*_PIXELS, *FIELDS])}")
   images = open_mixture(mixture, cache_dir) if source == "mixture" else open_source(
-      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count)
+      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count,
+      people_composition=people_composition)
+  partners = None
+  if "partner" in fields:
+    images, partners = open_pairs(images, PairRules(**(pairs or {})), cache_dir)
   wanted = scene_path is not None and scene_canvas_hw is not None
   scenes = open_scenes(scene_path, scene_canvas_hw, cache_dir) if wanted else None
   return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=scene_canvas_hw,
                    batch_size=batch_size, seed=seed, workers=workers, threads=threads,
-                   max_damaged_fraction=max_damaged_fraction, keypoints=keypoints)
+                   max_damaged_fraction=max_damaged_fraction, fields=fields, pairs=partners)
 
 
 def _check(setting: str, value, ok: bool, expected: str) -> None:

@@ -7,15 +7,23 @@ begins with `files`, {name: bytes} of what follows it, in that order. The image 
     partner.jpg     (any of these) the other image of a pair
     depth.png       16 bits: millimetres along the camera's axis, 0 where nothing is known
     instances.png   8 bits: 0 nobody, k people[k - 1]
-    parts.png       8 bits: classes, named in meta.json; built-in people alone
+    parts.png       8 bits: classes, named in legend.parts of meta.json; 255 what no score counts
 
 and goes on with facts, all of them optional, of which sources may have further ones. Pixels: x right, y down, measured
 from the image's edge, so that the centre of the top left pixel is (0.5, 0.5):
 
     name            what the source calls the image
     people          [{identity, keypoints: [[x, y, v], ...] with v 0 unknown or outside, 1 hidden, 2 visible,
-                    joints: which list of joint names in meta.json, box: [x, y, width, height], caption, attributes}]
-    camera, time    number of the camera from 0, seconds
+                    joints: which list of joint names in meta.json, more_keypoints: {list of joint names: keypoints},
+                    joints_xyz: [[x, y, z] or null where unknown, ...] in metres, camera's frame (x right, y down, z
+                    forward), in the order of the keypoints, box: [x, y, width, height] of what is seen of the person,
+                    boxes: {what: box}, e.g. head, or full with what is hidden, caption: a sentence,
+                    captions: [sentence, ...], attributes: [0, 1 or null where unknown, ...], named in meta.json,
+                    id: what the annotations call the person, ignore: true of a crowd and the like, which a detector
+                    need neither find nor miss; in whole photos alone}]
+    crowd_index     how much persons cover one another, 0 to 1 (CrowdPose)
+    camera, time    number of the camera from 0, or its name; seconds
+    frame           number of the frame, where the time is not known
     group           images of one instant, clip or scene share it
     pair            what makes the two images a pair, e.g. view or pose
 """

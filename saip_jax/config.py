@@ -29,9 +29,14 @@ def _require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> N
   )
 
 
-SourceName = Literal["folder", "arrayrecord", "tfds", "webdataset", "zip", "lmdb", "coco", "yolo", "pennfudan", "lsp",
-                     "market1501", "msmt17", "people"]
+SourceName = Literal["folder", "arrayrecord", "tfds", "webdataset", "zip", "lmdb", "video", "multiview", "coco",
+                     "yolo", "pennfudan", "lsp", "market1501", "msmt17", "crowdhuman", "joints3d", "cuhkpedes",
+                     "icfgpedes", "rstpreid", "pa100k", "peta", "rap", "lip", "cihp", "atr", "ccp", "fashionpedia",
+                     "people"]
 """The kinds of data sets; `input_pipeline.sources.table.SOURCES` says what the path of each is."""
+
+PeopleComposition = Literal["crops", "views", "clips"]
+"""What the default set of built-in people shows: every picture another moment, 4 cameras for each, or 8 frames."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,20 +45,48 @@ class MixturePart:
 
   Attributes:
     source: its kind.
-    path: where it lies.
+    path: where it lies; None: the default set of built-in people, for source "people" alone.
     split: which part of it; None: the usual one.
     subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
     weight: its share of a batch is `weight` / the sum of all weights.
+    people_count: as in `DataConfig`.
+    people_composition: as in `DataConfig`.
   """
 
   source: SourceName
-  path: str
+  path: str | None = None
   split: str | None = None
   subset: str | None = None
   weight: float = 1.0
+  people_count: int = 0
+  people_composition: PeopleComposition = "crops"
 
   def __post_init__(self):
     _require(self.weight > 0, f"config.data.mixture: weight is {self.weight}: it must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+  """What makes a pair of images, for methods that learn from pairs; see `input_pipeline.pairs`.
+
+  Attributes:
+    kinds: "view", the same instant seen by another camera; "pose", the same person and camera at another time. An image
+      that has partners of both kinds is paired as often in either.
+    gap: of pose pairs, the shortest and the longest time between the images, seconds, to the millisecond.
+    frame_rate: frames per second of sources that number their frames without saying when they were taken.
+  """
+
+  kinds: tuple[Literal["view", "pose"], ...] = ("view", "pose")
+  gap: tuple[float, float] = (0.2, 2.0)
+  frame_rate: float = 30.0
+
+  def __post_init__(self):
+    at = "config.data.pairs"
+    _require(bool(self.kinds), f"{at}.kinds is empty: name view, pose or both")
+    _require(
+        0 <= self.gap[0] <= self.gap[1], f"{at}.gap is {self.gap}: the shortest and the longest time in seconds"
+    )
+    _require(self.frame_rate > 0, f"{at}.frame_rate is {self.frame_rate}: it must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +108,9 @@ class DataConfig:
     scene_canvas_hw: the same for scenes.
     people_count: pictures of the default set of built-in people, all splits together: about 7 of 10 are trained on;
       only "people" without a path reads it.
+    people_composition: what these pictures show: "crops", every one another moment; "views", each moment from 4
+      cameras; "clips", 8 frames of a motion.
+    pairs: for methods that learn from pairs of images, what makes a pair.
     workers: decoding processes per host; 0 decodes in threads of the training process.
     threads: decoding threads per host or per worker.
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
@@ -89,6 +125,8 @@ class DataConfig:
   canvas_hw: tuple[int, int] = (320, 160)
   scene_canvas_hw: tuple[int, int] = (256, 256)
   people_count: int = 0
+  people_composition: PeopleComposition = "crops"
+  pairs: PairsConfig = PairsConfig()
   workers: int = 0
   threads: int = 8
   max_damaged_fraction: float = 0.01
@@ -108,6 +146,11 @@ class DataConfig:
       _require(
           self.source != "mixture" or getattr(self, key) is None,
           f"{at}.{key} is {getattr(self, key)!r}: with source 'mixture' each part has its own, {at}.mixture.NAME.{key}",
+      )
+    for name, part in (self.mixture or {}).items():
+      _require(
+          bool(part.path) or part.source == "people" and part.people_count > 0,
+          f"missing: {at}.mixture.{name}.path" + " or a positive people_count" * (part.source == "people"),
       )
     _require_sizes(f"{at}.canvas_hw", self.canvas_hw)
     _require_sizes(f"{at}.scene_canvas_hw", self.scene_canvas_hw)
@@ -135,19 +178,21 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-  """AdamW with linear warm-up and a half-cosine decay.
+  """AdamW or SGD with linear warm-up and a half-cosine decay.
 
   Attributes:
+    name: "adamw", or "sgd" with momentum.
     learning_rate: peak learning rate, reached after the warm-up.
     min_learning_rate: learning rate at the last update.
     warmup_fraction: share of the updates spent on the linear warm-up; 0 starts at the peak.
-    b1: decay rate of the first moment.
-    b2: decay rate of the second moment.
-    eps: added to the root of the second moment.
-    weight_decay: decoupled weight decay, times the learning rate at each update.
+    b1: decay rate of the first moment; momentum of SGD.
+    b2: decay rate of the second moment; AdamW alone.
+    eps: added to the root of the second moment; AdamW alone.
+    weight_decay: AdamW: decoupled weight decay, times the learning rate at each update; SGD: added to the gradient.
     grad_clip_norm: gradients are scaled down to this global norm; None leaves them.
   """
 
+  name: Literal["adamw", "sgd"] = "adamw"
   learning_rate: float
   min_learning_rate: float
   warmup_fraction: float
@@ -296,15 +341,16 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
   """Returns the recipe with `--config.a.b=value` settings on top.
 
   A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`), or else as the string it is.
-  Another `method.name` empties `method` first: the numbers of one method's recipe say nothing about another.
+  Another `method.name` empties `method` first: the numbers of one method's recipe say nothing about another. So does a
+  `data.source` other than "mixture" with `data.mixture`.
 
   Args:
     recipe: nested mappings, from `load_recipe`.
     overrides: arguments of the form `--config.a.b=value`.
 
   Raises:
-    ValueError: an argument of another form, or one inside a section that does not exist. Whether the key itself
-      exists is for `parse_config` to say, which knows the optional ones.
+    ValueError: an argument of another form, or one inside what is no section. Whether section and key exist is for
+      `parse_config` to say, which knows the optional ones.
   """
   result = _plain(recipe)
   settings = []
@@ -320,13 +366,14 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
   for path, value in settings:
     if path == ["method", "name"] and value != result.get("method", {}).get("name"):
       result["method"] = {}
+    if path == ["data", "source"] and value != "mixture":
+      result.get("data", {}).pop("mixture", None)
   for path, value in settings:
     section, at = result, "config"
     for key in path[:-1]:
-      choices = [k for k, v in section.items() if isinstance(v, dict)]
-      if key not in choices:
-        raise ValueError(f"{at} has no section {key!r}{choices_hint(key, choices)}")
-      section, at = section[key], f"{at}.{key}"
+      section, at = section.setdefault(key, {}), f"{at}.{key}"
+      if not isinstance(section, dict):
+        raise ValueError(f"{at} is {section!r}: it has no settings inside it")
     if isinstance(section.get(path[-1]), dict):
       raise ValueError(f"{at}.{path[-1]} is a section: set one of {', '.join(section[path[-1]])} inside it")
     section[path[-1]] = value

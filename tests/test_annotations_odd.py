@@ -1,6 +1,7 @@
 """Annotations with whatever in the place of what is expected: opened or refused in one line, never anything else."""
 
 import copy
+import functools
 import json
 
 import hypothesis
@@ -9,9 +10,14 @@ import pytest
 
 from annotated_photos import annotation, coco, write_photo
 from input_pipeline.sources.annotations.coco import open_coco
+from input_pipeline.sources.annotations.joints_npz import open_joints_npz
 from input_pipeline.sources.annotations.lsp import open_lsp
 from input_pipeline.sources.annotations.pennfudan import open_pennfudan
 from input_pipeline.sources.annotations.yolo import open_yolo
+from input_pipeline.sources.labelled.attributes import open_attributes
+from input_pipeline.sources.labelled.captions import open_captions
+from input_pipeline.sources.labelled.fashionpedia import open_fashionpedia
+from input_pipeline.sources.labelled.parsing import open_ccp, open_parsing
 from input_pipeline.sources.reid import open_market1501, open_msmt17
 
 _PERSONS = coco(
@@ -27,6 +33,9 @@ _MPII = [{"image": "a.jpg", "joints": [[40 + k, 30 + 3 * k] for k in range(16)],
 _CROWDHUMAN = [{"ID": "a", "gtboxes": [{"tag": "person", "fbox": [10, 10, 50, 90], "vbox": [10, 10, 50, 40],
                                         "hbox": [1, 1, 3, 3], "extra": {"ignore": 0}}]}]
 
+_CAPTIONS = [{"id": 3, "split": "train", "file_path": "a.jpg", "captions": ["a man"]}] * 2
+_OPENERS = [open_coco, functools.partial(open_coco, min_side=0), functools.partial(open_coco, whole=True)]
+
 _ODD = [None, True, -1, 0, 1e308, 10**400, float("nan"), float("inf"), "", "\ud800", "../..", "a.jpg", [], [1], [[1]],
         [None], {}, {"a": 1}, [1, 2, 3, 4], ["1", "2", "3", "4"], [1e300] * 4, [10**400, .5, .5, .5], [[1e300] * 6],
         [[[1, 2]]], 2**70, "1", "\0", {"size": [120, 160], "counts": []}, {"size": [1e9, 1e9], "counts": "5"}]
@@ -39,15 +48,17 @@ def _places(value, place=()):
       yield from _places(inside, (*place, key))
 
 
-@hypothesis.settings(max_examples=250, deadline=None)
+@hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.data())
 def test_anything_in_the_place_of_anything_ends_in_persons_or_in_one_line(tmp_path_factory, data):
-  root = tmp_path_factory.getbasetemp() / "odd" / "set"
+  root = tmp_path_factory.getbasetemp() / "odd" / "set" / "imgs"
   if not root.exists():
     write_photo(root / "a.jpg")
     write_photo(root / "b.png")
-  form = data.draw(st.sampled_from([_PERSONS, _PANOPTIC, _MPII, _CROWDHUMAN]))
-  content, file = copy.deepcopy(form), root / ("x.odgt" if form is _CROWDHUMAN else "x.json")
+  form, openers = data.draw(st.sampled_from([
+      (_PERSONS, [*_OPENERS, open_fashionpedia]), (_PANOPTIC, _OPENERS), (_MPII, _OPENERS), (_CROWDHUMAN, _OPENERS),
+      (_CAPTIONS, [functools.partial(open_captions, "cuhkpedes")])]))
+  content, file = copy.deepcopy(form), root.parent / ("x.odgt" if form is _CROWDHUMAN else "x.json")
   for _ in range(data.draw(st.integers(1, 2))):
     if not content:
       break
@@ -61,8 +72,7 @@ def test_anything_in_the_place_of_anything_ends_in_persons_or_in_one_line(tmp_pa
       del inside[last]
   file.write_text("\n".join(map(json.dumps, content)) if file.suffix == ".odgt" else json.dumps(content))
   try:
-    source = open_coco(str(file), None, str(root.parent / "work"), "--path",
-                       min_side=data.draw(st.sampled_from([0, 16])))
+    source = data.draw(st.sampled_from(openers))(str(file), None, str(root.parent.parent / "work"), "--path")
   except ValueError as error:
     assert "--path" in str(error) and "\n" not in str(error)
     return
@@ -74,7 +84,10 @@ def test_anything_in_the_place_of_anything_ends_in_persons_or_in_one_line(tmp_pa
       assert "mask" in str(error)
 
 
-@pytest.mark.parametrize("opener", [open_coco, open_yolo, open_pennfudan, open_lsp, open_market1501, open_msmt17])
+@pytest.mark.parametrize("opener", [
+    open_coco, open_yolo, open_pennfudan, open_lsp, open_market1501, open_msmt17, open_joints_npz, open_fashionpedia,
+    open_ccp, functools.partial(open_parsing, "lip"), functools.partial(open_attributes, "rap"),
+    functools.partial(open_captions, "rstpreid")])
 def test_paths_of_nothing_are_refused_in_one_line(tmp_path, opener):
   (tmp_path / "file.txt").write_text("text")
   (tmp_path / "empty").mkdir()

@@ -12,11 +12,13 @@ from saip_jax.typed import differences, to_dict
 
 def test_overrides_reach_every_level():
   config = toy_config("batch_size=16", "data.canvas_hw=(64, 32)", "optimizer.learning_rate=1", "keep_every=10",
-                      "method.width=7", "data.source=folder", "data.path=/some where/a=b")
+                      "method.width=7", "data.source=folder", "data.path=/some where/a=b",
+                      "data.pairs.gap=(0.5, 3)")
   assert config.batch_size == 16
   assert config.data.canvas_hw == (64, 32)
   assert config.data.path == "/some where/a=b"
   assert config.optimizer.learning_rate == 1.0 and isinstance(config.optimizer.learning_rate, float)
+  assert config.data.pairs.gap == (0.5, 3.0)  # a section that the recipe does not state
   assert config.keep_every == 10  # an optional setting that the recipe does not state
   assert config.method.width == 7 and config.method.noise == 0.1
 
@@ -34,6 +36,7 @@ def test_the_recipe_is_left_as_it_was():
         ("data.sorce=people", ["config.data", "sorce", "source"]),
         ("dta.source=people", ["config", "dta", "data"]),
         ("data=people", ["config.data", "section", "source"]),
+        ("batch_size.images=3", ["config.batch_size is 8", "no settings inside"]),
         ("method.name=siap", ["config.method.name", "siap", "toy"]),
         ("method.widht=3", ["config.method", "widht", "width"]),
         ("model.backbone=vit_tny", ["config.model.backbone", "vit_tny", "vit_tiny"]),

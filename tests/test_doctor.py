@@ -266,13 +266,16 @@ def test_a_sample_is_the_same_again_and_no_error_of_a_reader_ends_it():
     ("market1501", 19_732, ("exactly", "junk")),
     ("msmt17", 32_621, ("exactly", "MSMT17 train")),
     ("msmt17", 82_000, ("about MSMT17 gallery", "161 missing")),
+    ("pa100k", 90_000, ("exactly", "PA-100K trainval")),
+    ("folder", 30_462, ("exactly", "LIP train")),
 ])
 def test_known_sets_by_count(tmp_path, kind, length, parts):
   [sentence] = known_sets(kind, str(tmp_path), length)
   assert all(part in sentence for part in parts), sentence
 
 
-@pytest.mark.parametrize("kind, length", [("folder", 1), ("folder", 3_400), ("lmdb", 4_000_000), ("folder", 12_935)])
+@pytest.mark.parametrize("kind, length", [("folder", 1), ("folder", 3_400), ("lmdb", 4_000_000), ("folder", 12_935),
+                                          ("folder", 10_000)])
 def test_other_counts_are_no_known_set(tmp_path, kind, length):
   assert known_sets(kind, str(tmp_path), length) == []
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from batches import assert_same, take
 
-from input_pipeline.keypoints import CocoKeypoints
+from input_pipeline.fields.keypoints import CocoKeypoints
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.pipeline import TrainData
 from input_pipeline.sources.base import ImageSource
@@ -51,7 +51,7 @@ class Toy(ImageSource):
 
 def data_of(source, **changes):
   options = dict(canvas_hw=(120, 80), scene_canvas_hw=None, batch_size=6, seed=0, workers=0, threads=2,
-                 max_damaged_fraction=0.0, keypoints=True)
+                 max_damaged_fraction=0.0, fields=("keypoints",))
   return TrainData(source, None, **(options | changes))
 
 
@@ -72,7 +72,7 @@ def test_keypoints_lie_on_the_canvas_where_the_image_shows_them(joints):
       place = plain.index(joint)
       np.testing.assert_allclose((x, y), source.points(i)[place] * scale, rtol=1e-5)
       assert v == 1 + place % 2 and image[int(y), int(x)].max() > 0
-  assert data.keypoints_left_out == 0 and (batch["image_hw"][np.argmax(batch["index"])] <= (120, 80)).all()
+  assert not data.unknown.counts and (batch["image_hw"][np.argmax(batch["index"])] <= (120, 80)).all()
 
 
 def test_keypoints_that_cannot_be_are_unknown_and_counted():
@@ -95,7 +95,9 @@ def test_keypoints_that_cannot_be_are_unknown_and_counted():
   (batch,) = take(data, 1)
   unknown = {int(i): list(np.flatnonzero(k[:, 2] == 0)) for i, k in zip(batch["index"], batch["keypoints"])}
   assert unknown == {0: [3, 4, 5], 1: [0, 1, 2], 2: [7], 3: list(range(17)), 4: list(range(17)), 5: []}
-  assert np.isfinite(batch["keypoints"]).all() and data.keypoints_left_out >= 3 + 3 + 17
+  assert np.isfinite(batch["keypoints"]).all() 
+  assert data.unknown.counts == {"keypoints: not finite or outside the image": 3}  # images 0, 1 and 4
+  assert data.unknown.lines() == ["unknown  keypoints: not finite or outside the image: 3 images, the first: 0"]
 
 
 def test_person_says_which_list_of_joints_is_meant():
@@ -120,7 +122,7 @@ def test_source_without_joints_is_refused():
 
 
 def test_methods_that_ask_for_none_get_none_and_damaged_facts_are_damage():
-  assert "keypoints" not in take(data_of(Toy([]), keypoints=False), 1)[0]
+  assert "keypoints" not in take(data_of(Toy([]), fields=()), 1)[0]
 
   def broken(i, person):
     if i == 2:

@@ -21,7 +21,7 @@ from input_pipeline.decode import decode_image
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.prepare import prepare as prepare_module
-from input_pipeline.keypoints import CocoKeypoints
+from input_pipeline.fields.keypoints import CocoKeypoints
 from input_pipeline.prepare.companions import Companions
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
@@ -145,7 +145,7 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   assert source.annotations(2)[0]["people"][0]["keypoints"] == [[1, 2, .9], [3, 4, .5]]
   assert source.annotations(3) == ({"name": "003.jpg"}, {})
   assert source.legend["joints"] == ["nose", "left_eye"]  # so that training knows what they are
-  assert CocoKeypoints(source).named == {"set": 2}
+  assert CocoKeypoints(source).summary == ["2 of COCO's 17 joints are named by 'set'"]
   with pytest.raises(ValueError, match="goes with --keypoints"):
     Companions(joints="coco")
 

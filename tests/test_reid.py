@@ -70,17 +70,19 @@ def test_market1501_splits_that_are_not_there(tmp_path):
     _open(open_market1501, tmp_path / "nowhere", tmp_path)
 
 
-def test_market1501_attributes_are_0_or_1_and_the_age(tmp_path):
+def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
   root = _market(tmp_path / "set")
   part = {"age": np.array([3]), "hat": np.array([2]), "bag": np.array([1])}
   scipy.io.savemat(str(root / "market_attribute.mat"), {"market_attribute": {
       "train": part | {"image_index": np.array(["0002"], object)},
       "test": part | {"image_index": np.array(["0005"], object)}}})
   source = _open(open_market1501, root, tmp_path)
-  assert source.legend == {"attributes": ["age", "bag", "hat"]}
-  assert source.annotations(0)[0]["people"] == [{"identity": 2, "attributes": [3, 0, 1]}]
+  assert source.legend["attributes"] == ["young", "teenager", "adult", "old", "bag", "hat"]
+  assert source.annotations(0)[0]["people"] == [{"identity": 2, "attributes": [0, 0, 1, 0, 0, 1]}]
   (root / "market_attribute.mat").write_bytes(b"damaged")
-  assert _open(open_market1501, root, tmp_path).annotations(0)[0]["people"] == [{"identity": 2}]
+  without = _open(open_market1501, root, tmp_path)
+  assert without.annotations(0)[0]["people"] == [{"identity": 2}]
+  assert "attributes cannot be read" in without.left_out[-1][1]
 
 
 def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):
@@ -148,11 +150,10 @@ def test_a_set_in_a_bucket_is_the_same_set(tmp_path):
 @needs_shared
 def test_market1501_itself(tmp_path):
   source = _open(open_market1501, SHARED / "market1501_sample", tmp_path)
-  assert len(source) == 11499 and not source.left_out and len(source.legend["attributes"]) == 27
+  assert len(source) == 11499 and not source.left_out and len(source.legend["attributes"]) == 26 + 4
   persons = _persons(source)
   assert len({identity for identity, _ in persons}) == 671 and {camera for _, camera in persons} == set(range(6))
   attributes = np.array([source.annotations(i)[0]["people"][0]["attributes"] for i in range(0, 11499, 50)])
-  age = source.legend["attributes"].index("age")
-  assert set(attributes[:, age]) <= {1, 2, 3, 4} and set(np.delete(attributes, age, 1).ravel()) == {0, 1}
+  assert set(attributes.ravel()) == {0, 1} and (attributes[:, :4].sum(1) == 1).all()  # one of the ages
   assert source.identity["digest"] == _open(open_market1501, SHARED / "market1501_sample" / "train",
                                             tmp_path).identity["digest"]

@@ -5,7 +5,7 @@ import pytest
 from coded_people import GRID, HW, CodedData, CodedPictures, knowing_encoder
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
-from saip_jax.evaluation.tasks import attributes, depth, joints3d, keypoints, parsing, reid, text
+from saip_jax.evaluation.tasks import attributes, depth, detection, joints3d, keypoints, parsing, reid, text
 
 TRAIN, TEST = range(80), range(80, 110)
 KNOWS_NOTHING = knowing_encoder()
@@ -100,6 +100,28 @@ def test_parsing():
   wrong = _data(lambda n: {}, {"parts": ["none", "arm"]}, lambda n: {"parts.png": _parts(n)})
   with pytest.raises(ValueError, match="parts of picture 0 hold 2: expected 0 to 1, or 255"):
     parsing.linear(KNOWS_NOTHING, wrong)
+
+
+def _box(number):
+  x, y, wide, high = _random(number, 4) * (0.4, 0.3, 0.2, 0.3) + (0.05, 0.05, 0.2, 0.3)
+  return [x * HW[1], y * HW[0], wide * HW[1], high * HW[0]]
+
+
+def test_detection():
+  """A cell knows the map above it and the size of the person in the photo."""
+
+  def cells(n):
+    x, y, wide, high = _box(n) / np.tile(HW[::-1], 2)
+    maps = detection._peaks(np.array([[x, y, wide, high]]), tuple(4 * g for g in GRID))
+    maps = maps.reshape(GRID[0], 4, GRID[1], 4).transpose(0, 2, 1, 3).reshape(*GRID, 16)
+    return np.concatenate([maps, np.broadcast_to(np.log([wide, high]), (*GRID, 2))], axis=2)
+
+  data = _data(lambda n: {"people": [{"box": _box(n)}, {"box": [0, 0, 4, 4], "ignore": True}]})
+  found = detection.linear(knowing_encoder(cells=cells), data)
+  assert found.scores["AP@0.5"] > 0.9 and found.scores["MR-2"] < 0.1 and found.facts["persons"] == len(TEST)
+  assert detection.linear(KNOWS_NOTHING, data).scores["AP@0.5"] < 0.3
+  with pytest.raises(ValueError, match="a person in picture 0 .*has no box"):
+    detection.linear(KNOWS_NOTHING, _data(lambda n: {"people": [{}]}))
 
 
 def test_depth_counts_the_person_alone():

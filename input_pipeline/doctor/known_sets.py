@@ -21,6 +21,10 @@ class KnownPart:
   kinds: tuple[str, ...] = ()
 
 
+def _parts(name: str, kind: str, **counts: int) -> list[KnownPart]:
+  return [KnownPart(f"{name} {split}", count, (kind,)) for split, count in counts.items()]
+
+
 _MARKET, _MSMT = ("market1501",), ("msmt17",)
 KNOWN_PARTS = (
     KnownPart("LUPerson", 4_180_243),
@@ -34,8 +38,17 @@ KNOWN_PARTS = (
     KnownPart("MSMT17 train and val", 32_621, _MSMT),
     KnownPart("MSMT17 query", 11_659, _MSMT),
     KnownPart("MSMT17 gallery", 82_161, _MSMT),
+    *_parts("CUHK-PEDES", "cuhkpedes", train=34_054, val=3_078, test=3_074),
+    *_parts("ICFG-PEDES", "icfgpedes", train=34_674, test=19_848),
+    *_parts("RSTPReid", "rstpreid", train=18_505, val=1_000, test=1_000),
+    *_parts("PA-100K", "pa100k", train=80_000, val=10_000, trainval=90_000, test=10_000),
+    *_parts("PETA", "peta", train=9_500, val=1_900, trainval=11_400, test=7_600),
+    *_parts("RAPv1", "rap", train=33_268, test=8_317),
+    *_parts("RAPv2", "rap", train=50_957, val=16_986, trainval=67_943, test=16_985),
+    *_parts("LIP", "lip", train=30_462, val=10_000),
+    *_parts("CIHP", "cihp", train=28_280, val=5_000),
 )
-# So many images are no chance hit within a hundredth; of smaller sets only the exact count tells.
+# So many images are no chance hit within a hundredth; of smaller sets only the exact count tells, unless it is round.
 _TELLING_COUNT = 1_000_000
 
 _MSMT_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -54,7 +67,7 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
     Sentences; none if it is like no known set.
   """
   candidates = [part for part in KNOWN_PARTS if kind in part.kinds] or [
-      part for part in KNOWN_PARTS if part.count >= _TELLING_COUNT or part.count == length]
+      part for part in KNOWN_PARTS if part.count >= _TELLING_COUNT or part.count == length and length % 100]
   parts = [part for part in candidates if split is None or not part.kinds or part.name.split()[1] == split]
   nearest = min(parts or candidates, key=lambda part: abs(part.count - length))
   sentences = [sentence] if (sentence := _compared(nearest, kind, length)) else []

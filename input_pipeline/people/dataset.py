@@ -15,7 +15,7 @@ from input_pipeline.people.picture import Picture
 from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import IMAGE, decode_picture
 from input_pipeline.people.render import RENDERER_VERSION
-from input_pipeline.people.spec import SPLITS, SetSpec, split_of_picture
+from input_pipeline.people.spec import SPLITS, SetSpec, group_size, split_of_picture
 from input_pipeline.prepared import (
   META,
   digest_of,
@@ -29,14 +29,15 @@ from input_pipeline.sources.base import ImageSource
 _DEFAULT_HW, _DEFAULT_SEED = (256, 128), 0
 
 
-def open_people(path: str | None, count: int, split: str | None = None) -> "PeopleSource":
+def open_people(path: str | None, count: int, split: str | None = None, composition: str = "crops") -> "PeopleSource":
   """One split of a prepared set; without a path of the default one, rendered into the user's cache on first use.
 
   Args:
-    path: folder of a prepared set (`data.path`); None: the default set of `count` crops of 256x128, seed 0, in
-      `$SAIP_CACHE` or `~/.cache/saip_jax`.
+    path: folder of a prepared set (`data.path`); None: the default set of `count` pictures of 256x128,
+      seed 0, in `$SAIP_CACHE` or `~/.cache/saip_jax`.
     count: size of the default set, all its splits together (`data.people_count`).
     split: a name in `SPLITS`; None: train.
+    composition: of the default set (`data.people_composition`): crops, views or clips, see `SetSpec`.
 
   Returns:
     The pictures of that split: those of the other identities stay unseen.
@@ -48,13 +49,17 @@ def open_people(path: str | None, count: int, split: str | None = None) -> "Peop
     return PeopleSource(path, split or "train")
   if count < 1:
     raise ValueError(f"data.people_count={count}: expected 1 or more")
+  group = group_size(composition)
+  if count % group:
+    raise ValueError(f"data.people_count={count}: {composition} come in groups of {group} pictures; expected a "
+                     f"multiple of {group}")
   height, width = _DEFAULT_HW
   out = os.path.join(storage.cache_folder(),
-                     f"people{RENDERER_VERSION}-crops-{count}-{height}x{width}-seed{_DEFAULT_SEED}")
+                     f"people{RENDERER_VERSION}-{composition}-{count}-{height}x{width}-seed{_DEFAULT_SEED}")
   if not os.path.exists(os.path.join(out, META)):
-    print(f"preparing {count:,} built-in people in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr,
-          flush=True)
-  spec = SetSpec("crops", _DEFAULT_HW, _DEFAULT_SEED, usual_identities("crops", count))
+    print(f"preparing {count:,} built-in people, {composition}, in {out} (once; elsewhere: set SAIP_CACHE)",
+          file=sys.stderr, flush=True)
+  spec = SetSpec(composition, _DEFAULT_HW, _DEFAULT_SEED, usual_identities(composition, count))
   try:
     prepare_people(out, spec, count)
   except ValueError as error:

@@ -9,9 +9,16 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.decode import upright_hw
 from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.planes import UnusablePlane, checked_depth, decode_plane, depth_in_mm, shifted_plane
 from input_pipeline.records import image_format
 from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.combined import SubsetSource
+from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.frames import FrameSource
+
+_DEPTH_ENDINGS, _MASK_ENDINGS, _POINT_ENDINGS = (".png", ".npy"), (".png", ".jpg"), (".npy", ".json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +26,14 @@ class Companions:
   """Where the companions of an image lie.
 
   A place is a folder with the same tree of names, or a pattern in which `{name}` stands for the image's path without
-  its extension and `{stem}` for the last part of that. An image without a companion goes without.
+  its extension, `{stem}` for the last part of that and `{number}` for what this begins with up to its first `_`. An
+  image without a companion goes without; a file that is the companion of another is no image.
 
   Attributes:
-    depth: .png of 16 bits in millimetres, or .npy of floats in metres; 0: nothing is known.
+    depth: .png of 16 bits in millimetres, or .npy of floats in metres; 0 and what is not finite: nothing is known.
+    depth_grid: (scale, x, y), where depth is not on the image's grid: a point of it lies at scale times its own place
+      plus (x, y) in the image, pixels from the edge.
+    depth_range: nearest and farthest, metres, of what counts as known.
     instances: masks, .png or .jpg of one channel: 0 nobody, k the k-th person; or 0 and 255 (a JPEG is cut at 127).
     keypoints: .npy (no pickles) or .json of [[x, y, v], ...] for each person, or .json as OpenPose writes it; x and y
       in pixels from the image's edge.
@@ -32,6 +43,8 @@ class Companions:
   """
 
   depth: str | None = None
+  depth_grid: tuple[float, float, float] | None = None
+  depth_range: tuple[float, float] | None = None
   instances: str | None = None
   keypoints: str | None = None
   pairs: str | None = None
@@ -40,6 +53,10 @@ class Companions:
   def __post_init__(self):
     if self.joints is not None and self.keypoints is None:
       raise ValueError(f"--joints={self.joints} names keypoints: it goes with --keypoints")
+    if self.depth is None and (self.depth_grid or self.depth_range):
+      raise ValueError("--depth-grid and --depth-range say what depth is: they go with --depth")
+    if self.depth_grid and self.depth_grid[0] <= 0:
+      raise ValueError(f"--depth-grid={','.join(map(str, self.depth_grid))}: the scale must be positive")
 
 
 def with_companions(source: ImageSource, companions: Companions) -> ImageSource:
@@ -50,7 +67,7 @@ def with_companions(source: ImageSource, companions: Companions) -> ImageSource:
       raise ValueError(f"--{flag}={place} does not exist")
   beside = dataclasses.replace(companions, pairs=None)
   if beside != Companions():
-    source = _WithFilesBeside(source, beside)
+    source = _WithFilesBeside(_without_files_beside(source, beside), beside)
   return source if companions.pairs is None else _Pairs(source, companions.pairs)
 
 
@@ -86,13 +103,23 @@ class _WithFilesBeside(_Wrapped):
     facts, files = super().annotations(i)
     name = os.path.splitext(self.name(i))[0]
     files = dict(files)
-    if depth := _beside(self._companions.depth, name, (".png", ".npy")):
-      files["depth.png"] = _depth_png(*depth)
-    if instances := _beside(self._companions.instances, name, (".png", ".jpg")):
+    if depth := _beside(self._companions.depth, name, _DEPTH_ENDINGS):
+      files["depth.png"] = self._depth_png(i, *depth)
+    if instances := _beside(self._companions.instances, name, _MASK_ENDINGS):
       files["instances.png"] = _instances_png(*instances)
-    if keypoints := _beside(self._companions.keypoints, name, (".npy", ".json")):
+    if keypoints := _beside(self._companions.keypoints, name, _POINT_ENDINGS):
       facts = facts | {"people": _merged(facts.get("people", []), _read_keypoints(*keypoints))}
     return facts, files
+
+  def _depth_png(self, i: int, path: str, data: bytes) -> bytes:
+    try:
+      plane = depth_in_mm(_array(path, data)) if path.endswith(".npy") else decode_plane(data)
+      depth = checked_depth(plane, self._companions.depth_range)
+    except UnusablePlane as error:
+      raise OSError(f"{path}: {error}") from error
+    if self._companions.depth_grid:
+      depth = shifted_plane(depth, *self._companions.depth_grid, upright_hw(self.read(i)))
+    return _png(depth) if path.endswith(".npy") or depth is not plane else data
 
 
 class _Pairs(_Wrapped):
@@ -132,16 +159,34 @@ class _Pairs(_Wrapped):
     return facts | {"pair": kind}, {f"partner.{image_format(partner)}": partner} | files
 
 
+def _without_files_beside(source: ImageSource, companions: Companions) -> ImageSource:
+  """The source without the files that are companions of others, where they lie among the images of a folder."""
+  if not isinstance(source, (FolderSource, FrameSource)):
+    return source
+  beside = set()
+  for place, extensions in ((companions.depth, _DEPTH_ENDINGS), (companions.instances, _MASK_ENDINGS)):
+    for i in range(len(source) if place else 0):
+      beside.update(_paths_beside(place, os.path.splitext(source.name(i))[0], extensions))
+  images = [i for i in range(len(source)) if source.path(i) not in beside]
+  if not images:
+    raise ValueError(f"--depth={companions.depth}, --instances={companions.instances}: every image is one of these "
+                     "files; name the places of the files beside them")
+  return source if len(images) == len(source) else SubsetSource(source, np.array(images), "images")
+
+
+def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
+  """Where the companion of an image may lie. Args: name: of the image, without its extension."""
+  if "{" not in place:
+    return [storage.normalized(f"{place}/{name}{extension}") for extension in extensions]
+  stem = os.path.basename(name)
+  for key, value in {"{name}": name, "{stem}": stem, "{number}": stem.partition("_")[0]}.items():
+    place = place.replace(key, value)
+  return [storage.normalized(place)]
+
+
 def _beside(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
   """The path and bytes of an image's companion, if there is one."""
-  if place is None:
-    return None
-  if "{" in place:
-    paths = [place.replace("{name}", name).replace("{stem}", os.path.basename(name))]
-  else:
-    paths = [f"{place}/{name}{extension}" for extension in extensions]
-  for path in paths:
-    path = storage.normalized(path)
+  for path in _paths_beside(place, name, extensions) if place else ():
     if storage.exists(path):
       return path, storage.read_file(path)
   return None
@@ -156,28 +201,14 @@ def _array(path: str, data: bytes) -> np.ndarray:
 
 
 def _plane(path: str, data: bytes) -> np.ndarray:
-  plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-  if plane is None:
-    raise OSError(f"{path} cannot be decoded")
-  if plane.ndim == 3:
-    raise OSError(f"{path} has {plane.shape[2]} channels; expected one")
-  return plane
+  try:
+    return decode_plane(data)
+  except UnusablePlane as error:
+    raise OSError(f"{path}: {error}") from error
 
 
 def _png(plane: np.ndarray) -> bytes:
   return cv2.imencode(".png", plane)[1].tobytes()
-
-
-def _depth_png(path: str, data: bytes) -> bytes:
-  if path.endswith(".npy"):
-    metres = np.nan_to_num(_array(path, data).squeeze(), posinf=0, neginf=0)
-    if metres.ndim != 2:
-      raise OSError(f"{path} has the shape {metres.shape}; expected (height, width)")
-    return _png(np.clip(np.rint(metres * 1000.), 0, 65535).astype(np.uint16))
-  plane = _plane(path, data)
-  if plane.dtype != np.uint16:
-    raise OSError(f"{path} has {plane.itemsize * 8} bits; depth in millimetres needs 16")
-  return data
 
 
 def _instances_png(path: str, data: bytes) -> bytes:

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 
 from input_pipeline.person_facts import moved_person
+from input_pipeline.planes import decode_plane, resized_plane
 
-_PLANES = ("depth.png", "instances.png", "parts.png")
+PLANES = ("depth.png", "instances.png", "parts.png")
 
 
 def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float],
@@ -27,9 +28,8 @@ def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[flo
     facts["people"] = [moved_person(person, scale_xy) for person in facts["people"]]
   if "camera_matrix" in facts:
     facts["camera_matrix"] = (np.diag([*scale_xy, 1.]) @ facts["camera_matrix"]).tolist()
-  return facts, {name: _scaled_plane(data, hw) if name in _PLANES else data for name, data in files.items()}
+  return facts, {name: _scaled_plane(data, hw) if name in PLANES else data for name, data in files.items()}
 
 
 def _scaled_plane(data: bytes, hw: tuple[int, int]) -> bytes:
-  plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-  return cv2.imencode(".png", cv2.resize(plane, hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT))[1].tobytes()
+  return cv2.imencode(".png", resized_plane(decode_plane(data), hw))[1].tobytes()

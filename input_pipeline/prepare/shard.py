@@ -12,7 +12,7 @@ import cv2
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_image, encode_ppm, upright_hw
 from input_pipeline.prepare.companions import Companions, with_companions
-from input_pipeline.prepare.scaling import scaled_annotations
+from input_pipeline.prepare.scaling import PLANES, scaled_annotations
 from input_pipeline.records import encode_record, image_format
 from input_pipeline.shards import write_shard
 from input_pipeline.sources.base import ImageSource
@@ -123,10 +123,12 @@ def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[d
   if request.scene_hw:
     canvas, (height, width) = decode_image(data, request.scene_hw)
     return facts, {"image.ppm": encode_ppm(canvas[:height, :width])}
+  decode_image(data, _PROBE_HW)
   further_facts, files = source.annotations(i)
   facts = further_facts | facts
+  _check_planes(files, upright_hw(data))
   images = {"image": data} | {name: files.pop(name) for name in list(files) if name.startswith("partner.")}
-  for image in images.values():
+  for image in list(images.values())[1:]:
     decode_image(image, _PROBE_HW)
   if request.max_side:
     data, hw = _fitted(data, request.max_side)
@@ -135,6 +137,14 @@ def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[d
     images = {"image": data} | {name: _fitted(image, request.max_side)[0] for name, image in images.items()
                                 if name != "image"}
   return facts, {f"{name.split('.')[0]}.{image_format(image)}": image for name, image in images.items()} | files
+
+
+def _check_planes(files: dict[str, bytes], image_hw: tuple[int, int]) -> None:
+  for name in files.keys() & set(PLANES):
+    height, width = upright_hw(files[name])
+    if (height, width) != image_hw:
+      hint = "; --depth-grid says where it lies on it" if name == "depth.png" else ""
+      raise DamagedImage(f"its {name} has {width} x {height} pixels, the image {image_hw[1]} x {image_hw[0]}{hint}")
 
 
 def _fitted(data: bytes, max_side: int) -> tuple[bytes, tuple[int, int]]:

@@ -16,13 +16,15 @@ class ImageSource(abc.ABC):
   """
 
   identity: dict
-  """JSON-able {source, name, length, digest}, the same wherever the data lies; part of a run's fingerprint."""
+  """JSON-able {source, name, length, digest}, the same wherever the data lies; part of a run's fingerprint. Sets that
+  are evaluated on add `protocol`, what has to be told with a score: {"split", "version", "attributes", ...}."""
 
   left_out: Sequence[tuple[str, str]] = ()
   """(name, reason in plain words) of whatever looked like an image and is none of this source, found while opening."""
 
   legend: dict = {}
-  """JSON-able: what the numbers of `annotations` mean where they do not say so themselves, e.g. {"joints": names}."""
+  """JSON-able: what the numbers of `annotations` mean where they do not say so themselves, e.g. {"joints": names},
+  {"attributes": names} or {"parts": names}."""
 
   @abc.abstractmethod
   def __len__(self) -> int:

@@ -98,3 +98,10 @@ class MixtureSource(ImageSource):
 
   def __getstate__(self) -> dict:
     return self.__dict__ | {"left_out": ()}
+
+
+def parts_of(source: ImageSource) -> dict[str, ImageSource]:
+  """Name -> source, of the parts of a mixture, in the order of their indices; any other source is its own only part."""
+  if isinstance(source, MixtureSource):
+    return {name: part.source for name, part in source.parts.items()}
+  return {source.identity["name"]: source}

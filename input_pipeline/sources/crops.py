@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -15,9 +15,18 @@ from input_pipeline.decode import DamagedImage, decode_photo
 from input_pipeline.person_facts import moved_person
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
-from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos
+from input_pipeline.sources.annotations.photos import (
+  NO_PHOTO,
+  Photos,
+  frame_of,
+  list_header,
+  stamps,
+  still_holds,
+)
 from input_pipeline.sources.base import ImageSource, bounded
-from input_pipeline.sources.index import Index, folders_unchanged, remembered
+from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.labelled.source import LabelledSource, open_labelled
+from input_pipeline.sources.labelled.whole_photos import whole_photos
 
 DEFAULT_MARGIN = 0.1
 """What a box is grown by on every side, as a fraction of its larger side."""
@@ -108,8 +117,8 @@ def grown_box(box: Sequence[float], hw: tuple[int, int], margin: float) -> tuple
 
 
 def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Callable[[Photos], Annotated], *,
-               cache_dir: str, setting: str, margin: float, min_side: int, split: str | None = None,
-               search_above: bool = False) -> CropSource:
+               cache_dir: str, setting: str, margin: float, min_side: int, whole: bool, split: str | None = None,
+               search_above: bool = False) -> CropSource | LabelledSource:
   """The persons of a data set, listed in an index that is remembered while its files stay as they are.
 
   Args:
@@ -123,6 +132,8 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side; 0 or more.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: no crops but the photos, each with everybody in it (see labelled/whole_photos.py); no size leaves a person
+      out then.
     split: the part of the data set that `files` and `read` are of.
     search_above: where none of the photos lies below `root`, search the folder above it: annotations alone are
       often kept beside the photos of another set.
@@ -135,18 +146,16 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
   if not is_number(min_side) or min_side < 0:
     raise ValueError(f"min_side={min_side!r}: expected pixels, 0 or more (--min-side)")
 
-  def is_current(header: dict) -> bool:
-    return header["files"].keys() >= set(files) and header["files"] == _stamps(header["files"]) and (
-        storage.is_remote(root) or folders_unchanged(header["photo_root"], header["folders"], header["listed_at"]))
+  if whole:
+    return open_labelled(kind, path, root, files, lambda: whole_photos(*_read(root, read, search_above)),
+                         cache_dir=cache_dir, setting=setting, protocol={"photos": "whole"} | (
+                             {"split": split} if split else {}))
 
   def build() -> tuple[dict, dict, dict]:
     try:
-      stamps = _stamps(files)
-      photos = Photos(root)
-      annotated = read(photos)
-      if search_above and not annotated.persons and any(reason == NO_PHOTO for _, reason in annotated.left_out):
-        photos, annotated = _found_above(root, read) or (photos, annotated)
-      stamps |= _stamps(annotated.read_from)
+      seen = stamps(files)
+      photos, annotated = _read(root, read, search_above)
+      seen |= stamps(annotated.read_from)
     except OSError as error:
       raise ValueError(f"{setting}={path} cannot be read: {error}") from error
     rows = _rows(photos, annotated, min_side)
@@ -154,12 +163,22 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
     if not rows:
       raise ValueError(f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
                        f"{len(left_out):,} annotations left out{_reasons(left_out)}")
-    header = {"files": stamps, "photo_root": photos.root, "folders": photos.folders, "listed_at": photos.listed_at,
-              "left_out": bounded(left_out), "legend": annotated.legend}
-    return _columns(rows, header, annotated.joints)
+    header = list_header(photos, seen) | {"left_out": bounded(left_out), "legend": annotated.legend}
+    return _columns(rows, header, annotated)
 
-  index = remembered(cache_dir, kind, f"{path} split={split} min_side={min_side} root={root}", is_current, build)
+  index = remembered(cache_dir, kind, f"{path} split={split} min_side={min_side} root={root}",
+                     lambda header: still_holds(header, files, root), build)
   return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
+
+
+def _read(root: str, read: Callable[[Photos], Annotated], search_above: bool) -> tuple[Photos, Annotated]:
+  """The photos and what the annotations say of them."""
+  photos = Photos(root)
+  annotated = read(photos)
+  if search_above and not annotated.persons and any(reason == NO_PHOTO for _, reason in annotated.left_out):
+    photos, annotated = _found_above(root, read) or (photos, annotated)
+  annotated.make_ids_unique()
+  return photos, annotated
 
 
 def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos, Annotated] | None:
@@ -175,29 +194,13 @@ def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos
   return (photos, annotated) if annotated.persons else None
 
 
-def _stamps(paths: Iterable[str]) -> dict[str, list]:
-  """What changes when a file does, or a file in a folder of them; raises OSError."""
-  stamps = {}
-  for path in paths:
-    if storage.is_remote(path) or not os.path.isdir(path):
-      stamps[path] = storage.stamp(path)
-    else:
-      with os.scandir(path) as entries:
-        files = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
-      stamps[path] = [hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()[:16]]
-  return stamps
-
-
 def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Person, tuple[int, int], list[float]]]:
   """(person, (height, width), box inside the picture) of every usable one, by photo; adds the others to left_out."""
   photos.measure(person.photo for person in annotated.persons)
-  rows, seen = [], collections.Counter()
+  rows = []
   for person in sorted(annotated.persons, key=lambda person: os.fsencode(person.photo)):
-    person.id = person.id.encode("utf-8", "replace").decode()
-    seen[person.photo, person.id] += 1
-    if seen[person.photo, person.id] > 1:
-      person.id = f"{person.id}({seen[person.photo, person.id]})"
-    size, reason = _size_in_frame(photos.header(person.photo), person)
+    size, person.upright, reason = frame_of(photos.header(person.photo), person.size, person.upright)
+    reason = reason or person.ignored
     if not reason:
       width, height = size
       box = np.clip(np.array(person.box, np.float32), 0, [width, height] * 2).tolist()  # as the index keeps it
@@ -215,39 +218,16 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Per
   return rows
 
 
-def _size_in_frame(header: tuple[int, int, int] | str, person: Person) -> tuple[tuple[int, int] | None, str]:
-  """(width, height) of the photo as the annotation sees it, or why there is none; sets `person.upright`."""
-  if isinstance(header, str):
-    return None, header
-  stored, turned = header[:2], header[2] >= 5
-  upright = stored[::-1] if turned else stored
-  if person.upright:
-    return upright, ""
-  if person.size is None or person.size == stored:
-    return stored, ""
-  person.upright = person.size == upright
-  if person.upright or person.size == stored[::-1]:  # or else width and height were mixed up
-    return (upright if person.upright else stored), ""
-  return None, (f"its photo has {stored[0]} x {stored[1]} pixels, the annotation is for {person.size[0]} x "
-                f"{person.size[1]}")
-
-
-def _columns(rows: Sequence[tuple], header: dict, joints: dict[str, list[str]]) -> tuple[dict, dict, dict]:
-  """Header, texts and columns of the index; persons say which joint list is theirs where there are several."""
-  used = {name for person, _, _ in rows
-          for name in (person.facts.get("joints"), *person.facts.get("more_keypoints", ()))}
-  joints = {name: names for name, names in joints.items() if name in used}
-  if joints:
-    header["legend"] |= {"joints": joints if len(joints) > 1 else [*joints.values()][0]}
-  texts, hidden = {"name": [], "photo": [], "facts": [], "mask": []}, set() if len(joints) > 1 else {"joints"}
+def _columns(rows: Sequence[tuple], header: dict, annotated: Annotated) -> tuple[dict, dict, dict]:
+  """Header, texts and columns of the index."""
+  header["legend"] |= (named := annotated.joint_legend([person for person, _, _ in rows]))
+  texts = {"name": [], "photo": [], "facts": [], "mask": []}
   digest = hashlib.sha256()
   for person, hw, box in rows:
-    x1, y1, x2, y2 = person.box
-    facts = {key: value for key, value in person.facts.items() if key not in hidden}
-    facts["box"] = [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]
     texts["name"].append(os.fsencode(f"{person.photo}#{person.id}"))
     texts["photo"].append(os.fsencode(person.photo))
-    texts["facts"].append(json.dumps(person.photo_facts | {"person": facts}, separators=(",", ":")).encode())
+    facts = person.photo_facts | {"person": person.as_facts(named)}
+    texts["facts"].append(json.dumps(facts, separators=(",", ":")).encode())
     texts["mask"].append(json.dumps(person.mask, separators=(",", ":")).encode() if person.mask else b"")
   columns = {"box": np.array([box for _, _, box in rows], np.float32),
              "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),

@@ -1,15 +1,17 @@
 """Long lists of images, remembered in one file beside the run and mapped into memory by every process."""
 
+import contextlib
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from input_pipeline import storage
 
-_VERSION = 1
+_VERSION = 2
 _ALIGNMENT = 64
 _TIMESTAMP_STEP_S = 2.0
 
@@ -90,7 +92,8 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
       return index
   except (OSError, ValueError, KeyError, TypeError):
     pass
-  header, texts, columns = build()
+  with _without_collector():
+    header, texts, columns = build()
   try:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     _write(path, header | {"root": root}, texts, columns)
@@ -98,6 +101,19 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
     raise ValueError(f"the image index cannot be written to {path} ({error.strerror}); choose a --workdir that can be "
                      "written and has room") from error
   return Index(path)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+  """Millions of records are alive while a list is made; looking for cycles among them again and again takes as long as
+  all the rest."""
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if was_on:
+      gc.enable()
 
 
 def newest_trusted_ns(scanned_at: float) -> float:

@@ -4,6 +4,7 @@ import collections
 import functools
 import os
 import re
+import zipfile
 from collections.abc import Callable
 
 from input_pipeline import storage
@@ -168,6 +169,23 @@ def _is_market1501(sight: _Sight) -> bool:
   return sight.is_folder and named > 0 and named >= 0.9 * sight.images
 
 
+def _has(*names: str) -> Callable[[_Sight], bool]:
+  """What asks whether any of these lies in the folder."""
+  return lambda sight: any(sight.has(name) for name in names)
+
+
+def _is_joints3d(sight: _Sight) -> bool:
+  # The names of its arrays stand beside each array, the largest of which may be megabytes long.
+  for name in [name for name in sight.names if name.lower().endswith(".npz") and "/" not in name][:_MOST_JSON_FILES]:
+    try:
+      with storage.open_file(f"{sight.path}/{name}" if sight.is_folder else sight.path) as file:
+        if "joints_xyz.npy" in zipfile.ZipFile(file).namelist():
+          return True
+    except (OSError, zipfile.BadZipFile):
+      continue
+  return False
+
+
 def _is_pennfudan(sight: _Sight) -> bool:
   return any(sight.has(f"{folder}PNGImages", f"{folder}PedMasks") for folder in ("", "PennFudanPed/"))
 
@@ -176,15 +194,23 @@ def _is_lsp(sight: _Sight) -> bool:
   return sight.has("joints.mat") or sight.ends("joints.mat")
 
 
+def _annotation_files(sight: _Sight, ending: str) -> list[str]:
+  """The files of this kind where annotations lie; "" for a path that is one itself."""
+  if not sight.is_folder:
+    return [""] * sight.ends(ending)
+  return [name for name in sight.names if name.lower().endswith(ending) and (
+      "/" not in name or (name.lower().startswith("annotation") and name.count("/") <= 2))]
+
+
 def _is_coco(sight: _Sight) -> bool:
   if not sight.is_folder:
-    return sight.ends(".odgt") or (sight.ends(".json") and sight.head.lstrip()[:1] in (b"{", b"["))
-  near = [name for name in sight.names
-          if "/" not in name or (name.lower().startswith("annotation") and name.count("/") <= 2)]
-  if any(name.lower().endswith(".odgt") for name in near):
-    return True
-  return any(_PEOPLE_LISTS.search(sight.head_of(name))
-             for name in [name for name in near if name.lower().endswith(".json")][:_MOST_JSON_FILES])
+    return sight.ends(".json") and sight.head.lstrip()[:1] in (b"{", b"[")
+  return any(_PEOPLE_LISTS.search(sight.head_of(name)) for name in _annotation_files(sight, ".json")[:_MOST_JSON_FILES])
+
+
+def _is_fashionpedia(sight: _Sight) -> bool:
+  files = _annotation_files(sight, ".json") if sight.is_folder else sight.names
+  return any(name.rpartition("/")[2].startswith("instances_attributes_") for name in files)
 
 
 def _is_yolo(sight: _Sight) -> bool:
@@ -214,6 +240,20 @@ KINDS: dict[str, Callable[[_Sight], bool]] = {
     "lmdb": _is_lmdb,
     "msmt17": _is_msmt17,
     "market1501": _is_market1501,
+    "cuhkpedes": _has("reid_raw.json"),
+    "icfgpedes": _has("ICFG-PEDES.json"),
+    "rstpreid": _has("data_captions.json"),
+    "peta": _has("PETA.mat"),
+    "rap": _has("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat"),
+    "pa100k": _has("annotation.mat", "annotation/annotation.mat"),
+    "cihp": _has(*(f"{above}{folder}/Category_ids" for folder in ("Training", "Validation")
+                   for above in ("", "instance-level_human_parsing/", 2 * "instance-level_human_parsing/"))),
+    "lip": _has("train_segmentations", "val_segmentations", "TrainVal_parsing_annotations"),
+    "atr": _has("SegmentationClassAug"),
+    "ccp": _has("label_list.mat"),
+    "joints3d": _is_joints3d,
+    "crowdhuman": lambda sight: bool(_annotation_files(sight, ".odgt")),
+    "fashionpedia": _is_fashionpedia,
     "pennfudan": _is_pennfudan,
     "lsp": _is_lsp,
     "coco": _is_coco,

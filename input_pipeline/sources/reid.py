@@ -22,6 +22,8 @@ MSMT17_SPLITS = ("train", "val", "query", "gallery")
 
 _MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
 _MSMT17_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+# What the numbers 1 to 4 of its attribute `age` mean.
+_AGES = ("young", "teenager", "adult", "old")
 _ATTRIBUTE_FILES = ("attribute/market_attribute.mat", "market_attribute.mat")
 
 
@@ -39,7 +41,7 @@ class ReidSource(ImageSource):
     self._index, self._folder = index, folder
     self.identity = identity | {"length": len(index), "digest": index.header["digest"]}
     self.left_out = [tuple(item) for item in index.header["left_out"]]
-    self.legend = index.header["legend"]
+    self.legend = index.header["legend"] | ({"distractor": 0} if identity["source"] == "market1501" else {})
 
   def __len__(self) -> int:
     return len(self._index)
@@ -51,7 +53,7 @@ class ReidSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """{"people": [{"identity", "attributes" where known}], "camera"}; Market-1501's distractors have identity 0."""
+    """{"people": [{"identity", "attributes" where known}], "camera"}; `legend["distractor"]` is nobody's identity."""
     identity = int(self._index.columns["identity"][i])
     attributes = self._index.header["attributes"].get(str(identity))
     person = {"identity": identity} | ({"attributes": attributes} if attributes else {})
@@ -62,7 +64,7 @@ def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) 
   """One split of Market-1501, or of a set that is laid out and named like it, e.g. 0002_c1s1_000451_03.jpg.
 
   Junk (identity -1) is left out; distractors (0000) stay in the gallery. Where attribute/market_attribute.mat lies in
-  the set, its attributes come as 0 or 1, the age as 1 to 4.
+  the set, its attributes come as 0 or 1, the four groups of age as an attribute each.
 
   Args:
     path: the folder of the set, or a folder of its files alone, which is its train split, as is a folder `train`.
@@ -99,7 +101,7 @@ def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) 
     return kept, left_out
 
   return _open("market1501", path, folder, os.path.basename(root), [attribute_file] if attribute_file else [], rows,
-               lambda: _market_attributes(attribute_file) if attribute_file else ({}, []), cache_dir, setting)
+               lambda: _market_attributes(attribute_file) if attribute_file else ({}, [], ""), cache_dir, setting)
 
 
 def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> ReidSource:
@@ -126,8 +128,8 @@ def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> R
   def rows(photos: Photos) -> tuple[list, list]:
     return _msmt17_rows(storage.read_file(list_file).decode("utf-8", "replace").splitlines(), set(photos.below("")))
 
-  return _open("msmt17", f"{root} {split}", folder, f"MSMT17_{version}", [list_file], rows, lambda: ({}, []), cache_dir,
-               setting)
+  return _open("msmt17", f"{root} {split}", folder, f"MSMT17_{version}", [list_file], rows, lambda: ({}, [], ""),
+               cache_dir, setting)
 
 
 def msmt17_version(root: str) -> str | None:
@@ -163,7 +165,7 @@ def _msmt17_rows(lines: Sequence[str], present: set[str]) -> tuple[list, list]:
 
 def _open(kind: str, key: str, folder: str, name: str, files: Sequence[str],
           rows: Callable[[Photos], tuple[list[tuple[str, int, int]], list[tuple[str, str]]]],
-          read_attributes: Callable[[], tuple[dict, list[str]]], cache_dir: str, setting: str) -> ReidSource:
+          read_attributes: Callable[[], tuple[dict, list[str], str]], cache_dir: str, setting: str) -> ReidSource:
   """The source of (name, identity, camera) rows, remembered while the folder and `files` stay as they are."""
   def is_current(header: dict) -> bool:
     return header["files"] == {file: storage.stamp(file) for file in files} and not storage.is_remote(folder) and (
@@ -174,7 +176,8 @@ def _open(kind: str, key: str, folder: str, name: str, files: Sequence[str],
       stamps = {file: storage.stamp(file) for file in files}
       photos = Photos(folder)
       kept, left_out = rows(photos)
-      attributes, attribute_names = read_attributes()
+      attributes, attribute_names, reason = read_attributes()
+      left_out += [(file, reason) for file in files if reason]
     except OSError as error:
       raise ValueError(f"{setting}={key} cannot be read: {error}") from error
     if not kept:
@@ -193,23 +196,24 @@ def _open(kind: str, key: str, folder: str, name: str, files: Sequence[str],
   return ReidSource(index, {"source": kind, "name": name}, folder)
 
 
-def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str]]:
-  """Identity as text -> attributes, and their names; nothing where the file is of another kind."""
+def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str], str]:
+  """Identity as text -> attributes, their names, and "", or why there are none: the images are worth more than this."""
   try:
     sets = scipy.io.loadmat(io.BytesIO(storage.read_file(file)), squeeze_me=True)["market_attribute"]
     parts = [sets[part].item() for part in ("train", "test")]
-    names = sorted(name for name in parts[0].dtype.names if name != "image_index")
+    names = sorted(name for name in parts[0].dtype.names if name not in ("image_index", "age"))
     attributes = {}
     for part in parts:
-      values = np.stack([np.atleast_1d(part[name].item()) for name in names], 1).astype(int)
-      values[:, [name != "age" for name in names]] -= 1  # all but the age are 1 for no, 2 for yes
-      for identity, row in zip(np.atleast_1d(part["image_index"].item()), values.tolist()):
+      yes = np.stack([np.atleast_1d(part[name].item()) for name in names], 1) == 2  # 1 for no
+      ages = np.atleast_1d(part["age"].item())[:, None] == np.arange(1, len(_AGES) + 1)
+      values = np.concatenate([ages, yes], 1).astype(int).tolist()
+      for identity, row in zip(np.atleast_1d(part["image_index"].item()), values):
         attributes[str(int(identity))] = row
   except OSError:
     raise
-  except Exception:  # scipy raises many types on what is no such file; the images are worth more than this
-    return {}, []
-  return attributes, names
+  except Exception as error:  # scipy raises many types on what is no such file
+    return {}, [], f"its attributes cannot be read: {' '.join(str(error).split())}"
+  return attributes, [*_AGES, *names], ""
 
 
 def _checked_folder(path: str, setting: str) -> str:

@@ -26,7 +26,7 @@ def evaluate(
     data: the data set.
     protocol: one of the task's; None: the usual one.
     which: "student" or "teacher".
-    image_hw: size in pixels of the input; None: that of the weights.
+    image_hw: size in pixels of the input; None: that of the task, or else of the weights.
     seed: of random weights.
 
   Returns:
@@ -37,7 +37,7 @@ def evaluate(
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
   task_of(task, protocol)  # before weights are read
-  record = measure(open_encoder(checkpoint, which, image_hw, seed), task, data, protocol)
+  record = measure(open_encoder(checkpoint, which, image_hw or TASKS[task].image_hw, seed), task, data, protocol)
   run = _run_of(checkpoint)
   if run:
     with open(run / RECORDS, "a", encoding="utf-8") as file:

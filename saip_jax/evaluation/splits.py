@@ -53,6 +53,19 @@ class Labelled:
                        "needs one for each image; choose other --data")
     return values
 
+  def joint_names(self) -> list[str]:
+    """Returns what the keypoints of the first persons are; raises ValueError if nobody says or they differ."""
+    lists, name = self.legend.get("joints"), self.source.identity["name"]
+    if not lists:
+      raise ValueError(f"{name!r} names no joints: choose other --data, such as people")
+    if not isinstance(lists, dict):
+      return list(lists)
+    used = {self.first_person(i).get("joints") for i in range(len(self))} & lists.keys()
+    if len(used) != 1:
+      raise ValueError(f"{name!r} has keypoints of several kinds or of none of {', '.join(lists)}: expected one kind, "
+                       "choose a part of it")
+    return list(lists[used.pop()])
+
   def size_hw(self, i: int) -> tuple[int, int]:
     """Height and width of image i in pixels, from its header."""
     return upright_hw(self.source.read(i))
@@ -80,7 +93,7 @@ class Data:
     kind: a key of `SOURCES`.
     path: where it lies; None: the default set of built-in people.
     cache_dir: a folder for what a source wants to remember.
-    people_count: size of the default set of built-in people.
+    people_count: size of the default set of built-in people, of scenes where whole photos are asked for.
     train_split: what is fitted on; None: "train".
     test_split: what is measured on; None: the usual one.
     hold_out: cut one split in two instead, see `held_out`.
@@ -105,30 +118,32 @@ class Data:
       raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCES[kind].path}")
     return cls(kind, path or None, **options)
 
-  def open(self, split: str | None) -> Labelled:
-    """Opens one split, by its name."""
+  def open(self, split: str | None, whole: bool = False) -> Labelled:
+    """Opens one split, by its name. Args: whole: photos with everybody in them, not persons cut out of photos."""
+    options = {"whole": True} if whole and SOURCES[self.kind].crops else {}
     return Labelled(open_source(
-        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count, setting="--data"))
+        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count,
+        people_composition="scenes" if whole else "crops", setting="--data", **options))
 
   @property
   def names(self) -> tuple[str, ...]:
     """The splits that it has; () for none, or none that are known before."""
     return SOURCES[self.kind].splits or ()
 
-  def train_and_test(self) -> tuple[Labelled, Labelled]:
+  def train_and_test(self, whole: bool = False) -> tuple[Labelled, Labelled]:
     """Returns what is fitted on and what is measured on.
 
-    A data set without splits is cut in two, see `held_out`.
+    A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
     """
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
         raise ValueError(f"--test-split={self.test_split} and --hold-out, which cuts --train-split in two: give one")
-      return held_out(self.open(self.train_split))
+      return held_out(self.open(self.train_split, whole))
     train, test = self.train_split or "train", self._usual_test()
     if train == test:
       raise ValueError(f"--train-split and --test-split are both {train!r}: what is fitted on cannot be measured on; "
                        "--hold-out cuts one split in two")
-    return self.open(train), self.open(test)
+    return self.open(train, whole), self.open(test, whole)
 
   def query_and_gallery(self) -> tuple[Labelled, Labelled]:
     """Returns the two sides of a retrieval.

@@ -11,6 +11,7 @@ from input_pipeline.sources.annotations.lists_json import (
   read_mpii,
   read_panoptic,
 )
+from input_pipeline.sources.annotations.mpii_heads import read_mpii_heads
 from input_pipeline.sources.annotations.person import Annotated
 from input_pipeline.sources.annotations.photos import Photos, existing
 from input_pipeline.sources.crops import (
@@ -19,6 +20,7 @@ from input_pipeline.sources.crops import (
   CropSource,
   open_crops,
 )
+from input_pipeline.sources.labelled.source import LabelledSource
 
 _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
@@ -31,7 +33,7 @@ _RANKS = (re.compile("person_keypoints"), re.compile("instances"), re.compile("^
 
 
 def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin: float = DEFAULT_MARGIN,
-              min_side: int = DEFAULT_MIN_SIDE) -> CropSource:
+              min_side: int = DEFAULT_MIN_SIDE, whole: bool = False, kind: str = "coco") -> CropSource | LabelledSource:
   """The persons of annotations in COCO's form, whatever data set they are of.
 
   Args:
@@ -43,19 +45,13 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: the photos with everybody in them instead of crops.
+    kind: what `data.source` calls the data set.
 
   Raises:
     ValueError: no such file, not of this form, several that could be meant, or no usable person in it.
   """
-  root = existing(path, setting, "a COCO JSON file or the folder of its data set")
-  try:
-    if storage.is_folder(root):
-      files = _files_of_split(root, split, f"{setting}={path}")
-    else:
-      files = [root]
-  except OSError as error:
-    raise ValueError(f"{setting}={path}: {error}") from error
-  photo_root = _photo_root(root, files[0])
+  root, files, photo_root = annotation_files(path, split, setting)
 
   def read(photos: Photos) -> Annotated:
     annotated = Annotated()
@@ -63,8 +59,22 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
       _read(file, photos, annotated, setting)
     return annotated
 
-  return open_crops("coco", root, photo_root, files, read, cache_dir=cache_dir, setting=setting, margin=margin,
-                    min_side=min_side, split=split, search_above=True)
+  return open_crops(kind, root, photo_root, files, read, cache_dir=cache_dir, setting=setting, margin=margin,
+                    min_side=min_side, whole=whole, split=split, search_above=True)
+
+
+def annotation_files(path: str, split: str | None, setting: str) -> tuple[str, list[str], str]:
+  """Where the annotations of a split lie, and their photos; arguments and errors as of `open_coco`.
+
+  Returns:
+    The normalized path, the annotation files, and the folder to search for photos.
+  """
+  root = existing(path, setting, "a COCO JSON file or the folder of its data set")
+  try:
+    files = _files_of_split(root, split, f"{setting}={path}") if storage.is_folder(root) else [root]
+  except OSError as error:
+    raise ValueError(f"{setting}={path}: {error}") from error
+  return root, files, _photo_root(root, files[0])
 
 
 def _children(folder: str) -> list[tuple[str, bool]]:
@@ -141,7 +151,7 @@ def _photo_root(root: str, file: str) -> str:
 
 def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None:
   """Adds the persons of one file."""
-  content = _parsed(file, setting)
+  content = parsed_json(file, setting)
   hint = os.path.splitext(os.path.basename(file))[0]
   where = f"{setting}: {file}"
   if isinstance(content, dict) and isinstance(content.get("images"), list):
@@ -155,7 +165,9 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
   if {"gtboxes", "ID"} <= first.keys():
     read_crowdhuman(content, photos, annotated, hint)
   elif {"image", "joints"} <= first.keys():
-    read_mpii(content, photos, annotated, hint)
+    beside, heads = read_mpii_heads(file, len(content), setting)
+    annotated.read_from |= {beside} if beside else set()
+    read_mpii(content, photos, annotated, hint, heads)
   elif {"image_id", "score"} <= first.keys():
     raise ValueError(f"{where} holds detections, the results of a model; expected annotations")
   else:
@@ -165,18 +177,23 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
                      "list or CrowdHuman's lines")
 
 
-def _parsed(file: str, setting: str):
-  """The JSON of a file; of an .odgt file the list of its lines."""
+def parsed_json(file: str, setting: str):
+  """The JSON of a file, of an .odgt file the list of its lines; raises ValueError that names the file and the place."""
   try:
     data = storage.read_file(file)
   except OSError as error:
     raise ValueError(f"{setting}: {file} cannot be read: {error}") from error
+  parsed, line = [], None
   try:
-    if file.lower().endswith(".odgt"):
-      return [json.loads(line) for line in data.splitlines() if line.strip()]
-    return json.loads(data)
+    if not file.lower().endswith(".odgt"):
+      return json.loads(data)
+    for line, text in enumerate(data.splitlines(), 1):
+      if text.strip():
+        parsed.append(json.loads(text))
+    return parsed
   except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
     at_end = isinstance(error, json.JSONDecodeError) and (
         error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()) - 1)
     what = "is empty" if not data.strip() else "is JSON that was cut off" if at_end else "is no JSON"
-    raise ValueError(f"{setting}: {file} {what} ({error}); get the file again") from error
+    place = f"line {line} of {file}" if line else file
+    raise ValueError(f"{setting}: {place} {what} ({error}); get the file again") from error

@@ -15,14 +15,19 @@ from input_pipeline.sources.annotations.person import (
   plain_facts,
 )
 from input_pipeline.sources.annotations.photos import Photos
+from input_pipeline.sources.annotations.whole_body import FURTHER_JOINTS
 
 PIXELS_PER_SCALE = 200
 """Side of a person's box in pixels for scale 1, as MPII and whatever follows it count."""
 
+CROWD = "a crowd, not one person"
+"""Why an annotation with `iscrowd` is no person."""
+
 # Members of an annotation that are read here, or that mean nothing outside its file.
 _READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "num_keypoints",
                    "scale", "width", "height"})
-_PHOTO_FACTS = ("camera", "time", "group")
+# Member of an image -> what its fact is called.
+_PHOTO_FACTS = {"camera": "camera", "time": "time", "group": "group", "crowdIndex": "crowd_index"}
 _LISTS = ("attributes", "keypoints_3d", "joint_valid")
 
 
@@ -92,7 +97,9 @@ def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) 
     width, height = image.get("width"), image.get("height")
     size = (int(width), int(height)) if is_number(width) and is_number(height) and width > 0 < height else None
     found[key] = {"photo": photo, "size": size, "video": image.get("vid_id", image.get("video_id", "")),
-                  "facts": {key: image[key] for key in _PHOTO_FACTS if is_number(image.get(key))}}
+                  "facts": {fact: image[key] for key, fact in _PHOTO_FACTS.items() if is_number(image.get(key))}}
+    if photo is not None:
+      annotated.photos[photo] = found[key]["facts"]
   return found
 
 
@@ -112,8 +119,6 @@ def wanted_categories(content: dict) -> dict[str, dict]:
 
 def _person(annotation: dict, image: dict, category: dict, annotated: Annotated, name: str) -> tuple:
   """(the person, "") of one annotation, or (None, why it is none)."""
-  if annotation.get("iscrowd"):
-    return None, "a crowd, not one person"
   facts = plain_facts(annotation, _READ)
   facts |= {key: annotation[key] for key in _LISTS if isinstance(annotation.get(key), list)}
   kind = str(category.get("name") or "person")
@@ -128,7 +133,8 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
   if reason:
     return None, reason
   mask = coco_mask(annotation.get("segmentation"), image["size"])
-  return Person(image["photo"], name, box, facts, image["facts"], mask, image["size"]), ""
+  return Person(image["photo"], name, box, facts, image["facts"], mask, image["size"],
+                ignored=CROWD if annotation.get("iscrowd") else ""), ""
 
 
 def _keypoints(values) -> list[list] | None:
@@ -149,7 +155,7 @@ def _further(annotation: dict, annotated: Annotated) -> tuple[dict, dict]:
     if key.endswith("_kpts"):
       keypoints, part = _keypoints(value), key.removesuffix("_kpts")
       if keypoints and any(v for _, _, v in keypoints):
-        more[annotated.joint_list(part, (), len(keypoints))] = keypoints
+        more[annotated.joint_list(part, FURTHER_JOINTS.get(part, ()), len(keypoints))] = keypoints
     elif key.endswith("_box") or key.startswith("bbox_"):
       box = numbers(value, 4)
       if box and box[2] > 0 < box[3]:

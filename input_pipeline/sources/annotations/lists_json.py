@@ -1,6 +1,9 @@
 """Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
 
+from collections.abc import Sequence
+
 from input_pipeline.sources.annotations.coco_json import (
+  CROWD,
   box_of_scale,
   found_images,
   wanted_categories,
@@ -19,6 +22,8 @@ from input_pipeline.sources.annotations.photos import Photos
 _MPII_JOINTS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
                 "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
                 "left_elbow", "left_wrist")
+
+_IGNORED = "marked as to be ignored: a crowd, a reflection, something like a person"
 
 
 def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str) -> None:
@@ -39,31 +44,37 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
       if not isinstance(segment, dict) or str(segment.get("category_id")) not in categories:
         continue
       name, box = f"{image['photo']}#{segment.get('id')}", numbers(segment.get("bbox"), 4)
-      if segment.get("iscrowd") or box is None:
-        annotated.left_out.append((name, "it has no box" if box is None else "a crowd, not one person"))
+      if box is None:
+        annotated.left_out.append((name, "it has no box"))
         continue
       mask = {"png": png, "colour": segment["id"]} if png and isinstance(segment.get("id"), int) else None
       x, y, width, height = box
       annotated.persons.append(Person(
           image["photo"], str(segment.get("id")), (x, y, x + width, y + height),
-          plain_facts(segment, frozenset({"id", "category_id", "iscrowd"})), image["facts"], mask, image["size"]))
+          plain_facts(segment, frozenset({"id", "category_id", "iscrowd"})), image["facts"], mask, image["size"],
+          ignored=CROWD if segment.get("iscrowd") else ""))
 
 
-def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str) -> None:
-  """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1."""
+def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
+              heads: Sequence[list[float]] = ()) -> None:
+  """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1.
+
+  `heads` are [x, y, width, height] of each person in the list, of which PCKh takes the diagonal (see mpii_heads.py).
+  """
   for position, person in enumerate(content):
     image = person.get("image") if isinstance(person, dict) else None
     if not isinstance(image, str):
       annotated.left_out.append((f"{hint}: person {position}", "it names no image"))
       continue
     photo, reason = photos.find(image, hint)
-    facts, joints, visible = {}, person.get("joints"), person.get("joints_vis")
+    facts = {"boxes": {"head": heads[position]}} if heads else {}
+    joints, visible = person.get("joints"), person.get("joints_vis")
     if isinstance(joints, list) and joints and all(isinstance(joint, list) and len(joint) >= 2 for joint in joints):
       if not isinstance(visible, list) or len(visible) != len(joints):
         visible = [1] * len(joints)
       points = [(x, y, 2 if v else 0) for (x, y, *_), v in zip(joints, visible)]
-      facts = {"keypoints": keypoints_of(points, -0.5),
-               "joints": annotated.joint_list("person", _MPII_JOINTS, len(joints))}
+      facts |= {"keypoints": keypoints_of(points, -0.5),
+                "joints": annotated.joint_list("person", _MPII_JOINTS, len(joints))}
     box = box_around(facts.get("keypoints", ())) or box_of_scale(person.get("center"), person.get("scale"), -0.5)
     reason = reason or ("" if box else "it has no joints, and no center and scale, to make a box from")
     if reason:
@@ -84,7 +95,7 @@ def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: s
     if reason:
       annotated.left_out.append((str(line.get("ID") or f"{hint}: line {position + 1}"), reason))
       continue
-    boxes = line.get("gtboxes")
+    annotated.photos[photo], boxes = {}, line.get("gtboxes")
     for number, entry in enumerate(boxes if isinstance(boxes, list) else ()):
       person, reason = _crowdhuman_person(entry, photo, str(number))
       if reason:
@@ -98,11 +109,13 @@ def _crowdhuman_person(entry, photo: str, name: str) -> tuple:
   if not isinstance(entry, dict):
     return None, "it is no object"
   extra = entry.get("extra") if isinstance(entry.get("extra"), dict) else {}
-  if entry.get("tag") != "person" or extra.get("ignore"):
-    return None, "marked as to be ignored: a crowd, a reflection, something like a person"
+  ignored = _IGNORED if entry.get("tag") != "person" or extra.get("ignore") else ""
   boxes = {part: numbers(entry.get(key), 4) for part, key in (("visible", "vbox"), ("full", "fbox"), ("head", "hbox"))}
-  x, y, width, height = box = boxes["visible"] or boxes["full"] or [0.0] * 4
-  if width <= 0 or height <= 0:
-    return None, "its box has no area" if any(box) else "it has no box"
+  given = [box for box in (boxes["visible"], boxes["full"]) if box]
+  usable = [box for box in given if box[2] > 0 < box[3]]
+  if not usable:
+    return None, "its box has no area" if given else "it has no box"
+  x, y, width, height = usable[0]
   further = {part: value for part, value in boxes.items() if value and part != "visible"}
-  return Person(photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {}), ""
+  return Person(photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {},
+                ignored=ignored), ""

@@ -21,6 +21,7 @@ from input_pipeline.sources.crops import (
   CropSource,
   open_crops,
 )
+from input_pipeline.sources.labelled.source import LabelledSource
 
 _FILE = "joints.mat"
 _NUMBER = re.compile(r"(\d+)\.\w+$")
@@ -31,7 +32,7 @@ _JOINTS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "l
 
 
 def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin: float = DEFAULT_MARGIN,
-             min_side: int = DEFAULT_MIN_SIDE) -> CropSource:
+             min_side: int = DEFAULT_MIN_SIDE, whole: bool = False) -> CropSource | LabelledSource:
   """The persons of LSP or LSPET; a box around the joints, with a quarter of its side more, stands for the person.
 
   Args:
@@ -41,6 +42,7 @@ def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin:
     setting: the option that gave `path`, for messages.
     margin: what that box is grown by on every side, as a fraction of its larger side.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: the photos with everybody in them instead of crops.
 
   Raises:
     ValueError: no such file, not of this form, or no usable person in it.
@@ -52,7 +54,7 @@ def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin:
     raise ValueError(f"{setting}={path} is no LSP; expected a folder with {_FILE} and images/")
   root = file.rpartition("/")[0]
   return open_crops("lsp", root, root, [file], lambda photos: _read(photos, file, setting), cache_dir=cache_dir,
-                    setting=setting, margin=margin, min_side=min_side)
+                    setting=setting, margin=margin, min_side=min_side, whole=whole)
 
 
 def _read(photos: Photos, file: str, setting: str) -> Annotated:

@@ -12,6 +12,7 @@ from input_pipeline.sources.crops import (
   CropSource,
   open_crops,
 )
+from input_pipeline.sources.labelled.source import LabelledSource
 
 _FOLDER = "Annotation"
 _PHOTO = re.compile(r'^Image filename\s*:\s*"(.+)"', re.MULTILINE)
@@ -21,7 +22,7 @@ _MASK = re.compile(r'^Pixel mask for object (\d+).*:\s*"(.+)"', re.MULTILINE)
 
 
 def open_pennfudan(path: str, split: str | None, cache_dir: str, setting: str, margin: float = DEFAULT_MARGIN,
-                   min_side: int = DEFAULT_MIN_SIDE) -> CropSource:
+                   min_side: int = DEFAULT_MIN_SIDE, whole: bool = False) -> CropSource | LabelledSource:
   """The pedestrians of Penn-Fudan, with their masks.
 
   Args:
@@ -31,6 +32,7 @@ def open_pennfudan(path: str, split: str | None, cache_dir: str, setting: str, m
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: the photos with everybody in them instead of crops.
 
   Raises:
     ValueError: no such folder, or no usable person in it.
@@ -41,7 +43,7 @@ def open_pennfudan(path: str, split: str | None, cache_dir: str, setting: str, m
   if root is None:
     raise ValueError(f"{setting}={path} is no Penn-Fudan; expected a folder with PNGImages/, Annotation/, PedMasks/")
   return open_crops("pennfudan", root, root, [f"{root}/{_FOLDER}"] * (not storage.is_remote(root)), _read,
-                    cache_dir=cache_dir, setting=setting, margin=margin, min_side=min_side)
+                    cache_dir=cache_dir, setting=setting, margin=margin, min_side=min_side, whole=whole)
 
 
 def _read(photos: Photos) -> Annotated:

@@ -3,8 +3,9 @@
 Coordinates are measured from the picture's edge, x right, y down: the centre of the top left pixel is (0.5, 0.5).
 """
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 BOX_MARGIN = 0.25
 """What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
@@ -27,6 +28,7 @@ class Person:
     mask: where the person's pixels are, one of the references that masks.py reads; None: not known.
     size: (width, height) of the photo for which the annotation was made; None: not said.
     upright: the coordinates count in the photo after its EXIF orientation, not in its stored pixels.
+    ignored: why this is no single person to count, e.g. a crowd; "": it is one.
   """
 
   photo: str
@@ -37,6 +39,14 @@ class Person:
   mask: dict | None = None
   size: tuple[int, int] | None = None
   upright: bool = False
+  ignored: str = ""
+
+  def as_facts(self, legend: Mapping) -> dict:
+    """The facts of the person with its box; `joints` only where `legend` names several lists of them."""
+    x1, y1, x2, y2 = self.box
+    several = isinstance(legend.get("joints"), dict)
+    facts = {key: value for key, value in self.facts.items() if several or key != "joints"}
+    return facts | {"box": [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]}
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,6 +55,7 @@ class Annotated:
 
   Attributes:
     persons: in the order of the annotations.
+    photos: photo -> its facts, of every photo that was looked through for persons, also where none was found.
     left_out: (name, reason) of what is no usable person.
     joints: name of a joint list -> its joints; a person's `joints` names the list of its keypoints.
     read_from: files and folders of files that were read besides those that the user named.
@@ -53,6 +64,7 @@ class Annotated:
   """
 
   persons: list[Person] = dataclasses.field(default_factory=list)
+  photos: dict[str, dict] = dataclasses.field(default_factory=dict)
   left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   joints: dict[str, list[str]] = dataclasses.field(default_factory=dict)
   read_from: set[str] = dataclasses.field(default_factory=set)
@@ -71,6 +83,22 @@ class Annotated:
     name = of if self.joints.setdefault(of, joints) == joints else f"{of}_{count}"
     self.joints.setdefault(name, joints)
     return name
+
+  def make_ids_unique(self) -> None:
+    """Gives the persons of one photo that have the same id a number behind it, from the second on."""
+    seen = collections.Counter()
+    for person in self.persons:
+      person.id = person.id.encode("utf-8", "replace").decode()
+      seen[person.photo, person.id] += 1
+      if seen[person.photo, person.id] > 1:
+        person.id = f"{person.id}({seen[person.photo, person.id]})"
+
+  def joint_legend(self, persons: Iterable[Person]) -> dict:
+    """{"joints": their names} for these persons: one list, or list name -> names where they have several."""
+    used = {name for person in persons
+            for name in (person.facts.get("joints"), *person.facts.get("more_keypoints", ()))}
+    joints = {name: names for name, names in self.joints.items() if name in used}
+    return {"joints": joints if len(joints) > 1 else [*joints.values()][0]} if joints else {}
 
 
 def is_number(value) -> bool:

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import hashlib
 import os
 import time
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from input_pipeline import storage
 from input_pipeline.decode import READABLE_FORMATS
 from input_pipeline.sources.folder import EXTENSIONS
+from input_pipeline.sources.index import folders_unchanged
 
 NO_PHOTO = "no such photo"
 """Why an annotation of a photo that is not there is left out."""
@@ -112,6 +114,62 @@ class Photos:
   def header(self, name: str) -> tuple[int, int, int] | str:
     """(width, height, EXIF orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
     return self._sizes[name]
+
+
+def frame_of(header: tuple[int, int, int] | str, size: tuple[int, int] | None, upright: bool = False) -> tuple:
+  """In which pixels of a photo its annotation counts: the stored ones, or those of the upright photo.
+
+  Args:
+    header: as `Photos.header` gives it.
+    size: (width, height) that the annotation states; None: none.
+    upright: the annotation says that it counts in the upright photo.
+
+  Returns:
+    ((width, height) in that frame, whether it is the upright one, ""), or (None, False, why there is none).
+  """
+  if isinstance(header, str):
+    return None, False, header
+  stored, turned = header[:2], header[2] >= 5
+  as_shown = stored[::-1] if turned else stored
+  if upright:
+    return as_shown, True, ""
+  if size is None or size == stored:
+    return stored, False, ""
+  if size == as_shown:
+    return as_shown, True, ""
+  if size == stored[::-1]:  # width and height were mixed up
+    return stored, False, ""
+  return None, False, f"its photo has {stored[0]} x {stored[1]} pixels, the annotation is for {size[0]} x {size[1]}"
+
+
+def stamps(paths: Iterable[str]) -> dict[str, list]:
+  """What changes when a file does, or a file in a folder of them; raises OSError."""
+  found = {}
+  for path in paths:
+    if storage.is_remote(path) or not os.path.isdir(path):
+      found[path] = storage.stamp(path)
+    else:
+      with os.scandir(path) as entries:
+        files = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+      found[path] = [hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()[:16]]
+  return found
+
+
+def list_header(photos: Photos, files: dict[str, list]) -> dict:
+  """What `still_holds` looks at: the photos as they were listed, and the stamps of the annotation files."""
+  return {"files": files, "photo_root": photos.root, "folders": photos.folders, "listed_at": photos.listed_at}
+
+
+def still_holds(header: dict, files: Iterable[str], root: str) -> bool:
+  """Whether a remembered list is what it would be if it were made anew.
+
+  Args:
+    header: of its index, with the members of `list_header`.
+    files: the annotation files that it has to be of; it may be of more.
+    root: folder or URL of the photos; buckets have no times, so their annotation files alone are looked at.
+  """
+  return header["files"].keys() >= set(files) and header["files"] == stamps(header["files"]) and (
+      storage.is_remote(root) or folders_unchanged(header["photo_root"], header["folders"], header["listed_at"]))
 
 
 def existing(path: str, setting: str, expected: str) -> str:

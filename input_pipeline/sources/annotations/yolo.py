@@ -20,6 +20,7 @@ from input_pipeline.sources.crops import (
   CropSource,
   open_crops,
 )
+from input_pipeline.sources.labelled.source import LabelledSource
 
 _THREADS = 16
 _PERSONS = frozenset({"person", "people", "pedestrian"})
@@ -30,7 +31,7 @@ _LARGEST_FRACTION = 2.0
 
 
 def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin: float = DEFAULT_MARGIN,
-              min_side: int = DEFAULT_MIN_SIDE) -> CropSource:
+              min_side: int = DEFAULT_MIN_SIDE, whole: bool = False) -> CropSource | LabelledSource:
   """The persons of a data set in YOLO's format.
 
   `names` in its .yaml says which class is the person; where none is, all classes are taken. The labels of
@@ -44,6 +45,7 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side.
     min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: the photos with everybody in them instead of crops.
 
   Raises:
     ValueError: no usable .yaml, no such split, no photos or labels where it says, or no usable person.
@@ -64,7 +66,7 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
     return annotated
 
   return open_crops("yolo", folder, root, [file], read, cache_dir=cache_dir, setting=setting, margin=margin,
-                    min_side=min_side, split=split)
+                    min_side=min_side, whole=whole, split=split)
 
 
 def _config(path: str, setting: str) -> tuple[str, dict]:
@@ -152,6 +154,7 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
   classes = config["names"] if isinstance(config.get("names"), dict) else dict(enumerate(config.get("names") or ()))
   classes = {str(key): str(name) for key, name in classes.items()}
   persons = {key for key, name in classes.items() if name.lower() in _PERSONS} or set(classes)
+  annotated.photos |= {name: {} for name, _, _ in labelled}
   photos.measure(name for name, _, text in labelled if text.strip())
   for name, _, text in labelled:
     for number, line in enumerate(text.splitlines(), 1):

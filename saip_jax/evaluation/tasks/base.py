@@ -32,10 +32,12 @@ class Task:
   Attributes:
     summary: what is asked, in a few words.
     protocols: name -> how it is measured; the first is the usual one.
+    image_hw: size in pixels that images are brought to unless the user says another; None: what the weights are for.
   """
 
   summary: str
   protocols: dict[str, Protocol]
+  image_hw: tuple[int, int] | None = None
 
 
 def facts_of(**parts: Labelled) -> dict[str, Any]:

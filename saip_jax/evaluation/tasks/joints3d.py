@@ -12,12 +12,12 @@ _ROOTS = (("left_hip", "right_hip"), ("pelvis",))
 
 
 def joints_of(images: Labelled) -> tuple[list[str], np.ndarray]:
-  """Returns the names of the joints and where they are, (n, J, 3) millimetres in the camera's frame."""
-  for names, places in (("joints_xyz", "joints_xyz"), ("landmarks", "landmarks_xyz")):
-    if names in images.legend:
-      found = np.array(images.of_first_persons(places, "joints3d"), np.float64) * 1e3
-      return list(images.legend[names]), found
-  raise ValueError(f"{images.source.identity['name']!r} has no 3-D joints: choose other --data, such as people")
+  """Returns the names of the joints and where they are, (n, J, 3) millimetres in the camera's frame, nan if unknown."""
+  built_in = "landmarks" in images.legend
+  names = list(images.legend["landmarks"]) if built_in else images.joint_names()
+  places = images.of_first_persons("landmarks_xyz" if built_in else "joints_xyz", "joints3d")
+  unknown = [np.nan] * 3
+  return names, 1e3 * np.array([[unknown if p is None else p for p in person] for person in places], np.float64)
 
 
 def linear(encoder: Encoder, data: Data) -> Result:
@@ -31,10 +31,13 @@ def linear(encoder: Encoder, data: Data) -> Result:
   places -= places[:, root].mean(1, keepdims=True)
   damaged: list[str] = []
   rows, features = encode_pooled(encoder, train.source, damaged)
-  probe = fit_ridge(features, places[rows].reshape(len(rows), -1), groups=groups(train)[rows])
+  places = places[rows].reshape(len(rows), -1)
+  probe = fit_ridge(features, places, ~np.isnan(places), groups(train)[rows])
   rows, features = encode_pooled(encoder, test.source, damaged)
-  found = evaluate_pose3d(probe.predict(features).reshape(len(rows), -1, 3), truth[rows], root)
+  whole = ~np.isnan(truth[rows]).any((1, 2))
+  found = evaluate_pose3d(probe.predict(features).reshape(len(rows), -1, 3)[whole], truth[rows][whole], root)
   facts = facts_of(train=train, test=test) | {
-      "joints": names, "root": " + ".join(names[joint] for joint in root), "ridge_strength": probe.strength,
+      "joints": names, "root": " + ".join(names[joint] for joint in root), "persons": found.persons,
+      "persons_with_unknown_joints": int((~whole).sum()), "ridge_strength": probe.strength,
   }
   return Result({"MPJPE_mm": found.MPJPE, "PA-MPJPE_mm": found.PA_MPJPE}, facts, damaged)

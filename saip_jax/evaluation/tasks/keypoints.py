@@ -28,9 +28,7 @@ class Joints:
   """
 
   def __init__(self, images: Labelled):
-    points = images.of_first_persons("keypoints", "keypoints")
-    lists = images.legend.get("joints")
-    self.names = _names(lists, {images.first_person(i).get("joints") for i in range(len(images))}, images)
+    points, self.names = images.of_first_persons("keypoints", "keypoints"), images.joint_names()
     wrong = next((i for i, p in enumerate(points) if len(p) != len(self.names)), None)
     if wrong is not None:
       raise ValueError(f"{images.source.name(wrong)} has {len(points[wrong])} keypoints: expected {len(self.names)}")
@@ -39,15 +37,6 @@ class Joints:
     self.places = points[..., :2] / self.sizes[:, None]
     self.known = (points[..., 2] > 0) & (self.places >= 0).all(2) & (self.places < 1).all(2)
     self.visible = self.known & (points[..., 2] == 2)
-
-
-def _names(lists, used: set, images: Labelled) -> list[str]:
-  if not isinstance(lists, dict):
-    return list(lists)
-  if len(used) != 1:
-    raise ValueError(f"{images.source.identity['name']!r} has keypoints of several kinds: {', '.join(map(str, used))}; "
-                     "expected one, choose a part of it")
-  return list(lists[used.pop()])
 
 
 def heat_maps(encoder: Encoder, data: Data) -> Result:

@@ -1,62 +1,53 @@
 """Keypoints of the persons in training images: COCO's 17, whatever a data set calls and orders its own."""
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from input_pipeline.fields.base import Field, Sample
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.sources.base import ImageSource
-from input_pipeline.sources.combined import MixtureSource
+from input_pipeline.sources.combined import parts_of
 
 
-class CocoKeypoints:
-  """Picks COCO's joints, by their names, out of the annotations of a source.
+class CocoKeypoints(Field):
+  """`keypoints` (17, 3) float32: x, y in pixels of the canvas and visibility, 0 for unknown, of the first person.
+
+  COCO's joints are picked, by their names, out of whatever list the source has. Those that are not finite or lie
+  outside the image are left out.
 
   It travels to worker processes, where sources have lost their legends, so it keeps what it needs of them.
 
   Args:
     source: the images; `legend["joints"]` names their keypoints, in one list or in one for each kind of person.
 
-  Attributes:
-    named: data set, or part of a mixture -> how many of the 17 joints it names.
-
   Raises:
     ValueError: no joint of COCO is named.
   """
 
   def __init__(self, source: ImageSource):
-    parts = {name: part.source for name, part in source.parts.items()} if isinstance(source, MixtureSource) else {
-        source.identity["name"]: source}
+    parts = parts_of(source)
     self._ends = np.cumsum([len(part) for part in parts.values()]).tolist()
     self._columns = [_columns_of(part.legend) for part in parts.values()]
-    self.named = {name: max((int((c >= 0).sum()) for c in columns.values()), default=0)
-                  for name, columns in zip(parts, self._columns)}
-    if not any(self.named.values()):
+    named = {name: max((int((c >= 0).sum()) for c in columns.values()), default=0)
+             for name, columns in zip(parts, self._columns)}
+    if not any(named.values()):
       raise ValueError(
           f"data.source={source.identity['source']} ({source.identity['name']!r}) names none of COCO's 17 joints, "
           "which this method reads (nose, left_shoulder, ...): choose a data.source with keypoints, such as people, "
-          "coco or lsp, or for hap set config.method.masks.most_parts=0")
+          "coco or lsp (one part of a mixture is enough), or for hap set config.method.masks.most_parts=0")
+    self.summary = [f"{count} of COCO's 17 joints are named by {name!r}" for name, count in named.items()]
 
-  def read(self, i: int, facts: dict, image_hw: tuple[int, int], valid_hw: Sequence[int]) -> tuple[np.ndarray, int]:
-    """Keypoints of the first person of image `i`.
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"keypoints": ((len(COCO_JOINTS), 3), np.float32)}
 
-    Args:
-      i: its index in the source.
-      facts: what the source knows of it, in its own pixels.
-      image_hw: its size in pixels.
-      valid_hw: the size that it has on its canvas.
-
-    Returns:
-      (17, 3) float32: x, y in pixels of the canvas, and the visibility given, all 0 where nothing is known; and how
-      many were left out because they are not finite or outside the image.
-    """
-    found = np.zeros((len(COCO_JOINTS), 3), np.float32)
-    person = next(iter(facts.get("people") or ()), {})
-    columns = self._columns[bisect.bisect_right(self._ends, i)]
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    person = next(iter(sample.facts.get("people") or ()), {})
+    columns = self._columns[bisect.bisect_right(self._ends, sample.index)]
     column = columns.get(person.get("joints"), columns.get(None))
     if column is None or not person.get("keypoints"):
-      return found, 0
+      return None
     try:
       points = np.array(person["keypoints"], np.float64).reshape(-1, 3)
     except (TypeError, ValueError):  # not three numbers each
@@ -64,11 +55,11 @@ class CocoKeypoints:
     points = np.concatenate([points, np.full((max(column.max() + 1 - len(points), 0), 3), np.nan)])
     points = np.where(column[:, None] >= 0, points[column], 0.0)
     given = ~(points[:, 2] <= 0)
-    size_xy = np.array(image_hw[::-1])
+    size_xy = np.array(sample.image_hw[::-1])
     good = given & np.isfinite(points).all(1) & (points[:, :2] >= 0).all(1) & (points[:, :2] < size_xy).all(1)
-    scale_xy = np.array(valid_hw[::-1]) / size_xy
-    found[good] = points[good] * [*scale_xy, 1]
-    return found, int((given & ~good).sum())
+    scale_xy = np.array(sample.valid_hw[::-1]) / size_xy
+    row["keypoints"][good] = points[good] * [*scale_xy, 1]
+    return "keypoints: not finite or outside the image" if (given & ~good).any() else None
 
 
 def _columns_of(legend: Mapping) -> dict[str | None, np.ndarray]:

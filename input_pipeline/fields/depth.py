@@ -1,0 +1,46 @@
+"""Depth on the grid of an image."""
+
+import numpy as np
+
+from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.held import held_in
+from input_pipeline.planes import UnusablePlane, checked_depth, resized_plane
+from input_pipeline.sources.base import ImageSource
+
+
+class Depth(Field):
+  """`depth` (Hc, Wc) uint16, millimetres on the canvas with 0 for unknown, and `has_depth`, whether any is known.
+
+  From depth.png; where the person's silhouette is known, the person's pixels alone (HCMoCo's masked depth). Shrunk by
+  the nearest pixel: depth between a person and what is behind is nobody's.
+
+  Args:
+    source: the images.
+
+  Raises:
+    ValueError: none of them seems to have any.
+  """
+
+  def __init__(self, source: ImageSource):
+    self.summary = held_in(source, ("depth.png",), "depth", "prepare them with `saip prepare ... --depth=PLACE`, "
+                           "or choose data.source=people")
+
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"depth": (tuple(canvas_hw), np.uint16), "has_depth": ((), np.bool_)}
+
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    if "depth.png" not in sample.files:
+      return None
+    try:
+      depth = checked_depth(sample.plane("depth.png"))
+      if sample.person is not None:
+        depth = np.where(sample.person, depth, np.uint16(0))
+    except UnusablePlane as error:
+      return f"depth: {error}"
+    height, width = sample.valid_hw
+    depth = resized_plane(depth, sample.valid_hw)
+    if not depth.any():
+      return "depth: none of the person's pixels has any"
+    row["depth"][:height, :width] = depth
+    row["has_depth"][...] = True
+    return None

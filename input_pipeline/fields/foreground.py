@@ -1,0 +1,44 @@
+"""The silhouette of the person in an image."""
+
+import numpy as np
+
+from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.held import held_in
+from input_pipeline.planes import UnusablePlane, resized_plane
+from input_pipeline.sources.base import ImageSource
+
+
+class Foreground(Field):
+  """`foreground` (Hc, Wc) bool, the first person's pixels on the canvas, and `has_foreground`, whether they are known.
+
+  From instances.png (people[0] has the number 1), else from parts.png. Shrunk by the nearest pixel, as the image is to
+  its canvas.
+
+  Args:
+    source: the images.
+
+  Raises:
+    ValueError: none of them seems to have any.
+  """
+
+  def __init__(self, source: ImageSource):
+    self.summary = held_in(source, ("instances.png", "parts.png"), "masks", 
+                           "prepare them with `saip prepare ... --instances=PLACE`, or choose data.source=people")
+
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"foreground": (tuple(canvas_hw), np.bool_), "has_foreground": ((), np.bool_)}
+
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    try:
+      person = sample.person
+    except UnusablePlane as error:
+      return f"mask: {error}"
+    if person is None:
+      return None
+    height, width = sample.valid_hw
+    mask = resized_plane(person, sample.valid_hw)
+    if not mask.any():
+      return "mask: it shows nobody"
+    row["foreground"][:height, :width] = mask
+    row["has_foreground"][...] = True
+    return None

@@ -1,0 +1,21 @@
+"""The fields that a batch can hold beside its images, and how the reader of each is made."""
+
+from collections.abc import Callable, Collection
+
+from input_pipeline.fields.base import Field
+from input_pipeline.fields.depth import Depth
+from input_pipeline.fields.foreground import Foreground
+from input_pipeline.fields.keypoints import CocoKeypoints
+from input_pipeline.sources.base import ImageSource
+
+# Name in a method's batch_spec -> what reads it. `has_NAME` comes with it.
+FIELDS: dict[str, Callable[[ImageSource], Field]] = {
+    "keypoints": CocoKeypoints,
+    "depth": Depth,
+    "foreground": Foreground,
+}
+
+
+def open_fields(names: Collection[str], source: ImageSource) -> dict[str, Field]:
+  """The readers of those fields of a batch that are in `FIELDS`, for the images of a source; raises ValueError."""
+  return {name: make(source) for name, make in FIELDS.items() if name in names}

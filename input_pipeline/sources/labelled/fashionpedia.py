@@ -1,0 +1,75 @@
+"""Fashionpedia, and any COCO JSON whose categories are to be classes of pixels: clothes and their parts."""
+
+import os
+
+from input_pipeline.sources.annotations.coco import annotation_files, parsed_json
+from input_pipeline.sources.annotations.coco_json import found_images
+from input_pipeline.sources.annotations.masks import coco_mask
+from input_pipeline.sources.annotations.person import Annotated
+from input_pipeline.sources.annotations.photos import Photos
+from input_pipeline.sources.labelled.label_planes import NOT_COUNTED
+from input_pipeline.sources.labelled.source import (
+  Labelled,
+  LabelledSource,
+  Labels,
+  open_labelled,
+)
+
+
+def open_fashionpedia(path: str, split: str | None, cache_dir: str, setting: str) -> LabelledSource:
+  """One split of Fashionpedia, whole photos with parts.png: 0 for the background, then its categories in their order.
+
+  Masks lie over one another, a pocket over a coat: smaller ones over larger ones.
+
+  Args:
+    path: the folder with instances_attributes_train2020.json and the like, or one of these files.
+    split: train or val; None: train.
+    cache_dir: where the list of images is remembered.
+    setting: the option that gave `path`, for messages.
+
+  Raises:
+    ValueError: no such file, of another form, or no usable image.
+  """
+  root, [file], photo_root = annotation_files(path, split, setting)
+  return open_labelled("fashionpedia", root, photo_root, [file], lambda: _read(file, Photos(photo_root), setting),
+                       cache_dir=cache_dir, setting=setting, protocol={"split": split or "train"})
+
+
+def _read(file: str, photos: Photos, setting: str) -> Labels:
+  content = parsed_json(file, setting)
+  tables = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations", "categories")]
+  if not all(isinstance(table, list) for table in tables):
+    raise ValueError(f"{setting}: {file} is JSON of another kind; expected lists `images`, `annotations`, `categories`")
+  images, annotations, categories = tables
+  categories = [category for category in categories if isinstance(category, dict) and type(category.get("id")) is int]
+  categories.sort(key=lambda category: category["id"])
+  if not 0 < len(categories) < NOT_COUNTED:
+    raise ValueError(f"{setting}: {file} has {len(categories)} categories; a pixel can tell {NOT_COUNTED - 1} apart")
+  classes = {str(category["id"]): number for number, category in enumerate(categories, 1)}
+  annotated, hint = Annotated(), os.path.splitext(os.path.basename(file))[0]
+  rows = {key: Labelled(image["photo"] or "", image["facts"], {"parts.png": {"layers": []}}, image["size"])
+          for key, image in found_images(images, photos, annotated, hint).items()}
+  for position, annotation in enumerate(annotations):
+    reason = _add(annotation, rows, classes)
+    if reason:
+      annotated.left_out.append((f"{hint}: annotation {position}", reason))
+  parts = ["background", *(str(category.get("name")) for category in categories)]
+  return Labels(photos, [row for row in rows.values() if row.image], annotated.left_out, {"parts": parts},
+                protocol={"classes": len(parts)}, in_pixels=True)
+
+
+def _add(annotation, rows: dict[str, Labelled], classes: dict[str, int]) -> str:
+  """Lays the mask of an annotation on its image; why it cannot be, or "". Images that are not there are no fault."""
+  if not isinstance(annotation, dict):
+    return "it is no object"
+  number = classes.get(str(annotation.get("category_id")))
+  if number is None:
+    return f"it is of category {annotation.get('category_id')!r}, which the file does not list"
+  row = rows.get(str(annotation.get("image_id")))
+  if row is None:
+    return f"it is of image {annotation.get('image_id')!r}, which the file does not list"
+  mask = coco_mask(annotation.get("segmentation"), row.size)
+  if mask is None:
+    return "its mask cannot be used" if row.image else ""
+  row.planes["parts.png"]["layers"].append([number, mask])
+  return ""
