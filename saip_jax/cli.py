@@ -8,6 +8,8 @@ from saip_jax.cli_flags import make_parser
 # Pictures on a preview sheet, and the size of the set they are the first of if none is given: then all are different
 # people.
 _PREVIEW_COUNT, _PREVIEWED_COUNT = 40, 320
+# Pictures of the set of people that a report shows some of: that of the demo.
+_REPORTED_COUNT = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,11 +67,14 @@ def _pretrain(options, overrides) -> int:
         split=config.data.split,
         subset=config.data.subset,
         mixture=to_dict(config.data)["mixture"],
-        keypoints="keypoints" in spec,
+        people_composition=config.data.people_composition,
+        fields=tuple(spec),
+        pairs=to_dict(config.data.pairs),
     )
+    METHODS[config.method.name].check_data(config.method, len(data))
   pretrain(config, method, data, workdir)
-  if data.keypoints_left_out:
-    print(f"keypoints  {data.keypoints_left_out:,} not finite or outside their images: taken as unknown")
+  for line in data.unknown.lines():
+    print(line)
   return 0
 
 
@@ -126,7 +131,10 @@ def _prepare(options) -> int:
   from input_pipeline.prepare.prepare import prepare
   from input_pipeline.prepare.shard import PrepareRequest
 
-  companions = Companions(options.depth, options.instances, options.keypoints, options.pairs, options.joints)
+  companions = Companions(
+      depth=options.depth, depth_grid=options.depth_grid, depth_range=options.depth_range, instances=options.instances,
+      keypoints=options.keypoints, pairs=options.pairs, joints=options.joints,
+  )
   request = PrepareRequest(
       options.kind, options.path, options.split, options.subset, options.margin, options.min_side, companions,
       options.max_side, options.scene_hw if options.scenes else None,
@@ -169,6 +177,35 @@ def _embed(options) -> int:
   return 0
 
 
+def _evaluate(options) -> int:
+  import json
+
+  from input_pipeline.storage import cache_folder
+  from saip_jax.evaluation.evaluate import evaluate, report_text
+  from saip_jax.evaluation.splits import Data
+
+  data = Data.parse(
+      options.data, cache_dir=cache_folder(), people_count=options.people_count, train_split=options.train_split,
+      test_split=options.test_split, hold_out=options.hold_out,
+  )
+  record = evaluate(
+      options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed
+  )
+  print(json.dumps(record, indent=2) if options.json else report_text(record))
+  return 0
+
+
+def _report(options) -> int:
+  from input_pipeline.storage import cache_folder
+  from saip_jax.evaluation.splits import Data
+  from saip_jax.reporting.report import write_report
+
+  data = Data.parse(options.data, cache_dir=cache_folder(), people_count=_REPORTED_COUNT)
+  out = write_report(options.workdir, options.compare, options.out, data)
+  print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
+  return 0
+
+
 def _import(options) -> int:
   from saip_jax.interop.importing import import_weights, report
 
@@ -194,6 +231,8 @@ _COMMANDS = {
     "prepare": _prepare,
     "doctor": _doctor,
     "embed": _embed,
+    "evaluate": _evaluate,
+    "report": _report,
     "import": _import,
     "export": _export,
 }

@@ -109,7 +109,10 @@ def make_parser() -> argparse.ArgumentParser:
       " torchscript",
   )
   export.add_argument("--out", required=True, metavar="DIR", help="folder to make")
-  export.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
+  export.add_argument(
+      "--which", choices=("student", "teacher", "depth"), default="student",
+      help="which network (student); depth: HCMoCo's encoder of depth",
+  )
   export.add_argument(
       "--image-hw", type=_size, metavar="HxW",
       help="size that positions are resampled to (that of the weights; vitpose 256x256, mmpose 256x192)",
@@ -134,6 +137,47 @@ def make_parser() -> argparse.ArgumentParser:
   embed.add_argument("--image-hw", type=_size, metavar="HxW", help="size of the input (what the weights are for)")
   embed.add_argument("--batch-size", type=int, default=64, metavar="N", help="images computed at once (64)")
   embed.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+
+  evaluate = _add_command(
+      commands, "evaluate", "evaluate", "measure frozen features on a human-centric task",
+      epilog="A run remembers what was measured of it in W/evaluations.jsonl.",
+  )
+  evaluate.add_argument(
+      "--checkpoint", required=True, metavar="WHAT",
+      help="a run's folder, weights of any dialect, random:vit_tiny, or histogram (colours, no network)",
+  )
+  evaluate.add_argument(
+      "--task", required=True, metavar="NAME",
+      help="reid, text, attributes, keypoints, detection, parsing, joints3d or depth",
+  )
+  evaluate.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
+  evaluate.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")
+  evaluate.add_argument("--train-split", metavar="NAME", help="what probes are fitted on (train)")
+  evaluate.add_argument("--test-split", metavar="NAME", help="what is measured (test, or val)")
+  evaluate.add_argument(
+      "--hold-out", action="store_true", help="cut --train-split in two by identity instead, 7 : 3, always the same way"
+  )
+  evaluate.add_argument(
+      "--people-count", type=int, default=2048, metavar="N", help="pictures of the default set of people (2048)"
+  )
+  evaluate.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
+  evaluate.add_argument("--image-hw", type=_size, metavar="HxW", help="size of the input (what the weights are for)")
+  evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (0)")
+  evaluate.add_argument("--json", action="store_true", help="print everything as JSON")
+
+  report = _add_command(
+      commands, "report", "report", "one HTML page about a run: curves, pictures, scores; opens offline",
+      epilog="Baselines stand beside a run by a file: saip evaluate --checkpoint=histogram ... --json >> FILE,"
+      " then --compare FILE.",
+  )
+  report.add_argument("workdir", metavar="W", help="the run's folder")
+  report.add_argument(
+      "--compare", nargs="+", default=(), metavar="W2", help="other runs, or files of what saip evaluate --json printed"
+  )
+  report.add_argument("--out", metavar="FILE", help="the page (W/report.html)")
+  report.add_argument(
+      "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown at work on (people)"
+  )
   return parser
 
 
@@ -151,6 +195,13 @@ def _add_prepare(kinds, name: str) -> None:
   kind.add_argument("--margin", type=float, metavar="M", help="persons in photos: what is added around a box (0.1)")
   kind.add_argument("--min-side", type=int, metavar="N", help="persons in photos: leave out smaller boxes (16)")
   kind.add_argument("--depth", metavar="PLACE", help="depth beside the images: a folder, or a pattern as d/{stem}.png")
+  kind.add_argument(
+      "--depth-grid", type=_numbers(3), metavar="SCALE,X,Y",
+      help="depth on a grid of its own: a point of it lies at SCALE times its place plus X,Y in the image, pixels",
+  )
+  kind.add_argument(
+      "--depth-range", type=_numbers(2), metavar="NEAR,FAR", help="metres; depth outside of them is unknown"
+  )
   kind.add_argument("--instances", metavar="PLACE", help="masks beside the images")
   kind.add_argument("--keypoints", metavar="PLACE", help="keypoints beside the images: .npy or .json")
   kind.add_argument("--joints", metavar="NAMES", help="what these keypoints are: coco, or names with commas between")
@@ -172,6 +223,19 @@ def _add_command(commands, name: str, run, summary: str, **options) -> argparse.
         help="show where an error comes from (or set SAIP_TRACEBACK=1)",
     )
   return command
+
+
+def _numbers(count: int):
+  """Reads so many numbers with commas between."""
+  def read(text: str) -> tuple[float, ...]:
+    try:
+      numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+      numbers = ()
+    if len(numbers) != count:
+      raise argparse.ArgumentTypeError(f"{text!r}: expected {count} numbers with commas between")
+    return numbers
+  return read
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def _plain(value):
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
   """Returns one text for each setting that differs between two nested dicts, as in "seed was 0, now 1"."""
-  before, now = _flat(before), _flat(now)
+  before, now = flattened(before), flattened(now)
   shown = lambda settings, key: repr(settings[key]) if key in settings else "absent"
   return [
       f"{key} was {shown(before, key)}, now {shown(now, key)}"
@@ -103,9 +103,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
   ]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Returns nested settings keyed by dotted path."""
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns nested settings keyed by dotted path, as "model.backbone"."""
   result = {}
   for key, value in tree.items():
-    result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    result |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
   return result

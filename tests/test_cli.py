@@ -38,6 +38,7 @@ def test_pretrain_trains_and_resumes(tmp_path, recipe, toy, capsys):
   assert cli.main([*command, "--config.total_steps=4"]) == 0
   assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
   assert toy[0]["threads"] == 3 and toy[0]["canvas_hw"] == (320, 160) and toy[0]["cache_dir"] == tmp_path / "run"
+  assert set(toy[0]["fields"]) == {"image", "index"}  # what the method asks for, and no more
   assert cli.main([*command, "--config.total_steps=6"]) == 0
   assert "resuming at step 4" in capsys.readouterr().out
 

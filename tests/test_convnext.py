@@ -90,6 +90,10 @@ def test_only_what_is_read_is_needed_in_either_type():
   pyramid_laws.check_reads(TINY, "stages_3", "head_norm")
 
 
+def test_maps_are_those_of_the_stages():
+  pyramid_laws.check_stages_are_standardised(pyramid_laws.check_maps(TINY))
+
+
 def test_recomputing_changes_no_gradient():
   pyramid_laws.check_recomputing(TINY)
 

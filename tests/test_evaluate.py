@@ -65,6 +65,13 @@ def test_a_mistake_is_one_line(people, capsys, arguments, words):
   assert error.count("\n") == 1 and all(word in error for word in words)
 
 
+def test_help_names_every_task(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["evaluate", "--help"])
+  text = capsys.readouterr().out
+  assert all(task in text for task in TASKS)
+
+
 def test_a_run_remembers_what_was_measured(tmp_path, people, monkeypatch):
   run = tmp_path / "run"
   (run / "checkpoints" / "4").mkdir(parents=True)

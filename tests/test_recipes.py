@@ -15,7 +15,7 @@ RECIPES = sorted((REPO / "configs").glob("*.py"))
 
 
 def load(path, *overrides):
-  return parse_config(apply_overrides(load_recipe(path), ["--config.data.path=anywhere", *overrides]))
+  return parse_config(apply_overrides(load_recipe(path), overrides))
 
 
 def losses_of(settings) -> set[str]:
@@ -29,8 +29,12 @@ def losses_of(settings) -> set[str]:
       weights = {"mae": 1.0}
     case "dino":
       weights = {"dino": 1.0, "mae": settings.mae.weight}
+    case "croco_human":
+      weights = {"view": 1.0, "pose": 1.0}
     case "hap":
       weights = {"mae": 1.0, "align": settings.align.weight}
+    case "hcmoco":
+      weights = vars(settings.weights)
   return {name for name, weight in weights.items() if weight}
 
 

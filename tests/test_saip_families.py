@@ -14,6 +14,7 @@ SMALL = {
     "tinyvit_5m": {"dims": (8, 8, 12, 16), "depths": (1, 1, 1, 1), "heads": (1, 2, 2), "neck_width": 16},
     "swin_tiny": {"dims": (8, 16, 32, 64), "depths": (1, 1, 2, 1), "heads": (1, 2, 2, 4)},
     "convnext_femto": {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1)},
+    "hrnet_w18": {"dims": (4, 6, 8, 10), "depths": (1, 1, 1, 1), "units": 1},
 }
 
 
@@ -44,6 +45,16 @@ def test_every_parameter_learns(name, overrides):
   assert jax.tree.structure(after) == jax.tree.structure(extra)
 
 
+def test_an_encoder_of_many_branches_is_taken():
+  """Nothing is computed: compiling takes long, and that all of it learns is in the encoder's own tests."""
+  config, method = small("hrnet_w18")
+  params, extra = jax.eval_shape(method.init, jax.random.key(0))
+  _, aux = jax.eval_shape(method.loss, params, extra, made_up_batch(4), jax.random.key(0), 0)
+  assert {"loss/csm_rep", "loss/css_inst", "loss/css_roi"} <= aux.metrics.keys()
+  assert jax.tree.structure(aux.cache["statistics"]) == jax.tree.structure(extra["statistics"])
+  make_optimizer(config.optimizer, 10, method.param_groups())[0].init(params)  # covers every parameter
+
+
 def test_statistics_go_round():
   tree = {"a": {"bn": {"scale": 1, "bias": 2, "mean": 3, "var": 4}}, "b": {"kernel": 5}}
   split = split_statistics(tree)
@@ -71,6 +82,8 @@ def test_running_statistics_of_the_teacher(rule, expected):
 
 
 def test_objectives_that_a_backbone_cannot_have_are_refused():
+  with pytest.raises(ValueError, match="csr.weight=0"):
+    tiny("model.backbone=hrnet_w18", "method.csm.attention_weight=0.0", **SMALL["hrnet_w18"])
   with pytest.raises(ValueError, match="attention_weight=0"):
     tiny("model.backbone=swin_tiny", "method.csr.weight=0.0", **SMALL["swin_tiny"])
   with pytest.raises(ValueError, match="csr.weight=0"):

@@ -1,11 +1,13 @@
 """Each task: features that know the answer reach the best score, features that know nothing do not."""
 
+import cv2
 import numpy as np
 import pytest
 from coded_people import GRID, HW, CodedData, CodedPictures, knowing_encoder
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.tasks import attributes, depth, detection, joints3d, keypoints, parsing, reid, text
+from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells
 
 TRAIN, TEST = range(80), range(80, 110)
 KNOWS_NOTHING = knowing_encoder()
@@ -87,6 +89,14 @@ def test_keypoints_of_several_kinds_are_refused():
 def _parts(number):
   coarse = np.random.default_rng(number).integers(0, 3, GRID).astype(np.uint8)
   return np.kron(coarse, np.ones((8, 8), np.uint8))
+
+
+def test_cells_and_maps_follow_opencv():
+  plane = _random(0, 37, 21, 3).astype(np.float32)
+  np.testing.assert_allclose(mean_of_cells(plane, (5, 4)), cv2.resize(plane, (4, 5), interpolation=cv2.INTER_AREA),
+                             atol=1e-5)
+  np.testing.assert_allclose(enlarged(plane, (80, 64)), cv2.resize(plane, (64, 80), interpolation=cv2.INTER_LINEAR),
+                             atol=1e-5)
 
 
 def test_parsing():

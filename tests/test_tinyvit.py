@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import pyramid_laws
 from saip_jax.backbones.features import PaddedSizes, Views
 from saip_jax.backbones.tinyvit import AttentionStage, ConvBlock, TinyViT
 from saip_jax.interop.tables import flatten, from_torch, to_torch, unflatten
@@ -234,6 +235,12 @@ def test_the_tapped_layer_alone_needs_no_neck():
   headless = variables | {"params": {n: p for n, p in variables["params"].items() if n != "neck"}}
   tapped = jax.eval_shape(lambda v, x: TINY().apply(v, x, ("hidden",)), headless, images(8, 2, 48, 32))
   assert tapped.cls is None and tapped.tokens is None and tapped.hidden.shape == (2, 1 + 6, 24)
+
+
+def test_maps_are_those_of_the_stages_and_the_neck():
+  maps = pyramid_laws.check_maps(TINY())
+  pyramid_laws.check_stages_are_standardised(maps)
+  assert [cells.shape[1] for cells in maps] == [24, 12, 6, 6]
 
 
 def test_bfloat16_computes_the_same_roughly():

@@ -36,6 +36,9 @@ def test_class_token_is_the_same_by_every_way(params):
   np.testing.assert_allclose(short.cls, full.cls, atol=1e-5)
   np.testing.assert_allclose(mapped.cls, full.cls, atol=1e-5)
   assert full.tokens.shape == (2, 8, 24) and full.grid == (4, 2)
+  dense = encode(params, x, ("maps",))
+  assert dense.tokens is None and VIT.map_strides == (16,) and VIT.map_widths == (24,)
+  np.testing.assert_allclose(dense.maps[0], full.tokens.reshape(2, 4, 2, 24), atol=1e-6)
   np.testing.assert_allclose(encode(params, x, ("hidden",)).hidden, short.hidden, atol=1e-6)
   for attention in mapped.attention:
     assert attention.shape == (2, 3, 9, 9)

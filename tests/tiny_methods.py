@@ -12,7 +12,7 @@ TOY_VIT = {"width": 12, "depth": 2, "heads": 3, "tapped_block": 0}
 COMMON = ("batch_size=8", "data.canvas_hw=(80, 40)", "model.image_hw=(64, 32)", "data.path=anywhere",
           "optimizer.warmup_fraction=0.0", "method.mae.width=16", "method.mae.depth=1", "method.mae.heads=2")
 OWN = {"mae_demo": (), "dino_demo": ("method.prototypes=32", "method.hidden=16", "method.bottleneck=8",
-                                     "method.local_crops=2")}
+                                     "method.local_crops=2"), "croco_human_demo": ("data.path=None",)}
 
 
 def tiny_method(recipe, *overrides, **backbone_options):

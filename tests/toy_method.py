@@ -99,7 +99,7 @@ class ToyData:
 
   def __init__(self, batch_size, seed=0, length=40, black_step=None, damage=(), seconds=0.0, hang_step=None):
     self.identity = {"source": "toy", "digest": "abc"}
-    self.damage, self.keypoints_left_out = _Damage(damage), 0
+    self.damage, self.unknown = _Damage(damage), _Damage()
     self.starts = []  # what the loop asked for
     self._batch_size, self._seed, self._length = batch_size, seed, length
     self._black_step, self._seconds, self._hang_step = black_step, seconds, hang_step

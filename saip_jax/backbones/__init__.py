@@ -4,18 +4,24 @@ import functools
 
 from saip_jax.backbones.convnext import ConvNeXt
 from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.hrnet import HRNet
 from saip_jax.backbones.swin import Swin
 from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.backbones.vit import ViT
 
-BACKBONES = {
+_VITS = {
     "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),
     "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
     "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
     "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+}
+BACKBONES = {
+    **_VITS,
+    **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
     "tinyvit_5m": TinyViT,
     "swin_tiny": Swin,
     "convnext_femto": ConvNeXt,
+    "hrnet_w18": HRNet,
 }
 
 

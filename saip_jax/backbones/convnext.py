@@ -8,7 +8,7 @@ from jax.nn import initializers
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, mean_first, rematerialised
+from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, mean_first, rematerialised, standardised
 from saip_jax.backbones.transformer import layer_norm
 from saip_jax.masking.tokens import select_tokens
 
@@ -140,6 +140,14 @@ class ConvNeXt(Backbone, kw_only=True):
   def hidden_width(self) -> int:
     return self.dims[TAPPED_STAGE]
 
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    return tuple(PATCH * 2**i for i in range(len(self.dims)))
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return self.dims
+
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden`: rounded down, but not to nothing."""
     return tuple(max(1, side // self.stride) for side in image_hw)
@@ -155,13 +163,15 @@ class ConvNeXt(Backbone, kw_only=True):
   def _encode(self, views: Views) -> Features:
     """With "hidden" alone the encoder stops at the tap."""
     reads = frozenset(views.reads)
-    assert reads <= {"cls", "tokens", "hidden"}, "ConvNeXt has no attention maps"
+    assert reads <= {"cls", "tokens", "hidden", "maps"}, "ConvNeXt has no attention maps"
+    assert views.keep_ids is None or "maps" not in reads, "maps are read of whole images only"
     extent = self._extent(views, reads)
     x = self.stem(keep(views.images.reshape(-1, *views.images.shape[2:]), extent))
     extent = shrunk(extent, PATCH)
-    features = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4]))
+    features, maps = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4])), []
     for i, stage in enumerate(self.stages):
       x, extent = stage(x, extent)
+      maps.append(x)
       if i == TAPPED_STAGE and "hidden" in reads:
         features = self._tap(features, self.inter_norm(x), extent, views.keep_ids)
         if reads == {"hidden"}:
@@ -170,7 +180,10 @@ class ConvNeXt(Backbone, kw_only=True):
     if tokens is not None and views.keep_ids is not None:
       tokens = select_tokens(tokens, views.keep_ids)  # (B * V, K, D)
     return features.replace(
-        cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None, tokens=tokens, grid=x.shape[1:3]
+        cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None,
+        tokens=tokens,
+        maps=(*map(standardised, maps[:-1]), self.head_norm(x)) if "maps" in reads else None,
+        grid=x.shape[1:3],
     )
 
   def _extent(self, views: Views, reads: frozenset[str]) -> Extent | None:

@@ -20,6 +20,8 @@ class Features:
       order.
     hidden_mask: (B, 1 + M) bool, False where a cell of `hidden` is padding; None where none is.
     attention: (query-key, value-value) maps of the last block, each (B, heads, L, L) float32.
+    maps: for dense use, finest first, each (B, h, w, C): see `Backbone.map_strides`. What lies beyond an image's true
+      size means nothing.
     grid: (h, w) of `tokens`.
     hidden_grid: (h, w) of `hidden`.
   """
@@ -29,6 +31,7 @@ class Features:
   hidden: jax.Array | None = None
   hidden_mask: jax.Array | None = None
   attention: tuple[jax.Array, jax.Array] | None = None
+  maps: tuple[jax.Array, ...] | None = None
   grid: tuple[int, int] = struct.field(pytree_node=False, default=(0, 0))
   hidden_grid: tuple[int, int] = struct.field(pytree_node=False, default=(0, 0))
 
@@ -56,7 +59,7 @@ class Views:
 
   Attributes:
     images: (B, V, H, W, 3), normalised.
-    reads: names of `Features`: "cls", "tokens", "hidden", "attention"; only what they need is computed.
+    reads: names of `Features`: "cls", "tokens", "hidden", "attention", "maps"; only what they need is computed.
     keep_ids: None, or (B * V, K) int32: the only cells that are seen; what is read holds these alone and in this order
       (masked input, for backbones that are `maskable`). Cells of the hidden grid if "hidden" alone is read; if "cls"
       and "tokens" are, of the last one.
@@ -91,6 +94,7 @@ class Backbone(nn.Module):
   last_stride = 32  # the same for the last grid
   has_attention = False  # "attention" can be read
   maskable = False  # takes `Views.keep_ids`
+  rope = False  # tells places by turning queries and keys, see `rope.turn`
 
   @property
   def feature_width(self) -> int:
@@ -100,6 +104,20 @@ class Backbone(nn.Module):
   @property
   def hidden_width(self) -> int:
     """E of `Features.hidden`."""
+    raise NotImplementedError
+
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    """Pixels from one cell to the next of each of `Features.maps`.
+
+    Each map is normalised over its channels: the last as the network's own output is, those of earlier stages by
+    `pyramid.standardised`. HRNet's are as they come, from a ReLU.
+    """
+    raise NotImplementedError
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    """C of each of `Features.maps`."""
     raise NotImplementedError
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:

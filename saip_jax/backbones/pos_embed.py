@@ -1,8 +1,28 @@
-"""Learned position embeddings on other grids than the one they were learned on."""
+"""Positions that are added to tokens: fixed waves, and learned ones on other grids than their own."""
 
 import jax
+import jax.numpy as jnp
 
 INTERPOLATIONS = ("flat1d", "grid2d")
+
+
+def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
+  """Returns fixed positions of a grid, (h * w, D) float32: sines and cosines of the column, then those of the row.
+
+  Args:
+    grid_hw: rows and columns.
+    width: D, a multiple of 4; wavelengths go from 2 pi to 10,000 times that in D / 4 steps.
+
+  Source: MAE (He et al. 2022), and CroCo (Weinzaepfel et al. 2022), which takes them over.
+  """
+  if width % 4:
+    raise ValueError(f"fixed positions need a width that is a multiple of 4, this is {width}")
+  frequencies = 10000.0 ** -(jnp.arange(width // 4) / (width // 4))
+  waves = lambda n: jnp.concatenate([f(jnp.arange(n)[:, None] * frequencies) for f in (jnp.sin, jnp.cos)], axis=-1)
+  rows, columns = (waves(n) for n in grid_hw)  # (n, D / 2)
+  shape = (*grid_hw, width // 2)
+  both = jnp.broadcast_to(columns[None], shape), jnp.broadcast_to(rows[:, None], shape)
+  return jnp.concatenate(both, axis=-1).reshape(-1, width)
 
 
 def interpolate_positions(

@@ -7,7 +7,7 @@ from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, mean_of_cells, real_cells
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.transformer import REMAT, gelu
+from saip_jax.backbones.transformer import NORM_EPSILON, REMAT, gelu
 
 # timm draws from a normal distribution cut off at 100 standard deviations: it cuts nothing.
 WEIGHT_INIT = initializers.normal(0.02)
@@ -58,6 +58,15 @@ class PatchConv(nn.Module):
 def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:
   """Returns the block as it is or, as a key of `REMAT` says, computed again in the backward pass."""
   return block if remat == "none" else nn.remat(block, policy=REMAT[remat])
+
+
+def standardised(x: jax.Array) -> jax.Array:
+  """Returns a map x (B, h, w, C) with mean 0 and variance 1 over its channels, computed in float32, in the type of x.
+
+  Detectors and segmentation networks put a layer norm on every stage that they read; its scale and bias belong to the
+  linear layer that follows, where they need no place in the encoder.
+  """
+  return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=NORM_EPSILON).astype(x.dtype)
 
 
 def mean_first(x: jax.Array, extent: Extent | None) -> tuple[jax.Array, jax.Array | None]:

@@ -7,7 +7,7 @@ from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, dense, mean_first, rematerialised
+from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, dense, mean_first, rematerialised, standardised
 from saip_jax.backbones.transformer import layer_norm, uniform_initializer
 from saip_jax.backbones.windows import Windows, relative_positions
 from saip_jax.masking.tokens import select_tokens
@@ -172,6 +172,14 @@ class Swin(Backbone, kw_only=True):
   def hidden_width(self) -> int:
     return self.dims[TAPPED_STAGE]
 
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    return tuple(PATCH * 2**i for i in range(len(self.dims)))
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return self.dims
+
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden`: whole patches of pixels, then every merging rounds up."""
     return tuple(-(-(side // PATCH) // 2**TAPPED_STAGE) for side in image_hw)
@@ -188,13 +196,14 @@ class Swin(Backbone, kw_only=True):
     """With "hidden" alone the encoder stops at the tap."""
     assert views.keep_ids is None, "Swin takes whole images only"
     reads = frozenset(views.reads)
-    assert reads <= {"cls", "tokens", "hidden"}, "Swin has no attention maps of whole images"
+    assert reads <= {"cls", "tokens", "hidden", "maps"}, "Swin has no attention maps of whole images"
     extent = extent_of(views.padded)
     x = self.patch_embed(keep(views.images.reshape(-1, *views.images.shape[2:]), extent))
     extent = shrunk(extent, PATCH)
-    features = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4]))
+    features, maps = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4])), []
     for i, stage in enumerate(self.layers):
       x, extent = stage(x, extent)
+      maps.append(x)
       if i == TAPPED_STAGE and "hidden" in reads:
         hidden, mask = mean_first(self.inter_norm(x), extent)
         features = features.replace(hidden=hidden, hidden_mask=mask)
@@ -204,5 +213,6 @@ class Swin(Backbone, kw_only=True):
     return features.replace(
         cls=mean_of_cells(x, extent) if "cls" in reads else None,
         tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
+        maps=(*map(standardised, maps[:-1]), x) if "maps" in reads else None,
         grid=x.shape[1:3],
     )

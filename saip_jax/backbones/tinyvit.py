@@ -6,60 +6,15 @@ import numpy as np
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, real_cells, shrunk
+from saip_jax.backbones.conv_norm import Conv, ConvNorm
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised
+from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised, standardised
 from saip_jax.backbones.transformer import gelu, layer_norm
 from saip_jax.backbones.windows import Windows
 
 TIMM_EPSILON = 1e-5  # of the norms that timm's TinyViT has; those of neck and tap are `layer_norm`
-BATCH_NORM_MOMENTUM = 0.9  # what stays of the running statistics; PyTorch's 0.1 is what is new
 EXPANSION = 4  # of the channels inside a convolution block
-
-# PyTorch's default for convolutions, U(+-1/sqrt(fan in)), which timm leaves as it is.
-CONV_INIT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def convolution(features: int, side: int, dtype, stride: int = 1, depthwise: bool = False, name=None) -> nn.Conv:
-  """Returns a convolution without bias that gives ceil(n / stride) cells for n, for sides of 1 and 3."""
-  pad = side // 2
-  return nn.Conv(
-      features, (side, side), stride, ((pad, pad), (pad, pad)), use_bias=False, dtype=dtype, kernel_init=CONV_INIT,
-      feature_group_count=features if depthwise else 1, name=name,
-  )
-
-
-class ConvNorm(nn.Module):
-  """Convolution and batch norm; statistics are those of the batch while the collection `batch_stats` is mutable.
-
-  Attributes:
-    features: outputs.
-    side: of the kernel, in cells.
-    stride: cells of the input from one of the output to the next.
-    depthwise: each output sees one channel; there are as many as inputs.
-    idle: start with a scale of zero, so that a residual branch adds nothing.
-    dtype: computation dtype.
-  """
-
-  features: int
-  side: int = 1
-  stride: int = 1
-  depthwise: bool = False
-  idle: bool = False
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
-    """Maps (B, h, w, C), of which `extent` is real, to (B, ceil(h / stride), ceil(w / stride), features)."""
-    if self.side > 1:
-      x = keep(x, extent)  # the zeros that the convolution would find around the image alone
-    x = convolution(self.features, self.side, self.dtype, self.stride, self.depthwise, name="conv")(x)
-    moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
-    batch_norm = nn.BatchNorm(
-        use_running_average=not moving, momentum=BATCH_NORM_MOMENTUM, epsilon=TIMM_EPSILON, dtype=self.dtype,
-        scale_init=initializers.zeros if self.idle else initializers.ones, name="bn",
-    )
-    return batch_norm(x, mask=real_cells(x, shrunk(extent, self.stride, ceil=True)))
 
 
 class PatchEmbed(nn.Module):
@@ -216,8 +171,8 @@ class Neck(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.conv1, self.norm1 = convolution(self.width, 1, self.dtype), layer_norm(self.dtype)
-    self.conv2, self.norm2 = convolution(self.width, 3, self.dtype), layer_norm(self.dtype)
+    self.conv1, self.norm1 = Conv(self.width, dtype=self.dtype), layer_norm(self.dtype)
+    self.conv2, self.norm2 = Conv(self.width, 3, dtype=self.dtype), layer_norm(self.dtype)
 
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
     return self.norm2(self.conv2(keep(self.norm1(self.conv1(x)), extent)))
@@ -253,6 +208,14 @@ class TinyViT(Backbone, kw_only=True):
   def hidden_width(self) -> int:
     return self.dims[-1]
 
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    return 4, 8, 16, 16
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return *self.dims[:3], self.neck_width  # the neck stands for the last stage, which it reads
+
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of both maps for images of a size in pixels: every stride rounds up."""
     return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)
@@ -274,20 +237,25 @@ class TinyViT(Backbone, kw_only=True):
     """Each kind of views has batch statistics of its own."""
     assert views.keep_ids is None, "TinyViT takes whole images only"
     reads = frozenset(views.reads)
-    assert reads <= {"cls", "tokens", "hidden"}, "TinyViT has no attention maps of whole images"
+    assert reads <= {"cls", "tokens", "hidden", "maps"}, "TinyViT has no attention maps of whole images"
     x = views.images.reshape(-1, *views.images.shape[2:])  # (B * V, H, W, 3)
     extent = extent_of(views.padded)
     x = self.patch_embed(x, extent)
     extent = shrunk(extent, 4, ceil=True)
+    maps = []
     for stage in self.stages:
       x, extent = stage(x, extent)
+      maps.append(x)
     grid = x.shape[1:3]
     features = Features(grid=grid, hidden_grid=grid)
     if "hidden" in reads:
       hidden, mask = mean_first(self.inter_norm(x), extent)
       features = features.replace(hidden=hidden, hidden_mask=mask)
-    if reads & {"cls", "tokens"}:
+    if reads & {"cls", "tokens", "maps"}:
       x = self.neck(x, extent)
-      tokens = x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None
-      features = features.replace(cls=mean_of_cells(x, extent) if "cls" in reads else None, tokens=tokens)
+      features = features.replace(
+          cls=mean_of_cells(x, extent) if "cls" in reads else None,
+          tokens=x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None,
+          maps=(*map(standardised, maps[:-1]), x) if "maps" in reads else None,
+      )
     return features

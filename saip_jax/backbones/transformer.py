@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
+from saip_jax.backbones.rope import turn
+
 NORM_EPSILON = 1e-6
 
 # What the forward pass keeps of a block for the backward pass, which computes the rest again.
@@ -201,23 +203,28 @@ class Block(nn.Module):
     x = x + self.proj(mixed.reshape(x.shape))
     return x + self.mlp(self.norm2(x))
 
-  def __call__(self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None) -> jax.Array:
+  def __call__(
+      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, angles: jax.Array | None = None
+  ) -> jax.Array:
     """Computes the block.
 
     Args:
       x: (B, L, D).
       packing: the sequences of a row; None for one.
       key_masks: for each group None or (B * sequences, tokens) bool, False where a key is padding; None for no mask.
+      angles: (B or 1, L, d / 2) that queries and keys are turned by, see `rope.turn`; None for no rotary positions.
 
     Returns:
       (B, L, D).
     """
     packing, key_masks = _defaults(x, packing, key_masks)
-    groups = zip(*map(packing.split, self._split(self.qkv(self.norm1(x)), 3)), key_masks, strict=True)
+    q, k, v = self._split(self.qkv(self.norm1(x)), 3)
+    groups = zip(*map(packing.split, (turn(q, angles), turn(k, angles), v)), key_masks, strict=True)
     return self._finish(x, packing.join([attend(q, k, v, mask) for q, k, v, mask in groups]))
 
   def read_first(
-      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, maps_of: int | None = None
+      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, maps_of: int | None = None,
+      angles: jax.Array | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Computes the first token of each sequence alone: projection and MLP for no other, queries if maps want them.
 
@@ -226,6 +233,7 @@ class Block(nn.Module):
       packing: as in `__call__`.
       key_masks: as in `__call__`.
       maps_of: the group whose attention maps are wanted.
+      angles: as in `__call__`.
 
     Returns:
       The first tokens' outputs (B, sequences, D), and None or the group's query-key and value-value maps, each
@@ -234,10 +242,12 @@ class Block(nn.Module):
     """
     packing, key_masks = _defaults(x, packing, key_masks)
     y = self.norm1(x)
-    k, v = map(packing.split, self._split(self.qkv(y, slice(self.width, None)), 2))
-    asking = [part if i == maps_of else part[:, :1] for i, part in enumerate(packing.split(y))]
-    asked = Packing(tuple((count, part.shape[1]) for (count, _), part in zip(packing.groups, asking)))
-    (q,) = self._split(self.qkv(packing.join(asking), slice(0, self.width)), 1)
+    k, v = self._split(self.qkv(y, slice(self.width, None)), 2)
+    k, v = packing.split(turn(k, angles)), packing.split(v)
+    asking = lambda row: [part if i == maps_of else part[:, :1] for i, part in enumerate(packing.split(row))]
+    asked = Packing(tuple((count, part.shape[1]) for (count, _), part in zip(packing.groups, asking(y))))
+    (q,) = self._split(self.qkv(packing.join(asking(y)), slice(0, self.width)), 1)
+    q = turn(q, None if angles is None else packing.join(asking(angles)))
     weights = [attention_map(*args) for args in zip(asked.split(q), k, key_masks, strict=True)]
     maps = None if maps_of is None else (weights[maps_of], attention_map(v[maps_of], v[maps_of], key_masks[maps_of]))
     mixed = packing.join([mix(w[:, :, :1], values) for w, values in zip(weights, v)])
@@ -284,7 +294,8 @@ def scan_blocks(
 
 
 def run_stack(
-    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, **options
+    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None,
+    angles: jax.Array | None = None, **options,
 ) -> jax.Array:
   """Runs a stack of `Block`s over packed sequences.
 
@@ -294,11 +305,13 @@ def run_stack(
     x: (B, L, D).
     packing: see `Block`.
     key_masks: see `Block`.
+    angles: see `Block`.
     **options: of `scan_blocks`.
   """
   if packing is not None:
     packing, key_masks = packing.merged(len(x), key_masks)
-  return scan_blocks(lambda params, x: block.apply({"params": params}, x, packing, key_masks), stacked, x, **options)
+  apply = lambda params, x: block.apply({"params": params}, x, packing, key_masks, angles)
+  return scan_blocks(apply, stacked, x, **options)
 
 
 def layer(stacked, index: int):

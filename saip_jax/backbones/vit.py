@@ -8,7 +8,8 @@ from jax.nn import initializers
 
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.pos_embed import interpolate_positions
+from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
+from saip_jax.backbones.rope import grid_angles, with_class_token
 from saip_jax.backbones.transformer import (
     TOKENS, Block, Linear, Packing, init_stack, layer, layer_norm, run_stack,
 )
@@ -23,7 +24,7 @@ def _on_canvas(per_choice: list[jax.Array]) -> jax.Array:
 
 
 class ViT(Backbone, kw_only=True):
-  """ViT with a class token, learned positions, and a layer norm of its own on a tapped layer.
+  """ViT with a class token, positions, and a layer norm of its own on a tapped layer.
 
   Initial values follow the published SAIP: class token N(0, 0.02), Xavier-uniform weights.
 
@@ -34,7 +35,9 @@ class ViT(Backbone, kw_only=True):
     patch: patch side in pixels.
     tapped_block: index of the block whose output, after `inter_norm`, is `Features.hidden`.
     pos_interpolation: see `pos_embed.interpolate_positions`.
-    tokens: how positions start, a key of `transformer.TOKENS`.
+    tokens: how learned positions start, a key of `transformer.TOKENS`.
+    positions: what they are: "learned"; "cosine", fixed, at first those of `pos_embed.wave_positions`.
+    rope: there are none, but queries and keys are turned in every block, see `rope.turn`.
   """
 
   width: int
@@ -44,6 +47,8 @@ class ViT(Backbone, kw_only=True):
   tapped_block: int = 6
   pos_interpolation: str = "flat1d"
   tokens: str = "uniform"
+  positions: str = "learned"
+  rope: bool = False
 
   has_attention = True
   maskable = True
@@ -65,18 +70,33 @@ class ViT(Backbone, kw_only=True):
     return self.width
 
   @property
+  def map_strides(self) -> tuple[int, ...]:
+    return (self.patch,)
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return (self.width,)
+
+  @property
   def stored_grid(self) -> tuple[int, int]:
     """The grid that positions are stored for."""
     return self.hidden_grid(self.image_hw)
 
   def setup(self):
-    h, w = self.stored_grid
     self.block = Block(self.width, self.heads, self.dtype, parent=None)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True)
     self.cls_token = self.param("cls_token", initializers.normal(0.02), (1, 1, self.width))
-    self.pos_embed = self.param("pos_embed", TOKENS[self.tokens], (1, h * w + 1, self.width))
+    self.pos_embed = None if self.rope else self._table()
     self.inter_norm, self.norm = layer_norm(self.dtype), layer_norm(self.dtype)
+
+  def _table(self) -> jax.Array:
+    """Returns the stored positions (1, 1 + N, D), the class token's first."""
+    h, w = self.stored_grid
+    if self.positions == "cosine":  # that of the class token is zero
+      waves = lambda key: jnp.pad(wave_positions((h, w), self.width), ((1, 0), (0, 0)))[None]
+      return jax.lax.stop_gradient(self.param("pos_embed", waves))
+    return self.param("pos_embed", TOKENS[self.tokens], (1, h * w + 1, self.width))
 
   def _positions(self, grid_hw: tuple[int, int]) -> jax.Array:
     return interpolate_positions(self.pos_embed[0, 1:], self.stored_grid, grid_hw, self.pos_interpolation)
@@ -97,21 +117,24 @@ class ViT(Backbone, kw_only=True):
   def encode(self, views: Sequence[Views]) -> list[Features]:
     """See `Backbone.encode`.
 
-    With "hidden" alone the encoder stops at the tap; with "cls" but not "tokens" the last block is computed for the
-    class token only. All sizes share all layers but attention, see `transformer.Packing`.
+    With "hidden" alone the encoder stops at the tap; with "cls" but neither "tokens" nor "maps" the last block is
+    computed for the class token only. All sizes share all layers but attention, see `transformer.Packing`.
     """
     reads = [frozenset(v.reads) for v in views]
-    assert not any({"tokens", "attention"} <= r for r in reads), "attention maps are read with the class token only"
-    whole = any("tokens" in r for r in reads)
-    assert not whole or len(views) == 1, "patch tokens are read of one kind of views only"
+    wholes = [bool(r & {"tokens", "maps"}) for r in reads]
+    whole = any(wholes)
+    assert not (whole and any("attention" in r for r in reads)), "attention maps are read with the class token only"
+    assert not whole or all(wholes), "patch tokens are read of all kinds of views or of none"
     grids = [self.hidden_grid(v.images.shape[2:4]) for v in views]
     rows = [self._embed(v, grid) for v, grid in zip(views, grids)]
     masks = [None if v.padded is None else self._key_mask(v.padded) for v in views]
     features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(masks, grids)]
     packing = Packing(tuple((v.images.shape[1], row.shape[1]) for v, row in zip(views, rows)))
     x = packing.join(rows)
+    angles = self._angles(views, packing)
     run = lambda x, start, stop: run_stack(
-        self.block, self.blocks, x, packing, masks, start=start, stop=stop, unroll=self.unroll, remat=self.remat
+        self.block, self.blocks, x, packing, masks, angles, start=start, stop=stop, unroll=self.unroll,
+        remat=self.remat,
     )
 
     start = 0
@@ -129,17 +152,25 @@ class ViT(Backbone, kw_only=True):
         masks = [masks[i] for i in deeper]
         packing = Packing(tuple(packing.groups[i] for i in deeper))
         x = packing.join([parts[i] for i in deeper])
+        angles = self._angles([views[i] for i in deeper], packing)
     else:
       deeper = list(range(len(views)))
 
     if whole:
-      x = self.norm(run(x, start, self.depth))
-      return [features[0].replace(cls=x[:, 0], tokens=x[:, 1:])]
+      for i, part in enumerate(packing.split(self.norm(run(x, start, self.depth)))):  # (B * V, 1 + N, D)
+        tokens, maps = part[:, 1:], None
+        if "maps" in reads[i]:
+          assert views[i].keep_ids is None, "maps are read of whole images only"
+          maps = (tokens.reshape(len(part), *grids[i], self.width),)
+        tokens = tokens if "tokens" in reads[i] else None
+        features[i] = features[i].replace(cls=part[:, 0], tokens=tokens, maps=maps)
+      return features
     x = run(x, start, self.depth - 1)
     mapped = [place for place, i in enumerate(deeper) if "attention" in reads[i]]
     assert len(mapped) <= 1, "attention maps are read of one kind of views only"
     firsts, maps = self.block.apply(
-        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped, method=Block.read_first
+        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped, angles=angles,
+        method=Block.read_first,
     )
     firsts = self.norm(firsts)  # (B, sequences, D)
     stops = [0]
@@ -152,9 +183,22 @@ class ViT(Backbone, kw_only=True):
   def _embed(self, views: Views, grid_hw: tuple[int, int]) -> jax.Array:
     """Returns the tokens (B * V, 1 + N, D) that enter the first block."""
     x = self.patch_embed(patchify(views.images.reshape(-1, *views.images.shape[2:]), self.patch))  # (B * V, N, D)
-    positions = self._positions(grid_hw) if views.padded is None else self._padded_positions(views.padded)
-    x = x + positions.astype(self.dtype)
+    first = self.cls_token
+    if not self.rope:
+      positions = self._positions(grid_hw) if views.padded is None else self._padded_positions(views.padded)
+      x, first = x + positions.astype(self.dtype), first + self.pos_embed[:, :1]
     if views.keep_ids is not None:
       x = select_tokens(x, views.keep_ids)  # (B * V, K, D)
-    first = (self.cls_token + self.pos_embed[:, :1]).astype(self.dtype)
+    first = first.astype(self.dtype)
     return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
+
+  def _angles(self, views: Sequence[Views], packing: Packing) -> jax.Array | None:
+    """Returns what the tokens of a row are turned by, (B, L, d / 2); None without rotary positions."""
+    if not self.rope:
+      return None
+    parts = []
+    for v in views:
+      patches = grid_angles(self.hidden_grid(v.images.shape[2:4]), self.width // self.heads)
+      patches = jnp.broadcast_to(patches, (v.images.shape[0] * v.images.shape[1], *patches.shape))
+      parts.append(with_class_token(patches if v.keep_ids is None else select_tokens(patches, v.keep_ids)))
+    return packing.join(parts)

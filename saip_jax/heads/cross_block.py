@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import Linear, Mlp, attend, layer_norm
+from saip_jax.backbones.rope import turn
+from saip_jax.backbones.transformer import Linear, Mlp, attend, attention_map, layer_norm
 
 
 class CrossBlock(nn.Module):
@@ -16,11 +17,13 @@ class CrossBlock(nn.Module):
     width: D.
     heads: attention heads.
     dtype: computation dtype.
+    norm_memory: the block has a norm of its own for the memory.
   """
 
   width: int
   heads: int
   dtype: jnp.dtype = jnp.float32
+  norm_memory: bool = False
 
   def setup(self):
     self.norm1, self.norm2, self.norm3 = (layer_norm(self.dtype) for _ in range(3))
@@ -28,14 +31,40 @@ class CrossBlock(nn.Module):
     self.cross_q, self.cross_kv = Linear(self.width, self.dtype), Linear(2 * self.width, self.dtype)
     self.cross_proj = Linear(self.width, self.dtype)
     self.mlp = Mlp(self.dtype)
+    if self.norm_memory:
+      self.memory_norm = layer_norm(self.dtype)
 
   def _heads(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     return [p.reshape(*p.shape[:2], self.heads, -1) for p in jnp.split(projected, parts, axis=-1)]
 
-  def __call__(self, x: jax.Array, memory: jax.Array) -> jax.Array:
-    """Args: x (B, L, D), memory (B, M, D) of the other image. Returns (B, L, D)."""
-    mixed = attend(*self._heads(self.qkv(self.norm1(x)), 3))
-    x = x + self.proj(mixed.reshape(x.shape))
+  def _look(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:
+    """Returns x after self-attention, and the queries, keys and values of cross-attention."""
+    q, k, v = self._heads(self.qkv(self.norm1(x)), 3)
+    x = x + self.proj(attend(turn(q, angles), turn(k, angles), v).reshape(x.shape))
+    if self.norm_memory:
+      memory = self.memory_norm(memory)
     (q,), (k, v) = self._heads(self.cross_q(self.norm2(x)), 1), self._heads(self.cross_kv(memory), 2)
-    x = x + self.cross_proj(attend(q, k, v).reshape(x.shape))
+    return x, turn(q, angles), turn(k, memory_angles), v
+
+  def __call__(
+      self, x: jax.Array, memory: jax.Array, angles: jax.Array | None = None, memory_angles: jax.Array | None = None
+  ) -> jax.Array:
+    """Computes the block.
+
+    Args:
+      x: (B, L, D).
+      memory: (B, M, D) of the other image; it stays as it is.
+      angles: (B or 1, L, d / 2) that queries and keys of x are turned by, see `rope.turn`; None for not at all.
+      memory_angles: the same for the keys of the memory, (B or 1, M, d / 2).
+
+    Returns:
+      (B, L, D).
+    """
+    x, *qkv = self._look(x, memory, angles, memory_angles)
+    x = x + self.cross_proj(attend(*qkv).reshape(x.shape))
     return x + self.mlp(self.norm3(x))
+
+  def cross_map(self, x: jax.Array, memory: jax.Array, angles=None, memory_angles=None) -> jax.Array:
+    """Returns how much each token looks at each of the memory, (B, heads, L, M); arguments as in `__call__`."""
+    _, q, k, _ = self._look(x, memory, angles, memory_angles)
+    return attention_map(q, k)

@@ -60,7 +60,7 @@ class Dialect:
 
     Args:
       weights: `saip_jax.interop.weights.Weights`.
-      which: "student" or "teacher".
+      which: a key of `spec.ENCODERS`.
     """
     own = weights.spec.twin.extra_modules
     tree = {name: value for name, value in weights.backbone(which).items() if name not in own}

@@ -53,7 +53,7 @@ def export_weights(
     checkpoint: anything `open_weights` reads.
     dialect: one of `EXPORTS`.
     out: folder to make.
-    which: "student" or "teacher".
+    which: a key of `spec.ENCODERS`.
     image_hw: height and width in pixels that positions are resampled to; by default those of the weights, for
       vitpose 256x256 and for mmpose 256x192.
     positions: how: "grid2d", or "flat1d" along the raster line, as the published code does.
@@ -67,7 +67,7 @@ def export_weights(
       that differ.
   """
   out = pathlib.Path(out).expanduser().resolve()
-  _check_request(dialect, out, preprocessing)
+  _check_request(dialect, out, which, preprocessing)
   unproven = why_missing(_PACKAGES.get(dialect, ("torch", "timm")))
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
@@ -116,11 +116,13 @@ def summary(record: dict[str, Any], out) -> str:
   return f"{record['dialect']}, {record['which']} at {height}x{width}, {record['tensors']} tensors, {proven}: {out}"
 
 
-def _check_request(dialect: str, out: pathlib.Path, preprocessing: bool) -> None:
+def _check_request(dialect: str, out: pathlib.Path, which: str, preprocessing: bool) -> None:
   if dialect not in EXPORTS:
     raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORTS)}")
   if preprocessing and dialect != "onnx":
     raise ValueError(f"--with-preprocessing goes with --dialect=onnx, not with --dialect={dialect}")
+  if preprocessing and which == "depth":
+    raise ValueError("--with-preprocessing is for pixels: with --which=depth the encoder reads depth; leave it out")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise ValueError(f"--out={out} exists already: choose a new or empty folder")
 
@@ -135,10 +137,12 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
 
 
 def _check_side(dialect: str, weights: Weights) -> None:
-  (height, width), smallest = weights.spec.image_hw, weights.spec.twin.smallest
-  if min(height, width) < smallest:
+  (height, width), twin = weights.spec.image_hw, weights.spec.twin
+  if min(height, width) < twin.smallest or height % twin.multiple or width % twin.multiple:
+    multiples = f", multiples of {twin.multiple}" if twin.multiple > 1 else ""
     raise ValueError(
-        f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {smallest} pixels and more"
+        f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {twin.smallest} pixels and more"
+        f"{multiples}"
     )
 
 
@@ -154,7 +158,7 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
     state |= own
   match dialect:
     case "torchscript":
-      write_torchscript(folder / "model.ts", encoder)
+      write_torchscript(folder / "model.ts", encoder, spec.image_hw)
     case "onnx":
       write_onnx(folder / "model.onnx", encoder, facts, preprocessing=False)
       if preprocessing:
@@ -198,8 +202,8 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
           "interpolation": "bicubic",
           "crop_pct": 1.0,
           "crop_mode": "squash",
-          "mean": list(facts["mean"]),
-          "std": list(facts["std"]),
+          "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
+          "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
           "num_classes": 0,
           "pool_size": None,
           **twin.pretrained,

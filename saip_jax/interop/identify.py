@@ -27,13 +27,20 @@ _SYNONYMS = {
 _EXACT_GELU = ("exact", "gelu", "nn.gelu")
 
 
-def name_of(width: int, depth: int, patch: int) -> str:
+def name_of(width: int, depth: int, patch: int, rope: bool = False) -> str:
   """Returns the name of the ViT of that width, of the nearest depth where none has this one.
+
+  Args:
+    width: D.
+    depth: blocks.
+    patch: side of a patch in pixels.
+    rope: with rotary positions.
 
   Raises:
     ValueError: there is none.
   """
-  modules = {name: build_backbone(name) for name, twin in TWINS.items() if twin.kind == "vit"}
+  vits = {name: build_backbone(name) for name, twin in TWINS.items() if twin.kind == "vit"}
+  modules = {name: m for name, m in vits.items() if m.rope == rope}
   fitting = [name for name, m in modules.items() if (m.width, m.patch) == (width, patch)]
   if not fitting:
     known = ", ".join(f"{name} ({m.width} wide, {m.depth} blocks, patch {m.patch})" for name, m in modules.items())

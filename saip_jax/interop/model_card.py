@@ -66,10 +66,14 @@ def model_card(dialect: str, record: dict) -> str:
       f"largest absolute difference between saip_jax and the file reloaded with {parity['reloaded_with']}:"
       f" {parity['max_abs_difference']:.1e} in float32"
   )
+  shown, values = "RGB", f"0..1, then mean {facts['mean']}, std {facts['std']}"
+  if record["which"] == "depth":
+    shown = "depth, three times the same"
+    values = "metres, less their mean over the pixels whose depth is known, 0 at the others"
+  activation = f"{facts['gelu']} GELU" if "gelu" in facts else "ReLU"
   rows = {
-      "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {facts['gelu']} GELU",
-      "input": f"RGB, {size} (height x width); the whole picture squashed to that size, not cropped; 0..1, then"
-      f" mean {facts['mean']}, std {facts['std']}",
+      "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {activation}",
+      "input": f"{shown}, {size} (height x width); the whole picture squashed to that size, not cropped; {values}",
       "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
       **record["history"],
       "proof": f"{proven}; all of it in parity.json",
@@ -79,7 +83,7 @@ def model_card(dialect: str, record: dict) -> str:
   notes = "".join(f"\n- {note}" for note in record["notes"])
   twin = TWINS[facts["name"]]
   plain = lambda value: tuple(value) if isinstance(value, list) else value
-  arguments = "".join(f"{name}={plain(value)}, " for name, value in twin.arguments((height, width)).items())
+  arguments = "".join(f"{name}={plain(value)!r}, " for name, value in twin.arguments((height, width)).items())
   usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
   usage = usage.format(
       height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments
@@ -163,6 +167,28 @@ state = load_file("model.safetensors")
 """ + _INTO_TIMM,
     ("timm", "swin"): _STAGES_IN_TIMM.format(shape="(1, h, w, D)"),
     ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)"),
+    ("timm", "hrnet"): """
+```python
+import timm, torch
+model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+maps = model(transform(picture)[None])                               # four of (1, C, h, w), a cell every 4 to 32 pixels
+feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)   # (1, D)
+```
+
+The folder holds HRNetV2 without its classifier. Pre-training also read the coarsest map of `model.stage3`, after the
+layer norm (epsilon 1e-6) in `inter_norm.safetensors`, and beside its cells their mean.
+""",
+    ("safetensors", "hrnet"): """
+```python
+import timm, torch
+from safetensors.torch import load_file
+state = load_file("model.safetensors")
+""" + _INTO_TIMM.removesuffix("```\n") + """\
+maps = model.eval()(images)   # (B, 3, H, W), sides multiples of 32 -> four of (B, C, h, w), a cell every 4 to 32 pixels
+feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)
+```
+""",
     ("safetensors", "tinyvit"): """
 ```python
 import timm, torch

@@ -100,7 +100,7 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
     dialect: one of `READERS`, "timm", "onnx" or "torchscript".
     folder: what the export has written.
     weights: the `weights.Weights` that it was written from, at the exported size.
-    which: "student" or "teacher".
+    which: a key of `spec.ENCODERS`.
   """
   images = probe_images(weights.spec.image_hw)
   with quiet():

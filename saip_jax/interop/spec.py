@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import math
+import re
 from typing import Any, Mapping
 
 import jax.numpy as jnp
@@ -13,6 +15,10 @@ from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.twins import TWINS, Twin
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
+
+
+ENCODERS = {"student": "backbone", "teacher": "backbone", "depth": "depth_backbone"}
+"""What can be exported -> the module that it is; "depth" is HCMoCo's encoder of depth, of the backbone's kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,7 @@ class BackboneSpec:
   def facts(self) -> dict[str, Any]:
     """Returns them for a JSON file, with all that a reader of other software needs to know."""
     return {
-        "name": self.name, **self.twin.facts(self.build()), "image_hw": list(self.image_hw), "gelu": "exact",
+        "name": self.name, **self.twin.facts(self.build()), "image_hw": list(self.image_hw),
         **({"pos_interpolation": self.pos_interpolation} if self.twin.positions else {}),
         "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD),
     }
@@ -77,7 +83,8 @@ class Weights:
 
   Attributes:
     spec: the backbone.
-    student: "backbone", and "csm", "csr", "css" where there are such heads.
+    student: "backbone", and "csm", "csr", "css" where there are such heads; of a run, all that it trains, and "banks",
+      its memory banks.
     teacher: the same of the teacher, None where there is none.
     origin: what a person would call them.
     notes: what was assumed or could not be used when they were read, one line each.
@@ -94,23 +101,24 @@ class Weights:
   head_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def backbone(self, which: str = "student") -> dict:
-    """Returns the "student"'s or the "teacher"'s backbone: parameters, running statistics, what timm does not have.
+    """Returns an encoder of `ENCODERS`: parameters, running statistics, what timm does not have.
 
     Raises:
-      ValueError: there is no teacher, or `which` is neither.
+      ValueError: there is no such encoder.
     """
-    if which not in ("student", "teacher"):
-      raise ValueError(f"--which={which} is unknown; choose student or teacher")
-    tree = self.student if which == "student" else self.teacher
-    if tree is None:
-      raise ValueError(f"{self.origin} has no teacher; choose --which=student")
-    return tree["backbone"]
+    if which not in ENCODERS:
+      raise ValueError(f"--which={which} is unknown; choose {' or '.join(ENCODERS)}")
+    tree = self.teacher if which == "teacher" else self.student
+    if ENCODERS[which] not in (tree or {}):
+      raise ValueError(f"{self.origin} has no {which}; choose --which=student")
+    return tree[ENCODERS[which]]
 
   def counts(self) -> dict[str, int]:
     """Returns the number of tensors of each part, as in "student/backbone", blocks counted one by one."""
     counts = collections.Counter()
     for path, array in flatten({"student": self.student, "teacher": self.teacher or {}}).items():
-      counts["/".join(path.split("/")[:2])] += 0 if path in self.new else len(array) if "/blocks/" in path else 1
+      stacked = np.shape(array)[: len(re.findall(r"/(?:blocks|branches_\d)(?=/)", path))]
+      counts["/".join(path.split("/")[:2])] += 0 if path in self.new else math.prod(stacked)
     return dict(counts)
 
   def resized(self, image_hw: tuple[int, int], mode: str = "grid2d") -> "Weights":

@@ -1,6 +1,7 @@
 """Tables that relate PyTorch tensors to parameters here, and the two functions that apply them."""
 
 import dataclasses
+import itertools
 import re
 from typing import Callable, Iterable, Mapping
 
@@ -37,14 +38,20 @@ class Row:
   """One line of a table.
 
   Attributes:
-    torch: tensor name; `{}` stands for the index of a block.
-    path: parameter path, `/` between names; blocks are stacked along a leading axis.
+    torch: tensor name; `{}` stands for the index of a block, or of a block of blocks and of a block in it.
+    path: parameter path, `/` between names; blocks are stacked along leading axes.
     layout: how the tensor is laid out.
   """
 
   torch: str
   path: str
   layout: Layout = SAME
+
+  @property
+  def stacks(self) -> list[str]:
+    """The stacks of blocks that the tensor belongs to, outermost first: what stands before each `{}`."""
+    parts = self.torch.split("{}")
+    return ["{}".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def linear(torch: str, path: str, layout: Layout = LINEAR) -> list[Row]:
@@ -55,6 +62,12 @@ def linear(torch: str, path: str, layout: Layout = LINEAR) -> list[Row]:
 def norm(torch: str, path: str) -> list[Row]:
   """Returns the rows of a layer norm."""
   return [Row(f"{torch}.weight", f"{path}/scale"), Row(f"{torch}.bias", f"{path}/bias")]
+
+
+def batch_norm(torch: str, path: str) -> list[Row]:
+  """Returns the rows of a batch norm; its running statistics are leaves beside its scale and bias."""
+  statistics = Row(f"{torch}.running_mean", f"{path}/mean"), Row(f"{torch}.running_var", f"{path}/var")
+  return [*norm(torch, path), *statistics]
 
 
 def blocks(torch: str, path: str) -> list[Row]:
@@ -112,10 +125,8 @@ def from_torch(
   """
   table, shapes = list(table), shapes or {}
   depths = _depths(state, table, shapes)
-  names = {
-      row.path: [row.torch.format(i) for i in range(depths[_stack(row)])] if "{}" in row.torch else [row.torch]
-      for row in table
-  }
+  indices = lambda row: itertools.product(*(range(depths[stack]) for stack in row.stacks))
+  names = {row.path: [row.torch.format(*index) for index in indices(row)] for row in table}
   known = {name for group in names.values() for name in group}
   faults = {
       "missing": [name for group in names.values() for name in group if name not in state],
@@ -126,7 +137,7 @@ def from_torch(
   for row in table:
     wanted = shapes.get(row.path)
     if wanted is not None:
-      wanted = _torch_shape(row, wanted[1:] if "{}" in row.torch else wanted, patch)
+      wanted = _torch_shape(row, wanted[len(row.stacks):], patch)
     for name in (name for name in names[row.path] if name in state):
       array = state[name]
       if wanted is not None and np.shape(array) != wanted:
@@ -139,25 +150,22 @@ def from_torch(
   flat = {}
   for row in table:
     arrays = [row.layout.from_torch(np.asarray(state[name])) for name in names[row.path]]
-    flat[row.path] = np.array(arrays if "{}" in row.torch else arrays[0], np.float32, order="C")
+    shape = *(depths[stack] for stack in row.stacks), *arrays[0].shape
+    flat[row.path] = np.array(arrays, np.float32, order="C").reshape(shape)
   return unflatten(flat)
-
-
-def _stack(row: Row) -> str:
-  """Returns the name of the stack of blocks that a row belongs to."""
-  return row.torch.partition("{}")[0]
 
 
 def _depths(state, table: list[Row], shapes) -> dict[str, int]:
   """Returns the number of blocks of each stack: as wanted, else as the names in the file say."""
   depths = {}
-  for row in (row for row in table if "{}" in row.torch):
-    stack = _stack(row)
-    if row.path in shapes:
-      depths[stack] = shapes[row.path][0]
-    elif stack not in depths:
-      indices = (re.match(r"(\d{1,4})\.", name.removeprefix(stack)) for name in state if name.startswith(stack))
-      depths[stack] = 1 + max((int(index[1]) for index in indices if index), default=0)
+  for row in table:
+    for axis, stack in enumerate(row.stacks):
+      if row.path in shapes:
+        depths[stack] = shapes[row.path][axis]
+      elif stack not in depths:
+        pattern = r"\d{1,4}".join(map(re.escape, stack.split("{}"))) + r"(\d{1,4})\."
+        indices = (re.match(pattern, name) for name in state)
+        depths[stack] = 1 + max((int(index[1]) for index in indices if index), default=0)
   return depths
 
 
@@ -185,8 +193,6 @@ def to_torch(tree: dict, table: Iterable[Row], patch: int) -> dict[str, np.ndarr
     )
   state = {}
   for path, row in rows.items():
-    if "{}" in row.torch:
-      state |= {row.torch.format(i): row.layout.to_torch(a, patch) for i, a in enumerate(flat[path])}
-    else:
-      state[row.torch] = row.layout.to_torch(flat[path], patch)
+    for index in np.ndindex(flat[path].shape[:len(row.stacks)]):
+      state[row.torch.format(*index)] = row.layout.to_torch(flat[path][index], patch)
   return state

@@ -1,19 +1,11 @@
-"""The names of a TinyViT's tensors: timm's, and beside them those of the neck and the norm of the tapped layer.
-
-Running statistics are leaves `mean` and `var` beside a batch norm's `scale` and `bias`.
-"""
+"""The names of a TinyViT's tensors: timm's, and beside them those of the neck and the norm of the tapped layer."""
 
 from saip_jax.backbones.tinyvit import TinyViT
-from saip_jax.interop.tables import CONV, Row, linear, norm
+from saip_jax.interop.tables import CONV, Row, batch_norm, linear, norm
 
 
 def _conv_norm(torch: str, path: str) -> list[Row]:
-  return [
-      Row(f"{torch}.conv.weight", f"{path}/conv/kernel", CONV),
-      *norm(f"{torch}.bn", f"{path}/bn"),
-      Row(f"{torch}.bn.running_mean", f"{path}/bn/mean"),
-      Row(f"{torch}.bn.running_var", f"{path}/bn/var"),
-  ]
+  return [Row(f"{torch}.conv.weight", f"{path}/conv/kernel", CONV), *batch_norm(f"{torch}.bn", f"{path}/bn")]
 
 
 def _conv_norms(torch: str, path: str, count: int) -> list[Row]:

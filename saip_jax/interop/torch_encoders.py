@@ -49,12 +49,24 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
     )
     tokens = torch.cat([first, patches], dim=1)
   else:
-    (cells,) = model.forward_intermediates(images, **asked)  # (B, E, h, w)
+    if kind == "hrnet":  # forward_intermediates has the maps of the last stage alone
+      cells = _stage_output(getattr(model, f"stage{tap + 1}"), model, images)[-1]  # the coarsest
+    else:
+      (cells,) = model.forward_intermediates(images, **asked)  # (B, E, h, w)
     tokens = cells.flatten(2).transpose(1, 2)
   tokens = torch.nn.functional.layer_norm(
       tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
   )
   return tokens if kind == "vit" else torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+
+
+def _stage_output(stage, model, images):
+  """Returns what a part of the model gives for these images."""
+  outputs = []
+  hook = stage.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+  model.forward_features(images)
+  hook.remove()
+  return outputs[0]
 
 
 @functools.cache
@@ -64,6 +76,8 @@ def _classes() -> dict[str, type]:
   from timm.layers import LayerNorm2d
 
   class Encoder(torch.nn.Module):
+    scriptable = True  # else it is traced
+
     def __init__(self, model, extra):
       super().__init__()
       self.model = model
@@ -83,6 +97,16 @@ def _classes() -> dict[str, type]:
       cells = self.model.forward_features(images)  # (B, D, h, w)
       return self.model.forward_head(cells, pre_logits=True), cells.flatten(2).transpose(1, 2)
 
+  class HRNet(Encoder):
+    scriptable = False  # timm's lists of maps are not
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+      maps = self.model.forward_features(images)  # four of (B, C, h, w), finest first
+      cls = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)
+      factors = [1.0, 2.0, 4.0, 8.0]
+      finest = [torch.nn.functional.interpolate(cells, scale_factor=f) for cells, f in zip(maps, factors)]
+      return cls, torch.cat(finest, dim=1).flatten(2).transpose(1, 2)
+
   class TinyViT(Encoder):
     def __init__(self, model, extra):
       super().__init__(model, extra)
@@ -98,4 +122,4 @@ def _classes() -> dict[str, type]:
       tokens = self.neck(self.model.forward_features(images)).flatten(2).transpose(1, 2)  # (B, N, D)
       return tokens.mean(1), tokens
 
-  return {"vit": ViT, "swin": Swin, "convnext": ConvNeXt, "tinyvit": TinyViT}
+  return {"vit": ViT, "swin": Swin, "convnext": ConvNeXt, "hrnet": HRNet, "tinyvit": TinyViT}

@@ -84,9 +84,8 @@ def timm_model(spec, state: Mapping):
   import timm
 
   twin = spec.twin
-  model = timm.create_model(
-      twin.architecture, pretrained=False, num_classes=0, **twin.arguments(spec.image_hw), **twin.skip_init
-  )
+  make = timm.models.model_entrypoint(twin.architecture)  # create_model leaves out arguments that are None
+  model = make(pretrained=False, num_classes=0, **twin.arguments(spec.image_hw), **twin.skip_init)
   model = adapt(twin.kind, model)
   model.load_state_dict(_tensors(state), strict=True)
   return model.eval()
@@ -152,12 +151,22 @@ def write_onnx(path: pathlib.Path, encoder, facts: Mapping, preprocessing: bool)
     )
 
 
-def write_torchscript(path: pathlib.Path, encoder) -> None:
-  """Writes a TorchScript file: images (B, 3, H, W), normalised -> (cls, patch_tokens), any batch size."""
+def write_torchscript(path: pathlib.Path, encoder, image_hw: tuple[int, int]) -> None:
+  """Writes a TorchScript file: images (B, 3, H, W), normalised -> (cls, patch_tokens), any batch size.
+
+  Args:
+    path: the file.
+    encoder: from `torch_encoder`.
+    image_hw: size of images in pixels, for an encoder that can only be traced.
+  """
   import torch
 
-  with quiet():
-    torch.jit.script(encoder).save(str(path))
+  with quiet(), torch.no_grad():
+    if encoder.scriptable:
+      graph = torch.jit.script(encoder)
+    else:
+      graph = torch.jit.trace(encoder, torch.zeros(_EXAMPLE_BATCH, 3, *image_hw), check_trace=False)  # proven later
+    graph.save(str(path))
 
 
 def write_pth(path: pathlib.Path, tensors: Mapping) -> None:

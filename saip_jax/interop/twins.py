@@ -7,12 +7,15 @@ import dataclasses
 import re
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from saip_jax.backbones import rope
+from saip_jax.backbones.conv_norm import BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.hrnet import TAPPED_STAGE as HRNET_TAP
 from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON
 from saip_jax.backbones.transformer import NORM_EPSILON
-from saip_jax.interop import convnext, swin, tinyvit, vit
+from saip_jax.interop import convnext, hrnet, swin, tinyvit, vit
 from saip_jax.interop.tables import Row
 
 _GRAPHS = ("onnx", "torchscript")
@@ -39,6 +42,7 @@ class Twin:
     buffers: those of them that are no weights and not worth a word.
     positions: has a table of positions, which fits one image size.
     smallest: pixels, the shortest side that PyTorch's model takes.
+    multiple: pixels, of which every side must be a multiple there.
     extra_file: name of the file beside timm's tensors that holds the others.
     note: what to know of weights that were not made here; empty if nothing.
   """
@@ -59,6 +63,7 @@ class Twin:
   buffers: tuple[str, ...] = ()
   positions: bool = False
   smallest: int = 16
+  multiple: int = 1
   extra_file: str = "inter_norm.safetensors"
   note: str = ""
 
@@ -84,18 +89,34 @@ def vit_twin(name: str) -> Twin:
   )
 
 
+def rope_twin(name: str) -> Twin:
+  """Returns the twin of a ViT of rotary positions: timm's of the RoPE-ViT paper, without the scales of its layers."""
+  size = name.removeprefix("vit_").removesuffix("_rope")
+  known, widths = ("small", {"embed_dim": 192, "num_heads": 3}) if size == "tiny" else (size, {})
+  arguments = {"init_values": None, "rope_grid_indexing": "ij", "rope_rotate_half": True, **widths}
+  return dataclasses.replace(
+      vit_twin(name), architecture=f"vit_{known}_patch16_rope_224", same=rf"vit_{known}_patch16_rope_\d+",
+      timm=[row for row in vit.TIMM if row.torch != "pos_embed"], dialects=("timm", *_GRAPHS),
+      facts=lambda module: _vit_facts(module) | {"rope_temperature": rope.BASE},
+      arguments=lambda image_hw: {"img_size": list(image_hw), **arguments}, skip_init={}, positions=False, multiple=16,
+  )
+
+
 def _vit_facts(module) -> dict[str, Any]:
   return {
       "width": module.width, "depth": module.depth, "heads": module.heads, "patch": module.patch,
-      "grid": list(module.stored_grid), "norm_eps": NORM_EPSILON, "tapped_block": module.tapped_block,
+      "grid": list(module.stored_grid), "norm_eps": NORM_EPSILON, "gelu": "exact",
+      "tapped_block": module.tapped_block,
   }
 
 
-def _stages(module: Backbone, norm_eps: float, tapped_stage: int, *names: str) -> dict[str, Any]:
+def _stages(
+    module: Backbone, norm_eps: float, tapped_stage: int, *names: str, activation: str = "gelu"
+) -> dict[str, Any]:
   """Returns the facts of a network of stages; `names` are attributes that this kind has."""
   plain = lambda value: list(value) if isinstance(value, tuple) else value
   return {name: plain(getattr(module, name)) for name in ("dims", "depths", *names)} | {
-      "feature_width": module.feature_width, "stride": module.stride, "norm_eps": norm_eps,
+      "feature_width": module.feature_width, "stride": module.stride, "norm_eps": norm_eps, activation: "exact",
       "tapped_stage": tapped_stage,
   }
 
@@ -124,18 +145,27 @@ _CONVNEXT = Twin(
     signs=r"^stages\.\d+\.blocks\.\d+\.conv_dw\.weight$",
     pretrained={"first_conv": "stem.0", "classifier": "head.fc"}, ignored=convnext.IGNORED, smallest=32,
 )
+_HRNET = Twin(
+    "hrnet", "hrnet_w18", r"hrnet_w18(_ssld)?", hrnet.TIMM, hrnet.EXTRA,
+    lambda module: _stages(module, BATCH_NORM_EPSILON, HRNET_TAP, "units", activation="relu"),
+    signs=r"^stage\d\.\d+\.fuse_layers\.",
+    arguments=lambda image_hw: {"head": ""}, pretrained={"first_conv": "conv1", "classifier": "classifier"}, pool="",
+    ignored=hrnet.IGNORED, buffers=hrnet.BUFFERS, smallest=32, multiple=32,
+)
 
 TWINS: dict[str, Twin] = {
     **{name: vit_twin(name) for name in ("vit_tiny", "vit_small", "vit_base", "vit_large")},
+    **{name: rope_twin(name) for name in ("vit_tiny_rope", "vit_small_rope", "vit_base_rope", "vit_large_rope")},
     "tinyvit_5m": _TINYVIT,
     "swin_tiny": _SWIN,
     "convnext_femto": _CONVNEXT,
+    "hrnet_w18": _HRNET,
 }
 
 
 def kind_of(names: Iterable[str]) -> str | None:
   """Returns the kind of backbone that tensors in timm's names belong to; None if of none."""
   names = list(names)
-  kinds = {twin.kind: twin for twin in TWINS.values()}
+  kinds = {twin.kind: twin for twin in reversed(TWINS.values())}  # the first of a kind speaks for it
   by_stages_first = sorted(kinds.values(), key=lambda twin: twin.positions)  # a ViT's names are the least telling
   return next((t.kind for t in by_stages_first if any(re.search(t.signs, name) for name in names)), None)

@@ -107,13 +107,13 @@ def _spec_of_vit(dialect: str, nested: Mapping, stated: Stated, image_hw) -> tup
   width = positions[-1] if len(positions) == 3 else patches[0]
   patch = patches[-1] if len(patches) == 4 else _USUAL_PATCH
   depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-  name = name_of(width, depth, patch)
+  name = name_of(width, depth, patch, rope="_rope_" in (stated.architecture or ""))
   if stated.architecture:
     refuse_other_architecture(stated.architecture, name)
   if len(positions) == 3:
     hw, note = size_of_positions(positions[1] - 1, patch, stated.image_hw, image_hw)
   else:
-    hw, note = build_backbone(name).image_hw, None
+    hw, note = stated.image_hw or build_backbone(name).image_hw, None
   spec = BackboneSpec(name, hw, stated.pos_interpolation or DIALECTS[dialect].pos_interpolation)
   return spec, [note] if note else []
 

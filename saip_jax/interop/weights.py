@@ -80,13 +80,18 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
   head_counts = {name: n for name, n in head_counts_of(config.method).items() if name.removesuffix("_heads") in params}
   origin = f"step {step} of the run {workdir}"
-  student, teacher = (
-      tree and tree | {"backbone": join_statistics(tree["backbone"], extra.get("statistics", {}).get(who))}
-      for who, tree in (("student", params), ("teacher", extra.get("teacher")))
-  )
+  student = _with_statistics(params, extra, "student") | {name: extra[name] for name in ("banks",) if name in extra}
+  teacher = _with_statistics(extra["teacher"], extra, "teacher") if "teacher" in extra else None
   weights = Weights(spec, student, teacher, origin, head_counts=head_counts)
   _check_backbones(weights)
   return weights
+
+
+def _with_statistics(modules: dict, extra: dict, who: str) -> dict:
+  """Returns modules with their running statistics: the backbone's stand under `who`, others' under their names."""
+  statistics = extra.get("statistics", {})
+  of_module = {"backbone": statistics.get(who)} | statistics
+  return {name: join_statistics(tree, of_module.get(name)) for name, tree in modules.items()}
 
 
 def head_counts_of(method) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Alignment of two views of an image against the other images of the batch (HAP)."""
 
 import jax
-import jax.numpy as jnp
-import optax
+
+from saip_jax.losses.infonce import batch_contrast, unit
 
 
 def alignment_loss(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array:
@@ -26,9 +26,4 @@ def contrast(queries: jax.Array, keys: jax.Array, temperature: float) -> jax.Arr
 
   Source: MoCo v3 (Chen et al. 2021), algorithm 1, without its heads.
   """
-  queries, keys = (x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
-                   for x in (queries.astype(jnp.float32), jax.lax.stop_gradient(keys).astype(jnp.float32)))
-  # HIGHEST: bfloat16 products would round cosines by some 1e-3, which a small temperature enlarges.
-  cosines = jnp.einsum("qd,kd->qk", queries, keys, precision=jax.lax.Precision.HIGHEST)
-  losses = optax.softmax_cross_entropy_with_integer_labels(cosines / temperature, jnp.arange(len(cosines)))
-  return 2 * temperature * jnp.mean(losses)
+  return 2 * temperature * batch_contrast(unit(queries), unit(jax.lax.stop_gradient(keys)), temperature)

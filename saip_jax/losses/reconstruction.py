@@ -1,4 +1,4 @@
-"""Reconstruction of hidden patches (MAE's loss, SAIP's CSR)."""
+"""Reconstruction of hidden patches (MAE's loss, SAIP's CSR, CroCo)."""
 
 import jax
 import jax.numpy as jnp
@@ -23,5 +23,26 @@ def masked_mse(prediction: jax.Array, target: jax.Array, hidden: jax.Array) -> j
   Returns:
     float32 scalar.
   """
-  error = jnp.mean(jnp.square(prediction.astype(jnp.float32) - target), axis=-1)
-  return jnp.sum(error * hidden) / jnp.sum(hidden)
+  return jnp.sum(_patch_errors(prediction, target) * hidden) / jnp.sum(hidden)
+
+
+def masked_mse_by_kind(
+    prediction: jax.Array, target: jax.Array, hidden: jax.Array, kind: jax.Array, kinds: int
+) -> jax.Array:
+  """`masked_mse` of the samples of each kind, (kinds,) float32; 0 for a kind that the batch has no sample of.
+
+  Args:
+    prediction: (B, N, P).
+    target: (B, N, P).
+    hidden: (B, N) 1 where a patch counts.
+    kind: (B,) int32, from 0.
+    kinds: how many there are.
+  """
+  belongs = jax.nn.one_hot(kind, kinds)  # (B, kinds)
+  errors = jnp.sum(_patch_errors(prediction, target) * hidden, axis=1)
+  sums, counts = (jnp.sum(belongs * a[:, None], axis=0) for a in (errors, jnp.sum(hidden, axis=1)))
+  return sums / jnp.maximum(counts, 1)
+
+
+def _patch_errors(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  return jnp.mean(jnp.square(prediction.astype(jnp.float32) - target), axis=-1)

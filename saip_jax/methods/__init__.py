@@ -7,10 +7,14 @@ import jax.numpy as jnp
 
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.vit import ViT
+from saip_jax.methods.croco_human import CrocoHuman
+from saip_jax.methods.croco_human_config import CrocoHumanConfig
 from saip_jax.methods.dino import Dino
 from saip_jax.methods.dino_config import DinoConfig
 from saip_jax.methods.hap import Hap
 from saip_jax.methods.hap_config import HapConfig
+from saip_jax.methods.hcmoco import Hcmoco
+from saip_jax.methods.hcmoco_config import HcmocoConfig
 from saip_jax.methods.mae import Mae, MaeConfig
 from saip_jax.methods.saip import Saip
 from saip_jax.methods.saip_config import SaipConfig
@@ -24,12 +28,14 @@ class MethodEntry:
   Attributes:
     config_class: frozen dataclass of the `method` section of a recipe.
     build: (`RunConfig`, **backbone options) -> `saip_jax.methods.base.Method`.
-    vit_options: settings of the method -> attributes of a ViT that it decides: how positions start and are resized.
+    vit_options: settings of the method -> attributes of a ViT that it decides: its positions, and how they are resized.
+    check_data: (settings of the method, images of the data set): raises ValueError if they cannot go together.
   """
 
   config_class: type
   build: Callable[..., Any]
   vit_options: Callable[[Any], dict[str, str]] = lambda settings: {"pos_interpolation": "grid2d", "tokens": "normal"}
+  check_data: Callable[[Any, int], None] = lambda settings, images: None
 
 
 def _encoder(config, backbone_options):
@@ -63,6 +69,20 @@ def _build_hap(config, **backbone_options) -> Hap:
   return Hap(config.method, backbone, config.data.canvas_hw)
 
 
+def _build_hcmoco(config, **backbone_options) -> Hcmoco:
+  backbone = _encoder(config, backbone_options)
+  return Hcmoco(config.method, backbone, config.data.canvas_hw)
+
+
+def _build_croco_human(config, **backbone_options) -> CrocoHuman:
+  backbone = _encoder(config, backbone_options)
+  return CrocoHuman(config.method, backbone, config.data.canvas_hw)
+
+
+def _croco_human_vit_options(settings: CrocoHumanConfig) -> dict[str, str]:
+  return {"pos_interpolation": "grid2d", "tokens": "normal", "positions": settings.positions}
+
+
 def _build_dino(config, **backbone_options) -> Dino:
   backbone = _encoder(config, backbone_options)
   return Dino(config.method, backbone, config.data.canvas_hw, config.total_steps, config.accumulate)
@@ -86,4 +106,6 @@ METHODS = {
     "mae": MethodEntry(MaeConfig, _build_mae),
     "dino": MethodEntry(DinoConfig, _build_dino),
     "hap": MethodEntry(HapConfig, _build_hap),
+    "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _croco_human_vit_options),
+    "hcmoco": MethodEntry(HcmocoConfig, _build_hcmoco, check_data=HcmocoConfig.check_data),
 }

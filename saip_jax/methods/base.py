@@ -65,7 +65,11 @@ class Method(Protocol):
     """Returns (regex over parameter names, group) pairs; the first match wins, all must be covered."""
 
   def export_params(self, params, extra, which: str):
-    """Returns the backbone alone, its running statistics among its parameters; `which` is "student" or "teacher"."""
+    """Returns one encoder alone, its running statistics among its parameters.
+
+    Args:
+      which: "student", "teacher", or another encoder that the method has, of the same kind.
+    """
 
   def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Any]:
     """Returns name -> `saip_jax.reporting.panels.Panel`: pictures that show what the method does."""

@@ -27,11 +27,12 @@ class HapMasksConfig:
   cap_bug: bool = False
 
   def __post_init__(self):
-    at, (low, high) = "config.method.masks", self.part_fraction
+    low, high = self.part_fraction
     if not 0 <= self.most_parts <= len(PARTS):
-      raise ValueError(f"{at}.most_parts is {self.most_parts}: expected 0 to {len(PARTS)}")
+      raise ValueError(f"masks.most_parts is {self.most_parts}: expected 0 to {len(PARTS)}")
     if not 0 <= low <= high <= 1:
-      raise ValueError(f"{at}.part_fraction is {self.part_fraction}: expected two shares in 0 to 1, the lower first")
+      raise ValueError(f"masks.part_fraction is {self.part_fraction}: expected two shares in 0 to 1, the lower "
+                       "first")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -94,10 +94,11 @@ class MaskedAutoencoder:
           f"config.model.image_hw is {height}x{width}: this backbone is masked in patches of {self.patch} pixels, "
           "both sides must be multiples"
       )
-    count, ratio = self.grid[0] * self.grid[1], self.settings.mask_ratio
-    if int(count * (1 - ratio)) < 1:
+    count, ratio = self.patches, self.settings.mask_ratio
+    if not 0 < self.kept < count:
+      what, change = ("seen", "lower") if self.kept < 1 else ("hidden", "raise")
       raise ValueError(
-          f"config.method.mae.mask_ratio is {ratio}: of {count} patches none is seen; lower it or raise "
+          f"config.method.mae.mask_ratio is {ratio}: of {count} patches none is {what}; {change} it or raise "
           "config.model.image_hw"
       )
 
@@ -113,6 +114,16 @@ class MaskedAutoencoder:
     return height // self.patch, width // self.patch
 
   @property
+  def patches(self) -> int:
+    """L, patches of an image."""
+    return self.grid[0] * self.grid[1]
+
+  @property
+  def kept(self) -> int:
+    """M, those of them that the encoder sees."""
+    return int(self.patches * (1 - self.settings.mask_ratio))
+
+  @property
   def decoder(self) -> MaeDecoder:
     s, b = self.settings, self.backbone
     return MaeDecoder(
@@ -126,8 +137,8 @@ class MaskedAutoencoder:
     return self.decoder.init(key, encoded, order, (h, w))["params"]
 
   def draw(self, keys: jax.Array) -> MaskDraws:
-    """Draws for each key (B,) the int(L * (1 - mask_ratio)) patches that are seen, all equally likely."""
-    nothing_preferred = jnp.ones(self.grid[0] * self.grid[1])
+    """Draws for each key (B,) the `kept` patches that are seen, all equally likely."""
+    nothing_preferred = jnp.ones(self.patches)
     order = lambda key: order_by_mask(key, nothing_preferred, self.settings.mask_ratio)
     return MaskDraws(*jax.vmap(order)(keys))
 

@@ -13,10 +13,10 @@ def picture(image) -> np.ndarray:
   return np.clip(np.asarray(denormalise(image), np.float32), 0, 1)
 
 
-def decoded(batch, i: int) -> np.ndarray:
-  """Returns the decoded image of sample i of a batch, without what pads its canvas."""
-  h, w = np.asarray(batch["image_hw"])[i]
-  return np.asarray(batch["image"])[i, :h, :w]
+def decoded(batch, i: int, name: str = "image") -> np.ndarray:
+  """Returns the decoded image of sample i of a batch, without what pads its canvas; `name` is its field."""
+  h, w = np.asarray(batch[f"{name}_hw"])[i]
+  return np.asarray(batch[name])[i, :h, :w]
 
 
 def grey(values: np.ndarray, hw: tuple[int, int]) -> np.ndarray:

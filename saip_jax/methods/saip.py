@@ -8,10 +8,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from saip_jax.backbones.features import Backbone
 from saip_jax.losses import matching, reconstruction, search
+from saip_jax.masking.parts import part_patches
 from saip_jax.methods import teacher as teacher_of
 from saip_jax.methods.base import Aux, ParamGroup
 from saip_jax.methods.groups import usual_groups
@@ -51,6 +53,8 @@ class Saip:
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
     images = image_spec(global_batch, self.canvas_hw)
+    if self._hides_parts:
+      images["keypoints"] = spec(jnp.float32, 17, 3)
     if not self.config.css.weight:  # nobody searches: the host decodes no scenes
       return images
     return images | {
@@ -114,7 +118,18 @@ class Saip:
     keys = sample_keys(sample_key, batch["index"])
     view_keys, mask_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     views = make_views(batch, view_keys, self.config, self.backbone.image_hw, self.backbone.stride)
-    return views, make_draws(mask_keys, step_key, self.config, self.networks.grid, self.networks.csr_grid)
+    networks, parts = self.networks, None
+    if self._hides_parts:
+      size, patch, least = networks.csr_grid, self.backbone.stride, self.config.csr.masks.min_score
+      enlarged = views.keypoints.at[..., :2].multiply(np.divide(networks.csr_hw, self.backbone.image_hw)[::-1])
+      parts = jax.vmap(lambda keypoints: part_patches(keypoints, size, patch, least))(enlarged)
+    return views, make_draws(mask_keys, step_key, self.config, networks.grid, networks.csr_grid, parts)
+
+  @property
+  def _hides_parts(self) -> bool:
+    """Keypoints are read: parts of the body are hidden first in CSR."""
+    csr = self.config.csr
+    return bool(csr.weight and csr.masks and csr.masks.most_parts)
 
   def loss(self, params, extra, batch, key: jax.Array, step: jax.Array):
     del step  # nothing in the loss is scheduled

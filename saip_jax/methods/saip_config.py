@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from saip_jax.methods.hap_config import HapMasksConfig
+
 
 def _require(condition: bool, message: str) -> None:
   if not condition:
@@ -106,6 +108,7 @@ class ReconstructionConfig:
     weight: factor of its loss; 0 leaves the objective out.
     scale: of the masked view that is reconstructed.
     mask_ratio: hidden fraction of its patches.
+    masks: what of them is hidden first, as in HAP; None: nothing, all are equally likely.
     width: of the decoder.
     depth: its blocks.
     heads: its attention heads.
@@ -114,11 +117,16 @@ class ReconstructionConfig:
   weight: float = 1.0
   scale: float
   mask_ratio: float
+  masks: HapMasksConfig | None = None
   width: int
   depth: int
   heads: int
 
   def __post_init__(self):
+    _require(
+        self.masks is None or not self.masks.cap_bug,
+        "config.method.csr.masks.cap_bug is True: the released bug is for hap alone, set it to False",
+    )
     _require(
         0 < self.mask_ratio < 1, f"config.method.csr.mask_ratio is {self.mask_ratio}: expected within 0 to 1, exclusive"
     )

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from saip_jax.masking.anchor import order_by_mask, random_keep_mask, upsample_mask
+from saip_jax.masking.parts import part_counts
+from saip_jax.methods.hap_masks import hide
 from saip_jax.methods.saip_config import SaipConfig
 from saip_jax.views.crops import VIEW_UNIFORMS, CropRecipe, draw_crops, render_crops
-from saip_jax.views.geometry import rescale_antialiased, to_planes
+from saip_jax.views.geometry import keypoints_in_crop, rescale_antialiased, to_planes
 from saip_jax.views.multicrop import GLOBAL_1 as ANCHOR, GLOBAL_2 as AUGMENTED, LOCAL
 from saip_jax.views.scenes import box_mask, paste, sample_places
 
@@ -20,6 +22,7 @@ class SaipViews:
 
   Attributes:
     globals: (B, 2, H, W, 3) the anchor and the augmented view.
+    keypoints: (B, 17, 3) x, y in pixels of the augmented view and visibility; None where nobody asks for them.
     crops: (B, n + 1, H/2, W/2, 3) n local crops, then the region: the anchor at half size.
     scene: (B, S, S, 3) reference scene holding the region, a last local crop, perhaps a stranger; None, as the masks,
       where nobody searches.
@@ -32,6 +35,7 @@ class SaipViews:
   scene: jax.Array | None = None
   inst_mask: jax.Array | None = None
   roi_mask: jax.Array | None = None
+  keypoints: jax.Array | None = None
 
 
 @struct.dataclass
@@ -76,22 +80,22 @@ def make_views(
   scene_hw = config.css.scene_size, config.css.scene_size
   antialias = config.resolved.resize == "antialiased"
   scenes = (batch["scene"], batch["scene_hw"]) if config.css.weight else None
-  (globals_, locals_, background), places = jax.vmap(
+  (globals_, locals_, background), keypoints, places = jax.vmap(
       lambda *sample: _views_of(*sample, config, image_hw, crop_hw, scene_hw)
-  )(batch["image"], batch["image_hw"], scenes, keys)
+  )(batch["image"], batch["image_hw"], batch.get("keypoints"), scenes, keys)
   if antialias:
     region = rescale_antialiased(globals_[:, 0], crop_hw)
   else:
     region = globals_[:, 0, ::2, ::2]
-  views = SaipViews(globals_, jnp.concatenate([locals_, region[:, None]], axis=1))
+  views = SaipViews(globals_, jnp.concatenate([locals_, region[:, None]], axis=1), keypoints=keypoints)
   if scenes is None:
     return views
   scene, inst_mask, roi_mask = _compose(background, locals_[:, -1], region, places, config, stride)
   return views.replace(scene=scene, inst_mask=inst_mask, roi_mask=roi_mask)
 
 
-def _views_of(image_u8, image_valid_hw, scene, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
-  """Returns ((globals, locals, background) of one sample, the uniform numbers of the places in its scene).
+def _views_of(image_u8, image_valid_hw, keypoints, scene, key, config: SaipConfig, image_hw, crop_hw, scene_hw):
+  """Returns (globals, locals, background) of one sample, its keypoints, the uniform numbers of the places in its scene.
 
   Without a scene, (uint8 canvas, size of its valid part), there is no background; the other views are the same.
   """
@@ -114,7 +118,9 @@ def _views_of(image_u8, image_valid_hw, scene, key, config: SaipConfig, image_hw
       render_crops(image, draws.some(first_local, count + 2), crop_hw),
       None if scene is None else render_crops(to_planes(scene[0]), draws.some(count + 2, count + 3), scene_hw)[0],
   )
-  return views, uniform[-1]
+  if keypoints is not None:
+    keypoints = keypoints_in_crop(keypoints, draws.box_yxhw[1], image_hw, draws.flip[1])
+  return views, keypoints, uniform[-1]
 
 
 def _compose(scene, last_local, region, uniform, config: SaipConfig, stride: int):
@@ -152,7 +158,8 @@ def _compose(scene, last_local, region, uniform, config: SaipConfig, stride: int
 
 
 def make_draws(
-    keys: jax.Array, step_key: jax.Array, config: SaipConfig, grid: tuple[int, int], csr_grid: tuple[int, int]
+    keys: jax.Array, step_key: jax.Array, config: SaipConfig, grid: tuple[int, int], csr_grid: tuple[int, int],
+    parts: jax.Array | None = None,
 ) -> SaipDraws:
   """Draws masks per sample, and the scales per sample or, as published, one pair per micro-step.
 
@@ -162,6 +169,7 @@ def make_draws(
     config: the method's settings.
     grid: patch grid of a global view.
     csr_grid: that of the enlarged view.
+    parts: (B, 6, L) bool, its patches that each part of the body covers; None: they are not asked for.
   """
   behaviour, ratio = config.resolved, config.csr.mask_ratio
   carried = behaviour.csr_mask == "carried"
@@ -174,6 +182,13 @@ def make_draws(
       mask = upsample_mask(mask, grid, csr_grid)
     return 1.0 - mask, *order_by_mask(tie_key, mask, ratio)
 
+  def masks_of_parts(key, parts):
+    keys = jax.random.split(key, 4)
+    count = part_counts(jax.random.uniform(keys[0]), config.csr.masks.most_parts)
+    keep_ids, restore_ids = hide(keys, parts, count, config.csr.masks, csr_grid, ratio)
+    return (restore_ids >= len(keep_ids)).astype(jnp.float32), keep_ids, restore_ids
+
   rows = 1 if behaviour.scale_draw == "step" else len(keys)
   rescale = jax.random.randint(step_key, (rows, 2), 0, len(config.rescale_factors))
-  return SaipDraws(*jax.vmap(masks)(keys), jnp.broadcast_to(rescale, (len(keys), 2)))
+  drawn = jax.vmap(masks)(keys) if config.csr.masks is None else jax.vmap(masks_of_parts)(keys, parts)
+  return SaipDraws(*drawn, jnp.broadcast_to(rescale, (len(keys), 2)))

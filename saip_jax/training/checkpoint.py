@@ -175,6 +175,23 @@ def checkpoint_steps(workdir) -> list[int]:
   return sorted(int(name) for name in names if name.isdigit())
 
 
+def read_fingerprint(step_path) -> dict[str, Any]:
+  """Returns the settings and the identity of the data that a checkpoint belongs to.
+
+  Args:
+    step_path: W/checkpoints/<step>.
+
+  Raises:
+    ValueError: none there.
+  """
+  logging.getLogger("absl").addFilter(_is_not_orbax)
+  try:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+      return reader.restore(pathlib.Path(step_path).absolute() / "fingerprint")
+  except (ValueError, OSError) as e:
+    raise ValueError(f"{step_path} has no fingerprint of a run: {e}") from e
+
+
 def read_model(step_path) -> tuple[Any, Any]:
   """Returns (params, extra) of one checkpoint as numpy arrays; the optimiser's state is not read.
 

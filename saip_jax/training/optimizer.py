@@ -1,4 +1,4 @@
-"""AdamW with decay, learning-rate multipliers and freezing by parameter name."""
+"""AdamW or SGD with decay, learning-rate multipliers and freezing by parameter name."""
 
 import re
 
@@ -57,10 +57,14 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
         lambda u, g: u * (0.0 if g.frozen else g.lr_multiplier), updates, _group_of_each(params, param_groups)
     )
 
+  decay = optax.add_decayed_weights(config.weight_decay, per_group(lambda g: g.decay))
+  rules = {
+      "adamw": (optax.scale_by_adam(config.b1, config.b2, config.eps), decay),
+      "sgd": (decay, optax.trace(config.b1)),  # as PyTorch's: the momentum gathers the decay too
+  }
   tx = optax.chain(
       optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity(),
-      optax.scale_by_adam(config.b1, config.b2, config.eps),
-      optax.add_decayed_weights(config.weight_decay, per_group(lambda g: g.decay)),
+      *rules[config.name],
       optax.stateless(multiply),
       optax.scale_by_learning_rate(schedule),
   )

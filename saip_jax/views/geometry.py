@@ -131,6 +131,29 @@ def crop_resize(
   return jnp.clip(view, 0, 1)
 
 
+def crop_nearest(values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
+  """Cuts the box of `crop_resize` out of an array that must not be averaged, as depth or labels.
+
+  Each pixel of the view has the value of the canvas where its centre lies: products with one-hot matrices, at a
+  precision at which they copy float32 exactly.
+
+  Args:
+    values: (Hc, Wc), numbers that float32 holds.
+    box_yxhw: (4,) top, left, height, width in canvas pixels, inside the canvas.
+    out_hw: static size of the view.
+
+  Returns:
+    (H, W) float32.
+  """
+  rows, columns = (
+      jax.nn.one_hot((start + (jnp.arange(out_size) + 0.5) * (length / out_size)).astype(jnp.int32), in_size)
+      for out_size, in_size, start, length in zip(out_hw, values.shape, box_yxhw[:2], box_yxhw[2:])
+  )
+  exact = jax.lax.Precision.HIGHEST
+  half = jnp.einsum("yx,wx->yw", values.astype(jnp.float32), columns, precision=exact)
+  return jnp.einsum("hy,yw->hw", rows, half, precision=exact)
+
+
 def keypoints_in_crop(
     keypoints: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
 ) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from typing import Callable
 
-import cv2
 import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode
@@ -43,12 +42,28 @@ def sample_cells(
 
 
 def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
-  """(H, W, C) -> (h, w, C) float32 means over the pixels of each cell."""
-  small = cv2.resize(np.ascontiguousarray(plane, np.float32), grid_hw[::-1], interpolation=cv2.INTER_AREA)
-  return small.reshape(*grid_hw, plane.shape[2])
+  """(H, W, C) -> (h, w, C) float32 means over the pixels of each cell, those on its edge by their share."""
+
+  def shares(pixels: int, cells: int) -> np.ndarray:
+    edges, own = np.arange(cells + 1) * pixels / cells, np.arange(pixels)
+    inside = np.minimum(edges[1:, None], own + 1) - np.maximum(edges[:-1, None], own)
+    return np.clip(inside, 0, 1) * cells / pixels
+
+  return _products(plane, shares(plane.shape[0], grid_hw[0]), shares(plane.shape[1], grid_hw[1]))
 
 
 def enlarged(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   """(h, w, C) -> (H, W, C), bilinear, the centres of cells on the centres of the pixels that they cover."""
-  large = cv2.resize(np.ascontiguousarray(maps, np.float32), hw[::-1], interpolation=cv2.INTER_LINEAR)
-  return large.reshape(*hw, maps.shape[2])
+
+  def weights(pixels: int, cells: int) -> np.ndarray:
+    at = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
+
+  return _products(maps, weights(hw[0], maps.shape[0]), weights(hw[1], maps.shape[1]))
+
+
+def _products(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+  """(H, W, C), (h, H), (w, W) -> (h, w, C) float32."""
+  height, width, channels = plane.shape
+  short = rows.astype(np.float32) @ plane.reshape(height, -1).astype(np.float32)
+  return columns.astype(np.float32) @ short.reshape(len(rows), width, channels)

@@ -1,0 +1,77 @@
+"""Convolution and batch norm, on maps of which a part is real."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.convolution import convolve
+from saip_jax.backbones.extent import Extent, keep, real_cells, shrunk
+
+BATCH_NORM_EPSILON = 1e-5  # PyTorch's
+BATCH_NORM_MOMENTUM = 0.9  # what stays of the running statistics; PyTorch's 0.1 is what is new
+
+# PyTorch's default for convolutions, U(+-1/sqrt(fan in)), which timm leaves as it is.
+CONV_INIT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+  """Convolution without bias that gives ceil(n / stride) cells for n, for odd sides.
+
+  Attributes:
+    features: outputs.
+    side: of the kernel, in cells.
+    stride: cells of the input from one of the output to the next.
+    depthwise: each output sees one channel; there are as many as inputs.
+    dtype: computation dtype.
+    kernel_init: of the kernel (side, side, C, features), with 1 for C if depthwise.
+  """
+
+  features: int
+  side: int = 1
+  stride: int = 1
+  depthwise: bool = False
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: initializers.Initializer = CONV_INIT
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = self.side, self.side, 1 if self.depthwise else x.shape[-1], self.features
+    kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+    return convolve(x.astype(self.dtype), kernel, self.stride)
+
+
+class ConvNorm(nn.Module):
+  """Convolution and batch norm; statistics are those of the batch while the collection `batch_stats` is mutable.
+
+  Attributes:
+    features: see `Conv`.
+    side: see `Conv`.
+    stride: see `Conv`.
+    depthwise: see `Conv`.
+    idle: start with a scale of zero, so that a residual branch adds nothing.
+    dtype: computation dtype.
+    kernel_init: see `Conv`.
+  """
+
+  features: int
+  side: int = 1
+  stride: int = 1
+  depthwise: bool = False
+  idle: bool = False
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: initializers.Initializer = CONV_INIT
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    """Maps (B, h, w, C), of which `extent` is real, to (B, ceil(h / stride), ceil(w / stride), features)."""
+    if self.side > 1:
+      x = keep(x, extent)  # the zeros that the convolution would find around the image alone
+    conv = Conv(self.features, self.side, self.stride, self.depthwise, self.dtype, self.kernel_init, name="conv")
+    x = conv(x)
+    moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
+    batch_norm = nn.BatchNorm(
+        use_running_average=not moving, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, dtype=self.dtype,
+        scale_init=initializers.zeros if self.idle else initializers.ones, name="bn",
+    )
+    return batch_norm(x, mask=real_cells(x, shrunk(extent, self.stride, ceil=True)))

@@ -1,0 +1,247 @@
+"""HRNetV2: maps of four resolutions side by side that keep telling each other what they see, on images of any size."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers, relu
+
+from saip_jax.backbones.conv_norm import ConvNorm
+from saip_jax.backbones.extent import Extent, extent_of, mean_of_cells, shrunk
+from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.pyramid import mean_first, rematerialised
+from saip_jax.backbones.transformer import layer_norm
+
+TAPPED_STAGE = 2
+STEM = 64  # channels before the first stage, and inside its blocks
+EXPANSION = 4  # of the channels of the first stage's blocks
+
+CONV_INIT = initializers.variance_scaling(2.0, "fan_out", "normal")  # timm's: He et al. 2015
+
+Maps, Extents = list[jax.Array], list[Extent | None]
+
+
+def conv_norm(features: int, side: int, dtype, stride: int = 1, name: str | None = None) -> ConvNorm:
+  """Returns a convolution and its batch norm with timm's initial values."""
+  return ConvNorm(features, side, stride, dtype=dtype, kernel_init=CONV_INIT, name=name)
+
+
+def repeated(block: type[nn.Module], times: int, unroll: bool) -> Any:
+  """Returns equal blocks as one scan: three times less to compile; parameters and statistics are stacked in front.
+
+  Args:
+    block: maps (what goes through, what stays) to (what goes through, None).
+    times: how many.
+    unroll: see `Backbone`.
+  """
+  return nn.scan(
+      block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, in_axes=nn.broadcast,
+      length=times, unroll=times if unroll else 1,
+  )
+
+
+class Bottleneck(nn.Module):
+  """relu(x + 1x1(relu(3x3(relu(1x1(x)))))): a block of the first stage; the first of them changes the channels of x."""
+
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    width = EXPANSION * STEM
+    y = relu(conv_norm(STEM, 1, self.dtype, name="conv1")(x, extent))
+    y = relu(conv_norm(STEM, 3, self.dtype, name="conv2")(y, extent))
+    y = conv_norm(width, 1, self.dtype, name="conv3")(y, extent)
+    return relu(y + (x if x.shape[-1] == width else conv_norm(width, 1, self.dtype, name="downsample")(x, extent)))
+
+
+class BasicBlock(nn.Module):
+  """relu(x + 3x3(relu(3x3(x)))), a step of a scan."""
+
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, None]:
+    y = relu(conv_norm(x.shape[-1], 3, self.dtype, name="conv1")(x, extent))
+    return relu(x + conv_norm(x.shape[-1], 3, self.dtype, name="conv2")(y, extent)), None
+
+
+class Shrinking(nn.Module):
+  """Convolutions of stride 2, one after the other, with ReLUs between; the last one changes the channels.
+
+  Attributes:
+    width: channels of the result.
+    times: how many.
+    dtype: computation dtype.
+  """
+
+  width: int
+  times: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    for i in range(self.times - 1):
+      x = relu(conv_norm(x.shape[-1], 3, self.dtype, 2, name=f"convs_{i}")(x, extent))
+      extent = shrunk(extent, 2, ceil=True)
+    return conv_norm(self.width, 3, self.dtype, 2, name=f"convs_{self.times - 1}")(x, extent)
+
+
+def enlarged(x: jax.Array, like: jax.Array, factor: int) -> jax.Array:
+  """Returns a map as large as `like` whose cells have the features of the cell of x (B, h, w, C) that covers them."""
+  x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
+  return x[:, : like.shape[1], : like.shape[2]]  # more where a stride rounded up
+
+
+class MultiResolutionBlock(nn.Module):
+  """Basic blocks on each map; then each becomes the ReLU of the sum of all, in its resolution. A step of a scan.
+
+  Attributes:
+    units: basic blocks on each map.
+    dtype: computation dtype.
+    unroll: see `Backbone`.
+    remat: see `Backbone`.
+  """
+
+  units: int
+  dtype: jnp.dtype = jnp.float32
+  unroll: bool = False
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, maps: Maps, extents: Extents) -> tuple[Maps, None]:
+    branch = repeated(rematerialised(BasicBlock, self.remat), self.units, self.unroll)
+    maps = [branch(self.dtype, name=f"branches_{i}")(x, extents[i])[0] for i, x in enumerate(maps)]
+    fused = []
+    for i, like in enumerate(maps):
+      brought = [self._brought(x, like, extent, j, i) for j, (x, extent) in enumerate(zip(maps, extents, strict=True))]
+      fused.append(relu(sum(brought)))
+    return fused, None
+
+  def _brought(self, x: jax.Array, like: jax.Array, extent: Extent | None, origin: int, to: int) -> jax.Array:
+    """Returns the map of branch `origin` in the resolution and the channels of branch `to`."""
+    name, width = f"from_{origin}_to_{to}", like.shape[-1]
+    if origin < to:
+      return Shrinking(width, to - origin, self.dtype, name=name)(x, extent)
+    if origin > to:
+      return enlarged(conv_norm(width, 1, self.dtype, name=name)(x, extent), like, 2 ** (origin - to))
+    return x
+
+
+class FirstStage(nn.Module):
+  """`Bottleneck` after `Bottleneck`, on one map."""
+
+  depth: int
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
+    block = rematerialised(Bottleneck, self.remat)
+    for i in range(self.depth):
+      x = block(self.dtype, name=f"blocks_{i}")(x, extent)
+    return x
+
+
+class Stage(nn.Module):
+  """A later stage: adds a map of half the last one's resolution, then `MultiResolutionBlock` after the other.
+
+  Attributes:
+    dims: channels of the maps, the new one among them.
+    depth: multi-resolution blocks.
+    units: see `MultiResolutionBlock`.
+    dtype: computation dtype.
+    unroll: see `Backbone`.
+    remat: see `Backbone`.
+  """
+
+  dims: tuple[int, ...]
+  depth: int
+  units: int
+  dtype: jnp.dtype = jnp.float32
+  unroll: bool = False
+  remat: str = "none"
+
+  @nn.compact
+  def __call__(self, maps: Maps, extents: Extents) -> tuple[Maps, Extents]:
+    added = relu(conv_norm(self.dims[-1], 3, self.dtype, 2, name="added")(maps[-1], extents[-1]))
+    if len(maps) == 1:  # of the first stage, which is wider
+      maps = [relu(conv_norm(self.dims[0], 3, self.dtype, name="narrowed")(maps[0], extents[0]))]
+    maps, extents = [*maps, added], [*extents, shrunk(extents[-1], 2, ceil=True)]
+    blocks = repeated(MultiResolutionBlock, self.depth, self.unroll)
+    return blocks(self.units, self.dtype, self.unroll, self.remat, name="blocks")(maps, extents)[0], extents
+
+
+class HRNet(Backbone, kw_only=True):
+  """HRNetV2, by default W18: timm's `hrnet_w18` without the convolutions that lead to its classifier.
+
+  Its maps are used as they come, from a ReLU. The tokens are HRNetV2's representation: the cells of the finest map,
+  each with the features of the cells of all four that cover it; the image feature holds the means of the four maps.
+  The tapped layer is the coarsest map of the third stage, after a norm. Initial values are timm's: weights
+  N(0, 2 / fan out). Source: Wang et al. 2020, arXiv 1908.07919.
+
+  Attributes:
+    dims: channels of the four maps.
+    depths: bottlenecks of the first stage, multi-resolution blocks of the others.
+    units: basic blocks on each map of a multi-resolution block.
+  """
+
+  dims: tuple[int, int, int, int] = (18, 36, 72, 144)
+  depths: tuple[int, int, int, int] = (4, 1, 4, 3)
+  units: int = 4
+
+  last_stride = 4
+
+  @property
+  def feature_width(self) -> int:
+    return sum(self.dims)
+
+  @property
+  def hidden_width(self) -> int:
+    return self.dims[2]
+
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    return 4, 8, 16, 32
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return self.dims
+
+  def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Returns (h, w) of `Features.hidden` for images of a size in pixels: every stride rounds up."""
+    return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)
+
+  def setup(self):
+    self.conv1, self.conv2 = conv_norm(STEM, 3, self.dtype, 2), conv_norm(STEM, 3, self.dtype, 2)
+    self.stage1 = FirstStage(self.depths[0], self.dtype, self.remat)
+    stage = lambda n: Stage(self.dims[:n], self.depths[n - 1], self.units, self.dtype, self.unroll, self.remat)
+    self.stage2, self.stage3, self.stage4 = stage(2), stage(3), stage(4)
+    self.inter_norm = layer_norm(self.dtype)
+
+  def _encode(self, views: Views) -> Features:
+    """With "hidden" alone the encoder stops at the tap; each kind of views has batch statistics of its own."""
+    assert views.keep_ids is None, "HRNet takes whole images only"
+    reads = frozenset(views.reads)
+    assert reads <= {"cls", "tokens", "hidden", "maps"}, "HRNet has no attention maps"
+    x, extent = views.images.reshape(-1, *views.images.shape[2:]), extent_of(views.padded)  # (B * V, H, W, 3)
+    for convolution in (self.conv1, self.conv2):
+      x, extent = relu(convolution(x, extent)), shrunk(extent, 2, ceil=True)
+    maps, extents = self.stage2([self.stage1(x, extent)], [extent])
+    maps, extents = self.stage3(maps, extents)
+    features = Features(grid=x.shape[1:3], hidden_grid=maps[-1].shape[1:3])
+    if "hidden" in reads:
+      hidden, mask = mean_first(self.inter_norm(maps[-1]), extents[-1])
+      features = features.replace(hidden=hidden, hidden_mask=mask)
+      if reads == {"hidden"}:
+        return features
+    maps, extents = self.stage4(maps, extents)
+    join = lambda parts: jnp.concatenate(list(parts), axis=-1)
+    tokens = None
+    if "tokens" in reads:
+      tokens = join(enlarged(x, maps[0], 2**i) for i, x in enumerate(maps)).reshape(len(x), -1, self.feature_width)
+    return features.replace(
+        cls=join(map(mean_of_cells, maps, extents)) if "cls" in reads else None,
+        tokens=tokens,
+        maps=tuple(maps) if "maps" in reads else None,
+    )

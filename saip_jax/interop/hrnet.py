@@ -1,0 +1,49 @@
+"""The names of an HRNet-W18's tensors: timm's, which are the published ones, and the norm of the tapped layer."""
+
+from saip_jax.backbones.hrnet import HRNet
+from saip_jax.interop.tables import CONV, Row, batch_norm, norm
+
+
+def _conv_norm(conv: str, bn: str, path: str) -> list[Row]:
+  return [Row(f"{conv}.weight", f"{path}/conv/kernel", CONV), *batch_norm(bn, f"{path}/bn")]
+
+
+def _pair(torch: str, path: str) -> list[Row]:
+  """Returns the rows of a convolution and its norm that are the first two of a sequence."""
+  return _conv_norm(f"{torch}.0", f"{torch}.1", path)
+
+
+def _block(torch: str, path: str, convolutions: int) -> list[Row]:
+  numbers = range(1, 1 + convolutions)
+  return [row for i in numbers for row in _conv_norm(f"{torch}.conv{i}", f"{torch}.bn{i}", f"{path}/conv{i}")]
+
+
+def _stage(number: int) -> list[Row]:
+  """Returns the rows of a stage of as many maps."""
+  transition, torch, path = f"transition{number - 1}", f"stage{number}.{{}}", f"stage{number}/blocks"
+  rows = _pair(f"{transition}.0", "stage2/narrowed") if number == 2 else []
+  rows += _pair(f"{transition}.{number - 1}.0", f"stage{number}/added")
+  for i in range(number):
+    rows += _block(f"{torch}.branches.{i}.{{}}", f"{path}/branches_{i}", 2)
+    for j in range(number):
+      fuse, brought = f"{torch}.fuse_layers.{i}.{j}", f"{path}/from_{j}_to_{i}"
+      rows += _pair(fuse, brought) if j > i else []
+      for k in range(i - j):
+        rows += _pair(f"{fuse}.{k}", f"{brought}/convs_{k}")
+  return rows
+
+
+TIMM = [
+    *_stage(2),  # its first tensor tells the width
+    *_conv_norm("conv1", "bn1", "conv1"),
+    *_conv_norm("conv2", "bn2", "conv2"),
+    *[row for i in range(HRNet.depths[0]) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
+    *_pair("layer1.0.downsample", "stage1/blocks_0/downsample"),
+    *_stage(3),
+    *_stage(4),
+]
+EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
+
+BUFFERS = (r"\.num_batches_tracked$",)  # counters
+# What timm's files hold beside: the convolutions that lead to the classifier, and it.
+IGNORED = (*BUFFERS, r"^(incre_modules|downsamp_modules|final_layer|classifier)\.")

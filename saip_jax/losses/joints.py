@@ -1,0 +1,55 @@
+"""Contrast at the joints of a body: with the nodes of its skeleton, and with those of other bodies (HCMoCo)."""
+
+import jax
+import jax.numpy as jnp
+
+from saip_jax.losses.infonce import NEVER, cosines, weighted_mean
+
+
+def node_contrast(features: jax.Array, nodes: jax.Array, visible: jax.Array, temperature: float) -> jax.Array:
+  """Mean over visible joints j of -log softmax_k(r_j g_k / T) at k = j, k being all joints of the same body.
+
+  Args:
+    features: (B, J, D) unit vectors r, a dense map at the joints.
+    nodes: (B, J, D) unit vectors g, the nodes of the skeleton.
+    visible: (B, J) bool, the joints that have a feature; the nodes of the others are negatives.
+    temperature: T.
+
+  Returns:
+    float32 scalar; 0 if no joint is visible.
+
+  Source: methods, HCMoCo section 3 (3a); from the map to the nodes only.
+  """
+  logs = jax.nn.log_softmax(cosines(features, nodes) / temperature, axis=-1)  # (B, J, J)
+  return weighted_mean(-jnp.diagonal(logs, axis1=-2, axis2=-1), visible)
+
+
+def joint_contrast(features: jax.Array, visible: jax.Array, temperature: float) -> jax.Array:
+  """Supervised contrast: features of one joint shall be alike whosever they are and in whichever modality.
+
+  L = mean over anchors a of the mean over p in P(a) of -log( exp(z_a z_p / T) / sum_n exp(z_a z_n / T) ), where P(a)
+  are all others of the same joint, n all others, and anchors those with P(a) not empty. What is not visible is neither
+  anchor nor positive nor negative, and nothing is compared with itself.
+
+  Args:
+    features: (B, M, J, D) unit vectors, M dense maps of each sample at the joints.
+    visible: (B, M, J) bool, which of them there are.
+    temperature: T.
+
+  Returns:
+    float32 scalar; 0 if no joint is visible twice.
+
+  Source: methods, HCMoCo section 3 (3b), after SupCon (Khosla et al. 2020), equation 2. The released code keeps
+  itself and what is missing among the negatives, invisible joints as positives, and counts rows without a positive
+  as 0.
+  """
+  joints = features.shape[2]
+  rows, there = features.reshape(-1, features.shape[-1]), visible.reshape(-1)  # (R, D), (R,)
+  joint = jnp.arange(len(rows)) % joints
+  other = there & ~jnp.eye(len(rows), dtype=bool)  # (R, R)
+  logits = cosines(rows, rows) / temperature
+  normaliser = jax.nn.logsumexp(jnp.where(other, logits, NEVER), axis=1, keepdims=True)
+  positive = other & (joint[:, None] == joint)
+  count = jnp.sum(positive, axis=1)
+  losses = jnp.sum(jnp.where(positive, normaliser - logits, 0.0), axis=1) / jnp.maximum(count, 1)
+  return weighted_mean(losses, there & (count > 0))

@@ -1,0 +1,92 @@
+"""Compares HCMoCo's losses on the built-in people: prints a Markdown table, mean +- deviation over seeds.
+
+  python scripts/compare_modalities.py --out=runs/modalities --seeds=3
+
+`saip pretrain` runs configs/hcmoco_demo.py with whole samples alone, and with the dense and the joint losses added,
+from each seed; then `evaluation/cross_modality.py` fits a linear probe of body parts on the dense maps of one modality,
+or of both, and tests it on another: mean IoU on the pixels of the person. Beside them the networks at their start, and
+who says the commonest part everywhere. What is finished is kept in --out, as in compare_presets.py.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPO), str(REPO / "scripts")]
+
+from compare_presets import Run, kept, plan_runs, pretrain  # noqa: E402
+from saip_jax.evaluation.cross_modality import (  # noqa: E402
+    RgbdPeople, chance, maps_of, open_run, read_people, transfer_scores,
+)
+
+RECIPE = REPO / "configs" / "hcmoco_demo.py"
+ARMS = {
+    "samples": {"dense": 0.0, "nodes": 0.0, "joints": 0.0},
+    "samples, dense": {"nodes": 0.0, "joints": 0.0},
+    "samples, joints": {"dense": 0.0},
+    "all": {},
+}
+"""Row -> weights of losses that are not those of the recipe."""
+
+START = "all, no pre-training"
+
+
+def measure(run: Run, started: bool, people: int) -> dict[str, float]:
+  """Returns the scores of a run, or of the network that it started from."""
+  method, params, extra = open_run(run.workdir)
+  if started:
+    params, extra = jax.jit(method.init)(jax.random.key(run.config.seed))
+  train, test = sets(people, run.config.model.image_hw)
+  return transfer_scores(
+      maps_of(method, params, extra, train), train, maps_of(method, params, extra, test), test)
+
+
+@functools.cache
+def sets(people: int, image_hw: tuple[int, int]) -> tuple[RgbdPeople, RgbdPeople]:
+  """Returns whom probes are fitted on, and others, whom they are tested on."""
+  return read_people("train", people, image_hw), read_people("test", people, image_hw)
+
+
+def table(rows: dict[str, list[dict[str, float]]], by_chance: float) -> str:
+  """Returns Markdown of row -> scores of each seed, in percent."""
+  columns = list(next(iter(rows.values()))[0])
+  lines = [f"| fitted -> tested | {' | '.join(columns)} | seeds |", "|---|" + "---:|" * (len(columns) + 1)]
+  for name, seeds in rows.items():
+    values = [100 * np.array([scores[column] for scores in seeds]) for column in columns]
+    spread = lambda v: f" +- {v.std(ddof=1):.1f}" if len(v) > 1 else ""
+    lines.append(f"| {name} | {' | '.join(f'{v.mean():.1f}{spread(v)}' for v in values)} | {len(seeds)} |")
+  return "\n".join([*lines, f"| the commonest part everywhere |{f' {100 * by_chance:.1f} |' * len(columns)} |"])
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--people", type=int, default=512, help="pictures of the set that is measured on, all splits")
+  args, common = parser.parse_known_args()
+  runs = []
+  for arm, weights in ARMS.items():
+    settings = " ".join(f"--config.method.weights.{name}={weight}" for name, weight in weights.items())
+    name = arm.replace(", ", "_")
+    runs += [(arm, run) for run in plan_runs(f"{name}={RECIPE} {settings}", common, args.seeds, args.out)]
+  for _, run in runs:  # all before this process takes the device
+    pretrain(run)
+
+  rows: dict[str, list[dict[str, float]]] = {}
+  for arm, run in [*runs, *((START, run) for arm, run in runs if arm == "all")]:
+    started = arm == START
+    file = args.out / "scores" / f"{run.workdir.name}{'_start' * started}_people{args.people}.json"
+    rows.setdefault(arm, []).append(kept(file, lambda: measure(run, started, args.people)))
+  print(table(rows, chance(*sets(args.people, runs[0][1].config.model.image_hw))))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except ValueError as error:
+    sys.exit(f"compare_modalities: error: {error}")
