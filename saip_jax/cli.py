@@ -1,5 +1,6 @@
 """The `saip` command: flags in, one library call out. Nothing heavy is imported before a command needs it."""
 
+import os
 import sys
 from typing import Sequence
 
@@ -196,11 +197,13 @@ def _evaluate(options) -> int:
 
 
 def _report(options) -> int:
+  os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a few images need no accelerator, and the run may still hold it
   from input_pipeline.storage import cache_folder
   from saip_jax.evaluation.splits import Data
   from saip_jax.reporting.report import write_report
 
-  data = Data.parse(options.data, cache_dir=cache_folder(), people_count=_REPORTED_COUNT)
+  data = Data.parse(
+      options.data, cache_dir=cache_folder(), people_count=_REPORTED_COUNT, hold_out=options.hold_out)
   out = write_report(options.workdir, options.compare, options.out, data)
   print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
   return 0

@@ -178,6 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
   report.add_argument(
       "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown at work on (people)"
   )
+  report.add_argument("--hold-out", action="store_true", help="--data without a test split: as in saip evaluate")
   return parser
 
 

@@ -1,0 +1,59 @@
+r"""HCMoCo as published, first stage: whole samples of NTU RGB+D and COCO or MPII are compared between modalities.
+
+  saip pretrain --config=configs/hcmoco.py --workdir=STAGE1 --config.data.path=RGBD --config.method.bank.size=N
+  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
+    --config.method.bank.size=N --config.init_from=STAGE1
+
+Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator.
+
+N is the number of images; the memory banks have a row for each. The published set has about 82,000, of which those of
+COCO or MPII have no depth: here any mixture, `config.data.mixture`, of parts with and without it; at equal weights half
+of a batch has depth, as published. Depth is what `saip prepare ... --depth=DIR` keeps; of COCO's keypoints 13 are
+read. As published: 16,384 negatives, temperature 0.07, banks that keep half; SGD with momentum 0.9, weight decay
+1e-4 of all parameters, cosine from 0.03 to 3e-5 in 100 epochs, no warm-up, float32, no mirroring, no colours. The
+published encoders start from ImageNet: `--config.init_from=FILE --config.init_heads=False` takes weights of
+`model.backbone`, for pictures and for depth. Chosen here: crops of 0.2 to 1 of the picture, anywhere in it; one draw of
+negatives for all samples of a batch.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config["batch_size"], config["accumulate"], config["total_steps"] = 224, 1, 100 * 366
+  config["checkpoint_every"], config["keep_every"], config["panel_every"] = 366, 20 * 366, 3660
+  config["precision"] = "float32"
+  config["data"]["source"], config["data"]["canvas_hw"] = "arrayrecord", (384, 384)
+  config["model"] = {"backbone": "hrnet_w18", "image_hw": (320, 320)}
+  config["method"] = {
+      "name": "hcmoco",
+      "crop_area": (0.2, 1.0),
+      "crop_aspect": (1.0, 1.0),
+      "width": 128,
+      "skeleton_blocks": 4,
+      "temperature": 0.07,
+      "negatives": "bank",
+      "bank": {
+          "size": 82000,
+          "draws": 16384,
+          "momentum": 0.5,
+      },
+      "places": 400,
+      "weights": {
+          "sample": 1.0,
+          "dense": 0.0,
+          "nodes": 0.0,
+          "joints": 0.0,
+      },
+  }
+  config["optimizer"].update({
+      "name": "sgd",
+      "learning_rate": 0.03,
+      "min_learning_rate": 3e-5,
+      "warmup_fraction": 0.0,
+      "b1": 0.9,
+      "weight_decay": 1e-4,
+  })
+  return config

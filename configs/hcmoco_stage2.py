@@ -1,0 +1,16 @@
+"""HCMoCo as published, second stage: all losses, from the encoders, heads and memory banks of the first.
+
+  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \\
+    --config.method.bank.size=N --config.init_from=STAGE1
+
+Hardware: that of configs/hcmoco.py, and so is all else but the losses; the learning rate starts at 0.03 once more.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("hcmoco.py")))["get_config"]()
+  config["method"]["weights"] = {"sample": 1.0, "dense": 1.0, "nodes": 1.0, "joints": 1.0}
+  return config

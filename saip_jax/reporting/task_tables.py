@@ -1,0 +1,89 @@
+"""What was measured of encoders, side by side."""
+
+import json
+from typing import Any, Sequence
+
+from saip_jax.evaluation.evaluate import score_text
+from saip_jax.evaluation.tasks import TASKS
+from saip_jax.interop.model_card import shortened
+from saip_jax.reporting.page import details, escape, facts, swatch, table
+from saip_jax.reporting.runs import Run
+
+_PARTS = ("train", "test", "query", "gallery")
+
+
+def task_tables_html(runs: Sequence[Run]) -> str:
+  """Returns a table for each task, protocol and data set, with a row for the newest record of each encoder.
+
+  Args:
+    runs: the run of the report first; what has records of the same task is put beside it.
+  """
+  tables: dict[tuple, dict[str, tuple[int, dict]]] = {}
+  for i, run in enumerate(runs):
+    for record in run.evaluations:
+      rows = tables.setdefault(_measured(record), {})
+      encoder = json.dumps([i, record["encoder"]], sort_keys=True)
+      rows.pop(encoder, None)  # the newest stands where it was made
+      rows[encoder] = i, record
+  order = {task: place for place, task in enumerate(TASKS)}
+  keys = sorted(tables, key=lambda key: (order.get(key[0], len(order)), key))
+  return "".join(_table(list(tables[key].values()), len(runs) > 1) for key in keys)
+
+
+def _measured(record: dict[str, Any]) -> tuple[str, ...]:
+  """What must agree for scores to be compared."""
+  data = {part: record["facts"].get(part) for part in _PARTS}
+  return record["task"], record["protocol"], json.dumps(data, sort_keys=True)
+
+
+def _table(rows: list[tuple[int, dict]], several: bool) -> str:
+  records = [record for _, record in rows]
+  newest, names = records[0], list({name: None for record in records for name in record["scores"]})
+  task = TASKS[newest["task"]].summary if newest["task"] in TASKS else newest["task"]
+  data = [f"{part}: {size}{source.get('name', '')}" for part in _PARTS
+          if isinstance(source := newest["facts"].get(part), dict)
+          for size in [f"{source['length']:,} images of " if isinstance(source.get("length"), int) else ""]]
+  cells = [[(swatch(i) if several else "") + escape(_encoder_name(record["encoder"]))] + [
+      _score(name, record["scores"], headline=name == names[0]) for name in names] for i, record in rows]
+  told = "".join(
+      (f"<h4>{escape(_encoder_name(record['encoder']))}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
+      for record in records)
+  return (
+      f"<h3>{escape(task[:1].upper() + task[1:])}</h3><p class=\"soft\">protocol {escape(newest['protocol'])}; "
+      f"{escape('; '.join(data))}</p>" + table(["encoder", *map(escape, names)], cells)
+      + details("How it was measured", told))
+
+
+def _score(name: str, scores: dict[str, float], headline: bool) -> str:
+  if name not in scores:
+    return "not measured"
+  text = escape(score_text(name, scores[name]))
+  return f"<b>{text}</b>" if headline else text
+
+
+def _encoder_name(encoder: dict[str, Any]) -> str:
+  hw = encoder.get("image_hw")
+  facts_shown = [encoder.get("which"), f"seed {encoder['seed']}" if "seed" in encoder else None,
+                 "x".join(map(str, hw)) if isinstance(hw, list) else None]
+  return ", ".join([shortened(encoder["checkpoint"]), *(str(fact) for fact in facts_shown if fact)])
+
+
+def _protocol_facts(record: dict[str, Any]) -> str:
+  told = {key.replace("_", " "): _plain(value) for key, value in record["facts"].items()}
+  for key in ("seconds", "time"):
+    if key in record:
+      told[key] = _plain(record[key])
+  if record.get("left_out"):
+    left_out = record["left_out"]
+    told["left out"] = f"{len(left_out)} images that cannot be read, the first: {left_out[0]}"
+  return facts(told)
+
+
+def _plain(value) -> str:
+  if isinstance(value, dict):
+    return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+  if isinstance(value, list):
+    return ", ".join(map(_plain, value)) or "none"
+  if isinstance(value, bool):
+    return "yes" if value else "no"
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
