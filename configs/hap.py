@@ -12,7 +12,7 @@ scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoin
 colours; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
 temperature 0.2. Parts are hidden whole, as the paper says; the released code hides up to 0.3 of each
 (`method.masks.part_fraction=(0.0,0.3)`), and by mistake in the first few images of each batch alone
-(`method.masks.cap_bug=True`). Chosen here: learned positions, as everywhere in this library.
+(`method.masks.cap_bug=True`). Chosen here: learned positions.
 
 An epoch of 2,090,121 images is 510 updates; with another number of images set `total_steps`.
 """

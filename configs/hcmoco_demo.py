@@ -11,7 +11,7 @@ import runpy
 
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
-  config["model"]["backbone"], config["remat"] = "convnext_femto", "none"
+  config["model"], config["remat"] = {"backbone": "convnext_femto", "image_hw": (96, 48)}, "none"
   config["method"] = {
       "name": "hcmoco",
       "crop_area": (0.3, 1.0),
@@ -33,4 +33,5 @@ def get_config():
           "joints": 1.0,
       },
   }
+  config["optimizer"]["learning_rate"] = 2e-3
   return config

@@ -1,7 +1,7 @@
 """HAP: MAE whose masks hide parts of the body, two per image, and whose image features of the two agree.
 
-Source: Yuan et al. 2023, arXiv 2310.20695. Positions are learned here, as everywhere in this library, where the
-published ones are fixed waves in the decoder and, taken over from MAE, fixed in the encoder.
+Source: Yuan et al. 2023, arXiv 2310.20695. Positions are learned here, where the published ones are fixed waves in the
+decoder and, taken over from MAE, fixed in the encoder.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """MAE: three quarters of an image are hidden, and painted from what is left.
 
 Source: He et al. 2022, arXiv 2111.06377. As SAIP's baseline it learns from crops of persons; positions are learned
-here, as everywhere in this library, where the published ones are fixed waves.
+here, where the published ones are fixed waves (`croco_human.py` has those).
 """
 
 import dataclasses
