@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saip_jax.evaluation import cross_modality
-from saip_jax.evaluation.cross_modality import RgbdPeople, chance, read_people, transfer_scores
+from saip_jax.evaluation.cross_modality import RgbdPeople, chance, place_maps, read_people, transfer_scores
 from saip_jax.evaluation.metrics.segmentation import IGNORED
 from saip_jax.training.checkpoint import write_config
 from saip_jax.typed import to_dict
@@ -41,6 +41,17 @@ def test_a_probe_transfers_where_the_maps_agree(agree):
   assert 0.02 < by_chance < 0.06  # a fifth of one class of five
   for name in ("rgb -> depth", "depth -> rgb"):
     assert (scores[name] == scores["rgb -> rgb"]) if agree else (scores[name] < 0.1), name
+
+
+def test_the_place_alone_tells_what_stands_where_it_always_does():
+  _, train = people(0)
+  always = np.broadcast_to(train.parts[:1], train.parts.shape)
+  same = RgbdPeople(train.images_u8, train.depth_mm, always)
+  known = transfer_scores(place_maps(same, (6, 4)), same, place_maps(same, (6, 4)), same)
+  (_, other) = people(1)
+  guessed = transfer_scores(place_maps(train, (6, 4)), train, place_maps(other, (6, 4)), other)
+  assert min(known.values()) > 0.4 > 0.2 > max(guessed.values())
+  assert len(set(known.values())) == 1  # whatever the modality
 
 
 def test_people_are_read_with_their_own_depth_and_parts():

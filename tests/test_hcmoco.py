@@ -27,7 +27,8 @@ from toy_weights import add_toy_backbone, random_backbone
 
 KEY = jax.random.key(0)
 COMMON = ("batch_size=8", "data.canvas_hw=(80, 40)", "model.image_hw=(128, 64)", "method.width=16", "method.places=20",
-          "method.skeleton_blocks=1", "method.bank.size=200", "method.bank.draws=30", "optimizer.warmup_fraction=0.0")
+          "method.skeleton_blocks=1", "method.negatives=bank", "method.bank.size=200", "method.bank.draws=30",
+          "optimizer.warmup_fraction=0.0")
 SMALL = {
     "tinyvit_5m": {"dims": (8, 8, 12, 16), "depths": (1, 1, 1, 1), "heads": (1, 2, 2), "neck_width": 16},
     "vit_tiny": {"width": 12, "depth": 2, "heads": 3, "tapped_block": 0},

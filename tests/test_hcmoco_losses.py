@@ -142,6 +142,32 @@ def test_only_visited_rows_of_a_bank_move_and_all_stay_unit():
     np.testing.assert_allclose(after[row], half / np.linalg.norm(half), rtol=1e-5)
 
 
+def test_banks_teach_two_modalities_to_find_each_other():
+  """64 samples, seen in turn, two linear encoders of what both modalities show."""
+  rng, epochs, batch = np.random.default_rng(0), 25, 8
+  shown = rng.normal(size=(64, 8))
+  inputs = [jnp.asarray(f(shown @ rng.normal(size=(8, 20))), jnp.float32) for f in (np.asarray, np.tanh)]
+  weights = [np.float32(0.2 * rng.normal(size=(20, 16))) for _ in inputs]
+  banks = [units(64, 16, seed=seed) for seed in (1, 2)]
+  known = jnp.ones(batch, bool)
+
+  @jax.jit
+  def step(weights, banks, index, drawn, rate):
+    def loss(weights):
+      both = [unit(x[index] @ w) for x, w in zip(inputs, weights)]
+      return sum(bank_contrast(q, bank, index, drawn, T, known) for q, bank in zip(both, banks[::-1])), both
+
+    gradients, both = jax.grad(loss, has_aux=True)(weights)
+    weights = [w - rate * g for w, g in zip(weights, gradients)]
+    return weights, [moved_bank(bank, index, f, known, 0.5) for bank, f in zip(banks, both)]
+
+  for epoch in range(epochs):
+    for index in rng.permutation(64).reshape(-1, batch):
+      weights, banks = step(weights, banks, index, rng.integers(0, 64, 32), 0.03 * (1 - epoch / epochs))
+  first, second = (unit(x @ w) for x, w in zip(inputs, weights))
+  assert np.mean(np.argmax(first @ second.T, axis=1) == np.arange(64)) > 0.9  # by chance 0.016
+
+
 def test_zeros_have_no_direction_and_a_gradient_of_zero():
   value, gradient = jax.value_and_grad(lambda x: jnp.sum(unit(x)))(jnp.zeros((2, 3)))
   assert float(value) == 0 and np.isfinite(gradient).all()
