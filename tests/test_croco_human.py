@@ -224,6 +224,7 @@ def test_draws_depend_on_seed_step_and_index_alone(drawn):
   assert (draws.keep_ids != once[1].keep_ids).any() and not np.allclose(views.partners, once[0].partners)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_on_1_and_8_devices():
   """Two micro-steps an update, the first of them without a pair of one kind."""
   config, method = tiny("batch_size=16", "accumulate=2")

@@ -61,6 +61,7 @@ def test_maps_are_those_of_the_branches():
     assert cells.min() == 0 and cells.max() > 0.1  # from a ReLU, as they come
 
 
+@pytest.mark.slow
 def test_recomputing_changes_no_gradient():
   """Blocks are compiled once for all equal ones: one of the first stage, one for each map of the two others."""
   pyramid_laws.check_recomputing(TINY, blocks=1 + 2 + 3)
@@ -83,6 +84,7 @@ def test_gradients_of_convolutions_are_xlas(side, stride, hw):
   assert on_tpu.count("stablehlo.convolution") == 3 and "dot_general" not in on_tpu
 
 
+@pytest.mark.slow
 def test_everything_learns_from_the_real_pixels_of_a_batch():
   """Parameters and running statistics of every step of the scans move, and what pads an image has no part in it."""
   tree, (alone, canvas, padded) = pyramid_laws.trained(TINY), pyramid_laws.on_canvas([(48, 24), (48, 24), (64, 32)])

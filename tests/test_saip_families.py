@@ -45,6 +45,7 @@ def test_every_parameter_learns(name, overrides):
   assert jax.tree.structure(after) == jax.tree.structure(extra)
 
 
+@pytest.mark.slow
 def test_an_encoder_of_many_branches_is_taken():
   """Nothing is computed: compiling takes long, and that all of it learns is in the encoder's own tests."""
   config, method = small("hrnet_w18")
