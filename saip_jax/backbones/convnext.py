@@ -7,13 +7,13 @@ from jax.nn import initializers
 
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
-from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, mean_first, rematerialised, standardised
+from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.pyramid import (
+    PATCH, TAPPED_STAGE, WEIGHT_INIT, Mlp, PatchConv, StagedBackbone, mean_first, rematerialised, standardised,
+)
 from saip_jax.backbones.transformer import layer_norm
 from saip_jax.masking.tokens import select_tokens
 
-PATCH = 4  # pixels of a cell of the first stage
-TAPPED_STAGE = 2
 KERNEL = 7  # cells that a depthwise convolution sees in each direction
 LAYER_SCALE = 1e-6  # initial
 
@@ -114,7 +114,7 @@ class Stage(nn.Module):
     return x, extent
 
 
-class ConvNeXt(Backbone, kw_only=True):
+class ConvNeXt(StagedBackbone, kw_only=True):
   """ConvNeXt, by default timm's `convnext_femto` without drop path and classifier.
 
   The image feature is the norm of the mean of the last stage's cells, as in timm; the cells themselves have no norm.
@@ -131,22 +131,6 @@ class ConvNeXt(Backbone, kw_only=True):
   depths: tuple[int, int, int, int] = (2, 2, 6, 2)
 
   maskable = True
-
-  @property
-  def feature_width(self) -> int:
-    return self.dims[-1]
-
-  @property
-  def hidden_width(self) -> int:
-    return self.dims[TAPPED_STAGE]
-
-  @property
-  def map_strides(self) -> tuple[int, ...]:
-    return tuple(PATCH * 2**i for i in range(len(self.dims)))
-
-  @property
-  def map_widths(self) -> tuple[int, ...]:
-    return self.dims
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden`: rounded down, but not to nothing."""

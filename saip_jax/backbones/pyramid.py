@@ -6,8 +6,12 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, mean_of_cells, real_cells
+from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.transformer import NORM_EPSILON, REMAT, gelu
+
+PATCH = 4  # pixels of a cell of the first stage
+TAPPED_STAGE = 2
 
 # timm draws from a normal distribution cut off at 100 standard deviations: it cuts nothing.
 WEIGHT_INIT = initializers.normal(0.02)
@@ -53,6 +57,32 @@ class PatchConv(nn.Module):
     patches = patchify(x.astype(self.dtype), self.side)
     out = patches @ kernel.reshape(-1, self.features).astype(self.dtype) + bias.astype(self.dtype)
     return out.reshape(batch, height // self.side, width // self.side, self.features)
+
+
+class StagedBackbone(Backbone, kw_only=True):
+  """A network of stages, each of half the resolution of the one before, whose tapped layer is the third.
+
+  Attributes:
+    dims: channels of each stage.
+  """
+
+  dims: tuple[int, int, int, int]
+
+  @property
+  def feature_width(self) -> int:
+    return self.dims[-1]
+
+  @property
+  def hidden_width(self) -> int:
+    return self.dims[TAPPED_STAGE]
+
+  @property
+  def map_strides(self) -> tuple[int, ...]:
+    return tuple(PATCH * 2**i for i in range(len(self.dims)))
+
+  @property
+  def map_widths(self) -> tuple[int, ...]:
+    return self.dims
 
 
 def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:

@@ -6,14 +6,14 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
-from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import WEIGHT_INIT, Mlp, PatchConv, dense, mean_first, rematerialised, standardised
+from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.pyramid import (
+    PATCH, TAPPED_STAGE, WEIGHT_INIT, Mlp, PatchConv, StagedBackbone, dense, mean_first, rematerialised, standardised,
+)
 from saip_jax.backbones.transformer import layer_norm, uniform_initializer
 from saip_jax.backbones.windows import Windows, relative_positions
 from saip_jax.masking.tokens import select_tokens
 
-PATCH = 4  # pixels of a cell of the first stage
-TAPPED_STAGE = 2
 _STRANGER = -100.0  # what timm adds to the logit of a cell from the map's other end
 
 
@@ -144,7 +144,7 @@ class Stage(nn.Module):
     return x, extent
 
 
-class Swin(Backbone, kw_only=True):
+class Swin(StagedBackbone, kw_only=True):
   """Swin transformer whose windows have one size whatever the image's: its weights fit images of every size.
 
   Defaults are Swin-T: timm's `swin_tiny_patch4_window7_224` created with `always_partition=True` and
@@ -163,22 +163,6 @@ class Swin(Backbone, kw_only=True):
   depths: tuple[int, int, int, int] = (2, 2, 6, 2)
   heads: tuple[int, int, int, int] = (3, 6, 12, 24)
   window: int = 7
-
-  @property
-  def feature_width(self) -> int:
-    return self.dims[-1]
-
-  @property
-  def hidden_width(self) -> int:
-    return self.dims[TAPPED_STAGE]
-
-  @property
-  def map_strides(self) -> tuple[int, ...]:
-    return tuple(PATCH * 2**i for i in range(len(self.dims)))
-
-  @property
-  def map_widths(self) -> tuple[int, ...]:
-    return self.dims
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden`: whole patches of pixels, then every merging rounds up."""

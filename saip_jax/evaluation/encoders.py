@@ -9,9 +9,10 @@ import numpy as np
 
 from input_pipeline.sources.base import ImageSource
 from saip_jax.backbones import BACKBONES
+from saip_jax.backbones.statistics import join_statistics
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.interop.weights import LoadedBackbone, Preprocessing, open_weights
+from saip_jax.interop.weights import LoadedBackbone, Preprocessing, backbone_of, open_weights
 
 _USUAL_HW = (256, 128)
 _POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
@@ -81,16 +82,12 @@ def open_encoder(
   except ValueError as error:
     raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
                      else f"--checkpoint={checkpoint}: {error}") from error
-  if image_hw is not None:
-    weights = weights.resized(image_hw)
-  loaded = LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
-  return encoder_of(loaded, {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name})
+  identity = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+  return encoder_of(backbone_of(weights, which, image_hw), identity)
 
 
 def started(spec: BackboneSpec, seed: int) -> LoadedBackbone:
   """Returns a backbone with the weights that a run of that seed would start from, were it all there is."""
-  from saip_jax.backbones.statistics import join_statistics
-
   module = spec.build()
   images = np.zeros((1, *spec.image_hw, 3), np.float32)
   variables = jax.jit(lambda key: module.init(key, images, ("cls", "tokens")))(jax.random.key(seed))

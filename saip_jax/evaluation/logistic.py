@@ -1,13 +1,12 @@
 """Logistic regression on frozen features: what a linear layer can tell apart, fitted by L-BFGS."""
 
-import dataclasses
 from typing import Sequence
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
-from saip_jax.evaluation.ridge import held_out_rows, standardisation
+from saip_jax.evaluation.linear_probe import LinearProbe, held_out_rows, standardisation
 
 STRENGTHS = (1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)
 """Penalties tried, from the strongest, each from the weights of the one before."""
@@ -15,29 +14,12 @@ STRENGTHS = (1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)
 _ITERATIONS = 100
 
 
-@dataclasses.dataclass(frozen=True)
-class LogisticProbe:
-  """A fitted linear layer.
-
-  Attributes:
-    center: (D,) subtracted from the features.
-    scale: (D,) they are then divided by.
-    weights: (D, C).
-    intercepts: (C,).
-    strength: the penalty that it was fitted with.
-  """
-
-  center: np.ndarray
-  scale: np.ndarray
-  weights: np.ndarray
-  intercepts: np.ndarray
-  strength: float
+class LogisticProbe(LinearProbe):
+  """A linear layer that says classes or labels."""
 
   def logits(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, C) float32 logits of features (n, D)."""
-    if np.ndim(features) != 2 or np.shape(features)[1] != len(self.center):
-      raise ValueError(f"features have the shape {np.shape(features)}: expected (n, {len(self.center)}), as fitted")
-    return ((features - self.center) / self.scale).astype(np.float32) @ self.weights + self.intercepts
+    return self.standardised(features).astype(np.float32) @ self.weights + self.intercepts
 
 
 def fit_classes(

@@ -1,39 +1,21 @@
 """Ridge regression on frozen features: what a linear map can read from them, in closed form."""
 
-import dataclasses
 from typing import Sequence
 
 import numpy as np
 
+from saip_jax.evaluation.linear_probe import LinearProbe, held_out_rows, standardisation
+
 STRENGTHS = tuple(10.0**k for k in range(8))
 """Penalties tried. Features are standardised, so thousands of them need thousands."""
 
-_HELD_OUT = 5  # one group of five chooses the strength
 
-
-@dataclasses.dataclass(frozen=True)
-class RidgeProbe:
-  """A fitted linear map.
-
-  Attributes:
-    center: (D,) subtracted from the features.
-    scale: (D,) they are then divided by.
-    weights: (D, T).
-    intercepts: (T,).
-    strength: the penalty that it was fitted with.
-  """
-
-  center: np.ndarray
-  scale: np.ndarray
-  weights: np.ndarray
-  intercepts: np.ndarray
-  strength: float
+class RidgeProbe(LinearProbe):
+  """A linear map that says targets."""
 
   def predict(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, T) float64 targets of features (n, D)."""
-    if np.ndim(features) != 2 or np.shape(features)[1] != len(self.center):
-      raise ValueError(f"features have the shape {np.shape(features)}: expected (n, {len(self.center)}), as fitted")
-    return (np.asarray(features, np.float64) - self.center) / self.scale @ self.weights + self.intercepts
+    return self.standardised(features) @ self.weights + self.intercepts
 
 
 def fit_ridge(
@@ -110,25 +92,6 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
   weights = [x.T @ solution if wide else solution for solution in solutions]
   intercepts = [y_means - np.einsum("td,dt->t", x_means, w) for w in weights]
   return [RidgeProbe(center, scale, w, b, s) for w, b, s in zip(weights, intercepts, strengths)]
-
-
-def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (D,) means and deviations in float64 of features (n, D); 1 for the deviation of one that is constant."""
-  center, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-  # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
-  rounding = np.finfo(features.dtype).eps * 1e4
-  return center, np.where(scale > rounding * np.maximum(1.0, np.abs(center)), scale, 1.0)
-
-
-def held_out_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
-  """Returns (n,) bool, True for the rows that choose the strength, see `fit_ridge`."""
-  groups = np.arange(count) if groups is None else np.asarray(groups)
-  if groups.shape != (count,):
-    raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")
-  distinct, group_of = np.unique(groups, return_inverse=True)
-  if len(distinct) < 2:
-    raise ValueError(f"groups are all {distinct[0]}: two are needed to choose a strength; give one strength instead")
-  return group_of.reshape(-1) % _HELD_OUT == 0
 
 
 def _variances(targets: np.ndarray, known: np.ndarray) -> np.ndarray:

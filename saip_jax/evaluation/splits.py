@@ -70,11 +70,13 @@ class Labelled:
     """Height and width of image i in pixels, from its header."""
     return upright_hw(self.source.read(i))
 
-  def plane(self, i: int, name: str) -> np.ndarray | None:
-    """Returns a file that lies in the pixels of image i, as "parts.png", (H, W); None if there is none."""
-    data = self.source.annotations(i)[1].get(name)
-    if data is None:
+  def plane(self, i: int, *names: str) -> np.ndarray | None:
+    """Returns the first of some files that there is, as "parts.png", in the pixels of image i, (H, W); None if none."""
+    files = self.source.annotations(i)[1]
+    name = next((name for name in names if name in files), None)
+    if name is None:
       return None
+    data = files[name]
     plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if plane is None or plane.ndim != 2:
       with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:

@@ -191,7 +191,11 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
   Raises:
     ValueError: nothing to read there, no such teacher, or a size that the backbone does not take.
   """
-  weights = open_weights(path)
+  return backbone_of(open_weights(path), which, image_hw)
+
+
+def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
+  """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`."""
   if image_hw is not None:
     weights = weights.resized(image_hw)
   return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))

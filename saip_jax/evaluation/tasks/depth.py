@@ -46,6 +46,5 @@ def depth_of(images: Labelled, i: int) -> np.ndarray:
   if depth is None:
     raise ValueError(f"{images.source.name(i)} of {images.source.identity['name']!r} has no depth: choose other "
                      "--data, such as people")
-  masks = (images.plane(i, name) for name in ("instances.png", "parts.png"))
-  person = next((mask for mask in masks if mask is not None), None)
+  person = images.plane(i, "instances.png", "parts.png")
   return np.where(True if person is None else person > 0, depth, 0).astype(np.float32) / 1e3

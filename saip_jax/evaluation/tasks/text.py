@@ -34,14 +34,15 @@ def captions_of(images: Labelled) -> list[list[str]]:
 def linear(encoder: Encoder, data: Data) -> Result:
   """Ridge regression from image features to the weights of words (tf-idf) in the captions of an image."""
   train, test = data.train_and_test()
-  words = Words([caption for captions in captions_of(train) for caption in captions])
+  said, asked = captions_of(train), captions_of(test)
+  words = Words([caption for captions in said for caption in captions])
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
-  to_fit = np.stack([words.vectors(captions).mean(0) for captions in captions_of(train)])
+  to_fit = np.stack([words.vectors(captions).mean(0) for captions in said])
   probe = fit_ridge(features, to_fit[rows], groups=groups(train)[rows])
   rows, features = encode_images(encoder, test.source, damaged)
   persons = np.array(test.of_first_persons("identity", "text retrieval"), np.int64)[rows]
-  captions = [captions_of(test)[row] for row in rows]
+  captions = [asked[row] for row in rows]
   queries = words.vectors([caption for each in captions for caption in each])
   middle = to_fit.mean(0)
   found = evaluate_text_retrieval(
