@@ -8,10 +8,9 @@ accelerator. Another encoder: `--config.model.backbone=tinyvit_5m` (or swin_tiny
 Published (Caron et al. 2021, on ImageNet): 65,536 prototypes, two global crops of 0.4 to 1 of the area and eight local
 ones of 0.05 to 0.4, colours, blur and solarise as they are in views/multicrop.py, temperature of the student 0.1, of
 the teacher 0.04 rising to 0.07 in 30 epochs, centre 0.9, teacher 0.996 rising to 1, prototypes frozen for the first
-epoch, AdamW 0.9, 0.999, batch 1024, learning rate 5e-4 x batch / 256, 10 epochs of warm-up, minimum 1e-6, gradients cut
-at 3.0. Chosen here: SAIP's encoder, data and 300 epochs; crops of a person's shape, local ones of half a side; a
-constant weight decay of 0.04 (published: rising to 0.4; the optimiser here has no schedule for it); gradients are cut
-as a whole (published: each tensor); no drop path (published: 0.1).
+epoch, AdamW 0.9, 0.999, batch 1024, learning rate 5e-4 x batch / 256, 10 epochs of warm-up, minimum 1e-6, weight decay
+0.04 rising to 0.4, gradients cut at 3.0. Chosen here: SAIP's encoder, data and 300 epochs; crops of a person's shape,
+local ones of half a side; gradients are cut as a whole (published: each tensor); no drop path (published: 0.1).
 
 DINO+MAE, the student also painting hidden patches of the first global view: `--config.method.mae.weight=1.0`.
 """
@@ -62,6 +61,7 @@ def get_config():
       "b1": 0.9,
       "b2": 0.999,
       "weight_decay": 0.04,
+      "final_weight_decay": 0.4,
       "grad_clip_norm": 3.0,
   })
   return config

@@ -189,6 +189,7 @@ class OptimizerConfig:
     b2: decay rate of the second moment; AdamW alone.
     eps: added to the root of the second moment; AdamW alone.
     weight_decay: AdamW: decoupled weight decay, times the learning rate at each update; SGD: added to the gradient.
+    final_weight_decay: what `weight_decay` becomes over the run, along half a cosine (DINO); None: it stays.
     grad_clip_norm: gradients are scaled down to this global norm; None leaves them.
   """
 
@@ -200,6 +201,7 @@ class OptimizerConfig:
   b2: float
   eps: float
   weight_decay: float
+  final_weight_decay: float | None = None
   grad_clip_norm: float | None
 
   def __post_init__(self):
@@ -216,6 +218,8 @@ class OptimizerConfig:
       _require(0 <= getattr(self, name) < 1, f"{at}.{name} is {getattr(self, name)}: it must lie in 0 to 1, 1 excluded")
     _require(self.eps > 0, f"{at}.eps is {self.eps}: it must be positive")
     _require(self.weight_decay >= 0, f"{at}.weight_decay is {self.weight_decay}: it must be 0 or more")
+    final = self.final_weight_decay
+    _require(final is None or final >= 0, f"{at}.final_weight_decay is {final}: it must be 0 or more, or None")
     clip = self.grad_clip_norm
     _require(clip is None or clip > 0, f"{at}.grad_clip_norm is {clip}: it must be positive, or None for no clipping")
 

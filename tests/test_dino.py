@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saip_jax.config import load_recipe, parse_config
 from saip_jax.losses import matching
 from saip_jax.methods import teacher as teacher_of
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.multicrop import multicrop
-from tiny_methods import images_alone, tiny_method
+from tiny_methods import REPO, images_alone, tiny_method
 
 KEY = jax.random.key(0)
 PAINTS = ("method.mae.weight=0.5", "total_steps=100", "accumulate=2")
@@ -221,3 +222,22 @@ def test_impossible_settings_say_what_to_change():
     tiny_method("dino_demo", "method.local_crops=-1")
   with pytest.raises(ValueError, match="prototypes_frozen is 1.5: it must lie in 0 to 1"):
     tiny_method("dino_demo", "method.prototypes_frozen=1.5")
+
+
+def test_weight_decay_rises_along_half_a_cosine():
+  """Without a gradient each update takes rate x decay off a weight: the published schedule, from 0.04 to 0.4."""
+  settings = {"learning_rate": 0.5, "min_learning_rate": 0.5, "weight_decay": 0.04, "final_weight_decay": 0.4}
+  config, method = tiny_method("dino_demo", *(f"optimizer.{name}={value}" for name, value in settings.items()))
+  tx, _ = make_optimizer(config.optimizer, 10, method.param_groups())
+  params = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
+  state = tx.init(params)
+  for step in range(10):
+    updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    decay = 0.4 + (0.04 - 0.4) * (1 + np.cos(np.pi * step / 10)) / 2
+    np.testing.assert_allclose(updates["kernel"], -0.5 * decay, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)
+
+
+def test_published_weight_decay():
+  optimizer = parse_config(load_recipe(REPO / "configs" / "dino.py")).optimizer
+  assert (optimizer.weight_decay, optimizer.final_weight_decay) == (0.04, 0.4)

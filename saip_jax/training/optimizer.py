@@ -57,7 +57,10 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
         lambda u, g: u * (0.0 if g.frozen else g.lr_multiplier), updates, _group_of_each(params, param_groups)
     )
 
-  decay = optax.add_decayed_weights(config.weight_decay, per_group(lambda g: g.decay))
+  first, last = config.weight_decay, config.final_weight_decay
+  course = optax.cosine_decay_schedule(1.0, total_steps)
+  rate = first if last is None else lambda count: last + (first - last) * course(count)
+  decay = optax.add_decayed_weights(rate, per_group(lambda g: g.decay))
   rules = {
       "adamw": (optax.scale_by_adam(config.b1, config.b2, config.eps), decay),
       "sgd": (decay, optax.trace(config.b1)),  # as PyTorch's: the momentum gathers the decay too
