@@ -9,7 +9,7 @@ def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_x
 
   Args:
     person: facts; `keypoints`, `more_keypoints` (name -> keypoints), `box`, `box_full`, `box_visible` and `boxes`
-      (name -> box) are in pixels, all others stay as they are.
+      (name -> box) are in pixels, `area` in square ones, all others stay as they are.
     scale_xy: new size / old size.
     shift_xy: added after that, pixels.
     size: width and height of the new picture, outside of which a keypoint is unknown; None: none is.
@@ -31,7 +31,10 @@ def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_x
   def box(value):
     return [*point(*value[:2]), round(value[2] * scale_x, _DECIMALS), round(value[3] * scale_y, _DECIMALS)]
 
+  def area(value):  # data sets call other things so too
+    return round(value * scale_x * scale_y, _DECIMALS) if type(value) in (int, float) else value
+
   each = lambda move: lambda values: {name: move(value) for name, value in values.items()}
   moves = {"keypoints": keypoints, "more_keypoints": each(keypoints), "box": box, "box_full": box, "box_visible": box,
-           "boxes": each(box)}
+           "boxes": each(box), "area": area}
   return {key: moves[key](value) if key in moves else value for key, value in person.items()}

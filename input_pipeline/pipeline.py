@@ -5,7 +5,8 @@ share, so that hosts, threads and worker processes change nothing but the speed:
 
     range -> seed -> shuffle -> repeat -> + scene, draw -> batch -> [host::hosts][start_step:] -> read and decode
 
-A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern.
+A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern. Batches that
+compare persons hold several images of each, see `identities.balanced_order`.
 """
 
 import pathlib
@@ -19,6 +20,7 @@ from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
 from input_pipeline.fields.report import FieldReport
 from input_pipeline.fields.table import FIELDS, open_fields
+from input_pipeline.identities import balanced_order, number_identities
 from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.base import ImageSource, count_left_out
@@ -45,19 +47,25 @@ class TrainData:
     identity: JSON-able facts that make the data what it is, for the fingerprint of a run.
     damage: the damaged images met so far.
     unknown: what the images met so far hold and batches say is unknown, with the reasons.
+    classes: field -> what its labels stand for, of those that are classes.
   """
 
   def __init__(self, source: ImageSource, scene_source: ImageSource | None, *, canvas_hw: tuple[int, int],
                scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int, workers: int, threads: int,
-               max_damaged_fraction: float, fields: Collection[str] = (), pairs: Pairs | None = None):
+               max_damaged_fraction: float, fields: Collection[str] = (), pairs: Pairs | None = None,
+               pictures_per_identity: int = 0):
     self._source, self._scene_source = source, scene_source
     self._batch_size, self._seed, self._workers, self._threads = batch_size, seed, workers, threads
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
     scenes = scene_source.identity if scene_source else "other images" if scene_canvas_hw else "none"
     self.identity = dict(source.identity) | {"scenes": scenes} | ({"pairs": pairs.identity} if pairs else {})
+    self._of_person = (number_identities(source)[0], pictures_per_identity) if pictures_per_identity else None
+    if self._of_person:
+      self.identity["pictures_per_identity"] = pictures_per_identity
     self.damage = DamageReport({"image": source, "scene": scene_source or source}, max_damaged_fraction)
     self.unknown = FieldReport(source)
     self._fields, self._pairs = open_fields(fields, source), pairs
+    self.classes = {name: field.classes for name, field in self._fields.items() if field.classes}
     self._decoder = BatchDecoder(
         source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._fields, pairs)
 
@@ -119,7 +127,10 @@ class TrainData:
 
   def _images_and_scenes(self) -> grain.MapDataset:
     """Position -> {image, scene}, without end; no scene where none is wanted."""
-    images = _shuffled(self._source, self._seed)
+    if self._of_person:
+      images = balanced_order(*self._of_person, self._seed, _ENDLESS)
+    else:
+      images = _shuffled(self._source, self._seed)
     if self._scene_canvas_hw is None:
       return images.map(_image_alone)
     if self._scene_source is None:
@@ -181,7 +192,8 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
                      workers: int, threads: int, max_damaged_fraction: float, people_count: int,
                      split: str | None = None, subset: str | None = None,
                      mixture: Mapping[str, Mapping] | None = None, people_composition: str = "crops",
-                     fields: Collection[str] = (), pairs: Mapping | None = None) -> TrainData:
+                     fields: Collection[str] = (), pairs: Mapping | None = None,
+                     pictures_per_identity: int = 0) -> TrainData:
   """Opens a data set for pre-training.
 
   Args:
@@ -204,6 +216,8 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     fields: the names of all that a batch must hold, the method's `batch_spec`; beside images and scenes, `partner` and
       the keys of `FIELDS` cost reading and are left away where they are not named.
     pairs: what makes a pair, where there are partners (`data.pairs`), see `PairRules`; None: the usual rules.
+    pictures_per_identity: images of one person that a batch holds side by side (`data.pictures_per_identity`), see
+      `balanced_order`; 0: whatever comes.
 
   Returns:
     The data; with partners, the images that have one.
@@ -234,7 +248,8 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   scenes = open_scenes(scene_path, scene_canvas_hw, cache_dir) if wanted else None
   return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=scene_canvas_hw,
                    batch_size=batch_size, seed=seed, workers=workers, threads=threads,
-                   max_damaged_fraction=max_damaged_fraction, fields=fields, pairs=partners)
+                   max_damaged_fraction=max_damaged_fraction, fields=fields, pairs=partners,
+                   pictures_per_identity=pictures_per_identity)
 
 
 def _check(setting: str, value, ok: bool, expected: str) -> None:

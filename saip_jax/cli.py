@@ -71,8 +71,9 @@ def _pretrain(options, overrides) -> int:
         people_composition=config.data.people_composition,
         fields=tuple(spec),
         pairs=to_dict(config.data.pairs),
+        pictures_per_identity=config.data.pictures_per_identity,
     )
-    METHODS[config.method.name].check_data(config.method, len(data))
+    METHODS[config.method.name].check_data(config.method, data)
   pretrain(config, method, data, workdir)
   for line in data.unknown.lines():
     print(line)
@@ -178,20 +179,36 @@ def _embed(options) -> int:
   return 0
 
 
-def _evaluate(options) -> int:
+def _evaluate(options, overrides) -> int:
+  import contextlib
   import json
 
   from input_pipeline.storage import cache_folder
-  from saip_jax.evaluation.evaluate import evaluate, report_text
+  from saip_jax.evaluation.evaluate import evaluate, report_text, task_of
   from saip_jax.evaluation.splits import Data
 
   data = Data.parse(
       options.data, cache_dir=cache_folder(), people_count=options.people_count, train_split=options.train_split,
       test_split=options.test_split, hold_out=options.hold_out,
   )
-  record = evaluate(
-      options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed
-  )
+  if options.finetune is None:
+    if overrides or options.workdir:
+      raise ValueError(f"{(overrides or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
+    record = evaluate(
+        options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed
+    )
+  else:
+    task_of(options.task, None)
+    if options.protocol or options.which != "student":
+      raise ValueError("--finetune measures in its own way, and starts from the student: leave out --protocol and "
+                       "--which; saip export makes a checkpoint of a teacher")
+    from saip_jax.evaluation.finetune import finetune
+
+    with contextlib.redirect_stdout(sys.stderr):  # the record alone is the command's output
+      record = finetune(
+          options.checkpoint, options.task, data, options.finetune, overrides, options.workdir, options.image_hw,
+          options.seed,
+      )
   print(json.dumps(record, indent=2) if options.json else report_text(record))
   return 0
 
@@ -228,13 +245,12 @@ def _export(options) -> int:
   return 0
 
 
-_WITH_SETTINGS = {"pretrain": _pretrain, "compile": _compile}
+_WITH_SETTINGS = {"pretrain": _pretrain, "compile": _compile, "evaluate": _evaluate}
 _COMMANDS = {
     "prepare_people": _prepare_people,
     "prepare": _prepare,
     "doctor": _doctor,
     "embed": _embed,
-    "evaluate": _evaluate,
     "report": _report,
     "import": _import,
     "export": _export,

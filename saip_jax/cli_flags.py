@@ -139,8 +139,9 @@ def make_parser() -> argparse.ArgumentParser:
   embed.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
   evaluate = _add_command(
-      commands, "evaluate", "evaluate", "measure frozen features on a human-centric task",
-      epilog="A run remembers what was measured of it in W/evaluations.jsonl.",
+      commands, "evaluate", "evaluate", "measure a checkpoint on a human-centric task, frozen or fine-tuned",
+      epilog="A run remembers what was measured of it in W/evaluations.jsonl. With --finetune any setting of the recipe"
+      " can be changed, as in saip pretrain; started again, the same command goes on where it stopped.",
   )
   evaluate.add_argument(
       "--checkpoint", required=True, metavar="WHAT",
@@ -148,10 +149,15 @@ def make_parser() -> argparse.ArgumentParser:
   )
   evaluate.add_argument(
       "--task", required=True, metavar="NAME",
-      help="reid, text, attributes, keypoints, detection, parsing, joints3d or depth",
+      help="reid, text, attributes, keypoints, wholebody, detection, parsing, segmentation, multi_parsing, joints3d, "
+      "depth or correspondence",
   )
   evaluate.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
   evaluate.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")
+  evaluate.add_argument(
+      "--finetune", metavar="FILE", help="train the backbone on the task first: recipe, as configs/finetune_reid.py"
+  )
+  evaluate.add_argument("--workdir", metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)")
   evaluate.add_argument("--train-split", metavar="NAME", help="what probes are fitted on (train)")
   evaluate.add_argument("--test-split", metavar="NAME", help="what is measured (test, or val)")
   evaluate.add_argument(

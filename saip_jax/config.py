@@ -39,6 +39,10 @@ PeopleComposition = Literal["crops", "views", "clips"]
 """What the default set of built-in people shows: every picture another moment, 4 cameras for each, or 8 frames."""
 
 
+MonitorName = Literal["reid", "attributes", "parts"]
+"""What is measured while a run trains; see `saip_jax.evaluation.monitors`."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixturePart:
   """One data set of a mixture.
@@ -107,10 +111,12 @@ class DataConfig:
     canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
     scene_canvas_hw: the same for scenes.
     people_count: pictures of the default set of built-in people, all splits together: about 7 of 10 are trained on;
-      only "people" without a path reads it.
+      only "people" without a path reads it, here and in `monitor_data`.
     people_composition: what these pictures show: "crops", every one another moment; "views", each moment from 4
       cameras; "clips", 8 frames of a motion.
     pairs: for methods that learn from pairs of images, what makes a pair.
+    pictures_per_identity: for methods that compare persons, images of one person that a batch holds side by side; 0:
+      whatever comes.
     workers: decoding processes per host; 0 decodes in threads of the training process.
     threads: decoding threads per host or per worker.
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
@@ -127,6 +133,7 @@ class DataConfig:
   people_count: int = 0
   people_composition: PeopleComposition = "crops"
   pairs: PairsConfig = PairsConfig()
+  pictures_per_identity: int = 0
   workers: int = 0
   threads: int = 8
   max_damaged_fraction: float = 0.01
@@ -154,6 +161,11 @@ class DataConfig:
       )
     _require_sizes(f"{at}.canvas_hw", self.canvas_hw)
     _require_sizes(f"{at}.scene_canvas_hw", self.scene_canvas_hw)
+    _require(
+        self.pictures_per_identity >= 0 and not (self.pictures_per_identity and self.source == "mixture"),
+        f"{at}.pictures_per_identity is {self.pictures_per_identity}: it must be 0 or more, and 0 with source"
+        " 'mixture', whose weights it would not follow",
+    )
     _require(self.workers >= 0, f"{at}.workers is {self.workers}: it must be 0 or more")
     _require(self.threads > 0, f"{at}.threads is {self.threads}: it must be 1 or more")
     fraction = self.max_damaged_fraction
@@ -237,6 +249,12 @@ class RunConfig:
     keep_last: number of newest checkpoints kept.
     keep_every: checkpoints at multiples of this many updates are kept for good; None keeps only the newest.
     panel_every: updates between two sets of pictures; 0 draws none.
+    monitor_every: updates between two measurements of the encoder's frozen features, the first before any update, the
+      last after all; 0: never. They change nothing else.
+    monitors: what is measured then.
+    monitor_data: on what: "people", or SOURCE:PATH as `--data` of `saip evaluate` has it.
+    monitor_hold_out: cut one split of it in two, as `--hold-out` does, instead of using its own.
+    monitor_images: about how many pictures of it for each monitor to measure on, and as many for probes to fit on.
     log_every: updates between two records in metrics.jsonl and TensorBoard.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
     init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
@@ -265,6 +283,11 @@ class RunConfig:
   keep_last: int = 3
   keep_every: int | None = None
   panel_every: int
+  monitor_every: int = 0
+  monitors: tuple[MonitorName, ...] = ("reid", "attributes", "parts")
+  monitor_data: str = "people"
+  monitor_hold_out: bool = False
+  monitor_images: int = 512
   log_every: int = 1
   precision: Literal["bfloat16", "float32"]
   init_from: str | None = None
@@ -281,17 +304,25 @@ class RunConfig:
 
   def __post_init__(self):
     _require(0 <= self.seed < 2**32, f"config.seed is {self.seed}: it must lie in 0 to 2**32 - 1")
-    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "log_every", "fsdp"):
+    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "monitor_images",
+                 "log_every", "fsdp"):
       _require(getattr(self, name) > 0, f"config.{name} is {getattr(self, name)}: it must be positive")
     _require(
         self.keep_every is None or self.keep_every > 0,
         f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
     )
-    _require(self.panel_every >= 0, f"config.panel_every is {self.panel_every}: it must be positive, or 0 for never")
+    for name in ("panel_every", "monitor_every"):
+      _require(getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for never")
     _require(
         self.batch_size % self.accumulate == 0,
         f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is"
         f" {self.accumulate}",
+    )
+    pictures = self.data.pictures_per_identity
+    _require(
+        not pictures or self.batch_size % pictures == 0,
+        f"config.batch_size is {self.batch_size}: it must be a multiple of config.data.pictures_per_identity, which is"
+        f" {pictures}",
     )
     minutes = self.watchdog_minutes
     _require(minutes >= 0, f"config.watchdog_minutes is {minutes}: it must be positive, or 0 for no watchdog")

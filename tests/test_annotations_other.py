@@ -170,6 +170,21 @@ def test_lsp_flags_by_the_order_of_the_axes(tmp_path, axes, flags, v):
   assert source.legend["joints"][0] == "right_ankle" and source.legend["joints"][13] == "head_top"
 
 
+def test_lsp_is_cut_as_the_literature_does_and_lspet_is_for_training(tmp_path, monkeypatch):
+  monkeypatch.setattr("input_pipeline.sources.annotations.lsp._LSP_TRAIN", 1)
+  joints = np.zeros((14, 3, 2))
+  joints[:, 0], joints[:, 1] = (40 + np.arange(14))[:, None], (30 + 4 * np.arange(14))[:, None]
+  lsp = str(_lsp(tmp_path / "lsp", joints.transpose(1, 0, 2)))
+  joints[:, 2] = 1
+  lspet = str(_lsp(tmp_path / "lspet", joints))
+  open_split = lambda path, split: names(open_lsp(path, split, str(tmp_path / "work"), "--path"))
+  one, two = "images/im00001.jpg#1", "images/im00002.jpg#2"
+  assert open_split(lsp, "train") == [one] and open_split(lsp, "test") == [two] and open_split(lsp, None) == [one, two]
+  assert open_split(lspet, "train") == open_split(lspet, None) == [one, two]
+  with pytest.raises(ValueError, match="is LSPET, which is for training alone .*--hold-out"):
+    open_split(lspet, "test")
+
+
 def test_lsp_files_of_another_kind(tmp_path):
   root = _lsp(tmp_path / "set", np.zeros((4, 5, 6)))
   with pytest.raises(ValueError, match="shape .4, 5, 6."):

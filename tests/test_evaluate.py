@@ -24,8 +24,11 @@ def people(tmp_path, monkeypatch):
   return f"people:{out}"
 
 
+OF_SCENES = ("detection", "multi_parsing")
+
+
 @pytest.mark.parametrize("task, protocol", [(task, p) for task, t in TASKS.items() for p in t.protocols
-                                            if task != "detection"])
+                                            if task not in OF_SCENES])
 def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
   command = ["evaluate", "--checkpoint=constant", f"--task={task}", f"--data={people}", f"--protocol={protocol}",
              "--image-hw=64x32", "--json"]
@@ -38,10 +41,11 @@ def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
   assert TASKS[task].summary in text and all(name in text for name in record["scores"])
 
 
-def test_detection_is_measured_on_whole_scenes(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("task", OF_SCENES)
+def test_some_are_measured_on_whole_scenes(tmp_path, monkeypatch, capsys, task):
   monkeypatch.setattr(prepare, "render_picture", toy_picture)
   prepare.prepare_people(tmp_path / "scenes", SetSpec("scenes", (64, 96), 0, 120), 60, progress=False, processes=1)
-  command = ["evaluate", "--checkpoint=constant", "--task=detection", f"--data=people:{tmp_path / 'scenes'}", "--json"]
+  command = ["evaluate", "--checkpoint=constant", f"--task={task}", f"--data=people:{tmp_path / 'scenes'}", "--json"]
   assert cli.main(command) == 0
   record = json.loads(capsys.readouterr().out)
   assert record["encoder"]["image_hw"] == [256, 384] and record["facts"]["persons"] > 12

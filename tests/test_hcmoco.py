@@ -162,7 +162,7 @@ def test_negatives_of_the_batch_need_no_banks():
   config, method = tiny("method.negatives=batch")
   params, extra = jax.eval_shape(method.init, KEY)
   assert "banks" not in extra
-  config.method.check_data(12345)
+  config.method.check_data(range(12345))
   _, aux = jax.eval_shape(lambda p, e: method.loss(p, e, rgbd(), KEY, 0), params, extra)
   assert set(aux.cache) == {"statistics"}
 
@@ -330,6 +330,6 @@ def test_impossible_settings_say_what_to_change(setting, message):
 
 def test_banks_must_have_a_row_for_each_image():
   config, _ = tiny()
-  config.method.check_data(200)
+  config.method.check_data(range(200))
   with pytest.raises(ValueError, match="bank.size is 200, the data set has 352 images: set it to 352"):
-    METHODS["hcmoco"].check_data(config.method, 352)
+    METHODS["hcmoco"].check_data(config.method, range(352))

@@ -65,6 +65,8 @@ def test_a_longer_run_names_what_changed(tmp_path, capsys):
   train_toy(tmp_path)
   train_toy(tmp_path, "total_steps=8")
   assert "resuming at step 6 with changed settings: total_steps was 6, now 8" in capsys.readouterr().out
+  starts = [json.loads(line) for line in (tmp_path / "starts.jsonl").read_text().splitlines()]
+  assert [(s["step"], s["devices"], s["hosts"]) for s in starts] == [(0, "1 x cpu", 1), (6, "1 x cpu", 1)]
   assert json.loads((tmp_path / "config.json").read_text())["total_steps"] == 8
 
 

@@ -35,6 +35,9 @@ def losses_of(settings) -> set[str]:
       weights = {"mae": 1.0, "align": settings.align.weight}
     case "hcmoco":
       weights = vars(settings.weights)
+    case "finetune":
+      names = {"reid": ("identity", "triplet"), "parsing": ("parts",)}
+      weights = dict.fromkeys(names.get(settings.task, (settings.task,)), 1.0)
   return {name for name, weight in weights.items() if weight}
 
 

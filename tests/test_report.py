@@ -130,7 +130,8 @@ def test_a_page_of_a_whole_run(trained, tmp_path, people, monkeypatch):
   page = report(trained, baselines, out=tmp_path / "new" / "page.html", data=people)
 
   assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
-  for words in ("toy", "vit_tiny at 32x16", "6 of 6", "40 images, digest abc", "1 skipped", "a.jpg: empty file"):
+  for words in ("toy", "vit_tiny at 32x16", "6 of 6", "40 images, digest abc", "1 skipped", "a.jpg: empty file",
+                "devices 1 x cpu"):
     assert words in page.text, words
   for name in ("loss/total", "loss/fit", "optim/lr", "monitor/index", "throughput, images/s", "input wait"):
     assert name in page.text, name

@@ -6,8 +6,9 @@ import pytest
 from coded_people import GRID, HW, CodedData, CodedPictures, knowing_encoder
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
-from saip_jax.evaluation.tasks import attributes, depth, detection, joints3d, keypoints, parsing, reid, text
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells
+from saip_jax.evaluation.tasks import (
+    attributes, correspondence, depth, detection, joints3d, keypoints, neighbours, parsing, reid, text)
+from saip_jax.evaluation.tasks.cells import cells_at, enlarged, mean_of_cells
 
 TRAIN, TEST = range(80), range(80, 110)
 KNOWS_NOTHING = knowing_encoder()
@@ -47,6 +48,19 @@ def test_attributes():
     attributes.linear(knowing, short)
 
 
+def test_neighbours_vote_for_attributes():
+  """Persons of eight kinds; what is known of a kind is what those say whose attribute is known."""
+  labels = lambda n: [n % 8 // 4, n % 2, None if n % 16 < 8 else 1]
+  data = _data(lambda n: {"people": [{"attributes": labels(n)}]}, {"attributes": ["a", "b", "c"]})
+  found = neighbours.attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
+  assert found.facts["neighbours"] == 20 and found.facts["balanced_accuracy"]["a"] == 1
+  assert found.facts["balanced_accuracy"]["b"] == 1
+  assert found.facts["balanced_accuracy"]["c"] == 0.5  # 1 to all who know, and the unknown counts as not
+  assert neighbours.attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
+  with pytest.raises(ValueError, match="names no attributes"):
+    neighbours.attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
+
+
 def _keypoints(number):
   """Two joints, of which the second is sometimes not labelled."""
   xy = 0.15 + 0.7 * _random(number, 2, 2)
@@ -57,7 +71,7 @@ def _heat_of(number):
   """Cells that hold the maps to be drawn: 4 x 4 places of two joints."""
   places = np.array(_keypoints(number))[:, :2] / HW[::-1]
   h, w = (4 * n for n in GRID)
-  maps = keypoints._peaks(places[None], (h, w))[0]
+  maps = keypoints.peaks(places[None], (h, w))[0]
   return maps.reshape(GRID[0], 4, GRID[1], 4, 2).transpose(0, 2, 1, 3, 4).reshape(*GRID, 32)
 
 
@@ -74,7 +88,7 @@ def test_keypoints(protocol, knowing):
 
 
 def test_a_maximum_lies_between_places():
-  peak = lambda x, y: keypoints._maxima(keypoints._peaks(np.array([[[x, y]]]), (32, 16)))[0, 0]
+  peak = lambda x, y: keypoints.maxima(keypoints.peaks(np.array([[[x, y]]]), (32, 16)))[0][0, 0]
   for x, y, most in [(0.5, 0.5, 0.12), (0.31, 0.77, 0.12), (0.02, 0.99, 0.5)]:  # places; at the border their middle
     assert np.abs((peak(x, y) - (x, y)) * (16, 32)).max() < most
 
@@ -95,8 +109,11 @@ def test_cells_and_maps_follow_opencv():
   plane = _random(0, 37, 21, 3).astype(np.float32)
   np.testing.assert_allclose(mean_of_cells(plane, (5, 4)), cv2.resize(plane, (4, 5), interpolation=cv2.INTER_AREA),
                              atol=1e-5)
-  np.testing.assert_allclose(enlarged(plane, (80, 64)), cv2.resize(plane, (64, 80), interpolation=cv2.INTER_LINEAR),
-                             atol=1e-5)
+  large = cv2.resize(plane, (64, 80), interpolation=cv2.INTER_LINEAR)
+  np.testing.assert_allclose(enlarged(plane, (80, 64)), large, atol=1e-5)
+  rows, columns = np.array([0, 33, 79]), np.array([63, 5, 0])
+  places = np.stack([(columns + 0.5) / 64, (rows + 0.5) / 80], axis=1)
+  np.testing.assert_allclose(cells_at(plane, places), large[rows, columns], atol=1e-5)
 
 
 def test_parsing():
@@ -154,6 +171,44 @@ def test_joints_are_measured_from_the_hips():
   found = joints3d.linear(knowing_encoder(head), data)
   assert found.scores["MPJPE_mm"] < 10 and found.facts["root"] == "left_hip + right_hip"
   assert joints3d.linear(KNOWS_NOTHING, data).scores["MPJPE_mm"] > 50
+
+
+def _places(number):
+  """Three joints, in the middles of cells; the third is not always shown."""
+  cells = np.random.default_rng(number).permutation(GRID[0] * GRID[1])[:3]
+  return np.stack([(cells % GRID[1] + 0.5) / GRID[1], (cells // GRID[1] + 0.5) / GRID[0]], axis=1)
+
+
+def _marked(number):
+  """Cells that say which joint lies in them; all others are the same."""
+  cells = np.tile(np.eye(4)[3], (*GRID, 1))
+  for joint, (x, y) in enumerate(_places(number)):
+    cells[int(y * GRID[0]), int(x * GRID[1])] = np.eye(4)[joint]
+  return cells
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_joints_are_found_again_by_their_features(known):
+  points = lambda n: np.c_[_places(n) * HW[::-1], [2, 1, 2 * (n % 3 > 0)]].tolist()
+  person = lambda n: {"keypoints": points(n)} | ({"identity": n // 2} if known else {})
+  data = _data(lambda n: {"people": [person(n)]}, {"joints": ["a", "b", "c"]})
+  found = correspondence.nearest(knowing_encoder(cells=_marked), data)
+  assert found.scores["PCK@0.05"] == 1 and found.facts["pairs"] == len(TEST)
+  assert found.facts["pairs_of"] == ("one person" if known else "different persons")
+  assert found.facts["PCK@0.1_of_the_same_place"] < 0.3  # joints lie anywhere
+  blind = correspondence.nearest(KNOWS_NOTHING, data)
+  assert blind.scores["PCK@0.1"] < 0.3
+  assert blind.facts["counted_joints"] == found.facts["counted_joints"] < 3 * len(TEST)
+
+
+def test_correspondence_needs_two_pictures_and_a_joint_in_both():
+  lonely = _data(lambda n: {"people": [{"identity": n, "keypoints": [[5, 5, 2]]}]}, {"joints": ["a"]})
+  with pytest.raises(ValueError, match="one picture of each person"):
+    correspondence.nearest(KNOWS_NOTHING, lonely)
+  apart = _data(lambda n: {"people": [{"keypoints": [[5, 5, 2 * (n % 2)], [5, 5, 2 - 2 * (n % 2)]]}]},
+                {"joints": ["a", "b"]})
+  with pytest.raises(ValueError, match="no two pictures of 'coded' show the same joint"):
+    correspondence.nearest(KNOWS_NOTHING, apart)
 
 
 def test_text_is_matched_by_its_words():

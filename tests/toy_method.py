@@ -14,7 +14,9 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from saip_jax.backbones.features import Backbone, Features
 from saip_jax.config import apply_overrides, parse_config
 from saip_jax.methods import MethodEntry
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
@@ -31,11 +33,23 @@ class ToyConfig:
   ema_momentum: float = 0.9
 
 
+class ToyBackbone(Backbone):
+  """The encoder that `Toy` trains, for images of 4x2 pixels."""
+
+  width: int = 5
+
+  @nn.compact
+  def _encode(self, views):
+    kernel = self.param("kernel", lambda key: jax.random.normal(key, (24, self.width)))
+    cls = jnp.tanh(views.images.reshape(-1, 24) @ kernel + self.param("bias", lambda key: jnp.zeros(())))
+    return Features(cls=cls, tokens=cls[:, None], grid=(1, 1))
+
+
 class Toy:
   """Predicts, from a noisy image, what a moving average of itself says of the clean one. A black image gives NaN."""
 
   def __init__(self, config: ToyConfig):
-    self.config = config
+    self.config, self.backbone = config, ToyBackbone(image_hw=(4, 2), width=config.width)
 
   def batch_spec(self, global_batch):
     return {

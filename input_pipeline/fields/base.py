@@ -9,7 +9,7 @@ import numpy as np
 from input_pipeline.planes import UnusablePlane, decode_plane
 
 # What parts.png says of pixels that are not counted.
-_NOT_COUNTED = 255
+NOT_COUNTED = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sample:
       return self.plane("instances.png") == 1
     if "parts.png" in self.files:
       parts = self.plane("parts.png")
-      return (parts > 0) & (parts != _NOT_COUNTED)
+      return (parts > 0) & (parts != NOT_COUNTED)
     return None
 
   def plane(self, name: str) -> np.ndarray:
@@ -59,9 +59,11 @@ class Field(abc.ABC):
 
   Attributes:
     summary: what the data set holds of it, in lines for a person.
+    classes: what the numbers, or the places, of its labels stand for; () where they are no classes.
   """
 
   summary: list[str]
+  classes: tuple[str, ...] = ()
 
   @abc.abstractmethod
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:

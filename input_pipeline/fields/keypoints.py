@@ -26,6 +26,8 @@ class CocoKeypoints(Field):
     ValueError: no joint of COCO is named.
   """
 
+  classes = tuple(COCO_JOINTS)
+
   def __init__(self, source: ImageSource):
     parts = parts_of(source)
     self._ends = np.cumsum([len(part) for part in parts.values()]).tolist()

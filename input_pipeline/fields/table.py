@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Collection
 
+from input_pipeline.fields.attributes import Attributes, AttributeShares
 from input_pipeline.fields.base import Field
 from input_pipeline.fields.depth import Depth
 from input_pipeline.fields.foreground import Foreground
+from input_pipeline.fields.identity import Identity
 from input_pipeline.fields.keypoints import CocoKeypoints
+from input_pipeline.fields.parts import Parts
 from input_pipeline.sources.base import ImageSource
 
 # Name in a method's batch_spec -> what reads it. `has_NAME` comes with it.
@@ -13,6 +16,10 @@ FIELDS: dict[str, Callable[[ImageSource], Field]] = {
     "keypoints": CocoKeypoints,
     "depth": Depth,
     "foreground": Foreground,
+    "identity": Identity,
+    "attributes": Attributes,
+    "attribute_shares": AttributeShares,
+    "parts": Parts,
 }
 
 

@@ -37,6 +37,7 @@ DEFAULT_MIN_SIDE = 16
 # Where the folder above a data set holds more, it is no place to search.
 _MOST_FILES_ABOVE = 1_000_000
 
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # one for all: millions of facts are written
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
@@ -87,7 +88,8 @@ class CropSource(ImageSource):
     return data.tobytes()
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """{"people": [the person]} in the crop's pixels with the photo's facts, and instances.png where there is a mask."""
+    """{"people": [the person]} in the crop's pixels, the photo's facts, `photo` and `crop`: where in it the crop lies,
+    and instances.png where there is a mask."""
     left, top, right, bottom = self.crop_box(i)
     facts = json.loads(self._index.text("facts", i))
     person = moved_person(facts.pop("person"), shift_xy=(-left, -top), size=(right - left, bottom - top))
@@ -95,7 +97,9 @@ class CropSource(ImageSource):
     if reference:
       mask = read_mask(json.loads(reference), self._root, self._photo_hw(i))[top:bottom, left:right]
       files["instances.png"] = cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
-    return facts | {"people": [person]}, files
+    place = {"photo": os.fsencode(self._photo(i)).decode("utf-8", "backslashreplace"),
+             "crop": [left, top, right - left, bottom - top]}
+    return facts | place | {"people": [person]}, files
 
   def crop_box(self, i: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of crop `i` in the pixels of its photo."""
@@ -197,13 +201,15 @@ def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos
 def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Person, tuple[int, int], list[float]]]:
   """(person, (height, width), box inside the picture) of every usable one, by photo; adds the others to left_out."""
   photos.measure(person.photo for person in annotated.persons)
-  rows = []
-  for person in sorted(annotated.persons, key=lambda person: os.fsencode(person.photo)):
-    size, person.upright, reason = frame_of(photos.header(person.photo), person.size, person.upright)
-    reason = reason or person.ignored
+  bytes_of = {photo: os.fsencode(photo) for photo in {person.photo for person in annotated.persons}}
+  persons, rows = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), []
+  frames = [frame_of(photos.header(person.photo), person.size, person.upright) for person in persons]
+  corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as the index keeps them
+  inside = np.clip(corners, 0, [(size or (0, 0)) * 2 for size, *_ in frames] or np.zeros((0, 4)))
+  for person, (size, upright, reason), box in zip(persons, frames, inside.tolist()):
+    person.upright, reason = upright, reason or person.ignored
     if not reason:
       width, height = size
-      box = np.clip(np.array(person.box, np.float32), 0, [width, height] * 2).tolist()  # as the index keeps it
       side = min(box[2] - box[0], box[3] - box[1])
       if person.box[2] <= person.box[0] or person.box[3] <= person.box[1]:
         reason = "its box has no area"
@@ -227,8 +233,8 @@ def _columns(rows: Sequence[tuple], header: dict, annotated: Annotated) -> tuple
     texts["name"].append(os.fsencode(f"{person.photo}#{person.id}"))
     texts["photo"].append(os.fsencode(person.photo))
     facts = person.photo_facts | {"person": person.as_facts(named)}
-    texts["facts"].append(json.dumps(facts, separators=(",", ":")).encode())
-    texts["mask"].append(json.dumps(person.mask, separators=(",", ":")).encode() if person.mask else b"")
+    texts["facts"].append(_as_json(facts).encode())
+    texts["mask"].append(_as_json(person.mask).encode() if person.mask else b"")
   columns = {"box": np.array([box for _, _, box in rows], np.float32),
              "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),
              "upright": np.array([person.upright for person, _, _ in rows], bool)}

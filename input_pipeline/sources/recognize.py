@@ -24,6 +24,10 @@ _MARKET_NAME = re.compile(r"-?\d+_c\d+(s\d+)?_")
 _MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test")
 _PEOPLE_LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"')
 _YOLO_LINES = (re.compile(rb"^names\s*:", re.MULTILINE), re.compile(rb"^(train|val|path)\s*:", re.MULTILINE))
+# Frames whose names say so: cam01_00017.jpg, cam01/00017.jpg, frame_00017.jpg. Mere numbers may be anything.
+_CAMERA_FRAME = re.compile(r"(?:^|/)((?:cam|camera|view)[-_ ]?\d+)(?:/(?:[^/]*[^/\d])?|[-_. ])\d+\.\w+$")
+_VIDEO_FRAME = re.compile(r"(?:^|/)(?:frame|frm)[-_. ]?\d+\.\w+$")
+_MOST_NAMES = 0.9  # of images that must be of a form
 _TAR_MAGIC, _ZIP_MAGIC, _LMDB_MAGIC = b"ustar", b"PK\x03\x04", b"\xde\xc0\xef\xbe"
 
 
@@ -166,7 +170,18 @@ def _is_market1501(sight: _Sight) -> bool:
   # Flat, or in train/ and the like; nearly all names are of that form.
   named = sight.count(lambda name: _is_image(name) and name.count("/") <= 1
                       and _MARKET_NAME.match(name.rpartition("/")[2]))
-  return sight.is_folder and named > 0 and named >= 0.9 * sight.images
+  return sight.is_folder and named > 0 and named >= _MOST_NAMES * sight.images
+
+
+def _is_multiview(sight: _Sight) -> bool:
+  names = [name.lower() for name in sight.names]
+  found = [match[1] for name in names if _is_image(name) and (match := _CAMERA_FRAME.search(name))]
+  return sight.is_folder and len(set(found)) > 1 and len(found) >= _MOST_NAMES * sight.images
+
+
+def _is_video(sight: _Sight) -> bool:
+  frames = sight.count(lambda name: _is_image(name) and _VIDEO_FRAME.search(name))
+  return sight.is_folder and frames > 1 and frames >= _MOST_NAMES * sight.images
 
 
 def _has(*names: str) -> Callable[[_Sight], bool]:
@@ -260,6 +275,8 @@ KINDS: dict[str, Callable[[_Sight], bool]] = {
     "yolo": _is_yolo,
     "webdataset": _is_webdataset,
     "zip": _is_zip,
+    "multiview": _is_multiview,
+    "video": _is_video,
     "folder": lambda sight: sight.is_folder and sight.images > 0,
 }
 """Kind of data set -> whether a path looks like one; the first that does is it, so special ones stand first."""

@@ -70,7 +70,8 @@ SOURCES: dict[str, SourceKind] = {
     "yolo": SourceKind(
         open_yolo, "persons of YOLO labels: the yaml, or the folder with images and labels", None, True),
     "pennfudan": SourceKind(open_pennfudan, "persons of Penn-Fudan: the folder with PNGImages", (), True),
-    "lsp": SourceKind(open_lsp, "persons of Leeds Sports Pose: the folder with joints.mat", (), True),
+    "lsp": SourceKind(
+        open_lsp, "persons of Leeds Sports Pose: the folder with joints.mat", ("train", "test"), True),
     "market1501": SourceKind(
         open_market1501, "the folder of Market-1501, with bounding_box_train in it", _REID_SPLITS),
     "msmt17": SourceKind(open_msmt17, "the folder of MSMT17, with list_train.txt in it", _REID_SPLITS),

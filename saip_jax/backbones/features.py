@@ -120,6 +120,15 @@ class Backbone(nn.Module):
     """C of each of `Features.maps`."""
     raise NotImplementedError
 
+  @property
+  def parameter_layers(self) -> tuple[tuple[str, int | tuple[int, ...]], ...]:
+    """Depth of parameters: (regex for the start of names below the backbone, layer counted from the pixels, 0).
+
+    A tuple gives one layer for each index of the leading axis, where blocks are stacked. What no pattern finds comes
+    after all layers.
+    """
+    raise NotImplementedError
+
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden` for images of a size in pixels."""
     return image_hw[0] // self.stride, image_hw[1] // self.stride

@@ -208,6 +208,10 @@ class HRNet(Backbone, kw_only=True):
   def map_widths(self) -> tuple[int, ...]:
     return self.dims
 
+  @property
+  def parameter_layers(self) -> tuple[tuple[str, int], ...]:
+    return ("conv[12]/", 0), *((f"stage{n}/", n) for n in range(1, 5))
+
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden` for images of a size in pixels: every stride rounds up."""
     return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)

@@ -84,6 +84,21 @@ class StagedBackbone(Backbone, kw_only=True):
   def map_widths(self) -> tuple[int, ...]:
     return self.dims
 
+  @property
+  def parameter_layers(self) -> tuple[tuple[str, int], ...]:
+    return stage_layers("(patch_embed|stem)/", "(layers|stages)_", len(self.dims))
+
+
+def stage_layers(first: str, stages: str, count: int) -> tuple[tuple[str, int], ...]:
+  """Returns `Backbone.parameter_layers` of a network of stages: each is one layer.
+
+  Args:
+    first: regex over the names of what comes before the stages.
+    stages: regex before the number of a stage.
+    count: stages, numbered from 0.
+  """
+  return (first, 0), *((f"{stages}{i}/", i + 1) for i in range(count))
+
 
 def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:
   """Returns the block as it is or, as a key of `REMAT` says, computed again in the backward pass."""

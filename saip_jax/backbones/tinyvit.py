@@ -9,7 +9,7 @@ from jax.nn import initializers
 from saip_jax.backbones.conv_norm import Conv, ConvNorm
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised, standardised
+from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised, stage_layers, standardised
 from saip_jax.backbones.transformer import gelu, layer_norm
 from saip_jax.backbones.windows import Windows
 
@@ -215,6 +215,10 @@ class TinyViT(Backbone, kw_only=True):
   @property
   def map_widths(self) -> tuple[int, ...]:
     return *self.dims[:3], self.neck_width  # the neck stands for the last stage, which it reads
+
+  @property
+  def parameter_layers(self) -> tuple[tuple[str, int], ...]:
+    return stage_layers("patch_embed/", "stages_", len(self.dims))
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of both maps for images of a size in pixels: every stride rounds up."""

@@ -78,6 +78,10 @@ class ViT(Backbone, kw_only=True):
     return (self.width,)
 
   @property
+  def parameter_layers(self) -> tuple[tuple[str, int | tuple[int, ...]], ...]:
+    return (r"patch_embed/|cls_token$|pos_embed$", 0), (r"blocks/", tuple(range(1, self.depth + 1)))
+
+  @property
   def stored_grid(self) -> tuple[int, int]:
     """The grid that positions are stored for."""
     return self.hidden_grid(self.image_hw)

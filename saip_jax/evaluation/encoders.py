@@ -9,6 +9,7 @@ import numpy as np
 
 from input_pipeline.sources.base import ImageSource
 from saip_jax.backbones import BACKBONES
+from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.interop.spec import BackboneSpec
@@ -97,16 +98,22 @@ def started(spec: BackboneSpec, seed: int) -> LoadedBackbone:
 
 def encoder_of(backbone: LoadedBackbone, facts: dict[str, Any]) -> Encoder:
   """Returns the encoder of a network, in float32 with float32 products: the features of the exported model."""
+  features = feature_function(backbone.module, backbone.preprocessing)
+  variables, hw = jax.device_put(backbone.variables), backbone.preprocessing.image_hw
+  apply = lambda images_u8: tuple(map(np.asarray, features(variables, images_u8)))
+  return Encoder(facts | {"image_hw": list(hw)}, hw, apply)
+
+
+def feature_function(module: Backbone, preprocessing: Preprocessing) -> Callable:
+  """Returns (variables, (B, H, W, 3) uint8) -> what `Encoder.apply` returns, on the device, with float32 products."""
 
   @jax.jit
   def features(variables, images_u8):
     with jax.default_matmul_precision("highest"):
-      found = backbone.module.apply(variables, backbone.preprocessing(images_u8), reads=("cls", "tokens"))
+      found = module.apply(variables, preprocessing(images_u8), reads=("cls", "tokens"))
     return found.cls, found.tokens.reshape(len(images_u8), *found.grid, -1)
 
-  variables, hw = jax.device_put(backbone.variables), backbone.preprocessing.image_hw
-  apply = lambda images_u8: tuple(map(np.asarray, features(variables, images_u8)))
-  return Encoder(facts | {"image_hw": list(hw)}, hw, apply)
+  return features
 
 
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,8 +37,13 @@ def evaluate(
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
   task_of(task, protocol)  # before weights are read
-  record = measure(open_encoder(checkpoint, which, image_hw or TASKS[task].image_hw, seed), task, data, protocol)
-  run = _run_of(checkpoint)
+  encoder = open_encoder(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
+  return kept(checkpoint, measure(encoder, task, data, protocol))
+
+
+def kept(checkpoint: str, record: dict[str, Any]) -> dict[str, Any]:
+  """Appends a record to W/evaluations.jsonl where the checkpoint is a run, and returns it."""
+  run = run_of(checkpoint)
   if run:
     with open(run / RECORDS, "a", encoding="utf-8") as file:
       file.write(json.dumps(record) + "\n")
@@ -47,8 +52,12 @@ def evaluate(
 
 def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
   """Returns the record of `evaluate` for an encoder that is open, kept nowhere."""
+  return recorded(task, *task_of(task, protocol), encoder, data)
+
+
+def recorded(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
+  """Returns the record of what a protocol of that name finds."""
   started = time.perf_counter()
-  protocol, run = task_of(task, protocol)
   result = run(encoder, data)
   return {
       "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores, "facts": result.facts,
@@ -68,7 +77,7 @@ def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
   return protocol, protocols[protocol]
 
 
-def _run_of(checkpoint: str) -> pathlib.Path | None:
+def run_of(checkpoint: str) -> pathlib.Path | None:
   """Returns the folder of the run that a checkpoint is of."""
   path = pathlib.Path(checkpoint).expanduser()
   for folder in (path, *path.parents[:2]):

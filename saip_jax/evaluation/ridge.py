@@ -73,8 +73,9 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
   # Of rows if wide, else of features; those of rows sum to zero, so that X needs no centring once they are known.
   solutions = np.zeros((len(strengths), len(x) if wide else x.shape[1], targets.shape[1]))
   x_means, y_means = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
-  patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
-  for k, rows in enumerate(patterns.T):
+  packed = np.packbits(known, axis=0)  # an eighth to compare
+  _, first, pattern_of = np.unique(packed, axis=1, return_index=True, return_inverse=True)
+  for k, rows in enumerate(known.T[first]):
     if rows.any():
       own = np.flatnonzero(pattern_of.reshape(-1) == k)
       x_mean, y = x[rows].mean(0), targets[rows][:, own]

@@ -15,7 +15,7 @@ from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.table import SOURCES, open_source
 
 _TEST_NAMES = ("test", "val", "gallery")
-_HELD_OUT = 3  # of ten identities, or of ten images where nobody is identified
+_HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
 
 
 class Labelled:
@@ -147,17 +147,21 @@ class Data:
                        "--hold-out cuts one split in two")
     return self.open(train, whole), self.open(test, whole)
 
+  def test(self, whole: bool = False) -> Labelled:
+    """Returns what is measured on, by a task that fits nothing. Args: whole: see `open`."""
+    if self.hold_out or not (self.test_split or self.names):
+      return self.train_and_test(whole)[1]
+    return self.open(self._usual_test(), whole)
+
   def query_and_gallery(self) -> tuple[Labelled, Labelled]:
     """Returns the two sides of a retrieval.
 
     Those of the data set if it has such splits, else of what is measured on by Market-1501's rule: of each person and
     camera the first picture is a query, all others are the gallery.
     """
-    if self.hold_out or not (self.test_split or self.names):
-      return _cut(self.train_and_test()[1])
-    if self.test_split is None and {"query", "gallery"} <= set(self.names):
+    if not self.hold_out and self.test_split is None and {"query", "gallery"} <= set(self.names):
       return self.open("query"), self.open("gallery")
-    return _cut(self.open(self._usual_test()))
+    return _cut(self.test())
 
   def _usual_test(self) -> str:
     usual = next((name for name in _TEST_NAMES if name in self.names), None)
@@ -169,14 +173,14 @@ class Data:
 def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
   """Cuts images in two, disjoint in identities: (to fit on, to measure on).
 
-  Three of ten identities, or of ten images where nobody is identified, are put aside by a hash of their names: the same
+  Three of ten identities, or of ten photos where nobody is identified, are put aside by a hash of their names: the same
   ones everywhere. The names of the parts say so.
   """
-  keys = [str(whole.first_person(i).get("identity", whole.source.name(i))) for i in range(len(whole))]
+  keys = _owners(whole)
   test = np.array([int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
     raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
-                     f"has {len(set(keys))} identities or images; choose larger --data or name splits")
+                     f"has {len(set(keys))} identities or photos; choose larger --data or name splits")
   part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
 
@@ -206,6 +210,11 @@ def cameras(images: Labelled) -> np.ndarray:
 
 
 def groups(images: Labelled) -> np.ndarray:
-  """Returns (n,) int64: pictures of one person are a group, where persons are known; else each is its own."""
-  keys = [str(images.first_person(i).get("identity", i)) for i in range(len(images))]
-  return np.unique(keys, return_inverse=True)[1].reshape(-1)
+  """Returns (n,) int64: pictures of one person are a group, else those cut out of one photo, else each is its own."""
+  return np.unique(_owners(images), return_inverse=True)[1].reshape(-1)
+
+
+def _owners(images: Labelled) -> list[str]:
+  """Returns what must stay together of each image: its person, the photo that it was cut out of, or the image."""
+  return [str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))
+          for i in range(len(images))]

@@ -11,6 +11,8 @@ from saip_jax.methods.croco_human import CrocoHuman
 from saip_jax.methods.croco_human_config import CrocoHumanConfig
 from saip_jax.methods.dino import Dino
 from saip_jax.methods.dino_config import DinoConfig
+from saip_jax.methods.finetune import Finetune
+from saip_jax.methods.finetune_config import FinetuneConfig
 from saip_jax.methods.hap import Hap
 from saip_jax.methods.hap_config import HapConfig
 from saip_jax.methods.hcmoco import Hcmoco
@@ -29,13 +31,14 @@ class MethodEntry:
     config_class: frozen dataclass of the `method` section of a recipe.
     build: (`RunConfig`, **backbone options) -> `saip_jax.methods.base.Method`.
     vit_options: settings of the method -> attributes of a ViT that it decides: its positions, and how they are resized.
-    check_data: (settings of the method, images of the data set): raises ValueError if they cannot go together.
+    check_data: (settings of the method, `input_pipeline.pipeline.TrainData`): raises ValueError if they cannot go
+      together.
   """
 
   config_class: type
   build: Callable[..., Any]
   vit_options: Callable[[Any], dict[str, str]] = lambda settings: {"pos_interpolation": "grid2d", "tokens": "normal"}
-  check_data: Callable[[Any, int], None] = lambda settings, images: None
+  check_data: Callable[[Any, Any], None] = lambda settings, data: None
 
 
 def _encoder(config, backbone_options):
@@ -88,6 +91,12 @@ def _build_dino(config, **backbone_options) -> Dino:
   return Dino(config.method, backbone, config.data.canvas_hw, config.total_steps, config.accumulate)
 
 
+def _build_finetune(config, **backbone_options) -> Finetune:
+  backbone = _encoder(config, backbone_options)
+  config.method.check_run(config)
+  return Finetune(config.method, backbone, config.data.canvas_hw)
+
+
 def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
   """Returns the frozen encoder in a file or run, float32, its positions for the size of the global views."""
   if path is None:
@@ -108,4 +117,5 @@ METHODS = {
     "hap": MethodEntry(HapConfig, _build_hap),
     "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _croco_human_vit_options),
     "hcmoco": MethodEntry(HcmocoConfig, _build_hcmoco, check_data=HcmocoConfig.check_data),
+    "finetune": MethodEntry(FinetuneConfig, _build_finetune, check_data=FinetuneConfig.check_data),
 }

@@ -22,10 +22,17 @@ class Aux:
 
 @dataclasses.dataclass(frozen=True)
 class ParamGroup:
-  """How the optimiser treats the parameters of a group: weight decay, learning-rate multiplier, frozen."""
+  """How the optimiser treats the parameters of a group.
+
+  Attributes:
+    decay: weight decay.
+    lr_multiplier: of the learning rate, which weight decay follows; of blocks stacked along a leading axis, one for
+      each.
+    frozen: they stay as they are.
+  """
 
   decay: bool = True
-  lr_multiplier: float = 1.0
+  lr_multiplier: float | tuple[float, ...] = 1.0
   frozen: bool = False
 
 
@@ -34,7 +41,12 @@ class Method(Protocol):
 
   `step` counts micro-steps (updates x accumulation). No method uses a collective: the batch is global, the
   partitioner inserts what is needed.
+
+  Attributes:
+    backbone: the `saip_jax.backbones.features.Backbone` whose parameters `export_params` returns.
   """
+
+  backbone: Any
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns name -> shape and dtype of every field of a batch of `global_batch` samples."""

@@ -1,7 +1,7 @@
 """The settings of HCMoCo."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, Sized
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,9 @@ class HcmocoConfig:
       if getattr(self, name) <= 0:
         raise ValueError(f"config.method.{name} is {getattr(self, name)}: it must be positive")
 
-  def check_data(self, images: int) -> None:
+  def check_data(self, data: Sized) -> None:
     """Raises ValueError unless the memory banks have a row for each image of the data set."""
+    images = len(data)
     if self.negatives == "bank" and self.bank.size != images:
       raise ValueError(
           f"config.method.bank.size is {self.bank.size}, the data set has {images} images: set it to {images}, or "

@@ -22,6 +22,10 @@ _TITLES = {
     "time/input_wait_fraction": "input wait, share of the time",
     "time/goodput": "goodput, share of the time since the start",
     "time/save_stall": "saving, share of the time",
+    "time/monitors_s": "measuring the monitors, s",
+    "monitor/reid_mAP": "re-identification, mAP",
+    "monitor/attributes_mA": "attributes, mA",
+    "monitor/parts_mIoU": "parts, mIoU",
 }
 
 
@@ -60,7 +64,7 @@ def curves_html(runs: Sequence[Run]) -> str:
   names = {name: None for run in runs for name in run.series if name not in _NOT_DRAWN}
   parts = []
   for group, title in _GROUPS.items():
-    members = sorted((n for n in names if _group(n) == group), key=lambda name: (name != "loss/total", name))
+    members = sorted((n for n in names if _group(n) == group), key=_order)
     charts = [_chart(name, [run.series.get(name) for run in runs]) for name in members]
     if charts:
       parts.append(f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>')
@@ -75,6 +79,11 @@ def smoothing(runs: Iterable[Run]) -> str:
   several = f"{min(sizes):,} to {max(sizes):,}" if len(sizes) > 1 else f"{max(sizes):,}"
   return (f"A point is the mean of {several} records in a row, so that a line has at most {POINTS}; the pale band "
           "spans their lowest and highest and is cut off where it leaves the picture.")
+
+
+def _order(name: str) -> tuple:
+  """The headline first, then what has a title."""
+  return name != "loss/total", name not in _TITLES, name
 
 
 def _group(name: str) -> str:

@@ -1,6 +1,5 @@
 """What a run says in the terminal: banner, one live line, closing summary."""
 
-import collections
 import math
 import pathlib
 import sys
@@ -8,6 +7,8 @@ from typing import Any, Mapping, Sequence
 
 import jax
 from tqdm import tqdm
+
+from saip_jax.training.mesh import device_kinds
 
 # How the live line says them; losses stand there under their own names.
 _LIVE_METRICS = {"time/images_per_s": "{:.1f} images/s", "time/input_wait_fraction": "input wait {:.0%}"}
@@ -71,13 +72,11 @@ def banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
   from clu import parameter_overview  # the table only; clu's metric writers would need TensorFlow
 
   shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state.params)
-  kinds = collections.Counter(device.device_kind for device in mesh.devices.flat)
   epochs = config.total_steps * config.batch_size / len(data)
   return "\n".join([
       parameter_overview.get_parameter_overview(shapes, include_stats=False),
       f"weights  {', '.join(f'{name} {count:,}' for name, count in _counts(shapes).items())}",
-      f"devices  {', '.join(f'{count} x {kind}' for kind, count in kinds.items())},"
-      f" mesh {dict(mesh.shape)}, {jax.process_count()} host(s)",
+      f"devices  {device_kinds(mesh)}, mesh {dict(mesh.shape)}, {jax.process_count()} host(s)",
       f"method   {config.method.name} on {config.model.backbone}, {config.precision}",
       *data.summary(),
       f"run      {config.total_steps:,} steps of {config.batch_size} images (micro-steps: {config.accumulate}),"

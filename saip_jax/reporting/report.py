@@ -75,6 +75,7 @@ def _facts_html(runs: Sequence[Run]) -> str:
       "steps": f"{run.last_step:,} of {config['total_steps']:,}" if _is_number(config.get("total_steps")) else "",
       "batch": ", ".join(f"{config[key]}{unit}" for key, unit in (("batch_size", " images"), ("precision", ""))
                          if key in config),
+      "devices": _devices_fact(run.starts),
       "newest checkpoint": f"step {steps[-1]:,}" if steps else "none yet",
       "epochs": _last(run, "epoch", "{:.4g}"),
       "throughput": _typical(run, "time/images_per_s", "{:,.1f} images/s"),
@@ -105,6 +106,12 @@ def _data_fact(run: Run, steps: list[int]) -> str:
       pass  # of another version: the settings tell it too
   named = (run.settings.get(f"data.{key}") for key in ("source", "path", "split"))
   return " ".join(str(value) for value in named if value)
+
+
+def _devices_fact(starts: list[dict[str, Any]]) -> str:
+  """What the run ran on, in the order of its starts."""
+  kinds = dict.fromkeys(str(start["devices"]) for start in starts if "devices" in start)
+  return ", then ".join(kinds) + (f"; started {len(starts)} times" if len(starts) > 1 else "")
 
 
 def _goodput_facts(goodput: dict[str, Any]) -> dict[str, str]:

@@ -43,6 +43,7 @@ class Run:
     goodput: what `training.goodput` keeps; {} where there is none.
     damaged: images that were skipped, one line each.
     faults: what could not be read, one line each.
+    starts: what `training.starts` wrote at each start, oldest first.
   """
 
   name: str
@@ -53,6 +54,7 @@ class Run:
   goodput: dict[str, Any]
   damaged: list[str]
   faults: list[str]
+  starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   @functools.cached_property
   def settings(self) -> dict[str, Any]:
@@ -96,11 +98,13 @@ def read_run(path, setting: str = "W") -> Run:
     raise ValueError(f"{path / 'config.json'} holds a {type(config).__name__}: expected the settings of a run")
   faults: list[str] = []
   goodput = next((record for _, record in _records(path / "goodput.json", faults)), {})
+  starts = [record for _, record in _records(path / "starts.jsonl", faults)]
   damaged = sorted(path.glob("damaged_images*.txt"))
   return Run(
       name=path.absolute().name, path=path, config=config, series=_read_series(path / "metrics.jsonl", faults),
       evaluations=_evaluations(path / "evaluations.jsonl", faults), goodput=goodput,
       damaged=[line for file in damaged for line in file.read_text("utf-8", "replace").splitlines()], faults=faults,
+      starts=starts,
   )
 
 

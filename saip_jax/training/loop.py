@@ -21,6 +21,7 @@ from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.preemption import StopRequest
 from saip_jax.training.profiler import ProfileWindow
+from saip_jax.training.starts import record_start
 from saip_jax.training.state import TrainState
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.training.telemetry import Telemetry
@@ -43,7 +44,7 @@ def pretrain(
     method: a `saip_jax.methods.base.Method`.
     data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
       (see `input_pipeline.pipeline.TrainData`).
-    workdir: folder of the run; holds config.json, metrics.jsonl, tensorboard/, checkpoints/, panels/.
+    workdir: folder of the run; holds config.json, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/, panels/.
     devices: where to train; all devices by default.
 
   Returns:
@@ -86,10 +87,13 @@ def pretrain(
     return state
   if host == 0:
     write_config(workdir, to_dict(config))
+    record_start(workdir, start, mesh)
 
   # Data first: what is wrong with it shows before the compiler has taken its minute.
   spec = method.batch_spec(config.batch_size)
   panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
+  monitor_every = config.monitor_every if config.monitors else 0
+  monitors = _open_monitors(config, method.backbone, _student(mesh, method, state), progress) if monitor_every else None
 
   # The step, compiled ahead so that no measured time contains it.
   compile_start = time.perf_counter()
@@ -107,13 +111,14 @@ def pretrain(
   barrier("start")  # not all have compiled equally fast
   try:
     with watchdog, telemetry, profile, StopRequest() as stop:
-      # The order is fixed: panels, save, next batch, step. A checkpoint of step k knows nothing of batch k.
+      # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
       while True:
         finished = step == config.total_steps
         leaving = stop.due(step) or finished
         save_due = step > start and (leaving or step % config.checkpoint_every == 0)
         panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
-        pausing = save_due or panels_due or profile.is_due(step)
+        monitors_due = monitor_every and (step > start or step == 0) and (finished or step % monitor_every == 0)
+        pausing = save_due or panels_due or monitors_due or profile.is_due(step)
         if pausing:
           telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
         if profile.is_due(step):
@@ -123,6 +128,9 @@ def pretrain(
           if host == 0:
             _draw_panels(method, params, extra, panel_batch, config.seed, workdir, step)
           barrier("panels")
+        if monitors_due:
+          _measure(monitors, _student(mesh, method, state), writer, progress, step)
+          barrier("monitors")
         if save_due:
           with telemetry.saving(step):
             checkpoints.save(step, state)
@@ -182,6 +190,31 @@ def _draw_panels(method, params, extra, batch, seed: int, workdir: pathlib.Path,
   """Writes W/panels/<step>_<name>.png for every panel of the method; on one device, outside the mesh."""
   for name, panel in method.panels(params, extra, batch, jax.random.key(seed)).items():
     save_panel(workdir / "panels" / f"{step:06d}_{name}.png", panel)
+
+
+def _student(mesh, method, state: TrainState):
+  """Returns the parameters of the encoder that is trained, whole and on one device; all hosts must ask."""
+  return on_one_device(mesh, method.export_params(state.params, state.extra, "student"))
+
+
+def _open_monitors(config: RunConfig, backbone, encoder, progress):
+  """Returns the run's `Monitors`; one host measures, but all see what is wrong with their data."""
+  from saip_jax.evaluation.monitors import Monitors  # and all that measures: a second that most runs need not wait
+
+  with first_host_first():
+    monitors = Monitors(config, backbone, encoder)
+  progress.say(f"monitors {monitors.summary}")
+  return monitors
+
+
+def _measure(monitors, encoder, writer: MetricsWriter | None, progress, step: int) -> None:
+  """Records what the monitors say of the encoder after update `step`, and how long that took, on the host that does."""
+  if writer is None:
+    return
+  started = time.perf_counter()
+  values = monitors.measure(encoder)
+  writer.write(step, values | {"time/monitors_s": time.perf_counter() - started})
+  progress.say(f"step {step}, " + ", ".join(f"{name.removeprefix('monitor/')} {v:.4f}" for name, v in values.items()))
 
 
 def _list_damage(workdir: pathlib.Path, data) -> list[str]:

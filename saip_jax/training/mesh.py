@@ -1,5 +1,6 @@
 """Where arrays live: the only file that knows JAX's mesh interface."""
 
+import collections
 from typing import Any, Sequence
 
 import jax
@@ -30,6 +31,12 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp: int = 1) -> Mes
     raise ValueError(f"config.fsdp is {fsdp}: it must divide the number of devices, which is {len(devices)}")
   shape, names = ((len(devices),), ("data",)) if fsdp == 1 else ((len(devices) // fsdp, fsdp), ("data", "fsdp"))
   return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=devices)
+
+
+def device_kinds(mesh: Mesh) -> str:
+  """Returns what the devices are, as "8 x TPU v4"."""
+  kinds = collections.Counter(device.device_kind for device in mesh.devices.flat)
+  return ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

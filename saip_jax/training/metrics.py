@@ -22,7 +22,8 @@ def read_metrics(path) -> list[dict[str, Any]]:
 class MetricsWriter:
   """Appends records to W/metrics.jsonl and W/tensorboard; the files read as if the run had never stopped.
 
-  A run that resumes at step k writes the records after k again, so those that a crash left there go first.
+  A run that resumes at step k writes the records after k again, so those that a crash left there go first; one that
+  starts anew may write some of step 0.
   """
 
   def __init__(self, workdir, start_step: int):
@@ -31,15 +32,16 @@ class MetricsWriter:
 
     workdir = pathlib.Path(workdir)
     path = workdir / "metrics.jsonl"
+    first_step = start_step + 1 if start_step else 0
     if path.exists():
-      kept = [record for record in read_metrics(path) if record["step"] <= start_step]
+      kept = [record for record in read_metrics(path) if record["step"] < first_step]
       partial = path.with_name("metrics.jsonl.partial")
       partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
       os.replace(partial, path)
     self._file = path.open("a")
     # named by the step too: two files that start in the same second would be one
     self._events = SummaryWriter(
-        str(workdir / "tensorboard"), purge_step=start_step + 1, filename_suffix=f".from{start_step}"
+        str(workdir / "tensorboard"), purge_step=first_step, filename_suffix=f".from{start_step}"
     )
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -29,6 +30,15 @@ def _group_of_each(params, param_groups):
   return groups
 
 
+def _multiplier(group, update: jax.Array) -> float | jax.Array:
+  """Returns what multiplies an update: a number, or one for each of the blocks stacked along its leading axis."""
+  if group.frozen:
+    return 0.0
+  if not isinstance(group.lr_multiplier, tuple):
+    return group.lr_multiplier
+  return jnp.array(group.lr_multiplier, update.dtype).reshape(-1, *[1] * (update.ndim - 1))
+
+
 def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Returns the transformation and its learning-rate schedule (update count -> learning rate).
 
@@ -53,9 +63,7 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
     return lambda params: jax.tree.map(value, _group_of_each(params, param_groups))
 
   def multiply(updates, params):
-    return jax.tree.map(
-        lambda u, g: u * (0.0 if g.frozen else g.lr_multiplier), updates, _group_of_each(params, param_groups)
-    )
+    return jax.tree.map(lambda u, g: u * _multiplier(g, u), updates, _group_of_each(params, param_groups))
 
   first, last = config.weight_decay, config.final_weight_decay
   course = optax.cosine_decay_schedule(1.0, total_steps)

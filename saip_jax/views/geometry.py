@@ -28,7 +28,9 @@ def _bicubic(distance: jax.Array) -> jax.Array:
   return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
 
 
-def resample_weights(out_size: int, in_size: int, start: jax.Array, length: jax.Array) -> jax.Array:
+def resample_weights(
+    out_size: int, in_size: int, start: jax.Array, length: jax.Array, picture: jax.Array | None = None
+) -> jax.Array:
   """Returns the matrix that resizes the interval [start, start + length) of an axis to `out_size` pixels.
 
   The filter widens with the scale when it shrinks (support 2 * max(scale, 1) input pixels), so that nothing
@@ -40,19 +42,25 @@ def resample_weights(out_size: int, in_size: int, start: jax.Array, length: jax.
     in_size: pixels of the axis, static.
     start: first pixel of the interval, scalar, traced.
     length: pixels in the interval, scalar, traced; at least 1.
+    picture: pixels of the axis that are a picture, scalar, traced, where the interval may reach beyond them: weights
+      are cut at the picture's edge instead, and what lies beyond it is black. None: the interval is inside.
 
   Returns:
-    (out_size, in_size) float32, every row sums to one.
+    (out_size, in_size) float32, every row sums to one; to zero where it shows what is beyond the picture.
 
   Source: Pillow `precompute_coeffs`; torchvision's `resize(antialias=True)` follows the same law.
   """
   scale = length / out_size
   centre = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale  # (out,)
   pixel = jnp.arange(in_size, dtype=jnp.float32)
-  inside = (pixel >= start) & (pixel < start + length)  # (in,)
+  first, end = (start, start + length) if picture is None else (0, picture)
+  inside = (pixel >= first) & (pixel < end)  # (in,)
   distance = (pixel + 0.5 - centre[:, None]) / jnp.maximum(scale, 1.0)  # (out, in)
   weights = jnp.where(inside, _bicubic(distance), 0)
-  return weights / weights.sum(axis=1, keepdims=True)
+  if picture is None:
+    return weights / weights.sum(axis=1, keepdims=True)
+  shown = ((centre >= 0) & (centre < picture))[:, None]
+  return jnp.where(shown, weights, 0) / jnp.where(shown, weights.sum(axis=1, keepdims=True), 1)
 
 
 def sample_crop_box(
@@ -100,7 +108,8 @@ def sample_crop_box(
 
 
 def crop_resize(
-    planes: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+    planes: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False,
+    picture_hw: jax.Array | tuple[None, None] = (None, None),
 ) -> jax.Array:
   """Cuts a box out, resizes it with antialiased bicubic weights and mirrors it if asked.
 
@@ -116,14 +125,15 @@ def crop_resize(
     box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: static size of the view.
     flip: scalar bool, mirror left and right.
+    picture_hw: (2,) size of the valid part of the canvas, where the box may reach beyond it, see `resample_weights`.
 
   Returns:
     (3, H, W) float32 in [0, 1].
   """
   top, left, height, width = box_yxhw
   _, canvas_h, canvas_w = planes.shape
-  rows = resample_weights(out_hw[0], canvas_h, top, height)  # (H, Hc)
-  columns = resample_weights(out_hw[1], canvas_w, left, width)  # (W, Wc)
+  rows = resample_weights(out_hw[0], canvas_h, top, height, picture_hw[0])  # (H, Hc)
+  columns = resample_weights(out_hw[1], canvas_w, left, width, picture_hw[1])  # (W, Wc)
   columns = jnp.where(flip, columns[::-1], columns)
   # HIGH: three bfloat16 passes on a TPU; one alone would round pixels and weights by up to half a grey level.
   half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)
@@ -131,7 +141,9 @@ def crop_resize(
   return jnp.clip(view, 0, 1)
 
 
-def crop_nearest(values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
+def crop_nearest(
+    values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+) -> jax.Array:
   """Cuts the box of `crop_resize` out of an array that must not be averaged, as depth or labels.
 
   Each pixel of the view has the value of the canvas where its centre lies: products with one-hot matrices, at a
@@ -139,16 +151,18 @@ def crop_nearest(values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int]
 
   Args:
     values: (Hc, Wc), numbers that float32 holds.
-    box_yxhw: (4,) top, left, height, width in canvas pixels, inside the canvas.
+    box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: static size of the view.
+    flip: scalar bool, mirror left and right.
 
   Returns:
-    (H, W) float32.
+    (H, W) float32; 0 beyond the canvas.
   """
   rows, columns = (
-      jax.nn.one_hot((start + (jnp.arange(out_size) + 0.5) * (length / out_size)).astype(jnp.int32), in_size)
+      jax.nn.one_hot(jnp.floor(start + (jnp.arange(out_size) + 0.5) * (length / out_size)).astype(jnp.int32), in_size)
       for out_size, in_size, start, length in zip(out_hw, values.shape, box_yxhw[:2], box_yxhw[2:])
   )
+  columns = jnp.where(flip, columns[::-1], columns)
   exact = jax.lax.Precision.HIGHEST
   half = jnp.einsum("yx,wx->yw", values.astype(jnp.float32), columns, precision=exact)
   return jnp.einsum("hy,yw->hw", rows, half, precision=exact)

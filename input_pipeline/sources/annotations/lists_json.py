@@ -19,9 +19,9 @@ from input_pipeline.sources.annotations.person import (
 from input_pipeline.sources.annotations.photos import Photos
 
 # The order of MPII's file format, which names them nowhere.
-_MPII_JOINTS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-                "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
-                "left_elbow", "left_wrist")
+MPII_JOINTS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+               "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
+               "left_elbow", "left_wrist")
 
 _IGNORED = "marked as to be ignored: a crowd, a reflection, something like a person"
 
@@ -74,7 +74,7 @@ def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
         visible = [1] * len(joints)
       points = [(x, y, 2 if v else 0) for (x, y, *_), v in zip(joints, visible)]
       facts |= {"keypoints": keypoints_of(points, -0.5),
-                "joints": annotated.joint_list("person", _MPII_JOINTS, len(joints))}
+                "joints": annotated.joint_list("person", MPII_JOINTS, len(joints))}
     box = box_around(facts.get("keypoints", ())) or box_of_scale(person.get("center"), person.get("scale"), -0.5)
     reason = reason or ("" if box else "it has no joints, and no center and scale, to make a box from")
     if reason:

@@ -24,6 +24,7 @@ from input_pipeline.sources.crops import (
 from input_pipeline.sources.labelled.source import LabelledSource
 
 _FILE = "joints.mat"
+_LSP_TRAIN = 1000  # photos of LSP to train on, the first ones
 _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 # The order of the file, which names them nowhere.
@@ -37,7 +38,8 @@ def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin:
 
   Args:
     path: the folder with joints.mat and images/, or joints.mat itself.
-    split: not used: there are none.
+    split: "train" or "test": as the literature cuts LSP, its first thousand photos and the others; LSPET is for
+      training alone. None: all persons.
     cache_dir: where the list of persons is remembered.
     setting: the option that gave `path`, for messages.
     margin: what that box is grown by on every side, as a fraction of its larger side.
@@ -45,24 +47,28 @@ def open_lsp(path: str, split: str | None, cache_dir: str, setting: str, margin:
     whole: the photos with everybody in them instead of crops.
 
   Raises:
-    ValueError: no such file, not of this form, or no usable person in it.
+    ValueError: no such file or split, not of this form, or no usable person in it.
   """
-  del split
   given = existing(path, setting, "the folder of LSP or LSPET")
   file = given if given.endswith(".mat") else f"{given}/{_FILE}"
   if not storage.exists(file):
     raise ValueError(f"{setting}={path} is no LSP; expected a folder with {_FILE} and images/")
   root = file.rpartition("/")[0]
-  return open_crops("lsp", root, root, [file], lambda photos: _read(photos, file, setting), cache_dir=cache_dir,
-                    setting=setting, margin=margin, min_side=min_side, whole=whole)
+  return open_crops("lsp", root, root, [file], lambda photos: _read(photos, file, split, setting),
+                    cache_dir=cache_dir, setting=setting, margin=margin, min_side=min_side, whole=whole, split=split)
 
 
-def _read(photos: Photos, file: str, setting: str) -> Annotated:
-  joints, visible = _joints(file, setting)
+def _read(photos: Photos, file: str, split: str | None, setting: str) -> Annotated:
+  joints, visible, extended = _joints(file, setting)
+  if extended and split == "test":
+    raise ValueError(f"{setting}: {file} is LSPET, which is for training alone and has no split 'test'; choose LSP, or "
+                     "for `saip evaluate` --hold-out")
   by_number = {int(match[1]): name for name in photos.below("") if (match := _NUMBER.search(name))}
   annotated = Annotated()
   for index, (points, flags) in enumerate(zip(joints.tolist(), visible.tolist())):
     number = index + 1
+    if split and not extended and (number <= _LSP_TRAIN) != (split == "train"):
+      continue
     photo = by_number.get(number)
     keypoints = keypoints_of([(x, y, v) for (x, y), v in zip(points, flags)], -0.5)  # pixels from 1
     box = box_around(keypoints)
@@ -75,8 +81,8 @@ def _read(photos: Photos, file: str, setting: str) -> Annotated:
   return annotated
 
 
-def _joints(file: str, setting: str) -> tuple[np.ndarray, np.ndarray]:
-  """Joints (photos, joints, 2) in pixels from 1, and v (photos, joints).
+def _joints(file: str, setting: str) -> tuple[np.ndarray, np.ndarray, bool]:
+  """Joints (photos, joints, 2) in pixels from 1, v (photos, joints), and whether they are of LSPET.
 
   LSPET's axes are (joints, 3, photos), its flag is 1 for a visible joint, else the joint is not known; LSP's axes are
   (3, joints, photos), its flag is 1 for a hidden joint.
@@ -91,6 +97,6 @@ def _joints(file: str, setting: str) -> tuple[np.ndarray, np.ndarray]:
                      "photos) or (3, 14, photos)")
   if joints.shape[1] == 3:
     joints = joints.transpose(2, 0, 1)
-    return joints[..., :2], np.where(joints[..., 2] > 0, 2, 0)
+    return joints[..., :2], np.where(joints[..., 2] > 0, 2, 0), True
   joints = joints.transpose(2, 1, 0)
-  return joints[..., :2], np.where(joints[..., 2] > 0, 1, 2)
+  return joints[..., :2], np.where(joints[..., 2] > 0, 1, 2), False

@@ -9,7 +9,7 @@ ignored, d is the distance to the person's box, doubled in size, and all joints 
 most 20 detections of an image; the area of a detection is that of the box around its keypoints.
 
 COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
-2019).
+2019), AIC 14 others (Wu et al. 2017).
 """
 
 import dataclasses
@@ -38,6 +38,9 @@ WHOLE_BODY_PARTS = {
 }
 CROWDPOSE_SIGMAS = np.array([
     0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079])
+AIC_SIGMAS = np.array([
+    0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642, 0.03686941, 0.01981803,
+    0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173])
 CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
 """Crowd index from, and below; of the published code, while the paper writes 0.1 for 0.2."""
 

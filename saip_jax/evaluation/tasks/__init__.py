@@ -1,15 +1,24 @@
 """The tasks that an encoder is measured on, by name."""
 
-from saip_jax.evaluation.tasks import attributes, depth, detection, joints3d, keypoints, parsing, reid, text
+import functools
+
+from saip_jax.evaluation.tasks import (
+    attributes, correspondence, depth, detection, joints, joints3d, keypoints, multi_parsing, neighbours, parsing, reid,
+    text)
 from saip_jax.evaluation.tasks.base import Task
 
 TASKS = {
     "reid": Task("person re-identification", {"nearest": reid.nearest_neighbour}),
     "text": Task("text-to-image retrieval", {"linear": text.linear}),
-    "attributes": Task("attribute recognition", {"linear": attributes.linear}),
+    "attributes": Task("attribute recognition", {"linear": attributes.linear, "knn": neighbours.attributes}),
     "keypoints": Task("2-D keypoints", {"heatmap": keypoints.heat_maps, "coordinates": keypoints.coordinates}),
+    "wholebody": Task(
+        "whole-body landmarks", {"heatmap": functools.partial(keypoints.heat_maps, truth_of=joints.whole_body_of)}),
     "detection": Task("pedestrian detection", {"linear": detection.linear}, detection.IMAGE_HW),
     "parsing": Task("parsing into parts", {"linear": parsing.linear}),
+    "segmentation": Task("parts and clothes in photos", {"linear": parsing.linear}, (384, 256)),
+    "multi_parsing": Task("parsing of everybody in a photo", {"linear": multi_parsing.linear}, detection.IMAGE_HW),
     "joints3d": Task("3-D joints", {"linear": joints3d.linear}),
     "depth": Task("depth of the person", {"linear": depth.linear}),
+    "correspondence": Task("joints found again in another picture", {"nearest": correspondence.nearest}),
 }

@@ -1,5 +1,7 @@
 """Attributes of a person: a logistic probe for each, on frozen image features."""
 
+from typing import Any
+
 import numpy as np
 from scipy.special import expit
 
@@ -28,18 +30,36 @@ def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
 def linear(encoder: Encoder, data: Data) -> Result:
   """A logistic regression for each attribute."""
   train, test = data.train_and_test()
-  (names, to_fit), (test_names, truth) = attributes_of(train), attributes_of(test)
-  if names != test_names:
-    raise ValueError(f"the attributes of the two parts differ: {', '.join(names)} and {', '.join(test_names)}")
+  (names, to_fit), (_, truth) = both_parts = attributes_of(train), attributes_of(test)
+  check_names(*both_parts)
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
   probe = fit_binary(features, to_fit[rows], groups(train)[rows])
   rows, features = encode_images(encoder, test.source, damaged)
-  found = evaluate_attributes(expit(probe.logits(features)), truth[rows])
+  facts = facts_of(train=train, test=test) | {"strength": probe.strength}
+  return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
+
+
+def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.ndarray]) -> None:
+  """Raises ValueError where two parts, as `attributes_of` gives them, have other attributes."""
+  if train[0] != test[0]:
+    raise ValueError(f"the attributes of the two parts differ: {', '.join(train[0])} and {', '.join(test[0])}")
+
+
+def scored(probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any],
+           damaged: list[str]) -> Result:
+  """Measures attributes that were predicted, by whatever.
+
+  Args:
+    probabilities: (n, A) from 0 to 1.
+    truth: (n, A) int of the same images, see `attributes_of`.
+    names: (A,) of the attributes.
+    facts: what must be known to compare the scores, besides what is told here.
+    damaged: see `Result`.
+  """
+  found = evaluate_attributes(probabilities, truth)
   scores = {"mA": found.mA, "F1": found.f1, "accuracy": found.accuracy, "precision": found.precision,
             "recall": found.recall}
-  facts = facts_of(train=train, test=test) | {
-      "balanced_accuracy": dict(zip(names, found.balanced_accuracy)), "one_sided": [names[a] for a in found.one_sided],
-      "threshold": 0.5, "F1": "of the mean precision and recall", "strength": probe.strength,
-  }
-  return Result(scores, facts, damaged)
+  told = {"balanced_accuracy": dict(zip(names, found.balanced_accuracy)),
+          "one_sided": [names[a] for a in found.one_sided], "threshold": 0.5, "F1": "of the mean precision and recall"}
+  return Result(scores, facts | told, damaged)

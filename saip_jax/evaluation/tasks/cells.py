@@ -54,12 +54,20 @@ def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
 
 def enlarged(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   """(h, w, C) -> (H, W, C), bilinear, the centres of cells on the centres of the pixels that they cover."""
+  rows, columns = (_weights((np.arange(pixels) + 0.5) / pixels, n) for pixels, n in zip(hw, maps.shape))
+  return _products(maps, rows, columns)
 
-  def weights(pixels: int, cells: int) -> np.ndarray:
-    at = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
 
-  return _products(maps, weights(hw[0], maps.shape[0]), weights(hw[1], maps.shape[1]))
+def cells_at(cells: np.ndarray, places: np.ndarray) -> np.ndarray:
+  """(h, w, E) cells and (n, 2) x, y as shares of width and height -> (n, E), bilinear as `enlarged`."""
+  rows, columns = _weights(places[:, 1], cells.shape[0]), _weights(places[:, 0], cells.shape[1])
+  return np.einsum("nh,nw,hwe->ne", rows, columns, cells, optimize=True)
+
+
+def _weights(places: np.ndarray, cells: int) -> np.ndarray:
+  """(n,) places along a side, from 0 to 1 -> (n, cells) how much each cell says there."""
+  at = np.clip(places * cells - 0.5, 0, cells - 1)
+  return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
 
 
 def _products(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Parsing of a person: the class of each pixel, by a linear layer on each cell, enlarged to the image."""
 
+from typing import Any, Iterable
+
 import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode
@@ -13,26 +15,46 @@ from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, sample_cell
 def linear(encoder: Encoder, data: Data) -> Result:
   """Logistic regression of the shares of the classes in each cell; logits are enlarged bilinearly to the image."""
   train, test = data.train_and_test()
-  names = train.legend.get("parts")
-  if not names:
-    raise ValueError(f"{train.source.identity['name']!r} names no parts: choose other --data, such as people")
+  names = names_of(train)
   classes, damaged = len(names), []
   shares = lambda i, grid: mean_of_cells(labels_of(train, i, classes)[..., None] == np.arange(classes), grid)
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
-  counts = np.zeros((classes, classes), np.int64)
-  for part in encode(encoder, test.source, damaged):
-    logits = probe.logits(part.cells.reshape(-1, part.cells.shape[-1])).reshape(*part.cells.shape[:3], -1)
-    for row, maps in zip(part.rows, logits):
-      truth = labels_of(test, int(row), classes)
-      counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), classes)
+  logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
+  said = ((int(row), maps) for part in encode(encoder, test.source, damaged)
+          for row, maps in zip(part.rows, logits(part.cells)))
+  facts = facts_of(train=train, test=test) | {"strength": probe.strength}
+  return scored(said, names, test, facts, damaged)
+
+
+def names_of(images: Labelled) -> list[str]:
+  """Returns the names of the classes; raises ValueError where there are none."""
+  names = images.legend.get("parts")
+  if not names:
+    raise ValueError(f"{images.source.identity['name']!r} names no parts: choose other --data, such as people")
+  return list(names)
+
+
+def scored(said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Labelled, facts: dict[str, Any],
+           damaged: list[str]) -> Result:
+  """Measures classes that were predicted, by whatever.
+
+  Args:
+    said: (image, (h, w, C) logits), which are enlarged bilinearly.
+    names: (C,) of the classes.
+    test: the images.
+    facts: what must be known to compare the scores, besides what is told here.
+    damaged: see `Result`; may grow while `said` is read.
+  """
+  counts = np.zeros((len(names), len(names)), np.int64)
+  for i, maps in said:
+    truth = labels_of(test, i, len(names))
+    counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), len(names))
   found = segmentation_scores(counts)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
-  facts = facts_of(train=train, test=test) | {
-      "IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
-      "absent": [names[c] for c in found.absent], "resolution": "of the labels", "scales": "1.0", "flip_test": False,
-      "strength": probe.strength,
-  }
-  return Result(scores, facts, damaged)
+  told = {"IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
+          "absent": [names[c] for c in found.absent], "resolution": "of the labels", "scales": "1.0",
+          "flip_test": False}
+  return Result(scores, facts | told, damaged)
 
 
 def labels_of(images: Labelled, i: int, classes: int) -> np.ndarray:

@@ -1,0 +1,18 @@
+r"""Fine-tuning on parsing made small, on built-in people, for two CPU cores.
+
+  saip evaluate --checkpoint=W --task=parsing --data=people --finetune=configs/finetune_parsing_demo.py
+  saip pretrain --config=configs/finetune_parsing_demo.py --config.init_from=W --workdir=F
+
+Hardware: two CPU cores, some minutes.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config["data"]["pictures_per_identity"] = 0
+  config["method"].update({"task": "parsing", "classes": 20, "flip_pairs": ((14, 15), (16, 17), (18, 19))})
+  config["method"]["views"].update({"scale": (0.9, 1.1), "shift": 4, "erase": 0.0})
+  return config

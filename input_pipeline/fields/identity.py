@@ -1,0 +1,30 @@
+"""Who the person in an image is."""
+
+import numpy as np
+
+from input_pipeline.fields.base import Field, Sample
+from input_pipeline.identities import number_identities
+from input_pipeline.sources.base import ImageSource
+
+
+class Identity(Field):
+  """`identity` int32: the number of the first person among all persons of the data set, from 1; 0 for unknown.
+
+  Args:
+    source: the images; the annotations of all of them are read.
+
+  Raises:
+    ValueError: nobody is known.
+  """
+
+  def __init__(self, source: ImageSource):
+    self._numbers, self.classes = number_identities(source)
+    known = int((self._numbers > 0).sum())
+    self.summary = [f"{len(self.classes):,} identities in {known:,} of {len(source):,} images"]
+
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"identity": ((), np.int32)}
+
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    row["identity"][...] = self._numbers[sample.index]
+    return None

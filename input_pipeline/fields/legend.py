@@ -1,0 +1,21 @@
+"""What the numbers of labels stand for, as a data set names it."""
+
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.combined import parts_of
+
+
+def classes_of(source: ImageSource, key: str) -> tuple[str, ...]:
+  """Returns the names in `legend[key]` of a source.
+
+  Raises:
+    ValueError: it has none, or the parts of a mixture differ.
+  """
+  named = {name: tuple(part.legend.get(key, ())) for name, part in parts_of(source).items()}
+  which = f"data.source={source.identity['source']} ({source.identity['name']!r})"
+  missing = [name for name, classes in named.items() if not classes]
+  if missing:
+    raise ValueError(f"{which} names no {key}, which this method reads: choose data with {key}, such as people"
+                     + f"; {', '.join(map(repr, missing))} has none" * (len(named) > 1))
+  if len(set(named.values())) > 1:
+    raise ValueError(f"the parts of {which} name different {key}: expected the same of each")
+  return next(iter(named.values()))

@@ -1,0 +1,44 @@
+"""The part of the body, or the piece of clothing, that each pixel of an image shows."""
+
+import numpy as np
+
+from input_pipeline.fields.base import NOT_COUNTED, Field, Sample
+from input_pipeline.fields.held import held_in
+from input_pipeline.fields.legend import classes_of
+from input_pipeline.planes import UnusablePlane, resized_plane
+from input_pipeline.sources.base import ImageSource
+
+
+class Parts(Field):
+  """`parts` (Hc, Wc) uint8, the class of each pixel on the canvas, 255 where none counts, and `has_parts`.
+
+  From parts.png. Shrunk by the nearest pixel, as the image is to its canvas.
+
+  Args:
+    source: the images.
+
+  Raises:
+    ValueError: it names no parts, or none of its images seems to have any.
+  """
+
+  def __init__(self, source: ImageSource):
+    self.classes = classes_of(source, "parts")
+    self.summary = held_in(source, ("parts.png",), "parts", "choose data with parts, such as people or lip")
+
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"parts": (tuple(canvas_hw), np.uint8), "has_parts": ((), np.bool_)}
+
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    if "parts.png" not in sample.files:
+      return None
+    try:
+      parts = sample.plane("parts.png")
+    except UnusablePlane as error:
+      return f"parts: {error}"
+    if ((parts >= len(self.classes)) & (parts != NOT_COUNTED)).any():
+      return "parts: a class without a name"
+    height, width = sample.valid_hw
+    row["parts"][...] = NOT_COUNTED
+    row["parts"][:height, :width] = resized_plane(parts, sample.valid_hw)
+    row["has_parts"][...] = True
+    return None

@@ -1,0 +1,174 @@
+"""`saip evaluate --finetune`: a checkpoint's backbone learns a task to the end, and what it can do then is measured.
+
+The loop is the one that pre-trains, so that a run that was stopped goes on by the same command.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, Sequence
+
+import jax
+import numpy as np
+
+from input_pipeline.fields.table import FIELDS
+from input_pipeline.pipeline import TrainData
+from saip_jax.backbones import BACKBONES
+from saip_jax.config import RunConfig, apply_overrides, load_recipe, parse_config
+from saip_jax.evaluation.encoders import Encoder, encoder_of
+from saip_jax.evaluation.evaluate import kept, recorded, run_of
+from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.tasks.finetuned import FINETUNED
+from saip_jax.interop.weights import LoadedBackbone, Preprocessing, open_weights
+from saip_jax.methods import METHODS
+from saip_jax.methods.finetune import Finetune
+from saip_jax.methods.finetune_config import class_settings
+from saip_jax.supervised import SUPERVISED
+from saip_jax.training.checkpoint import checkpoint_steps, claim_workdir
+from saip_jax.training.loop import pretrain
+from saip_jax.training.state import TrainState
+from saip_jax.typed import to_dict
+
+PROTOCOL = "finetune"
+
+_SAID_BY_FLAGS = {
+    "data.source": "--data", "data.path": "--data", "data.subset": "--data", "data.mixture": "--data",
+    "data.split": "--train-split", "data.people_count": "--people-count", "method.classes": "--data",
+    "method.flip_pairs": "--data", "model.backbone": "--checkpoint", "init_from": "--checkpoint",
+    "init_heads": "--checkpoint",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+  """What a run starts from.
+
+  Attributes:
+    backbone: a name in `BACKBONES`.
+    init_from: the setting: a file, a folder, or one checkpoint of a run; None for random weights.
+    facts: JSON-able, for records.
+  """
+
+  backbone: str
+  init_from: str | None
+  facts: dict[str, Any]
+
+
+def finetune(
+    checkpoint: str, task: str, data: Data, recipe: str, overrides: Sequence[str] = (), workdir: str | None = None,
+    image_hw: tuple[int, int] | None = None, seed: int = 0,
+) -> dict[str, Any]:
+  """Fine-tunes the backbone of a checkpoint on a task and measures it.
+
+  Args:
+    checkpoint: what `interop.weights.open_weights` reads, or "random:NAME".
+    task: a key of `SUPERVISED`.
+    data: the data set; trained is on what probes are fitted on.
+    recipe: file of the settings, as configs/finetune_reid.py; the data, the backbone and the size of the head are
+      those of the other arguments.
+    overrides: settings on top of it, as in `saip pretrain`.
+    workdir: folder of the run; None: W/finetune/NAME in that of the checkpoint, NAME being that of the recipe.
+    image_hw: size in pixels of the input; None: that of the recipe.
+    seed: of random weights, for "random:NAME".
+
+  Returns:
+    A record as `evaluate.evaluate` gives it, kept in the same place; its protocol is "finetune".
+
+  Raises:
+    ValueError: settings, data or weights that do not fit; or the run was stopped before its end.
+  """
+  if task not in FINETUNED:
+    raise ValueError(f"--finetune: {task} cannot be fine-tuned here; choose one of: {', '.join(FINETUNED)}")
+  start, train = _start_of(checkpoint, seed), data.train_and_test()[0]
+  config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
+  if workdir is None:
+    run = run_of(checkpoint)
+    if run is None:
+      raise ValueError(f"--workdir is needed: --checkpoint={checkpoint} is no run whose folder could hold it")
+    workdir = run / "finetune" / pathlib.Path(recipe).stem
+  method = METHODS[PROTOCOL].build(config)
+  images = TrainData(
+      train.source, None, canvas_hw=config.data.canvas_hw, scene_canvas_hw=None, batch_size=config.batch_size,
+      seed=config.seed, workers=config.data.workers, threads=config.data.threads,
+      max_damaged_fraction=config.data.max_damaged_fraction, fields=tuple(method.batch_spec(1)),
+      pictures_per_identity=config.data.pictures_per_identity,
+  )
+  state = pretrain(config, method, images, claim_workdir(workdir, to_dict(config)))
+  for line in images.unknown.lines():
+    print(line)
+  if state.step < config.total_steps:
+    raise ValueError(f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "
+                     "same command goes on")
+  record = recorded(task, PROTOCOL, FINETUNED[task], _network(config, state, start.facts), data)
+  record["facts"] |= {
+      "recipe": str(recipe), "updates": config.total_steps, "batch_size": config.batch_size,
+      "learning_rate": config.optimizer.learning_rate, "layer_decay": config.method.layer_decay,
+      "workdir": str(workdir),
+  }
+  return kept(checkpoint, record)
+
+
+def _start_of(checkpoint: str, seed: int) -> _Start:
+  kind, colon, name = checkpoint.partition(":")
+  if colon and kind == "random":
+    if name not in BACKBONES:
+      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is no backbone; choose one of: {', '.join(BACKBONES)}")
+    return _Start(name, None, {"checkpoint": checkpoint, "seed": seed})
+  try:
+    weights = open_weights(checkpoint)
+  except ValueError as error:
+    raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
+  path = pathlib.Path(checkpoint).expanduser().absolute()
+  if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
+    path = path / "checkpoints" / str(checkpoint_steps(path)[-1])
+  facts = {"checkpoint": weights.origin, "which": "student", "backbone": weights.spec.name}
+  return _Start(weights.spec.name, str(path), facts)
+
+
+def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled, start: _Start, image_hw,
+            seed: int) -> RunConfig:
+  """Returns the settings of the run: those of the recipe, and all that the other arguments decide."""
+  said_by = _SAID_BY_FLAGS | ({} if start.init_from else {"seed": "--seed"})
+  for override in overrides:
+    name = override.partition("=")[0].removeprefix("--config.")
+    if name in said_by:
+      raise ValueError(f"--config.{name} is told by {said_by[name]} with --finetune: leave it out")
+  settings = apply_overrides(load_recipe(recipe), overrides)
+  method = settings.get("method", {})
+  if method.get("name") != PROTOCOL or method.get("task") != task:
+    said = " ".join(filter(None, (method.get("name"), method.get("task"))))
+    raise ValueError(f"--finetune={recipe} is a recipe of {said or 'nothing'}: --task={task} needs one of {PROTOCOL} "
+                     f"{task}, as configs/finetune_{task}.py")
+  names = FIELDS[SUPERVISED[task].label](train.source).classes
+  settings["method"] = method | class_settings(task, names)
+  settings["model"] = {"backbone": start.backbone, "image_hw": image_hw or settings["model"]["image_hw"]}
+  settings["data"] = settings["data"] | {
+      "source": data.kind, "path": data.path, "split": data.train_split, "people_count": data.people_count,
+      "mixture": None, "subset": None,
+  }
+  settings |= {"init_from": start.init_from, "init_heads": False}
+  if start.init_from is None:
+    settings["seed"] = seed
+  return parse_config(settings)
+
+
+def _network(config: RunConfig, state: TrainState, facts: dict[str, Any]) -> Encoder:
+  """Returns what was learned, in float32 with float32 products: see `tasks.finetuned`."""
+  method: Finetune = METHODS[PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
+  params, extra = jax.device_get((state.params, state.extra))
+  prepare = Preprocessing(config.model.image_hw)
+  if config.method.task == "reid":
+    return encoder_of(LoadedBackbone(method.backbone, method.export_params(params, extra, "student"), prepare), facts)
+
+  @jax.jit
+  def outputs(params, extra, images_u8):
+    with jax.default_matmul_precision("highest"):
+      return method.outputs(params, extra, prepare(images_u8))
+
+  params, extra = jax.device_put((params, extra))
+  of_images = method.task.reads == "cls"
+
+  def apply(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    said = np.asarray(outputs(params, extra, images_u8))
+    return (said, said[:, None, None]) if of_images else (said.mean((1, 2)), said)
+
+  return Encoder(facts | {"image_hw": list(config.model.image_hw)}, config.model.image_hw, apply)

@@ -1,0 +1,80 @@
+"""A few pictures of a data set, decoded once and always the same: what an encoder is looked at with while it trains."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from input_pipeline.sources.combined import SubsetSource
+from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.squash import squashed_batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Some pictures for one purpose.
+
+  Attributes:
+    images: what is known of them.
+    rows: (n,) int64, where they stand in `FixedSet.pictures`.
+  """
+
+  images: Labelled
+  rows: np.ndarray
+
+
+class FixedSet:
+  """Pictures of the parts of a data set that somebody asked for.
+
+  Args:
+    data: the data set.
+    image_hw: size in pixels that pictures are squashed to, as `saip evaluate` does.
+    most: pictures to fit on, to measure on, and of query and gallery together; of these about as many.
+
+  Attributes:
+    image_hw: as given.
+    damaged: "name: reason" of each picture that cannot be read and was left out.
+  """
+
+  def __init__(self, data: Data, image_hw: tuple[int, int], most: int):
+    self._data, self.image_hw, self._most = data, image_hw, most
+    self._rows: dict[bytes, int] = {}  # of each picture; one that several parts have stands here once
+    self.damaged: list[str] = []
+
+  @property
+  def pictures(self) -> np.ndarray:
+    """The pictures of all parts that were asked for, (N, H, W, 3) uint8."""
+    return np.frombuffer(b"".join(self._rows), np.uint8).reshape(-1, *self.image_hw, 3)
+
+  @functools.cached_property
+  def fit_and_test(self) -> tuple[Part, Part]:
+    """What a probe is fitted on and what it is measured on: pictures at equal distances."""
+
+    def evenly(images: Labelled) -> np.ndarray:
+      count = min(len(images), self._most)
+      return np.arange(count) * len(images) // count
+
+    fit, test = self._data.train_and_test()
+    return self._part(fit, evenly(fit)), self._part(test, evenly(test))
+
+  @functools.cached_property
+  def query_and_gallery(self) -> tuple[Part, Part]:
+    """The two sides of a retrieval: all pictures of as many persons, at equal distances, as there is room for."""
+    sides = self._data.query_and_gallery()
+    persons = [np.array(side.of_first_persons("identity", "re-identification")) for side in sides]
+    known, queried = np.unique(persons[0], return_counts=True)
+    sizes = queried + np.array([np.count_nonzero(persons[1] == person) for person in known])
+    count = max(1, min(len(known), int(self._most / sizes.mean())))
+    chosen = known[np.arange(count) * len(known) // count]
+    query, gallery = (self._part(side, np.flatnonzero(np.isin(of, chosen))) for side, of in zip(sides, persons))
+    return query, gallery
+
+  def _part(self, images: Labelled, indices: np.ndarray) -> Part:
+    """Decodes some of the images."""
+    chosen = SubsetSource(images.source, indices, "a few")
+    (batch,) = squashed_batches(chosen, self.image_hw, len(chosen))
+    damaged = [i for i, reason in enumerate(batch.reasons) if reason is not None]
+    self.damaged += [f"{chosen.name(i)}: {batch.reasons[i]}" for i in damaged]
+    readable = np.setdiff1d(np.arange(len(chosen)), damaged)
+    rows = [self._rows.setdefault(batch.images_u8[i].tobytes(), len(self._rows)) for i in readable]
+    return Part(Labelled(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))

@@ -1,0 +1,36 @@
+"""BNNeck: a batch norm between the features that are compared and those that are classified."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.conv_norm import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+
+
+def batch_norm(module: nn.Module, dtype, use_bias: bool = True, name: str | None = None) -> nn.BatchNorm:
+  """Returns PyTorch's batch norm; statistics are those of the batch while `module` may change `batch_stats`."""
+  moving = module.is_mutable_collection("batch_stats") and not module.is_initializing()
+  return nn.BatchNorm(
+      use_running_average=not moving, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, dtype=dtype,
+      use_bias=use_bias, name=name,
+  )
+
+
+class BNNeck(nn.Module):
+  """Batch norm whose bias stays 0, then a linear layer without bias: (B, D) -> (B, classes) float32 logits.
+
+  The triplet loss, and whoever searches, take the features before it.
+
+  Attributes:
+    classes: identities.
+
+  Source: Luo et al. 2019, arXiv 1903.07071, section 3.5.
+  """
+
+  classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = batch_norm(self, jnp.float32, use_bias=False, name="bn")(x.astype(jnp.float32))
+    return nn.Dense(self.classes, use_bias=False, kernel_init=initializers.normal(0.001), name="classifier")(x)

@@ -1,0 +1,42 @@
+"""From the coarse map of an encoder to a fine one of its own classes or keypoints."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers, relu
+
+from saip_jax.heads.bn_neck import batch_norm
+
+FINE_STRIDE = 4  # pixels of a cell of the result
+
+_INIT = initializers.normal(0.001)
+
+
+class UpsamplingHead(nn.Module):
+  """4x4 deconvolutions of stride 2, each with batch norm and ReLU, up to cells of 4 pixels, then a 1x1 convolution.
+
+  Two of 256 channels for a map of stride 16, which is ViTPose's classic decoder; three for one of stride 32, as in
+  SimpleBaseline.
+
+  Attributes:
+    outputs: channels of the result.
+    stride: pixels of a cell of the input: 4 times a power of 2.
+    width: channels in between.
+    dtype: computation dtype.
+
+  Source: Xu et al. 2022, arXiv 2204.12484, section 3.1; Xiao et al. 2018, arXiv 1804.06208.
+  """
+
+  outputs: int
+  stride: int
+  width: int = 256
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps (B, h, w, C) to (B, h * stride / 4, w * stride / 4, outputs) float32."""
+    for i in range((self.stride // FINE_STRIDE).bit_length() - 1):
+      x = nn.ConvTranspose(
+          self.width, (4, 4), (2, 2), use_bias=False, dtype=self.dtype, kernel_init=_INIT, name=f"deconv_{i}")(x)
+      x = relu(batch_norm(self, self.dtype, name=f"bn_{i}")(x))
+    return nn.Conv(self.outputs, (1, 1), dtype=jnp.float32, kernel_init=_INIT, name="out")(x.astype(jnp.float32))

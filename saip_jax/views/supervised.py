@@ -1,0 +1,102 @@
+"""What supervised learning sees of a picture: moved, scaled, mirrored, partly erased; labels can follow."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from saip_jax.views.geometry import CROP_UNIFORMS, crop_nearest, crop_resize, sample_crop_box, to_planes
+from saip_jax.views.photometric import normalise
+
+NOT_COUNTED = 255  # class of pixels that have none
+
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedViews:
+  """How a view differs from the whole picture, squashed to its size.
+
+  Attributes:
+    scale: range of the size of what is seen / the size of the picture; beyond the picture it is black.
+    shift: what is seen moves by up to so many pixels of the view, either way along either axis.
+    flip: share of views that are mirrored.
+    erase: share of views of which a rectangle, 2 % to a third of the area, is replaced by noise.
+  """
+
+  scale: tuple[float, float] = (1.0, 1.0)
+  shift: int = 0
+  flip: float = 0.0
+  erase: float = 0.0
+
+  def __post_init__(self):
+    at = "config.method.views"
+    if not 0 < self.scale[0] <= self.scale[1]:
+      raise ValueError(f"{at}.scale is {self.scale}: expected two positive numbers, the lower first")
+    if self.shift < 0:
+      raise ValueError(f"{at}.shift is {self.shift}: it must be 0 or more")
+    for name in ("flip", "erase"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f"{at}.{name} is {getattr(self, name)}: it must lie in 0 to 1")
+
+
+@struct.dataclass
+class Placement:
+  """Where a view lies in its picture.
+
+  Attributes:
+    box_yxhw: (4,) top, left, height, width in pixels of the canvas; may reach beyond the picture.
+    flip: scalar bool, mirrored left and right.
+    picture_hw: (2,) size of the picture on its canvas.
+    out_hw: size of the view.
+  """
+
+  box_yxhw: jax.Array
+  flip: jax.Array
+  picture_hw: jax.Array
+  out_hw: tuple[int, int] = struct.field(pytree_node=False)
+
+  def classes(self, labels: jax.Array) -> jax.Array:
+    """Returns the view of classes (Hc, Wc) on the canvas: (H, W) int32, `NOT_COUNTED` beyond the picture."""
+    inside = (jnp.arange(labels.shape[0])[:, None] < self.picture_hw[0]) & (
+        jnp.arange(labels.shape[1]) < self.picture_hw[1])
+    counted = jnp.where(inside, labels.astype(jnp.int32) + 1, 0)
+    shown = crop_nearest(counted, self.box_yxhw, self.out_hw, self.flip).astype(jnp.int32)
+    return jnp.where(shown > 0, shown - 1, NOT_COUNTED)
+
+
+def supervised_view(
+    image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, settings: SupervisedViews, out_hw: tuple[int, int]
+) -> tuple[jax.Array, Placement]:
+  """Returns one view, normalised, (H, W, 3) float32, and where it lies.
+
+  Without a scale it is torchvision's resize, pad with black and crop back to the same size.
+
+  Args:
+    image_u8: (Hc, Wc, 3) canvas.
+    valid_hw: (2,) size in pixels of its valid part.
+    key: key of the sample.
+    settings: what may happen.
+    out_hw: size of the view, pixels.
+
+  Source: the transforms of Luo et al. 2019, "Bag of Tricks" for re-identification, section 3; erasing as in Zhong et
+  al. 2017, arXiv 1708.04896, with noise as timm draws it.
+  """
+  places, flips, erasing, noise = jax.random.split(key, 4)
+  low, high = settings.scale
+  uniform = jax.random.uniform(places, (3,))
+  size = valid_hw * (low + (high - low) * uniform[0])
+  pixels = jnp.floor(uniform[1:] * (2 * settings.shift + 1)) - settings.shift
+  start = (valid_hw - size) / 2 + pixels * size / jnp.array(out_hw)
+  place = Placement(
+      jnp.concatenate([start, size]), jax.random.uniform(flips) < settings.flip, valid_hw, tuple(out_hw))
+  view = normalise(crop_resize(to_planes(image_u8), place.box_yxhw, out_hw, place.flip, valid_hw))
+  if not settings.erase:
+    return view, place
+  uniform = jax.random.uniform(erasing, (CROP_UNIFORMS + 1,))
+  top, left, height, width = sample_crop_box(uniform[1:], jnp.array(out_hw), _ERASED_AREA, _ERASED_ASPECT)
+  rows, columns = jnp.arange(out_hw[0])[:, None], jnp.arange(out_hw[1])
+  erased = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+  erased &= uniform[0] < settings.erase
+  return jnp.where(erased[..., None], jax.random.normal(noise, view.shape), view), place
