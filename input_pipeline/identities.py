@@ -1,6 +1,5 @@
-"""Who is in the images of a data set, and an order of them in which everybody comes up several times at once."""
+"""Who is in the images of a data set."""
 
-import grain
 import numpy as np
 
 from input_pipeline.sources.base import ImageSource
@@ -45,30 +44,3 @@ def _identity(source: ImageSource, i: int) -> int | str | None:
   except OSError:  # counted as damage when it is met
     return None
   return next(iter(facts.get("people") or ()), {}).get("identity")
-
-
-def balanced_order(numbers: np.ndarray, pictures: int, seed: int, endless: int) -> grain.MapDataset:
-  """Returns the indices of images in an order of several of one person, then several of another.
-
-  In an epoch a person has a turn for each `pictures` images, at least one, and turns are shuffled. In a turn images are
-  drawn without replacement, or with it where a person has fewer. A pure function of (seed, position).
-
-  Args:
-    numbers: see `number_identities`; images with 0 never come up.
-    pictures: images of a turn.
-    seed: of all draws.
-    endless: length of the result, which no run reaches.
-
-  Source: the P x K batches of Hermans et al. 2017, arXiv 1703.07737, section 2.
-  """
-  members = {number: np.flatnonzero(numbers == number) for number in range(1, int(numbers.max()) + 1)}
-  turns = [number for number, images in members.items() for _ in range(max(1, len(images) // pictures))]
-  epochs = -(-endless // (len(turns) * pictures))
-  order = grain.MapDataset.range(len(turns)).seed(seed).shuffle().repeat(epochs)
-
-  def draw(turn: int, rng: np.random.Generator) -> list[int]:
-    images = members[turns[turn]]
-    return rng.choice(images, pictures, replace=len(images) < pictures).tolist()
-
-  drawn = order.random_map(draw)  # turn -> its images
-  return grain.MapDataset.range(endless).map(lambda position: drawn[position // pictures][position % pictures])

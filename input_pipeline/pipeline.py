@@ -5,8 +5,7 @@ share, so that hosts, threads and worker processes change nothing but the speed:
 
     range -> seed -> shuffle -> repeat -> + scene, draw -> batch -> [host::hosts][start_step:] -> read and decode
 
-A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern. Batches that
-compare persons hold several images of each, see `identities.balanced_order`.
+orders.py has the orders of the images.
 """
 
 import pathlib
@@ -20,18 +19,15 @@ from input_pipeline.batch_decoder import BatchDecoder
 from input_pipeline.damage import DamageReport
 from input_pipeline.fields.report import FieldReport
 from input_pipeline.fields.table import FIELDS, open_fields
-from input_pipeline.identities import balanced_order, number_identities
+from input_pipeline.identities import number_identities
+from input_pipeline.orders import balanced, shuffled
 from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.base import ImageSource, count_left_out
-from input_pipeline.sources.combined import MixtureSource
 from input_pipeline.sources.table import open_mixture, open_source
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
 _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
-
-# Samples that no run reaches; Grain's own endless length overflows where a host's share of a batch is one row.
-_ENDLESS = 2**48
 
 # Keep the draws of scenes and of partners apart from the order of the images.
 _SCENE_SEED_OFFSET, _PARTNER_SEED_OFFSET = 0x5CE7E, 0x9A127
@@ -128,14 +124,14 @@ class TrainData:
   def _images_and_scenes(self) -> grain.MapDataset:
     """Position -> {image, scene}, without end; no scene where none is wanted."""
     if self._of_person:
-      images = balanced_order(*self._of_person, self._seed, _ENDLESS)
+      images = balanced(*self._of_person, self._seed)
     else:
-      images = _shuffled(self._source, self._seed)
+      images = shuffled(self._source, self._seed)
     if self._scene_canvas_hw is None:
       return images.map(_image_alone)
     if self._scene_source is None:
       return images.random_map(_OtherImage(len(self._source)), seed=self._seed + _SCENE_SEED_OFFSET)
-    scenes = _shuffled(self._scene_source, self._seed + _SCENE_SEED_OFFSET)
+    scenes = shuffled(self._scene_source, self._seed + _SCENE_SEED_OFFSET)
     return grain.experimental.ZipMapDataset([images, scenes]).map(_named)
 
   def _checked(self, batches) -> Iterator[dict[str, np.ndarray]]:
@@ -149,19 +145,6 @@ class TrainData:
         yield batch
     finally:
       batches.close()
-
-
-def _shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
-  """The indices of a source in the order of training, without end."""
-  if not isinstance(source, MixtureSource):
-    return _repeated(range(len(source)), seed)
-  parts = [_repeated(indices, seed + number) for number, indices in enumerate(source.ranges)]
-  return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])[:_ENDLESS]
-
-
-def _repeated(indices: range, seed: int) -> grain.MapDataset:
-  epochs = -(-_ENDLESS // len(indices))
-  return grain.MapDataset.range(indices.start, indices.stop).seed(seed).shuffle().repeat(epochs)[:_ENDLESS]
 
 
 class _OtherImage:
@@ -217,7 +200,7 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
       the keys of `FIELDS` cost reading and are left away where they are not named.
     pairs: what makes a pair, where there are partners (`data.pairs`), see `PairRules`; None: the usual rules.
     pictures_per_identity: images of one person that a batch holds side by side (`data.pictures_per_identity`), see
-      `balanced_order`; 0: whatever comes.
+      `orders.balanced`; 0: whatever comes.
 
   Returns:
     The data; with partners, the images that have one.

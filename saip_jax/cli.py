@@ -39,8 +39,9 @@ def _run(options, rest: list[str]) -> int:
 
 def _pretrain(options, overrides) -> int:
   from input_pipeline.pipeline import build_train_data
-  from saip_jax.config import apply_overrides, load_recipe, parse_config
+  from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
+  from saip_jax.recipes import apply_overrides, load_recipe
   from saip_jax.training.checkpoint import claim_workdir
   from saip_jax.training.distributed import first_host_first, initialize
   from saip_jax.training.loop import pretrain
@@ -83,8 +84,9 @@ def _pretrain(options, overrides) -> int:
 def _compile(options, overrides) -> int:
   import json
 
-  from saip_jax.config import apply_overrides, load_recipe, parse_config
+  from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
+  from saip_jax.recipes import apply_overrides, load_recipe
   from saip_jax.training.compile import OutOfMemory, examine, search_largest
   from saip_jax.training.compile_report import out_of_memory_facts, report_text
   from saip_jax.training.topologies import find_topology

@@ -6,7 +6,7 @@ import pathlib
 from typing import get_args
 
 import saip_jax
-from saip_jax.config import SourceName
+from saip_jax.data_config import SourceName
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,6 +13,21 @@ def choices_hint(name, choices: Sequence[str]) -> str:
   return (f", did you mean {close[0]!r}?" if close else ";") + f" choices: {', '.join(sorted(choices))}"
 
 
+def require(condition: bool, message: str) -> None:
+  """Raises ValueError(message) unless the condition holds."""
+  if not condition:
+    raise ValueError(message)
+
+
+def require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> None:
+  """Raises ValueError unless height and width are positive multiples; `path` is what the error calls them."""
+  require(
+      all(size > 0 and size % multiple == 0 for size in sizes_hw),
+      f"{path} is {sizes_hw}: height and width must be positive"
+      + (f" multiples of {multiple}" if multiple > 1 else ""),
+  )
+
+
 def build_typed(cls, values: Mapping[str, Any], at: str, sections: Mapping[str, type] | None = None):
   """Returns an instance of the dataclass `cls`, its fields checked against their annotations.
 

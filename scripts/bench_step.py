@@ -15,8 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config  # noqa: E402
+from saip_jax.config import parse_config  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
+from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
 from saip_jax.training.mesh import make_mesh, replicated, shard_batch  # noqa: E402
 from saip_jax.training.optimizer import make_optimizer  # noqa: E402
 from saip_jax.training.step import init_state, make_train_step  # noqa: E402

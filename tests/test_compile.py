@@ -7,8 +7,9 @@ import pytest
 from toy_method import Toy, ToyConfig, toy_recipe
 
 from saip_jax import cli
-from saip_jax.config import apply_overrides, parse_config
+from saip_jax.config import parse_config
 from saip_jax.methods import METHODS, MethodEntry
+from saip_jax.recipes import apply_overrides
 from saip_jax.training import compile as aot
 from saip_jax.training.hlo import Program, shape_bytes
 from saip_jax.training.roofline import roofline

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 from toy_method import TOY_METHODS, toy_config, toy_recipe
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.typed import differences, to_dict
 
 

@@ -1,12 +1,15 @@
 """Mixtures in the configuration: typed part by part, mistakes named with the part."""
 
 import json
+from typing import get_args
 
 import pytest
 from toy_method import TOY_METHODS, toy_config, toy_recipe
 
 from input_pipeline.sources.table import SOURCES
-from saip_jax.config import MixturePart, SourceName, apply_overrides, get_args, parse_config
+from saip_jax.config import parse_config
+from saip_jax.data_config import MixturePart, SourceName
+from saip_jax.recipes import apply_overrides
 from saip_jax.typed import to_dict
 
 MIXTURE = "{'a': {'source': 'lmdb', 'path': '/x', 'weight': 3}, 'b': {'source': 'folder', 'path': '/y'}}"

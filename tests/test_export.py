@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from saip_jax import cli
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.interop import export, proof, torch_model
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import run_history, shortened
@@ -21,6 +21,7 @@ from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.interop.weights import Weights
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 from tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parent.parent

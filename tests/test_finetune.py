@@ -16,7 +16,8 @@ from toy_people import toy_picture
 from toy_weights import add_toy_backbone
 
 from input_pipeline.fields.table import FIELDS
-from input_pipeline.identities import balanced_order, number_identities
+from input_pipeline.identities import number_identities
+from input_pipeline.orders import balanced
 from input_pipeline.people import prepare
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.spec import SetSpec
@@ -24,11 +25,12 @@ from input_pipeline.pipeline import TrainData
 from saip_jax import cli
 from saip_jax.backbones import build_backbone
 from saip_jax.heads.upsampling import UpsamplingHead
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune_config import class_settings
 from saip_jax.methods.groups import layer_wise, usual_groups
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.supervised import SUPERVISED, keypoints, parsing
 from saip_jax.training.loop import pretrain
 from saip_jax.training.optimizer import make_optimizer, parameter_names
@@ -77,7 +79,7 @@ def numbers(length=40, persons=7):
 
 def test_the_order_holds_several_pictures_of_each_person():
   of_image, count = numbers(), 4
-  order = balanced_order(of_image, count, 0, 2**40)
+  order = balanced(of_image, count, 0)
   turns = np.array([[order[count * turn + k] for k in range(count)] for turn in range(60)])
   persons = of_image[turns]
   assert (persons == persons[:, :1]).all() and persons.min() == 1
@@ -86,7 +88,7 @@ def test_the_order_holds_several_pictures_of_each_person():
   epoch = sum(max(1, (of_image == p).sum() // count) for p in range(1, 8))
   for person in range(1, 8):
     assert (persons[:epoch, 0] == person).sum() == max(1, (of_image == person).sum() // count)
-  other = balanced_order(of_image, count, 1, 2**40)
+  other = balanced(of_image, count, 1)
   assert [other[k] for k in range(40)] != turns.reshape(-1)[:40].tolist()
 
 

@@ -10,12 +10,13 @@ from tiny_saip import TINY, REPO
 from toy_method import toy_config, train_toy
 from toy_weights import add_toy_backbone, random_backbone
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.training import initial
 from saip_jax.training.initial import start_from
 from saip_jax.training.mesh import make_mesh, replicated

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from saip_jax.cli_flags import make_parser
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
+from saip_jax.recipes import apply_overrides, load_recipe
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yaml"

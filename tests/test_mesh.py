@@ -10,8 +10,9 @@ from kill_and_resume import final_state
 from toy_method import Toy, toy_config, train_toy
 
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.training.mesh import (
     batch_sharding, lower_step, make_mesh, on_one_device, place_state, shardings_of,
 )

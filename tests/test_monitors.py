@@ -1,5 +1,7 @@
 """Monitors: they measure what they say, on pictures that stay the same, and change nothing."""
 
+from typing import get_args
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from toy_people import toy_picture
 
 from input_pipeline.people import prepare
 from input_pipeline.people.spec import SetSpec
-from saip_jax.config import MonitorName, get_args
+from saip_jax.config import MonitorName
 from saip_jax.evaluation import monitors
 from saip_jax.evaluation.encoders import encoder_of, started as started_backbone
 from saip_jax.evaluation.evaluate import measure

@@ -21,7 +21,7 @@ from toy_weights import (
 import saip_jax
 from saip_jax import cli
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.interop import saip
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.identify import size_of_positions
@@ -32,6 +32,7 @@ from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import read_tensors, write_safetensors
 from saip_jax.interop.weights import load_backbone, open_weights
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.training.checkpoint import Checkpoints, write_config
 from saip_jax.training.state import TrainState
 from saip_jax.typed import to_dict

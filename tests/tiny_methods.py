@@ -3,8 +3,9 @@
 import dataclasses
 import pathlib
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 from tiny_saip import made_up_batch
 
 REPO = pathlib.Path(__file__).resolve().parent.parent

@@ -5,8 +5,9 @@ import pathlib
 
 import numpy as np
 
-from saip_jax.config import apply_overrides, load_recipe, parse_config
+from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 TINY = (

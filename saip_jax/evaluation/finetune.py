@@ -13,7 +13,7 @@ import numpy as np
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.pipeline import TrainData
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import RunConfig, apply_overrides, load_recipe, parse_config
+from saip_jax.config import RunConfig, parse_config
 from saip_jax.evaluation.encoders import Encoder, encoder_of
 from saip_jax.evaluation.evaluate import kept, recorded, run_of
 from saip_jax.evaluation.splits import Data, Labelled
@@ -22,6 +22,7 @@ from saip_jax.interop.weights import LoadedBackbone, Preprocessing, open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune import Finetune
 from saip_jax.methods.finetune_config import class_settings
+from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.supervised import SUPERVISED
 from saip_jax.training.checkpoint import checkpoint_steps, claim_workdir
 from saip_jax.training.loop import pretrain

@@ -4,11 +4,7 @@ import dataclasses
 from typing import Literal
 
 from saip_jax.methods.hap_config import HapMasksConfig
-
-
-def _require(condition: bool, message: str) -> None:
-  if not condition:
-    raise ValueError(message)
+from saip_jax.typed import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ class Behaviour:
 
   def __post_init__(self):
     low, high = self.scene_persons or (2, 2)
-    _require(
+    require(
         1 <= low <= high <= 3,
         f"config.method.behaviour.scene_persons is {self.scene_persons}: smallest and largest number within 1 to 3",
     )
@@ -123,11 +119,11 @@ class ReconstructionConfig:
   heads: int
 
   def __post_init__(self):
-    _require(
+    require(
         self.masks is None or not self.masks.cap_bug,
         "config.method.csr.masks.cap_bug is True: the released bug is for hap alone, set it to False",
     )
-    _require(
+    require(
         0 < self.mask_ratio < 1, f"config.method.csr.mask_ratio is {self.mask_ratio}: expected within 0 to 1, exclusive"
     )
 
@@ -193,17 +189,17 @@ class SaipConfig:
   css: SearchConfig
 
   def __post_init__(self):
-    _require(
+    require(
         self.local_crops >= 2,
         f"config.method.local_crops is {self.local_crops}: two at least, as the last one is searched for",
     )
     weights = {name: getattr(self, name).weight for name in ("csm", "csr", "css")}
-    _require(
+    require(
         min(weights.values()) >= 0 and max(weights.values()) > 0,
         f"config.method.csm.weight, csr.weight and css.weight are {', '.join(map(str, weights.values()))}: none may be"
         " negative and one must be positive",
     )
-    _require(
+    require(
         self.expert is None or self.csm.attention_weight == 0 or self.csm.weight == 0,
         "config.method.expert teaches no attention maps: set config.method.csm.attention_weight=0",
     )

@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from saip_jax.views.geometry import CROP_UNIFORMS, crop_nearest, crop_resize, sample_crop_box, to_planes
 from saip_jax.views.photometric import normalise
@@ -41,7 +40,8 @@ class SupervisedViews:
         raise ValueError(f"{at}.{name} is {getattr(self, name)}: it must lie in 0 to 1")
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Placement:
   """Where a view lies in its picture.
 
@@ -55,7 +55,7 @@ class Placement:
   box_yxhw: jax.Array
   flip: jax.Array
   picture_hw: jax.Array
-  out_hw: tuple[int, int] = struct.field(pytree_node=False)
+  out_hw: tuple[int, int] = dataclasses.field(metadata={"static": True})
 
   def classes(self, labels: jax.Array) -> jax.Array:
     """Returns the view of classes (Hc, Wc) on the canvas: (H, W) int32, `NOT_COUNTED` beyond the picture."""

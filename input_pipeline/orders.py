@@ -1,0 +1,52 @@
+"""The orders in which images come up in training, each a pure function of (seed, position)."""
+
+import grain
+import numpy as np
+
+from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.combined import MixtureSource
+
+ENDLESS = 2**48
+"""Samples that no run reaches; Grain's own endless length overflows where a host's share of a batch is one row."""
+
+
+def shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
+  """Returns the indices of a source, without end: each epoch anew.
+
+  A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern.
+  """
+  if not isinstance(source, MixtureSource):
+    return _repeated(range(len(source)), seed)
+  parts = [_repeated(indices, seed + number) for number, indices in enumerate(source.ranges)]
+  return grain.MapDataset.mix(parts, [part.weight for part in source.parts.values()])[:ENDLESS]
+
+
+def _repeated(indices: range, seed: int) -> grain.MapDataset:
+  epochs = -(-ENDLESS // len(indices))
+  return grain.MapDataset.range(indices.start, indices.stop).seed(seed).shuffle().repeat(epochs)[:ENDLESS]
+
+
+def balanced(numbers: np.ndarray, pictures: int, seed: int) -> grain.MapDataset:
+  """Returns the indices of images, without end, in an order of several of one person, then several of another.
+
+  In an epoch a person has a turn for each `pictures` images, at least one, and turns are shuffled. In a turn images are
+  drawn without replacement, or with it where a person has fewer. A pure function of (seed, position).
+
+  Args:
+    numbers: (n,) the person of each image, see `identities.number_identities`; images with 0 never come up.
+    pictures: images of a turn.
+    seed: of all draws.
+
+  Source: the P x K batches of Hermans et al. 2017, arXiv 1703.07737, section 2.
+  """
+  members = {number: np.flatnonzero(numbers == number) for number in range(1, int(numbers.max()) + 1)}
+  turns = [number for number, images in members.items() for _ in range(max(1, len(images) // pictures))]
+  epochs = -(-ENDLESS // (len(turns) * pictures))
+  order = grain.MapDataset.range(len(turns)).seed(seed).shuffle().repeat(epochs)
+
+  def draw(turn: int, rng: np.random.Generator) -> list[int]:
+    images = members[turns[turn]]
+    return rng.choice(images, pictures, replace=len(images) < pictures).tolist()
+
+  drawn = order.random_map(draw)  # turn -> its images
+  return grain.MapDataset.range(ENDLESS).map(lambda position: drawn[position // pictures][position % pictures])
