@@ -3,10 +3,11 @@
   python scripts/compare_modalities.py --out=runs/modalities --seeds=3
 
 `saip pretrain` runs configs/hcmoco_demo.py with whole samples alone, and with the dense and the joint losses added,
-from each seed; then `evaluation/cross_modality.py` fits a linear probe of body parts on the dense maps of one modality,
-or of both, and tests it on another: mean IoU on the pixels of the person. Beside them the networks at their start, the
-place in the picture without any network, and who says the commonest part everywhere. What is finished is kept in --out,
-as in compare_presets.py. On two cores --processes=2 --config.total_steps=80 takes about twelve minutes.
+from each seed; then, as `saip evaluate --task=cross_modality` does, a linear probe of body parts is fitted on the dense
+maps of one modality, or of both, and tested on another: mean IoU on the pixels of the person. Beside them the networks
+at their start, the place in the picture without any network, and who says the commonest part everywhere. What is
+finished is kept in --out, as in compare_presets.py. On two cores --processes=2 --config.total_steps=80 takes about
+twelve minutes.
 """
 
 import argparse
@@ -22,8 +23,10 @@ REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "scripts")]
 
 from compare_presets import Run, kept, plan_runs, pretrain  # noqa: E402
-from saip_jax.evaluation.cross_modality import (  # noqa: E402
-    RgbdPeople, chance, maps_of, open_run, place_maps, read_people, transfer_scores,
+from input_pipeline.storage import cache_folder  # noqa: E402
+from saip_jax.evaluation.splits import Data  # noqa: E402
+from saip_jax.evaluation.tasks.cross_modality import (  # noqa: E402
+    RgbdPeople, chance, encoders_of, maps_of, open_run, place_score, read_people, transfer_scores,
 )
 from saip_jax.methods import METHODS  # noqa: E402
 
@@ -41,29 +44,29 @@ START = "all, no pre-training"
 
 def measure(run: Run, started: bool, people: int) -> dict[str, float]:
   """Returns the scores of a run, or of the network that it started from."""
-  method, params, extra = open_run(run.workdir)
+  method, params, extra, _ = open_run(run.workdir)
   if started:
     params, extra = jax.jit(method.init)(jax.random.key(run.config.seed))
-  train, test = sets(people, run.config.model.image_hw)
-  return transfer_scores(
-      maps_of(method, params, extra, train), train, maps_of(method, params, extra, test), test)
+  encoders, (train, test) = encoders_of(method, params, extra, {}), sets(people, run.config.model.image_hw)
+  return transfer_scores(maps_of(encoders, train), train, maps_of(encoders, test), test)
 
 
 @functools.cache
 def sets(people: int, image_hw: tuple[int, int]) -> tuple[RgbdPeople, RgbdPeople]:
   """Returns whom probes are fitted on, and others, whom they are tested on."""
-  return read_people("train", people, image_hw), read_people("test", people, image_hw)
+  parts = Data.parse("people", cache_dir=cache_folder(), people_count=people).train_and_test()
+  return tuple(read_people(part, image_hw, []) for part in parts)
 
 
-def table(rows: dict[str, list[dict[str, float]]], by_chance: float) -> str:
-  """Returns Markdown of row -> scores of each seed, in percent."""
+def table(rows: dict[str, list[dict[str, float]]], alone: dict[str, float]) -> str:
+  """Returns Markdown in percent: of row -> scores of each seed, and of what is the same for all modalities."""
   columns = list(next(iter(rows.values()))[0])
   lines = [f"| fitted -> tested | {' | '.join(columns)} | seeds |", "|---|" + "---:|" * (len(columns) + 1)]
   for name, seeds in rows.items():
     values = [100 * np.array([scores[column] for scores in seeds]) for column in columns]
     spread = lambda v: f" +- {v.std(ddof=1):.1f}" if len(v) > 1 else ""
     lines.append(f"| {name} | {' | '.join(f'{v.mean():.1f}{spread(v)}' for v in values)} | {len(seeds)} |")
-  return "\n".join([*lines, f"| the commonest part everywhere |{f' {100 * by_chance:.1f} |' * len(columns)} |"])
+  return "\n".join(lines + [f"| {name} |{f' {100 * score:.1f} |' * len(columns)} |" for name, score in alone.items()])
 
 
 def main() -> None:
@@ -89,8 +92,8 @@ def main() -> None:
   config = runs[0][1].config
   train, test = sets(args.people, config.model.image_hw)
   grid = METHODS["hcmoco"].build(config).grid
-  rows["place in the picture"] = [transfer_scores(place_maps(train, grid), train, place_maps(test, grid), test)]
-  print(table(rows, chance(train, test)))
+  alone = {"place in the picture": place_score(train, test, grid), "commonest part everywhere": chance(train, test)}
+  print(table(rows, alone))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pathlib
 import time
 from typing import Any
 
-from saip_jax.evaluation.encoders import Encoder, open_encoder
+from saip_jax.evaluation.encoders import Encoder
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol
@@ -37,7 +37,7 @@ def evaluate(
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
   task_of(task, protocol)  # before weights are read
-  encoder = open_encoder(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
+  encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
   return kept(checkpoint, measure(encoder, task, data, protocol))
 
 

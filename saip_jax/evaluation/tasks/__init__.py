@@ -3,8 +3,8 @@
 import functools
 
 from saip_jax.evaluation.tasks import (
-    attributes, correspondence, depth, detection, joints, joints3d, keypoints, multi_parsing, neighbours, parsing, reid,
-    text)
+    attributes, correspondence, cross_modality, depth, detection, joints, joints3d, keypoints, multi_parsing,
+    neighbours, parsing, reid, text)
 from saip_jax.evaluation.tasks.base import Task
 
 TASKS = {
@@ -20,5 +20,7 @@ TASKS = {
     "multi_parsing": Task("parsing of everybody in a photo", {"linear": multi_parsing.linear}, detection.IMAGE_HW),
     "joints3d": Task("3-D joints", {"linear": joints3d.linear}),
     "depth": Task("depth of the person", {"linear": depth.linear}),
+    "cross_modality": Task(
+        "parts from pictures and from depth", {"linear": cross_modality.linear}, open=cross_modality.open_encoders),
     "correspondence": Task("joints found again in another picture", {"nearest": correspondence.nearest}),
 }

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Callable
 
-from saip_jax.evaluation.encoders import Encoder
+from saip_jax.evaluation.encoders import Encoder, open_encoder
 from saip_jax.evaluation.splits import Data, Labelled
 
 
@@ -33,11 +33,13 @@ class Task:
     summary: what is asked, in a few words.
     protocols: name -> how it is measured; the first is the usual one.
     image_hw: size in pixels that images are brought to unless the user says another; None: what the weights are for.
+    open: (checkpoint, which, image_hw, seed) -> what the protocols measure, see `encoders.open_encoder`.
   """
 
   summary: str
   protocols: dict[str, Protocol]
   image_hw: tuple[int, int] | None = None
+  open: Callable[..., Any] = open_encoder
 
 
 def facts_of(**parts: Labelled) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Parts of the body from dense maps of pictures and of depth: what is learned on one modality, tested on the other.
+
+A linear layer is fitted on the maps of one modality alone and tested on either (cross-modality supervision), or on the
+element-wise maximum of both and tested with one missing. Only the pixels of the person count: of these the depth is
+known, so that the background would be given away.
+
+Source: methods, HCMoCo section 6, versatility; there the probe is a small network and learns together with the encoder.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, Callable, Iterator
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saip_jax.config import parse_config
+from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
+from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells
+from saip_jax.evaluation.tasks.depth import depth_of
+from saip_jax.evaluation.tasks.parsing import labels_of, names_of
+from saip_jax.interop.weights import Preprocessing
+from saip_jax.methods import METHODS
+from saip_jax.methods.hcmoco import Hcmoco
+from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.views.rgbd import depth_picture
+
+MODALITIES = ("rgb", "depth", "both")
+_BATCH = 64
+_MOST_CELLS = 20_000  # that are fitted on, drawn evenly
+_STRENGTH = 10.0  # of the probe's penalty, the same for all
+
+
+@dataclasses.dataclass(frozen=True)
+class RgbdPeople:
+  """Persons at one size.
+
+  Attributes:
+    images_u8: (n, H, W, 3).
+    depth_mm: (n, H, W) uint16, of the person alone, 0 elsewhere.
+    parts: (n, H, W) uint8, the class of a pixel without the background; `IGNORED` beside the person.
+    names: of the classes.
+  """
+
+  images_u8: np.ndarray
+  depth_mm: np.ndarray
+  parts: np.ndarray
+  names: tuple[str, ...]
+
+
+Maps = dict[str, np.ndarray]
+"""Modality -> (n, h, w, D) unit vectors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalityEncoders:
+  """The encoders of pictures and of depth of one run.
+
+  Attributes:
+    facts: JSON-able: what they are, for tables and records.
+    image_hw: size in pixels of what they take.
+    apply: (B, H, W, 3) uint8 RGB and (B, H, W) uint16 millimetres -> `Maps`.
+  """
+
+  facts: dict[str, Any]
+  image_hw: tuple[int, int]
+  apply: Callable[[np.ndarray, np.ndarray], Maps]
+
+
+def open_encoders(
+    checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
+) -> ModalityEncoders:
+  """Returns the encoders of a run of HCMoCo, at its newest checkpoint; arguments as in `encoders.open_encoder`.
+
+  Raises:
+    ValueError: no such run, one of another method, or another encoder or size asked for.
+  """
+  del seed
+  if not (pathlib.Path(checkpoint) / "config.json").is_file():
+    raise ValueError(f"--checkpoint={checkpoint} is no run: expected one of hcmoco, which has encoders of pictures and "
+                     "of depth")
+  method, params, extra, step = open_run(checkpoint)
+  own_hw = tuple(method.backbone.image_hw)
+  if which != "student" or image_hw not in (None, own_hw):
+    raise ValueError("--which and --image-hw: pictures and depth are compared as the run was trained, by both encoders "
+                     f"at {own_hw[0]}x{own_hw[1]}; leave them out")
+  return encoders_of(method, params, extra, {"checkpoint": f"step {step} of the run {checkpoint}"})
+
+
+def linear(encoders: ModalityEncoders, data: Data) -> Result:
+  """Logistic regressions of parts on the cells of each modality, each tested on all that it may meet."""
+  train, test = data.train_and_test()
+  damaged: list[str] = []
+  fitted, tested = (read_people(part, encoders.image_hw, damaged) for part in (train, test))
+  train_maps, test_maps = maps_of(encoders, fitted), maps_of(encoders, tested)
+  found = transfer_scores(train_maps, fitted, test_maps, tested)
+  facts = facts_of(train=train, test=test) | {
+      "score": "mIoU of the parts, on the person", "persons": len(tested.parts), "parts": list(tested.names),
+      "commonest_part_everywhere": round(chance(fitted, tested), 4),
+      "place_in_the_picture": round(place_score(fitted, tested, train_maps["rgb"].shape[1:3]), 4),
+      "strength": _STRENGTH,
+  }
+  headline = {"rgb -> depth": found["rgb -> depth"]}
+  return Result(headline | found, facts, damaged)
+
+
+def read_people(images: Labelled, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
+  """Returns all persons of a data set, squashed to a size; depth and parts by the nearest pixel.
+
+  Args:
+    images: with depth and parts.
+    image_hw: size in pixels.
+    damaged: gets "name: reason" of each image that cannot be read, which is left out.
+
+  Raises:
+    ValueError: an image without depth or parts, or none that can be read.
+  """
+  names = names_of(images)
+  pixels, depth, parts = [], [], []
+  nearest = lambda plane: cv2.resize(plane, image_hw[::-1], interpolation=cv2.INTER_NEAREST)
+  for batch in squashed_batches(images.source, image_hw, _BATCH):
+    for row, reason in enumerate(batch.reasons):
+      i = batch.start + row
+      if reason is not None:
+        damaged.append(f"{images.source.name(i)}: {reason}")
+        continue
+      labels = nearest(labels_of(images, i, len(names)))
+      person = (labels > 0) & (labels != IGNORED)
+      pixels.append(batch.images_u8[row])
+      depth.append(np.where(person, np.rint(1e3 * nearest(depth_of(images, i))), 0).astype(np.uint16))
+      parts.append(np.where(person, labels - 1, IGNORED).astype(np.uint8))
+  if not pixels:
+    raise ValueError(f"none of the {len(images)} images of {images.source.identity['name']!r} can be read; the first: "
+                     f"{damaged[0]}")
+  return RgbdPeople(*map(np.stack, (pixels, depth, parts)), tuple(names[1:]))
+
+
+def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
+  """Returns the method of an HCMoCo run, in float32, `params` and `extra` of its newest checkpoint, and its step.
+
+  Raises:
+    ValueError: no such run, or one of another method.
+  """
+  workdir = pathlib.Path(workdir)
+  config, steps = parse_config(read_config(workdir)), checkpoint_steps(workdir)
+  if config.method.name != "hcmoco" or not steps:
+    raise ValueError(f"{workdir} is a run of {config.method.name}, {len(steps)} checkpoints: expected one of hcmoco")
+  method = METHODS["hcmoco"].build(dataclasses.replace(config, precision="float32"))
+  return method, *read_model(workdir / "checkpoints" / str(steps[-1])), steps[-1]
+
+
+def encoders_of(method: Hcmoco, params, extra, facts: dict[str, Any]) -> ModalityEncoders:
+  """Returns the encoders of a method with these weights: "rgb", "depth", and "both", the element-wise maximum."""
+  prepare, image_hw = Preprocessing(method.backbone.image_hw), tuple(method.backbone.image_hw)
+
+  @jax.jit
+  def compute(params, extra, images_u8, depth_mm):
+    maps = method.dense_maps(params, extra, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
+    return maps | {"both": jnp.maximum(maps["rgb"], maps["depth"])}
+
+  apply = lambda images_u8, depth_mm: jax.device_get(compute(params, extra, images_u8, depth_mm))
+  return ModalityEncoders(facts | {"image_hw": list(image_hw)}, image_hw, apply)
+
+
+def maps_of(encoders: ModalityEncoders, people: RgbdPeople) -> Maps:
+  """Returns the dense maps of people, by modality."""
+  starts = range(0, len(people.parts), _BATCH)
+  batches = [encoders.apply(people.images_u8[i : i + _BATCH], people.depth_mm[i : i + _BATCH]) for i in starts]
+  return {name: np.concatenate([batch[name] for batch in batches]) for name in MODALITIES}
+
+
+def transfer_scores(train_maps: Maps, train: RgbdPeople, test_maps: Maps, test: RgbdPeople) -> dict[str, float]:
+  """Fits a probe on each modality and tests it on each that it may meet.
+
+  Returns:
+    "rgb -> depth" and so on -> mean IoU of the parts on the pixels of the person, 0 to 1.
+  """
+  scores = {}
+  for source in MODALITIES:
+    probe = _fitted(train_maps[source], train)
+    for target in MODALITIES if source == "both" else MODALITIES[:2]:
+      scores[f"{source} -> {target}"] = _score(probe, test_maps[target], test)
+  return scores
+
+
+def place_score(train: RgbdPeople, test: RgbdPeople, grid_hw: tuple[int, int]) -> float:
+  """Returns the mean IoU of a probe that is told the place in the picture, by 16 waves, and nothing else.
+
+  Persons stand in the middle of pictures, and whatever learns from two modalities of one crop can learn the place from
+  both: see what it adds.
+  """
+  waves = [np.cos(np.pi * np.arange(4) * ((np.arange(side) + 0.5) / side)[:, None]) for side in grid_hw]  # (side, 4)
+  cells = np.einsum("yk,xl->yxkl", *waves).reshape(*grid_hw, -1)
+  maps_of_each = lambda people: np.broadcast_to(cells, (len(people.parts), *cells.shape))
+  return _score(_fitted(maps_of_each(train), train), maps_of_each(test), test)
+
+
+def chance(train: RgbdPeople, test: RgbdPeople) -> float:
+  """Returns the mean IoU of who says the commonest part of `train` everywhere."""
+  classes = len(train.names)
+  commonest = np.bincount(train.parts[train.parts != IGNORED], minlength=classes).argmax()
+  always = np.eye(classes, dtype=np.float32)[commonest][None, None]
+  return _mean_iou((always for _ in test.parts), test)
+
+
+def _fitted(maps: np.ndarray, people: RgbdPeople) -> LogisticProbe:
+  """Returns what tells from a cell of maps (n, h, w, D) that shows something of the person what share is which part."""
+  classes = np.arange(len(people.names))
+  shares = np.stack([mean_of_cells(labels[..., None] == classes, maps.shape[1:3]) for labels in people.parts])
+  shares = shares.reshape(-1, len(classes))
+  there = np.flatnonzero(shares.sum(1) > 0)
+  there = there[::-(-len(there) // _MOST_CELLS)]
+  return fit_classes(maps.reshape(-1, maps.shape[-1])[there], shares[there], strengths=(_STRENGTH,))
+
+
+def _score(probe: LogisticProbe, maps: np.ndarray, people: RgbdPeople) -> float:
+  predict = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:2], -1)
+  return _mean_iou(map(predict, maps), people)
+
+
+def _mean_iou(logits: Iterator[np.ndarray], people: RgbdPeople) -> float:
+  """Args: logits: of each picture, (h, w, C)."""
+  classes = len(people.names)
+  counts = np.zeros((classes, classes), np.int64)
+  for maps, truth in zip(logits, people.parts, strict=True):
+    counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), classes)
+  return segmentation_scores(counts).mIoU
