@@ -216,6 +216,7 @@ def evaluate(people, capfd):
   return run
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people, tmp_path):
   first = tmp_path / "first"
   status, out, _ = evaluate(f"--workdir={first}", "--json", task="parsing")

@@ -166,6 +166,7 @@ def costs():
   return table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", SUBSETS, ids=lambda s: "+".join(sorted(s)))
 def test_objectives_alone_and_together(costs, subset):
   modules, extra, flops, metrics = costs[frozenset(subset)]
@@ -205,6 +206,7 @@ def test_impossible_settings_say_what_to_change():
     tiny("method.css.scene_size=96", *behave(scene_persons=(1, 3)))
 
 
+@pytest.mark.slow
 def test_an_expert_teaches(tmp_path, monkeypatch):
   """A frozen encoder from a file, wider than the student: no moving average, and it never changes."""
   add_toy_backbone(monkeypatch)

@@ -67,6 +67,7 @@ def timm_file(path, weights=None, **metadata) -> pathlib.Path:
 # Published weights.
 
 
+@pytest.mark.slow
 @torch_only
 def test_published_weights_give_the_published_losses(tmp_path, torch):
   """A published file imported, written again by the export's dialect and replayed: every recorded number holds."""
