@@ -4,7 +4,8 @@ r"""HCMoCo as published, first stage: whole samples of NTU RGB+D and COCO or MPI
   saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
     --config.method.bank.size=N --config.init_from=STAGE1
 
-Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator.
+Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator. Here 4
+micro-steps of 56 images are an update: batch statistics and joints that are compared are those of 56, as published.
 
 N is the number of images; the memory banks have a row for each. The published set has about 82,000, of which those of
 COCO or MPII have no depth: here any mixture, `config.data.mixture`, of parts with and without it; at equal weights half
@@ -22,7 +23,7 @@ import runpy
 
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
-  config["batch_size"], config["accumulate"], config["total_steps"] = 224, 1, 100 * 366
+  config["batch_size"], config["accumulate"], config["total_steps"] = 224, 4, 100 * 366
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 366, 20 * 366, 3660
   config["precision"] = "float32"
   config["data"]["source"], config["data"]["canvas_hw"] = "arrayrecord", (384, 384)

@@ -150,7 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
   evaluate.add_argument(
       "--task", required=True, metavar="NAME",
       help="reid, text, attributes, keypoints, wholebody, detection, parsing, segmentation, multi_parsing, joints3d, "
-      "depth or correspondence",
+      "depth, correspondence or cross_modality",
   )
   evaluate.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
   evaluate.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")

@@ -1,5 +1,6 @@
 """`saip evaluate`: what is measured, on which images, and what is remembered."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -24,11 +25,11 @@ def people(tmp_path, monkeypatch):
   return f"people:{out}"
 
 
-OF_SCENES = ("detection", "multi_parsing")
+OF_SCENES, OF_RUNS = ("detection", "multi_parsing"), ("cross_modality",)
 
 
 @pytest.mark.parametrize("task, protocol", [(task, p) for task, t in TASKS.items() for p in t.protocols
-                                            if task not in OF_SCENES])
+                                            if task not in OF_SCENES + OF_RUNS])
 def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
   command = ["evaluate", "--checkpoint=constant", f"--task={task}", f"--data={people}", f"--protocol={protocol}",
              "--image-hw=64x32", "--json"]
@@ -81,7 +82,8 @@ def test_a_run_remembers_what_was_measured(tmp_path, people, monkeypatch):
   (run / "checkpoints" / "4").mkdir(parents=True)
   (run / "config.json").write_text("{}")
   monkeypatch.setattr(evaluation, "checkpoint_steps", lambda folder: [4])
-  monkeypatch.setattr(evaluation, "open_encoder", lambda *args: open_encoder("histogram", image_hw=(64, 32)))
+  open_any = lambda *args: open_encoder("histogram", image_hw=(64, 32))
+  monkeypatch.setitem(TASKS, "reid", dataclasses.replace(TASKS["reid"], open=open_any))
   data = Data.parse(people, cache_dir=str(tmp_path), people_count=0)
   records = [evaluation.evaluate(str(where), "reid", data) for where in (run, run / "checkpoints" / "4")]
   assert [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()] == records
