@@ -10,17 +10,18 @@ from typing import Any, Mapping, Sequence
 from saip_jax.typed import require
 
 
-def load_recipe(path) -> dict[str, Any]:
+def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
   """Returns what the `get_config()` of a recipe file gives, as plain nested dicts.
 
   Args:
     path: a Python file, as those in configs/.
+    flag: what named it, for errors.
 
   Raises:
     ValueError: no such file, or a file that gives no config.
   """
   path = pathlib.Path(path)
-  require(path.is_file(), f"--config={path}: no such file; recipes are Python files, as in configs/")
+  require(path.is_file(), f"{flag}={path}: no such file; recipes are Python files, as in configs/")
   try:
     import ml_collections  # noqa: F401
   except ImportError:
@@ -31,9 +32,9 @@ def load_recipe(path) -> dict[str, Any]:
     recipe = runpy.run_path(str(path))
     config = recipe["get_config"]() if "get_config" in recipe else None
   except Exception as e:
-    raise ValueError(f"--config={path}: cannot be executed: {type(e).__name__}: {e}") from e
-  require("get_config" in recipe, f"--config={path}: defines no get_config(); recipes look as those in configs/")
-  require(hasattr(config, "items"), f"--config={path}: get_config() returned {type(config).__name__}, not a mapping")
+    raise ValueError(f"{flag}={path}: cannot be executed: {type(e).__name__}: {e}") from e
+  require("get_config" in recipe, f"{flag}={path}: defines no get_config(); recipes look as those in configs/")
+  require(hasattr(config, "items"), f"{flag}={path}: get_config() returned {type(config).__name__}, not a mapping")
   return plain(config)
 
 

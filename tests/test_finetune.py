@@ -249,7 +249,7 @@ def test_the_other_tasks_are_measured(evaluate, tmp_path, task):
     (["--task=text"], ["text cannot be fine-tuned", "reid, attributes, keypoints, parsing"]),
     (["--task=juggling"], ["--task=juggling is unknown"]),
     (["--task=reid"], ["recipe of finetune attributes", "--task=reid", "configs/finetune_reid.py"]),
-    (["--finetune=nowhere.py"], ["nowhere.py", "no such file"]),
+    (["--finetune=nowhere.py"], ["--finetune=nowhere.py", "no such file"]),
     (["--checkpoint=nowhere"], ["--checkpoint=nowhere", "no such file"]),
     (["--checkpoint=random:vit_huge"], ["vit_huge", "vit_tiny"]),
     (["--workdir="], ["--workdir is needed"]),

@@ -133,7 +133,7 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
     name = override.partition("=")[0].removeprefix("--config.")
     if name in said_by:
       raise ValueError(f"--config.{name} is told by {said_by[name]} with --finetune: leave it out")
-  settings = apply_overrides(load_recipe(recipe), overrides)
+  settings = apply_overrides(load_recipe(recipe, "--finetune"), overrides)
   method = settings.get("method", {})
   if method.get("name") != PROTOCOL or method.get("task") != task:
     said = " ".join(filter(None, (method.get("name"), method.get("task"))))
