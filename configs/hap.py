@@ -3,7 +3,8 @@ r"""HAP as published: ViT-B/16 at 256x128, 2.1 M person crops (half of LUPerson)
   saip pretrain --config=configs/hap.py --workdir=W --config.data.path=LUPERSON --config.init_from=MAE_VIT_BASE.pth
 
 Hardware: the published run used 16 GPUs x 256 images without accumulation, which `accumulate=1` keeps: the alignment
-compares with all other images of a micro-step. Not timed on an accelerator.
+compares with all other images of a micro-step. Not timed on an accelerator. Compiled for v5e-8, 4,096 images fit with
+`--config.accumulate=4` alone (25.2, 19.3 and 9.4 of 15.75 GiB a chip with 1, 2 and 4).
 
 The published run starts from MAE's ViT-B encoder of ImageNet (`init_from`: any weights in a published layout); from
 scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoints: COCO's 17 joints of each crop, as
