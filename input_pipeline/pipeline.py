@@ -55,12 +55,14 @@ class TrainData:
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
     scenes = scene_source.identity if scene_source else "other images" if scene_canvas_hw else "none"
     self.identity = dict(source.identity) | {"scenes": scenes} | ({"pairs": pairs.identity} if pairs else {})
-    self._of_person = (number_identities(source)[0], pictures_per_identity) if pictures_per_identity else None
-    if self._of_person:
-      self.identity["pictures_per_identity"] = pictures_per_identity
     self.damage = DamageReport({"image": source, "scene": scene_source or source}, max_damaged_fraction)
     self.unknown = FieldReport(source)
     self._fields, self._pairs = open_fields(fields, source), pairs
+    self._of_person = None
+    if pictures_per_identity:
+      read = self._fields.get("identity")  # which has read the annotations of all images already
+      self._of_person = (read.numbers if read else number_identities(source)[0], pictures_per_identity)
+      self.identity["pictures_per_identity"] = pictures_per_identity
     self.classes = {name: field.classes for name, field in self._fields.items() if field.classes}
     self._decoder = BatchDecoder(
         source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._fields, pairs)

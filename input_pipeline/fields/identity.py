@@ -13,18 +13,21 @@ class Identity(Field):
   Args:
     source: the images; the annotations of all of them are read.
 
+  Attributes:
+    numbers: (n,) int32, that of each image.
+
   Raises:
     ValueError: nobody is known.
   """
 
   def __init__(self, source: ImageSource):
-    self._numbers, self.classes = number_identities(source)
-    known = int((self._numbers > 0).sum())
+    self.numbers, self.classes = number_identities(source)
+    known = int((self.numbers > 0).sum())
     self.summary = [f"{len(self.classes):,} identities in {known:,} of {len(source):,} images"]
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"identity": ((), np.int32)}
 
   def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    row["identity"][...] = self._numbers[sample.index]
+    row["identity"][...] = self.numbers[sample.index]
     return None
