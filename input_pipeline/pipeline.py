@@ -24,7 +24,7 @@ from input_pipeline.orders import balanced, shuffled
 from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.base import ImageSource, count_left_out
-from input_pipeline.sources.table import open_mixture, open_source
+from input_pipeline.sources.table import open_mixture, open_source, whole_photos
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
 _READY_BATCHES, _READY_BATCHES_PER_WORKER = 2, 1
@@ -177,7 +177,7 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
                      workers: int, threads: int, max_damaged_fraction: float, people_count: int,
                      split: str | None = None, subset: str | None = None,
                      mixture: Mapping[str, Mapping] | None = None, people_composition: str = "crops",
-                     fields: Collection[str] = (), pairs: Mapping | None = None,
+                     whole: bool = False, fields: Collection[str] = (), pairs: Mapping | None = None,
                      pictures_per_identity: int = 0) -> TrainData:
   """Opens a data set for pre-training.
 
@@ -198,6 +198,8 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
     subset: a file of names (`data.subset`).
     mixture: the parts of a mixture (`data.mixture`), see `open_mixture`.
     people_composition: what the default set of built-in people shows, see `open_people`.
+    whole: photos with everybody in them, not persons cut out of photos (`data.whole_photos`); instead of
+      `people_composition`, scenes; not in a mixture.
     fields: the names of all that a batch must hold, the method's `batch_spec`; beside images and scenes, `partner` and
       the keys of `FIELDS` cost reading and are left away where they are not named.
     pairs: what makes a pair, where there are partners (`data.pairs`), see `PairRules`; None: the usual rules.
@@ -223,9 +225,9 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   nobodys = [name for name in fields if name not in _PIXELS and name.removeprefix("has_") not in FIELDS]
   if nobodys:
     raise ValueError(f"no batch can hold {', '.join(nobodys)}; expected {', '.join([*_PIXELS, *FIELDS])}")
+  shown = whole_photos(source) if whole else {"people_composition": people_composition}
   images = open_mixture(mixture, cache_dir) if source == "mixture" else open_source(
-      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count,
-      people_composition=people_composition)
+      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count, **shown)
   partners = None
   if "partner" in fields:
     images, partners = open_pairs(images, PairRules(**(pairs or {})), cache_dir)

@@ -70,6 +70,7 @@ def _pretrain(options, overrides) -> int:
         subset=config.data.subset,
         mixture=to_dict(config.data)["mixture"],
         people_composition=config.data.people_composition,
+        whole=config.data.whole_photos,
         fields=tuple(spec),
         pairs=to_dict(config.data.pairs),
         pictures_per_identity=config.data.pictures_per_identity,
@@ -197,19 +198,19 @@ def _evaluate(options, overrides) -> int:
     if overrides or options.workdir:
       raise ValueError(f"{(overrides or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
     record = evaluate(
-        options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed
+        options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed,
+        options.flip_test,
     )
   else:
     task_of(options.task, None)
-    if options.protocol or options.which != "student":
-      raise ValueError("--finetune measures in its own way, and starts from the student: leave out --protocol and "
-                       "--which; saip export makes a checkpoint of a teacher")
+    if options.protocol:
+      raise ValueError("--finetune measures in its own way: leave out --protocol")
     from saip_jax.evaluation.finetune import finetune
 
     with contextlib.redirect_stdout(sys.stderr):  # the record alone is the command's output
       record = finetune(
           options.checkpoint, options.task, data, options.finetune, overrides, options.workdir, options.image_hw,
-          options.seed,
+          options.seed, options.which, options.flip_test,
       )
   print(json.dumps(record, indent=2) if options.json else report_text(record))
   return 0

@@ -145,7 +145,8 @@ def make_parser() -> argparse.ArgumentParser:
   )
   evaluate.add_argument(
       "--checkpoint", required=True, metavar="WHAT",
-      help="a run's folder, weights of any dialect, random:vit_tiny, or histogram (colours, no network)",
+      help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colours), constant "
+      "(what can be said without looking)",
   )
   evaluate.add_argument(
       "--task", required=True, metavar="NAME",
@@ -168,6 +169,9 @@ def make_parser() -> argparse.ArgumentParser:
   )
   evaluate.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
   evaluate.add_argument("--image-hw", type=_size, metavar="HxW", help="size of the input (what the weights are for)")
+  evaluate.add_argument(
+      "--flip-test", action="store_true", help="average over each image and its mirror image; told with the score"
+  )
   evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (0)")
   evaluate.add_argument("--json", action="store_true", help="print everything as JSON")
 

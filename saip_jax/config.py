@@ -103,10 +103,13 @@ class RunConfig:
     init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
       run, a folder made by `saip import`, a file in a published layout; None starts at random.
     init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
+    init_which: "teacher" starts from the teacher among these weights.
     fsdp: devices that share one copy of the state (parameters, teacher, optimiser); 1: every device has its own. For
       models that do not fit otherwise: it costs messages, and changes no result.
     watchdog_minutes: a process in which no step finishes for this long writes down where it stands and ends with an
       error, to be started again; 0: it may hang.
+    watchdog_startup_minutes: the same for what comes before the first step, each by itself: opening and restoring a
+      checkpoint, the compilation, and waiting for the other hosts.
     profile_steps: "10:15" records the updates after 10 up to 15 in W/profile, for xprof or TensorBoard; None: none.
     compile_cache: folder or URL (gs://) of compiled programs, so that a restart need not compile again; None: the one
       in the variable JAX_COMPILATION_CACHE_DIR, if set.
@@ -135,8 +138,10 @@ class RunConfig:
   precision: Literal["bfloat16", "float32"]
   init_from: str | None = None
   init_heads: bool = True
+  init_which: Literal["student", "teacher"] = "student"
   fsdp: int = 1
   watchdog_minutes: float = 30.0
+  watchdog_startup_minutes: float = 60.0
   profile_steps: str | None = None
   compile_cache: str | None = None
   remat: Literal["none", "light", "full"] = "light"
@@ -167,8 +172,9 @@ class RunConfig:
         f"config.batch_size is {self.batch_size}: it must be a multiple of config.data.pictures_per_identity, which is"
         f" {pictures}",
     )
-    minutes = self.watchdog_minutes
-    require(minutes >= 0, f"config.watchdog_minutes is {minutes}: it must be positive, or 0 for no watchdog")
+    for name in ("watchdog_minutes", "watchdog_startup_minutes"):
+      require(getattr(self, name) >= 0,
+              f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for no watchdog")
     _ = self.profile_window
 
   @property

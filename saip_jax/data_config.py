@@ -86,6 +86,8 @@ class DataConfig:
       only "people" without a path reads it, here and in `monitor_data`.
     people_composition: what these pictures show: "crops", every one another moment; "views", each moment from 4
       cameras; "clips", 8 frames of a motion.
+    whole_photos: of sources that cut persons out of photos, the photos with everybody in them; of the default set of
+      built-in people, scenes of several, whatever `people_composition` says.
     pairs: for methods that learn from pairs of images, what makes a pair.
     pictures_per_identity: for methods that compare persons, images of one person that a batch holds side by side; 0:
       whatever comes.
@@ -104,6 +106,7 @@ class DataConfig:
   scene_canvas_hw: tuple[int, int] = (256, 256)
   people_count: int = 0
   people_composition: PeopleComposition = "crops"
+  whole_photos: bool = False
   pairs: PairsConfig = PairsConfig()
   pictures_per_identity: int = 0
   workers: int = 0
@@ -137,6 +140,10 @@ class DataConfig:
         self.pictures_per_identity >= 0 and not (self.pictures_per_identity and self.source == "mixture"),
         f"{at}.pictures_per_identity is {self.pictures_per_identity}: it must be 0 or more, and 0 with source"
         " 'mixture', whose weights it would not follow",
+    )
+    require(
+        not (self.whole_photos and self.source == "mixture"),
+        f"{at}.whole_photos is True with source 'mixture', whose parts are of persons: set it to False",
     )
     require(self.workers >= 0, f"{at}.workers is {self.workers}: it must be 0 or more")
     require(self.threads > 0, f"{at}.threads is {self.threads}: it must be 1 or more")

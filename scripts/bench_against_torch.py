@@ -12,33 +12,13 @@ import time
 
 import jax
 import torch
-from bench_step import made_up_batch, step_and_state
+from bench_step import OnViews, compiled, made_up_batch, step_and_state
 from torch_step import TorchStep
 
 from saip_jax.config import parse_config
-from saip_jax.methods.saip import Saip
 from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import make_train_step
-
-
-class OnViews(Saip):
-  """SAIP that is given its views and draws as the batch."""
-
-  def loss(self, params, extra, batch, key, step):
-    total, (aux, _) = self.objectives(params, extra, *batch)
-    return total, aux
-
-
-def compiled(step, state, batch):
-  """Returns a function that takes a step; the state of before is gone."""
-  program = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-  held = [state]
-
-  def run():
-    held[0], _ = jax.block_until_ready(program(held[0], batch))
-
-  return run
 
 
 def main() -> None:

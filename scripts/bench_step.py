@@ -17,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from saip_jax.config import parse_config  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
+from saip_jax.methods.saip import Saip  # noqa: E402
 from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
 from saip_jax.training.mesh import make_mesh, replicated, shard_batch  # noqa: E402
 from saip_jax.training.optimizer import make_optimizer  # noqa: E402
@@ -46,6 +47,25 @@ def step_and_state(config, **backbone_options):
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
   return method, step, lambda: init_state(method, tx, config.seed)
+
+
+class OnViews(Saip):
+  """SAIP that is given its views and draws as the batch."""
+
+  def loss(self, params, extra, batch, key, step):
+    total, (aux, _) = self.objectives(params, extra, *batch)
+    return total, aux
+
+
+def compiled(step, state, batch):
+  """Returns a function that takes a step; the state of before is gone."""
+  program = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+  held = [state]
+
+  def run():
+    held[0], _ = jax.block_until_ready(program(held[0], batch))
+
+  return run
 
 
 def count_flops(config) -> float:

@@ -31,14 +31,14 @@ class CodedPictures(ImageSource):
 
   def read(self, i):
     number = self._numbers[i]
-    return _png(np.full((*HW, 3), (number // 256, number % 256, 0), np.uint8))
+    return as_png(np.full((*HW, 3), (number // 256, number % 256, 0), np.uint8))
 
   def name(self, i):
     return f"picture {self._numbers[i]}"
 
   def annotations(self, i):
     number = self._numbers[i]
-    return self._facts(number), {name: _png(plane) for name, plane in self._planes(number).items()}
+    return self._facts(number), {name: as_png(plane) for name, plane in self._planes(number).items()}
 
 
 class CodedData:
@@ -66,7 +66,7 @@ def knowing_encoder(image=lambda number: [1.0], cells=lambda number: np.ones((*G
   return Encoder({"checkpoint": "knowing", "image_hw": list(HW)}, HW, apply)
 
 
-def _png(array):
+def as_png(array):
   file = io.BytesIO()
   Image.fromarray(array).save(file, "PNG")
   return file.getvalue()

@@ -15,6 +15,7 @@ from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, open_encoder
 from saip_jax.evaluation.splits import Data, Labelled, groups, held_out
 from saip_jax.evaluation.tasks import TASKS
+from saip_jax.evaluation.tasks.base import facts_of
 
 
 @pytest.fixture
@@ -70,6 +71,25 @@ def test_a_mistake_is_one_line(people, capsys, arguments, words):
   assert error.count("\n") == 1 and all(word in error for word in words)
 
 
+def test_a_flip_test_is_told_with_the_score(people, capsys):
+  command = ["evaluate", "--checkpoint=histogram", "--task=reid", f"--data={people}", "--image-hw=64x32"]
+  records = []
+  for flag in ([], ["--flip-test"]):
+    assert cli.main([*command, *flag, "--json"]) == 0
+    records.append(json.loads(capsys.readouterr().out))
+  assert [record["facts"]["flip_test"] for record in records] == [False, True]
+  assert records[0]["encoder"] | {"flip_test": True} == records[1]["encoder"]
+  assert cli.main([*command, "--flip-test"]) == 0
+  assert "flip test  True" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--task=joints3d"], ["--task=keypoints", "--protocol=coordinates"]])
+def test_tasks_without_a_flip_test_refuse_it(people, capsys, arguments):
+  assert cli.main(["evaluate", "--checkpoint=histogram", f"--data={people}", "--flip-test", *arguments]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1 and "--flip-test" in error and "keypoints (heatmap)" in error
+
+
 def test_help_names_every_task(capsys):
   with pytest.raises(SystemExit):
     cli.main(["evaluate", "--help"])
@@ -113,6 +133,27 @@ def test_damaged_images_are_left_out_and_named():
   assert damaged[1] == "picture 3: empty file (zero bytes)"
   with pytest.raises(ValueError, match="none of the 1 images"):
     encode_images(knowing_encoder(), Damaged([5], lambda n: {}), [])
+
+
+def test_what_a_data_set_left_out_is_told_with_the_score():
+  class Incomplete(CodedPictures):
+    left_out = [("gone.jpg", "no such photo"), ("torn.jpg", "no labels")]
+
+  facts = facts_of(**{name: Labelled(kind(range(4), lambda n: {}))
+                      for name, kind in (("train", CodedPictures), ("test", Incomplete))})
+  assert "left_out" not in facts["train"] and facts["test"]["left_out"] == 2
+  record = {"task": "reid", "protocol": "nearest", "encoder": {"checkpoint": "W", "image_hw": [64, 32]}, "facts": facts,
+            "left_out": [], "scores": {"mAP": 0.5}}
+  assert "2 of the set left out, the first: gone.jpg: no such photo" in evaluation.report_text(record)
+
+
+def test_a_picture_without_a_size_is_named():
+  class NoImage(CodedPictures):
+    def read(self, i):
+      return b"no image"
+
+  with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is no image$"):
+    Labelled(NoImage([5], lambda n: {})).size_hw(0)
 
 
 def test_pooled_cells_are_means():

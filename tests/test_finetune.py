@@ -1,76 +1,42 @@
-"""Fine-tuning: what each task learns, how it is trained and resumed, and `saip evaluate --finetune` from end to end."""
+"""Fine-tuning: how it is trained and resumed, and `saip evaluate --finetune` from end to end."""
 
 import dataclasses
-import functools
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from batches import assert_same, take
 from kill_and_resume import differing
 from tiny_methods import REPO
-from toy_people import toy_picture
-from toy_weights import add_toy_backbone
+from toy_finetune import TINY, add_toys, config_of, data_of, evaluate_finetuned, prepare_toys
+from toy_weights import random_weights
 
-from input_pipeline.fields.table import FIELDS
 from input_pipeline.identities import number_identities
 from input_pipeline.orders import balanced
-from input_pipeline.people import prepare
 from input_pipeline.people.dataset import PeopleSource
-from input_pipeline.people.spec import SetSpec
-from input_pipeline.pipeline import TrainData
 from saip_jax import cli
 from saip_jax.backbones import build_backbone
-from saip_jax.heads.upsampling import UpsamplingHead
 from saip_jax.config import parse_config
+from saip_jax.evaluation import finetune
+from saip_jax.evaluation.splits import Data
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
-from saip_jax.methods.finetune_config import class_settings
 from saip_jax.methods.groups import layer_wise, usual_groups
 from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.supervised import SUPERVISED, keypoints, parsing
 from saip_jax.training.loop import pretrain
 from saip_jax.training.optimizer import make_optimizer, parameter_names
-from saip_jax.training.step import init_state, make_train_step
-
-TINY = ("batch_size=8", "total_steps=4", "checkpoint_every=2", "data.canvas_hw=(64, 32)", "data.threads=1",
-        "model.image_hw=(64, 32)", "optimizer.warmup_fraction=0.0")
 
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-  add_toy_backbone(monkeypatch)
-  for module in (keypoints, parsing):
-    monkeypatch.setattr(module, "UpsamplingHead", functools.partial(UpsamplingHead, width=16))
+  add_toys(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-  """A set of 96 pictures of 12 persons, toys, and its folder."""
-  with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(prepare, "render_picture", toy_picture)
-    out = tmp_path_factory.mktemp("sets") / "people"
-    prepare.prepare_people(out, SetSpec("crops", (64, 32), 0, 12), 96, progress=False, processes=1)
-  return out
-
-
-def config_of(task, people, *overrides):
-  """Returns the settings of a demo at toy size, with the head that the set needs."""
-  recipe = load_recipe(REPO / "configs" / f"finetune_{task}_demo.py")
-  names = FIELDS[SUPERVISED[task].label](PeopleSource(people, "train")).classes
-  settings = (*TINY, f"data.path={people}", "model.backbone=vit_toy", *overrides)
-  recipe["method"] |= class_settings(task, names)
-  return parse_config(apply_overrides(recipe, [f"--config.{s}" for s in settings]))
-
-
-def data_of(people, config, method):
-  return TrainData(
-      PeopleSource(people, "train"), None, canvas_hw=config.data.canvas_hw, scene_canvas_hw=None,
-      batch_size=config.batch_size, seed=config.seed, workers=config.data.workers, threads=1, max_damaged_fraction=0.0,
-      fields=tuple(method.batch_spec(1)), pictures_per_identity=config.data.pictures_per_identity)
+  return prepare_toys(tmp_path_factory.mktemp("sets") / "people")
 
 
 def numbers(length=40, persons=7):
@@ -108,19 +74,6 @@ def test_batches_of_persons_are_the_same_for_any_hosts_and_workers(people):
   assert data.classes["identity"] == names and data.identity["pictures_per_identity"] == 4
 
 
-def test_labels_in_batches(people):
-  source = PeopleSource(people, "train")
-  method = lambda task: METHODS["finetune"].build(config_of(task, people))
-  signs = np.array([source.annotations(i)[0]["people"][0]["attributes"] for i in range(len(source))])
-  (batch,) = take(data_of(people, config_of("attributes", people), method("attributes")), 1)
-  np.testing.assert_array_equal(batch["attributes"], 2 * signs[batch["index"]] - 1)
-  np.testing.assert_allclose(batch["attribute_shares"], np.tile(signs.mean(0), (8, 1)), rtol=1e-6)
-  (batch,) = take(data_of(people, config_of("parsing", people, "data.canvas_hw=(80, 40)"), method("parsing")), 1)
-  assert batch["has_parts"].all() and (batch["parts"][:, 64:] == 255).all()
-  for i, parts in zip(batch["index"], batch["parts"]):
-    np.testing.assert_array_equal(parts[:64, :32], source.picture(int(i)).parts)
-
-
 @pytest.mark.parametrize("name", ["vit_toy", "convnext_femto", *(
     pytest.param(name, marks=pytest.mark.slow) for name in ("swin_tiny", "tinyvit_5m", "hrnet_w18"))])
 def test_each_layer_learns_at_its_own_rate(name):
@@ -156,28 +109,6 @@ def config_of_optimizer():
       grad_clip_norm=None)
 
 
-@pytest.mark.parametrize("task", [
-    "reid", "keypoints", *(pytest.param(task, marks=pytest.mark.slow) for task in ("attributes", "parsing"))])
-def test_a_batch_can_be_learned_by_heart(people, task):
-  """The loss on one batch, seen from its middle alone, falls; running statistics move and are what is used later."""
-  config = config_of(task, people, "method.views.erase=0.0", "method.views.flip=0.0", "method.views.shift=0",
-                     "method.views.scale=(1.0, 1.0)", "method.layer_decay=1.0")
-  method = METHODS["finetune"].build(config)
-  rows = take(data_of(people, config, method), 1)[0]
-  batch = {name: jnp.asarray(rows[name]) for name in method.batch_spec(8)}
-  tx = optax.adam(3e-3)
-  step = jax.jit(make_train_step(method, tx, optax.constant_schedule(3e-3), 1, 0))
-  after = state = jax.jit(lambda: init_state(method, tx, 0))()
-  losses = []
-  for _ in range(25):
-    after, metrics = step(after, batch)
-    losses.append(float(metrics["loss/total"]))
-  assert np.isfinite(losses).all() and losses[-1] < 0.7 * losses[0]
-  assert sorted(after.extra["statistics"]) == ([] if task == "attributes" else ["head"])
-  for name, value in parameter_names(after.extra["statistics"]).items():
-    assert not np.allclose(value, parameter_names(state.extra["statistics"])[name]), name
-
-
 def train(people, workdir, steps=4, devices=1):
   """Trains on persons at a constant rate, which no length changes, by SGD, which does not enlarge rounding as Adam."""
   config = config_of(
@@ -207,11 +138,8 @@ def test_devices_agree(people, tmp_path):
 @pytest.fixture
 def evaluate(people, capfd):
   """Runs `saip evaluate --finetune` at toy size and returns (status, its output, errors)."""
-  def run(*arguments, task="attributes", recipe=None, checkpoint="random:vit_toy"):
-    recipe = recipe or REPO / "configs" / f"finetune_{task}_demo.py"
-    settings = [f"--config.{s}" for s in (*TINY, "batch_size=8", "log_every=2")]
-    status = cli.main(["evaluate", f"--checkpoint={checkpoint}", f"--task={task}", f"--data=people:{people}",
-                       f"--finetune={recipe}", *settings, *arguments])
+  def run(*arguments, task="attributes", **options):
+    status = evaluate_finetuned(task, people, *arguments, **options)
     return status, *capfd.readouterr()
   return run
 
@@ -237,16 +165,8 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
   assert "already complete: step 4 of 4" in errors and json.loads(out)["scores"] == record["scores"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["reid", "keypoints"])
-def test_the_other_tasks_are_measured(evaluate, tmp_path, task):
-  status, out, errors = evaluate(f"--workdir={tmp_path}/run", "--config.total_steps=1", task=task)
-  assert status == 0, errors
-  assert "protocol finetune" in out and {"reid": "mAP", "keypoints": "PCK"}[task] in out and "updates" in out
-
-
 @pytest.mark.parametrize("arguments, words", [
-    (["--task=text"], ["text cannot be fine-tuned", "reid, attributes, keypoints, parsing"]),
+    (["--task=correspondence"], ["correspondence cannot be fine-tuned", "reid, text, attributes"]),
     (["--task=juggling"], ["--task=juggling is unknown"]),
     (["--task=reid"], ["recipe of finetune attributes", "--task=reid", "configs/finetune_reid.py"]),
     (["--finetune=nowhere.py"], ["--finetune=nowhere.py", "no such file"]),
@@ -258,7 +178,9 @@ def test_the_other_tasks_are_measured(evaluate, tmp_path, task):
     (["--config.method.layer_decay=2"], ["layer_decay is 2", "0 to 1"]),
     (["--config.method.views.flip=2"], ["views.flip is 2"]),
     (["--protocol=linear"], ["leave out --protocol"]),
-    (["--which=teacher"], ["starts from the student", "saip export"]),
+    (["--flip-test", "--task=joints3d"], ["--flip-test: joints3d, fine-tuned, has none", "keypoints"]),
+    (["--config.init_which=teacher"], ["config.init_which", "--which"]),
+    (["--config.data.whole_photos=True"], ["config.data.whole_photos", "--task"]),
 ])
 def test_a_mistake_is_one_line(evaluate, tmp_path, arguments, words):
   workdir = [] if "--workdir=" in arguments else [f"--workdir={tmp_path}/run"]
@@ -266,6 +188,17 @@ def test_a_mistake_is_one_line(evaluate, tmp_path, arguments, words):
   status, _, errors = evaluate(*workdir, *arguments)
   assert status == 2 and errors.startswith("saip evaluate: error: ") and errors.count("\n") == 1, errors
   assert all(word in errors for word in words), errors
+
+
+def test_a_teacher_can_be_fine_tuned(people, tmp_path, monkeypatch):
+  monkeypatch.setattr(finetune, "open_weights", lambda path: random_weights())
+  start, data = finetune._start_of(str(tmp_path), 0, "teacher"), Data("people", str(people), str(tmp_path), 96)
+  recipe = REPO / "configs" / "finetune_reid_demo.py"
+  config = finetune._config(recipe, [], "reid", data, data.train_and_test()[0], start, None, 0)
+  assert (config.init_from, config.init_which) == (str(tmp_path), "teacher") and start.facts["which"] == "teacher"
+  monkeypatch.setattr(finetune, "open_weights", lambda path: random_weights(teacher=False))
+  with pytest.raises(ValueError, match="has no teacher; choose --which=student"):
+    finetune._start_of(str(tmp_path), 0, "teacher")
 
 
 def test_settings_are_for_finetuning_alone(people, capsys):
@@ -279,7 +212,7 @@ def test_data_without_the_labels_is_refused(tmp_path, capsys):
   for i in range(8):
     cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((20, 10, 3), i, np.uint8))
   for task, word in (("reid", "knows no identity"), ("attributes", "names no attributes"),
-                     ("parsing", "names no parts"), ("keypoints", "none of COCO's 17")):
+                     ("parsing", "names no parts"), ("keypoints", "holds no keypoints")):
     assert cli.main(["evaluate", "--checkpoint=random:vit_toy", f"--task={task}", f"--data=folder:{tmp_path}",
                      "--hold-out", f"--finetune={REPO}/configs/finetune_{task}_demo.py", "--workdir=unused"]) == 2
     assert word in capsys.readouterr().err

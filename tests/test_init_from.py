@@ -113,6 +113,19 @@ def test_the_backbone_alone(fresh, source):
   assert line.endswith("new: csm, csr, css")
 
 
+def test_the_teacher_can_be_what_a_run_starts_from(fresh, source):
+  _, old = fresh
+  source(moved(old.params, 1), moved(old.params, 2))
+  state, line = start(fresh, "init_which=teacher", "init_heads=False")
+  heads = {name: old.params[name] for name in ("csm", "csr", "css")}
+  assert_same(state.params, heads | {"backbone": moved(old.params["backbone"], 2)})
+  assert_same(state.extra["teacher"], state.params)
+  assert line.startswith("initial  104 tensors of the teacher (backbone)")
+  source(moved(old.params, 1))
+  with pytest.raises(ValueError, match="init_from=somewhere: it has no teacher, which config.init_which asks for"):
+    start(fresh, "init_which=teacher")
+
+
 def test_positions_of_another_size_are_resized(fresh, source):
   _, old = fresh
   spec = BackboneSpec("vit_toy", (256, 128), "grid2d")

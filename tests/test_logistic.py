@@ -88,7 +88,7 @@ def test_groups_keep_a_probe_from_learning_persons_by_heart():
         (dict(features=np.zeros((0, 4)), shares=np.zeros((0, 2))), "at least one row"),
         (dict(features=np.full((10, 4), np.nan)), "features are not finite in row 0"),
         (dict(shares=np.full((10, 2), np.inf)), "targets are not finite in row 0"),
-        (dict(groups=np.zeros(10)), "groups are all 0"),
+        (dict(groups=np.zeros(10)), "all 10 rows are of one group"),
         (dict(strengths=[]), "at least one, all positive"),
         (dict(strengths=[1.0, 0.0]), "at least one, all positive"),
     ],

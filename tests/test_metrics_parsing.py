@@ -1,4 +1,4 @@
-"""Segmentation against scikit-learn, and parsing of several persons in cases worked out by hand."""
+"""Segmentation against scikit-learn."""
 
 import math
 import time
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from saip_jax.evaluation.metrics.instance_parsing import ParsedImage, evaluate_instance_parsing, persons_of_maps
 from saip_jax.evaluation.metrics.segmentation import LIP_FLIP_PAIRS, confusion_matrix, segmentation_scores, unflip
 
 
@@ -96,72 +95,3 @@ def test_a_thousand_maps_take_a_second():
   start = time.perf_counter()
   confusion_matrix(true, predicted, 20)
   assert time.perf_counter() - start < 4
-
-
-def _person(top, parts, height=20, width=10):
-  """A person of parts two rows high, one below the other."""
-  found = np.zeros((height, width), np.uint8)
-  for k, part in enumerate(parts):
-    found[top + 2 * k:top + 2 * k + 2] = part
-  return found
-
-
-def test_persons_found_exactly_score_1_and_nobody_found_0():
-  persons = np.stack([_person(0, [1, 2]), _person(10, [1, 3, 4])])
-  images = [ParsedImage(persons, persons[::-1], np.array([0.2, 0.9])),
-            ParsedImage(persons[:1], persons[:1], np.ones(1))]
-  scores = evaluate_instance_parsing(iter(images), 5)
-  assert (scores.APp50, scores.APp_vol, scores.PCP50, scores.APp) == (1, 1, 1, (1,) * 9) and scores.persons == 3
-  none = evaluate_instance_parsing([ParsedImage(persons, persons[:0], np.zeros(0))], 5)
-  assert (none.APp50, none.APp_vol, none.PCP50) == (0, 0, 0)
-
-
-def test_parsing_worked_out_by_hand():
-  true = np.stack([_person(0, [1, 2]), _person(10, [3, 4])])
-  wrong_part = _person(0, [1, 3])  # IoU: background 1, class 1: 1, classes 2 and 3: 0; mean 1/2
-  half = _person(10, [3])  # IoU: background 160/180, class 3: 1, class 4: 0; mean 0.6296
-  twice = _person(10, [3, 4])
-  image = ParsedImage(true, np.stack([wrong_part, half, twice]), np.array([0.9, 0.8, 0.7]))
-  scores = evaluate_instance_parsing([image], 5)
-  # At 0.1 to 0.4: hit, hit, false as taken. At 0.5 and 0.6: false, hit, false. Above: false, false, hit.
-  assert scores.APp == pytest.approx((1, 1, 1, 1, 1 / 4, 1 / 4, 1 / 6, 1 / 6, 1 / 6))
-  assert scores.APp50 == 1 / 4 and scores.APp_vol == pytest.approx((4 + 1 / 2 + 1 / 2) / 9)
-  assert scores.PCP50 == pytest.approx((0 + 1 / 2) / 2)  # nobody hit the first, half parses one of two parts
-
-
-def test_ignored_pixels_persons_without_parts_and_images_without_persons():
-  person = _person(0, [1, 2])
-  hidden = person.copy()
-  hidden[:4, :5] = 255
-  guess = person.copy()
-  guess[:4, :5] = 3  # where nothing counts
-  images = [ParsedImage(np.stack([hidden, np.zeros_like(person)]), guess[None], np.array([0.9])),
-            ParsedImage(np.zeros((0, 20, 10), np.uint8), person[None], np.array([0.1]))]
-  scores = evaluate_instance_parsing(images, 5)
-  assert (scores.APp50, scores.PCP50, scores.persons, scores.persons_without_parts) == (1, 1, 1, 1)
-  sure = [images[0], ParsedImage(images[1].true_parts, images[1].parts, np.array([1.0]))]
-  assert evaluate_instance_parsing(sure, 5).APp50 == 1 / 2  # a false one first
-
-
-def test_maps_of_cihp_become_persons():
-  classes, persons = np.array([[1, 2, 0], [5, 5, 5]]), np.array([[1, 1, 0], [7, 7, 0]])
-  assert persons_of_maps(classes, persons).tolist() == [[[1, 2, 0], [0, 0, 0]], [[0, 0, 0], [5, 5, 0]]]
-  assert persons_of_maps(classes, np.zeros_like(persons)).shape == (0, 2, 3)
-
-
-_ONES = np.ones((1, 2, 2), int)
-
-
-@pytest.mark.parametrize(
-    "image, words",
-    [
-        (ParsedImage(_ONES * 0, _ONES, np.ones(1)), "none of the images shows a person"),
-        (ParsedImage(_ONES, _ONES, np.ones(2)), r"image 0 has parts \(1, 2, 2\)"),
-        (ParsedImage(_ONES, _ONES, np.array([np.nan])), "finite scores"),
-        (ParsedImage(_ONES, _ONES * 9, np.ones(1)), "predicted has the label 9"),
-    ],
-)
-def test_wrong_parsing_is_one_line(image, words):
-  with pytest.raises(ValueError, match=words) as caught:
-    evaluate_instance_parsing([image], 5)
-  assert "\n" not in str(caught.value)

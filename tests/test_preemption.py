@@ -1,6 +1,7 @@
 """A machine that is taken away, and a run that hangs."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -67,16 +68,39 @@ def test_a_run_that_hangs_ends_with_the_stacks_of_all_threads(tmp_path):
   done = subprocess.run([*TOY, f"--workdir={tmp_path / 'run'}", *settings], capture_output=True, text=True, timeout=120)
   assert done.returncode == EXIT_STATUS
   stacks = (tmp_path / "run" / "watchdog_0.txt").read_text()
-  assert "no step finished for 0.05 minutes" in done.stderr and "toy_method.py" in stacks and "in batches" in stacks
+  assert "a step takes more than 0.05 minutes" in done.stderr and "toy_method.py" in stacks and "in batches" in stacks
   assert stacks.strip() in done.stderr
   assert [r["step"] for r in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [1, 2, 3]
 
 
-def test_no_watchdog_without_minutes(tmp_path):
+def test_a_compilation_that_hangs_ends_too(tmp_path):
+  settings = ["--hang-in-compilation", "--config.watchdog_startup_minutes=0.1"]
+  done = subprocess.run([*TOY, f"--workdir={tmp_path / 'run'}", *settings], capture_output=True, text=True, timeout=120)
+  assert done.returncode == EXIT_STATUS
+  assert "compiling the step takes more than 0.1 minutes" in done.stderr and "watchdog_startup_minutes" in done.stderr
+  assert "in loss" in (tmp_path / "run" / "watchdog_0.txt").read_text()
+
+
+@pytest.mark.parametrize("unreadable, words", [
+    ("fingerprint/metadata", "opening the checkpoints"), ("state/_METADATA", "restoring the state of step 6"),
+])
+def test_a_checkpoint_that_cannot_be_read_to_its_end_ends_too(tmp_path, unreadable, words):
+  """As on a network disk whose server is gone: here a pipe that nobody writes into."""
+  train_toy(tmp_path / "run")
+  path = tmp_path / "run" / "checkpoints" / "6" / unreadable
+  path.unlink()
+  os.mkfifo(path)
+  settings = ["--config.total_steps=8", "--config.watchdog_startup_minutes=0.1"]
+  done = subprocess.run([*TOY, f"--workdir={tmp_path / 'run'}", *settings], capture_output=True, text=True, timeout=120)
+  assert done.returncode == EXIT_STATUS and f"{words} takes more than 0.1 minutes" in done.stderr
+  assert "in pretrain" in (tmp_path / "run" / "watchdog_0.txt").read_text()
+
+
+def test_no_watchdog_without_minutes():
   before = threading.active_count()
-  with Watchdog(tmp_path / "watchdog.txt", 0):
+  with Watchdog("a step", 0, "advice"):
     assert threading.active_count() == before
-  with Watchdog(tmp_path / "watchdog.txt", 1) as watchdog:
+  with Watchdog("a step", 1, "advice") as watchdog:
     assert threading.active_count() == before + 1
-    watchdog.step_finished()
+    watchdog.restart()
   assert threading.active_count() == before

@@ -37,7 +37,9 @@ def losses_of(settings) -> set[str]:
     case "hcmoco":
       weights = vars(settings.weights)
     case "finetune":
-      names = {"reid": ("identity", "triplet"), "parsing": ("parts",)}
+      names = {"reid": ("identity", "triplet"), "text": ("contrast", "identity"), "wholebody": ("keypoints",),
+               "detection": ("middles", "sides"), "parsing": ("parts",), "segmentation": ("parts",),
+               "multi_parsing": ("parts", "middles", "ways")}
       weights = dict.fromkeys(names.get(settings.task, (settings.task,)), 1.0)
   return {name for name, weight in weights.items() if weight}
 

@@ -12,6 +12,8 @@ import scipy.io
 from annotated_photos import names
 from input_pipeline.sources import reid as reid_module
 from input_pipeline.sources.reid import msmt17_version, open_market1501, open_msmt17
+from saip_jax.evaluation.splits import Labelled
+from saip_jax.evaluation.tasks.attributes import attributes_of
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
@@ -79,10 +81,14 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
   source = _open(open_market1501, root, tmp_path)
   assert source.legend["attributes"] == ["young", "teenager", "adult", "old", "bag", "hat"]
   assert source.annotations(0)[0]["people"] == [{"identity": 2, "attributes": [0, 0, 1, 0, 0, 1]}]
-  (root / "market_attribute.mat").write_bytes(b"damaged")
-  without = _open(open_market1501, root, tmp_path)
-  assert without.annotations(0)[0]["people"] == [{"identity": 2}]
-  assert "attributes cannot be read" in without.left_out[-1][1]
+  whole = (root / "market_attribute.mat").read_bytes()
+  for damaged in (b"damaged", whole[:-100]):
+    (root / "market_attribute.mat").write_bytes(damaged)
+    without = _open(open_market1501, root, tmp_path)
+    assert without.annotations(0)[0]["people"] == [{"identity": 2}]
+    assert "attributes cannot be read" in without.left_out[-1][1]
+    with pytest.raises(ValueError, match="names no attributes .*market_attribute.mat: its attributes cannot"):
+      attributes_of(Labelled(without))
 
 
 def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):

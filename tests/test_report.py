@@ -140,10 +140,22 @@ def test_a_page_of_a_whole_run(trained, tmp_path, people, monkeypatch):
   assert "at the first: step 1" in page.text
   for words in ("Person re-identification", "50.00 %", "25.00 %", "20.00 %", "3.2 px", "people-test", "re ranking"):
     assert words in page.text, words
+  assert "trained, step 6, 64x32" in page.text and "random:vit_tiny, 64x32" in page.text and "error_px" not in page.text
   assert "11.00 %" not in page.text and "/home" not in page.text  # an older record, and where the run lay
   assert page.text.count("head 3") == 6 and page.text.count("features") > 8 and page.text.count("query") >= 8
   assert page.count("figure", **{"class": "right"}) + page.count("figure", **{"class": "wrong"}) == 8 * 6
   assert '"warmup_fraction"' in page.text
+
+
+def test_tables_of_one_task_frozen_first_and_what_was_averaged(tmp_path, people):
+  (tmp_path / "config.json").write_text("{}")
+  mirrored = {"checkpoint": "step 6 of the run W", "image_hw": [64, 32], "flip_test": True}
+  records = [evaluation(protocol="finetune", score=0.9), evaluation(), evaluation(encoder=mirrored)]
+  (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+  page = report(tmp_path, data=people)
+  frozen, tuned = map(page.text.index, ("Person re-identification protocol nearest", "re-identification, fine-tuned"))
+  assert frozen < tuned
+  assert "step 6, 64x32, flip test" in page.text and "run W" not in page.text
 
 
 def test_a_run_that_has_nothing_yet_names_the_commands(tmp_path, people):

@@ -76,7 +76,7 @@ def test_a_target_unknown_in_the_held_out_part_is_still_fitted():
         (dict(features=np.full((10, 4), np.inf)), "features are not finite in row 0"),
         (dict(targets=np.full((10, 2), np.nan)), "targets are not finite in row 0.*known"),
         (dict(known=np.eye(10, 2) > 5), "target 0 is known in none of the 10 rows"),
-        (dict(groups=np.zeros(10)), "groups are all 0"),
+        (dict(groups=np.zeros(10)), "all 10 rows are of one group"),
         (dict(groups=np.zeros(3)), "groups.*(3,).*10 rows"),
         (dict(strengths=[]), "at least one, all positive"),
         (dict(strengths=[1.0, 0.0]), "at least one, all positive"),

@@ -159,6 +159,6 @@ def test_joints_change_sides_with_the_mirror_image():
   maps = {}
   for flip in (0.0, 1.0):
     _, place = supervised_view(jnp.array(canvas), hw, jax.random.key(0), SupervisedViews(flip=flip), (80, 40))
-    maps[flip] = task.targets({"keypoints": points}, place, config.mirrored)
+    maps[flip] = task.targets({"joints": points}, place, config.mirrored)
   assert maps[0.0][1].tolist() == [True, True, False] and maps[1.0][1].tolist() == [True, False, True]
   np.testing.assert_allclose(maps[0.0][0][:, :, ::-1][1], maps[1.0][0][2], atol=1e-5)

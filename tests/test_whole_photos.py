@@ -205,6 +205,9 @@ def test_joints_are_never_read_from_pickles(tmp_path):
   with pytest.raises(ValueError, match="0 files train.npz .*It has 3dpw_test.npz"):
     _open("joints3d", root, tmp_path / "work")
   assert len(_open("joints3d", root, tmp_path / "work", "test")) == 2
+  (root / "3dpw_test.npz").write_bytes(pickle.dumps({"joints_xyz": []}))
+  with pytest.raises(ValueError, match="3dpw_test.npz is no .npz of plain arrays, or was cut off; get it again$"):
+    _open("joints3d", root / "3dpw_test.npz", tmp_path / "work")
 
 
 @needs_shared

@@ -1,13 +1,23 @@
-"""A SAIP small enough for tests: a shallow narrow ViT, decoders that are toys, and a batch to feed it."""
+"""A SAIP small enough for tests: a shallow narrow ViT, toy decoders, batches to feed it. Run as a script it trains."""
 
+import argparse
 import dataclasses
+import os
 import pathlib
+import sys
+
+if __name__ == "__main__":
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
 from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.training.distributed import initialize
+from saip_jax.training.loop import pretrain
+from toy_method import ToyData
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 TINY = (
@@ -36,3 +46,27 @@ def made_up_batch(size=8, seed=0):
       "scene": smooth(64, 64), "scene_hw": np.tile(np.int32([[64, 56]]), (size, 1)),
       "index": np.arange(100, 100 + size, dtype=np.uint32),
   }
+
+
+class MadeUpData(ToyData):
+  """Made-up batches, a pure function of the step."""
+
+  def batches(self, start_step=0, host=0, hosts=1):
+    rows = self._batch_size // hosts
+    for step in range(start_step, 10**6):
+      batch = made_up_batch(self._batch_size, seed=step)
+      yield {name: array[host * rows : (host + 1) * rows] for name, array in batch.items()}
+
+
+def train_tiny(workdir, *overrides):
+  """Trains all three objectives on all devices of all processes."""
+  config, method = tiny("panel_every=0", *overrides)
+  pretrain(config, method, MadeUpData(config.batch_size), workdir)
+
+
+if __name__ == "__main__":
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--workdir", required=True)
+  options, settings = parser.parse_known_args()
+  initialize()
+  train_tiny(options.workdir, *[s.removeprefix("--config.") for s in settings])

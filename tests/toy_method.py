@@ -47,10 +47,14 @@ class ToyBackbone(Backbone):
 
 
 class Toy:
-  """Predicts, from a noisy image, what a moving average of itself says of the clean one. A black image gives NaN."""
+  """Predicts, from a noisy image, what a moving average of itself says of the clean one. A black image gives NaN.
 
-  def __init__(self, config: ToyConfig):
+  `hangs` is how it behaves when it is compiled.
+  """
+
+  def __init__(self, config: ToyConfig, hangs=False):
     self.config, self.backbone = config, ToyBackbone(image_hw=(4, 2), width=config.width)
+    self._hangs = hangs
 
   def batch_spec(self, global_batch):
     return {
@@ -70,6 +74,7 @@ class Toy:
     return jnp.tanh(x @ params["linear"]["kernel"] + params["linear"]["bias"])
 
   def loss(self, params, extra, batch, key, step):
+    time.sleep(1e6 if self._hangs else 0)
     clean = batch["image"].reshape(-1, 24) / 255.0
     clean = clean / clean.mean(axis=-1, keepdims=True)
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (24,)))(batch["index"])
@@ -165,11 +170,11 @@ def toy_config(*overrides: str):
   return parse_config(apply_overrides(toy_recipe(), [f"--config.{o}" for o in overrides]), TOY_METHODS)
 
 
-def train_toy(workdir, *overrides: str, devices=1, **data_options):
+def train_toy(workdir, *overrides: str, devices=1, hangs=False, **data_options):
   """Trains and returns the final state on the host; `devices=None` takes all."""
   config = toy_config(*overrides)
   data = ToyData(config.batch_size, config.seed, **data_options)
-  state = pretrain(config, Toy(config.method), data, workdir, devices=jax.devices()[:devices])
+  state = pretrain(config, Toy(config.method, hangs), data, workdir, devices=jax.devices()[:devices])
   return jax.device_get(state) if jax.process_count() == 1 else None
 
 
@@ -179,10 +184,11 @@ if __name__ == "__main__":
   parser.add_argument("--seconds", type=float, default=0.05)
   parser.add_argument("--black-step", type=int)
   parser.add_argument("--hang-step", type=int)
+  parser.add_argument("--hang-in-compilation", action="store_true")
   options, settings = parser.parse_known_args()
   initialize()  # from JAX_COORDINATOR_ADDRESS and its like
   settings = [s.removeprefix("--config.") for s in settings]
   train_toy(
       options.workdir, *settings, devices=None if jax.process_count() > 1 else 1, seconds=options.seconds,
-      black_step=options.black_step, hang_step=options.hang_step,
+      black_step=options.black_step, hang_step=options.hang_step, hangs=options.hang_in_compilation,
   )

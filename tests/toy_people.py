@@ -1,11 +1,16 @@
 """Pictures for tests of sets: quick, with every label, and consistent, but of nobody."""
 
+import functools
+
 import numpy as np
 
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.spec import SetSpec, split_of_picture
 from input_pipeline.people.landmarks import LANDMARKS
 from input_pipeline.people.picture import Picture
+from input_pipeline.people.prepare import prepare_people
+from input_pipeline.people.spec import SetSpec, split_of_picture
+
+_COLOURS = ("red", "green", "blue", "white", "black", "brown", "grey", "pink")
 
 
 def toy_picture(spec: SetSpec, index: int) -> Picture:
@@ -51,4 +56,15 @@ def _person(rng, identity, mask, box, focal):
       "identity": identity, "facing": "side", "box_full": [float(n) for n in box], "box_visible": visible,
       "area": int(mask.sum()), "landmarks_xyz": landmarks.tolist(),
       "keypoints": [[x, y, int(v)] for (x, y), v in zip(xy.tolist(), inside * rng.integers(1, 3, 17))],
-      "attributes": rng.integers(0, 2, len(ATTRIBUTES)).tolist(), "caption": f"Person {identity} in \"plain\" clothes."}
+      "attributes": rng.integers(0, 2, len(ATTRIBUTES)).tolist(),
+      "caption": f"Person {identity} in \"plain\" {_COLOURS[identity % len(_COLOURS)]} clothes."}
+
+
+HW = (64, 32)
+
+
+def spec_of(composition="crops", identities=4, seed=0, hw=HW):
+  return SetSpec(composition, hw, seed, 120 if composition == "scenes" else identities)
+
+
+prepare = functools.partial(prepare_people, progress=False, processes=1)

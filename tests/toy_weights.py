@@ -7,9 +7,11 @@ import numpy as np
 
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.vit import ViT
+from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.tables import unflatten
+from saip_jax.interop.tables import flatten, unflatten
+from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.twins import TWINS, vit_twin
 
 FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "saip_official_tiny.npz"
@@ -61,4 +63,17 @@ def save_pth(path, content, **others):
     return torch.from_numpy(np.array(value, order="C")) if isinstance(value, np.ndarray) else value
 
   torch.save(convert(content) | others, path)
+  return path
+
+
+def assert_same(ours: dict, theirs: dict):
+  ours, theirs = flatten(ours), flatten(theirs)
+  assert ours.keys() == theirs.keys()
+  for path, value in theirs.items():
+    np.testing.assert_array_equal(ours[path], value, err_msg=path)
+
+
+def timm_file(path, weights=None, **metadata) -> pathlib.Path:
+  """Writes the backbone as a safetensors file in timm's names."""
+  write_safetensors(path, DIALECTS["timm"].to_state(weights or random_weights()), metadata)
   return path

@@ -30,6 +30,11 @@ class Sample:
   image_hw: tuple[int, int]
   valid_hw: tuple[int, int]
 
+  @property
+  def first_person(self) -> dict:
+    """What is known of the first person, the one whom a crop shows."""
+    return first_person(self.facts)
+
   @functools.cached_property
   def person(self) -> np.ndarray | None:
     """The silhouette (H, W) bool of the first person, in the image's own pixels; None: there is none.
@@ -50,6 +55,11 @@ class Sample:
     if plane.shape != tuple(self.image_hw):
       raise UnusablePlane(f"{name} is of another size than the image")
     return plane
+
+
+def first_person(facts: dict) -> dict:
+  """Returns what is known of the first person of an image; {} where nobody is."""
+  return next(iter(facts.get("people") or ()), {})
 
 
 class Field(abc.ABC):

@@ -55,13 +55,22 @@ class CocoKeypoints(Field):
     except (TypeError, ValueError):  # not three numbers each
       points = np.zeros((0, 3))
     points = np.concatenate([points, np.full((max(column.max() + 1 - len(points), 0), 3), np.nan)])
-    points = np.where(column[:, None] >= 0, points[column], 0.0)
-    given = ~(points[:, 2] <= 0)
-    size_xy = np.array(sample.image_hw[::-1])
-    good = given & np.isfinite(points).all(1) & (points[:, :2] >= 0).all(1) & (points[:, :2] < size_xy).all(1)
-    scale_xy = np.array(sample.valid_hw[::-1]) / size_xy
-    row["keypoints"][good] = points[good] * [*scale_xy, 1]
-    return "keypoints: not finite or outside the image" if (given & ~good).any() else None
+    return put_on_canvas(np.where(column[:, None] >= 0, points[column], 0.0), sample, row["keypoints"])
+
+
+def put_on_canvas(points: np.ndarray, sample: Sample, row: np.ndarray) -> str | None:
+  """Fills in the keypoints that can be used, as `Field.read` does.
+
+  Args:
+    points: (J, 3) x, y in pixels of the image and visibility.
+    sample: the image.
+    row: (J, 3) zeros; gets x, y in pixels of the canvas and visibility.
+  """
+  given = ~(points[:, 2] <= 0)
+  size_xy = np.array(sample.image_hw[::-1])
+  good = given & np.isfinite(points).all(1) & (points[:, :2] >= 0).all(1) & (points[:, :2] < size_xy).all(1)
+  row[good] = points[good] * [*np.array(sample.valid_hw[::-1]) / size_xy, 1]
+  return "keypoints: not finite or outside the image" if (given & ~good).any() else None
 
 
 def _columns_of(legend: Mapping) -> dict[str | None, np.ndarray]:

@@ -206,11 +206,10 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Per
   frames = [frame_of(photos.header(person.photo), person.size, person.upright) for person in persons]
   corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as the index keeps them
   inside = np.clip(corners, 0, [(size or (0, 0)) * 2 for size, *_ in frames] or np.zeros((0, 4)))
-  for person, (size, upright, reason), box in zip(persons, frames, inside.tolist()):
+  sides = (inside[:, 2:] - inside[:, :2]).min(1)
+  for person, (size, upright, reason), box, side in zip(persons, frames, inside.tolist(), sides.tolist()):
     person.upright, reason = upright, reason or person.ignored
     if not reason:
-      width, height = size
-      side = min(box[2] - box[0], box[3] - box[1])
       if person.box[2] <= person.box[0] or person.box[3] <= person.box[1]:
         reason = "its box has no area"
       elif side <= 0:
@@ -220,24 +219,24 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Per
     if reason:
       annotated.left_out.append((f"{person.photo}#{person.id}", reason))
     else:
-      rows.append((person, (height, width), box))
+      rows.append((person, size[::-1], box))
   return rows
 
 
 def _columns(rows: Sequence[tuple], header: dict, annotated: Annotated) -> tuple[dict, dict, dict]:
   """Header, texts and columns of the index."""
-  header["legend"] |= (named := annotated.joint_legend([person for person, _, _ in rows]))
-  texts = {"name": [], "photo": [], "facts": [], "mask": []}
-  digest = hashlib.sha256()
-  for person, hw, box in rows:
-    texts["name"].append(os.fsencode(f"{person.photo}#{person.id}"))
-    texts["photo"].append(os.fsencode(person.photo))
-    facts = person.photo_facts | {"person": person.as_facts(named)}
-    texts["facts"].append(_as_json(facts).encode())
-    texts["mask"].append(_as_json(person.mask).encode() if person.mask else b"")
+  people = [person for person, _, _ in rows]
+  header["legend"] |= (named := annotated.joint_legend(people))
+  photos = {photo: os.fsencode(photo) for photo in {person.photo for person in people}}
+  texts = {
+      "name": [b"%s#%s" % (photos[person.photo], person.id.encode()) for person in people],
+      "photo": [photos[person.photo] for person in people],
+      "facts": [_as_json(person.photo_facts | {"person": person.as_facts(named)}).encode() for person in people],
+      "mask": [_as_json(person.mask).encode() if person.mask else b"" for person in people]}
   columns = {"box": np.array([box for _, _, box in rows], np.float32),
              "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),
-             "upright": np.array([person.upright for person, _, _ in rows], bool)}
+             "upright": np.array([person.upright for person in people], bool)}
+  digest = hashlib.sha256()
   for data in (*texts["name"], columns["box"].tobytes(), columns["photo_hw"].tobytes(), columns["upright"].tobytes()):
     digest.update(b"%d " % len(data) + data)
   return header | {"digest": digest.hexdigest()[:16]}, texts, columns

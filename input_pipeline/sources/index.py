@@ -158,7 +158,9 @@ def _write(path: str, header: dict, texts: Mapping[str, Sequence[bytes]], column
     places[name] = [array.dtype.str, list(array.shape), end]
     end = -(-(end + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
   sizes = columns.get("size")
-  header = {"digest": digest_of(texts["name"], None if sizes is None else sizes.tolist())} | header | {
+  if "digest" not in header:
+    header = header | {"digest": digest_of(texts["name"], None if sizes is None else sizes.tolist())}
+  header = header | {
       "version": _VERSION, "length": len(texts["name"]), "arrays": places, "bytes": end}
   with storage.written_whole(path, by_several=True) as temporary:
     with open(temporary, "wb") as file:

@@ -181,7 +181,7 @@ def _open(kind: str, key: str, folder: str, name: str, files: Sequence[str],
     except OSError as error:
       raise ValueError(f"{setting}={key} cannot be read: {error}") from error
     if not kept:
-      reason = f"; the first: {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+      reason = f"; the first: {left_out[0][0]}: {left_out[0][1]}" if left_out else "; nothing is listed"
       raise ValueError(f"{setting}={key} has no image that can be used: {len(photos):,} images in {folder}, "
                        f"{len(left_out):,} left out{reason}")
     kept.sort(key=lambda row: os.fsencode(row[0]))
@@ -198,8 +198,9 @@ def _open(kind: str, key: str, folder: str, name: str, files: Sequence[str],
 
 def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str], str]:
   """Identity as text -> attributes, their names, and "", or why there are none: the images are worth more than this."""
+  data = storage.read_file(file)
   try:
-    sets = scipy.io.loadmat(io.BytesIO(storage.read_file(file)), squeeze_me=True)["market_attribute"]
+    sets = scipy.io.loadmat(io.BytesIO(data), squeeze_me=True)["market_attribute"]
     parts = [sets[part].item() for part in ("train", "test")]
     names = sorted(name for name in parts[0].dtype.names if name not in ("image_index", "age"))
     attributes = {}
@@ -209,8 +210,6 @@ def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str], str]
       values = np.concatenate([ages, yes], 1).astype(int).tolist()
       for identity, row in zip(np.atleast_1d(part["image_index"].item()), values):
         attributes[str(int(identity))] = row
-  except OSError:
-    raise
   except Exception as error:  # scipy raises many types on what is no such file
     return {}, [], f"its attributes cannot be read: {' '.join(str(error).split())}"
   return attributes, [*_AGES, *names], ""

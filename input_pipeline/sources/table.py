@@ -152,6 +152,12 @@ def open_source(source: str, path: str | os.PathLike | None, *, split: str | Non
   return opened if subset is None else _subset_of(opened, subset)
 
 
+def whole_photos(source: str) -> dict:
+  """The arguments of `open_source` for photos with everybody in them, not persons cut out of photos; of the default set
+  of built-in people, for scenes."""
+  return {"people_composition": "scenes"} | ({"whole": True} if SOURCES[source].crops else {})
+
+
 def open_mixture(parts: Mapping[str, Mapping], cache_dir: str | os.PathLike) -> MixtureSource:
   """Opens several data sets that one run draws from.
 

@@ -29,11 +29,13 @@ class Encoder:
     facts: JSON-able: what it is, for tables and records.
     image_hw: size in pixels of the images that it takes.
     apply: (B, H, W, 3) uint8 RGB -> (B, D) float32 of whole images and (B, h, w, E) float32 of a grid of places.
+    flip_test: whether the mirror image is asked too, see `flip_tested`.
   """
 
   facts: dict[str, Any]
   image_hw: tuple[int, int]
   apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+  flip_test: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,22 @@ class Encoded:
 
   Attributes:
     rows: (n,) int64, their positions in it; damaged images are not among them.
-    images: (n, D) float32.
+    images: (n, D) float32; with a flip test the means of those of the images and their mirror images.
     cells: (n, h, w, E) float32.
+    mirrored: (n, h, w, E) float32, with a flip test: the cells of the mirror images, as these show them.
   """
 
   rows: np.ndarray
   images: np.ndarray
   cells: np.ndarray
+  mirrored: np.ndarray | None = None
+
+  def singly(self) -> "Iterator[Encoded]":
+    """Yields the features of each image alone, where what is made of those of many would be large."""
+    for row in range(len(self.rows)):
+      one = slice(row, row + 1)
+      yield Encoded(self.rows[one], self.images[one], self.cells[one],
+                    None if self.mirrored is None else self.mirrored[one])
 
 
 def open_encoder(
@@ -116,6 +127,15 @@ def feature_function(module: Backbone, preprocessing: Preprocessing) -> Callable
   return features
 
 
+def flip_tested(encoder: Encoder) -> Encoder:
+  """Returns an encoder that looks at the mirror image too, and says so.
+
+  Features of whole images become the mean of both. Features of places are not averaged, or left could not be told from
+  right: what is read from those of the mirror image is turned back instead, see `tasks.cells.read_both`.
+  """
+  return dataclasses.replace(encoder, facts=encoder.facts | {"flip_test": True}, flip_test=True)
+
+
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Roots of joint RGB histograms, 8 bins a channel: of four stripes for images, of 16 pixels squared for cells."""
   count, height, width, _ = images_u8.shape
@@ -150,11 +170,15 @@ def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterato
   with contextlib.closing(squashed_batches(source, encoder.image_hw, min(_BATCH, len(source)))) as batches:
     for batch in batches:
       images, cells = encoder.apply(batch.images_u8)
+      mirrored = None
+      if encoder.flip_test:
+        images_mirrored, mirrored = encoder.apply(batch.images_u8[:, :, ::-1])
+        images = (images + images_mirrored) / 2
       bad = [row for row, reason in enumerate(batch.reasons) if reason is not None]
       damaged += [f"{source.name(batch.start + row)}: {batch.reasons[row]}" for row in bad]
       used = np.setdiff1d(np.arange(len(batch.reasons)), bad)
       if len(used):
-        yield Encoded(batch.start + used, images[used], cells[used])
+        yield Encoded(batch.start + used, images[used], cells[used], None if mirrored is None else mirrored[used])
 
 
 def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import pathlib
 import time
 from typing import Any
 
-from saip_jax.evaluation.encoders import Encoder
+from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol
@@ -16,7 +16,7 @@ RECORDS = "evaluations.jsonl"
 
 def evaluate(
     checkpoint: str, task: str, data: Data, protocol: str | None = None, which: str = "student",
-    image_hw: tuple[int, int] | None = None, seed: int = 0,
+    image_hw: tuple[int, int] | None = None, seed: int = 0, flip_test: bool = False,
 ) -> dict[str, Any]:
   """Measures an encoder on a task.
 
@@ -28,6 +28,7 @@ def evaluate(
     which: "student" or "teacher".
     image_hw: size in pixels of the input; None: that of the task, or else of the weights.
     seed: of random weights.
+    flip_test: average over each image and its mirror image.
 
   Returns:
     A JSON-able record: task, protocol, encoder, scores, what must be known to compare them, and images left out. Where
@@ -36,9 +37,12 @@ def evaluate(
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
-  task_of(task, protocol)  # before weights are read
+  how, _ = task_of(task, protocol)  # before weights are read
+  if flip_test and how not in TASKS[task].flip_tests:
+    able = [f"{name} ({', '.join(t.flip_tests)})" for name, t in TASKS.items() if t.flip_tests]
+    raise ValueError(f"--flip-test: {task}, protocol {how}, has none; expected one of: {', '.join(able)}")
   encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
-  return kept(checkpoint, measure(encoder, task, data, protocol))
+  return kept(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol))
 
 
 def kept(checkpoint: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +64,8 @@ def recorded(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Da
   started = time.perf_counter()
   result = run(encoder, data)
   return {
-      "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores, "facts": result.facts,
+      "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores,
+      "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)},
       "left_out": result.damaged, "seconds": round(time.perf_counter() - started, 2),
       "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
@@ -96,6 +101,8 @@ def report_text(record: dict[str, Any]) -> str:
     if part in record["facts"]:
       facts = record["facts"][part]
       lines.append(f"{part:<10} {facts['length']:,} images of {facts['source']} {facts['name']!r}")
+      if facts.get("left_out"):
+        lines.append(f"           {facts['left_out']:,} of the set left out, the first: {facts['first_left_out']}")
   known = {k: v for k, v in record["facts"].items() if isinstance(v, (str, bool, int, float))}
   lines += [f"{key.replace('_', ' '):<10} {value}" for key, value in known.items()]
   if record["left_out"]:

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline.sources.folder import FolderSource
+from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.feature_files import check_target, feature_file
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.interop.weights import load_backbone
@@ -80,27 +81,22 @@ def embed_images(
   devices = mesh.devices.size
   batch_size = -(-min(batch_size, len(source)) // devices) * devices
   variables = jax.device_put(backbone.variables, replicated(mesh))
-  reads = ("cls", "tokens") if tokens else ("cls",)
-
-  @jax.jit
-  def encode(variables, images_u8):
-    with jax.default_matmul_precision("highest"):
-      features = backbone.module.apply(variables, backbone.preprocessing(images_u8), reads=reads)
-    return {name: getattr(features, name) for name in reads}
-
+  features_of = feature_function(backbone.module, backbone.preprocessing)
   count, shapes, skipped = 0, {}, []
   with (
       contextlib.closing(squashed_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
       feature_file(out, skipped) as file,
       tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
   ):
-    place = lambda images_u8: jax.device_put(images_u8, batch_sharding(mesh))
-    for batch, features in _one_behind((batch, encode(variables, place(batch.images_u8))) for batch in batches):
+    encode = lambda images_u8: features_of(variables, jax.device_put(images_u8, batch_sharding(mesh)))
+    for batch, (cls, cells) in _one_behind((batch, encode(batch.images_u8)) for batch in batches):
       names = [_printable(source.name(batch.start + row)) for row in range(len(batch.reasons))]
       skipped += [f"{name}: {reason}" for name, reason in zip(names, batch.reasons) if reason is not None]
       used = [row for row, reason in enumerate(batch.reasons) if reason is None]
       if used:
-        features = {name: np.asarray(array)[used] for name, array in features.items()}
+        features = {"cls": np.asarray(cls)[used]}
+        if tokens:
+          features["tokens"] = np.asarray(cells)[used].reshape(len(used), -1, cells.shape[-1])
         file.add([names[row] for row in used], features["cls"], features.get("tokens"))
         count += len(used)
         shapes = {name: (count, *array.shape[1:]) for name, array in features.items()}

@@ -8,19 +8,17 @@ import pathlib
 from typing import Any, Sequence
 
 import jax
-import numpy as np
 
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.pipeline import TrainData
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig, parse_config
-from saip_jax.evaluation.encoders import Encoder, encoder_of
+from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.evaluate import kept, recorded, run_of
 from saip_jax.evaluation.splits import Data, Labelled
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
-from saip_jax.interop.weights import LoadedBackbone, Preprocessing, open_weights
+from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
-from saip_jax.methods.finetune import Finetune
 from saip_jax.methods.finetune_config import class_settings
 from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.supervised import SUPERVISED
@@ -33,9 +31,9 @@ PROTOCOL = "finetune"
 
 _SAID_BY_FLAGS = {
     "data.source": "--data", "data.path": "--data", "data.subset": "--data", "data.mixture": "--data",
-    "data.split": "--train-split", "data.people_count": "--people-count", "method.classes": "--data",
-    "method.flip_pairs": "--data", "model.backbone": "--checkpoint", "init_from": "--checkpoint",
-    "init_heads": "--checkpoint",
+    "data.split": "--train-split", "data.people_count": "--people-count", "data.whole_photos": "--task",
+    "method.classes": "--data", "method.flip_pairs": "--data", "model.backbone": "--checkpoint",
+    "init_from": "--checkpoint", "init_heads": "--checkpoint", "init_which": "--which",
 }
 
 
@@ -46,17 +44,20 @@ class _Start:
   Attributes:
     backbone: a name in `BACKBONES`.
     init_from: the setting: a file, a folder, or one checkpoint of a run; None for random weights.
+    which: "student" or "teacher", of these.
     facts: JSON-able, for records.
   """
 
   backbone: str
   init_from: str | None
+  which: str
   facts: dict[str, Any]
 
 
 def finetune(
     checkpoint: str, task: str, data: Data, recipe: str, overrides: Sequence[str] = (), workdir: str | None = None,
-    image_hw: tuple[int, int] | None = None, seed: int = 0,
+    image_hw: tuple[int, int] | None = None, seed: int = 0, which: str = "student",
+    flip_test: bool = False,
 ) -> dict[str, Any]:
   """Fine-tunes the backbone of a checkpoint on a task and measures it.
 
@@ -67,9 +68,12 @@ def finetune(
     recipe: file of the settings, as configs/finetune_reid.py; the data, the backbone and the size of the head are
       those of the other arguments.
     overrides: settings on top of it, as in `saip pretrain`.
-    workdir: folder of the run; None: W/finetune/NAME in that of the checkpoint, NAME being that of the recipe.
+    workdir: folder of the run; None: W/finetune/NAME in that of the checkpoint, NAME being that of the recipe, with
+      "_teacher" behind it for a teacher.
     image_hw: size in pixels of the input; None: that of the recipe.
     seed: of random weights, for "random:NAME".
+    which: "student" or "teacher", of weights that have both.
+    flip_test: measure the mean over each image and its mirror image.
 
   Returns:
     A record as `evaluate.evaluate` gives it, kept in the same place; its protocol is "finetune".
@@ -79,13 +83,16 @@ def finetune(
   """
   if task not in FINETUNED:
     raise ValueError(f"--finetune: {task} cannot be fine-tuned here; choose one of: {', '.join(FINETUNED)}")
-  start, train = _start_of(checkpoint, seed), data.train_and_test()[0]
+  if flip_test and not FINETUNED[task].flip_test:
+    able = ", ".join(name for name, measured in FINETUNED.items() if measured.flip_test)
+    raise ValueError(f"--flip-test: {task}, fine-tuned, has none; expected one of: {able}")
+  start, train = _start_of(checkpoint, seed, which), data.train_and_test(SUPERVISED[task].whole)[0]
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   if workdir is None:
     run = run_of(checkpoint)
     if run is None:
       raise ValueError(f"--workdir is needed: --checkpoint={checkpoint} is no run whose folder could hold it")
-    workdir = run / "finetune" / pathlib.Path(recipe).stem
+    workdir = run / "finetune" / (pathlib.Path(recipe).stem + "_teacher" * (which == "teacher"))
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
       train.source, None, canvas_hw=config.data.canvas_hw, scene_canvas_hw=None, batch_size=config.batch_size,
@@ -99,7 +106,8 @@ def finetune(
   if state.step < config.total_steps:
     raise ValueError(f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "
                      "same command goes on")
-  record = recorded(task, PROTOCOL, FINETUNED[task], _network(config, state, start.facts), data)
+  network = _network(config, state, start.facts)
+  record = recorded(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
   record["facts"] |= {
       "recipe": str(recipe), "updates": config.total_steps, "batch_size": config.batch_size,
       "learning_rate": config.optimizer.learning_rate, "layer_decay": config.method.layer_decay,
@@ -108,21 +116,22 @@ def finetune(
   return kept(checkpoint, record)
 
 
-def _start_of(checkpoint: str, seed: int) -> _Start:
+def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   kind, colon, name = checkpoint.partition(":")
   if colon and kind == "random":
     if name not in BACKBONES:
       raise ValueError(f"--checkpoint={checkpoint}: {name!r} is no backbone; choose one of: {', '.join(BACKBONES)}")
-    return _Start(name, None, {"checkpoint": checkpoint, "seed": seed})
+    return _Start(name, None, "student", {"checkpoint": checkpoint, "seed": seed})
   try:
     weights = open_weights(checkpoint)
+    weights.backbone(which)
   except ValueError as error:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   path = pathlib.Path(checkpoint).expanduser().absolute()
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
     path = path / "checkpoints" / str(checkpoint_steps(path)[-1])
-  facts = {"checkpoint": weights.origin, "which": "student", "backbone": weights.spec.name}
-  return _Start(weights.spec.name, str(path), facts)
+  facts = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+  return _Start(weights.spec.name, str(path), which, facts)
 
 
 def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled, start: _Start, image_hw,
@@ -144,32 +153,15 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
   settings["model"] = {"backbone": start.backbone, "image_hw": image_hw or settings["model"]["image_hw"]}
   settings["data"] = settings["data"] | {
       "source": data.kind, "path": data.path, "split": data.train_split, "people_count": data.people_count,
-      "mixture": None, "subset": None,
+      "mixture": None, "subset": None, "whole_photos": SUPERVISED[task].whole,
   }
-  settings |= {"init_from": start.init_from, "init_heads": False}
+  settings |= {"init_from": start.init_from, "init_heads": False, "init_which": start.which}
   if start.init_from is None:
     settings["seed"] = seed
   return parse_config(settings)
 
 
 def _network(config: RunConfig, state: TrainState, facts: dict[str, Any]) -> Encoder:
-  """Returns what was learned, in float32 with float32 products: see `tasks.finetuned`."""
-  method: Finetune = METHODS[PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
-  params, extra = jax.device_get((state.params, state.extra))
-  prepare = Preprocessing(config.model.image_hw)
-  if config.method.task == "reid":
-    return encoder_of(LoadedBackbone(method.backbone, method.export_params(params, extra, "student"), prepare), facts)
-
-  @jax.jit
-  def outputs(params, extra, images_u8):
-    with jax.default_matmul_precision("highest"):
-      return method.outputs(params, extra, prepare(images_u8))
-
-  params, extra = jax.device_put((params, extra))
-  of_images = method.task.reads == "cls"
-
-  def apply(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    said = np.asarray(outputs(params, extra, images_u8))
-    return (said, said[:, None, None]) if of_images else (said.mean((1, 2)), said)
-
-  return Encoder(facts | {"image_hw": list(config.model.image_hw)}, config.model.image_hw, apply)
+  """Returns what was learned, in float32."""
+  method = METHODS[PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
+  return FINETUNED[config.method.task].open(method, *jax.device_get((state.params, state.extra)), facts)

@@ -47,5 +47,6 @@ def held_out_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
     raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")
   distinct, group_of = np.unique(groups, return_inverse=True)
   if len(distinct) < 2:
-    raise ValueError(f"groups are all {distinct[0]}: two are needed to choose a strength; give one strength instead")
+    raise ValueError(f"all {count} rows are of one group, a person or a photo: two are needed to choose a strength; "
+                     "choose larger data, or give one strength")
   return group_of.reshape(-1) % HELD_OUT == 0

@@ -12,7 +12,7 @@ from PIL import Image
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
 from input_pipeline.sources.base import ImageSource
 from input_pipeline.sources.combined import SubsetSource
-from input_pipeline.sources.table import SOURCES, open_source
+from input_pipeline.sources.table import SOURCES, open_source, whole_photos
 
 _TEST_NAMES = ("test", "val", "gallery")
 _HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
@@ -67,8 +67,12 @@ class Labelled:
     return list(lists[used.pop()])
 
   def size_hw(self, i: int) -> tuple[int, int]:
-    """Height and width of image i in pixels, from its header."""
-    return upright_hw(self.source.read(i))
+    """Height and width of image i in pixels, from its header; raises ValueError if it has none."""
+    try:
+      return upright_hw(self.source.read(i))
+    except OSError as error:
+      why = "it is no image" if isinstance(error, Image.UnidentifiedImageError) else error
+      raise ValueError(f"{self.source.name(i)} of {self.source.identity['name']!r} cannot be read: {why}") from error
 
   def plane(self, i: int, *names: str) -> np.ndarray | None:
     """Returns the first of some files that there is, as "parts.png", in the pixels of image i, (H, W); None if none."""
@@ -122,10 +126,9 @@ class Data:
 
   def open(self, split: str | None, whole: bool = False) -> Labelled:
     """Opens one split, by its name. Args: whole: photos with everybody in them, not persons cut out of photos."""
-    options = {"whole": True} if whole and SOURCES[self.kind].crops else {}
     return Labelled(open_source(
-        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count,
-        people_composition="scenes" if whole else "crops", setting="--data", **options))
+        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count, setting="--data",
+        **whole_photos(self.kind) if whole else {}))
 
   @property
   def names(self) -> tuple[str, ...]:

@@ -77,7 +77,8 @@ class Finetune:
     (features,), moved = encode(
         self.backbone, params["backbone"], statistics.get("backbone"), [Views(images[:, None], [self.task.reads])])
     inputs = self.task.read(features)
-    outputs, changed = self.head.apply(self._head_variables(params, extra), inputs, mutable=["batch_stats"])
+    variables, told = self.head_variables(params, extra), self.task.told(targets)
+    outputs, changed = self.head.apply(variables, inputs, *told, mutable=["batch_stats"])
     after = {"backbone": moved, "head": changed.get("batch_stats")}
     losses = self.task.losses(inputs, outputs, targets)
     total = sum(losses.values())
@@ -103,9 +104,10 @@ class Finetune:
     if "backbone" in extra["statistics"]:
       variables["batch_stats"] = extra["statistics"]["backbone"]
     features = self.backbone.apply(variables, images, (self.task.reads,))
-    return self.head.apply(self._head_variables(params, extra), self.task.read(features))
+    return self.head.apply(self.head_variables(params, extra), self.task.read(features))
 
-  def _head_variables(self, params, extra) -> dict:
+  def head_variables(self, params, extra) -> dict:
+    """Returns what `head.apply` takes first."""
     statistics = extra["statistics"].get("head")
     return {"params": params["head"]} | ({"batch_stats": statistics} if statistics else {})
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Sequence
 
+from input_pipeline.sources.annotations.whole_body import MIRRORED_FACE
 from saip_jax.supervised import SUPERVISED
 from saip_jax.typed import choices_hint
 from saip_jax.views.supervised import SupervisedViews
@@ -15,7 +16,8 @@ class FinetuneConfig:
   Attributes:
     name: "finetune".
     task: a key of `saip_jax.supervised.SUPERVISED`.
-    classes: what the head tells apart: identities, attributes, joints, or classes of pixels of the data set.
+    classes: how many the head tells apart: identities, attributes, joints, or classes of pixels of the data set; for
+      detection 1, persons.
     flip_pairs: classes or joints that change places in the mirror image, counted from 0; () where nothing does.
     layer_decay: what the learning rate is multiplied by from each layer to the one before it, see `groups.layer_wise`.
     views: how views differ from the pictures.
@@ -75,9 +77,11 @@ def class_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-  """Returns the places of names that differ in left and right alone, as in ("left_eye", "right_eye"): ((0, 1),)."""
+  """Returns the places of names that change sides in the mirror image, as of ("left_eye", "right_eye"): ((0, 1),).
+
+  They differ in left and right alone; those of the face in COCO-WholeBody have numbers.
+  """
   places = {name.lower(): place for place, name in enumerate(names)}
+  other = lambda name: MIRRORED_FACE.get(name, name.replace("left", "right"))
   return tuple(
-      (place, places[name.replace("left", "right")]) for name, place in places.items()
-      if "left" in name and name.replace("left", "right") in places
-  )
+      (place, places[other(name)]) for name, place in places.items() if other(name) != name and other(name) in places)

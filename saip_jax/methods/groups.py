@@ -9,7 +9,7 @@ from saip_jax.methods.base import ParamGroup
 def usual_groups(decay_tokens: bool) -> list[tuple[str, ParamGroup]]:
   """Returns `Method.param_groups`: no decay on biases, norms and scales, decay on weights.
 
-  Tables of relative positions and attention biases are biases, prototypes are weights.
+  Tables of relative positions and attention biases are biases, prototypes and tables of words are weights.
 
   Args:
     decay_tokens: decay class and mask tokens and positions.
@@ -17,7 +17,7 @@ def usual_groups(decay_tokens: bool) -> list[tuple[str, ParamGroup]]:
   return [
       (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
       (r"(cls_token|mask_token|pos_embed)$", ParamGroup(decay=decay_tokens)),
-      (r"(kernel|prototypes)$", ParamGroup(decay=True)),
+      (r"(kernel|prototypes|word_embed)$", ParamGroup(decay=True)),
   ]
 
 

@@ -106,7 +106,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: 5px 18px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { font-weight: 500; color: var(--soft); font-size: .85rem; white-space: nowrap }
 td { white-space: nowrap }
-td:first-child { white-space: normal; min-width: 130px; overflow-wrap: anywhere }
+td:first-child { white-space: normal; min-width: 170px; overflow-wrap: anywhere }
 details { margin: 8px 0 }
 summary { cursor: pointer }
 details > :not(summary) { margin-top: 8px }

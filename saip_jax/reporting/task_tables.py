@@ -10,6 +10,7 @@ from saip_jax.reporting.page import details, escape, facts, swatch, table
 from saip_jax.reporting.runs import Run
 
 _PARTS = ("train", "test", "query", "gallery")
+_FINETUNED = "finetune"  # the protocol of `evaluation.finetune`
 
 
 def task_tables_html(runs: Sequence[Run]) -> str:
@@ -26,8 +27,8 @@ def task_tables_html(runs: Sequence[Run]) -> str:
       rows.pop(encoder, None)  # the newest stands where it was made
       rows[encoder] = i, record
   order = {task: place for place, task in enumerate(TASKS)}
-  keys = sorted(tables, key=lambda key: (order.get(key[0], len(order)), key))
-  return "".join(_table(list(tables[key].values()), len(runs) > 1) for key in keys)
+  keys = sorted(tables, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] == _FINETUNED, key))
+  return "".join(_table(list(tables[key].values()), runs) for key in keys)
 
 
 def _measured(record: dict[str, Any]) -> tuple[str, ...]:
@@ -36,21 +37,23 @@ def _measured(record: dict[str, Any]) -> tuple[str, ...]:
   return record["task"], record["protocol"], json.dumps(data, sort_keys=True)
 
 
-def _table(rows: list[tuple[int, dict]], several: bool) -> str:
-  records = [record for _, record in rows]
+def _table(rows: list[tuple[int, dict]], runs: Sequence[Run]) -> str:
+  records, several = [record for _, record in rows], len(runs) > 1
   newest, names = records[0], list({name: None for record in records for name in record["scores"]})
+  encoders = [_encoder_name(record["encoder"], runs[i], several) for i, record in rows]
   task = TASKS[newest["task"]].summary if newest["task"] in TASKS else newest["task"]
+  task += ", fine-tuned" * (newest["protocol"] == _FINETUNED)
   data = [f"{part}: {size}{source.get('name', '')}" for part in _PARTS
           if isinstance(source := newest["facts"].get(part), dict)
           for size in [f"{source['length']:,} images of " if isinstance(source.get("length"), int) else ""]]
-  cells = [[(swatch(i) if several else "") + escape(_encoder_name(record["encoder"]))] + [
-      _score(name, record["scores"], headline=name == names[0]) for name in names] for i, record in rows]
-  told = "".join(
-      (f"<h4>{escape(_encoder_name(record['encoder']))}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
-      for record in records)
+  cells = [[(swatch(i) if several else "") + escape(encoder)] + [
+      _score(name, record["scores"], headline=name == names[0]) for name in names]
+           for encoder, (i, record) in zip(encoders, rows)]
+  told = "".join((f"<h4>{escape(encoder)}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
+                 for encoder, record in zip(encoders, records))
   return (
       f"<h3>{escape(task[:1].upper() + task[1:])}</h3><p class=\"soft\">protocol {escape(newest['protocol'])}; "
-      f"{escape('; '.join(data))}</p>" + table(["encoder", *map(escape, names)], cells)
+      f"{escape('; '.join(data))}</p>" + table(["encoder", *(escape(_title(name)) for name in names)], cells)
       + details("How it was measured", told))
 
 
@@ -61,11 +64,23 @@ def _score(name: str, scores: dict[str, float], headline: bool) -> str:
   return f"<b>{text}</b>" if headline else text
 
 
-def _encoder_name(encoder: dict[str, Any]) -> str:
-  hw = encoder.get("image_hw")
+def _title(name: str) -> str:
+  """The name of a score without its unit, which stands with each number."""
+  name = name.removesuffix("_mm").removesuffix("_px")
+  return name.replace("_", " ") if name.islower() else name
+
+
+def _encoder_name(encoder: dict[str, Any], run: Run, several: bool) -> str:
+  """What an encoder is; of the run that the record lies in, the name is enough, and only where there are several."""
+  hw, (checkpoint, of_run, _) = encoder.get("image_hw"), encoder["checkpoint"].partition(" of the run ")
+  if run.path is None or not of_run:
+    checkpoint = shortened(encoder["checkpoint"])
+  elif several:
+    checkpoint = f"{run.name}, {checkpoint}"
   facts_shown = [encoder.get("which"), f"seed {encoder['seed']}" if "seed" in encoder else None,
-                 "x".join(map(str, hw)) if isinstance(hw, list) else None]
-  return ", ".join([shortened(encoder["checkpoint"]), *(str(fact) for fact in facts_shown if fact)])
+                 "x".join(map(str, hw)) if isinstance(hw, list) else None,
+                 "flip test" if encoder.get("flip_test") else None]
+  return ", ".join([checkpoint, *(str(fact) for fact in facts_shown if fact)])
 
 
 def _protocol_facts(record: dict[str, Any]) -> str:

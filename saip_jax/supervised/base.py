@@ -19,11 +19,13 @@ class SupervisedTask(abc.ABC):
     label: the field of a batch whose classes the head tells apart, a key of `input_pipeline.fields.table.FIELDS`.
     reads: what the head reads of a backbone, a name of `Features`: "cls" or "maps".
     mirrors: classes change places in the mirror image, as left and right arms do.
+    whole: it looks at whole photos with everybody in them, not at single persons.
   """
 
   label: str
   reads: str
   mirrors = False
+  whole = False
 
   @abc.abstractmethod
   def labels(self, classes: int, canvas_hw: tuple[int, int]) -> Shapes:
@@ -47,6 +49,10 @@ class SupervisedTask(abc.ABC):
       mirrored: (classes,) class -> its class in the mirror image.
     """
 
+  def told(self, targets: Any) -> tuple:
+    """Returns what the head takes besides while it learns; for most nothing."""
+    return ()
+
   @abc.abstractmethod
   def losses(self, inputs: jax.Array, outputs: jax.Array, targets: Any) -> dict[str, jax.Array]:
     """Returns name -> loss; their sum is minimised.
@@ -59,3 +65,8 @@ class SupervisedTask(abc.ABC):
 
   def check_run(self, config) -> None:
     """Raises ValueError for settings of a `saip_jax.config.RunConfig` that the task cannot be learned with."""
+    if config.data.whole_photos != self.whole:
+      shown = "whole photos" if self.whole else "single persons"
+      raise ValueError(
+          f"config.data.whole_photos is {config.data.whole_photos}: {config.method.task} is learned from {shown}, set "
+          f"it to {self.whole}")

@@ -38,6 +38,7 @@ class Reid(SupervisedTask):
     }
 
   def check_run(self, config) -> None:
+    super().check_run(config)
     if config.data.pictures_per_identity < 2:
       raise ValueError(
           f"config.data.pictures_per_identity is {config.data.pictures_per_identity}: re-identification compares "

@@ -7,8 +7,6 @@ import contextlib
 import itertools
 import os
 import socket
-import sys
-import threading
 import time
 import warnings
 
@@ -16,6 +14,8 @@ import jax
 from jax._src.distributed import global_state  # barriers that need no device have no public name, nor has
 from jax._src.xla_bridge import backends_are_initialized  # whether it is too late
 from jax.experimental import multihost_utils
+
+from saip_jax.training.watchdog import Watchdog
 
 _BARRIER_SECONDS = 4 * 3600  # the first host may render or index a data set meanwhile
 _numbers = itertools.count()
@@ -51,16 +51,11 @@ def initialize(
   if None not in given:
     _check(*given)
     _find_coordinator(*given, timeout_s)
-  # JAX itself would abort with a stack trace.
-  patience = threading.Timer(timeout_s, _give_up, [f"not all of {processes or 'the'} processes came", timeout_s])
-  patience.daemon = True
-  patience.start()
+  advice = ("all must be started with the same --coordinator and --processes, each with its own --process, and see"
+            " their devices")
   try:
-    jax.distributed.initialize(
-        *given, cluster_detection_method="deactivate" if None not in given else None,
-        initialization_timeout=timeout_s + 60,
-        shutdown_timeout_seconds=60,  # a host that failed does not keep the others for longer
-    )
+    with Watchdog(f"meeting all of {processes or 'the'} processes", timeout_s / 60, advice):
+      _meet(given, timeout_s)
   except (ValueError, OSError) as e:
     if given != (None, None, None):
       raise ValueError(
@@ -76,8 +71,6 @@ def initialize(
       warnings.warn(f"no Cloud TPU metadata ({_one_line(e)[:80]}): this process trains alone")
   except RuntimeError as e:  # among them: Kubernetes refuses to tell, the port is taken
     raise ValueError(f"cannot join the other processes: {_one_line(e)}") from e
-  finally:
-    patience.cancel()
 
 
 def barrier(name: str) -> None:
@@ -127,6 +120,15 @@ def _check(coordinator: str, processes: int, process: int) -> None:
     raise ValueError(f"--process is {process}: it must lie in 0 to {processes - 1}, as --processes is {processes}")
 
 
+def _meet(given: tuple[str | None, int | None, int | None], timeout_s: int) -> None:
+  jax.distributed.initialize(
+      *given, cluster_detection_method="deactivate" if None not in given else None,
+      initialization_timeout=timeout_s + 60,  # the watchdog is first, JAX itself would abort
+      shutdown_timeout_seconds=60,  # a host that failed does not keep the others for longer
+  )
+  jax.devices()  # accelerators meet once more
+
+
 def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s: int) -> None:
   """Raises ValueError unless somebody listens at the address by and by; process 0 will do so itself."""
   host, _, port = coordinator.rpartition(":")
@@ -142,12 +144,6 @@ def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s:
             " must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
         ) from e
       time.sleep(0.5)
-
-
-def _give_up(what: str, seconds: float) -> None:
-  print(f"saip: error: {what} within {seconds:g} s: all must be started with the same --coordinator and --processes,"
-        " each with its own --process", file=sys.stderr, flush=True)
-  os._exit(2)
 
 
 def _surely_alone() -> bool:

@@ -28,6 +28,10 @@ def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple
     weights = weights.resized(config.model.image_hw)
     chosen = lambda tree: tree if config.init_heads or tree is None else {"backbone": tree["backbone"]}
     student, teacher = chosen(weights.student), chosen(weights.teacher)
+    if config.init_which == "teacher":
+      if teacher is None:
+        raise ValueError("it has no teacher, which config.init_which asks for")
+      student = teacher
     model = method.load_params(state.params, state.extra, student, teacher)
   except ValueError as e:
     raise ValueError(f"--config.init_from={config.init_from}: {e}") from e
@@ -36,7 +40,7 @@ def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple
 
   counts = weights.counts()
   taken = lambda who, tree: f"{sum(counts[f'{who}/{name}'] for name in tree)} tensors of the {who} ({', '.join(tree)})"
-  parts = [taken("student", student)]
+  parts = [taken(config.init_which, student)]
   if "teacher" in extra:
     parts.append(taken("teacher", teacher) if teacher else "the teacher is a copy of the student")
   new = [*sorted(state.params.keys() - student.keys()), *weights.new]

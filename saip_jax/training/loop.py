@@ -69,14 +69,20 @@ def pretrain(
   new_state = functools.partial(init_state, method, tx, config.seed)
   abstract_state = place_state(mesh, jax.eval_shape(new_state))
   shardings = shardings_of(abstract_state)
-  checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
-  start = checkpoints.latest() or 0
+  watch = functools.partial(Watchdog, path=workdir / f"watchdog_{host}.txt")
+  starting = functools.partial(
+      watch, minutes=config.watchdog_startup_minutes, advice="config.watchdog_startup_minutes sets the time"
+  )
+  with starting("opening the checkpoints"):
+    checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
+    start = checkpoints.latest() or 0
   goodput = Goodput(workdir, start) if host == 0 else None
   progress.say(reports.banner(mesh, abstract_state, config, data, workdir))
   if start:
     changed = "; ".join(differences(read_config(workdir), to_dict(config)))
     progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
-  state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
+  with starting("making the first state" if not start else f"restoring the state of step {start}"):
+    state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
   if config.init_from and not start:
     state, line = start_from(config, method, state, (shardings.params, shardings.extra))
     progress.say(line)
@@ -98,19 +104,21 @@ def pretrain(
   # The step, compiled ahead so that no measured time contains it.
   compile_start = time.perf_counter()
   train_step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
-  train_step = lower_step(mesh, train_step, abstract_state, spec).compile()
+  with starting("compiling the step"):
+    train_step = lower_step(mesh, train_step, abstract_state, spec).compile()
   progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
 
   batches = data.batches(start, host, hosts)
   writer = MetricsWriter(workdir, start) if host == 0 else None
   telemetry = Telemetry(config, len(data), writer, goodput, progress, checkpoints)
-  watchdog = Watchdog(workdir / f"watchdog_{host}.txt", config.watchdog_minutes)
   profile = ProfileWindow(workdir / "profile", config.profile_window if host == 0 else None)
   progress.start(start)
   step = start
-  barrier("start")  # not all have compiled equally fast
+  with starting("waiting for the other hosts"):
+    barrier("start")  # not all have compiled equally fast
+  stepping = watch("a step", config.watchdog_minutes, "config.watchdog_minutes sets the time")
   try:
-    with watchdog, telemetry, profile, StopRequest() as stop:
+    with stepping as watchdog, telemetry, profile, StopRequest() as stop:
       # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
       while True:
         finished = step == config.total_steps
@@ -148,7 +156,7 @@ def pretrain(
           state, metrics = train_step(state, batch)
         step += 1
         telemetry.follow(step, metrics, rows["index"], asked, arrived)
-        watchdog.step_finished()
+        watchdog.restart()
       checkpoints.wait()
   finally:
     progress.close()
@@ -171,7 +179,7 @@ def fingerprint(config: RunConfig, data) -> dict[str, Any]:
   settings = to_dict(config)
   kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
   if config.init_from:  # absent otherwise, as in runs made before it existed
-    kept += ("init_from", "init_heads")
+    kept += ("init_from", "init_heads", *["init_which"] * (config.init_which == "teacher"))
   canvases = {name: settings["data"][name] for name in ("canvas_hw", "scene_canvas_hw")}
   return {f"config.{name}": settings[name] for name in kept} | {
       "config.data": canvases, "data": dict(data.identity) | {"images": len(data)},

@@ -10,16 +10,18 @@ EXIT_STATUS = 75  # "temporary failure": to be started again
 
 
 class Watchdog:
-  """A thread that ends the process if no step finishes for too long, after writing down where every thread stands."""
+  """A thread that ends the process if a block takes too long, after writing down where every thread stands."""
 
-  def __init__(self, path: pathlib.Path, minutes: float):
-    """Watches from `__enter__` on.
+  def __init__(self, what: str, minutes: float, advice: str, path: pathlib.Path | None = None):
+    """Watches from `__enter__` to `__exit__`.
 
     Args:
+      what: what is done in the block, to be named in the message.
+      minutes: how long it may take, or one round of it; 0 watches nothing.
+      advice: end of the message: what a person can do about it.
       path: where the stacks go, besides standard error.
-      minutes: how long a step may take; 0 watches nothing.
     """
-    self._path, self._seconds = path, minutes * 60
+    self._what, self._seconds, self._advice, self._path = what, minutes * 60, advice, path
     self._sign_of_life, self._done = threading.Event(), False
     self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -28,8 +30,8 @@ class Watchdog:
       self._thread.start()
     return self
 
-  def step_finished(self) -> None:
-    """The run is alive."""
+  def restart(self) -> None:
+    """The block is alive: the time counts from now on."""
     self._sign_of_life.set()
 
   def __exit__(self, *_):
@@ -43,10 +45,11 @@ class Watchdog:
       if self._done:
         return
       self._sign_of_life.clear()
+    where = f"; all stacks are in {self._path}" if self._path else ""
     print(
-        f"no step finished for {self._seconds / 60:g} minutes: ending the process, so that it can be started again;"
-        f" all stacks are in {self._path} (config.watchdog_minutes sets the time)", file=sys.stderr, flush=True,
+        f"saip: error: {self._what} takes more than {self._seconds / 60:g} minutes: ending the process, so that it can"
+        f" be started again{where}; {self._advice}", file=sys.stderr, flush=True,
     )
-    for file in (sys.stderr, self._path.open("w")):
+    for file in (sys.stderr, *([self._path.open("w")] if self._path else [])):
       faulthandler.dump_traceback(file, all_threads=True)
     os._exit(EXIT_STATUS)

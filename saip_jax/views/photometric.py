@@ -166,14 +166,14 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
 
 def _blur_weights(size: int, sigma: jax.Array, radius: int) -> jax.Array:
   """Returns (size, size): a Gaussian band whose mass beyond an edge falls on the edge pixel."""
-  offset = jnp.arange(-radius, size + radius) - jnp.arange(size)[:, None]  # (size, size + 2 radius)
-  width = jnp.maximum(sigma, 1e-3)  # zero width leaves the picture as it is
-  band = jnp.where(abs(offset) <= radius, jnp.exp(-0.5 * (offset / width) ** 2), 0)
-  band /= band.sum(axis=1, keepdims=True)
-  inner = band[:, radius : radius + size]
-  above, below = band[:, :radius].sum(1, keepdims=True), band[:, radius + size :].sum(1, keepdims=True)
-  first = jnp.arange(size) == 0
-  return inner + first * above + first[::-1] * below
+  gaussian = lambda offset: jnp.exp(-0.5 * (offset / jnp.maximum(sigma, 1e-3)) ** 2)  # zero width changes nothing
+  reach, pixel = jnp.arange(1, radius + 1), jnp.arange(size)
+  side = gaussian(reach)
+  beyond = jnp.sum(jnp.where(reach > pixel[:, None], side, 0), axis=1)  # (size,) mass beyond the first pixel
+  offset = pixel - pixel[:, None]
+  band = jnp.where(abs(offset) <= radius, gaussian(offset), 0)
+  band += jnp.where(pixel == 0, beyond[:, None], 0) + jnp.where(pixel == size - 1, beyond[::-1, None], 0)
+  return band / (1 + 2 * side.sum())
 
 
 def gaussian_blur(planes: jax.Array, sigma: jax.Array, radius: int = 8) -> jax.Array:

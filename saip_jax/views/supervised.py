@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from saip_jax.views.geometry import CROP_UNIFORMS, crop_nearest, crop_resize, sample_crop_box, to_planes
+from saip_jax.views.geometry import (
+    CROP_UNIFORMS, crop_nearest, crop_resize, keypoints_in_crop, sample_crop_box, to_planes)
 from saip_jax.views.photometric import normalise
 
 NOT_COUNTED = 255  # class of pixels that have none
@@ -59,11 +60,34 @@ class Placement:
 
   def classes(self, labels: jax.Array) -> jax.Array:
     """Returns the view of classes (Hc, Wc) on the canvas: (H, W) int32, `NOT_COUNTED` beyond the picture."""
+    return self.plane(labels, NOT_COUNTED, self.out_hw)
+
+  def plane(self, labels: jax.Array, beyond: int, grid_hw: tuple[int, int]) -> jax.Array:
+    """Returns what labels (Hc, Wc) say in the middles of the cells of a grid on the view, (h, w) int32.
+
+    Args:
+      labels: whole numbers from 0, on the canvas.
+      beyond: what is said beyond the picture.
+      grid_hw: (h, w).
+    """
     inside = (jnp.arange(labels.shape[0])[:, None] < self.picture_hw[0]) & (
         jnp.arange(labels.shape[1]) < self.picture_hw[1])
-    counted = jnp.where(inside, labels.astype(jnp.int32) + 1, 0)
-    shown = crop_nearest(counted, self.box_yxhw, self.out_hw, self.flip).astype(jnp.int32)
-    return jnp.where(shown > 0, shown - 1, NOT_COUNTED)
+    known = jnp.where(inside, labels.astype(jnp.int32) + 1, 0)
+    shown = crop_nearest(known, self.box_yxhw, grid_hw, self.flip).astype(jnp.int32)
+    return jnp.where(shown > 0, shown - 1, beyond)
+
+  def points(self, points: jax.Array) -> jax.Array:
+    """Returns where keypoints of the canvas are in the view, see `keypoints_in_crop`."""
+    return keypoints_in_crop(points, self.box_yxhw, self.out_hw, self.flip)
+
+  def corners(self, boxes: jax.Array) -> jax.Array:
+    """Boxes (N, 4) x, y, width, height on the canvas -> (N, 4) left, top, right, bottom in pixels of the view, or
+    beyond it."""
+    top, left, height, width = self.box_yxhw
+    x = (jnp.stack([boxes[:, 0], boxes[:, 0] + boxes[:, 2]]) - left) * (self.out_hw[1] / width)
+    y = (jnp.stack([boxes[:, 1], boxes[:, 1] + boxes[:, 3]]) - top) * (self.out_hw[0] / height)
+    x = jnp.where(self.flip, self.out_hw[1] - x[::-1], x)
+    return jnp.stack([x[0], y[0], x[1], y[1]], axis=1)
 
 
 def supervised_view(

@@ -76,8 +76,11 @@ def _file_of_split(folder: str, split: str, given: str) -> str:
 
 def _arrays(file: str, setting: str) -> dict[str, np.ndarray]:
   """The arrays of a file, checked against one another."""
+  data = io.BytesIO(storage.read_file(file))
+  if not zipfile.is_zipfile(data):  # numpy would take it for a pickle, and tell how to run it
+    raise ValueError(f"{setting}: {file} is no .npz of plain arrays, or was cut off; get it again")
   try:
-    with np.load(io.BytesIO(storage.read_file(file)), allow_pickle=False) as stored:
+    with np.load(data, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files if name in _NEEDED or name in _SHAPES}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(f"{setting}: {file} is no .npz of plain arrays: {error}") from error

@@ -110,12 +110,11 @@ def _crowdhuman_person(entry, photo: str, name: str) -> tuple:
     return None, "it is no object"
   extra = entry.get("extra") if isinstance(entry.get("extra"), dict) else {}
   ignored = _IGNORED if entry.get("tag") != "person" or extra.get("ignore") else ""
-  boxes = {part: numbers(entry.get(key), 4) for part, key in (("visible", "vbox"), ("full", "fbox"), ("head", "hbox"))}
-  given = [box for box in (boxes["visible"], boxes["full"]) if box]
-  usable = [box for box in given if box[2] > 0 < box[3]]
-  if not usable:
-    return None, "its box has no area" if given else "it has no box"
-  x, y, width, height = usable[0]
-  further = {part: value for part, value in boxes.items() if value and part != "visible"}
+  visible, full, head = numbers(entry.get("vbox"), 4), numbers(entry.get("fbox"), 4), numbers(entry.get("hbox"), 4)
+  box = next((box for box in (visible, full) if box and box[2] > 0 < box[3]), None)
+  if box is None:
+    return None, "its box has no area" if visible or full else "it has no box"
+  x, y, width, height = box
+  further = ({"full": full} if full else {}) | ({"head": head} if head else {})
   return Person(photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {},
                 ignored=ignored), ""

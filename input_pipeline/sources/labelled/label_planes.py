@@ -63,9 +63,12 @@ def boxes_of(instances: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
 
 
 def _png(file: str) -> np.ndarray:
+  data = storage.read_file(file)
   try:
-    with Image.open(io.BytesIO(storage.read_file(file)), formats=("PNG", "BMP")) as image:
+    with Image.open(io.BytesIO(data), formats=("PNG", "BMP")) as image:
       labels = np.asarray(image) * np.uint8(1)  # of one bit too
+  except Image.UnidentifiedImageError:
+    raise OSError(f"{file} is {'no PNG or BMP' if data else 'empty'}: expected labels; get it again") from None
   except Exception as error:  # Pillow raises nearly every type on bad bytes
     raise OSError(f"{file} cannot be read: {error}") from error
   if labels.ndim != 2:

@@ -152,7 +152,7 @@ def open_labelled(kind: str, path: str, root: str, files: Sequence[str], read: C
     if not rows:
       reasons = collections.Counter(reason for _, reason in labels.left_out).most_common(3)
       raise ValueError(f"{setting}={path} has no image that can be used: {len(labels.photos):,} images in {root}, "
-                       f"{len(labels.left_out):,} left out"
+                       f"{len(labels.left_out):,} left out{'' if reasons else '; nothing is listed'}"
                        + "".join(f"; {count:,}: {reason}" for reason, count in reasons))
     texts = {"name": [os.fsencode(row.image) for row, _, _ in rows],
              "facts": [_json(row.facts) for row, _, _ in rows], "planes": [_json(row.planes) for row, _, _ in rows]}

@@ -1,4 +1,4 @@
-"""Parts of several persons in whole images: AP^p, AP^p_vol and PCP50 of MHP and CIHP.
+"""Parts of several persons in whole images: AP^p, AP^p_vol and PCP50 of MHP and CIHP, AP^r and AP^r_vol of CIHP.
 
 Two persons are as like as the mean IoU of their classes in the whole image, background too, over the classes that
 either shows. Detections of the whole set, best score first, each take the true person of their image that is most like
@@ -6,6 +6,10 @@ them: a hit if it is more like than the threshold and nobody took it before, els
 monotone precision, AP^p_vol its mean over the thresholds 0.1, 0.2, ..., 0.9. PCP50 is the mean over true persons of the
 share of their parts with an IoU above 0.5, for the detection that hit them at 0.5, and 0 for persons whom none hit (Li
 et al. 2017; Zhao et al. 2018; as in Parsing R-CNN).
+
+AP^r is the same for regions: what one person shows of one class, as sure as that person. Regions of a class each take
+the true one of their class that they overlap most, and AP^r is the mean of the areas over the classes that any true
+person shows (Hariharan et al. 2014; Gong et al. 2018).
 """
 
 import dataclasses
@@ -13,7 +17,7 @@ from typing import Iterable
 
 import numpy as np
 
-from saip_jax.evaluation.metrics.segmentation import confusion_matrix
+from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix
 
 THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 _PCP = 0.5
@@ -42,7 +46,10 @@ class InstanceParsingScores:
     APp50: average precision at 0.5.
     APp_vol: mean over all thresholds.
     PCP50: share of correctly parsed parts.
+    APr50: mean average precision of regions at 0.5.
+    APr_vol: mean over all thresholds.
     APp: of each of `THRESHOLDS`.
+    APr: of each of `THRESHOLDS`.
     persons: how many true persons count.
     persons_without_parts: those left out, as they show no part.
   """
@@ -50,7 +57,10 @@ class InstanceParsingScores:
   APp50: float
   APp_vol: float
   PCP50: float
+  APr50: float
+  APr_vol: float
   APp: tuple[float, ...]
+  APr: tuple[float, ...]
   persons: int
   persons_without_parts: int
 
@@ -65,33 +75,80 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
   Raises:
     ValueError: shapes that do not fit, a label that is no class, scores that are not finite, or no person with a part.
   """
-  scores, likeness, takes, parsed = [], [], [], []
-  persons = without = 0
+  people, regions = _Detections(), [_Detections() for _ in range(1, classes)]
+  parsed, without = [], 0
   for k, image in enumerate(images):
     true_parts, parts, of_image = np.asarray(image.true_parts), np.asarray(image.parts), np.asarray(image.scores)
-    if parts.ndim != 3 or true_parts.ndim != 3 or of_image.shape != parts.shape[:1] or not np.isfinite(of_image).all():
+    fit = parts.ndim == true_parts.ndim == 3 and parts.shape[1:] == true_parts.shape[1:]
+    if not fit or of_image.shape != parts.shape[:1] or not np.isfinite(of_image).all():
       raise ValueError(f"image {k} has parts {parts.shape}, true_parts {true_parts.shape} and scores {of_image.shape}: "
                        "expected (P, H, W), (N, H, W), and P finite scores")
-    shown = ((true_parts > 0) & (true_parts < classes)).any((1, 2))
-    true_parts = true_parts[shown]
-    for score, found in zip(of_image, parts):
-      ious = [_ious(true, found, classes) for true in true_parts]
-      means = [float(np.nanmean(iou)) for iou in ious]
-      best = int(np.argmax(means)) if means else -1
-      scores.append(score)
-      likeness.append(means[best] if means else -np.inf)
-      takes.append(persons + best)
-      parsed.append(_parsed(ious[best], true_parts[best]) if means else 0.0)
-    persons, without = persons + len(true_parts), without + int((~shown).sum())
-  if not persons:
+    shown = _shown(true_parts, classes)
+    somebody = shown.any(1)
+    without += int((~somebody).sum())
+    true_parts, shown = true_parts[somebody], shown[somebody]
+    counted = (true_parts != IGNORED).all(0)
+    for score, found, shows in zip(of_image, parts, _shown(np.where(counted, parts, 0), classes)):
+      ious = np.array([_ious(true, found, classes) for true in true_parts]).reshape(-1, classes)
+      means = np.nanmean(ious, axis=1)
+      people.add(score, means)
+      parsed.append(_parsed(ious[means.argmax()], shown[means.argmax()]) if len(means) else 0.0)
+      for c in np.flatnonzero(shows):
+        regions[c].add(score, ious[shown[:, c], c + 1])
+    people.true += len(true_parts)
+    for c, of_class in enumerate(regions):
+      of_class.true += int(shown[:, c].sum())
+  if not people.true:
     raise ValueError("none of the images shows a person with a part: expected at least one")
-  order = np.argsort(-np.array(scores), kind="stable")
-  likeness, takes, parsed = (np.array(values)[order] for values in (likeness, takes, parsed))
-  hits = {limit: _first(takes, likeness > limit) for limit in THRESHOLDS}
-  precisions = [_average_precision(hit, persons) for hit in hits.values()]
+  APp = people.average_precisions()
+  APr = np.mean([of_class.average_precisions() for of_class in regions if of_class.true], axis=0)
+  at_half = THRESHOLDS.index(0.5)
+  PCP = np.array(parsed)[people.hits(_PCP)].sum() / people.true
   return InstanceParsingScores(
-      precisions[THRESHOLDS.index(0.5)], float(np.mean(precisions)), float(parsed[hits[_PCP]].sum() / persons),
-      tuple(precisions), persons, without)
+      float(APp[at_half]), float(APp.mean()), float(PCP), float(APr[at_half]), float(APr.mean()), tuple(APp.tolist()),
+      tuple(APr.tolist()), people.true, without)
+
+
+class _Detections:
+  """Detections of one kind, persons or regions of a class, and the true ones that each is most like.
+
+  Attributes:
+    true: how many true ones the images so far show.
+  """
+
+  def __init__(self):
+    self.true = 0
+    self._scores, self._likeness, self._takes = [], [], []
+
+  def add(self, score: float, likeness: np.ndarray) -> None:
+    """Adds a detection of the next image. Args: likeness: (N,) to each true one in it, which `true` counts later."""
+    best = int(np.argmax(likeness)) if len(likeness) else -1
+    self._scores.append(score)
+    self._likeness.append(likeness[best] if len(likeness) else -np.inf)
+    self._takes.append(self.true + best)
+
+  def hits(self, threshold: float) -> np.ndarray:
+    """Returns (D,) bool in the order of `add`: the surest of those that take the same true one."""
+    return self._ranked_hits(threshold)[np.argsort(self._ranked())]
+
+  def average_precisions(self) -> np.ndarray:
+    """Returns (9,) for each of `THRESHOLDS` the area under the monotone precision (Pascal VOC 2010)."""
+    return np.array([self._average_precision(self._ranked_hits(threshold)) for threshold in THRESHOLDS])
+
+  def _ranked(self) -> np.ndarray:
+    return np.argsort(-np.array(self._scores), kind="stable")
+
+  def _ranked_hits(self, threshold: float) -> np.ndarray:
+    order = self._ranked()
+    rows = np.flatnonzero(np.array(self._likeness)[order] > threshold)
+    hit = np.zeros(len(order), bool)
+    hit[rows[np.unique(np.array(self._takes)[order][rows], return_index=True)[1]]] = True
+    return hit
+
+  def _average_precision(self, hit: np.ndarray) -> float:
+    precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(precision[hit].sum() / self.true)
 
 
 def persons_of_maps(classes: np.ndarray, persons: np.ndarray) -> np.ndarray:
@@ -118,22 +175,11 @@ def _ious(true: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
   return np.where(union > 0, right / np.maximum(union, 1), np.nan)
 
 
-def _parsed(ious: np.ndarray, true: np.ndarray) -> float:
+def _parsed(ious: np.ndarray, shown: np.ndarray) -> float:
   """Returns the share of a person's parts that were found."""
-  parts = np.unique(true)
-  return float((ious[1:] > _PCP).sum() / ((parts > 0) & (parts < len(ious))).sum())
+  return float((ious[1:] > _PCP).sum() / shown.sum())
 
 
-def _first(takes: np.ndarray, like: np.ndarray) -> np.ndarray:
-  """Returns (D,) bool, True for the first of the like detections that take the same person."""
-  rows = np.flatnonzero(like)
-  hit = np.zeros(len(takes), bool)
-  hit[rows[np.unique(takes[rows], return_index=True)[1]]] = True
-  return hit
-
-
-def _average_precision(hit: np.ndarray, persons: int) -> float:
-  """Returns the area under precision over recall, precision made monotone (Pascal VOC 2010)."""
-  precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
-  precision = np.maximum.accumulate(precision[::-1])[::-1]
-  return float(precision[hit].sum() / persons)
+def _shown(parts: np.ndarray, classes: int) -> np.ndarray:
+  """Returns (n, classes - 1) bool, which classes of parts maps (n, H, W) show, the background not among them."""
+  return np.array([np.isin(np.arange(1, classes), of_one) for of_one in parts], bool).reshape(-1, classes - 1)

@@ -8,15 +8,20 @@ from saip_jax.evaluation.tasks import (
 from saip_jax.evaluation.tasks.base import Task
 
 TASKS = {
-    "reid": Task("person re-identification", {"nearest": reid.nearest_neighbour}),
-    "text": Task("text-to-image retrieval", {"linear": text.linear}),
-    "attributes": Task("attribute recognition", {"linear": attributes.linear, "knn": neighbours.attributes}),
-    "keypoints": Task("2-D keypoints", {"heatmap": keypoints.heat_maps, "coordinates": keypoints.coordinates}),
+    "reid": Task("person re-identification", {"nearest": reid.nearest_neighbour}, flip_tests=("nearest",)),
+    "text": Task("text-to-image retrieval", {"linear": text.linear}, flip_tests=("linear",)),
+    "attributes": Task(
+        "attribute recognition", {"linear": attributes.linear, "knn": neighbours.attributes},
+        flip_tests=("linear", "knn")),
+    "keypoints": Task(
+        "2-D keypoints", {"heatmap": keypoints.heat_maps, "coordinates": keypoints.coordinates},
+        flip_tests=("heatmap",)),
     "wholebody": Task(
-        "whole-body landmarks", {"heatmap": functools.partial(keypoints.heat_maps, truth_of=joints.whole_body_of)}),
+        "whole-body landmarks", {"heatmap": functools.partial(keypoints.heat_maps, truth_of=joints.whole_body_of)},
+        flip_tests=("heatmap",)),
     "detection": Task("pedestrian detection", {"linear": detection.linear}, detection.IMAGE_HW),
-    "parsing": Task("parsing into parts", {"linear": parsing.linear}),
-    "segmentation": Task("parts and clothes in photos", {"linear": parsing.linear}, (384, 256)),
+    "parsing": Task("parsing into parts", {"linear": parsing.linear}, flip_tests=("linear",)),
+    "segmentation": Task("parts and clothes in photos", {"linear": parsing.linear}, (384, 256), ("linear",)),
     "multi_parsing": Task("parsing of everybody in a photo", {"linear": multi_parsing.linear}, detection.IMAGE_HW),
     "joints3d": Task("3-D joints", {"linear": joints3d.linear}),
     "depth": Task("depth of the person", {"linear": depth.linear}),

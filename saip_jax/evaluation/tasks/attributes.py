@@ -18,7 +18,8 @@ def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
   """Returns the names of the attributes and (n, A) int64: 0, 1, or `UNKNOWN`."""
   names = images.legend.get("attributes")
   if not names:
-    raise ValueError(f"{images.source.identity['name']!r} names no attributes: choose other --data")
+    why = next((f" ({name}: {reason})" for name, reason in images.source.left_out if "attributes" in reason), "")
+    raise ValueError(f"{images.source.identity['name']!r} names no attributes{why}: choose other --data")
   values = images.of_first_persons("attributes", "attributes")
   wrong = next((i for i, value in enumerate(values) if len(value) != len(names)), None)
   if wrong is not None:

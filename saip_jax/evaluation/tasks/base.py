@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable
 
+from input_pipeline.sources.base import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
 from saip_jax.evaluation.splits import Data, Labelled
 
@@ -33,15 +34,22 @@ class Task:
     summary: what is asked, in a few words.
     protocols: name -> how it is measured; the first is the usual one.
     image_hw: size in pixels that images are brought to unless the user says another; None: what the weights are for.
+    flip_tests: the protocols that can average over the mirror image, see `encoders.flip_tested`.
     open: (checkpoint, which, image_hw, seed) -> what the protocols measure, see `encoders.open_encoder`.
   """
 
   summary: str
   protocols: dict[str, Protocol]
   image_hw: tuple[int, int] | None = None
+  flip_tests: tuple[str, ...] = ()
   open: Callable[..., Any] = open_encoder
 
 
 def facts_of(**parts: Labelled) -> dict[str, Any]:
-  """Returns what the parts of a data set are, for `Result.facts`."""
-  return {name: dict(part.source.identity) for name, part in parts.items()}
+  """Returns what the parts of a data set are, and what of it was left out, for `Result.facts`."""
+
+  def left_out(part: Labelled) -> dict[str, Any]:
+    listed = part.source.left_out
+    return {"left_out": count_left_out(listed), "first_left_out": ": ".join(listed[0])} if listed else {}
+
+  return {name: dict(part.source.identity) | left_out(part) for name, part in parts.items()}

@@ -1,11 +1,13 @@
 """What linear layers on the cells of a grid are fitted on, and how what they say becomes a map."""
 
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoded, Encoder, encode
+from saip_jax.evaluation.metrics.segmentation import unflip
 from saip_jax.evaluation.splits import Labelled, groups
+from saip_jax.methods.finetune_config import flip_pairs
 
 _MOST = 60_000  # cells
 
@@ -39,6 +41,18 @@ def sample_cells(
     raise ValueError(f"no cell of the {len(images)} images of {images.source.identity['name']!r} has a label: expected "
                      "some to fit on")
   return tuple(map(np.concatenate, zip(*found)))
+
+
+def read_both(read: Callable[[np.ndarray], np.ndarray], part: Encoded, names: Sequence[str]) -> np.ndarray:
+  """Returns maps of some images, (n, H, W, C); with a flip test, averaged with those of their mirror images.
+
+  Args:
+    read: cells (n, h, w, E) -> maps (n, H, W, C).
+    part: the images.
+    names: (C,) of what the maps are of; what differs in left and right alone changes places in the mirror image.
+  """
+  maps = read(part.cells)
+  return maps if part.mirrored is None else (maps + unflip(read(part.mirrored), flip_pairs(names))) / 2
 
 
 def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:

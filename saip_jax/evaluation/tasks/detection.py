@@ -4,9 +4,12 @@ Without anchors, as CenterNet does it (Zhou et al. 2019): boxes lie around the l
 squashed to one size; boxes are those of whole bodies where a data set has such.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import maximum_filter
 
+from input_pipeline.fields.boxes import box_of, boxes_in
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
@@ -24,11 +27,11 @@ _MOST = 100  # detections of a photo
 def linear(encoder: Encoder, data: Data) -> Result:
   """Ridge regressions of a map of the middles of persons, and of their sizes from the cells that these lie in."""
   train, test = data.train_and_test(whole=True)
-  boxes, damaged = {part: [boxes_of(part, i) for i in range(len(part))] for part in (train, test)}, []
+  boxes, damaged = [boxes_of(train, i) for i in range(len(train))], []
   middles, cells, sizes, owners = DenseRidge(_PLACES, 1), [], [], []
   for part in encode(encoder, train.source, damaged):
     grid = part.cells.shape[1:3]
-    of_photo = [boxes[train][row][0][~boxes[train][row][1]] for row in part.rows]
+    of_photo = [boxes[row][0][~boxes[row][1]] for row in part.rows]
     maps = np.stack([_peaks(each, tuple(n * _PLACES for n in grid)) for each in of_photo])
     middles.add(part.cells, maps[..., None], np.ones((len(maps), 1), bool), part.rows)
     for row, features, each in zip(part.rows, part.cells, of_photo):
@@ -46,24 +49,16 @@ def linear(encoder: Encoder, data: Data) -> Result:
     for row, features, middle in zip(part.rows, part.cells, maps):
       found.append(_detections(middle, features, size))
       numbers.append(row)
-  return _measured(found, np.array(numbers), boxes[test], train, test, damaged)
+  return scored(found, np.array(numbers), test, facts_of(train=train, test=test), damaged)
 
 
 def boxes_of(images: Labelled, i: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the persons of a photo: (n, 4) x, y, width, height as shares of its size, cut to it, and (n,) ignored."""
-  height, width = images.size_hw(i)
   people = images.facts[i].get("people") or []
-  given = [person.get("boxes", {}).get("full") or person.get("box_full") or person.get("box") for person in people]
-  if None in given:
+  if not all(map(box_of, people)):
     raise ValueError(f"a person in {images.source.name(i)} of {images.source.identity['name']!r} has no box: detection "
                      "needs one for everybody; choose other --data")
-  corners = np.array(given, np.float64).reshape(-1, 4)
-  corners[:, 2:] += corners[:, :2]
-  corners = np.clip(corners / [width, height, width, height], 0, 1)
-  corners[:, 2:] -= corners[:, :2]
-  ignored = np.array([bool(person.get("ignore")) for person in people], bool)
-  inside = (corners[:, 2:] > 0).all(1)
-  return corners[inside], ignored[inside]
+  return boxes_in(people, images.size_hw(i))
 
 
 def _peaks(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -76,18 +71,38 @@ def _peaks(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 def _detections(middle: np.ndarray, cells: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
   """A map (h, w) and its cells -> (n, 4) boxes as shares, and (n,) scores 0 to 1, the best first."""
+  rows, columns, scores = best_places(middle)
+  wide_high = np.exp(np.clip(size.predict(cells[rows // _PLACES, columns // _PLACES]), -10, 0))
+  xy = np.stack([(columns + 0.5) / middle.shape[1], (rows + 0.5) / middle.shape[0]], axis=1)
+  return np.concatenate([xy - wide_high / 2, wide_high], axis=1), scores
+
+
+def best_places(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(h, w) -> rows and columns of at most 100 values that are the largest among their neighbours, and these, 0 to 1."""
   rows, columns = np.nonzero(middle == maximum_filter(middle, 3))
   best = np.argsort(-middle[rows, columns], kind="stable")[:_MOST]
   rows, columns = rows[best], columns[best]
-  wide_high = np.exp(np.clip(size.predict(cells[rows // _PLACES, columns // _PLACES]), -10, 0))
-  xy = np.stack([(columns + 0.5) / middle.shape[1], (rows + 0.5) / middle.shape[0]], axis=1)
-  return np.concatenate([xy - wide_high / 2, wide_high], axis=1), np.clip(middle[rows, columns], 0, 1)
+  return rows, columns, np.clip(middle[rows, columns], 0, 1)
 
 
-def _measured(found, rows, boxes, train: Labelled, test: Labelled, damaged: list[str]) -> Result:
+Detections = tuple[np.ndarray, np.ndarray]
+"""Of a photo: (n, 4) x, y, width, height as shares of its size, and (n,) scores, 0 to 1."""
+
+
+def scored(found: list[Detections], rows: np.ndarray, test: Labelled, facts: dict[str, Any],
+           damaged: list[str]) -> Result:
+  """Measures persons that were detected, by whatever.
+
+  Args:
+    found: in each of n photos.
+    rows: (n,) int, the photos.
+    test: all photos.
+    facts: what must be known to compare the scores, besides what is told here.
+    damaged: see `Result`.
+  """
   sizes = np.array([test.size_hw(int(row))[::-1] for row in rows], np.float64)
   in_pixels = lambda shares, number: shares * np.tile(sizes[number], 2)
-  truth = [boxes[row] for row in rows]
+  truth = [boxes_of(test, int(row)) for row in rows]
   of = lambda lengths: np.repeat(np.arange(len(rows)), lengths)
   true = TrueBoxes(
       of([len(b) for b, _ in truth]), np.concatenate([in_pixels(b, n) for n, (b, _) in enumerate(truth)]),
@@ -97,5 +112,4 @@ def _measured(found, rows, boxes, train: Labelled, test: Labelled, damaged: list
       np.concatenate([scores for _, scores in found]))
   crowd, coco = evaluate_crowdhuman(true, detected, sizes), evaluate_boxes(true, detected)
   scores = {"AP@0.5": crowd.AP, "MR-2": crowd.MR, "JI": crowd.JI, "AP_coco": coco.AP}
-  facts = facts_of(train=train, test=test) | {"persons": crowd.persons, "MR-2": "0 is best", "scales": "1.0"}
-  return Result(scores, facts, damaged)
+  return Result(scores, facts | {"persons": crowd.persons, "MR-2": "0 is best", "scales": "1.0"}, damaged)

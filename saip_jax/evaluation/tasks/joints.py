@@ -16,7 +16,7 @@ import numpy as np
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.sources.annotations.lists_json import MPII_JOINTS
 from input_pipeline.sources.annotations.person import is_number
-from input_pipeline.sources.annotations.whole_body import FURTHER_JOINTS, WHOLE_BODY_JOINTS, whole_body_keypoints
+from input_pipeline.sources.annotations.whole_body import WHOLE_BODY_JOINTS, whole_body_names, whole_body_points
 from saip_jax.evaluation.metrics.oks import (
     AIC_SIGMAS, COCO_SIGMAS, CROWDPOSE_SIGMAS, DetectedPersons, TruePersons, evaluate_crowdpose, evaluate_keypoints,
     evaluate_whole_body)
@@ -70,21 +70,11 @@ def whole_body_of(images: Labelled) -> Joints:
   Raises:
     ValueError: the data set has neither.
   """
-  if "landmarks" in images.legend:
-    return _placed(images, images.legend["landmarks"], [_projected(facts) for facts in images.facts])
-  lists = images.legend.get("joints")
-  if not isinstance(lists, dict) or not lists.keys() & FURTHER_JOINTS.keys():
+  names = whole_body_names(images.legend)
+  if not names:
     raise ValueError(f"{images.source.identity['name']!r} has no landmarks of feet, face and hands: choose other "
                      "--data, as COCO-WholeBody or people")
-  points = np.array([whole_body_keypoints(images.first_person(i)) for i in range(len(images))])
-  points[..., 2] = points[..., 2] > 0  # what is hidden is told of the body alone
-  return _placed(images, WHOLE_BODY_JOINTS, points)
-
-
-def _projected(facts: dict) -> np.ndarray:
-  """(L, 3) x, y, v of the built-in landmarks, known before the camera, hidden or not."""
-  seen = np.array(facts["camera_matrix"]) @ np.array(facts["people"][0]["landmarks_xyz"]).T
-  return np.stack([*(seen[:2] / seen[2]), seen[2] > 0], axis=1)
+  return _placed(images, names, [whole_body_points(facts) for facts in images.facts])
 
 
 def _placed(images: Labelled, names, points) -> Joints:
@@ -113,7 +103,7 @@ def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, 
   counted = truth.visible[rows] if truth.visible.any() else truth.known[rows]
   found = keypoint_scores(found_xy, true_xy, counted, sizes[:, 1])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
-  told = {"boxes": "ground truth", "flip_test": False, "joints": list(truth.names), "counted_joints": found.joints,
+  told = {"boxes": "ground truth", "joints": list(truth.names), "counted_joints": found.joints,
           "unit": "height of the crop"}
   people = [truth.facts[row]["people"][0] for row in rows]
   if truth.names == MPII_JOINTS:

@@ -9,6 +9,7 @@ from saip_jax.evaluation.encoders import Encoder, encode, encode_pooled
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, Labelled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.evaluation.tasks.cells import read_both
 from saip_jax.evaluation.tasks.joints import Joints, joints_of, scored
 
 _PLACES = 4  # of a heat map along a cell: a map of 64x32 for a ViT at 256x128
@@ -37,7 +38,7 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
   strength = probe.fit()
   found, rows = [], []
   for part in encode(encoder, test.source, damaged):
-    found += [maxima(probe.predict(cells[None])) for cells in part.cells]
+    found += [maxima(read_both(probe.predict, one, joints.names)) for one in part.singly()]
     rows.append(part.rows)
   places, heights = map(np.concatenate, zip(*found))
   facts = facts_of(train=train, test=test) | {"ridge_strength": strength}

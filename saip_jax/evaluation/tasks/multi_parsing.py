@@ -5,7 +5,7 @@ a cell, one how close the middle of a person is, and one where the middle of the
 go to the middle that is nearest to the one that they point at. Nothing is told of the test photos: no boxes.
 """
 
-from typing import Iterator
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -18,9 +18,10 @@ from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, Labelled
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, sample_cells
-from saip_jax.evaluation.tasks.parsing import labels_of
+from saip_jax.evaluation.tasks.parsing import labels_of, names_of
 
 _PLACES = 4  # along a cell, on which middles are sought
+_REACH = 4  # places all around a middle in which there is no other
 _SIGMA = 1.0  # of the peaks around middles, in cells
 _LEAST = 0.1  # of a peak for it to be a person, as in the paper
 _MOST = 50  # persons of a photo
@@ -29,9 +30,7 @@ _MOST = 50  # persons of a photo
 def linear(encoder: Encoder, data: Data) -> Result:
   """Logistic regression of the classes, ridge regressions of the middles and of the way to them, on each cell."""
   train, test = data.train_and_test(whole=True)
-  names = train.legend.get("parts")
-  if not names:
-    raise ValueError(f"{train.source.identity['name']!r} names no parts: choose other --data, such as people or cihp")
+  names = names_of(train)
   classes, damaged = len(names), []
   cells, targets, of_photo = sample_cells(encoder, train, lambda i, grid: _targets(train, i, classes, grid), damaged)
   shares, near, way = np.split(targets, [classes, classes + 1], axis=1)
@@ -41,27 +40,52 @@ def linear(encoder: Encoder, data: Data) -> Result:
                      "expected some to fit on")
   part, middle = fit_classes(cells, shares, of_photo), fit_ridge(cells, near, groups=of_photo)
   to_middle = fit_ridge(cells[shown], way[shown], groups=of_photo[shown])
+
+  def said() -> Iterator[Said]:
+    for encoded in encode(encoder, test.source, damaged):
+      for row, cells in zip(encoded.rows, encoded.cells):
+        say = lambda probe: probe(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:2], -1)
+        yield int(row), say(part.logits), say(middle.predict), say(to_middle.predict)
+
+  facts = facts_of(train=train, test=test) | {"strength": part.strength}
+  return scored(said(), names, test, _PLACES, facts, damaged)
+
+
+Said = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+"""A photo, (h, w, C) logits of the classes, (h, w, 1) nearness of a middle, (h, w, 2) x, y in cells to the own one."""
+
+
+def scored(said: Iterable[Said], names: list[str], test: Labelled, places: int, facts: dict[str, Any],
+           damaged: list[str]) -> Result:
+  """Measures persons and their parts that were predicted, by whatever.
+
+  Args:
+    said: of each photo; maps are enlarged bilinearly.
+    names: (C,) of the classes.
+    test: the photos.
+    places: along a cell, on which middles are sought.
+    facts: what must be known to compare the scores, besides what is told here.
+    damaged: see `Result`; may grow while `said` is read.
+  """
+  classes = len(names)
   counts = np.zeros((classes, classes), np.int64)
 
   def parsed() -> Iterator[ParsedImage]:
-    for encoded in encode(encoder, test.source, damaged):
-      for row, cells in zip(encoded.rows, encoded.cells):
-        truth, persons = labels_of(test, int(row), classes), persons_in(test, int(row))
-        say = lambda probe: probe(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:2], -1)
-        found = enlarged(say(part.logits), truth.shape).argmax(-1)
-        counts[:] += confusion_matrix(truth, found, classes)
-        everybody = _persons(found, say(middle.predict), say(to_middle.predict))
-        yield ParsedImage(persons_of_maps(truth, persons), *everybody)
+    for i, logits, near, way in said:
+      truth, persons = labels_of(test, i, classes), persons_in(test, i)
+      found = enlarged(logits, truth.shape).argmax(-1)
+      counts[:] += confusion_matrix(truth, found, classes)
+      yield ParsedImage(persons_of_maps(truth, persons), *_persons(found, near, way, places))
 
   found, semantic = evaluate_instance_parsing(parsed(), classes), segmentation_scores(counts)
-  scores = {"APp_vol": found.APp_vol, "APp@0.5": found.APp50, "PCP@0.5": found.PCP50, "mIoU": semantic.mIoU,
-            "pixel_accuracy": semantic.pixel_accuracy}
-  facts = facts_of(train=train, test=test) | {
+  scores = {"APp_vol": found.APp_vol, "APp@0.5": found.APp50, "PCP@0.5": found.PCP50, "APr_vol": found.APr_vol,
+            "APr@0.5": found.APr50, "mIoU": semantic.mIoU, "pixel_accuracy": semantic.pixel_accuracy}
+  told = {
       "boxes": "none", "persons": found.persons, "persons_without_parts": found.persons_without_parts,
       "IoU": {name: iou for name, iou in zip(names, semantic.iou) if iou == iou},
-      "resolution": "of the labels", "scales": "1.0", "flip_test": False, "strength": part.strength,
+      "resolution": "of the labels", "scales": "1.0",
   }
-  return Result(scores, facts, damaged)
+  return Result(scores, facts | told, damaged)
 
 
 def persons_in(images: Labelled, i: int) -> np.ndarray:
@@ -90,16 +114,16 @@ def _targets(images: Labelled, i: int, classes: int, grid_hw: tuple[int, int]) -
   return np.concatenate([shares, near, way], axis=2)
 
 
-def _persons(found: np.ndarray, near: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _persons(found: np.ndarray, near: np.ndarray, way: np.ndarray, places: int) -> tuple[np.ndarray, np.ndarray]:
   """Classes (H, W), (h, w, 1) nearness and (h, w, 2) ways -> (P, H, W) classes of each person and (P,) how sure."""
   grid_hw = near.shape[:2]
-  fine = enlarged(near, tuple(n * _PLACES for n in grid_hw))[..., 0]
-  rows, columns = np.nonzero((fine == maximum_filter(fine, 2 * _PLACES + 1)) & (fine > _LEAST))
+  fine = enlarged(near, tuple(n * places for n in grid_hw))[..., 0]
+  rows, columns = np.nonzero((fine == maximum_filter(fine, 2 * _REACH + 1)) & (fine > _LEAST))
   best = np.argsort(-fine[rows, columns], kind="stable")[:_MOST]
   rows, columns = rows[best], columns[best]
   if not len(best):
     return np.zeros((0, *found.shape), found.dtype), np.zeros(0)
-  middles = (np.stack([columns, rows], axis=1) + 0.5) / _PLACES  # (m, 2) in cells
+  middles = (np.stack([columns, rows], axis=1) + 0.5) / places  # (m, 2) in cells
   owners = (((_centres(grid_hw) + way)[:, :, None] - middles) ** 2).sum(3).argmin(2)  # (h, w)
   y, x = (((np.arange(pixels) + 0.5) * cells / pixels).astype(int) for pixels, cells in zip(found.shape, grid_hw))
   of_pixel = np.where(found > 0, owners[y[:, None], x], -1)

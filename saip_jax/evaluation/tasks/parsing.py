@@ -9,7 +9,7 @@ from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.splits import Data, Labelled
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, sample_cells
+from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, read_both, sample_cells
 
 
 def linear(encoder: Encoder, data: Data) -> Result:
@@ -21,7 +21,7 @@ def linear(encoder: Encoder, data: Data) -> Result:
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
   logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
   said = ((int(row), maps) for part in encode(encoder, test.source, damaged)
-          for row, maps in zip(part.rows, logits(part.cells)))
+          for row, maps in zip(part.rows, read_both(logits, part, names)))
   facts = facts_of(train=train, test=test) | {"strength": probe.strength}
   return scored(said, names, test, facts, damaged)
 
@@ -52,8 +52,7 @@ def scored(said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Label
   found = segmentation_scores(counts)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
   told = {"IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
-          "absent": [names[c] for c in found.absent], "resolution": "of the labels", "scales": "1.0",
-          "flip_test": False}
+          "absent": [names[c] for c in found.absent], "resolution": "of the labels", "scales": "1.0"}
   return Result(scores, facts | told, damaged)
 
 

@@ -5,26 +5,26 @@ ranked by how well these fit the words of the query. Published results train the
 """
 
 import collections
-import re
+from typing import Any, Callable
 
 import numpy as np
 
+from input_pipeline.fields.captions import captions_of as captions_of_person
+from input_pipeline.fields.captions import words_of
 from saip_jax.evaluation.encoders import Encoder, encode_images
 from saip_jax.evaluation.metrics.retrieval import evaluate_text_retrieval
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, Labelled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
-_WORD = re.compile(r"[a-z]+")
 _FEWEST = 3  # captions that a word must be in
 _MOST_WORDS = 2000
 
 
 def captions_of(images: Labelled) -> list[list[str]]:
   """Returns the sentences that describe the first person of each image."""
-  people = [images.first_person(i) for i in range(len(images))]
-  given = [person.get("captions") or [person.get("caption")] for person in people]
-  missing = next((i for i, captions in enumerate(given) if captions == [None]), None)
+  given = [captions_of_person(images.first_person(i)) for i in range(len(images))]
+  missing = next((i for i, captions in enumerate(given) if not captions), None)
   if missing is not None:
     raise ValueError(f"{images.source.name(missing)} of {images.source.identity['name']!r} has no caption: text "
                      "retrieval needs one for each image; choose other --data, such as people")
@@ -41,18 +41,33 @@ def linear(encoder: Encoder, data: Data) -> Result:
   to_fit = np.stack([words.vectors(captions).mean(0) for captions in said])
   probe = fit_ridge(features, to_fit[rows], groups=groups(train)[rows])
   rows, features = encode_images(encoder, test.source, damaged)
+  middle = to_fit.mean(0)
+  facts = facts_of(train=train, test=test) | {
+      "words": len(words), "text_encoder": "none: words that a linear layer says", "ridge_strength": probe.strength}
+  say = lambda captions: words.vectors(captions) - middle
+  return scored(say, probe.predict(features) - middle, rows, test, asked, facts, damaged)
+
+
+def scored(of_text: Callable[[list[str]], np.ndarray], of_images: np.ndarray, rows: np.ndarray, test: Labelled,
+           asked: list[list[str]], facts: dict[str, Any], damaged: list[str]) -> Result:
+  """Measures how well captions find the pictures that they describe.
+
+  Args:
+    of_text: captions -> (queries, D) features.
+    of_images: (n, D) features of images, which are compared by cosine with those of captions.
+    rows: (n,) int, the images.
+    test: all images.
+    asked: the captions of all of them, see `captions_of`.
+    facts: what must be known to compare the scores, besides what is told here.
+    damaged: see `Result`.
+  """
   persons = np.array(test.of_first_persons("identity", "text retrieval"), np.int64)[rows]
   captions = [asked[row] for row in rows]
-  queries = words.vectors([caption for each in captions for caption in each])
-  middle = to_fit.mean(0)
-  found = evaluate_text_retrieval(
-      queries - middle, np.repeat(persons, [len(each) for each in captions]), probe.predict(features) - middle, persons)
+  queries = of_text([caption for each in captions for caption in each])
+  owners = np.repeat(persons, [len(each) for each in captions])
+  found = evaluate_text_retrieval(queries, owners, of_images, persons)
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"R@{k}": share for k, share in found.cmc.items()}
-  facts = facts_of(train=train, test=test) | {
-      "queries": found.queries, "words": len(words), "text_encoder": "none: words that a linear layer says",
-      "ridge_strength": probe.strength,
-  }
-  return Result(scores, facts, damaged)
+  return Result(scores, facts | {"queries": found.queries}, damaged)
 
 
 class Words:
@@ -63,7 +78,7 @@ class Words:
   """
 
   def __init__(self, captions: list[str]):
-    counts = collections.Counter(word for caption in captions for word in set(_WORD.findall(caption.lower())))
+    counts = collections.Counter(word for caption in captions for word in set(words_of(caption)))
     kept = sorted((word for word, n in counts.items() if n >= _FEWEST), key=lambda word: (-counts[word], word))
     if not kept:
       raise ValueError(f"no word is in {_FEWEST} of the {len(captions)} captions: expected more of them")
@@ -77,6 +92,6 @@ class Words:
     """Returns (n, words) float64 of length 1, or 0 where no word is known."""
     found = np.zeros((len(captions), len(self)))
     for row, caption in enumerate(captions):
-      for word in set(_WORD.findall(caption.lower())) & self._places.keys():
+      for word in set(words_of(caption)) & self._places.keys():
         found[row, self._places[word]] = self._worth[self._places[word]]
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,42 @@
+r"""Fine-tuning on CrowdHuman: ViT-Ti/16 at 800x1216 finds persons in whole photos, 30 epochs.
+
+  saip evaluate --checkpoint=W --task=detection --data=crowdhuman:DIR --finetune=configs/finetune_detection.py
+  saip pretrain --config=configs/finetune_detection.py --config.init_from=W --workdir=F --config.data.path=DIR
+
+Hardware: 8 accelerators of 32 GB, 2 photos on each. Not timed on one.
+
+Published (SAIP's downstream repository, after CrowdDet): an R-CNN that says two boxes from each proposal, on a simple
+pyramid; short side 800 and long side 1400 at most, 16 photos, AdamW, learning rate 2e-4, weight decay 1e-4, 30 epochs,
+800 updates of warm-up, mirrored. Otherwise than there: TTFNet's maps at one scale, without anchors (see
+`saip_jax/losses/boxes.py`), whose photos, squashed to the input, are also cut: what is seen are sides of 0.5 to 1.2
+times those of the photo; a cosine in place of steps at 24 and 27 epochs.
+"""
+
+import pathlib
+import runpy
+
+_EPOCH = 15_000 // 16
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config["batch_size"] = 16
+  config["total_steps"] = 30 * _EPOCH
+  config["checkpoint_every"] = 2 * _EPOCH
+  config["data"].update({
+      "source": "crowdhuman",
+      "canvas_hw": (800, 1216),
+      "whole_photos": True,
+      "pictures_per_identity": 0,
+  })
+  config["model"]["image_hw"] = (800, 1216)
+  config["method"].update({"task": "detection", "classes": 1})
+  config["method"]["views"].update({"scale": (0.5, 1.2), "shift": 200, "flip": 0.5, "erase": 0.0})
+  config["optimizer"].update({
+      "learning_rate": 2e-4,
+      "min_learning_rate": 0.0,
+      "warmup_fraction": 800 / (30 * _EPOCH),
+      "weight_decay": 1e-4,
+      "grad_clip_norm": 35.0,
+  })
+  return config

@@ -1,0 +1,16 @@
+r"""Fine-tuning on 3-D joints made small, on built-in people, for two CPU cores.
+
+  saip evaluate --checkpoint=W --task=joints3d --data=people --finetune=configs/finetune_joints3d_demo.py
+  saip pretrain --config=configs/finetune_joints3d_demo.py --config.init_from=W --workdir=F
+
+Hardware: two CPU cores, some minutes.
+"""
+
+import pathlib
+import runpy
+
+
+def get_config():
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_wholebody_demo.py")))["get_config"]()
+  config["method"]["task"] = "joints3d"
+  return config

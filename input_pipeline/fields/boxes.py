@@ -1,0 +1,72 @@
+"""The boxes of all persons in a photo."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.held import found_in
+from input_pipeline.sources.base import ImageSource
+
+MOST_BOXES = 256  # of a photo
+COUNTED, IGNORED = 1, -1
+
+
+class Boxes(Field):
+  """`boxes` (256, 5) float32, x, y, width, height in pixels of the canvas and 1, or -1 for persons who need neither be
+  found nor missed, and 0 for no more; and `has_boxes`, whether anybody looked for persons.
+
+  Of whole bodies where a data set has such, cut to the photo; of more than 256 the largest.
+
+  Args:
+    source: the photos.
+
+  Raises:
+    ValueError: none of them seems to have any.
+  """
+
+  classes = ("person",)
+
+  def __init__(self, source: ImageSource):
+    self.summary = found_in(source, lambda facts, _: any(map(box_of, facts.get("people") or ())), "boxes",
+                            "has any; choose data with boxes of persons, such as people or crowdhuman")
+
+  def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {"boxes": ((MOST_BOXES, 5), np.float32), "has_boxes": ((), np.bool_)}
+
+  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+    people = sample.facts.get("people")
+    if people is None:
+      return None
+    if not all(map(box_of, people)):
+      return "boxes: a person without one"
+    boxes, ignored = boxes_in(people, sample.image_hw)
+    largest = np.argsort(-boxes[:, 2:].prod(1), kind="stable")[:MOST_BOXES]
+    row["boxes"][:len(largest), :4] = boxes[largest] * np.tile(sample.valid_hw[::-1], 2)
+    row["boxes"][:len(largest), 4] = np.where(ignored[largest], IGNORED, COUNTED)
+    row["has_boxes"][...] = True
+    return f"boxes: more than {MOST_BOXES}" if len(boxes) > MOST_BOXES else None
+
+
+def box_of(person: Mapping) -> list[float] | None:
+  """Returns the box of a person in whole if it is known, else of what is seen; None: none is known."""
+  return person.get("boxes", {}).get("full") or person.get("box_full") or person.get("box")
+
+
+def boxes_in(people: list[Mapping], image_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the boxes of persons that have some, cut to the photo.
+
+  Args:
+    people: facts of them, see records.py.
+    image_hw: size of the photo in pixels.
+
+  Returns:
+    (n, 4) float64 x, y, width, height as shares of the photo's size, and (n,) bool, who is to be ignored.
+  """
+  corners = np.array([box_of(person) for person in people], np.float64).reshape(-1, 4)
+  corners[:, 2:] += corners[:, :2]
+  corners = np.clip(corners / np.tile(image_hw[::-1], 2), 0, 1)
+  corners[:, 2:] -= corners[:, :2]
+  ignored = np.array([bool(person.get("ignore")) for person in people], bool)
+  inside = (corners[:, 2:] > 0).all(1)
+  return corners[inside], ignored[inside]

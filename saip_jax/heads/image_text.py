@@ -1,0 +1,69 @@
+"""Pictures and sentences in one space."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from saip_jax.backbones.transformer import TOKENS, Block, Linear, init_stack, layer_norm, run_stack
+from saip_jax.losses.infonce import unit
+
+
+class ImageTextHead(nn.Module):
+  """A linear layer on the image feature, a small transformer on words, and a classifier that both share.
+
+  The mean of the words' outputs stands for the sentence.
+
+  Attributes:
+    classes: identities.
+    words: numbers of words, with 0 for none.
+    length: words of a sentence.
+    width: of the transformer and of the space.
+    depth: blocks.
+    heads: attention heads.
+    dtype: computation dtype.
+  """
+
+  classes: int
+  words: int
+  length: int
+  width: int = 256
+  depth: int = 2
+  heads: int = 4
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.word_embed = self.param("word_embed", TOKENS["normal"], (self.words, self.width))
+    self.pos_embed = self.param("pos_embed", TOKENS["normal"], (1, self.length, self.width))
+    self.block = Block(self.width, self.heads, self.dtype, parent=None)
+    self.blocks = self.param("blocks", init_stack, self.block, self.depth)
+    self.norm = layer_norm(self.dtype)
+    self.of_words, self.of_image = Linear(self.width, self.dtype), Linear(self.width, self.dtype)
+    self.classifier = nn.Dense(self.classes, use_bias=False)
+
+  def __call__(self, features: jax.Array, sentences: jax.Array | None = None):
+    """Computes what a picture and what is said of it are.
+
+    Args:
+      features: (B, D) of pictures.
+      sentences: (B, K, length) int numbers of words, see `text`; None: only pictures are asked for.
+
+    Returns:
+      (B, width) float32 unit vectors; with sentences a pair, (B, 1 + K, width) of the picture and of each sentence, and
+      (B, 1 + K, classes) float32 logits of the person.
+    """
+    images = unit(self.of_image(features))
+    if self.is_initializing():  # parameters are made of what is computed then
+      sentences = jnp.zeros((len(features), 1, self.length), jnp.int32)
+    if sentences is None:
+      return images
+    texts = self.text(sentences.reshape(-1, self.length)).reshape(*sentences.shape[:2], -1)
+    both = jnp.concatenate([images[:, None], texts], axis=1)
+    return both, self.classifier(both * self.width**0.5)
+
+  def text(self, sentences: jax.Array) -> jax.Array:
+    """Sentences (N, length) int, numbers of words and 0 behind the last -> (N, width) float32 unit vectors."""
+    known = sentences > 0
+    x = (self.word_embed[sentences] + self.pos_embed).astype(self.dtype)
+    x = self.norm(run_stack(self.block, self.blocks, x, key_masks=[known]))
+    total = jnp.sum(jnp.where(known[..., None], x, 0), axis=1)
+    return unit(self.of_words(total / jnp.maximum(jnp.sum(known, axis=1, keepdims=True), 1)))
