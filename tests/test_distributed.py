@@ -41,11 +41,11 @@ def test_two_processes_save_one_resumes(tmp_path):
 def test_saip_in_two_processes_is_saip_in_one(tmp_path):
   """All three objectives; saved by two processes, gone on with by one, against one process of the same devices."""
   together, alone = tmp_path / "together", tmp_path / "alone"
-  for steps, count in ((3, 2), (5, 1)):
-    for path, processes in ((together, count), (alone, 1)):
-      settings = [f"--config.total_steps={steps}", "--config.optimizer.min_learning_rate=5e-4"]  # a constant rate
-      run([*TINY_SAIP, f"--workdir={path}", *settings], processes, timeout=600)
-    assert_same_run(together, alone, atol=2e-6)
+  # AdamW makes steps of the rounding in gradients that are zero, those of keys' biases. The rate is constant.
+  rule = ["--config.optimizer.name=sgd", "--config.optimizer.min_learning_rate=5e-4"]
+  for path, steps, count in ((together, 3, 2), (together, 5, 1), (alone, 5, 1)):
+    run([*TINY_SAIP, f"--workdir={path}", f"--config.total_steps={steps}", *rule], count, timeout=600)
+  assert_same_run(together, alone, atol=2e-6)
   losses = {name for name in read_metrics(alone / "metrics.jsonl")[0] if name.startswith("loss/")}
   assert losses == {f"loss/{name}" for name in ("csm_rep", "csm_att", "csr", "css_inst", "css_roi", "total")}
 
