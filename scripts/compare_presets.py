@@ -98,7 +98,7 @@ def kept(file: pathlib.Path, run: Callable[[], dict]) -> dict:
 
 
 def table(rows: dict[str, dict[str, list[dict]]]) -> str:
-  """Returns Markdown of row -> task -> records of each seed: mean and deviation of the first score."""
+  """Returns Markdown of row -> task or task:protocol -> records of each seed: mean and deviation of the first score."""
   tasks = list(next(iter(rows.values())))
   name_of = lambda task: f"{task} {next(iter(next(iter(rows.values()))[task][0]['scores']))}"
   lines = [f"| preset | {' | '.join(map(name_of, tasks))} | seeds |", "|---|" + "---:|" * (len(tasks) + 1)]
@@ -124,9 +124,10 @@ def main() -> None:
   parser.add_argument("--people", type=int, default=2048, help="pictures of the default set of people, all splits")
   parser.add_argument("--which", choices=["student", "teacher"], default="student")
   args, common = parser.parse_known_args()
-  tasks = [(task, protocol or None) for task, _, protocol in (name.partition(":") for name in args.tasks.split(","))]
-  for task in tasks:
-    task_of(*task)
+  tasks = {}
+  for column in args.tasks.split(","):
+    task, _, protocol = column.partition(":")
+    tasks[column] = task, task_of(task, protocol or None)[0]
   data = Data.parse(args.data, cache_dir=cache_folder(), people_count=args.people, hold_out=args.hold_out)
   runs = [run for text in args.preset for run in plan_runs(text, common, args.seeds, args.out)]
   for run in runs:  # all before this process takes the device
@@ -136,11 +137,10 @@ def main() -> None:
   rows: dict[str, dict[str, list[dict]]] = {}
 
   def add(row: str, name: str, open_it: Callable[[], Encoder]) -> None:
-    for task, protocol in tasks:
-      protocol, _ = task_of(task, protocol)
+    for column, (task, protocol) in tasks.items():
       file = args.out / "scores" / f"{name}_{task}_{protocol}_{measured}.json"
       record = kept(file, lambda: measure(open_it(), task, data, protocol))
-      rows.setdefault(row, {}).setdefault(task, []).append(record)
+      rows.setdefault(row, {}).setdefault(column, []).append(record)
 
   for run in runs:
     add(run.preset, f"{run.workdir.name}_{args.which}", lambda: open_encoder(str(run.workdir), args.which))

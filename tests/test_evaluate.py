@@ -12,7 +12,7 @@ from input_pipeline.people import prepare
 from input_pipeline.people.spec import SetSpec
 from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
-from saip_jax.evaluation.encoders import encode_images, encode_pooled, open_encoder
+from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
 from saip_jax.evaluation.splits import Data, Labelled, groups, held_out
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import facts_of
@@ -160,6 +160,17 @@ def test_pooled_cells_are_means():
   cells = lambda n: np.arange(16 * 4, dtype=float).reshape(16, 4, 1)
   _, features = encode_pooled(knowing_encoder(lambda n: [7.0], cells), CodedPictures([1], lambda n: {}), [])
   assert features.shape == (1, 1 + 8 * 4) and features[0, :3].tolist() == [7.0, 2.0, 3.0]  # rows 0 and 1: means of 0, 4
+
+
+def test_stripes_hold_the_largest_values_wherever_they_are_along_them():
+  cells = lambda n: np.stack([np.arange(64.0), -np.arange(64.0)], 1).reshape(16, 4, 2)
+  encoder = striped(knowing_encoder(lambda n: [7.0], cells))
+  picture = CodedPictures([1], lambda n: {})
+  _, features = encode_images(encoder, picture, [])
+  assert features.tolist() == [[15, 0, 31, -16, 47, -32, 63, -48]] and "stripes" in encoder.facts["image_features"]
+  moved = striped(knowing_encoder(cells=lambda n: cells(n)[:, ::-1]))
+  np.testing.assert_array_equal(encode_images(moved, picture, [])[1], features)
+  np.testing.assert_array_equal(encode_images(flip_tested(encoder), picture, [])[1], features)
 
 
 def test_random_weights_depend_on_the_seed_alone():

@@ -29,6 +29,9 @@ def test_retrieval_knows_persons_cameras_and_distractors():
                    CodedPictures(range(10, 60), facts, {"distractor": 0}))
   found = reid.nearest_neighbour(knowing_encoder(lambda n: np.eye(10)[person(n)]), data)
   assert found.scores["mAP"] == found.scores["CMC@1"] == 1 and found.facts["queries"] == 9
+  # Four stripes of cells know where the image features know nothing.
+  cells = lambda n: np.broadcast_to(np.eye(10)[person(n)], (*GRID, 10))
+  assert reid.stripes(knowing_encoder(cells=cells), data).scores["mAP"] == 1
   # A feature that tells the camera alone finds pictures by the same camera first, which are put aside.
   cameras = reid.nearest_neighbour(knowing_encoder(lambda n: np.eye(2)[n // 10 % 2]), data)
   assert cameras.scores["mAP"] < 0.5
@@ -43,6 +46,9 @@ def test_attributes():
   knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], n % 2])
   found = attributes.linear(knowing, data)
   assert found.scores["mA"] > 0.95 and attributes.linear(KNOWS_NOTHING, data).scores["mA"] == 0.5
+  at = lambda n: np.eye(GRID[0])[2 * (n % 4)][:, None, None] * np.ones((*GRID, 1))  # the stripe tells the kind
+  by_place = knowing_encoder(cells=lambda n: np.concatenate([at(n), np.full((*GRID, 1), n % 2)], -1))
+  assert attributes.linear(by_place, data).scores["mA"] == 0.5 < attributes.stripes(by_place, data).scores["mA"]
   with pytest.raises(ValueError, match="picture 80.* has 3 attributes: expected 4"):
     short = _data(lambda n: {"people": [{"attributes": labels(n)[:4 - (n >= 80)]}]}, {"attributes": list("abcd")})
     attributes.linear(knowing, short)

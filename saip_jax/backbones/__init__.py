@@ -17,6 +17,8 @@ _VITS = {
 }
 BACKBONES = {
     **_VITS,
+    # For two CPU cores and pictures of 64x32: not in the literature. Its last block is the tapped one.
+    "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
     **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
     "tinyvit_5m": TinyViT,
     "swin_tiny": Swin,

@@ -136,6 +136,22 @@ def flip_tested(encoder: Encoder) -> Encoder:
   return dataclasses.replace(encoder, facts=encoder.facts | {"flip_test": True}, flip_test=True)
 
 
+def striped(encoder: Encoder) -> Encoder:
+  """Returns an encoder whose features of whole images are those of four stripes, from head to feet, one by one.
+
+  Of each feature the largest value among a stripe's cells: what is there, wherever along the stripe. The stripes are
+  those of PCB (arXiv 1711.09349), which averages them; their maxima those of MGN (arXiv 1804.01438).
+  """
+
+  def apply(images_u8):
+    cells = encoder.apply(images_u8)[1]
+    stripes = np.array_split(cells, min(_STRIPES, cells.shape[1]), axis=1)
+    return np.concatenate([stripe.max((1, 2)) for stripe in stripes], axis=1), cells
+
+  facts = {"image_features": f"maxima over {_STRIPES} stripes of cells"}
+  return dataclasses.replace(encoder, facts=encoder.facts | facts, apply=apply)
+
+
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Roots of joint RGB histograms, 8 bins a channel: of four stripes for images, of 16 pixels squared for cells."""
   count, height, width, _ = images_u8.shape

@@ -89,6 +89,15 @@ def vit_twin(name: str) -> Twin:
   )
 
 
+def nano_twin() -> Twin:
+  """Returns the twin of the ViT for two CPU cores: timm's smallest one, cut down further by its arguments."""
+  sizes = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
+  return dataclasses.replace(
+      vit_twin("vit_tiny"), dialects=("timm", "safetensors", *_GRAPHS),
+      arguments=lambda image_hw: {"img_size": list(image_hw), **sizes},
+  )
+
+
 def rope_twin(name: str) -> Twin:
   """Returns the twin of a ViT of rotary positions: timm's of the RoPE-ViT paper, without the scales of its layers."""
   size = name.removeprefix("vit_").removesuffix("_rope")
@@ -155,6 +164,7 @@ _HRNET = Twin(
 
 TWINS: dict[str, Twin] = {
     **{name: vit_twin(name) for name in ("vit_tiny", "vit_small", "vit_base", "vit_large")},
+    "vit_nano": nano_twin(),
     **{name: rope_twin(name) for name in ("vit_tiny_rope", "vit_small_rope", "vit_base_rope", "vit_large_rope")},
     "tinyvit_5m": _TINYVIT,
     "swin_tiny": _SWIN,

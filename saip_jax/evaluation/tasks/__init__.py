@@ -8,11 +8,14 @@ from saip_jax.evaluation.tasks import (
 from saip_jax.evaluation.tasks.base import Task
 
 TASKS = {
-    "reid": Task("person re-identification", {"nearest": reid.nearest_neighbour}, flip_tests=("nearest",)),
+    "reid": Task(
+        "person re-identification", {"nearest": reid.nearest_neighbour, "stripes": reid.stripes},
+        flip_tests=("nearest", "stripes")),
     "text": Task("text-to-image retrieval", {"linear": text.linear}, flip_tests=("linear",)),
     "attributes": Task(
-        "attribute recognition", {"linear": attributes.linear, "knn": neighbours.attributes},
-        flip_tests=("linear", "knn")),
+        "attribute recognition",
+        {"linear": attributes.linear, "stripes": attributes.stripes, "knn": neighbours.attributes},
+        flip_tests=("linear", "stripes", "knn")),
     "keypoints": Task(
         "2-D keypoints", {"heatmap": keypoints.heat_maps, "coordinates": keypoints.coordinates},
         flip_tests=("heatmap",)),

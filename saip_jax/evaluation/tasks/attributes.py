@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from saip_jax.evaluation.encoders import Encoder, encode_images
+from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.logistic import fit_binary
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
 from saip_jax.evaluation.splits import Data, Labelled, groups
@@ -39,6 +39,11 @@ def linear(encoder: Encoder, data: Data) -> Result:
   rows, features = encode_images(encoder, test.source, damaged)
   facts = facts_of(train=train, test=test) | {"strength": probe.strength}
   return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
+
+
+def stripes(encoder: Encoder, data: Data) -> Result:
+  """As `linear`, on the features of four stripes of each image."""
+  return linear(striped(encoder), data)
 
 
 def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.ndarray]) -> None:

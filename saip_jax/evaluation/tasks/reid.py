@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from saip_jax.evaluation.encoders import Encoder, encode_images
+from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.metrics.retrieval import DISTRACTOR, evaluate_retrieval
 from saip_jax.evaluation.splits import Data, Labelled, cameras
 from saip_jax.evaluation.tasks.base import Result, facts_of
@@ -19,6 +19,11 @@ def nearest_neighbour(encoder: Encoder, data: Data) -> Result:
       "same_camera": "put aside",
   }
   return Result(scores, facts, damaged)
+
+
+def stripes(encoder: Encoder, data: Data) -> Result:
+  """As `nearest_neighbour`, by the features of four stripes of each image."""
+  return nearest_neighbour(striped(encoder), data)
 
 
 def _side(encoder: Encoder, images: Labelled, damaged: list[str]):
