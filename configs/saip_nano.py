@@ -1,14 +1,15 @@
-"""SAIP on two CPU cores for ten minutes: enough that frozen features tell more than those of an untrained network.
+"""SAIP on two CPU cores for seven minutes: its frozen features tell more than those of an untrained network.
 
   saip pretrain --config=configs/saip_nano.py --workdir=runs/nano
   saip evaluate --checkpoint=runs/nano --task=parsing --data=people
 
-A small ViT of 8 px patches on built-in people of 64x32; `python scripts/pretraining_table.py` trains and measures it
-beside random weights and a colour histogram, see the README for the table. What differs from configs/saip_demo.py was
-found by measuring so: reconstruction counts most, because so few updates teach places and shapes sooner than anything
-else; Sinkhorn balances prototypes of which there are few; decoders are as small as they can be.
+A small ViT of 8 px patches on built-in people of 64x32; `scripts/compare_presets.py` trains and measures it beside
+random weights and a colour histogram, the README has the table. What differs from configs/saip_demo.py was found by
+measuring so: reconstruction counts most, because so few updates teach places and shapes before anything else; Sinkhorn
+balances prototypes of which there are few; decoders are small.
 
-Hardware: two CPU cores, HARDWARE. Expected, mean of the last 20 updates: EXPECTED.
+Hardware: two CPU cores, seven minutes (80 to 100 images/s and one compilation of 40 s). Expected after 1,000 updates:
+csm_rep 5.2 (5.6 at the first line of the log), csr 0.61 (1.26), css_inst 0.17 (0.54), css_roi 0.14 (0.39).
 """
 
 from ml_collections import ConfigDict
