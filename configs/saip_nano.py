@@ -20,7 +20,7 @@ def get_config():
       "seed": 0,
       "batch_size": 32,
       "accumulate": 1,
-      "total_steps": 1000,
+      "total_steps": 1500,
       "checkpoint_every": 250,
       "keep_last": 2,
       "keep_every": None,

@@ -162,15 +162,20 @@ def test_pooled_cells_are_means():
   assert features.shape == (1, 1 + 8 * 4) and features[0, :3].tolist() == [7.0, 2.0, 3.0]  # rows 0 and 1: means of 0, 4
 
 
-def test_stripes_hold_the_largest_values_wherever_they_are_along_them():
+def test_stripes_hold_what_is_along_them_wherever_it_is():
   cells = lambda n: np.stack([np.arange(64.0), -np.arange(64.0)], 1).reshape(16, 4, 2)
-  encoder = striped(knowing_encoder(lambda n: [7.0], cells))
   picture = CodedPictures([1], lambda n: {})
-  _, features = encode_images(encoder, picture, [])
-  assert features.tolist() == [[15, 0, 31, -16, 47, -32, 63, -48]] and "stripes" in encoder.facts["image_features"]
-  moved = striped(knowing_encoder(cells=lambda n: cells(n)[:, ::-1]))
-  np.testing.assert_array_equal(encode_images(moved, picture, [])[1], features)
-  np.testing.assert_array_equal(encode_images(flip_tested(encoder), picture, [])[1], features)
+  knowing, moved = knowing_encoder(lambda n: [7.0], cells), knowing_encoder(cells=lambda n: cells(n)[:, ::-1])
+  deviation = np.std(np.arange(16.0))
+  for pools, expected in {
+      ("maxima",): [15, 0, 31, -16, 47, -32, 63, -48],
+      ("deviations",): [deviation] * 8,
+      ("maxima", "deviations"): [15, 0, 31, -16, 47, -32, 63, -48] + [deviation] * 8,
+  }.items():
+    encoder = striped(knowing, *pools)
+    for seen in (encoder, striped(moved, *pools), flip_tested(encoder)):
+      np.testing.assert_allclose(encode_images(seen, picture, [])[1], [expected], rtol=1e-6)
+    assert encoder.facts["image_features"] == f"{' and '.join(pools)} over 4 stripes of cells"
 
 
 def test_random_weights_depend_on_the_seed_alone():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+from saip_jax.evaluation import logistic
 from saip_jax.evaluation.logistic import fit_binary, fit_classes
 
 
@@ -47,6 +48,41 @@ def test_attributes_are_as_likely_as_for_scikit_learn(strength):
     np.testing.assert_allclose(found[:, a], expected, atol=2e-3)
 
 
+def test_attributes_weigh_what_they_are_said_to():
+  features, scores = _data(200, 8)
+  scaled, peer = _peers(features)
+  labels, new = (scores > 0.5).astype(int), _data(30, 8, seed=1)[0]
+  weights = np.random.default_rng(0).uniform(0, 3, labels.shape)
+  found = expit(fit_binary(features, labels, strengths=[10.0], weights=weights).logits(new))
+  for a in range(4):
+    fitted = peer(10.0).fit(scaled(features), labels[:, a], sample_weight=weights[:, a])
+    np.testing.assert_allclose(found[:, a], fitted.predict_proba(scaled(new))[:, 1], atol=2e-3)
+
+
+def test_strengths_are_tried_until_weaker_ones_are_worse(monkeypatch):
+  features, scores = _data(300, 60)
+  noisy = np.random.default_rng(1).random(scores.shape) < expit(0.3 * scores)
+  every, tried = sorted(logistic.STRENGTHS, reverse=True), []
+  minimise = logistic._minimise
+  monkeypatch.setattr(logistic, "_minimise", lambda x, t, loss, strength, start: (
+      tried.append(strength), minimise(x, t, loss, strength, start))[1])
+  best = every.index(fit_classes(features, np.eye(2)[noisy[:, 0].astype(int)]).strength)
+  assert tried == every[:best + 3] + every[:best + 1]  # two weaker ones were no better
+  assert 0 < best < len(every) - 3
+
+
+def test_each_attribute_has_the_strength_that_suits_it():
+  rng = np.random.default_rng(0)
+  features = rng.normal(size=(300, 60))
+  clear = features[:, 0] + 0.1 * rng.normal(size=300) > 0
+  labels = np.stack([clear, rng.random(300) < 0.5], axis=1).astype(int)
+  both = fit_binary(features, labels)
+  assert both.strength.shape == (2,) and both.strength[0] * 10 <= both.strength[1]
+  for a in range(2):  # each as if it had been fitted alone with it
+    alone = fit_binary(features, labels[:, a:a + 1], strengths=[both.strength[a]])
+    np.testing.assert_allclose(both.logits(features)[:, a:a + 1], alone.logits(features), atol=2e-3)
+
+
 def test_shares_of_classes_are_fitted_as_rows_of_each_class():
   features, scores = _data(80, 5)
   labels, other = scores.argmax(1), scores.argmin(1)
@@ -74,8 +110,8 @@ def test_groups_keep_a_probe_from_learning_persons_by_heart():
   features = rng.normal(size=(60, 100))[persons] + 0.01 * rng.normal(size=(240, 100))
   labels = rng.integers(0, 2, (60, 3))[persons]  # of the person, and nothing that could be told of another one
   strengths = (1e-1, 1e3)
-  assert fit_binary(features, labels, strengths=strengths).strength == 1e-1
-  assert fit_binary(features, labels, groups=persons, strengths=strengths).strength == 1e3
+  assert (fit_binary(features, labels, strengths=strengths).strength == 1e-1).all()
+  assert (fit_binary(features, labels, groups=persons, strengths=strengths).strength == 1e3).all()
   shares = np.eye(2)[labels[:, 0]]
   assert fit_classes(features, shares, strengths=strengths).strength == 1e-1
   assert fit_classes(features, shares, groups=persons, strengths=strengths).strength == 1e3

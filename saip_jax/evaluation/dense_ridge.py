@@ -6,7 +6,7 @@ of features and targets, so that memory does not grow with their number, and hel
 
 import numpy as np
 
-from saip_jax.evaluation.linear_probe import HELD_OUT
+from saip_jax.evaluation.linear_probe import FOLDS
 from saip_jax.evaluation.ridge import STRENGTHS
 
 
@@ -40,7 +40,7 @@ class DenseRidge:
     x = np.concatenate([cells.reshape(count, h * w, width), np.ones((count, h * w, 1))], axis=2).astype(np.float64)
     y = maps.reshape(count, h, s, w, s, t).transpose(0, 1, 3, 5, 2, 4).reshape(count, h * w, t, s * s)
     y = np.where(known[:, None, :, None], y, 0.0)
-    held_out = groups % HELD_OUT == 0
+    held_out = groups % FOLDS == 0
     for part in (False, True):
       rows = held_out == part
       if rows.any():

@@ -19,6 +19,7 @@ _USUAL_HW = (256, 128)
 _POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
 _BATCH = 64
 _CELL, _STRIPES, _BINS = 16, 4, 8
+_STRIPE_POOLS = {"maxima": np.max, "deviations": np.std}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,19 +137,21 @@ def flip_tested(encoder: Encoder) -> Encoder:
   return dataclasses.replace(encoder, facts=encoder.facts | {"flip_test": True}, flip_test=True)
 
 
-def striped(encoder: Encoder) -> Encoder:
+def striped(encoder: Encoder, *pools: str) -> Encoder:
   """Returns an encoder whose features of whole images are those of four stripes, from head to feet, one by one.
 
-  Of each feature the largest value among a stripe's cells: what is there, wherever along the stripe. The stripes are
-  those of PCB (arXiv 1711.09349), which averages them; their maxima those of MGN (arXiv 1804.01438).
+  The stripes are those of PCB (arXiv 1711.09349). Of each feature "maxima" takes the largest value among a stripe's
+  cells, as MGN (arXiv 1804.01438): what is there, wherever along the stripe. "deviations" takes the standard deviation:
+  what stands out against the rest of the stripe, without the light and the ground that all of it shares. A linear probe
+  learns what does not matter and makes use of both; neighbours, who count all features alike, need the latter.
   """
 
   def apply(images_u8):
     cells = encoder.apply(images_u8)[1]
     stripes = np.array_split(cells, min(_STRIPES, cells.shape[1]), axis=1)
-    return np.concatenate([stripe.max((1, 2)) for stripe in stripes], axis=1), cells
+    return np.concatenate([_STRIPE_POOLS[p](s, axis=(1, 2)) for p in pools for s in stripes], axis=1), cells
 
-  facts = {"image_features": f"maxima over {_STRIPES} stripes of cells"}
+  facts = {"image_features": f"{' and '.join(pools)} over {_STRIPES} stripes of cells"}
   return dataclasses.replace(encoder, facts=encoder.facts | facts, apply=apply)
 
 

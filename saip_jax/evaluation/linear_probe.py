@@ -1,10 +1,10 @@
-"""What linear probes have in common: features of equal scale, and a held-out part that chooses the penalty."""
+"""What linear probes have in common: features of equal scale, and held-out rows that choose the penalty."""
 
 import dataclasses
 
 import numpy as np
 
-HELD_OUT = 5  # one group of five chooses the strength
+FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,14 +16,14 @@ class LinearProbe:
     scale: (D,) they are then divided by.
     weights: (D, T).
     intercepts: (T,).
-    strength: the penalty that it was fitted with.
+    strength: the penalty that it was fitted with; (T,) where each target has its own.
   """
 
   center: np.ndarray
   scale: np.ndarray
   weights: np.ndarray
   intercepts: np.ndarray
-  strength: float
+  strength: float | np.ndarray
 
   def standardised(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, D) float64 what the layer takes of features (n, D); raises ValueError for those of another width."""
@@ -40,8 +40,16 @@ def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return center, np.where(scale > rounding * np.maximum(1.0, np.abs(center)), scale, 1.0)
 
 
-def held_out_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
-  """Returns (n,) bool, True for the rows that choose the strength, see `fit_ridge`."""
+def fold_of_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
+  """Returns (n,) int, which of the `FOLDS` parts each row is of; rows of one group are of the same part.
+
+  Args:
+    count: n.
+    groups: (n,) rows that belong together, as a person's pictures, or None: each is on its own.
+
+  Raises:
+    ValueError: too few groups.
+  """
   groups = np.arange(count) if groups is None else np.asarray(groups)
   if groups.shape != (count,):
     raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")
@@ -49,4 +57,4 @@ def held_out_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
   if len(distinct) < 2:
     raise ValueError(f"all {count} rows are of one group, a person or a photo: two are needed to choose a strength; "
                      "choose larger data, or give one strength")
-  return group_of.reshape(-1) % HELD_OUT == 0
+  return group_of.reshape(-1) % FOLDS

@@ -6,11 +6,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
-from saip_jax.evaluation.linear_probe import LinearProbe, held_out_rows, standardisation
+from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardisation
 
-STRENGTHS = (1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)
-"""Penalties tried, from the strongest, each from the weights of the one before."""
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
+"""Penalties tried, from the strongest, each from the weights of the one before, until `_PATIENCE` in a row are no
+better than the best so far: the weak ones are the slow ones."""
 
+_PATIENCE = 2
 _ITERATIONS = 100
 
 
@@ -30,8 +32,8 @@ def fit_classes(
   Args:
     features: (n, D) float.
     shares: (n, C) float, how much of a row is of each class; they sum to at most 1, what is missing is not counted.
-    groups: (n,) rows that belong together when the strength is chosen, see `ridge.fit_ridge`.
-    strengths: penalties to choose from, positive: the one that is best on a held-out part.
+    groups: (n,) rows that belong together when the strength is chosen, see `linear_probe.fold_of_rows`.
+    strengths: penalties to choose from, positive, see `STRENGTHS`: the one that is best on one fold, held out.
 
   Raises:
     ValueError: shapes that do not fit, values that are not finite, or too few groups.
@@ -42,33 +44,46 @@ def fit_classes(
     gradient = np.exp(logs) * shares.sum(1, keepdims=True) - shares
     return -np.sum(shares * logs, dtype=np.float64), gradient
 
-  return _fit(features, shares, loss, groups, strengths)
+  return _fit(features, shares, loss, groups, strengths, 1)
 
 
 def fit_binary(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    weights: np.ndarray | None = None,
 ) -> LogisticProbe:
-  """Fits a logistic regression for each column of labels, all with one strength.
+  """Fits a logistic regression for each column of labels, each with the strength that is best for it on all folds.
 
   Args:
     features: (n, D) float.
     labels: (n, A) int: 0, 1, or another number where it is not known.
     groups: as in `fit_classes`.
+    weights: (n, A) float, how much each label counts; None: all the same.
     strengths: as in `fit_classes`.
 
   Raises:
     ValueError: as `fit_classes`.
   """
 
-  def loss(logits, labels):
-    known = (labels == 0) | (labels == 1)
-    losses = np.where(known, np.logaddexp(0, logits) - labels * logits, 0)
-    return np.sum(losses, dtype=np.float64), np.where(known, expit(logits) - labels, 0)
+  labels = np.asarray(labels)
+  signs = (labels == 1) * 1.0 - (labels == 0)
 
-  return _fit(features, labels, loss, groups, strengths)
+  def loss(logits, weighted_signs):
+    against = -np.sign(weighted_signs) * logits
+    losses = np.abs(weighted_signs) * np.logaddexp(0, against)
+    return np.sum(losses, axis=0, dtype=np.float64), -weighted_signs * expit(against)
+
+  return _fit(features, signs if weights is None else signs * weights, loss, groups, strengths, FOLDS)
 
 
-def _fit(features, targets, loss, groups, strengths) -> LogisticProbe:
+def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
+  """Fits with the strength that is best on as many folds as take turns in being held out.
+
+  `loss` is (logits, targets) -> the error of all columns, (), or of each, (C,), which then has a strength of its own;
+  and the gradient to the logits.
+  """
   features, targets = np.asarray(features, np.float32), np.asarray(targets, np.float32)
   if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:
     raise ValueError(f"features and targets have the shapes {features.shape} and {targets.shape}: expected (n, D) and "
@@ -81,17 +96,21 @@ def _fit(features, targets, loss, groups, strengths) -> LogisticProbe:
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
   center, scale = standardisation(features)
   x = ((features - center) / scale).astype(np.float32)
-  start = np.zeros((x.shape[1] + 1, targets.shape[1]))
+  start, columns = np.zeros((x.shape[1] + 1, targets.shape[1])), np.arange(targets.shape[1])
+  chosen = np.intp(0)
   if len(strengths) > 1:
-    held_out = held_out_rows(len(x), groups)
-    errors, weights = [], start
+    fold = fold_of_rows(len(x), groups)
+    held_out = [fold == number for number in np.unique(fold)[:turns]]
+    weights, errors = [start] * len(held_out), []
     for strength in strengths:
-      weights = _minimise(x[~held_out], targets[~held_out], loss, strength, weights)
-      errors.append(loss(_logits(x[held_out], weights), targets[held_out])[0])
-    strengths = strengths[:int(np.argmin(errors)) + 1]
-  for strength in strengths:
-    start = _minimise(x, targets, loss, strength, start)
-  return LogisticProbe(center, scale, start[:-1].astype(np.float32), start[-1].astype(np.float32), strengths[-1])
+      weights = [_minimise(x[~out], targets[~out], loss, strength, w) for out, w in zip(held_out, weights)]
+      errors.append(sum(loss(_logits(x[out], w), targets[out])[0] for out, w in zip(held_out, weights)))
+      if len(errors) - np.argmin([error.sum() for error in errors]) > _PATIENCE:
+        break
+    chosen = np.argmin(errors, axis=0)
+  path = [start := _minimise(x, targets, loss, strength, start) for strength in strengths[:chosen.max() + 1]]
+  fitted = np.stack(path)[chosen, :, columns].T.astype(np.float32)  # (D + 1, C)
+  return LogisticProbe(center, scale, fitted[:-1], fitted[-1], np.array(strengths)[chosen])
 
 
 def _logits(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -103,10 +122,10 @@ def _minimise(x, targets, loss, strength: float, start: np.ndarray) -> np.ndarra
 
   def value_and_gradient(flat):
     weights = flat.reshape(start.shape)
-    value, gradient = loss(_logits(x, weights), targets)
+    errors, gradient = loss(_logits(x, weights), targets)
     of_weights = np.concatenate([x.T @ gradient, gradient.sum(0, keepdims=True)]).astype(np.float64)
     of_weights[:-1] += strength * weights[:-1]
-    return value + 0.5 * strength * np.sum(weights[:-1] ** 2), of_weights.reshape(-1)
+    return errors.sum() + 0.5 * strength * np.sum(weights[:-1] ** 2), of_weights.reshape(-1)
 
   found = minimize(value_and_gradient, start.reshape(-1), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
   return found.x.reshape(start.shape)

@@ -4,7 +4,7 @@ from typing import Sequence
 
 import numpy as np
 
-from saip_jax.evaluation.linear_probe import LinearProbe, held_out_rows, standardisation
+from saip_jax.evaluation.linear_probe import LinearProbe, fold_of_rows, standardisation
 
 STRENGTHS = tuple(10.0**k for k in range(8))
 """Penalties tried. Features are standardised, so thousands of them need thousands."""
@@ -47,7 +47,7 @@ def fit_ridge(
   if not strengths or min(strengths) <= 0:
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
   if len(strengths) > 1:
-    held_out = held_out_rows(len(features), groups)
+    held_out = fold_of_rows(len(features), groups) == 0
     kept = ~held_out
     unit = np.sqrt(_variances(targets[kept], known[kept]))
     errors = []

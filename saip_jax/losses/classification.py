@@ -19,22 +19,29 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, known: jax.Array) -> jax
   return weighted_mean(-right, known)
 
 
-def attribute_loss(logits: jax.Array, signs: jax.Array, shares: jax.Array) -> jax.Array:
-  """Weighted binary cross-entropy, summed over attributes, mean over pictures.
-
-  An attribute that is true weighs exp(1 - r), one that is not exp(r), r being the share of pictures in which it is:
-  what is rare weighs more. Unknown ones weigh nothing.
+def attribute_weights(true: jax.Array, shares: jax.Array) -> jax.Array:
+  """Returns exp(1 - r) for attributes that are true, exp(r) for those that are not: what is rare weighs more.
 
   Args:
-    logits: (B, A).
-    signs: (B, A) 1 true, -1 not, 0 unknown.
-    shares: (A,) or (B, A) r.
-
-  Returns:
-    float32 scalar.
+    true: (B, A) bool.
+    shares: (A,) or (B, A) r, the share of pictures in which the attribute is true.
 
   Source: Jia et al. 2021, "Rethinking of Pedestrian Attribute Recognition", arXiv 2107.03576, equation 5.
   """
+  return jnp.where(true, jnp.exp(1 - shares), jnp.exp(shares))
+
+
+def attribute_loss(logits: jax.Array, signs: jax.Array, shares: jax.Array) -> jax.Array:
+  """Binary cross-entropy, weighted as `attribute_weights` says, summed over attributes, mean over pictures.
+
+  Args:
+    logits: (B, A).
+    signs: (B, A) 1 true, -1 not, 0 unknown: those weigh nothing.
+    shares: (A,) or (B, A), see `attribute_weights`.
+
+  Returns:
+    float32 scalar.
+  """
   signs = signs.astype(jnp.float32)
-  weights = jnp.where(signs > 0, jnp.exp(1 - shares), jnp.exp(shares)) * jnp.abs(signs)
+  weights = attribute_weights(signs > 0, shares) * jnp.abs(signs)
   return jnp.mean(jnp.sum(weights * jax.nn.softplus(-signs * logits.astype(jnp.float32)), axis=-1))

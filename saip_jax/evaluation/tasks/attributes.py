@@ -10,6 +10,7 @@ from saip_jax.evaluation.logistic import fit_binary
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
 from saip_jax.evaluation.splits import Data, Labelled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.losses.classification import attribute_weights
 
 UNKNOWN = 2
 
@@ -29,21 +30,25 @@ def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
 
 
 def linear(encoder: Encoder, data: Data) -> Result:
-  """A logistic regression for each attribute."""
+  """A logistic regression for each attribute; what is rare counts more, as where networks are trained for them."""
   train, test = data.train_and_test()
   (names, to_fit), (_, truth) = both_parts = attributes_of(train), attributes_of(test)
   check_names(*both_parts)
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
-  probe = fit_binary(features, to_fit[rows], groups(train)[rows])
+  labels = to_fit[rows]
+  true = labels == 1
+  shares = true.sum(0) / np.maximum(np.sum(labels != UNKNOWN, axis=0), 1)
+  probe = fit_binary(features, labels, groups(train)[rows], weights=np.asarray(attribute_weights(true, shares)))
   rows, features = encode_images(encoder, test.source, damaged)
-  facts = facts_of(train=train, test=test) | {"strength": probe.strength}
+  facts = facts_of(train=train, test=test) | {
+      "strengths": dict(zip(names, probe.strength.tolist())), "loss": "weighted as in arXiv 2107.03576"}
   return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
 
 
 def stripes(encoder: Encoder, data: Data) -> Result:
-  """As `linear`, on the features of four stripes of each image."""
-  return linear(striped(encoder), data)
+  """As `linear`, on what is there and what stands out in each of four stripes of an image."""
+  return linear(striped(encoder, "maxima", "deviations"), data)
 
 
 def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.ndarray]) -> None:

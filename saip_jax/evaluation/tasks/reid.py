@@ -22,8 +22,8 @@ def nearest_neighbour(encoder: Encoder, data: Data) -> Result:
 
 
 def stripes(encoder: Encoder, data: Data) -> Result:
-  """As `nearest_neighbour`, by the features of four stripes of each image."""
-  return nearest_neighbour(striped(encoder), data)
+  """As `nearest_neighbour`, by what stands out in each of four stripes of an image."""
+  return nearest_neighbour(striped(encoder, "deviations"), data)
 
 
 def _side(encoder: Encoder, images: Labelled, damaged: list[str]):
