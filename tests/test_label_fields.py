@@ -8,10 +8,10 @@ from input_pipeline.fields.base import Sample
 from input_pipeline.fields.boxes import MOST_BOXES
 from input_pipeline.fields.captions import LENGTH, word_numbers
 from input_pipeline.fields.table import FIELDS
+from input_pipeline.mirror import flip_pairs
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.sources.annotations.whole_body import FURTHER_JOINTS, MIRRORED_FACE, WHOLE_BODY_JOINTS
 from input_pipeline.sources.combined import MixtureSource, Part
-from saip_jax.methods.finetune_config import flip_pairs
 
 POINT = [8, 16, 2]
 

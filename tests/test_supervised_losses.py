@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
+from input_pipeline.mirror import flip_pairs
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.people.parts import FLIPPED_PARTS, PARTS
 from saip_jax.evaluation.tasks.keypoints import maxima
 from saip_jax.losses.classification import attribute_loss, cross_entropy
 from saip_jax.losses.heat_maps import SIGMA, heat_map_loss, heat_maps
 from saip_jax.losses.triplet import triplet_loss
-from saip_jax.methods.finetune_config import FinetuneConfig, flip_pairs
+from saip_jax.methods.finetune_config import FinetuneConfig
 from saip_jax.supervised import SUPERVISED
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD, denormalise
 from saip_jax.views.supervised import NOT_COUNTED, SupervisedViews, supervised_view

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Sequence
 
-from input_pipeline.sources.annotations.whole_body import MIRRORED_FACE
+from input_pipeline.mirror import flip_pairs
 from saip_jax.supervised import SUPERVISED
 from saip_jax.typed import choices_hint
 from saip_jax.views.supervised import SupervisedViews
@@ -74,14 +74,3 @@ def class_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
     names: of its classes.
   """
   return {"classes": len(names), "flip_pairs": flip_pairs(names) if SUPERVISED[task].mirrors else ()}
-
-
-def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-  """Returns the places of names that change sides in the mirror image, as of ("left_eye", "right_eye"): ((0, 1),).
-
-  They differ in left and right alone; those of the face in COCO-WholeBody have numbers.
-  """
-  places = {name.lower(): place for place, name in enumerate(names)}
-  other = lambda name: MIRRORED_FACE.get(name, name.replace("left", "right"))
-  return tuple(
-      (place, places[other(name)]) for name, place in places.items() if other(name) != name and other(name) in places)

@@ -4,10 +4,10 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from input_pipeline.mirror import flip_pairs
 from saip_jax.evaluation.encoders import Encoded, Encoder, encode
 from saip_jax.evaluation.metrics.segmentation import unflip
 from saip_jax.evaluation.splits import Labelled, groups
-from saip_jax.methods.finetune_config import flip_pairs
 
 _MOST = 60_000  # cells
 
