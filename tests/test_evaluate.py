@@ -175,7 +175,7 @@ def test_stripes_hold_what_is_along_them_wherever_it_is():
     encoder = striped(knowing, *pools)
     for seen in (encoder, striped(moved, *pools), flip_tested(encoder)):
       np.testing.assert_allclose(encode_images(seen, picture, [])[1], [expected], rtol=1e-6)
-    assert encoder.facts["image_features"] == f"{' and '.join(pools)} over 4 stripes of cells"
+    assert encoder.image_features == f"{' and '.join(pools)} of the cells of 4 stripes"
 
 
 def test_random_weights_depend_on_the_seed_alone():

@@ -31,12 +31,14 @@ class Encoder:
     image_hw: size in pixels of the images that it takes.
     apply: (B, H, W, 3) uint8 RGB -> (B, D) float32 of whole images and (B, h, w, E) float32 of a grid of places.
     flip_test: whether the mirror image is asked too, see `flip_tested`.
+    image_features: what those of whole images are.
   """
 
   facts: dict[str, Any]
   image_hw: tuple[int, int]
   apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
   flip_test: bool = False
+  image_features: str = "of the whole image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +153,8 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
     stripes = np.array_split(cells, min(_STRIPES, cells.shape[1]), axis=1)
     return np.concatenate([_STRIPE_POOLS[p](s, axis=(1, 2)) for p in pools for s in stripes], axis=1), cells
 
-  facts = {"image_features": f"{' and '.join(pools)} over {_STRIPES} stripes of cells"}
-  return dataclasses.replace(encoder, facts=encoder.facts | facts, apply=apply)
+  return dataclasses.replace(
+      encoder, apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes")
 
 
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

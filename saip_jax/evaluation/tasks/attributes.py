@@ -42,7 +42,9 @@ def linear(encoder: Encoder, data: Data) -> Result:
   probe = fit_binary(features, labels, groups(train)[rows], weights=np.asarray(attribute_weights(true, shares)))
   rows, features = encode_images(encoder, test.source, damaged)
   facts = facts_of(train=train, test=test) | {
-      "strengths": dict(zip(names, probe.strength.tolist())), "loss": "weighted as in arXiv 2107.03576"}
+      "image_features": encoder.image_features, "loss": "weighted as in arXiv 2107.03576",
+      "strengths": dict(zip(names, probe.strength.tolist())),
+  }
   return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
 
 

@@ -16,7 +16,7 @@ def nearest_neighbour(encoder: Encoder, data: Data) -> Result:
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"CMC@{k}": share for k, share in found.cmc.items()}
   facts = facts_of(query=query, gallery=gallery) | {
       "queries": found.queries, "queries_without_match": found.queries_without_match, "re_ranking": False,
-      "same_camera": "put aside",
+      "same_camera": "put aside", "image_features": encoder.image_features,
   }
   return Result(scores, facts, damaged)
 
