@@ -4,7 +4,7 @@ r"""Fine-tuning on parsing made small, on built-in people, for two CPU cores.
   saip pretrain --config=configs/finetune_parsing_demo.py --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, some minutes. From random weights with `--config.method.layer_decay=1.0`, 150 updates of 16 of
-352 pictures reach a mean IoU of 6.6 %; a linear probe on the same weights, frozen, 4.4 %.
+352 pictures reach a mean IoU of 6.6 %; a linear probe on the same weights, frozen, 4.8 %.
 """
 
 import pathlib
