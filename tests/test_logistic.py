@@ -138,3 +138,11 @@ def test_a_mistake_is_one_line(change, words):
 def test_features_of_another_width_are_refused():
   with pytest.raises(ValueError, match=r"expected \(n, 4\), as fitted"):
     fit_classes(np.eye(10, 4), np.eye(10, 2)).logits(np.eye(10, 5))
+
+
+def test_labels_that_are_no_numbers_are_refused():
+  features, scores = _data(20, 4)
+  labels = (scores > 0).astype(float)
+  labels[3, 1] = np.nan
+  with pytest.raises(ValueError, match="targets are not finite in row 3"):
+    fit_binary(features, labels)

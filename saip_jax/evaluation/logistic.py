@@ -68,7 +68,7 @@ def fit_binary(
   """
 
   labels = np.asarray(labels)
-  signs = (labels == 1) * 1.0 - (labels == 0)
+  signs = np.where(np.isfinite(labels), (labels == 1) * 1.0 - (labels == 0), np.nan)  # which `_fit` refuses
 
   def loss(logits, weighted_signs):
     against = -np.sign(weighted_signs) * logits
