@@ -24,8 +24,8 @@ CROWD = "a crowd, not one person"
 """Why an annotation with `iscrowd` is no person."""
 
 # Members of an annotation that are read here, or that mean nothing outside its file.
-_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "num_keypoints",
-                   "scale", "width", "height"})
+_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "scale",
+                   "width", "height"})
 # Member of an image -> what its fact is called.
 _PHOTO_FACTS = {"camera": "camera", "time": "time", "group": "group", "crowdIndex": "crowd_index"}
 _LISTS = ("attributes", "keypoints_3d", "joint_valid")
