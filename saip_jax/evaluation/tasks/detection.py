@@ -112,4 +112,6 @@ def scored(found: list[Detections], rows: np.ndarray, test: Labelled, facts: dic
       np.concatenate([scores for _, scores in found]))
   crowd, coco = evaluate_crowdhuman(true, detected, sizes), evaluate_boxes(true, detected)
   scores = {"AP@0.5": crowd.AP, "MR-2": crowd.MR, "JI": crowd.JI, "AP_coco": coco.AP}
-  return Result(scores, facts | {"persons": crowd.persons, "MR-2": "0 is best", "scales": "1.0"}, damaged)
+  told = {"persons": crowd.persons, "MR-2": "0 is best", "scales": "1.0",
+          "JI": "of a matching of most pairs, as mmdet; CrowdDet's tool takes that of largest total IoU"}
+  return Result(scores, facts | told, damaged)
