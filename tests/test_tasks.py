@@ -209,6 +209,16 @@ def test_joints_are_found_again_by_their_features(known):
   assert blind.facts["counted_joints"] == found.facts["counted_joints"] < 3 * len(TEST)
 
 
+def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
+  """Joints in the middle of a picture of eight by four equal cells: what a place drawn by chance scores."""
+  data = _data(lambda n: {"people": [{"keypoints": [[HW[1] / 2, HW[0] / 2, 2]]}]}, {"joints": ["a"]})
+  found = correspondence.nearest(KNOWS_NOTHING, data)
+  y, x = np.meshgrid((np.arange(GRID[0]) + 0.5) * 8 - 32, (np.arange(GRID[1]) + 0.5) * 8 - 16, indexing="ij")
+  away = np.hypot(y, x) / HW[0]
+  assert found.scores["error"] == pytest.approx(away.mean()) and found.scores["PCK@0.1"] == np.mean(away <= 0.1) > 0
+  assert found.facts["joints_with_ties"] == found.facts["counted_joints"] == len(TEST)
+
+
 def test_correspondence_needs_two_pictures_and_a_joint_in_both():
   lonely = _data(lambda n: {"people": [{"identity": n, "keypoints": [[5, 5, 2]]}]}, {"joints": ["a"]})
   with pytest.raises(ValueError, match="one picture of each person"):

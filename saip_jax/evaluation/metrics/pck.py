@@ -34,7 +34,8 @@ class KeypointScores:
 
 
 def keypoint_scores(
-    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray
+    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> KeypointScores:
   """Compares joints; every visible joint of every picture counts once.
 
@@ -43,14 +44,18 @@ def keypoint_scores(
     true_xy: (n, J, 2) likewise.
     visible: (n, J) bool: the joints that count.
     heights: (n,) height of each crop in pixels.
+    weights: (n,) how often each row counts, as 1/k where k rows say the same joints; None: once.
 
   Raises:
     ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
   """
   distances, visible = _distances(predicted_xy, true_xy, visible, heights)
   distances = distances[visible]
+  counts = None if weights is None else np.broadcast_to(np.asarray(weights)[:, None], visible.shape)[visible]
+  mean = lambda values: float(np.average(values, weights=counts))
   return KeypointScores(
-      float(distances.mean()), {limit: float(np.mean(distances <= limit)) for limit in PCK_LIMITS}, len(distances))
+      mean(distances), {limit: mean(distances <= limit) for limit in PCK_LIMITS},
+      len(distances) if counts is None else round(float(counts.sum())))
 
 
 @dataclasses.dataclass(frozen=True)

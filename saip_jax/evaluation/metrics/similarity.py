@@ -18,17 +18,16 @@ _AT_ONCE = 256  # features that are compared, of which the first few tell most e
 
 @dataclasses.dataclass
 class Variation:
-  """Whether features differ by more than rounding; features may be added in parts.
+  """Whether features differ by more than rounding; they may be added in parts, those of one shape are compared.
 
   Attributes:
     count: how many features were added.
-    equal: all of them are equal up to rounding, `NOISE` of the largest value.
+    equal: all of them are equal up to rounding, `NOISE` of the first one's largest value.
   """
 
   count: int = 0
   equal: bool = True
-  _first: np.ndarray | None = None
-  _largest: float = 0.0
+  _first: dict[tuple[int, ...], np.ndarray] = dataclasses.field(default_factory=dict)
 
   def add(self, features: np.ndarray) -> None:
     """Adds features (n, ...)."""
@@ -37,9 +36,8 @@ class Variation:
       if not self.equal:
         return
       some = features[start:start + _AT_ONCE]
-      self._first = some[0] if self._first is None else self._first
-      self._largest = max(self._largest, float(np.abs(some).max()))
-      self.equal = bool((np.abs(some - self._first) <= NOISE * self._largest).all())
+      first = self._first.setdefault(some.shape[1:], some[0].copy())
+      self.equal = bool((np.abs(some - first) <= NOISE * np.abs(first).max()).all())
 
 
 def without_noise(features: np.ndarray) -> np.ndarray:

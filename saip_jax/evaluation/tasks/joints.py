@@ -9,7 +9,7 @@ Each person is alone in a crop around the true box ("ground-truth boxes"), so no
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.splits import Labelled
 from saip_jax.evaluation.tasks.base import Result
 from saip_jax.evaluation.tasks.keypoint_ap import IN_PHOTO, average_precision
-
-_BOXES_OF_JOINTS = ("around the true joints, 25 % larger on every side, so that the frame tells where the outermost "
-                    "joints are; published numbers are of boxes that do not (MPII: center and scale)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +97,7 @@ def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, 
   found = keypoint_scores(found_xy, true_xy, counted, sizes[:, 1])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
   people = [truth.facts[row]["people"][0] for row in rows]
-  of_joints = any(person.get("box_from") == "keypoints" for person in people)
-  told = {"boxes": _BOXES_OF_JOINTS if of_joints else "ground truth", "joints": list(truth.names),
+  told = {"boxes": boxes_of(people), "joints": list(truth.names),
           "counted_joints": found.joints, "unit": "height of the crop"}
   if truth.names == MPII_JOINTS:
     by_head, how = _in_heads(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
@@ -112,6 +108,14 @@ def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, 
     scores = precision | scores if how.get("matched") == IN_PHOTO else scores | precision
     told |= how
   return Result(scores, facts | told, damaged)
+
+
+def boxes_of(people: Iterable[dict]) -> str:
+  """Returns what persons were cut out by, for the facts of a score."""
+  if not any(person.get("box_from") == "keypoints" for person in people):
+    return "ground truth"
+  return ("around the true joints, 25 % larger on every side, so that the frame tells where the outermost joints are; "
+          "published numbers are of boxes that do not (MPII: center and scale)")
 
 
 def _in_heads(found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, people: list[dict],

@@ -78,12 +78,28 @@ def peaks(places: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 
 def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(n, h, w, J) maps -> (n, J, 2) x, y of their maxima as shares of width and height, and (n, J) their heights."""
+  """(n, h, w, J) maps -> (n, J, 2) x, y of their maxima as shares of width and height, and (n, J) their heights.
+
+  Of equal maxima the first is taken, the top left one of a map that is the same everywhere.
+  """
   count, h, w, joints = maps.shape
   flat = maps.transpose(0, 3, 1, 2).reshape(count * joints, h, w)
   rows, columns = np.unravel_index(flat.reshape(len(flat), -1).argmax(1), (h, w))
-  padded = np.pad(flat, ((0, 0), (1, 1), (1, 1)), mode="reflect")  # at the border: no refinement
   each = np.arange(len(flat))
+  return (_refined(flat, each, rows, columns).reshape(count, joints, 2),
+          flat[each, rows, columns].reshape(count, joints))
+
+
+def all_maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(n, h, w) maps -> (m,) which map, and (m, 2) x, y as in `maxima`, of every place that is as high as its maximum."""
+  each, rows, columns = np.nonzero(maps == maps.max((1, 2), keepdims=True))
+  return each, _refined(maps, each, rows, columns)
+
+
+def _refined(flat: np.ndarray, each: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+  """Returns (m, 2) x, y as shares of width and height of places in maps (n, h, w), refined by a parabola."""
+  h, w = flat.shape[1:]
+  padded = np.pad(flat, ((0, 0), (1, 1), (1, 1)), mode="reflect")  # at the border: no refinement
 
   def offset(before, middle, after):
     bend = before - 2 * middle + after
@@ -92,5 +108,4 @@ def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   middle = padded[each, rows + 1, columns + 1]
   dy = offset(padded[each, rows, columns + 1], middle, padded[each, rows + 2, columns + 1])
   dx = offset(padded[each, rows + 1, columns], middle, padded[each, rows + 1, columns + 2])
-  places = np.stack([(columns + 0.5 + dx) / w, (rows + 0.5 + dy) / h], axis=1)
-  return places.reshape(count, joints, 2), middle.reshape(count, joints)
+  return np.stack([(columns + 0.5 + dx) / w, (rows + 0.5 + dy) / h], axis=1)
