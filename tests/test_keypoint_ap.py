@@ -148,6 +148,7 @@ def test_without_num_keypoints_labelled_joints_decide(tmp_path):
   after = joints.scored(*_again(write_json(tmp_path / "annotations" / "person_keypoints_val.json", content)))
   same = joints.scored(*_again(_photos(tmp_path / "again", COCO_JOINTS)[0]))
   assert after.scores == same.scores and after.facts["persons"] == before.facts["persons"]
+  assert after.facts["AP_ignores"] == same.facts["AP_ignores"].replace("num_keypoints is 0", "no labelled joint")
 
 
 def _again(file):

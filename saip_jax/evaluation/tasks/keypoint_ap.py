@@ -93,7 +93,7 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   outside = np.array([_points(each.get("outside", {}), people[0], truth.names) for each in facts])
   points = np.where(outside[..., 2:] > 0, outside, np.concatenate(
       [in_frame(truth.places[rows]), truth.labelled[rows][..., None]], axis=2))
-  ignored, why = _ignored(rules, people, points)
+  ignored, reasons = _ignored(rules, people, points)
   other_people = [person for _, person in others]
   other_boxes = _boxes_of(other_people)
   true = TruePersons(
@@ -106,8 +106,7 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   # As with other methods, an ignored person is not looked for.
   found = DetectedPersons(number[~ignored], in_frame(places)[~ignored], confidence.mean(1)[~ignored])
 
-  reasons = collections.Counter({why: int(ignored.sum())} if ignored.any() else {})
-  reasons.update(person["reason"] for person in other_people)
+  reasons = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
   told = {"matched": IN_PHOTO if in_photo else "each person alone", "persons": int((~ignored).sum()), "area": how,
           "AP_ranks_by": "mean of the maxima",
           "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in reasons.items()) or "nobody"}
@@ -156,12 +155,12 @@ def _areas(rules: _Rules, people: list[dict], boxes: np.ndarray, scale: np.ndarr
   return np.where(given, annotated * scale, boxes[:, 2:].prod(1) * BOX_SHARE), how
 
 
-def _ignored(rules: _Rules, people: list[dict], points: np.ndarray) -> tuple[np.ndarray, str]:
-  """Returns (n,) bool, and why they are ignored; points: (n, J, 3)."""
-  labelled = (points[..., 2] > 0).sum(1)
-  counts = [person.get("num_keypoints") if rules.counted else None for person in people]
-  counts = np.array([count if is_number(count) else known for count, known in zip(counts, labelled.tolist())])
-  return counts == 0, "num_keypoints is 0" if rules.counted else "no labelled joint"
+def _ignored(rules: _Rules, people: list[dict], points: np.ndarray) -> tuple[np.ndarray, list[str]]:
+  """Returns (n,) bool, and why each of those is ignored; points: (n, J, 3)."""
+  given = np.array([rules.counted and is_number(person.get("num_keypoints")) for person in people], bool)
+  counted = np.array([person["num_keypoints"] if known else 0 for person, known in zip(people, given)])
+  ignored = np.where(given, counted, (points[..., 2] > 0).sum(1)) == 0
+  return ignored, ["num_keypoints is 0" if known else "no labelled joint" for known in given[ignored]]
 
 
 def _points(person: dict, like: dict, names: tuple[str, ...]) -> np.ndarray:
