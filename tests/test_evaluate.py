@@ -10,6 +10,7 @@ from toy_people import toy_picture
 
 from input_pipeline.people import prepare
 from input_pipeline.people.spec import SetSpec
+from input_pipeline.sources.combined import SubsetSource
 from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
@@ -162,6 +163,19 @@ def test_features_that_are_all_equal_are_told_with_the_score(people, task, proto
     named = dataclasses.replace(same, facts=same.facts | {"checkpoint": "constant"})
     assert "warning" not in evaluation.measure(named, task, data, protocol)["facts"]
     assert "warning" not in evaluation.measure(open_encoder("histogram"), task, data, protocol)["facts"]
+
+
+@pytest.mark.parametrize("task, protocol", [("reid", "nearest"), ("reid", "stripes"), ("text", "linear"),
+                                            ("attributes", "knn"), ("keypoints", "heatmap"), ("joints3d", "linear")])
+def test_what_a_constant_scores_does_not_depend_on_the_order_of_files(people, task, protocol):
+  class Shuffled(Data):
+    def open(self, split, whole=False):
+      source = super().open(split, whole).source
+      return Labelled(SubsetSource(source, np.random.default_rng(7).permutation(len(source)), "shuffled"))
+
+  scores = [evaluation.measure(open_encoder("constant", image_hw=(64, 32)), task, kind.parse(
+      people, cache_dir="", people_count=0), protocol)["scores"] for kind in (Data, Shuffled)]
+  assert scores[1] == pytest.approx(scores[0], abs=1e-9)
 
 
 def test_a_constant_scores_chance_in_retrieval_of_text(people):

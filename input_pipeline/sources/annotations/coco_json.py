@@ -130,11 +130,12 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
   more, boxes = _further(annotation, annotated)
   facts |= ({"more_keypoints": more} if more else {}) | ({"boxes": boxes} if boxes else {})
   box, reason = _box(annotation, keypoints)
-  if reason:
+  box = box or box_around(keypoints or ())  # an unusable box of known joints: a person, whom keypoint AP ignores
+  if not box:
     return None, reason
   mask = coco_mask(annotation.get("segmentation"), image["size"])
   return Person(image["photo"], name, box, facts, image["facts"], mask, image["size"],
-                ignored=CROWD if annotation.get("iscrowd") else ""), ""
+                ignored=reason or (CROWD if annotation.get("iscrowd") else "")), ""
 
 
 def _keypoints(values) -> list[list] | None:

@@ -14,8 +14,8 @@ the true one of their class in the image that they overlap most. There are two f
               mean of the areas over the classes that any true person shows
     APr_CIHP  as the public evaluators of CIHP compute it, and so the published numbers (Gong et al. 2018 and after):
               every detection that overlaps a true region enough is a hit, also of one that was found before, so that
-              recall and AP^r can pass 1; the mean over all classes, 0 for one that nobody shows (nan there where one
-              is detected)
+              recall and AP^r can pass 1; the mean over all classes, 0 for one that no true person shows (nan there
+              where one is detected)
 """
 
 import dataclasses

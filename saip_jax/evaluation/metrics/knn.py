@@ -2,8 +2,8 @@
 
 The protocol of DINO (Caron et al. 2021, section 4.1; Wu et al. 2018): the k training features of largest cosine
 similarity s vote for their classes with the weight exp(s / temperature), k = 20 and temperature = 0.07. Where t of
-the training features are equally similar and only r of them are among the k, each has r/t of a vote: what is expected
-if their order is drawn, so that the order of files says nothing.
+the training features are equally similar and only r of them are among the k, each has r/t of a vote, the expectation
+over their orders, so that predictions do not depend on the order of files.
 """
 
 from typing import Iterator
@@ -62,7 +62,7 @@ def knn_attributes(
                      f"{len(train_features)} train_features")
   true, known = (labels == 1).astype(float), ((labels == 0) | (labels == 1)).astype(float)
   votes = [(weights @ true, weights @ known) for weights in _weights(train_features, features, neighbours, temperature)]
-  return np.concatenate([says / np.where(voting > 0, voting, 1) for says, voting in votes])
+  return np.concatenate([yes / np.where(all_known > 0, all_known, 1) for yes, all_known in votes])
 
 
 def _weights(train_features, features, neighbours: int, temperature: float) -> Iterator[csr_matrix]:

@@ -8,9 +8,9 @@ with d the distance and sigma how far apart annotators place that joint. For a p
 distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at most 20
 detections of an image; the area of a detection is that of the box around its keypoints.
 
-Ignored persons need not be found, and a detection on one counts neither way. COCO's and CrowdPose's evaluators ignore
-whoever has `num_keypoints` 0, which in CrowdPose counts the visible joints alone, so that joints may be labelled;
-xtcocotools, by which AIC and COCO-WholeBody are measured, whoever has no labelled joint.
+Ignored persons need not be found, and a detection on one counts neither way. The evaluators of COCO and CrowdPose
+ignore persons whose `num_keypoints` is 0; in CrowdPose it counts the visible joints alone, so that joints may be
+labelled. xtcocotools, by which AIC and COCO-WholeBody are measured, ignores persons without a labelled joint.
 
 COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
 2019), AIC 14 others (Wu et al. 2017).
@@ -151,7 +151,7 @@ def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, 
     own = dataclasses.replace(true, keypoints=true.keypoints[:, part])
     own = dataclasses.replace(own, ignored=true.ignored | ~_labelled(own))
     scores[name] = _evaluate(own, dataclasses.replace(found, keypoints_xy=found.keypoints_xy[:, part]),
-                             WHOLE_BODY_SIGMAS[part], areas) if _anybody_counts(own) else None
+                             WHOLE_BODY_SIGMAS[part], areas) if _some_count(own) else None
   return scores
 
 
@@ -178,7 +178,7 @@ def evaluate_crowdpose(
   for level, (low, high) in CROWD_LEVELS.items():
     own, seen = (np.array([low <= crowd_index[i] < high for i in part.images.tolist()], bool) for part in (true, found))
     persons = _rows(true, own)
-    of_level = _evaluate(persons, _rows(found, seen), sigmas, areas[seen]) if _anybody_counts(persons) else None
+    of_level = _evaluate(persons, _rows(found, seen), sigmas, areas[seen]) if _some_count(persons) else None
     by_level[level] = of_level.AP if of_level else float("nan")
   return _evaluate(true, found, sigmas, areas), by_level
 
@@ -243,7 +243,7 @@ def _labelled(true: TruePersons) -> np.ndarray:
   return (true.keypoints[..., 2] > 0).any(1)
 
 
-def _anybody_counts(true: TruePersons) -> bool:
+def _some_count(true: TruePersons) -> bool:
   return bool((~true.ignored & ~true.crowd).any())
 
 
@@ -256,7 +256,7 @@ def _rows(part: TruePersons | DetectedPersons, kept: np.ndarray):
 
 
 def _checked(true: TruePersons, found: DetectedPersons, joints: int) -> tuple[TruePersons, DetectedPersons]:
-  """Returns both with float64 numbers, shapes and values checked, and `ignored` said of everybody."""
+  """Returns both with float64 numbers, shapes and values checked, and `ignored` filled in."""
   keypoints = np.asarray(true.keypoints, np.float64)
   ignored = true.ignored
   if keypoints.shape[-1:] == (3,):

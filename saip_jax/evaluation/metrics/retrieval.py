@@ -5,8 +5,8 @@ The gallery is ranked by cosine similarity, without re-ranking. With the m match
     AP = mean over k of k / r_k,  INP = m / r_m,  hit within K = (r_1 <= K)
 
 and mAP, mINP, CMC@K are their means over the queries that have a match. Where similarities are equal, these are the
-expected values over all orders of the equal ones, see ranking.py, so that the order of files says nothing. torchreid,
-fast-reid and IRRA take whatever order their sort leaves; without equal similarities the numbers are the same.
+expected values over all orders of the equal ones, see ranking.py, so that scores do not depend on the order of files.
+torchreid, fast-reid and IRRA take the order that their sort leaves; without equal similarities the numbers are theirs.
 
 Re-identification is the protocol of Market-1501 as torchreid and fast-reid measure it: for each query, pictures of the
 same person by the same camera are put aside first. Text-to-image retrieval is that of CUHK-PEDES as IRRA measures it:

@@ -128,7 +128,7 @@ def _in_heads(found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, pe
   if not good.any():
     return {}, {"PCKh": "not measured: no head box is known; mpii_gt_val.mat beside the list of persons gives them"}
   if not counted[good].any():
-    return {}, {"PCKh": "not measured: nobody with a head box shows a joint"}
+    return {}, {"PCKh": "not measured: no person with a head box shows a joint"}
   found = evaluate_mpii(found_xy[good], true_xy[good], counted[good], boxes[good])
   told = {"PCKh@0.5": {row: share for row, share in found.by_joint.items() if share == share},
           "PCKh_limit": "0.5 of a head and no farther, as HRNet counts; mmpose leaves out a joint exactly there"}

@@ -19,7 +19,7 @@ from saip_jax.evaluation.metrics.oks import (
     evaluate_crowdpose, evaluate_keypoints, evaluate_whole_body)
 
 IN_PHOTO = "in the photo"
-"""What the fact `matched` says where the photos of crops are known."""
+"""The fact `matched` where the photos of crops are known."""
 
 _AP_NAMES = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AP_medium": "AP_M", "AP_large": "AP_L", "AR": "AR"}
 _BOXES = ("box", "box_full")
@@ -32,7 +32,7 @@ class _Rules:
 
   Attributes:
     sigmas: (J,) see metrics/oks.py.
-    annotated_areas: persons have the areas that are annotated; else `BOX_SHARE` of their boxes, whatever is.
+    annotated_areas: persons have their annotated areas; else `BOX_SHARE` of their boxes, even where areas are given.
     counted: a person whose `num_keypoints` is 0 is ignored; else, and where it is not given, one without a labelled
       joint.
   """
@@ -109,16 +109,16 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   reasons = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
   told = {"matched": IN_PHOTO if in_photo else "each person alone", "persons": int((~ignored).sum()), "area": how,
           "AP_ranks_by": "mean of the maxima",
-          "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in reasons.items()) or "nobody"}
+          "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in reasons.items()) or "none"}
   if not in_photo:
-    told["AP_leaves_out"] = "crowds and whoever has no image: nothing says which photo an image was cut out of"
+    told["AP_leaves_out"] = "crowds and persons without an image of their own: the photos of the images are unknown"
   scores = _scores(rules, true, found, [facts[row].get("crowd_index") for row in first])
   told["nobody_of"] = [name for name, score in scores.items() if score != score]
   return {name: score for name, score in scores.items() if score == score}, told
 
 
 def _scores(rules: _Rules, true: TruePersons, found: DetectedPersons, crowd_index: list) -> dict[str, float]:
-  """Returns the scores by their names, nan where nobody counts; crowd_index: of each photo, None where unknown."""
+  """Returns the scores by their names, nan where no person counts; crowd_index: of each photo, None where unknown."""
   if rules.sigmas is WHOLE_BODY_SIGMAS:
     parts = evaluate_whole_body(true, found)
     return {"AP" if part == "whole" else f"AP_{part}": scores.AP for part, scores in reversed(parts.items())
@@ -168,7 +168,7 @@ def _points(person: dict, like: dict, names: tuple[str, ...]) -> np.ndarray:
 
   Args:
     person: `keypoints` and so on, in pixels of a photo.
-    like: somebody with the joints `names`.
+    like: a person with the joints `names`.
     names: (J,).
   """
   unknown = np.zeros((len(names), 3))

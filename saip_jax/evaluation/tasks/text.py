@@ -46,8 +46,7 @@ def linear(encoder: Encoder, data: Data) -> Result:
   facts = facts_of(train=train, test=test) | {
       "words": len(words), "text_encoder": "none: words that a linear layer says", "ridge_strength": probe.strength}
   say = lambda captions: words.vectors(captions) - middle
-  said_of = on_distinct_rows(probe.predict, features) - middle
-  return scored(say, said_of, rows, test, asked, facts, damaged)
+  return scored(say, on_distinct_rows(probe.predict, features) - middle, rows, test, asked, facts, damaged)
 
 
 def scored(of_text: Callable[[list[str]], np.ndarray], of_images: np.ndarray, rows: np.ndarray, test: Labelled,
