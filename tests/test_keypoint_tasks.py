@@ -64,6 +64,13 @@ def test_other_joints_and_found_places_without_confidence_have_none():
   assert "AP" not in joints.scored(truth.places, None, np.arange(12), truth, {}, []).scores
 
 
+def test_where_every_person_is_ignored_the_rest_is_measured():
+  truth = _truth(list(COCO_JOINTS), lambda n: {"people": [_person(n, 17) | {"num_keypoints": 0}]})
+  found = _scored(truth, truth.places)
+  assert found.facts["AP"] == "not measured: every person is ignored, the first as num_keypoints is 0"
+  assert found.scores["PCK@0.1"] == 1 and "AP" not in found.scores
+
+
 def test_persons_are_matched_in_their_photo():
   """Two crops of one photo: joints of one person that are found in the crop of the other are that person's too."""
   facts = lambda n: {"people": [{"keypoints": _points(n % 2 + 1, 17), "box": [0, 0, *SIZE.tolist()], "area": 900.0}],

@@ -85,7 +85,7 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   others = [(k, person) for k, row in enumerate(first) for person in facts[row].get("not_cut_out", ())]
   people = [each["people"][0] for each in facts]
 
-  scale = (frames[:, 2:] / truth.sizes[rows])
+  scale = frames[:, 2:] / truth.sizes[rows]
   boxes = _boxes_of(people) * np.tile(scale, 2) + np.pad(frames[:, :2], ((0, 0), (0, 2)))
   areas, how = _areas(rules, people, boxes, scale.prod(1))
   if not (areas > 0).any():
@@ -94,6 +94,8 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   points = np.where(outside[..., 2:] > 0, outside, np.concatenate(
       [in_frame(truth.places[rows]), truth.labelled[rows][..., None]], axis=2))
   ignored, reasons = _ignored(rules, people, points)
+  if ignored.all():
+    return {}, {"AP": f"not measured: every person is ignored, the first as {reasons[0]}"}
   other_people = [person for _, person in others]
   other_boxes = _boxes_of(other_people)
   true = TruePersons(
