@@ -100,9 +100,9 @@ def test_photos_with_crowds_score_as_pycocotools_scores_them(tmp_path, seed):
   assert 0.05 < found.scores["AP"] < 0.9 and found.facts["matched"] == "in the photo"
   assert found.facts["area"] == "of the annotations" and "AP_leaves_out" not in found.facts
   unlabelled = sum(not person["num_keypoints"] for person in asked)
-  assert found.facts["AP_ignores"] == (
-      f"{unlabelled}: num_keypoints is 0; 4: a crowd, not one person; 12: too small: the shorter side of its box has "
-      "less than 16 pixels")
+  assert set(found.facts["AP_ignores"].split("; ")) == {
+      f"{unlabelled}: num_keypoints is 0", "4: a crowd, not one person",
+      "12: too small: the shorter side of its box has less than 16 pixels"}
 
 
 def test_a_detection_on_a_crowd_is_not_false(tmp_path):
@@ -136,7 +136,7 @@ def test_crowdpose_ignores_persons_of_whom_no_joint_is_visible(tmp_path, seed):
   found, stats, asked = _measured(file, content, CROWDPOSE_SIGMAS, seed, lambda own: 0.53 * np.prod(own["bbox"][2:]))
   _same(found, stats)
   hidden = sum(not person["num_keypoints"] for person in asked)
-  assert found.facts["AP_ignores"].startswith(f"{hidden}: num_keypoints is 0") and hidden >= 12
+  assert f"{hidden}: num_keypoints is 0" in found.facts["AP_ignores"] and hidden >= 12
   assert found.facts["area"] == "0.53 of the boxes" and {"AP_easy", "AP_medium", "AP_hard"} <= found.scores.keys()
 
 

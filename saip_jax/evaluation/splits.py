@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import io
+import os
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -199,6 +201,11 @@ def _cut(whole: Labelled) -> tuple[Labelled, Labelled]:
                      "to search among")
   part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
+
+
+def order_by_hash(names: Sequence[str]) -> np.ndarray:
+  """Returns (n,) int64, positions in `names` in an order that their own order has no part in; equal ones stay so."""
+  return np.argsort([hashlib.sha256(os.fsencode(name)).hexdigest() for name in names], kind="stable")
 
 
 def cameras(images: Labelled) -> np.ndarray:

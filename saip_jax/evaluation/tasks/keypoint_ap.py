@@ -17,6 +17,7 @@ from input_pipeline.sources.annotations.whole_body import WHOLE_BODY_JOINTS, who
 from saip_jax.evaluation.metrics.oks import (
     AIC_SIGMAS, BOX_SHARE, COCO_SIGMAS, CROWDPOSE_SIGMAS, WHOLE_BODY_SIGMAS, DetectedPersons, TruePersons,
     evaluate_crowdpose, evaluate_keypoints, evaluate_whole_body)
+from saip_jax.evaluation.splits import order_by_hash
 
 IN_PHOTO = "in the photo"
 """The fact `matched` where the photos of crops are known."""
@@ -80,8 +81,10 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
       truth.sizes[rows], ((0, 0), (2, 0)))
   in_frame = lambda shares: shares * frames[:, None, 2:] + frames[:, None, :2] - _HALF
   photos = [each["photo"] for each in facts] if in_photo else range(len(facts))
-  photos, first, number = np.unique(list(photos), return_index=True, return_inverse=True)
-  number = number.reshape(-1)
+  _, first, number = np.unique(list(photos), return_index=True, return_inverse=True)
+  # Of equal scores those of the earlier photo come first, so that the order of files must not be theirs.
+  order = order_by_hash([str(facts[row]["photo"]) if in_photo else truth.images[rows[row]] for row in first])
+  first, number = first[order], np.argsort(order)[number.reshape(-1)]
   others = [(k, person) for k, row in enumerate(first) for person in facts[row].get("not_cut_out", ())]
   people = [each["people"][0] for each in facts]
 
@@ -108,10 +111,11 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   # As with other methods, an ignored person is not looked for.
   found = DetectedPersons(number[~ignored], in_frame(places)[~ignored], confidence.mean(1)[~ignored])
 
-  reasons = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
+  counts = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
+  counts = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
   told = {"matched": IN_PHOTO if in_photo else "each person alone", "persons": int((~ignored).sum()), "area": how,
           "AP_ranks_by": "mean of the maxima",
-          "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in reasons.items()) or "none"}
+          "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in counts) or "none"}
   if not in_photo:
     told["AP_leaves_out"] = "crowds and persons without an image of their own: the photos of the images are unknown"
   scores = _scores(rules, true, found, [facts[row].get("crowd_index") for row in first])
