@@ -96,9 +96,20 @@ def test_keypoints(protocol, knowing):
 
 
 def test_a_maximum_lies_between_places():
-  peak = lambda x, y: keypoints.maxima(keypoints.peaks(np.array([[[x, y]]]), (32, 16)))[0][0, 0]
+  peak = lambda x, y: keypoints.maxima(keypoints.peaks(np.array([[[x, y]]]), (32, 16)), ["a"])[0][0, 0]
   for x, y, most in [(0.5, 0.5, 0.12), (0.31, 0.77, 0.12), (0.02, 0.99, 0.5)]:  # places; at the border their middle
     assert np.abs((peak(x, y) - (x, y)) * (16, 32)).max() < most
+
+
+def test_of_equal_maxima_the_name_of_the_image_picks_one():
+  """Of flat maps any place, by the name of the image alone: what is found is found by chance."""
+  names = [f"{k}.jpg" for k in range(400)]
+  places, heights = keypoints.maxima(np.ones((400, 8, 4, 2)), names)
+  assert (heights == 1).all() and abs(places.mean((0, 1)) - 0.5).max() < 0.05
+  assert len(np.unique(places.reshape(-1, 2), axis=0)) == 32
+  order = np.random.default_rng(0).permutation(400)
+  again, _ = keypoints.maxima(np.ones((400, 8, 4, 2)), [names[k] for k in order])
+  np.testing.assert_array_equal(again, places[order])
 
 
 def test_keypoints_of_several_kinds_are_refused():
