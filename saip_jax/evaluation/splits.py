@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -180,7 +181,7 @@ def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
   ones everywhere. The names of the parts say so.
   """
   keys = _owners(whole)
-  test = np.array([int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 < _HELD_OUT for key in keys])
+  test = np.array([hash_of(key) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
     raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
                      f"has {len(set(keys))} identities or photos; choose larger --data or name splits")
@@ -199,6 +200,16 @@ def _cut(whole: Labelled) -> tuple[Labelled, Labelled]:
                      "to search among")
   part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
+
+
+def order_by_hash(names: Sequence[str]) -> np.ndarray:
+  """Returns (n,) int64, positions in `names` in an order that their own order has no part in; equal ones stay so."""
+  return np.array(sorted(range(len(names)), key=lambda k: hash_of(names[k])), np.int64)
+
+
+def hash_of(name: str) -> int:
+  """Returns a number that depends on a name alone, the same on every machine; of a name that is no UTF-8 too."""
+  return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
 def cameras(images: Labelled) -> np.ndarray:

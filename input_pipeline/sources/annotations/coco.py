@@ -167,6 +167,8 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
   elif {"image", "joints"} <= first.keys():
     beside, heads = read_mpii_heads(file, len(content), setting)
     annotated.read_from |= {beside} if beside else set()
+    annotated.left_out += [(f"{os.path.basename(beside)}: head box of person {k}", "it has no size; PCKh leaves the "
+                            "person out") for k, head in enumerate(heads) if head is None]
     read_mpii(content, photos, annotated, hint, heads)
   elif {"image_id", "score"} <= first.keys():
     raise ValueError(f"{where} holds detections, the results of a model; expected annotations")

@@ -24,8 +24,8 @@ CROWD = "a crowd, not one person"
 """Why an annotation with `iscrowd` is no person."""
 
 # Members of an annotation that are read here, or that mean nothing outside its file.
-_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "num_keypoints",
-                   "scale", "width", "height"})
+_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "scale",
+                   "width", "height"})
 # Member of an image -> what its fact is called.
 _PHOTO_FACTS = {"camera": "camera", "time": "time", "group": "group", "crowdIndex": "crowd_index"}
 _LISTS = ("attributes", "keypoints_3d", "joint_valid")
@@ -130,11 +130,12 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
   more, boxes = _further(annotation, annotated)
   facts |= ({"more_keypoints": more} if more else {}) | ({"boxes": boxes} if boxes else {})
   box, reason = _box(annotation, keypoints)
-  if reason:
+  box = box or box_around(keypoints or ())  # an unusable box of known joints: a person, whom keypoint AP ignores
+  if not box:
     return None, reason
   mask = coco_mask(annotation.get("segmentation"), image["size"])
   return Person(image["photo"], name, box, facts, image["facts"], mask, image["size"],
-                ignored=CROWD if annotation.get("iscrowd") else ""), ""
+                ignored=reason or (CROWD if annotation.get("iscrowd") else "")), ""
 
 
 def _keypoints(values) -> list[list] | None:

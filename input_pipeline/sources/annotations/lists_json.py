@@ -56,7 +56,7 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
 
 
 def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
-              heads: Sequence[list[float]] = ()) -> None:
+              heads: Sequence[list[float] | None] = ()) -> None:
   """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1.
 
   `heads` are [x, y, width, height] of each person in the list, of which PCKh takes the diagonal (see mpii_heads.py).
@@ -67,7 +67,7 @@ def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
       annotated.left_out.append((f"{hint}: person {position}", "it names no image"))
       continue
     photo, reason = photos.find(image, hint)
-    facts = {"boxes": {"head": heads[position]}} if heads else {}
+    facts = {"boxes": {"head": heads[position]}} if heads and heads[position] else {}
     joints, visible = person.get("joints"), person.get("joints_vis")
     if isinstance(joints, list) and joints and all(isinstance(joint, list) and len(joint) >= 2 for joint in joints):
       if not isinstance(visible, list) or len(visible) != len(joints):

@@ -42,11 +42,15 @@ class Person:
   ignored: str = ""
 
   def as_facts(self, legend: Mapping) -> dict:
-    """The facts of the person with its box; `joints` only where `legend` names several lists of them."""
+    """The facts of the person with its box, and `box_from` where that was made from the keypoints.
+
+    `joints` only where `legend` names several lists of them.
+    """
     x1, y1, x2, y2 = self.box
     several = isinstance(legend.get("joints"), dict)
     facts = {key: value for key, value in self.facts.items() if several or key != "joints"}
-    return facts | {"box": [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]}
+    made = {"box_from": "keypoints"} if self.box == box_around(facts.get("keypoints") or ()) else {}
+    return facts | {"box": [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]} | made
 
 
 @dataclasses.dataclass(slots=True)
