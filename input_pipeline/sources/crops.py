@@ -49,7 +49,7 @@ class CropSource(ImageSource):
   `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Other persons in the same
   photo are not carried.
 
-  Coordinates count in the photo's stored pixels or in the upright photo, as its EXIF orientation makes it, whichever
+  Coordinates count in the photo's stored pixels or in the upright photo, as its orientation makes it, whichever
   has the size that the annotation states; stored where none is stated, as pycocotools shows them.
 
   Args:

@@ -27,7 +27,7 @@ class Person:
     photo_facts: what is known of the photo as a whole, e.g. {"camera": 2}.
     mask: where the person's pixels are, one of the references that masks.py reads; None: not known.
     size: (width, height) of the photo for which the annotation was made; None: not said.
-    upright: the coordinates count in the photo after its EXIF orientation, not in its stored pixels.
+    upright: the coordinates count in the photo after its orientation is applied, not in its stored pixels.
     ignored: why this is no single person to count, e.g. a crowd; "": it is one.
   """
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from input_pipeline import storage
-from input_pipeline.decode import READABLE_FORMATS
+from input_pipeline.decode import photo_header
 from input_pipeline.sources.folder import EXTENSIONS
 from input_pipeline.sources.index import folders_unchanged
 
@@ -19,7 +19,6 @@ NO_PHOTO = "no such photo"
 """Why an annotation of a photo that is not there is left out."""
 
 _THREADS = 16
-_EXIF_ORIENTATION = 0x0112
 
 
 class Photos:
@@ -112,7 +111,7 @@ class Photos:
       self._sizes.update(zip(unknown, tqdm(measured, "photos", len(unknown), disable=None, leave=False)))
 
   def header(self, name: str) -> tuple[int, int, int] | str:
-    """(width, height, EXIF orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
+    """(width, height, orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
     return self._sizes[name]
 
 
@@ -194,11 +193,9 @@ def existing(path: str, setting: str, expected: str) -> str:
 
 def _header(path: str) -> tuple[int, int, int] | str:
   try:
-    with storage.open_file(path) as file, Image.open(file, formats=READABLE_FORMATS) as image:
-      # Pillow looks for a PNG's EXIF behind all its pixels; what stands before them is enough here.
-      exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-      orientation = exif.get(_EXIF_ORIENTATION, 1)
-      return *image.size, orientation if orientation in range(1, 9) else 1
+    with storage.open_file(path) as file:
+      (height, width), orientation = photo_header(file)
+    return width, height, orientation
   except Image.UnidentifiedImageError:
     return "the photo is empty or no image that can be read (JPEG, PNG, WebP or BMP)"
   except Exception as error:  # Pillow raises nearly every type on bad bytes

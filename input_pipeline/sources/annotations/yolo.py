@@ -36,7 +36,7 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
 
   `names` in its .yaml says which class is the person; where none is, all classes are taken. The labels of
   .../images/x.jpg are in .../labels/x.txt, in labels/ beside the .yaml, or beside the photo; a photo without is one
-  without persons. Coordinates are fractions of the photo after its EXIF orientation, measured from its edge.
+  without persons. Coordinates are fractions of the photo after its orientation is applied, measured from its edge.
 
   Args:
     path: the .yaml, or the folder that holds it.

@@ -38,7 +38,7 @@ class Labelled:
     facts: JSON-able, as annotations() gives them, in pixels of the image.
     planes: name of a file in annotations(), e.g. "parts.png" -> where its pixels are, a reference of label_planes.py.
     size: (width, height) for which the labels were made; None: not said.
-    upright: they count in the image after its EXIF orientation, not in its stored pixels.
+    upright: they count in the image after its orientation is applied, not in its stored pixels.
   """
 
   image: str
@@ -101,7 +101,7 @@ class LabelledSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def read(self, i: int) -> bytes:
-    """The bytes of image `i`; where its labels count in stored pixels that EXIF would turn, those pixels as PPM."""
+    """The bytes of image `i`; where its labels count in stored pixels that would be turned, those pixels as PPM."""
     data = storage.read_file(f"{self._root}/{self.name(i)}")
     if not self._index.columns["as_stored"][i]:
       return data
@@ -172,7 +172,7 @@ def open_labelled(kind: str, path: str, root: str, files: Sequence[str], read: C
 
 
 def _rows(labels: Labels) -> list[tuple[Labelled, tuple[int, int], bool]]:
-  """(image, (height, width) or zeros where no label asks, EXIF is to be left alone) of every usable image, by name;
+  """(image, (height, width) or zeros where no label asks, whether it stays as stored) of every usable image, by name;
   adds the others to left_out."""
   if labels.in_pixels:
     pngs = (plane["png"] for row in labels.images for plane in row.planes.values() if "png" in plane)
@@ -191,7 +191,7 @@ def _rows(labels: Labels) -> list[tuple[Labelled, tuple[int, int], bool]]:
 
 
 def _placed(row: Labelled, photos: Photos) -> tuple[tuple[int, int] | None, bool, str]:
-  """(height, width) of an image as its labels see it, whether its EXIF orientation must not be applied, why not."""
+  """(height, width) of an image as its labels see it, whether its orientation must not be applied, why not."""
   size = row.size
   for plane in row.planes.values():
     if "png" not in plane:
