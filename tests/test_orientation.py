@@ -14,7 +14,7 @@ from input_pipeline.doctor.look import look_at
 from input_pipeline.orientation import orientation_from
 from input_pipeline.sources.annotations.photos import Photos
 from input_pipeline.sources.table import open_source
-from tests.annotated_photos import annotation, coco, write_json
+from annotated_photos import annotation, coco, write_json
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/>\xa8\xff</x:xmpmeta>'  # no UTF-8
 

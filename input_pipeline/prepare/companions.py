@@ -128,8 +128,8 @@ class _Pairs(_Wrapped):
     super().__init__(source)
     index = {source.name(i): i for i in range(len(source))}
     self._pairs, missing = [], []
-    for line in storage.read_file(storage.normalized(path)).decode("utf-8", "surrogateescape").splitlines():
-      if not line or line.startswith("#"):
+    for line in storage.lines_of(storage.read_file(storage.normalized(path))):
+      if not line.strip() or line.startswith("#"):
         continue
       first, second, *kind = line.split("\t") + [""] * (2 - line.count("\t"))
       if first in index and second in index:

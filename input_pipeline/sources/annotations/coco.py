@@ -152,7 +152,8 @@ def _photo_root(root: str, file: str) -> str:
 def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None:
   """Adds the persons of one file."""
   content = parsed_json(file, setting)
-  hint = os.path.splitext(os.path.basename(file))[0]
+  below = file.removeprefix(f"{photos.root}/") if file.startswith(f"{photos.root}/") else os.path.basename(file)
+  hint = os.path.splitext(below)[0]
   where = f"{setting}: {file}"
   if isinstance(content, dict) and isinstance(content.get("images"), list):
     annotations = content.get("annotations")
@@ -186,8 +187,8 @@ def parsed_json(file: str, setting: str):
   parsed, line = [], None
   try:
     if not file.lower().endswith(".odgt"):
-      return json.loads(data)
-    for line, text in enumerate(data.splitlines(), 1):
+      return json.loads(storage.text_of(data))
+    for line, text in enumerate(storage.lines_of(data), 1):
       if text.strip():
         parsed.append(json.loads(text))
     return parsed

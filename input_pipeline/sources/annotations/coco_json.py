@@ -1,5 +1,6 @@
 """Persons of a COCO JSON and of every data set that follows its conventions."""
 
+import os
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
     content: the parsed file, with lists `images` and `annotations`.
     photos: those of the data set.
     annotated: gets the persons, what is left out, and the joint lists.
-    hint: name of the file, for `Photos.find`.
+    hint: path of the file below the photos' root, without its extension, for `Photos.find`.
   """
   images = found_images(content["images"], photos, annotated, hint)
   categories = wanted_categories(content)
@@ -49,10 +50,10 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
   if attributes:
     annotated.legend["attributes"] = attributes[0]
   tracks = annotated.tracks
-  for position, annotation in enumerate(tqdm(content["annotations"], hint, disable=None, leave=False)):
+  for position, annotation in enumerate(tqdm(content["annotations"], os.path.basename(hint), disable=None, leave=False)):
     name = f"annotation {position}"
     if not isinstance(annotation, dict):
-      annotated.left_out.append((f"{hint}: {name}", "it is no object"))
+      annotated.left_out.append((f"{os.path.basename(hint)}: {name}", "it is no object"))
       continue
     category = annotation.get("category_id")
     if categories and category is not None and str(category) not in categories:
@@ -60,7 +61,7 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
     image = images.get(str(annotation.get("image_id")))
     name = str(annotation.get("id", f"n{position}"))
     if image is None:
-      annotated.left_out.append((f"{hint}: annotation {name}", f"it is of image {annotation.get('image_id')!r}, which "
+      annotated.left_out.append((f"{os.path.basename(hint)}: annotation {name}", f"it is of image {annotation.get('image_id')!r}, which "
                                  "the file does not list"))
       continue
     if image["photo"] is None:
@@ -77,21 +78,18 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
 
 def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) -> dict[str, dict]:
   """Image id as text -> {photo: path or None, size, facts, video}; says once what is left out of the images."""
-  bases = {}
-  for image in images:
-    if isinstance(image, dict):
-      base = _file_name(image).rpartition("/")[2]
-      bases[base] = bases.get(base, 0) + 1
+  names = [name for image in images if isinstance(image, dict) and (name := _file_name(image))]
+  photo_of = dict(zip(names, photos.find_all(names, hint)))
   found = {}
   for position, image in enumerate(images):
     if not isinstance(image, dict) or image.get("id") is None or not _file_name(image):
-      annotated.left_out.append((f"{hint}: image {position}", "it has no id or no file name"))
+      annotated.left_out.append((f"{os.path.basename(hint)}: image {position}", "it has no id or no file name"))
       continue
     key, name = str(image["id"]), _file_name(image)
     if key in found:
-      annotated.left_out.append((f"{hint}: {name}", f"its id {key} belongs to an image before it"))
+      annotated.left_out.append((f"{os.path.basename(hint)}: {name}", f"its id {key} belongs to an image before it"))
       continue
-    photo, reason = photos.find(name, hint, base_is_enough=bases[name.rpartition("/")[2]] == 1)
+    photo, reason = photo_of[name]
     if reason:
       annotated.left_out.append((name, reason))
     width, height = image.get("width"), image.get("height")

@@ -1,5 +1,6 @@
 """Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
 
+import os
 from collections.abc import Sequence
 
 from input_pipeline.sources.annotations.coco_json import (
@@ -36,7 +37,7 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
     image = images.get(str(annotation.get("image_id"))) if isinstance(annotation, dict) else None
     if image is None or image["photo"] is None:
       if image is None:
-        annotated.left_out.append((f"{hint}: an annotation", "it is of an image that the file does not list"))
+        annotated.left_out.append((f"{os.path.basename(hint)}: an annotation", "it is of an image that the file does not list"))
       continue
     png, _ = photos.find(str(annotation.get("file_name")), hint)
     segments = annotation.get("segments_info")
@@ -64,7 +65,7 @@ def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
   for position, person in enumerate(content):
     image = person.get("image") if isinstance(person, dict) else None
     if not isinstance(image, str):
-      annotated.left_out.append((f"{hint}: person {position}", "it names no image"))
+      annotated.left_out.append((f"{os.path.basename(hint)}: person {position}", "it names no image"))
       continue
     photo, reason = photos.find(image, hint)
     facts = {"boxes": {"head": heads[position]}} if heads else {}
@@ -93,7 +94,7 @@ def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: s
       if photo is None:
         photo, reason = photos.find(f"{line['ID']}.png", hint)
     if reason:
-      annotated.left_out.append((str(line.get("ID") or f"{hint}: line {position + 1}"), reason))
+      annotated.left_out.append((str(line.get("ID") or f"{os.path.basename(hint)}: line {position + 1}"), reason))
       continue
     annotated.photos[photo], boxes = {}, line.get("gtboxes")
     for number, entry in enumerate(boxes if isinstance(boxes, list) else ()):

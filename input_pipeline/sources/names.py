@@ -1,0 +1,33 @@
+"""Names of files that a list and a disk write differently."""
+
+import collections
+import re
+import unicodedata
+import urllib.parse
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+ONLY_SPELLING = "case, Unicode form, percent-escapes, blanks or the ending (.jpg, .jpeg)"
+"""What names with the same `spelling` may differ in, for messages."""
+
+_Item = TypeVar("_Item")
+_JPEG = re.compile(r"\.(jpe?g|jfif)$")
+
+
+def spelling(name: str) -> str:
+  """What is left of a path where file systems, browsers and archives change names.
+
+  Windows and macOS ignore case, macOS decomposes letters (NFD), browsers escape blanks (%20), and .JPG, .jpg and .jpeg
+  are the same. Two names with the same spelling are meant to be the same file, unless both exist.
+  """
+  parts = urllib.parse.unquote(name.replace("\\", "/"), errors="surrogateescape").split("/")
+  text = unicodedata.normalize("NFC", "/".join(part.strip() for part in parts)).casefold()
+  return _JPEG.sub(".jpg", text)
+
+
+def grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, list[_Item]]:
+  """Key -> the items that have it, in their order."""
+  groups = collections.defaultdict(list)
+  for item in items:
+    groups[key(item)].append(item)
+  return groups
