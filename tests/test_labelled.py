@@ -30,7 +30,7 @@ def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
       _caption_record(key, "CUHK03/a.png", processed_tokens=[["a"]]), _caption_record(key, "CUHK01/a.png", id=8),
       _caption_record(key, "CUHK01/b.png", "train"), _caption_record(key, "CUHK01/gone.png"),
       _caption_record(key, "CUHK01/a.png"), _caption_record(key, "CUHK01/b.png", captions=[]),
-      _caption_record(key, "CUHK01/b.png", id="7"), 5])
+      _caption_record(key, "CUHK01/b.png", id="7a"), 5])
   source = open_set(kind, root, "test")
   assert names(source) == ["imgs/CUHK01/a.png", "imgs/CUHK03/a.png"]
   assert people_of(source)[0] == [{"identity": 8, "captions": ["A man.", "In a red coat."]}]

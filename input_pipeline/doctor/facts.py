@@ -11,6 +11,7 @@ from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.sources.table import SOURCES
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
@@ -72,7 +73,8 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
       "kind": kind,
       "split": split,
       "source": source.identity | {"name": shown(str(source.identity["name"]))},
-      "known": known_sets(kind, path, len(source), split),
+      "categories": source.categories,
+      "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
       "images": len(source),
       "examined": examined,
       "sample_seed": seed if examined < len(source) else None,

@@ -77,6 +77,7 @@ class _Wrapped(ImageSource):
   def __init__(self, source: ImageSource):
     self._source = source
     self.identity, self.left_out, self.legend = source.identity, source.left_out, source.legend
+    self.categories = source.categories
 
   def __len__(self) -> int:
     return len(self._source)

@@ -114,9 +114,9 @@ def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: Image
   lost = [name for name, places in meant.items() if len(places) != 1 or len(asked[key(name)]) != 1]
   if lost:
     differ = " and ".join(source.name(i) for i in meant[lost[0]][:2])
+    cause = f"it differs from {differ} only in {ONLY_SPELLING}" if differ else "it was made for other data"
     raise ValueError(f"{len(lost)} of the {len(wanted)} names of the subset {path} are not in "
-                     f"{source.identity['name']!r}, first {lost[0].decode('utf-8', 'backslashreplace')!r}; "
-                     + (f"{differ} differs from it only in {ONLY_SPELLING}" if differ else "it was made for other data"))
+                     f"{source.identity['name']!r}, first {lost[0].decode('utf-8', 'backslashreplace')!r}; {cause}")
   return np.array([place for [place] in meant.values()], np.int64)
 
 

@@ -24,6 +24,7 @@ from input_pipeline.sources.labelled.source import LabelledSource
 
 _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
+_SAME_SPLIT = (frozenset({"val", "valid", "validation"}), frozenset({"train", "training"}))
 
 # Files of data sets in this form that hold no persons, by a part of their name.
 _OTHER_FILES = re.compile(r"^(captions|stuff|image_info)_|detection|_det_", re.IGNORECASE)
@@ -37,10 +38,11 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
   """The persons of annotations in COCO's form, whatever data set they are of.
 
   Args:
-    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files; or a folder of
-      one JSON for each video, named after a split. The photos are searched below the data set's folder,
-      and where it has none of them below the folder above.
-    split: a word in the file's name, e.g. val for person_keypoints_val2017.json; None: train if there is one.
+    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files, or one folder of
+      them for each split (train/, valid/, test/); or a folder of one JSON for each video, named after a split. The
+      photos are searched below the data set's folder, and where it has none of them below the folder above.
+    split: a word in the file's or its folder's name, e.g. val for person_keypoints_val2017.json; val, valid and
+      validation are the same; None: train if there is one.
     cache_dir: where the list of persons is remembered.
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side.
@@ -77,6 +79,14 @@ def annotation_files(path: str, split: str | None, setting: str) -> tuple[str, l
   return root, files, _photo_root(root, files[0])
 
 
+def may_hold_annotations(folder: str) -> bool:
+  """Whether annotations may lie in a folder below that of a data set ("": in this itself)."""
+  first, *deeper = folder.lower().split("/")
+  if first in _SPLIT_FOLDERS and deeper:
+    return len(deeper) == 1 and deeper[0].startswith("annotation")
+  return not folder or first in _SPLIT_FOLDERS or (first.startswith("annotation") and len(deeper) <= 1)
+
+
 def _children(folder: str) -> list[tuple[str, bool]]:
   """(name, is a folder) of what lies in a folder, sorted; raises OSError."""
   if storage.is_remote(folder):
@@ -90,13 +100,23 @@ def _groups(folder: str) -> dict[str, list[str]]:
   """What could be meant in one folder: name -> annotation files that belong together."""
   files, folders = {}, {}
   for name, is_folder in _children(folder):
-    if not is_folder and name.lower().endswith(_EXTENSIONS) and not _OTHER_FILES.search(name):
+    if _is_annotation_file(name, is_folder):
       files[name] = [f"{folder}/{name}"]
     elif is_folder and name.lower() in _SPLIT_FOLDERS:
-      inside = [f"{folder}/{name}/{child}" for child, deeper in _children(f"{folder}/{name}")
-                if not deeper and child.lower().endswith(_EXTENSIONS)]
-      folders |= {name: inside} if inside else {}
+      folders |= {name: inside} if (inside := _files_of_folder(f"{folder}/{name}")) else {}
   return files or folders
+
+
+def _files_of_folder(folder: str) -> list[str]:
+  """The annotation files in the folder of a split, or else in its annotations*/."""
+  children = _children(folder)
+  files = [f"{folder}/{name}" for name, is_folder in children if _is_annotation_file(name, is_folder)]
+  return files or [file for name, is_folder in children if is_folder and name.lower().startswith("annotation")
+                   for file in _files_of_folder(f"{folder}/{name}")]
+
+
+def _is_annotation_file(name: str, is_folder: bool) -> bool:
+  return not is_folder and name.lower().endswith(_EXTENSIONS) and not _OTHER_FILES.search(name)
 
 
 def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
@@ -109,7 +129,10 @@ def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
     if folder == root and os.path.basename(root).lower() in _SPLIT_FOLDERS and len(found) > 1:
       return sorted(sum(found.values(), []))
     groups = groups or found
-  named = {name: files for name, files in groups.items() if (split or "train").lower() in _words(name)}
+  wanted = (split or "train").lower()
+  alike = next((words for words in _SAME_SPLIT if wanted in words), {wanted})
+  named = {name: files for name, files in groups.items() if wanted in _words(name)} or {
+      name: files for name, files in groups.items() if alike & _words(name)}
   if not named and split is None:
     named = groups
   if not named:

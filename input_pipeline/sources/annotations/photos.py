@@ -109,8 +109,8 @@ class Photos:
       if len(found) > 1:
         found = [path for path in found if any(map(meant, path.split("/")[:-1]))] or found
     if len(found) > 1:
-      only = "" if _ends_in(found[0], os.path.basename(plain)) else f" (they differ from it only in {ONLY_SPELLING})"
-      return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}, ...{only}"
+      only = "" if os.path.basename(plain) in self._by_base else f" (they differ from it only in {ONLY_SPELLING})"
+      return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}{', ...' * (len(found) > 2)}{only}"
     return (found[0], "") if found else (None, NO_PHOTO)
 
   def find_all(self, names: Sequence[str], hint: str = "") -> list[tuple[str | None, str]]:

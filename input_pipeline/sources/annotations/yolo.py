@@ -7,6 +7,7 @@ import posixpath
 import yaml
 
 from input_pipeline import storage
+from input_pipeline.sources.annotations.categories import is_person, key_of
 from input_pipeline.sources.annotations.person import (
   Annotated,
   Person,
@@ -23,7 +24,6 @@ from input_pipeline.sources.crops import (
 from input_pipeline.sources.labelled.source import LabelledSource
 
 _THREADS = 16
-_PERSONS = frozenset({"person", "people", "pedestrian"})
 _SPLITS = ("train", "val", "valid", "test")
 _SEPARATED = "its line has commas or semicolons; expected blanks between numbers with points: 0 0.5 0.5 0.25 0.25"
 
@@ -117,8 +117,8 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
   for place in map(str, places):
     place = place.replace("\\", "/")
     # Some exporters write ../ where their own folder is meant; some sets share the photos of the folder above.
-    tries = [_joined(base, place), *(_joined(folder, other) for other in (place, place.removeprefix("../"),
-                                                                          f"../{place}")), *_tails(place, folder)]
+    tries = [_joined(base, place), *(_joined(folder, other) for other in (
+        place, place.removeprefix("../"), f"../{place}", *_tails(place)))]
     there = next((candidate for candidate in tries if storage.exists(candidate)), None)
     if there is None:
       raise ValueError(f"{where} names {place}, which does not exist; expected a folder of photos")
@@ -136,10 +136,10 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
   return root, names
 
 
-def _tails(place: str, folder: str) -> list[str]:
-  """Where a place of another machine could lie here: /content/set/images/train in set/images/train, images/train, ..."""
-  parts = place.split("/")[1:]
-  return [_joined(folder, "/".join(parts[k:])) for k in range(len(parts)) if parts[k] not in ("", ".", "..")]
+def _tails(place: str) -> list[str]:
+  """What an absolute path of another machine could be here: C:/set/images/val is set/images/val, images/val or val."""
+  start, *parts = place.split("/")
+  return ["/".join(parts[k:]) for k in range(len(parts)) if parts[k]] if start == "" or start.endswith(":") else []
 
 
 def _joined(folder: str, place: str) -> str:
@@ -162,7 +162,7 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
   annotated.read_from |= {file.rpartition("/")[0] for _, file, _ in labelled if not storage.is_remote(file)}
   classes = config["names"] if isinstance(config.get("names"), dict) else dict(enumerate(config.get("names") or ()))
   classes = {str(key): str(name) for key, name in classes.items()}
-  persons = {key for key, name in classes.items() if name.lower() in _PERSONS} or set(classes)
+  persons = {key for key, name in classes.items() if is_person(name)} or set(classes)
   annotated.photos |= {name: {} for name, _, _ in labelled}
   photos.measure(name for name, _, lines in labelled if any(lines))
   for name, _, lines in labelled:
@@ -173,9 +173,11 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
       if "," in line or ";" in line:
         annotated.left_out.append((f"{name}#{number}", _SEPARATED))
         continue
-      if _class_of(words[0]) not in persons:
-        if _class_of(words[0]) not in classes:
-          annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is none of `names`"))
+      if (key := key_of(words[0])) not in classes:
+        annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is none of `names`"))
+        continue
+      annotated.count_category(classes[key], key in persons)
+      if key not in persons:
         continue
       header = photos.header(name)
       person, reason = None, header
@@ -186,11 +188,6 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
       else:
         annotated.persons.append(person)
   return annotated
-
-
-def _class_of(word: str) -> str:
-  """The number of a class, which some tools write as 0.0."""
-  return word.removesuffix(".0")
 
 
 def _label_files(photo: str, folder: str) -> list[str]:
@@ -241,7 +238,7 @@ def _person(photo: str, name: str, words: list[str], header: tuple[int, int, int
     points = [(values[k] * width, values[k + 1] * height,
                values[k + 2] if numbers_each == 3 else 2 * any(values[k:k + 2]))
               for k in range(4, len(values), numbers_each)]
-    kind = classes[_class_of(words[0])]
+    kind = classes[key_of(words[0])]
     names = config.get("kpt_names")
     names = next(iter(names.values()), ()) if isinstance(names, dict) else names or ()
     facts |= {"keypoints": keypoints_of(points, 0.0), "joints": annotated.joint_list(kind, list(names), joints)}

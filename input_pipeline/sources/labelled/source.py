@@ -60,6 +60,7 @@ class Labels:
     read_from: files and folders of files that were read besides those that the user named.
     protocol: what a score on these images has to be told with, besides what was known before they were read.
     in_pixels: labels are places in the image, so that its size has to be looked at.
+    categories: see `ImageSource.categories`.
   """
 
   photos: Photos
@@ -69,6 +70,7 @@ class Labels:
   read_from: set[str] = dataclasses.field(default_factory=set)
   protocol: dict = dataclasses.field(default_factory=dict)
   in_pixels: bool = False
+  categories: dict = dataclasses.field(default_factory=dict)
 
   def add(self, name: str, facts: dict, planes: Mapping[str, dict] | None = None) -> None:
     """One image by the name that the data set gives it, or its absence."""
@@ -90,7 +92,7 @@ class LabelledSource(ImageSource):
   def __init__(self, index: Index, identity: dict):
     self._index, self._root = index, index.header["photo_root"]
     self.left_out = [tuple(item) for item in index.header["left_out"]]
-    self.legend = index.header["legend"]
+    self.legend, self.categories = index.header["legend"], index.header["categories"]
     self.identity = identity | {"protocol": index.header["protocol"], "length": len(index),
                                 "digest": index.header["digest"]}
 
@@ -162,8 +164,8 @@ def open_labelled(kind: str, path: str, root: str, files: Sequence[str], read: C
     for data in (*texts["name"], *texts["facts"], *texts["planes"], *(columns[name].tobytes() for name in columns)):
       digest.update(b"%d " % len(data) + data)
     header = list_header(labels.photos, seen) | {
-        "left_out": bounded(labels.left_out), "legend": labels.legend, "protocol": protocol | labels.protocol,
-        "digest": digest.hexdigest()[:16]}
+        "left_out": bounded(labels.left_out), "legend": labels.legend, "categories": labels.categories,
+        "protocol": protocol | labels.protocol, "digest": digest.hexdigest()[:16]}
     return header, texts, columns
 
   key = f"{path} {json.dumps(protocol)} root={root}"
