@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from input_pipeline import storage
 from input_pipeline.sources.base import ImageSource
-from input_pipeline.sources.names import ONLY_SPELLING, grouped, spelling
+from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 _HEADER = "# "
 _RULE = 'chosen: the names with the smallest blake2b (8 bytes, big endian) of "SEED", a zero byte and the name'
@@ -88,7 +88,7 @@ def read_subset(path: str, source: ImageSource) -> np.ndarray:
     source: the data set.
 
   Returns:
-    (count,) int64, ascending. Names that the source only spells differently (see names.py) are taken as its own.
+    (count,) int64, ascending. Names that the source only spells differently (see spelling.py) are taken as its own.
 
   Raises:
     ValueError: it cannot be read, holds no names, or the source lacks some of them.

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.table import SOURCES, open_source, whole_photos
 
@@ -43,6 +43,22 @@ class Labelled:
   def first_person(self, i: int) -> dict:
     """What is known of the first person in image i."""
     return next(iter(self.facts[i].get("people") or ()), {})
+
+  def having(self, key: str) -> "Labelled":
+    """Returns the images whose first person has a fact; the others are left out, which the source counts.
+
+    Raises:
+      ValueError: no image has it.
+    """
+    has = np.array([bool(self.first_person(i).get(key)) for i in range(len(self))])
+    if has.all():
+      return self
+    if not has.any():
+      raise ValueError(f"no image of {self.source.identity['name']!r} has {key}: choose other --data")
+    part = SubsetSource(self.source, np.flatnonzero(has), f"with {key}")
+    without = ((self.source.name(i), f"its person has no {key}") for i in np.flatnonzero(~has).tolist())
+    part.left_out = [*self.source.left_out, *bounded(without)]
+    return Labelled(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
     """Returns a fact of each image's first person; raises ValueError if an image has none."""
@@ -135,11 +151,19 @@ class Data:
     """The splits that it has; () for none, or none that are known before."""
     return SOURCES[self.kind].splits or ()
 
-  def train_and_test(self, whole: bool = False) -> tuple[Labelled, Labelled]:
+  def train_and_test(self, whole: bool = False, having: str | None = None) -> tuple[Labelled, Labelled]:
     """Returns what is fitted on and what is measured on.
 
-    A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
+    A data set without splits is cut in two, see `held_out`.
+
+    Args:
+      whole: see `open`.
+      having: a fact of persons; those without it are left out, see `Labelled.having`. None: all are taken.
     """
+    train, test = self._parts(whole)
+    return (train.having(having), test.having(having)) if having else (train, test)
+
+  def _parts(self, whole: bool) -> tuple[Labelled, Labelled]:
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
         raise ValueError(f"--test-split={self.test_split} and --hold-out, which cuts --train-split in two: give one")

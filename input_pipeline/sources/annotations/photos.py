@@ -16,7 +16,7 @@ from input_pipeline import storage
 from input_pipeline.decode import photo_header
 from input_pipeline.sources.folder import EXTENSIONS
 from input_pipeline.sources.index import folders_unchanged
-from input_pipeline.sources.names import ONLY_SPELLING, grouped, spelling
+from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 NO_PHOTO = "no such photo"
 """Why an annotation of a photo that is not there is left out."""
@@ -83,7 +83,7 @@ class Photos:
     """The photo that an annotation names.
 
     In this order: the path as it is given, from the annotation file or from the root; a photo whose path ends in it,
-    or whose whole path it ends in; the same but for spelling (see names.py); and a photo whose own name alone is right.
+    or whose whole path it ends in; the same but for spelling (see spelling.py); and a photo whose own name alone is right.
     Of several, those nearest to the annotation file are meant, then those in a folder that its name holds, as
     train2017 is by instances_train2017.
 
