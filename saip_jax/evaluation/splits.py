@@ -151,19 +151,11 @@ class Data:
     """The splits that it has; () for none, or none that are known before."""
     return SOURCES[self.kind].splits or ()
 
-  def train_and_test(self, whole: bool = False, having: str | None = None) -> tuple[Labelled, Labelled]:
+  def train_and_test(self, whole: bool = False) -> tuple[Labelled, Labelled]:
     """Returns what is fitted on and what is measured on.
 
-    A data set without splits is cut in two, see `held_out`.
-
-    Args:
-      whole: see `open`.
-      having: a fact of persons; those without it are left out, see `Labelled.having`. None: all are taken.
+    A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
     """
-    train, test = self._parts(whole)
-    return (train.having(having), test.having(having)) if having else (train, test)
-
-  def _parts(self, whole: bool) -> tuple[Labelled, Labelled]:
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
         raise ValueError(f"--test-split={self.test_split} and --hold-out, which cuts --train-split in two: give one")

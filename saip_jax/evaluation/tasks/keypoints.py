@@ -28,7 +28,7 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
     truth_of: reads the joints.
     needs: a fact without which a person is left out; None: joints that are not there are unknown.
   """
-  train, test = data.train_and_test(having=needs)
+  train, test = (part.having(needs) if needs else part for part in data.train_and_test())
   joints, truth, damaged = truth_of(train), truth_of(test), []
   _check(joints, truth, train)
   probe = DenseRidge(_PLACES, len(joints.names))
@@ -52,7 +52,7 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
 
 def coordinates(encoder: Encoder, data: Data) -> Result:
   """A linear layer says the coordinates from image features and cells averaged over an 8x4 grid."""
-  train, test = data.train_and_test(having="keypoints")
+  train, test = (part.having("keypoints") for part in data.train_and_test())
   joints, truth, damaged = joints_of(train), joints_of(test), []
   _check(joints, truth, train)
   rows, features = encode_pooled(encoder, train.source, damaged)
