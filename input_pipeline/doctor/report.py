@@ -35,7 +35,13 @@ def _head(facts: dict) -> list[str]:
   split = f", split {facts['split']}" if facts["split"] else ""
   return [f"{facts['path']}", f"  {facts['images']:,} images, {seen}; read as {facts['kind']}{split} "
           f"(digest {source['digest']})"] + _wrapped(
-              [*map(shown, categories_text(facts["categories"])), *facts["known"]])
+              [*map(shown, categories_text(facts["categories"])), *_unread(facts), *facts["known"]])
+
+
+def _unread(facts: dict) -> list[str]:
+  files = facts["unread_annotations"]
+  listed = ", ".join(files[:_EXAMPLES]) + f" and {len(files) - _EXAMPLES:,} more" * (len(files) > _EXAMPLES)
+  return [f"Annotations that were not read: {listed} (--split=NAME chooses, or a file as PATH)."] if files else []
 
 
 def _unreadable(facts: dict) -> list[str]:

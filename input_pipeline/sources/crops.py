@@ -63,6 +63,7 @@ class CropSource(ImageSource):
     self._index, self._root, self._margin = index, index.header["photo_root"], margin
     self.left_out = [tuple(item) for item in index.header["left_out"]]
     self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
     digest = hashlib.sha256(f"{index.header['digest']} {margin!r}".encode()).hexdigest()[:16]
     self.identity = identity | {"length": len(self), "digest": digest}
 

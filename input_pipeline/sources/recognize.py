@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from input_pipeline import storage
 from input_pipeline.prepared import META, read_meta
-from input_pipeline.sources.annotations.coco import may_hold_annotations
+from input_pipeline.sources.annotations.coco import holds_annotations, may_hold_annotations
 from input_pipeline.sources.folder import EXTENSIONS
 from input_pipeline.sources.labelled.captions import CAPTION_SETS
 
@@ -24,7 +24,6 @@ _WILDCARDS = re.compile(r"[{*?\[]")
 # 0002_c1s1_000451_03.jpg, -1_c3s2_..., and sets named after it: identity, camera.
 _MARKET_NAME = re.compile(r"-?\d+_c\d+(s\d+)?_")
 _MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test")
-_PEOPLE_LISTS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"')
 _YOLO_LINES = (re.compile(r"^names\s*:", re.MULTILINE), re.compile(r"^(train|val|path)\s*:", re.MULTILINE))
 _YOLO_LABEL = re.compile(r"\d+(\.0+)?([\s,;]+-?[\d.]+(e[-+]?\d+)?){4}")  # a class and at least four numbers
 # Frames whose names say so: cam01_00017.jpg, cam01/00017.jpg, frame_00017.jpg. Mere numbers may be anything.
@@ -227,7 +226,7 @@ def _annotation_files(sight: _Sight, ending: str) -> list[str]:
 def _is_coco(sight: _Sight) -> bool:
   if not sight.is_folder:
     return sight.ends(".json") and sight.text_of("")[:1] in ("{", "[")
-  return any(_PEOPLE_LISTS.search(sight.text_of(name)) for name in _annotation_files(sight, ".json")[:_MOST_JSON_FILES])
+  return any(holds_annotations(sight.text_of(name)) for name in _annotation_files(sight, ".json")[:_MOST_JSON_FILES])
 
 
 def _is_fashionpedia(sight: _Sight) -> bool:

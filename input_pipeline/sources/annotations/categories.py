@@ -52,7 +52,10 @@ class Categories:
       (category, "") of a person, {} where nothing names a category; (None, "") of anything else; (None, reason) of a
       category that the file does not list.
     """
-    if not self._all or identifier is None:
+    if not self._all:
+      return {}, ""
+    if identifier is None:
+      annotated.count_category("no category", True)
       return {}, ""
     category = self._all.get(key_of(identifier))
     if category is None:

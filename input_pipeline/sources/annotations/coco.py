@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Collection
 
 from input_pipeline import storage
 from input_pipeline.sources.annotations.coco_json import read_coco_json
@@ -22,6 +23,8 @@ from input_pipeline.sources.crops import (
 )
 from input_pipeline.sources.labelled.source import LabelledSource
 
+_LISTS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"|"gtboxes"')
+_HEAD_BYTES = 65536
 _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
 _SAME_SPLIT = (frozenset({"val", "valid", "validation"}), frozenset({"train", "training"}))
@@ -104,7 +107,35 @@ def _groups(folder: str) -> dict[str, list[str]]:
       files[name] = [f"{folder}/{name}"]
     elif is_folder and name.lower() in _SPLIT_FOLDERS:
       folders |= {name: inside} if (inside := _files_of_folder(f"{folder}/{name}")) else {}
+  if files and folders:  # settings and the like may lie beside the folders of the splits
+    files = {name: [file] for name, [file] in files.items() if holds_annotations(_head(file))}
   return files or folders
+
+
+def holds_annotations(text: str) -> bool:
+  """Whether the beginning of a JSON file is that of annotations, and not of settings or results."""
+  return bool(_LISTS.search(text))
+
+
+def _head(file: str) -> str:
+  with storage.open_file(file) as opened:
+    return storage.text_of(opened.read(_HEAD_BYTES), "replace")
+
+
+def _groups_of_set(root: str) -> dict[str, list[str]]:
+  """As `_groups`, of the first folder that has any: annotations*/ or the data set's itself."""
+  inside = [f"{root}/{name}" for name, is_folder in _children(root)
+            if is_folder and name.lower().startswith("annotation")]
+  return next(filter(None, map(_groups, [*inside, root])), {})
+
+
+def unread_files(path: str, read: Collection[str]) -> list[str]:
+  """The annotation files of a data set, below its folder, that are none of those that were read; [] for a file."""
+  root = storage.normalized(path)
+  if not read or not storage.is_folder(root):
+    return []
+  files = sum(_groups_of_set(root).values(), [])
+  return [file.removeprefix(f"{root}/") for file in files if file not in read]
 
 
 def _files_of_folder(folder: str) -> list[str]:
@@ -121,14 +152,10 @@ def _is_annotation_file(name: str, is_folder: bool) -> bool:
 
 def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
   """The annotation files of one split, below the folder of a data set or in a folder of them."""
-  inside = [f"{root}/{name}" for name, is_folder in _children(root)
-            if is_folder and name.lower().startswith("annotation")]
-  groups = {}
-  for folder in [*inside, root]:
-    found = _groups(folder)
-    if folder == root and os.path.basename(root).lower() in _SPLIT_FOLDERS and len(found) > 1:
-      return sorted(sum(found.values(), []))
-    groups = groups or found
+  groups = _groups_of_set(root)
+  files = sum(groups.values(), [])
+  if len(files) > 1 and os.path.basename(root).lower() in _SPLIT_FOLDERS and {*map(os.path.dirname, files)} == {root}:
+    return sorted(files)  # one for each video
   wanted = (split or "train").lower()
   alike = next((words for words in _SAME_SPLIT if wanted in words), {wanted})
   named = {name: files for name, files in groups.items() if wanted in _words(name)} or {

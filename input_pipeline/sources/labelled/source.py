@@ -93,6 +93,7 @@ class LabelledSource(ImageSource):
     self._index, self._root = index, index.header["photo_root"]
     self.left_out = [tuple(item) for item in index.header["left_out"]]
     self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
     self.identity = identity | {"protocol": index.header["protocol"], "length": len(index),
                                 "digest": index.header["digest"]}
 
