@@ -90,6 +90,11 @@ def test_which_categories_are_persons(tmp_path, listed, taken):
   assert all(repr(name) in first for name in taken)
 
 
+def test_annotations_without_a_category_are_persons_and_counted(tmp_path):
+  source = _open(_set(tmp_path / "set", [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}], [1, 2, None]), tmp_path)
+  assert len(source) == 2 and source.categories == {"persons": {"no category": 1, "person": 1}, "others": {"car": 1}}
+
+
 def test_categories_as_an_object_are_read(tmp_path):
   root = _set(tmp_path / "set", [], [1, 2])
   file = root / "annotations" / "instances_train.json"

@@ -13,6 +13,7 @@ from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos
 from input_pipeline.sources.spelling import spelling
 from input_pipeline.sources.subset import read_subset, write_subset
 from input_pipeline.sources.table import open_source
+from saip_jax import cli
 
 WINDOWS = {
     "bom": lambda text: b"\xef\xbb\xbf" + text.encode(),
@@ -149,6 +150,18 @@ def test_the_photo_beside_its_json_wins(tmp_path):
     folder = {None: "train", "val": "valid"}.get(split, split)
     assert names(_open("coco", tmp_path, tmp_path, split)) == [f"{folder}/000000.jpg#0"]
     assert names(_open("coco", tmp_path / "deep", tmp_path, split)) == [f"{folder}/images/1.jpg#0"]
+
+
+def test_settings_beside_the_folders_of_the_splits_are_no_annotations(tmp_path, capsys):
+  for split in ("train", "valid"):
+    write_photo(tmp_path / "set" / split / "0.jpg")
+    _listed(tmp_path / "set" / split, ["0.jpg"], "_annotations.coco.json")
+  write_json(tmp_path / "set" / "export.json", {"project": "x", "version": 3})
+  assert names(_open("coco", tmp_path / "set", tmp_path)) == ["train/0.jpg#0"]
+  assert cli.main(["doctor", str(tmp_path / "set")]) == 0
+  printed = capsys.readouterr().out
+  assert "read as coco" in printed
+  assert "Annotations that were not read: valid/_annotations.coco.json (--split=NAME" in printed
 
 
 def test_a_subset_of_names_that_are_spelled_differently(tmp_path):
