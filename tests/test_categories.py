@@ -1,4 +1,4 @@
-"""Which annotations are persons, by their categories and ids, and what is said of the others."""
+"""Which annotations are persons, by their categories and ids, and what is reported of the others."""
 
 import json
 

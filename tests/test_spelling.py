@@ -86,7 +86,7 @@ def _pairs(path):
   return Companions(pairs=str(path))
 
 
-def test_json_and_yaml_with_a_byte_order_mark_are_recognised_and_read(tmp_path):
+def test_json_and_yaml_with_a_byte_order_mark_are_recognized_and_read(tmp_path):
   from input_pipeline.sources.recognize import recognize
   write_photo(tmp_path / "a.jpg")
   _listed(tmp_path, ["a.jpg"], "a.json")

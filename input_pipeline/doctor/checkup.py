@@ -58,7 +58,7 @@ def doctor(path: str, *, source: str | None = None, split: str | None = None, ou
   if out is not None:
     out = _made_folder(out, path)
   with contextlib.ExitStack() as stack:
-    # What Pillow warns of is metadata that nobody reads and sizes that are looked at here; damage is counted by name.
+    # Pillow warns of damaged metadata and of large photos: the first is not used, the second is examined here.
     stack.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=r"PIL\.")
     cache_dir = cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="saip_doctor_"))

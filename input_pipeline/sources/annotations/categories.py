@@ -11,7 +11,7 @@ _MOST_NAMED = 10
 
 
 def is_person(name) -> bool:
-  """Whether a category or class of this name is the person, and its neighbours are not."""
+  """Whether the name of a category or class stands for persons."""
   return str(name).strip().casefold() in _PERSONS
 
 

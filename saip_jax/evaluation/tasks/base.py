@@ -48,9 +48,9 @@ class Task:
 def facts_of(**parts: Labelled) -> dict[str, Any]:
   """Returns what the parts of a data set are, and what of it was left out, for `Result.facts`."""
 
-  def told(part: Labelled) -> dict[str, Any]:
+  def more(part: Labelled) -> dict[str, Any]:
     listed, categories = part.source.left_out, part.source.categories
     left_out = {"left_out": count_left_out(listed), "first_left_out": ": ".join(listed[0])} if listed else {}
     return left_out | ({"categories": categories} if categories else {})
 
-  return {name: dict(part.source.identity) | told(part) for name, part in parts.items()}
+  return {name: dict(part.source.identity) | more(part) for name, part in parts.items()}
