@@ -76,7 +76,7 @@ def test_every_list_that_passed_through_windows_is_read(tmp_path, form):
   (tmp_path / "subset.txt").write_bytes(changed("# a comment\nimages/a.jpg\n"))
   assert read_subset(str(tmp_path / "subset.txt"), Named(["images/b.jpg", "images/a.jpg"])).tolist() == [1]
 
-  (tmp_path / "pairs.txt").write_bytes(changed("images/a.jpg\timages/b.jpg\tview\n"))
+  (tmp_path / "pairs.txt").write_bytes(changed("images/a.jpg\timages/B.JPG\tview\n"))
   request = PrepareRequest("folder", str(yolo), companions=_pairs(tmp_path / "pairs.txt"))
   assert prepare(request, tmp_path / "prepared", progress=False)["count"] == 1
 

@@ -4,7 +4,7 @@ import collections
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 ONLY_SPELLING = "case, Unicode form, percent-escapes, blanks or the ending (.jpg, .jpeg)"
@@ -31,3 +31,12 @@ def grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, li
   for item in items:
     groups[key(item)].append(item)
   return groups
+
+
+def positions_of(names: Sequence[str], wanted: Collection[str]) -> dict[str, list[int]]:
+  """Where wanted names are in a list: name -> its position, or the positions of all names with its spelling."""
+  written = {name: i for i, name in enumerate(names)}
+  found = {name: [written[name]] for name in wanted if name in written}
+  lost = [name for name in wanted if name not in written]
+  alike = grouped(range(len(names)), lambda i: spelling(names[i])) if lost else {}
+  return found | {name: alike.get(spelling(name), []) for name in lost}
