@@ -11,7 +11,7 @@ ONLY_SPELLING = "case, Unicode form, percent-escapes, blanks or the ending (.jpg
 """What names with the same `spelling` may differ in, for messages."""
 
 _Item = TypeVar("_Item")
-_JPEG = re.compile(r"\.(jpe?g|jfif)$")
+_JPEG, _BLANKS = re.compile(r"\.(jpe?g|jfif)$"), re.compile(r"\s*/\s*")
 
 
 def spelling(name: str) -> str:
@@ -20,9 +20,12 @@ def spelling(name: str) -> str:
   Windows and macOS ignore case, macOS decomposes letters (NFD), browsers escape blanks (%20), and .JPG, .jpg and .jpeg
   are the same. Two names with the same spelling are meant to be the same file, unless both exist.
   """
-  parts = urllib.parse.unquote(name.replace("\\", "/"), errors="surrogateescape").split("/")
-  text = unicodedata.normalize("NFC", "/".join(part.strip() for part in parts)).casefold()
-  return _JPEG.sub(".jpg", text)
+  name = name.replace("\\", "/")
+  if "%" in name:
+    name = urllib.parse.unquote(name, errors="surrogateescape")
+  if not name.isascii():
+    name = unicodedata.normalize("NFC", name)
+  return _JPEG.sub(".jpg", _BLANKS.sub("/", name.strip()).casefold())
 
 
 def grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, list[_Item]]:

@@ -83,9 +83,9 @@ class Photos:
     """The photo that an annotation names.
 
     In this order: the path as it is given, from the annotation file or from the root; a photo whose path ends in it,
-    or whose whole path it ends in; the same but for spelling (see spelling.py); and a photo whose own name alone is right.
-    Of several, those nearest to the annotation file are meant, then those in a folder that its name holds, as
-    train2017 is by instances_train2017.
+    or whose whole path it ends in; a photo whose path ends in it but for the spelling (see spelling.py); and a photo
+    whose own name alone is right. Of several, those nearest to the annotation file are meant, then those in a folder
+    that its name holds, as train2017 is by instances_train2017.
 
     Args:
       name: as the annotation gives it: a path below some folder of the data set, maybe of another machine, or a bare
@@ -97,8 +97,15 @@ class Photos:
       (path below the root, ""), or (None, reason).
     """
     beside, stem = os.path.split(hint)
+    if f"{beside}/{name}" in self._names:
+      return f"{beside}/{name}", ""
+    if name in self._names:
+      return name, ""
+    written = [path for path in self._by_base.get(name.rpartition("/")[2], ()) if _ends_in(path, name)]
+    if len(written) == 1:
+      return written[0], ""
     plain = _plain(name)
-    for path in (posixpath.normpath(posixpath.join(beside, name.replace("\\", "/"))), name, plain):
+    for path in (posixpath.normpath(posixpath.join(beside, name.replace("\\", "/"))), plain):
       if path in self._names:
         return path, ""
     found = next(filter(None, self._candidates(plain, base_is_enough)), [])
@@ -119,17 +126,17 @@ class Photos:
     A photo's own name is enough where no other name of the list has it. No photo is taken for two names unless its
     path ends in both.
     """
-    plain = {name: _plain(name) for name in names}
-    bases = collections.Counter(os.path.basename(path) for path in set(plain.values()))
+    base_of = {name: name.replace("\\", "/").rpartition("/")[2] for name in names}
+    bases = collections.Counter(base_of.values())
     found, names_of = {}, collections.defaultdict(set)
-    for name, path in plain.items():
-      found[name] = self.find(name, hint, bases[os.path.basename(path)] == 1)
+    for name, base in base_of.items():
+      found[name] = self.find(name, hint, bases[base] == 1)
       names_of[found[name][0]].add(name)
     for photo, several in names_of.items():
       if photo is None or len(several) == 1:
         continue
       for name in several:
-        if not _ends_in(photo, plain[name]):
+        if not _ends_in(photo, _plain(name)):
           other = min(several - {name})
           found[name] = None, f"{NO_PHOTO}, unless {photo} is meant, which the list calls {other} as well"
     return [found[name] for name in names]
