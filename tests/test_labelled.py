@@ -20,7 +20,8 @@ def _caption_record(key, name, split="test", **further):
 
 
 @pytest.mark.parametrize("kind, file, key", [
-    ("cuhkpedes", "reid_raw.json", "file_path"), ("cuhkpedes", "caption_all.json", "file_path"), ("icfgpedes", "ICFG-PEDES.json", "file_path"),
+    ("cuhkpedes", "reid_raw.json", "file_path"), ("cuhkpedes", "caption_all.json", "file_path"),
+    ("icfgpedes", "ICFG-PEDES.json", "file_path"),
     ("rstpreid", "data_captions.json", "img_path")])
 def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
   root = tmp_path / "set"
