@@ -150,7 +150,7 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   write_json(f"{out}/{META}", wanted | {
       "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),
       "carried": dict(carried),
-      "legend": source.legend, "in words": _IN_WORDS, "shards": shards})
+      "legend": source.legend, "categories": source.categories, "in words": _IN_WORDS, "shards": shards})
 
 
 def _remove_notes(out: str) -> None:

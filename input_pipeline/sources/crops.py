@@ -13,6 +13,7 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_photo
 from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.sources.annotations.categories import categories_text
 from input_pipeline.sources.annotations.coco_json import CROWD
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
@@ -53,7 +54,7 @@ class CropSource(ImageSource):
   `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Of the photo's other persons
   those are carried who have no crop, as far as keypoint AP needs them.
 
-  Coordinates count in the photo's stored pixels or in the upright photo, as its EXIF orientation makes it, whichever
+  Coordinates count in the photo's stored pixels or in the upright photo, as its orientation makes it, whichever
   has the size that the annotation states; stored where none is stated, as pycocotools shows them.
 
   Args:
@@ -65,7 +66,8 @@ class CropSource(ImageSource):
   def __init__(self, index: Index, identity: dict, margin: float):
     self._index, self._root, self._margin = index, index.header["photo_root"], margin
     self.left_out = [tuple(item) for item in index.header["left_out"]]
-    self.legend = index.header["legend"]
+    self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
     digest = hashlib.sha256(f"{index.header['digest']} {margin!r}".encode()).hexdigest()[:16]
     self.identity = identity | {"length": len(self), "digest": digest}
 
@@ -172,8 +174,10 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
     left_out = annotated.left_out
     if not rows:
       raise ValueError(f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
-                       f"{len(left_out):,} annotations left out{_reasons(left_out)}")
-    header = list_header(photos, seen) | {"left_out": bounded(left_out), "legend": annotated.legend}
+                       f"{len(left_out):,} annotations left out{_reasons(left_out)}"
+                       + "".join(f"; {sentence}" for sentence in categories_text(annotated.counted_categories())))
+    header = list_header(photos, seen) | {"left_out": bounded(left_out), "legend": annotated.legend,
+                                           "categories": annotated.counted_categories()}
     return _columns(rows, not_cut_out, header, annotated)
 
   index = remembered(cache_dir, kind, f"{path} split={split} min_side={min_side} root={root}",

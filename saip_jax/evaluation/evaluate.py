@@ -6,6 +6,7 @@ import pathlib
 import time
 from typing import Any
 
+from input_pipeline.sources.annotations.categories import categories_text
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
@@ -115,6 +116,7 @@ def report_text(record: dict[str, Any]) -> str:
       lines.append(f"{part:<10} {facts['length']:,} images of {facts['source']} {facts['name']!r}")
       if facts.get("left_out"):
         lines.append(f"           {facts['left_out']:,} of the set left out, the first: {facts['first_left_out']}")
+      lines += [f"           {sentence}" for sentence in categories_text(facts.get("categories", {}))]
   known = {k: v for k, v in record["facts"].items() if isinstance(v, (str, bool, int, float))}
   lines += [f"{key.replace('_', ' '):<10} {value}" for key, value in known.items()]
   if record["left_out"]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.table import SOURCES, open_source, whole_photos
 
@@ -44,6 +44,22 @@ class Labelled:
   def first_person(self, i: int) -> dict:
     """What is known of the first person in image i."""
     return next(iter(self.facts[i].get("people") or ()), {})
+
+  def having(self, key: str) -> "Labelled":
+    """Returns the images whose first person has a fact; the others are left out, which the source counts.
+
+    Raises:
+      ValueError: no image has it.
+    """
+    has = np.array([bool(self.first_person(i).get(key)) for i in range(len(self))])
+    if has.all():
+      return self
+    if not has.any():
+      raise ValueError(f"no image of {self.source.identity['name']!r} has {key}: choose other --data")
+    part = SubsetSource(self.source, np.flatnonzero(has), f"with {key}")
+    without = ((self.source.name(i), f"its person has no {key}") for i in np.flatnonzero(~has).tolist())
+    part.left_out = [*self.source.left_out, *bounded(without)]
+    return Labelled(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
     """Returns a fact of each image's first person; raises ValueError if an image has none."""

@@ -110,6 +110,7 @@ def attributes(network: Encoder, data: Data) -> Result:
 def keypoints(network: Encoder, data: Data) -> Result:
   """Joints lie at the maxima of their heat maps, refined as in `keypoints.maxima`."""
   train, test = data.train_and_test()
+  test = test.having("keypoints")
   return _keypoints(network, train, test, joint_list(train.source)[1], joints_of(test))
 
 

@@ -17,13 +17,18 @@ _SIGMA = 2.0  # of its peaks, in its places
 _MOST_VALUES = 2**24  # of heat maps held at once
 
 
-def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joints] = joints_of) -> Result:
+def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joints] = joints_of,
+              needs: str | None = "keypoints") -> Result:
   """A linear layer draws a heat map for each joint, four places along a cell; joints lie at their maxima.
 
   A maximum is refined by a parabola through it and its neighbours; places are measured from the image's edge, which
   is the unbiased treatment that UDP asks for.
+
+  Args:
+    truth_of: reads the joints.
+    needs: a fact without which a person is left out; None: joints that are not there are unknown.
   """
-  train, test = data.train_and_test()
+  train, test = (part.having(needs) if needs else part for part in data.train_and_test())
   joints, truth, damaged = truth_of(train), truth_of(test), []
   _check(joints, truth, train)
   probe = DenseRidge(_PLACES, len(joints.names))
@@ -48,7 +53,7 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
 
 def coordinates(encoder: Encoder, data: Data) -> Result:
   """A linear layer says the coordinates from image features and cells averaged over an 8x4 grid."""
-  train, test = data.train_and_test()
+  train, test = (part.having("keypoints") for part in data.train_and_test())
   joints, truth, damaged = joints_of(train), joints_of(test), []
   _check(joints, truth, train)
   rows, features = encode_pooled(encoder, train.source, damaged)
