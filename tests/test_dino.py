@@ -1,5 +1,6 @@
 """DINO: its views, its loss against float64 numpy, what moves and how, and DINO+MAE."""
 
+import dataclasses
 import functools
 
 import jax
@@ -109,15 +110,16 @@ def test_teacher_and_centre_follow_their_laws(setup):
   assert float(teacher_of.cosine_momentum(0.98, jnp.int32(2 * 100 - 1), 100, 2)) == pytest.approx(1, abs=1e-4)
 
 
-def test_prototypes_wait_and_temperature_rises(setup):
-  """Frozen in the first 2 of 100 updates, that is before micro-step 4; warm-up in the first 10."""
-  _, method, run, params, extra, (_, _, (late, _), _, _) = setup
-  early = run(params, extra, images_alone(), KEY, 3)[2][0]["head"]
-  assert not np.any(early["prototypes"]) and np.any(early["fc1"]["kernel"]) and np.any(late["head"]["prototypes"])
+def test_temperature_rises(setup):
+  """Warm-up in the first 10 of 100 updates, each of two micro-steps."""
+  _, method, *_ = setup
   temps = [float(method.temp_teacher(jnp.int32(step))) for step in (0, 1, 2, 10, 20, 199)]
   np.testing.assert_allclose(temps, [0.04, 0.04, 0.043, 0.055, 0.07, 0.07], rtol=1e-6)
-  _, constant = tiny_method("dino_demo", "method.temp_teacher_warmup=0.0", "method.prototypes_frozen=0.0")
-  assert constant.temp_teacher(jnp.int32(0)) == 0.07 and constant._held_back({"prototypes": 1}, 0) == {"prototypes": 1}
+  _, constant = tiny_method("dino_demo", "method.temp_teacher_warmup=0.0")
+  assert constant.temp_teacher(jnp.int32(0)) == 0.07
+  config = dataclasses.replace(method.config, temp_teacher_stairs=5)
+  stairs = [float(dataclasses.replace(method, config=config).temp_teacher(jnp.int32(2 * u))) for u in range(0, 13)]
+  np.testing.assert_allclose(stairs, np.repeat([0.04, 0.0475, 0.055, 0.0625, 0.07, 0.07], 2).tolist() + [0.07], rtol=1e-6)
 
 
 def test_views_have_their_own_colours():

@@ -46,19 +46,26 @@ def test_bank_contrast_is_the_formula():
   assert float(bank_contrast(q, bank, index, drawn, T, known)) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
+def test_bank_contrast_as_released_may_draw_a_samples_own_row():
+  q, bank, index = units(3, 9), units(20, 9, seed=1), np.array([3, 19, 0])
+  drawn, known = np.array([[3, 4, 3, 8], [1, 2, 19, 2], [5, 6, 7, 8]]), np.array([1, 1, 0], bool)
+  losses = [softmax_loss(f64(bank[[index[i], *drawn[i]]]) @ f64(q[i]) / T, 0) for i in range(2)]
+  assert float(bank_contrast(q, bank, index, drawn, T, known)) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
 def test_dense_contrast_is_the_formula():
   u, v = units(3, 7, 9), units(3, 7, 9, seed=1)
   places, known = RNG.integers(0, 12, (3, 7, 2)).astype(np.float32), np.array([1, 0, 1], bool)
-  losses = []
+  losses = ([], [])
   for b in np.flatnonzero(known):
     distance = np.linalg.norm(f64(places[b])[:, None] - f64(places[b]), axis=-1)
     q = np.exp(-distance) / np.exp(-distance).sum(1, keepdims=True)
-    for first, second in ((u[b], v[b]), (v[b], u[b])):
+    for way, (first, second) in enumerate(((u[b], v[b]), (v[b], u[b]))):
       logits = f64(first) @ f64(second).T / T
       logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-      losses.append(-(q * logs).sum(1).mean())
-  expected = np.sum(losses) / known.sum()
-  assert float(dense_contrast(u, v, places, T, known)) == pytest.approx(expected, rel=1e-6)
+      losses[way].append(-(q * logs).sum(1).mean())
+  expected = [np.mean(way) for way in losses]
+  assert [float(way) for way in dense_contrast(u, v, places, T, known)] == pytest.approx(expected, rel=1e-6)
 
 
 def test_node_contrast_is_the_formula():
@@ -84,6 +91,22 @@ def test_joint_contrast_is_the_formula():
   assert float(joint_contrast(z, visible, T)) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
+def test_joint_contrast_as_released_is_its_formula():
+  """Itself and what is missing are in the normalizer, invisible joints are positives, rows without one count as 0."""
+  z, visible = units(3, 2, 4, 9), RNG.random((3, 2, 4)) < 0.5
+  known = np.array([[1, 1], [1, 0], [1, 1]], bool)
+  every = list(np.ndindex(3, 2, 4))
+  losses = []
+  for a in every:
+    normalizer = np.log(sum(np.exp(f64(z[a]) @ f64(z[n]) / T) for n in every))
+    positives = [f64(z[a]) @ f64(z[p]) / T for p in every if p != a and p[2] == a[2] and known[p[:2]] and known[a[:2]]]
+    losses.append(normalizer - np.mean(positives) if positives else 0.0)
+  assert losses.count(0.0) == 4
+  found = joint_contrast(z, visible, T, known)
+  assert float(found) == pytest.approx(np.mean(losses), rel=1e-6)
+  assert float(joint_contrast(z, visible, T, known & np.array([True, False]))) == 0  # nobody has depth
+
+
 def test_soft_targets_sum_to_one_and_become_the_identity_far_apart():
   places = RNG.permutation(64)[:20]
   places = np.stack([places // 8, places % 8], axis=-1).astype(np.float32)  # all different
@@ -95,7 +118,7 @@ def test_dense_contrast_is_never_below_the_entropy_of_its_targets():
   places, matched = RNG.integers(0, 12, (1, 30, 2)).astype(np.float32), jnp.eye(30)[None]
   q = f64(soft_targets(places))[0]
   entropy = -np.mean(np.sum(q * np.log(q), axis=1))
-  losses = [float(dense_contrast(matched, matched, places, t, np.ones(1, bool))) for t in (10.0, 1.0, 0.3, 0.07)]
+  losses = [float(sum(dense_contrast(matched, matched, places, t, np.ones(1, bool)))) for t in (10.0, 1.0, 0.3, 0.07)]
   assert min(losses) >= 2 * entropy > 0
   assert losses[-1] > losses[-2]  # certain of the very place is not what is asked for
 
@@ -108,7 +131,7 @@ def test_what_is_missing_has_no_influence_and_no_gradient(loss):
   run, shape = {
       "batch": (lambda a, b, known: batch_contrast(a, b, T, known), (4, 6)),
       "bank": (lambda a, b, known: bank_contrast(a, bank, index, drawn, T, known), (4, 6)),
-      "dense": (lambda a, b, known: dense_contrast(a, b, places, T, known), (4, 5, 6)),
+      "dense": (lambda a, b, known: sum(dense_contrast(a, b, places, T, known)), (4, 5, 6)),
       "node": (lambda a, b, known: node_contrast(a, b, jnp.tile(known[:, None], (1, 5)), T), (4, 5, 6)),
       "joint": (lambda a, b, known: joint_contrast(
           jnp.stack([a, b], 1), jnp.tile(known[:, None, None], (1, 2, 5)), T), (4, 5, 6)),
@@ -133,11 +156,18 @@ def test_invisible_joints_may_change_places():
 def test_only_visited_rows_of_a_bank_move_and_all_stay_unit():
   bank, features = units(12, 6), units(4, 6, seed=1)
   index, known = np.array([7, 2, 7, 5]), np.array([1, 1, 1, 0], bool)  # one sample twice, one without this modality
+  assert_last_one_counts(bank, index, features, np.array([1, 1, 0, 0], bool), 0)
   after = jax.jit(moved_bank)(bank, index, features, known, 0.5)
   moved = np.flatnonzero((np.asarray(after) != bank).any(1))
   np.testing.assert_array_equal(moved, [2, 7])
   np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, rtol=1e-6)
-  for row, sample in ((2, 1), (7, 0)):
+  assert_last_one_counts(bank, index, features, known, 2)
+
+
+def assert_last_one_counts(bank, index, features, known, sample):
+  """Row 7 gets what `sample`, the last of its samples that is known, gives."""
+  after = jax.jit(moved_bank)(bank, index, features, known, 0.5)
+  for row, sample in ((2, 1), (7, sample)):
     half = f64(bank[row]) + f64(features[sample])
     np.testing.assert_allclose(after[row], half / np.linalg.norm(half), rtol=1e-5)
 
