@@ -124,7 +124,7 @@ class SaipDialect(Dialect):
     if weights.teacher is not None:
       content["teacher"] = saip.write(weights.teacher, module.patch)
     content["args"] = {  # what no tensor tells, and what decides whether they fit
-        "num_heads": module.heads, "embed_dim": module.width, "depth": module.depth, "patch_size": module.patch,
+        "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width, "depth": module.depth, "patch_size": module.patch,
         "image_hw": list(spec.image_hw), "pos_interpolation": spec.pos_interpolation, **weights.head_counts,
     }
     return content

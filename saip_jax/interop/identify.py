@@ -11,6 +11,7 @@ from saip_jax.interop.twins import TWINS
 # Names that files use for a fact, ours first.
 _SYNONYMS = {
     "heads": ("heads", "num_heads"),
+    "last_heads": ("last_heads",),
     "width": ("width", "embed_dim"),
     "depth": ("depth",),
     "patch": ("patch", "patch_size"),

@@ -9,8 +9,18 @@ from typing import Mapping
 from saip_jax.backbones.transformer import NORM_EPSILON
 
 
-def adapt(kind: str, model):
-  """Changes timm's new model where the backbone here differs from it; returns it."""
+def adapt(kind: str, model, last_heads: int | None = None):
+  """Changes timm's new model where the backbone here differs from it; returns it.
+
+  Args:
+    kind: `twins.Twin.kind`.
+    model: timm's.
+    last_heads: attention heads of a ViT's last block, None if as many as in the others.
+  """
+  if last_heads:
+    attention, width = model.blocks[-1].attn, model.embed_dim
+    attention.num_heads, attention.head_dim = last_heads, width // last_heads
+    attention.scale = attention.head_dim**-0.5
   if kind == "tinyvit":
     import torch
 
