@@ -88,7 +88,7 @@ def test_numbers_of_heads_are_checked_and_equal_networks_have_equal_specs():
   for heads, words in (((5, None), "heads is 5.*divisor.*192"), ((6, 7), "last_heads is 7"), ((0, 3), "heads is 0")):
     with pytest.raises(ValueError, match=words):
       spec.attending(*heads)
-  with pytest.raises(ValueError, match="swin_tiny has the numbers"):
+  with pytest.raises(ValueError, match="heads is 6: swin_tiny has the attention heads of its stages"):
     BackboneSpec("swin_tiny", (224, 224)).attending(6, None)
 
 

@@ -111,15 +111,42 @@ def size_of_positions(
     raise ValueError(f"--image-hw={text(asked)}, but the file states that its positions are for {text(stated)}")
   if stated or asked:
     return stated or asked, None
-  for ratio in (2, 1):
-    w = math.isqrt(patches // ratio)
-    if w and ratio * w * w == patches:
-      hw = ratio * w * patch, w * patch
-      return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
+  hw = _usual_size(patches, patch)
+  if hw:
+    return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
   raise ValueError(
       f"{patches} positions of {patch}x{patch} patches fit neither a square nor height = 2 x width:"
       " state the size they are for with --image-hw=HxW"
   )
+
+
+def class_row_is_there(
+    rows: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
+) -> bool:
+  """Returns whether the first row of a table of positions is that of the class token.
+
+  It is unless the table fits an image size without such a row and none with it: timm's `no_embed_class=True`.
+
+  Args:
+    rows: of the table.
+    patch: patch side in pixels.
+    stated: size that the file states, if it does.
+    asked: size that the user states, if they do.
+  """
+  def fits(patches):
+    hw = stated or asked
+    return (hw[0] // patch) * (hw[1] // patch) == patches if hw else _usual_size(patches, patch) is not None
+
+  return fits(rows - 1) or not fits(rows)
+
+
+def _usual_size(patches: int, patch: int) -> tuple[int, int] | None:
+  """Returns the size in pixels of so many patches if it is twice as high as wide or a square."""
+  for ratio in (2, 1):
+    w = math.isqrt(patches // ratio)
+    if w and ratio * w * w == patches:
+      return ratio * w * patch, w * patch
+  return None
 
 
 def _as_list(value) -> list:

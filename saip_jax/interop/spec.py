@@ -9,7 +9,7 @@ from typing import Any, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones import build_backbone
+from saip_jax.backbones import build_backbone, check_heads
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.interop.tables import flatten
@@ -70,15 +70,11 @@ class BackboneSpec:
     """
     if heads is None and last_heads is None:
       return dataclasses.replace(self, heads=None, last_heads=None)
-    if self.twin.kind != "vit":
-      raise ValueError(f"{self.name} has the numbers of attention heads of its stages; none can be stated")
-    module = build_backbone(self.name)
-    for name, n in (("heads", heads), ("last_heads", last_heads)):
-      if n is not None and (n < 1 or module.width % n):
-        raise ValueError(f"{name} is {n}: expected a divisor of the width of {self.name}, which is {module.width}")
-    heads = heads or module.heads
+    check_heads(self.name, **{k: n for k, n in (("heads", heads), ("last_heads", last_heads)) if n is not None})
+    usual = build_backbone(self.name).heads
+    heads = heads or usual
     return dataclasses.replace(
-        self, heads=heads if heads != module.heads else None,
+        self, heads=heads if heads != usual else None,
         last_heads=last_heads if last_heads not in (None, heads) else None,
     )
 

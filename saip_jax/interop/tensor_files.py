@@ -53,8 +53,10 @@ def write_safetensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.partial")
   try:
+    partial.touch()
+    mode = partial.stat().st_mode  # as umask says: the library makes files that their owner alone can read
     save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, partial, dict(metadata or {}) or None)
-    partial.chmod(0o644)  # the library makes it readable by its owner alone
+    partial.chmod(mode)
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)

@@ -52,6 +52,13 @@ def _refuse_others(config: RunConfig, weights) -> None:
   """Raises ValueError for what no shape of a tensor shows: another backbone, other numbers of heads."""
   if weights.spec.name != config.model.backbone:
     raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
+  wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
+  if wanted != weights.spec:
+    facts = weights.spec.facts()
+    raise ValueError(
+        f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in the"
+        f" last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']}"
+    )
   if config.init_heads:
     here = head_counts_of(config.method)
     odd = [

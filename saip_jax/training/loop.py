@@ -177,6 +177,7 @@ def fingerprint(config: RunConfig, data) -> dict[str, Any]:
   The schedule (`total_steps`, `optimizer`) is left out: to train longer or more gently from here is a choice.
   """
   settings = to_dict(config)
+  settings["model"] = {name: value for name, value in settings["model"].items() if value is not None}  # as before
   kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
   if config.init_from:  # absent otherwise, as in runs made before it existed
     kept += ("init_from", "init_heads", *["init_which"] * (config.init_which == "teacher"))
