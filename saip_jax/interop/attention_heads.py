@@ -1,6 +1,7 @@
 """The numbers of attention heads of a ViT in a file, which none of its tensors tells."""
 
 import re
+from typing import Any, Mapping
 
 from saip_jax.backbones import build_backbone
 from saip_jax.interop.nesting import Encoder
@@ -29,7 +30,7 @@ def heads_of(
      width, is a reason to ask.
   4. A statement about the number of heads, or timm's name of the architecture beside the file: that of the backbone,
      or it is refused elsewhere.
-  5. Tensors of an adapter or an expert in `args`: a distilled student, a reason to ask.
+  5. Tensors of an adapter, an expert in `args`, a name of the file that tells of distillation: a reason to ask.
   6. A file of the published SAIP, or one with sections student and teacher, that holds a backbone alone, at a width at
      which distilled students exist: they are saved like this once their adapter is taken off, a reason to ask. With a
      head of SAIP's or DINO's pre-training it is no such student.
@@ -51,13 +52,14 @@ def heads_of(
   if spec.twin.kind != "vit":
     return spec, []
   for facts in stated.facts:
-    if facts.get("heads", facts.get("num_heads")) and facts.get("last_heads"):
-      return spec.attending(facts.get("heads", facts.get("num_heads")), facts["last_heads"]), []
+    heads, last_heads = _count(facts, "heads", "num_heads"), _count(facts, "last_heads")
+    if heads and last_heads:
+      return spec.attending(heads, last_heads), []
 
   size = spec.name.removeprefix("vit_").removesuffix("_rope")
   sized = False
   for place, model in stated.models.items():
-    if f"kd_{spec.name}" in model and spec.name in ("vit_tiny", "vit_small"):
+    if f"kd_{spec.name}" in model.lower() and spec.name in ("vit_tiny", "vit_small"):
       distilled = spec.attending(*_DISTILLED[spec.name])
       note = f"{place} is {model!r}: {_numbers(distilled)}; --heads and --last-heads of saip import state others"
       return distilled, [note]
@@ -67,8 +69,10 @@ def heads_of(
     if named and named[1].lower() != size and spec.name in _DISTILLED:
       raise _question(spec, f"{place} is {model!r}, while its width is that of {spec.name}")
     sized = sized or bool(named)
-  if sized or stated.architecture or any(facts.get("heads", facts.get("num_heads")) for facts in stated.facts):
+  if sized or stated.architecture or any(_count(facts, "heads", "num_heads") for facts in stated.facts):
     return spec, []
+  if _SIGN.search(stated.file_name):
+    raise _question(spec, "the file's name is that of a distilled student")
 
   adapters = [name for name in encoder.state if _ADAPTER.search(name)]
   if adapters:
@@ -84,6 +88,11 @@ def heads_of(
       f"assumed {build_backbone(spec.name).heads} attention heads in every block, as {spec.name} has: no tensor tells;"
       " --heads and --last-heads of saip import state others"
   ]
+
+
+def _count(facts: Mapping[str, Any], *names: str) -> int | None:
+  """Returns the first of these facts that is a whole number."""
+  return next((facts[name] for name in names if type(facts.get(name)) is int), None)
 
 
 def _numbers(spec: BackboneSpec) -> str:

@@ -56,13 +56,15 @@ def refuse_other_facts(stated: Mapping[str, Any], spec: BackboneSpec) -> None:
     stated: `facts()` of an export, `model_args` of a timm configuration, or `args` of a published file.
     spec: the backbone that the tensors fit.
   """
-  facts, wrong = spec.facts(), []
+  facts, wrong, advice = spec.facts(), [], ""
   for fact, names in ((fact, names) for fact, names in _SYNONYMS.items() if fact in facts):
     for name in (name for name in names if stated.get(name) is not None):
       if not _same(stated[name], facts[fact], exact_gelu=fact == "gelu"):
         wrong.append(f"{name} is {stated[name]!r}, here {facts[fact]!r}")
+        if fact in ("heads", "last_heads"):
+          advice = "; --heads and --last-heads of saip import state other numbers of heads"
   if wrong:
-    raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}")
+    raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}{advice}")
 
 
 def _same(value, fact, exact_gelu: bool) -> bool:

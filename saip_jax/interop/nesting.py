@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"^(blocks|layers)\.\d+\.")
 _AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?|shadow)(_|$)")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Encoder:
   """One encoder in a file.
 
@@ -118,8 +118,8 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
   if part is not None and found:
     found = _in_part(found, part)
   plain = [e for e in found if not any(_AVERAGED.search(p) for p in e.parts)]
-  if part is None and plain and len(plain) < len(found):
-    left = [e for e in found if e not in plain]
+  left = [e for e in found if e not in plain]
+  if plain and left:
     notes.append(f"took {shortlist([e.label for e in plain])}, not the moving average beside it: --part={left[0].label} of"
                  " saip import takes that")
     found = plain

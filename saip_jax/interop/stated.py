@@ -42,6 +42,7 @@ class Stated:
     facts: names and values for `spec.refuse_other_facts`, one mapping for each place that states some.
     architecture: timm's name of the model.
     models: names of the model in the file itself, by their place in it, as "args.model".
+    file_name: that of the file, without its folder.
     image_hw: size in pixels that the positions are for.
     pos_interpolation: how positions were resized.
     normalisation: (mean, std) that timm's configuration wants images to be normalised with.
@@ -51,6 +52,7 @@ class Stated:
   facts: tuple[Mapping[str, Any], ...] = ()
   architecture: str | None = None
   models: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  file_name: str = ""
   image_hw: tuple[int, int] | None = None
   pos_interpolation: str | None = None
   normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -71,7 +73,7 @@ def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
   args = plain.get("args")
   if isinstance(args, Mapping):
     stated = _from_args(args)
-  stated = dataclasses.replace(stated, models=_models(plain))
+  stated = dataclasses.replace(stated, models=_models(plain), file_name=path.name)
   config = read_json(path.with_name(TIMM_CONFIG))
   if isinstance(config.get("architecture"), str):
     stated = _from_timm(stated, config)

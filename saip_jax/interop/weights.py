@@ -117,7 +117,7 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
   spec = BackboneSpec(facts["name"], hw, positions)
-  if "last_heads" in facts:  # absent in folders made before a ViT's last block could differ, and of other networks
+  if type(facts.get("last_heads")) is int:  # absent in folders made before a ViT's last block could differ, and of other networks
     spec = spec.attending(facts.get("heads"), facts["last_heads"])
   refuse_other_facts(facts, spec)
   _refuse_other_answers(asked, spec)
@@ -187,11 +187,13 @@ class LoadedBackbone:
     module: a `saip_jax.backbones.features.Backbone`, float32.
     params: its parameters, running statistics among them.
     preprocessing: what its images go through.
+    notes: `Weights.notes`, what was assumed when they were read.
   """
 
   module: Backbone
   params: dict
   preprocessing: Preprocessing
+  notes: tuple[str, ...] = ()
 
   @property
   def variables(self) -> dict:
@@ -217,4 +219,6 @@ def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, i
   """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`."""
   if image_hw is not None:
     weights = weights.resized(image_hw)
-  return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
+  return LoadedBackbone(
+      weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw), weights.notes
+  )
