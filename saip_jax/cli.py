@@ -175,8 +175,6 @@ def _embed(options) -> int:
       options.checkpoint, options.images, options.out, options.which, options.image_hw, options.tokens,
       options.batch_size, options.overwrite,
   )
-  for note in embedded.notes:
-    print(f"weights: {note}", file=sys.stderr)
   shapes = ", ".join(f"{name} {shape}" for name, shape in embedded.shapes.items())
   print(f"{embedded.count} images in {options.out}: {shapes}")
   if embedded.skipped:

@@ -98,8 +98,6 @@ def open_encoder(
     raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
                      else f"--checkpoint={checkpoint}: {error}") from error
   identity = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
-  if weights.notes:
-    identity["notes"] = list(weights.notes)
   return encoder_of(backbone_of(weights, which, image_hw), identity)
 
 

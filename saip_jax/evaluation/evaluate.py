@@ -97,7 +97,6 @@ def report_text(record: dict[str, Any]) -> str:
   name = encoder["checkpoint"] + (f" ({encoder['which']})" if "which" in encoder else "")
   lines = [f"{TASKS[record['task']].summary}, protocol {record['protocol']}", f"encoder    {name}, input "
            + "x".join(map(str, encoder["image_hw"]))]
-  lines += [f"weights    {note}" for note in encoder.get("notes", ())]
   for part in ("train", "test", "query", "gallery"):
     if part in record["facts"]:
       facts = record["facts"][part]

@@ -29,13 +29,11 @@ class Embedded:
     count: images with features.
     shapes: name -> shape of each array of features, "cls" and perhaps "tokens".
     skipped: `name: reason` for each image that could not be read.
-    notes: what was assumed of the weights, see `interop.spec.Weights`.
   """
 
   count: int
   shapes: dict[str, tuple[int, ...]]
   skipped: list[str]
-  notes: tuple[str, ...] = ()
 
 
 def embed_images(
@@ -105,7 +103,7 @@ def embed_images(
       bar.update(len(names))
     if not count:
       raise ValueError(f"--images={images}: none of its {len(source)} images can be read; first: {skipped[0]}")
-  return Embedded(count, shapes, skipped, backbone.notes)
+  return Embedded(count, shapes, skipped)
 
 
 def _one_behind(items: Iterable) -> Iterator:

@@ -1,6 +1,7 @@
 """Weights of one model, whatever file or run they come from."""
 
 import dataclasses
+import logging
 import pathlib
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
 from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
+_LOG = logging.getLogger(__name__)
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
 
 
@@ -187,13 +189,11 @@ class LoadedBackbone:
     module: a `saip_jax.backbones.features.Backbone`, float32.
     params: its parameters, running statistics among them.
     preprocessing: what its images go through.
-    notes: `Weights.notes`, what was assumed when they were read.
   """
 
   module: Backbone
   params: dict
   preprocessing: Preprocessing
-  notes: tuple[str, ...] = ()
 
   @property
   def variables(self) -> dict:
@@ -216,9 +216,12 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
 
 
 def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
-  """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`."""
+  """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
+
+  What was assumed when they were read is logged, on standard error unless the program decides otherwise.
+  """
   if image_hw is not None:
     weights = weights.resized(image_hw)
-  return LoadedBackbone(
-      weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw), weights.notes
-  )
+  for note in weights.notes:
+    _LOG.warning("weights: %s", note)
+  return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
