@@ -118,10 +118,10 @@ def _spec_of(dialect: str, encoder: Encoder, stated: Stated, asked: Asked) -> tu
   kind = kind_of(encoder.own) or "vit"
   if kind == "vit":
     spec, notes = _spec_of_vit(dialect, encoder.own, stated, asked)
-    spec, told = heads_of(spec, dialect, encoder, stated, asked)
-    notes += told
   else:
     spec, notes = _spec_of_stages(dialect, kind, encoder.own, stated, asked), []
+  spec, assumed = heads_of(spec, dialect, encoder, stated, asked)
+  notes += assumed
   for facts in stated.facts:
     refuse_other_facts(facts, spec)
   if stated.normalisation and stated.normalisation != (IMAGENET_MEAN, IMAGENET_STD):
