@@ -100,6 +100,7 @@ def test_names_and_numbers_in_the_file_are_believed(tmp_path, stated, expected):
     (lambda: halves(norm=False), {}, "a dino file with a backbone alone"),
     (lambda: {"teacher": halves(norm=False)["teacher"]}, {"epoch": 3}, "a dino file with a backbone alone"),
     (lambda: halves(**{"adapter.mlp.0.weight": 0}), {}, "tensors of an adapter"),
+    (lambda: halves(**{"adapter.mlp.0.weight": 0}), {"arch": "vit_tiny"}, "tensors of an adapter"),
     (halves, {"args": argparse.Namespace(model="dpal_vit_tiny")}, "args.model is 'dpal_vit_tiny'"),
     (halves, {"args": argparse.Namespace(model="vit_base")}, "args.model is 'vit_base', while its width is that of vit_tiny"),
     (halves, {"args": argparse.Namespace(expert_path="path_b.pth")}, "args.expert_path is set"),

@@ -5,6 +5,7 @@ from typing import Any, Mapping
 
 from saip_jax.backbones import build_backbone
 from saip_jax.interop.nesting import Encoder
+from saip_jax.interop.saip import ADAPTER
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.stated import Asked, Stated
 from saip_jax.interop.tables import shortlist
@@ -13,7 +14,7 @@ from saip_jax.interop.tables import shortlist
 _DISTILLED = {"vit_tiny": (6, 12), "vit_small": (6, 12), "vit_base": (12, 16)}
 _SIGN = re.compile(r"(^|[_\-.])kd([_\-.]|$)|dpal|distil", re.IGNORECASE)
 _SIZE = re.compile(r"(?:vit|deit)_(tiny|small|base|large|huge)", re.IGNORECASE)
-_ADAPTER = re.compile(r"(^|\.)adapters?\.")
+_ADAPTER = re.compile(rf"(^|\.){ADAPTER}")
 _PRETRAINING_HEAD = re.compile(r"(^|\.)(head|dino_head|ibot_head|csm_decoder|csr_decoder|css_decoder)\.")
 
 
@@ -25,16 +26,16 @@ def heads_of(
   The first of these that applies decides:
   1. `--heads` and `--last-heads`.
   2. A statement about both numbers: an export or an import of this program, or the `args` of its published layout.
-  3. The name of the model in the file (`args.model`, `arch`, ...): `kd_vit_tiny` and `kd_vit_small` are distilled
-     students, with 6 heads and 12 in the last block; another name of a distilled student, or one that contradicts the
-     width, is a reason to ask.
-  4. A statement about the number of heads, or timm's name of the architecture beside the file: that of the backbone,
-     or it is refused elsewhere.
-  5. Tensors of an adapter, an expert in `args`, a name of the file that tells of distillation: a reason to ask.
-  6. A file of the published SAIP, or one with sections student and teacher, that holds a backbone alone, at a width at
+  3. The name of the model in the file (`args.model`, `arch`, ...), where it is that of a distilled student:
+     `kd_vit_tiny` and `kd_vit_small` have 6 heads and 12 in the last block; any other is a reason to ask.
+  4. Tensors of an adapter, an expert in `args`, a name of the model that contradicts the width: a reason to ask.
+  5. The name of a plain model, timm's name of the architecture beside the file, or a number of heads: those of the
+     named backbone; another number is refused by `identify.refuse_other_facts`.
+  6. A name of the file that tells of distillation: a reason to ask.
+  7. A file of the published SAIP, or one with sections student and teacher, that holds a backbone alone, at a width at
      which distilled students exist: they are saved like this once their adapter is taken off, a reason to ask. With a
      head of SAIP's or DINO's pre-training it is no such student.
-  7. Else those of the named backbone, and a note says so.
+  8. Else those of the named backbone, and a note says so.
   To ask is to raise ValueError with the flags that answer.
 
   Args:
@@ -56,8 +57,6 @@ def heads_of(
     if heads and last_heads:
       return spec.attending(heads, last_heads), []
 
-  size = spec.name.removeprefix("vit_").removesuffix("_rope")
-  sized = False
   for place, model in stated.models.items():
     if f"kd_{spec.name}" in model.lower() and spec.name in ("vit_tiny", "vit_small"):
       distilled = spec.attending(*_DISTILLED[spec.name])
@@ -65,21 +64,21 @@ def heads_of(
       return distilled, [note]
     if _SIGN.search(model):
       raise _question(spec, f"{place} is {model!r}, a distilled student")
-    named = _SIZE.search(model)
-    if named and named[1].lower() != size and spec.name in _DISTILLED:
-      raise _question(spec, f"{place} is {model!r}, while its width is that of {spec.name}")
-    sized = sized or bool(named)
-  if sized or stated.architecture or any(_count(facts, "heads", "num_heads") for facts in stated.facts):
-    return spec, []
-  if _SIGN.search(stated.file_name):
-    raise _question(spec, "the file's name is that of a distilled student")
-
   adapters = [name for name in encoder.state if _ADAPTER.search(name)]
   if adapters:
     raise _question(spec, f"it has {len(adapters)} tensors of an adapter ({shortlist(adapters[:1])}): a distilled student")
   experts = [key for facts in stated.facts for key, value in facts.items() if key.startswith("expert") and value]
   if experts:
     raise _question(spec, f"args.{experts[0]} is set: a distilled student")
+
+  sizes = {place: found[1].lower() for place, model in stated.models.items() if (found := _SIZE.search(model))}
+  for place, size in sizes.items():
+    if spec.name in _DISTILLED and size != spec.name.removeprefix("vit_"):
+      raise _question(spec, f"{place} is {stated.models[place]!r}, while its width is that of {spec.name}")
+  if sizes or stated.architecture or any(_count(facts, "heads", "num_heads") for facts in stated.facts):
+    return spec, []
+  if _SIGN.search(stated.file_name):
+    raise _question(spec, "the file's name is that of a distilled student")
   pretrained = any(_PRETRAINING_HEAD.search(name) for name in encoder.state)
   in_halves = any(section in ("student", "teacher") for section in encoder.sections)
   if (dialect == "saip" or in_halves) and spec.name in _DISTILLED and not pretrained:

@@ -50,11 +50,12 @@ CSS = [
 HEADS = {"csm": ("csm_decoder.", CSM), "csr": ("csr_decoder.", CSR), "css": ("css_decoder.", CSS)}
 SAIP = [*VIT, *CSM, *CSR, *CSS]
 
-# An unused norm, the gain of the prototypes' weight norm, which is frozen at one, mask tokens, and the adapter that a
-# distilled student is trained with.
+ADAPTER = r"(adapter|align_decoder|translator|expert)\w*\."  # what a distilled student is trained with
+
+# An unused norm, the gain of the prototypes' weight norm, which is frozen at one, mask tokens, an adapter.
 IGNORED = (
     r"^csm_decoder\.decoder_norm\.", r"^csm_decoder\.last_layer\.weight_g$",
-    r"^backbone\.(mask_token|masked_embed)$", r"^adapter\.",
+    r"^backbone\.(mask_token|masked_embed)$", f"^{ADAPTER}",
 )
 
 

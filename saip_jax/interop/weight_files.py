@@ -93,13 +93,13 @@ def _in_plain_form(located: Located, stated: Stated, asked: Asked) -> tuple[Loca
   encoders, notes = {}, []
   for who, encoder in (("student", located.student), ("teacher", located.teacher)):
     if encoder is not None and any(a.dtype == np.float64 for a in encoder.own.values()):
-      notes += ["float64 values are rounded to float32"] * (not notes)
+      notes.append("float64 values are rounded to float32")
     if encoder is not None and kind_of(encoder.own) == "vit":
       own, changes = plain_vit(encoder.own, stated.image_hw, asked.image_hw)
-      notes += [change for change in changes if change not in notes]
+      notes += changes
       encoder = encoder.replaced(own)
     encoders[who] = encoder
-  return dataclasses.replace(located, **encoders), notes
+  return dataclasses.replace(located, **encoders), list(dict.fromkeys(notes))
 
 
 def _complete(tree: dict | None, spec: BackboneSpec, backbone: Backbone) -> list[str]:
