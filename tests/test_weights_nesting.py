@@ -148,6 +148,12 @@ def test_a_decoder_is_no_encoder(weights):
   assert located.student.prefix == "encoder." and located.teacher is None
 
 
+def test_a_flat_file_with_maes_decoder_is_maes(tmp_path, weights):
+  decoder = {"decoder_embed.weight": np.zeros((16, 24), np.float32), "decoder_pos_embed": np.zeros((1, 33, 16), np.float32)}
+  _, told = read(tmp_path, states(weights)[0] | decoder)
+  assert "(mae)" in told and "not used: 2 tensors of decoder_embed, decoder_pos_embed" in told
+
+
 @pytest.mark.parametrize("dialect", ["mae", "dino", "timm"])
 def test_a_flat_file_is_read_by_any_dialect_of_its_names(tmp_path, weights, dialect):
   """All is used but what has no place, a mask token for one."""

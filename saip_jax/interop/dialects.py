@@ -182,7 +182,7 @@ def recognise(nested: Mapping, part: str | None = None) -> str | None:
     return "saip"
   if any(e.is_a(role) for e in encoders for role in ("student", "teacher")):
     return "dino"
-  return "mae" if student.sections[:1] == ("model",) else "timm"
+  return "mae" if student.sections[:1] == ("model",) or "decoder_pos_embed" in student.own else "timm"
 
 
 def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:

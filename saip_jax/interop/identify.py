@@ -117,8 +117,8 @@ def size_of_positions(
   if hw:
     return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
   raise ValueError(
-      f"{patches} positions of {patch}x{patch} patches fit neither a square nor height = 2 x width:"
-      " state the size they are for with --image-hw=HxW"
+      f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a square"
+      " nor height = 2 x width: state the size they are for with --image-hw=HxW"
   )
 
 

@@ -1,8 +1,8 @@
 """Weights of one model, whatever file or run they come from."""
 
 import dataclasses
-import logging
 import pathlib
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,6 @@ from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
 from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
-_LOG = logging.getLogger(__name__)
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
 
 
@@ -218,10 +217,10 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
 def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
   """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
 
-  What was assumed when they were read is logged, on standard error unless the program decides otherwise.
+  What was assumed when they were read is printed on standard error.
   """
   if image_hw is not None:
     weights = weights.resized(image_hw)
   for note in weights.notes:
-    _LOG.warning("weights: %s", note)
+    print(f"weights  {note}", file=sys.stderr)
   return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
