@@ -100,9 +100,9 @@ def make_parser() -> argparse.ArgumentParser:
   )
   import_.add_argument(
       "--part", metavar="NAME",
-      help="section or module of the file that holds the encoder, where there are several: model_ema, base_encoder, ...",
+      help="section or module of the file that holds the encoder, where it has several: model_ema, base_encoder, ...",
   )
-  import_.add_argument("--heads", type=int, metavar="N", help="attention heads of a ViT, which no tensor tells")
+  import_.add_argument("--heads", type=int, metavar="N", help="attention heads of a ViT, where the file does not say")
   import_.add_argument("--last-heads", type=int, metavar="N", help="those of its last block (as in the others)")
 
   export = _add_command(

@@ -120,7 +120,7 @@ def test_names(name, key):
 def test_which_chooses_the_network():
   weights = random_weights()
   for name in set(DIALECTS) - {"saip"}:
-    student, teacher = (DIALECTS[name].backbone_of(DIALECTS[name].to_state(weights, w)) for w in ("student", "teacher"))
+    student, teacher = (DIALECTS[name].states(DIALECTS[name].to_state(weights, w))[0] for w in ("student", "teacher"))
     np.testing.assert_array_equal(student["cls_token"], weights.student["backbone"]["cls_token"])
     np.testing.assert_array_equal(teacher["cls_token"], weights.teacher["backbone"]["cls_token"])
   with pytest.raises(ValueError, match="random has no teacher"):

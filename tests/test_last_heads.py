@@ -31,7 +31,8 @@ def toy_backbone(monkeypatch):
 def reference(params: dict, images: np.ndarray, heads: tuple[int, ...]) -> np.ndarray:
   """The tokens of a ViT by its definition, float64, one head after the other."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
-  norm = lambda x, q: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
+  centered = lambda x: x - x.mean(-1, keepdims=True)
+  norm = lambda x, q: centered(x) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
   linear = lambda x, q: x @ q["kernel"] + q["bias"]
   gelu = np.vectorize(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))))
   x = linear(np.asarray(patchify(jnp.asarray(images), 16), np.float64), p["patch_embed"]) + p["pos_embed"][:, 1:]
@@ -126,7 +127,7 @@ def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, one_threa
   back = open_weights(out)
   assert back.spec == weights.spec and not any("heads" in note for note in back.notes)
   assert_same(back.backbone(), weights.backbone())
-  if dialect == "saip":  # the file tells it by itself
+  if dialect == "saip":  # the file states it by itself
     (out / "parity.json").unlink()
     assert open_weights(out / "model.pth").spec.last_heads == 12
     return
@@ -141,7 +142,7 @@ def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, one_threa
 
 
 @pytest.mark.parametrize("dialect", ["timm", "mae", "dino", "vitpose", "mmpose"])
-def test_what_its_readers_cannot_be_told_is_refused(tmp_path, monkeypatch, capsys, dialect):
+def test_what_its_readers_cannot_express_is_refused(tmp_path, monkeypatch, capsys, dialect):
   monkeypatch.setattr(export, "why_missing", lambda packages: None)
   monkeypatch.setattr(export, "open_weights", lambda path: distilled())
   assert cli.main(["export", "--checkpoint=W", f"--dialect={dialect}", f"--out={tmp_path / 'out'}"]) == 2

@@ -130,7 +130,7 @@ def test_forms_change_no_tensor_of_the_file():
   assert state.keys() == before.keys() and all((state[name] == a).all() for name, a in before.items())
 
 
-def test_double_precision_is_rounded_and_told(tmp_path):
+def test_double_precision_is_rounded_with_a_note(tmp_path):
   weights = opened(tmp_path, {name: a.astype(np.float64) for name, a in toy_state().items()})
   assert weights.backbone()["norm"]["scale"].dtype == np.float32
   np.testing.assert_array_equal(weights.backbone()["pos_embed"], random_weights().backbone()["pos_embed"])
@@ -138,7 +138,8 @@ def test_double_precision_is_rounded_and_told(tmp_path):
 
 
 @pytest.mark.parametrize("dtype, value", [
-    (np.float32, np.nan), (np.float32, np.inf), (np.float16, -np.inf), (ml_dtypes.bfloat16, np.nan), (np.float64, 1e300),
+    (np.float32, np.nan), (np.float32, np.inf), (np.float16, -np.inf), (ml_dtypes.bfloat16, np.nan),
+    (np.float64, 1e300),
 ])
 def test_values_that_are_not_finite_are_refused_by_name_and_count(tmp_path, dtype, value):
   state = {name: a.astype(dtype) for name, a in toy_state().items()}

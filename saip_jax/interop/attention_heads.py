@@ -1,4 +1,4 @@
-"""The numbers of attention heads of a ViT in a file, which none of its tensors tells."""
+"""The numbers of attention heads of a ViT in a file, which its tensors do not determine."""
 
 import re
 from typing import Any, Mapping
@@ -8,7 +8,6 @@ from saip_jax.interop.nesting import Encoder
 from saip_jax.interop.saip import ADAPTER
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.stated import Asked, Stated
-from saip_jax.interop.tables import shortlist
 
 # Heads of the students that SAIP-KD and DPAL distil from larger ViTs, and of their last block (arXiv 2508.07144).
 _DISTILLED = {"vit_tiny": (6, 12), "vit_small": (6, 12), "vit_base": (12, 16)}
@@ -31,11 +30,11 @@ def heads_of(
   4. Tensors of an adapter, an expert in `args`, a name of the model that contradicts the width: a reason to ask.
   5. The name of a plain model, timm's name of the architecture beside the file, or a number of heads: those of the
      named backbone; another number is refused by `identify.refuse_other_facts`.
-  6. A name of the file that tells of distillation: a reason to ask.
+  6. A file name of a distilled student: a reason to ask.
   7. A file of the published SAIP, or one with sections student and teacher, that holds a backbone alone, at a width at
      which distilled students exist: they are saved like this once their adapter is taken off, a reason to ask. With a
      head of SAIP's or DINO's pre-training it is no such student.
-  8. Else those of the named backbone, and a note says so.
+  8. Otherwise those of the named backbone, with a note that they are assumed.
   To ask is to raise ValueError with the flags that answer.
 
   Args:
@@ -60,13 +59,14 @@ def heads_of(
   for place, model in stated.models.items():
     if f"kd_{spec.name}" in model.lower() and spec.name in ("vit_tiny", "vit_small"):
       distilled = spec.attending(*_DISTILLED[spec.name])
-      note = f"{place} is {model!r}: {_numbers(distilled)}; --heads and --last-heads of saip import state others"
+      note = f"{place} is {model!r}: {_numbers(distilled)}; --heads and --last-heads of saip import set others"
       return distilled, [note]
     if _SIGN.search(model):
       raise _question(spec, f"{place} is {model!r}, a distilled student")
   adapters = [name for name in encoder.state if _ADAPTER.search(name)]
   if adapters:
-    raise _question(spec, f"it has {len(adapters)} tensors of an adapter ({shortlist(adapters[:1])}): a distilled student")
+    count = f"{len(adapters)} tensors of an adapter ({adapters[0]}, ...)"
+    raise _question(spec, f"it has {count}: a distilled student")
   experts = [key for facts in stated.facts for key, value in facts.items() if key.startswith("expert") and value]
   if experts:
     raise _question(spec, f"args.{experts[0]} is set: a distilled student")
@@ -83,9 +83,10 @@ def heads_of(
   in_halves = any(section in ("student", "teacher") for section in encoder.sections)
   if (dialect == "saip" or in_halves) and spec.name in _DISTILLED and not pretrained:
     raise _question(spec, f"a {dialect} file with a backbone alone may be of a distilled student")
+  usual = build_backbone(spec.name).heads
   return spec, [
-      f"assumed {build_backbone(spec.name).heads} attention heads in every block, as {spec.name} has: no tensor tells;"
-      " --heads and --last-heads of saip import state others"
+      f"assumed {usual} attention heads in every block, as {spec.name} has: the tensors do not determine them;"
+      " --heads and --last-heads of saip import set others"
   ]
 
 
@@ -103,4 +104,6 @@ def _question(spec: BackboneSpec, reason: str) -> ValueError:
   flags = f"--heads={build_backbone(spec.name).heads} if it is a plain {spec.name}"
   if spec.name in _DISTILLED:
     flags += ", --heads={} --last-heads={} if it was distilled by SAIP-KD or DPAL".format(*_DISTILLED[spec.name])
-  return ValueError(f"no tensor tells the number of attention heads, and {reason}: state it with saip import, {flags}")
+  return ValueError(
+      f"the tensors do not determine the number of attention heads, and {reason}: set it with saip import, {flags}"
+  )

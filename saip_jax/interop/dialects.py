@@ -13,8 +13,9 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip, vit
 from saip_jax.interop.nesting import Encoder, State, locate
 from saip_jax.interop.shapes import parameter_shapes
-from saip_jax.interop.tables import from_torch, shortlist, to_torch
+from saip_jax.interop.tables import from_torch, to_torch
 from saip_jax.interop.twins import TWINS, kind_of
+from saip_jax.typed import shortlist
 
 _BACKBONE = "backbone."  # the encoder's module in the published SAIP and in DINO
 
@@ -52,25 +53,6 @@ class Dialect:
     own = weights.spec.twin.extra_modules
     tree = {name: value for name, value in weights.backbone(which).items() if name not in own}
     return self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
-
-  def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
-    """Returns the state dict of the student's backbone in timm's names, to be loaded strictly.
-
-    Args:
-      nested: what a file holds.
-      backbone: its name in `saip_jax.backbones.BACKBONES`.
-    """
-    state, _ = self.states(nested)
-    names = self._names(state, backbone)
-    return {names[name]: array for name, array in state.items() if name in names}
-
-  def _names(self, state: State, backbone: str) -> dict[str, str]:
-    """Returns name here -> name in timm, of the tensors in the table."""
-    names, blocks = {}, range(len(state))
-    for here, timm in zip(self._table(backbone), TWINS[backbone].timm):
-      indices = blocks if "{}" in here.torch else [0]
-      names |= {here.torch.format(i): timm.torch.format(i) for i in indices if here.torch.format(i) in state}
-    return names
 
   def states(self, nested: Mapping, part: str | None = None) -> tuple[State, State | None]:
     """Returns the state dicts of student and teacher, without what stands before the names of the dialect.
@@ -120,14 +102,11 @@ class SaipDialect(Dialect):
     if weights.teacher is not None:
       content["teacher"] = saip.write(weights.teacher, module.patch)
     content["args"] = {  # what no tensor tells, and what decides whether they fit
-        "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width, "depth": module.depth, "patch_size": module.patch,
+        "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width,
+        "depth": module.depth, "patch_size": module.patch,
         "image_hw": list(spec.image_hw), "pos_interpolation": spec.pos_interpolation, **weights.head_counts,
     }
     return content
-
-  def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
-    state, _ = self.states(nested)
-    return {name.removeprefix(_BACKBONE): a for name, a in state.items() if name.startswith(_BACKBONE)}
 
   def state_of(self, encoder: Encoder) -> State:
     """The heads stand beside the backbone: its prefix without "backbone." is that of all."""
@@ -188,8 +167,8 @@ def recognise(nested: Mapping, part: str | None = None) -> str | None:
 def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:
   """Returns why tensors cannot be read in a dialect."""
   return (
-      f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight; the"
-      f" file begins with {shortlist(names) or 'nothing'}"
+      f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
+      f" the file begins with {shortlist(names) or 'nothing'}"
   )
 
 

@@ -62,7 +62,7 @@ def refuse_other_facts(stated: Mapping[str, Any], spec: BackboneSpec) -> None:
       if not _same(stated[name], facts[fact], exact_gelu=fact == "gelu"):
         wrong.append(f"{name} is {stated[name]!r}, here {facts[fact]!r}")
         if fact in ("heads", "last_heads"):
-          advice = "; --heads and --last-heads of saip import state other numbers of heads"
+          advice = "; --heads and --last-heads of saip import set other numbers of heads"
   if wrong:
     raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}{advice}")
 
@@ -117,8 +117,8 @@ def size_of_positions(
   if hw:
     return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
   raise ValueError(
-      f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a square"
-      " nor height = 2 x width: state the size they are for with --image-hw=HxW"
+      f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a"
+      " square nor height = 2 x width: state the size they are for with --image-hw=HxW"
   )
 
 

@@ -1,9 +1,9 @@
 """Where in a file the tensors of an encoder are: sections of training programs, prefixes of modules.
 
-A file may hold its state dict directly or in a section (`state_dict`, `model`, `model_ema`, `student`, ...), and names may
-have prefixes (`module.`, `_orig_mod.`, `model.`, `backbone.`, `base.`, `encoder.`, ...) in any order and number. Neither is
-matched against a list: an encoder is recognized by the names of its own tensors, and what stands before them is its
-prefix. So `encoder.layer.0` of another naming is no prefix, and several encoders in one file are all found.
+A file may hold its state dict directly or in a section (`state_dict`, `model`, `model_ema`, `student`, ...), and names
+may have prefixes (`module.`, `_orig_mod.`, `model.`, `backbone.`, `base.`, `encoder.`, ...) in any order and number.
+Neither is matched against a list: an encoder is recognized by the names of its own tensors, and what precedes them is
+its prefix. So `encoder.layer.0` of another naming is no prefix, and several encoders in one file are all found.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from saip_jax.interop.tables import shortlist
 from saip_jax.interop.twins import TWINS
+from saip_jax.typed import shortlist
 
 State = Mapping[str, np.ndarray]
 
@@ -103,15 +103,15 @@ class Located:
 def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None:
   """Returns the encoder in a file, or its student and its teacher; None if no names of one are there.
 
-  Where weights and their moving average are both there, the weights are taken and a note tells so. Nothing else is
-  chosen for the user.
+  Where weights and their moving average are both there, the weights are taken, with a note. Nothing else is chosen for
+  the user.
 
   Args:
     nested: what the file holds.
     part: a section or module, as "model_ema" or "base_encoder": only encoders in it are considered.
 
   Raises:
-    ValueError: several encoders and no telling which is meant, or none in that part.
+    ValueError: several encoders, of which none is preferred, or none in that part.
   """
   found = _encoders(nested)
   notes = []
@@ -120,8 +120,8 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
   plain = [e for e in found if not any(_AVERAGED.search(p) for p in e.parts)]
   left = [e for e in found if e not in plain]
   if plain and left:
-    notes.append(f"took {shortlist([e.label for e in plain])}, not the moving average beside it: --part={left[0].label} of"
-                 " saip import takes that")
+    taken = shortlist([e.label for e in plain])
+    notes.append(f"took {taken}, not the moving average: --part={left[0].label} of saip import takes that")
     found = plain
   if len(found) == 2:
     students, teachers = ([e for e in found if e.is_a(role)] for role in ("student", "teacher"))

@@ -8,8 +8,9 @@ from typing import Callable, Iterable, Mapping
 import ml_dtypes
 import numpy as np
 
+from saip_jax.typed import shortlist
+
 _FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
-_SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +106,6 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
   return tree
 
 
-def shortlist(texts: Iterable[str], quoted: bool = False) -> str:
-  """Returns texts with commas between; of many the first few and the number of the others."""
-  texts = [repr(text) if quoted else text for text in texts]
-  more = f" and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else ""
-  return ", ".join(texts[:_SHOWN]) + more
-
-
 def refuse_not_finite(tensors: Mapping[str, np.ndarray]) -> None:
   """Raises ValueError, naming them and their counts, if tensors hold NaN or infinity (as float32)."""
   found, values = [], 0
@@ -168,7 +162,7 @@ def from_torch(
       if array.dtype not in _FLOATS:
         faults["of another type"].append(f"{name} {array.dtype}, expected a floating-point type")
   if any(faults.values()):
-    listed = lambda found: f"[{shortlist(found, quoted=True)}]" if found else "none"
+    listed = lambda found: f"[{shortlist(map(repr, found))}]" if found else "none"
     parts = [f"{kind} {listed(found)}" for i, (kind, found) in enumerate(faults.items()) if found or i < 2]
     raise ValueError(f"the weights do not fit the dialect: {', '.join(parts)}")
   refuse_not_finite({name: state[name] for group in names.values() for name in group})

@@ -10,7 +10,7 @@ from typing import Mapping
 import numpy as np
 
 from saip_jax.interop.identify import class_row_is_there
-from saip_jax.interop.tables import shortlist
+from saip_jax.typed import shortlist
 
 State = Mapping[str, np.ndarray]
 
@@ -38,8 +38,8 @@ def plain_vit(
   if tokens:
     counts = [f"{name} ({np.shape(state[name])[1]})" if np.ndim(state[name]) == 3 else name for name in tokens]
     raise ValueError(
-        f"it has tokens beside the class token: {shortlist(counts)}; they take part in every attention, and the ViTs here"
-        " have none (no register or distillation tokens)"
+        f"it has tokens beside the class token: {shortlist(counts)}; they take part in every attention, and the ViTs"
+        " here have none (no register or distillation tokens)"
     )
   if "fc_norm.weight" in state and "norm.weight" not in state:
     raise ValueError(
@@ -59,8 +59,8 @@ def plain_vit(
   if np.ndim(table) == 3 and not class_row_is_there(table.shape[1], patch, stated_hw, asked_hw):
     state["pos_embed"] = np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
     notes.append(
-        "the positions have no row for the class token: zeros here, as timm's no_embed_class=True computes; a model that"
-        " leaves out the class token computes something else"
+        "the positions have no row for the class token: zeros here, as timm's no_embed_class=True computes; a model"
+        " that leaves out the class token computes something else"
     )
   return state, notes
 

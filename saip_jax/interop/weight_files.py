@@ -17,10 +17,10 @@ from saip_jax.interop.nesting import Encoder, Located, State, locate
 from saip_jax.interop.shapes import new_values, parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.stated import Asked, Stated, read_stated, used_settings
-from saip_jax.interop.tables import shortlist
 from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.interop.twins import TWINS, Twin, kind_of
 from saip_jax.interop.variants import USUAL_PATCH, foreign_names, plain_vit
+from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 EXTRA_FILES = sorted({twin.extra_file for twin in TWINS.values()})  # beside what `saip export` writes in timm's names

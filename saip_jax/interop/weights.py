@@ -16,11 +16,12 @@ from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.stated import Asked, as_size, read_json
-from saip_jax.interop.tables import flatten, refuse_not_finite, shortlist, unflatten
+from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.twins import TWINS
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
 from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
@@ -118,7 +119,7 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
   spec = BackboneSpec(facts["name"], hw, positions)
-  if type(facts.get("last_heads")) is int:  # absent in folders made before a ViT's last block could differ, and of other networks
+  if type(facts.get("last_heads")) is int:  # absent in older folders, and of other networks
     spec = spec.attending(facts.get("heads"), facts["last_heads"])
   refuse_other_facts(facts, spec)
   _refuse_other_answers(asked, spec)

@@ -73,8 +73,9 @@ def _refuse_others(config: RunConfig, weights) -> None:
   if wanted != weights.spec:
     facts = weights.spec.facts()
     raise ValueError(
-        f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in the"
-        f" last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']}"
+        f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in"
+        f" the last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']};"
+        " --heads and --last-heads of saip import set others for a file that does not state them"
     )
   if config.init_heads:
     here = head_counts_of(config.method)
