@@ -127,6 +127,15 @@ def test_a_head_of_pretraining_shows_that_it_is_none(tmp_path, head):
   assert heads(path)[:2] == (3, 3) and ASSUMED in heads(path)[2]
 
 
+@pytest.mark.torch
+def test_an_export_in_dinos_layout_states_them(tmp_path):
+  pytest.importorskip("torch")
+  weights = random_weights("vit_tiny", (64, 32), teacher=False)
+  path = save_pth(tmp_path / "a.pth", DIALECTS["dino"].to_state(weights))
+  assert heads(path)[:2] == (3, 3) and "heads" not in heads(path)[2]
+  assert open_weights(path).spec == weights.spec
+
+
 def test_flat_files_with_signs_are_asked_about_too(tmp_path):
   with pytest.raises(ValueError, match="2 tensors of an adapter"):
     open_weights(flat(tmp_path, {f"backbone.{n}": a for n, a in state().items()}, **{"adapter.0.weight": 0,

@@ -89,6 +89,7 @@ def test_other_modules_are_left_out_by_name(tmp_path, weights):
 def test_sections_and_moving_averages(tmp_path, weights, plain, average):
   student, teacher = states(weights)
   content = {"epoch": 3, "arch": "vit_toy", "optimizer": {"state": {"0": {"exp_avg": np.zeros(3, np.float32)}}}}
+  content["optimizer"]["second_moments"] = student  # one for each tensor, under its name
   content |= {plain: student} if plain else {}
   content |= {average: teacher} if average else {}
   content["args"] = argparse.Namespace(lr=1e-3, model="vit_toy")

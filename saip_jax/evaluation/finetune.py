@@ -33,6 +33,7 @@ _SAID_BY_FLAGS = {
     "data.source": "--data", "data.path": "--data", "data.subset": "--data", "data.mixture": "--data",
     "data.split": "--train-split", "data.people_count": "--people-count", "data.whole_photos": "--task",
     "method.classes": "--data", "method.flip_pairs": "--data", "model.backbone": "--checkpoint",
+    "model.heads": "--checkpoint", "model.last_heads": "--checkpoint",
     "init_from": "--checkpoint", "init_heads": "--checkpoint", "init_which": "--which",
 }
 

@@ -30,6 +30,7 @@ class Dialect:
     pack: state dict -> what the file holds; `nesting.locate` finds it there.
     changes: regular expressions that turn timm's names into these.
     ignored: regular expressions of tensors that have no place here, beside those of the backbone's twin.
+    with_args: writes what no tensor determines into `args` beside them.
   """
 
   reads: bool
@@ -37,6 +38,7 @@ class Dialect:
   pack: Callable[[dict], dict]
   changes: tuple[tuple[str, str], ...] = ()
   ignored: tuple[str, ...] = ()
+  with_args: bool = False
 
   backbone_alone = True  # other modules in a file are left out
 
@@ -52,7 +54,8 @@ class Dialect:
     """
     own = weights.spec.twin.extra_modules
     tree = {name: value for name, value in weights.backbone(which).items() if name not in own}
-    return self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
+    content = self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
+    return content | ({"args": _args(weights)} if self.with_args else {})
 
   def states(self, nested: Mapping, part: str | None = None) -> tuple[State, State | None]:
     """Returns the state dicts of student and teacher, without what stands before the names of the dialect.
@@ -97,16 +100,11 @@ class SaipDialect(Dialect):
   backbone_alone = False
 
   def to_state(self, weights, which: str = "student") -> dict[str, Any]:
-    spec, module = weights.spec, weights.spec.build()
-    content = {"student": {f"module.{name}": a for name, a in saip.write(weights.student, module.patch).items()}}
+    patch = weights.spec.patch
+    content = {"student": {f"module.{name}": a for name, a in saip.write(weights.student, patch).items()}}
     if weights.teacher is not None:
-      content["teacher"] = saip.write(weights.teacher, module.patch)
-    content["args"] = {  # what no tensor tells, and what decides whether they fit
-        "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width,
-        "depth": module.depth, "patch_size": module.patch,
-        "image_hw": list(spec.image_hw), "pos_interpolation": spec.pos_interpolation, **weights.head_counts,
-    }
-    return content
+      content["teacher"] = saip.write(weights.teacher, patch)
+    return content | {"args": _args(weights) | weights.head_counts}
 
   def state_of(self, encoder: Encoder) -> State:
     """The heads stand beside the backbone: its prefix without "backbone." is that of all."""
@@ -116,6 +114,16 @@ class SaipDialect(Dialect):
 
   def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
     return saip.read(state, backbone)
+
+
+def _args(weights) -> dict[str, Any]:
+  """Returns what no tensor of a ViT determines, and what decides whether they fit, under the published names."""
+  spec, module = weights.spec, weights.spec.build()
+  return {
+      "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width,
+      "depth": module.depth, "patch_size": module.patch, "image_hw": list(spec.image_hw),
+      "pos_interpolation": spec.pos_interpolation,
+  }
 
 
 def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
@@ -132,7 +140,7 @@ DIALECTS: dict[str, Dialect] = {
     "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
         True, "grid2d",
         lambda state: {"teacher": _prefixed(_BACKBONE, state), "student": _prefixed(f"module.{_BACKBONE}", state)},
-        ignored=(r"^(dino_head|ibot_head)\.",),
+        ignored=(r"^(dino_head|ibot_head)\.",), with_args=True,
     ),
     "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=vit.VITPOSE),
     "mmpose": Dialect(

@@ -22,6 +22,7 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpo
 _STEM = re.compile(r"^patch_embed\.proj(ection)?\.weight$")  # of every ViT and Swin, and of no decoder
 _FIRST = re.compile(r"^(cls_token|pos_embed)$")  # of a ViT that lost its stem, but also of some decoders
 _BLOCK = re.compile(r"^(blocks|layers)\.\d+\.")
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler")  # sections that may hold a value for each tensor under its name
 _AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?|shadow)(_|$)")
 
 
@@ -158,7 +159,7 @@ def _encoders(nested: Mapping[str, Any], sections: tuple[str, ...] = ()) -> list
     raise ValueError("some tensors are there twice, with and without wrappers of PyTorch (_orig_mod.): save one alone")
   found = [Encoder(sections, prefix, state, _stripped(plain, prefix)) for prefix in prefixes]
   for name, inner in nested.items():
-    if isinstance(inner, Mapping):
+    if isinstance(inner, Mapping) and not _NO_WEIGHTS.search(str(name)):
       found += _encoders(inner, (*sections, str(name)))
   return found
 
