@@ -235,7 +235,10 @@ def _report(options) -> int:
 def _import(options) -> int:
   from saip_jax.interop.importing import import_weights, report
 
-  weights = import_weights(options.source, options.dialect, options.out, options.image_hw)
+  weights = import_weights(
+      options.source, options.dialect, options.out, options.image_hw, part=options.part, heads=options.heads,
+      last_heads=options.last_heads,
+  )
   print("\n".join(report(weights, options.out)))
   return 0
 

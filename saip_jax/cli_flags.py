@@ -98,6 +98,12 @@ def make_parser() -> argparse.ArgumentParser:
       "--image-hw", type=_size, metavar="HxW",
       help="size in pixels that its positions are for, where the file does not say",
   )
+  import_.add_argument(
+      "--part", metavar="NAME",
+      help="section or module of the file that holds the encoder, where it has several: model_ema, base_encoder, ...",
+  )
+  import_.add_argument("--heads", type=int, metavar="N", help="attention heads of a ViT, where the file does not say")
+  import_.add_argument("--last-heads", type=int, metavar="N", help="those of its last block (as in the others)")
 
   export = _add_command(
       commands, "export", "export", "write the encoder for PyTorch or ONNX, proven to compute the same there"

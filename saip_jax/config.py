@@ -22,13 +22,23 @@ class ModelConfig:
   Attributes:
     backbone: a name in `saip_jax.backbones.BACKBONES`.
     image_hw: height and width in pixels of the global views, multiples of the patch size 16.
+    heads: attention heads of a ViT; None: those of the named backbone.
+    last_heads: those of its last block; None: as in the others. Distilled students have more there, see
+      `saip_jax.interop.attention_heads`.
   """
 
   backbone: str
   image_hw: tuple[int, int]
+  heads: int | None = None
+  last_heads: int | None = None
 
   def __post_init__(self):
     require_sizes("config.model.image_hw", self.image_hw, multiple=16)
+
+  @property
+  def own_heads(self) -> dict[str, int]:
+    """The numbers of heads that are set, as options of the backbone."""
+    return {name: n for name, n in (("heads", self.heads), ("last_heads", self.last_heads)) if n is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +211,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
     ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that cannot go
       together; the message names the setting and what it may be.
   """
-  from saip_jax.backbones import BACKBONES
+  from saip_jax.backbones import BACKBONES, check_heads
 
   if methods is None:
     from saip_jax.methods import METHODS as methods
@@ -215,4 +225,5 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
   backbone = config.model.backbone
   if backbone not in BACKBONES:
     raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")
+  check_heads(backbone, "config.model.", **config.model.own_heads)
   return config

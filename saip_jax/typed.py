@@ -4,13 +4,22 @@ import dataclasses
 import difflib
 import types
 import typing
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
+
+_SHOWN = 6
 
 
 def choices_hint(name, choices: Sequence[str]) -> str:
   """Returns the end of an error about a name that is none of the choices: the closest one, and all of them."""
   close = difflib.get_close_matches(str(name), list(choices), n=1)
   return (f", did you mean {close[0]!r}?" if close else ";") + f" choices: {', '.join(sorted(choices))}"
+
+
+def shortlist(texts: Iterable[str]) -> str:
+  """Returns texts with commas between; of many the first few and the number of the others."""
+  texts = list(texts)
+  more = f" and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else ""
+  return ", ".join(texts[:_SHOWN]) + more
 
 
 def require(condition: bool, message: str) -> None:

@@ -232,7 +232,10 @@ def test_what_no_tensor_tells_is_checked(tmp_path, name, config, words):
 def test_dialects_of_vits_do_not_take_others(tmp_path, torch):
   path = save_pth(tmp_path / "a.pth", {"model": timm_state("convnext_femto")})
   with pytest.raises(ValueError, match="--dialect=mae names tensors of ViTs, and these are of a convnext"):
-    open_weights(path)
+    open_weights(path, "mae")
+  weights = open_weights(path)  # the names decide, not the section
+  assert_same({name: a for name, a in weights.backbone().items() if name != "inter_norm"},
+              {name: a for name, a in weights_of("convnext_femto").backbone().items() if name != "inter_norm"})
 
 
 def test_sizes_change_no_tensor():

@@ -47,8 +47,8 @@ def fresh():
 @pytest.fixture
 def source(fresh, monkeypatch):
   """Lets `init_from` find what this is called with: (student, teacher, what else `Weights` holds)."""
-  def hold(student, teacher=None, image_hw=(128, 64), name="vit_toy", **others):
-    weights = Weights(BackboneSpec(name, image_hw, "grid2d"), student, teacher, "elsewhere", **others)
+  def hold(student, teacher=None, image_hw=(128, 64), name="vit_toy", spec=None, **others):
+    weights = Weights(spec or BackboneSpec(name, image_hw, "grid2d"), student, teacher, "elsewhere", **others)
     monkeypatch.setattr(initial, "open_weights", lambda path: weights)
   return hold
 
@@ -204,12 +204,38 @@ def test_the_loop_starts_from_them_once(tmp_path, monkeypatch, capsys):
     train_toy(tmp_path / "parts", *settings[1:], "init_from=other", "total_steps=4")
 
 
+def test_weights_that_are_not_finite_are_refused_before_anything_is_compiled(tmp_path, monkeypatch):
+  spec = BackboneSpec("vit_toy", (128, 64), "grid2d")
+  state = DIALECTS["timm"].to_state(Weights(spec, {"backbone": random_backbone(spec)}, None, "x"))
+  state["norm.bias"][3] = np.nan
+  write_safetensors(tmp_path / "a.safetensors", state)
+  monkeypatch.setattr(jax, "jit", None)
+  with pytest.raises(ValueError, match="--config.init_from=.*not finite: 1 tensor.*norm.bias .1 of 24 values"):
+    train_toy(tmp_path / "run", f"init_from={tmp_path / 'a.safetensors'}")
+
+
+def test_other_heads_are_refused_and_can_be_set(fresh, source):
+  _, old = fresh
+  distilled = BackboneSpec("vit_toy", (128, 64), "grid2d").attending(6, 12)
+  source({"backbone": moved(old.params["backbone"], 1)}, spec=distilled)
+  with pytest.raises(ValueError, match="6 attention heads, 12 in the last block.*config.model.heads=6.*last_heads=12"):
+    start(fresh)
+  state, _ = start(fresh, "model.heads=6", "model.last_heads=12")
+  assert_same(state.params["backbone"], moved(old.params["backbone"], 1))
+  method = METHODS["saip"].build(config_of("model.heads=6", "model.last_heads=12"))
+  assert (method.backbone.heads, method.backbone.last_heads) == (6, 12)
+  with pytest.raises(ValueError, match="config.model.last_heads is 7: expected a divisor of the width of vit_toy"):
+    config_of("model.last_heads=7")
+  with pytest.raises(ValueError, match="config.model.heads is 4: swin_tiny has the attention heads of its stages"):
+    config_of("model.backbone=swin_tiny", "model.heads=4")
+
+
 def test_a_run_made_before_init_from_existed_goes_on(tmp_path):
   """Its fingerprint and its config.json know nothing of it."""
   train_toy(tmp_path, "total_steps=2")
   stored = json.loads((tmp_path / "config.json").read_text())
   fingerprint = (tmp_path / "checkpoints" / "2" / "fingerprint" / "metadata").read_text()
-  assert "init_" not in fingerprint
+  assert "init_" not in fingerprint and "heads" not in fingerprint
   (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in stored.items() if not k.startswith("init_")}))
   train_toy(tmp_path, "total_steps=4")
   assert json.loads((tmp_path / "config.json").read_text()) == to_dict(toy_config("total_steps=4"))

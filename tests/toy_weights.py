@@ -23,10 +23,10 @@ def add_toy_backbone(monkeypatch) -> None:
   monkeypatch.setitem(TWINS, "vit_toy", vit_twin("vit_toy"))
 
 
-def random_backbone(spec: BackboneSpec, seed: int = 0) -> dict:
+def random_backbone(of: BackboneSpec | ViT, seed: int = 0) -> dict:
   """Returns random parameters of the shapes of a backbone."""
   rng = np.random.default_rng(seed)
-  shapes = parameter_shapes(spec.build())
+  shapes = parameter_shapes(of if isinstance(of, ViT) else of.build())
   return unflatten({path: rng.random(shape, np.float32) - 0.5 for path, shape in shapes.items()})
 
 

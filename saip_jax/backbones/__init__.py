@@ -28,6 +28,22 @@ BACKBONES = {
 }
 
 
+def check_heads(name: str, setting: str = "", **heads: int) -> None:
+  """Raises ValueError, naming the setting, unless the named backbone can have these numbers of attention heads.
+
+  Args:
+    name: a key of `BACKBONES`.
+    setting: what stands before the names of the settings.
+    **heads: `heads` and `last_heads` of a ViT, where they are set.
+  """
+  module = BACKBONES[name]()
+  for key, n in heads.items():
+    if not isinstance(module, ViT):
+      raise ValueError(f"{setting}{key} is {n}: {name} has the attention heads of its stages, leave it out")
+    if n < 1 or module.width % n:
+      raise ValueError(f"{setting}{key} is {n}: expected a divisor of the width of {name}, which is {module.width}")
+
+
 def build_backbone(name: str, **options) -> Backbone:
   """Returns the named backbone; options are attributes of its module (`image_hw`, `dtype`, ...).
 

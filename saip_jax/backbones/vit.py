@@ -11,7 +11,7 @@ from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
 from saip_jax.backbones.transformer import (
-    TOKENS, TORCH_DEFAULT, WEIGHTS, Block, Linear, Packing, init_stack, layer, layer_norm, run_stack,
+    TOKENS, TORCH_DEFAULT, WEIGHTS, Block, KeyMasks, Linear, Packing, init_stack, layer, layer_norm, run_stack,
 )
 from saip_jax.masking.tokens import select_tokens
 
@@ -32,6 +32,8 @@ class ViT(Backbone, kw_only=True):
     width: D.
     depth: blocks.
     heads: attention heads.
+    last_heads: attention heads of the last block; None: `heads`. Students distilled from a ViT-B have its 12 there. The
+      parameters are the same ones.
     patch: patch side in pixels.
     tapped_block: index of the block whose output, after `inter_norm`, is `Features.hidden`.
     pos_interpolation: see `pos_embed.interpolate_positions`.
@@ -45,6 +47,7 @@ class ViT(Backbone, kw_only=True):
   width: int
   depth: int
   heads: int
+  last_heads: int | None = None
   patch: int = 16
   tapped_block: int = 6
   pos_interpolation: str = "flat1d"
@@ -90,7 +93,8 @@ class ViT(Backbone, kw_only=True):
     return self.hidden_grid(self.image_hw)
 
   def setup(self):
-    self.block = Block(self.width, self.heads, self.dtype, self.weights, parent=None)
+    block = lambda heads: Block(self.width, heads, self.dtype, self.weights, parent=None)
+    self.block, self.last_block = block(self.heads), block(self.last_heads or self.heads)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     patch_init = WEIGHTS["xavier"] if self.weights == "xavier" else TORCH_DEFAULT
     self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True, kernel_init=patch_init)
@@ -139,13 +143,8 @@ class ViT(Backbone, kw_only=True):
     features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(masks, grids)]
     packing = Packing(tuple((v.images.shape[1], row.shape[1]) for v, row in zip(views, rows)))
     x = packing.join(rows)
-    angles = self._angles(views, packing)
-    run = lambda x, start, stop: run_stack(
-        self.block, self.blocks, x, packing, masks, angles, start=start, stop=stop, unroll=self.unroll,
-        remat=self.remat,
-    )
-
-    start = 0
+    run = lambda x, start, stop: self._run(x, packing, masks, packed, start, stop)
+    packed, start = views, 0
     if any("hidden" in r for r in reads):
       start = self.tapped_block + 1
       x = run(x, 0, start)
@@ -160,7 +159,7 @@ class ViT(Backbone, kw_only=True):
         masks = [masks[i] for i in deeper]
         packing = Packing(tuple(packing.groups[i] for i in deeper))
         x = packing.join([parts[i] for i in deeper])
-        angles = self._angles([views[i] for i in deeper], packing)
+        packed = [views[i] for i in deeper]
     else:
       deeper = list(range(len(views)))
 
@@ -176,9 +175,9 @@ class ViT(Backbone, kw_only=True):
     x = run(x, start, self.depth - 1)
     mapped = [place for place, i in enumerate(deeper) if "attention" in reads[i]]
     assert len(mapped) <= 1, "attention maps are read of one kind of views only"
-    firsts, maps = self.block.apply(
-        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped, angles=angles,
-        method=Block.read_first,
+    firsts, maps = self.last_block.apply(
+        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped,
+        angles=self._angles(packed, packing, self.last_block), method=Block.read_first,
     )
     firsts = self.norm(firsts)  # (B, sequences, D)
     stops = [0]
@@ -187,6 +186,20 @@ class ViT(Backbone, kw_only=True):
       cls = firsts[:, stops[-2] : stops[-1]].reshape(-1, self.width)
       features[i] = features[i].replace(cls=cls, attention=maps if place in mapped else None)
     return features
+
+  def _run(
+      self, x: jax.Array, packing: Packing, masks: KeyMasks, views: Sequence[Views], start: int, stop: int
+  ) -> jax.Array:
+    """Runs blocks start..stop-1: one scan, and the last block apart if it has its own number of heads."""
+    stacks = [(self.block, start, stop)]
+    if self.last_block.heads != self.heads and start < stop == self.depth:
+      stacks = [(self.block, start, stop - 1), (self.last_block, stop - 1, stop)]
+    for block, first, end in stacks:
+      x = run_stack(
+          block, self.blocks, x, packing, masks, self._angles(views, packing, block), start=first, stop=end,
+          unroll=self.unroll, remat=self.remat,
+      )
+    return x
 
   def _embed(self, views: Views, grid_hw: tuple[int, int]) -> jax.Array:
     """Returns the tokens (B * V, 1 + N, D) that enter the first block."""
@@ -200,13 +213,13 @@ class ViT(Backbone, kw_only=True):
     first = first.astype(self.dtype)
     return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
 
-  def _angles(self, views: Sequence[Views], packing: Packing) -> jax.Array | None:
-    """Returns what the tokens of a row are turned by, (B, L, d / 2); None without rotary positions."""
+  def _angles(self, views: Sequence[Views], packing: Packing, block: Block) -> jax.Array | None:
+    """Returns what the tokens of a row are turned by in a block, (B, L, d / 2); None without rotary positions."""
     if not self.rope:
       return None
     parts = []
     for v in views:
-      patches = grid_angles(self.hidden_grid(v.images.shape[2:4]), self.width // self.heads)
+      patches = grid_angles(self.hidden_grid(v.images.shape[2:4]), self.width // block.heads)
       patches = jnp.broadcast_to(patches, (v.images.shape[0] * v.images.shape[1], *patches.shape))
       parts.append(with_class_token(patches if v.keep_ids is None else select_tokens(patches, v.keep_ids)))
     return packing.join(parts)

@@ -33,6 +33,7 @@ _SAID_BY_FLAGS = {
     "data.source": "--data", "data.path": "--data", "data.subset": "--data", "data.mixture": "--data",
     "data.split": "--train-split", "data.people_count": "--people-count", "data.whole_photos": "--task",
     "method.classes": "--data", "method.flip_pairs": "--data", "model.backbone": "--checkpoint",
+    "model.heads": "--checkpoint", "model.last_heads": "--checkpoint",
     "init_from": "--checkpoint", "init_heads": "--checkpoint", "init_which": "--which",
 }
 
@@ -46,12 +47,14 @@ class _Start:
     init_from: the setting: a file, a folder, or one checkpoint of a run; None for random weights.
     which: "student" or "teacher", of these.
     facts: JSON-able, for records.
+    own_heads: see `BackboneSpec.own_heads`.
   """
 
   backbone: str
   init_from: str | None
   which: str
   facts: dict[str, Any]
+  own_heads: dict[str, int | None] = dataclasses.field(default_factory=dict)
 
 
 def finetune(
@@ -131,7 +134,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
     path = path / "checkpoints" / str(checkpoint_steps(path)[-1])
   facts = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
-  return _Start(weights.spec.name, str(path), which, facts)
+  return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
 
 
 def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled, start: _Start, image_hw,
@@ -150,7 +153,8 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
                      f"{task}, as configs/finetune_{task}.py")
   names = FIELDS[SUPERVISED[task].label](train.source).classes
   settings["method"] = method | class_settings(task, names)
-  settings["model"] = {"backbone": start.backbone, "image_hw": image_hw or settings["model"]["image_hw"]}
+  size = image_hw or settings["model"]["image_hw"]
+  settings["model"] = {"backbone": start.backbone, "image_hw": size, **start.own_heads}
   settings["data"] = settings["data"] | {
       "source": data.kind, "path": data.path, "split": data.train_split, "people_count": data.people_count,
       "mixture": None, "subset": None, "whole_photos": SUPERVISED[task].whole,

@@ -5,29 +5,19 @@ into nested dicts of arrays and back.
 """
 
 import dataclasses
-import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 import numpy as np
 
 from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip, vit
+from saip_jax.interop.nesting import Encoder, State, locate
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import from_torch, to_torch
 from saip_jax.interop.twins import TWINS, kind_of
+from saip_jax.typed import shortlist
 
-State = Mapping[str, np.ndarray]
-
-
-def _plain(state: State) -> dict[str, np.ndarray]:
-  """Returns the tensors under names without `module.` and `backbone.`, as loaders of the DINO family strip them."""
-  return {re.sub(r"^(module\.)?(backbone\.)?", "", name): array for name, array in _section(state).items()}
-
-
-def _section(state) -> State:
-  if not isinstance(state, Mapping):
-    raise ValueError("expected a dict of tensors, found a single one; is --dialect right?")
-  return state
+_BACKBONE = "backbone."  # the encoder's module in the published SAIP and in DINO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +27,20 @@ class Dialect:
   Attributes:
     reads: whether such files can be imported; all can be written.
     pos_interpolation: how those who train such files resize positions.
-    pack: state dict -> what the file holds.
-    unpack: what the file holds -> (student's state dict, teacher's or None).
+    pack: state dict -> what the file holds; `nesting.locate` finds it there.
     changes: regular expressions that turn timm's names into these.
     ignored: regular expressions of tensors that have no place here, beside those of the backbone's twin.
-    sections: keys of a file that `unpack` looks at; none where the file is flat.
+    with_args: writes what no tensor determines into `args` beside them.
   """
 
   reads: bool
   pos_interpolation: str
   pack: Callable[[dict], dict]
-  unpack: Callable[[Mapping], tuple[State, State | None]]
   changes: tuple[tuple[str, str], ...] = ()
   ignored: tuple[str, ...] = ()
-  sections: tuple[str, ...] = ()
+  with_args: bool = False
+
+  backbone_alone = True  # other modules in a file are left out
 
   def _table(self, backbone: str):
     return vit.renamed(TWINS[backbone].timm, self.changes)
@@ -64,38 +54,27 @@ class Dialect:
     """
     own = weights.spec.twin.extra_modules
     tree = {name: value for name, value in weights.backbone(which).items() if name not in own}
-    return self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
+    content = self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
+    return content | ({"args": _args(weights)} if self.with_args else {})
 
-  def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
-    """Returns the state dict of the student's backbone in timm's names, to be loaded strictly.
+  def states(self, nested: Mapping, part: str | None = None) -> tuple[State, State | None]:
+    """Returns the state dicts of student and teacher, without what stands before the names of the dialect.
 
     Args:
       nested: what a file holds.
-      backbone: its name in `saip_jax.backbones.BACKBONES`.
-    """
-    state, _ = self.unpack(nested)
-    names = self._names(state, backbone)
-    return {names[name]: array for name, array in state.items() if name in names}
-
-  def _names(self, state: State, backbone: str) -> dict[str, str]:
-    """Returns name here -> name in timm, of the tensors in the table."""
-    names, blocks = {}, range(len(state))
-    for here, timm in zip(self._table(backbone), TWINS[backbone].timm):
-      indices = blocks if "{}" in here.torch else [0]
-      names |= {here.torch.format(i): timm.torch.format(i) for i in indices if here.torch.format(i) in state}
-    return names
-
-  def states(self, nested: Mapping) -> tuple[State, State | None]:
-    """Returns the state dicts of student and teacher, names without the prefixes of the dialect.
+      part: see `nesting.locate`.
 
     Raises:
-      ValueError: something else than tensors stands there.
+      ValueError: several encoders and no telling which is meant.
     """
-    student, teacher = self.unpack(nested)
-    odd = [name for state in (student, teacher or {}) for name, a in state.items() if not isinstance(a, np.ndarray)]
-    if odd:
-      raise ValueError(f"expected tensors, found sections: {', '.join(odd)}; is --dialect right?")
-    return student, teacher
+    located = locate(nested, part)
+    if located is None:
+      return {name: a for name, a in nested.items() if isinstance(a, np.ndarray)}, None
+    return self.state_of(located.student), None if located.teacher is None else self.state_of(located.teacher)
+
+  def state_of(self, encoder: Encoder) -> State:
+    """Returns the tensors of one encoder, and of what belongs to it in the dialect."""
+    return encoder.own
 
   def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
     """Returns the tree {"backbone": ...} of one state dict; all that does not fit is listed at once.
@@ -118,86 +97,89 @@ class Dialect:
 class SaipDialect(Dialect):
   """The published SAIP files: student and teacher with their heads, and `args`; `which` chooses nothing."""
 
-  def to_state(self, weights, which: str = "student") -> dict[str, Any]:
-    spec, module = weights.spec, weights.spec.build()
-    content = {"student": {f"module.{name}": a for name, a in saip.write(weights.student, module.patch).items()}}
-    if weights.teacher is not None:
-      content["teacher"] = saip.write(weights.teacher, module.patch)
-    content["args"] = {  # what no tensor tells, and what decides whether they fit
-        "num_heads": module.heads, "embed_dim": module.width, "depth": module.depth, "patch_size": module.patch,
-        "image_hw": list(spec.image_hw), "pos_interpolation": spec.pos_interpolation, **weights.head_counts,
-    }
-    return content
+  backbone_alone = False
 
-  def backbone_of(self, nested: Mapping, backbone: str = "vit_tiny") -> dict[str, np.ndarray]:
-    state, _ = self.states(nested)
-    return {name.removeprefix("backbone."): a for name, a in state.items() if name.startswith("backbone.")}
+  def to_state(self, weights, which: str = "student") -> dict[str, Any]:
+    patch = weights.spec.patch
+    content = {"student": {f"module.{name}": a for name, a in saip.write(weights.student, patch).items()}}
+    if weights.teacher is not None:
+      content["teacher"] = saip.write(weights.teacher, patch)
+    return content | {"args": _args(weights) | weights.head_counts}
+
+  def state_of(self, encoder: Encoder) -> State:
+    """The heads stand beside the backbone: its prefix without "backbone." is that of all."""
+    if not encoder.prefix.endswith(_BACKBONE):
+      raise ValueError(no_vit("saip", encoder.state, _BACKBONE))
+    return {name.removeprefix(encoder.prefix.removesuffix(_BACKBONE)): a for name, a in encoder.state.items()}
 
   def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
     return saip.read(state, backbone)
 
 
-def _both(nested: Mapping, strip: Callable[[State], State]) -> tuple[State, State | None]:
-  """Returns the state dicts under `student` and `teacher`; one alone is the student."""
-  found = [strip(nested[key]) for key in ("student", "teacher") if key in nested]
-  if not found:
-    found = [strip(nested)]
-  return found[0], found[1] if len(found) > 1 else None
-
-
-def _published(state: State) -> dict[str, np.ndarray]:
-  return {name.removeprefix("module."): array for name, array in _section(state).items()}
+def _args(weights) -> dict[str, Any]:
+  """Returns what no tensor of a ViT determines, and what decides whether they fit, under the published names."""
+  spec, module = weights.spec, weights.spec.build()
+  return {
+      "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width,
+      "depth": module.depth, "patch_size": module.patch, "image_hw": list(spec.image_hw),
+      "pos_interpolation": spec.pos_interpolation,
+  }
 
 
 def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
   return {prefix + name: array for name, array in state.items()}
 
 
-_TIMM = Dialect(True, "grid2d", dict, lambda nested: (_plain(nested), None))
+_TIMM = Dialect(True, "grid2d", dict)
 
 DIALECTS: dict[str, Dialect] = {
     "timm": _TIMM,
     "safetensors": _TIMM,  # the same names; the file stands alone
-    "saip": SaipDialect(
-        True, "flat1d", dict, lambda nested: _both(nested, _published), ignored=saip.IGNORED,
-        sections=("student", "teacher", "args"),
-    ),
-    "mae": Dialect(
-        True, "grid2d", lambda state: {"model": state},
-        lambda nested: (_plain(nested.get("model", nested)), None),
-        ignored=(r"^decoder_", r"^mask_token$"), sections=("model",),
-    ),
+    "saip": SaipDialect(True, "flat1d", dict, ignored=saip.IGNORED),
+    "mae": Dialect(True, "grid2d", lambda state: {"model": state}, ignored=(r"^decoder_",)),
     "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
         True, "grid2d",
-        lambda state: {"teacher": _prefixed("backbone.", state), "student": _prefixed("module.backbone.", state)},
-        lambda nested: _both(nested, _plain),
-        ignored=(r"^(dino_head|ibot_head)\.",), sections=("student", "teacher"),
+        lambda state: {"teacher": _prefixed(_BACKBONE, state), "student": _prefixed(f"module.{_BACKBONE}", state)},
+        ignored=(r"^(dino_head|ibot_head)\.",), with_args=True,
     ),
-    "vitpose": Dialect(
-        False, "grid2d", lambda state: {"state_dict": state},
-        lambda nested: (_plain(nested.get("state_dict", nested)), None), changes=vit.VITPOSE, sections=("state_dict",),
-    ),
+    "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=vit.VITPOSE),
     "mmpose": Dialect(
-        False, "grid2d", lambda state: {"state_dict": _prefixed("backbone.", state)},
-        lambda nested: (_plain(nested.get("state_dict", nested)), None), changes=vit.MMPRETRAIN,
-        sections=("state_dict",),
+        False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=vit.MMPRETRAIN
     ),
 }
 
 
-def recognise(nested: Mapping) -> str | None:
-  """Returns the name of the dialect that a file's keys are of, None if there is no telling."""
-  if "state_dict" in nested:
-    names = _plain(nested["state_dict"])
-    kinds = {"layers.0.ln1.weight": "mmpose", "last_norm.weight": "vitpose"}
-    return next((kind for name, kind in kinds.items() if name in names), None)
-  if "student" in nested or "teacher" in nested:
-    names = [name for state in _both(nested, _published) for name in state or ()]
-    heads = tuple(prefix for prefix, _ in saip.HEADS.values())
-    return "saip" if any(n.startswith((*heads, "backbone.inter_norm.")) for n in names) else "dino"
-  if isinstance(nested.get("model"), Mapping):
-    return "mae"
-  names = _published({name: array for name, array in nested.items() if not isinstance(array, Mapping)})
-  if "backbone.inter_norm.weight" in names:
+def recognise(nested: Mapping, part: str | None = None) -> str | None:
+  """Returns the name of the dialect that a file's keys are of, None if there is no telling.
+
+  Args:
+    nested: what the file holds.
+    part: see `nesting.locate`.
+  """
+  located = locate(nested, part)
+  if located is None:
+    return None
+  student, encoders = located.student, [e for e in (located.student, located.teacher) if e]
+  if kind_of(student.own) not in ("vit", None):
+    return "timm"
+  for name, kind in (("layers.0.ln1.weight", "mmpose"), ("last_norm.weight", "vitpose")):
+    if name in student.own:
+      return kind
+  if any(e.prefix.endswith(_BACKBONE) and _is_published(DIALECTS["saip"].state_of(e)) for e in encoders):
     return "saip"
-  return "timm" if kind_of(_plain(names)) else None
+  if any(e.is_a(role) for e in encoders for role in ("student", "teacher")):
+    return "dino"
+  return "mae" if student.sections[:1] == ("model",) or "decoder_pos_embed" in student.own else "timm"
+
+
+def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:
+  """Returns why tensors cannot be read in a dialect."""
+  return (
+      f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
+      f" the file begins with {shortlist(names) or 'nothing'}"
+  )
+
+
+def _is_published(state: State) -> bool:
+  heads = tuple(prefix for prefix, _ in saip.HEADS.values())
+  return any(name.startswith((*heads, f"{_BACKBONE}inter_norm.")) for name in state)

@@ -21,6 +21,10 @@ from saip_jax.typed import choices_hint
 _NO_TORCH_NEEDED = ("timm", "safetensors")
 _PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
 EXPORTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
+# Which numbers of attention heads, other than the named backbone's, the readers of a dialect can be given.
+_OWN_HEADS = {
+    "timm": ("heads",), **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
+}
 _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
 _RELOADED_WITH = {
     "timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load",
@@ -95,7 +99,7 @@ def export_weights(
       record["outputs"] = proof.unproven(weights, which)
     else:
       record |= _prove(dialect, unfinished, weights, which)
-    (unfinished / "README.md").write_text(model_card(dialect, record))
+    (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec))
     record["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
     }
@@ -133,6 +137,16 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
     raise ValueError(
         f"--dialect={dialect} is not for {weights.spec.name}{': ' + twin.note if dialect == 'timm' else ''};"
         f" choose one of {', '.join(twin.dialects)}"
+    )
+  own = [name for name, n in weights.spec.own_heads.items() if n]
+  able = [name for name in twin.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
+  if weights.spec.last_heads and weights.spec.build().rope:  # timm turns the heads of all blocks alike
+    able = []
+  if dialect not in able:
+    facts = weights.spec.facts()
+    raise ValueError(
+        f"--dialect={dialect} has no place for {facts['heads']} attention heads, {facts['last_heads']} in the last"
+        f" block: its readers would compute something else; choose one of {', '.join(able) or 'none'}"
     )
 
 
@@ -193,7 +207,7 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
       "num_classes": 0,
       "num_features": weights.spec.build().feature_width,
       "global_pool": twin.pool,
-      "model_args": twin.arguments(weights.spec.image_hw),
+      "model_args": weights.spec.timm_arguments,
       "pretrained_cfg": {
           "tag": "saip_jax",
           "custom_load": False,

@@ -11,6 +11,7 @@ from saip_jax.interop.twins import TWINS
 # Names that files use for a fact, ours first.
 _SYNONYMS = {
     "heads": ("heads", "num_heads"),
+    "last_heads": ("last_heads",),
     "width": ("width", "embed_dim"),
     "depth": ("depth",),
     "patch": ("patch", "patch_size"),
@@ -55,13 +56,15 @@ def refuse_other_facts(stated: Mapping[str, Any], spec: BackboneSpec) -> None:
     stated: `facts()` of an export, `model_args` of a timm configuration, or `args` of a published file.
     spec: the backbone that the tensors fit.
   """
-  facts, wrong = spec.facts(), []
+  facts, wrong, advice = spec.facts(), [], ""
   for fact, names in ((fact, names) for fact, names in _SYNONYMS.items() if fact in facts):
     for name in (name for name in names if stated.get(name) is not None):
       if not _same(stated[name], facts[fact], exact_gelu=fact == "gelu"):
         wrong.append(f"{name} is {stated[name]!r}, here {facts[fact]!r}")
+        if fact in ("heads", "last_heads"):
+          advice = "; --heads and --last-heads of saip import set other numbers of heads"
   if wrong:
-    raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}")
+    raise ValueError(f"the file holds another model than {spec.name}: {'; '.join(wrong)}{advice}")
 
 
 def _same(value, fact, exact_gelu: bool) -> bool:
@@ -110,15 +113,42 @@ def size_of_positions(
     raise ValueError(f"--image-hw={text(asked)}, but the file states that its positions are for {text(stated)}")
   if stated or asked:
     return stated or asked, None
+  hw = _usual_size(patches, patch)
+  if hw:
+    return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
+  raise ValueError(
+      f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a"
+      " square nor height = 2 x width: state the size they are for with --image-hw=HxW"
+  )
+
+
+def class_row_is_there(
+    rows: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
+) -> bool:
+  """Returns whether the first row of a table of positions is that of the class token.
+
+  It is unless the table fits an image size without such a row and none with it: timm's `no_embed_class=True`.
+
+  Args:
+    rows: of the table.
+    patch: patch side in pixels.
+    stated: size that the file states, if it does.
+    asked: size that the user states, if they do.
+  """
+  def fits(patches):
+    hw = stated or asked
+    return (hw[0] // patch) * (hw[1] // patch) == patches if hw else _usual_size(patches, patch) is not None
+
+  return fits(rows - 1) or not fits(rows)
+
+
+def _usual_size(patches: int, patch: int) -> tuple[int, int] | None:
+  """Returns the size in pixels of so many patches if it is twice as high as wide or a square."""
   for ratio in (2, 1):
     w = math.isqrt(patches // ratio)
     if w and ratio * w * w == patches:
-      hw = ratio * w * patch, w * patch
-      return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
-  raise ValueError(
-      f"{patches} positions of {patch}x{patch} patches fit neither a square nor height = 2 x width:"
-      " state the size they are for with --image-hw=HxW"
-  )
+      return ratio * w * patch, w * patch
+  return None
 
 
 def _as_list(value) -> list:

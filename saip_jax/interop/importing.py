@@ -12,7 +12,7 @@ from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
 
 
-def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None) -> Weights:
+def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **asked) -> Weights:
   """Reads weights and writes them into a folder: `weights.safetensors` and `model.json`, whole or not at all.
 
   Args:
@@ -20,6 +20,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     dialect: its dialect; None recognises it.
     out: a new or empty folder, or one made by an earlier import, which is replaced.
     image_hw: size in pixels that the stored positions are for, where the source does not say.
+    **asked: other arguments of `open_weights`.
 
   Returns:
     The weights.
@@ -29,10 +30,12 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   """
   out = pathlib.Path(out).expanduser().absolute()
   _check_folder(out)
-  weights = open_weights(source, dialect, image_hw)
+  weights = open_weights(source, dialect, image_hw, **asked)
   out.parent.mkdir(parents=True, exist_ok=True)
-  partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+  holder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+  partial = holder / "W"  # the holder is its owner's alone, whatever the umask
   try:
+    partial.mkdir()
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
     write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
     model = {
@@ -49,12 +52,11 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     if source.is_file():
       model["sha256"]["source"] = sha256(source)
     (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n")
-    partial.chmod(0o755)
     if out.exists():
       shutil.rmtree(out)
     os.replace(partial, out)
   finally:
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(holder, ignore_errors=True)
   return weights
 
 

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 import saip_jax
-from saip_jax.interop.twins import TWINS
+from saip_jax.interop.spec import BackboneSpec
 
 
 def run_history(checkpoint) -> dict[str, str]:
@@ -51,12 +51,13 @@ def shortened(origin: str) -> str:
   return re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin)
 
 
-def model_card(dialect: str, record: dict) -> str:
+def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   """Returns the text of README.md.
 
   Args:
     dialect: name of the dialect.
     record: what parity.json will hold.
+    spec: what the weights are of.
   """
   facts = record["model"]
   height, width = facts["image_hw"]
@@ -81,13 +82,13 @@ def model_card(dialect: str, record: dict) -> str:
   front = _FRONT_MATTER if dialect == "timm" else ""
   table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
   notes = "".join(f"\n- {note}" for note in record["notes"])
-  twin = TWINS[facts["name"]]
+  twin = spec.twin
   plain = lambda value: tuple(value) if isinstance(value, list) else value
-  arguments = "".join(f"{name}={plain(value)!r}, " for name, value in twin.arguments((height, width)).items())
+  arguments = "".join(f"{name}={plain(value)!r}, " for name, value in spec.timm_arguments.items())
   usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
   usage = usage.format(
       height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments,
-      upsampling=_UPSAMPLING.format(mode=twin.upsampling) if twin.upsampling else "",
+      changes=_changes(spec),
   )
   features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
   return (
@@ -99,12 +100,25 @@ def model_card(dialect: str, record: dict) -> str:
   )
 
 
+def _changes(spec: BackboneSpec) -> str:
+  """Returns the lines that give timm's new model what its arguments cannot: how maps are enlarged, the last heads."""
+  if spec.twin.upsampling:
+    return _UPSAMPLING.format(mode=spec.twin.upsampling)
+  if not spec.last_heads:
+    return ""
+  heads, width = spec.last_heads, spec.build().width // spec.last_heads
+  return (
+      f"attention = model.blocks[-1].attn   # the last block has {heads} heads\n"
+      f"attention.num_heads, attention.head_dim, attention.scale = {heads}, {width}, {width}**-0.5\n"
+  )
+
+
 def _sizes(facts: dict) -> str:
   """Returns what the network's sizes are: those of equal blocks, or those of stages."""
   if "depth" in facts:
-    return (
-        f"width {facts['width']}, {facts['depth']} blocks, {facts['heads']} heads, patches of {facts['patch']} pixels"
-    )
+    heads, last = facts["heads"], facts.get("last_heads", facts["heads"])
+    heads = f"{heads} heads" + (f" and {last} in the last block" if last != heads else "")
+    return f"width {facts['width']}, {facts['depth']} blocks, {heads}, patches of {facts['patch']} pixels"
   names = {
       "dims": "channels", "depths": "blocks", "heads": "heads", "window": "windows of cells",
       "windows": "windows of cells",
@@ -129,7 +143,7 @@ tags:
 """
 
 _INTO_TIMM = """model = timm.create_model("{architecture}", {arguments}num_classes=0)
-{upsampling}model.load_state_dict(state)  # strict: every tensor fits
+{changes}model.load_state_dict(state)  # strict: every tensor fits
 ```
 """
 _UPSAMPLING = """for layer in model.modules():

@@ -50,8 +50,13 @@ CSS = [
 HEADS = {"csm": ("csm_decoder.", CSM), "csr": ("csr_decoder.", CSR), "css": ("css_decoder.", CSS)}
 SAIP = [*VIT, *CSM, *CSR, *CSS]
 
-# An unused norm, and the gain of the prototypes' weight norm, which is frozen at one.
-IGNORED = (r"^csm_decoder\.decoder_norm\.", r"^csm_decoder\.last_layer\.weight_g$")
+ADAPTER = r"(adapter|align_decoder|translator|expert)\w*\."  # what a distilled student is trained with
+
+# An unused norm, the gain of the prototypes' weight norm, which is frozen at one, mask tokens, an adapter.
+IGNORED = (
+    r"^csm_decoder\.decoder_norm\.", r"^csm_decoder\.last_layer\.weight_g$",
+    r"^backbone\.(mask_token|masked_embed)$", f"^{ADAPTER}",
+)
 
 
 def read(state: Mapping[str, np.ndarray], backbone: ViT | None = None) -> dict:

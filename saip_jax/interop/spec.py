@@ -9,7 +9,7 @@ from typing import Any, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones import build_backbone
+from saip_jax.backbones import build_backbone, check_heads
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.interop.tables import flatten
@@ -30,11 +30,15 @@ class BackboneSpec:
     image_hw: size in pixels that the stored positions are for, or the one to use where there are none.
     pos_interpolation: how the run that made them resized positions, one of `pos_embed.INTERPOLATIONS`; of no account
       for a backbone without a table of positions.
+    heads: attention heads of a ViT; None: those of the named backbone. See `attending`.
+    last_heads: those of its last block; None: as in the others.
   """
 
   name: str
   image_hw: tuple[int, int]
   pos_interpolation: str | None = None
+  heads: int | None = None
+  last_heads: int | None = None
 
   @property
   def twin(self) -> Twin:
@@ -44,7 +48,40 @@ class BackboneSpec:
     """Returns the module, float32 unless the options say otherwise."""
     if self.twin.positions:
       options = {"pos_interpolation": self.pos_interpolation} | options
+    options = {name: n for name, n in self.own_heads.items() if n} | options
     return build_backbone(self.name, image_hw=self.image_hw, **options)
+
+  @property
+  def own_heads(self) -> dict[str, int | None]:
+    """The numbers of heads that the named backbone does not have, as options of its module; None: as it has them."""
+    return {"heads": self.heads, "last_heads": self.last_heads}
+
+  def attending(self, heads: int | None, last_heads: int | None) -> "BackboneSpec":
+    """Returns the spec with these numbers of attention heads.
+
+    What the named backbone has anyway is stored as None, so that equal networks have equal specs.
+
+    Args:
+      heads: of every block; None: those of the named backbone.
+      last_heads: of the last block; None: as in the others.
+
+    Raises:
+      ValueError: no ViT, or a number that does not divide its width.
+    """
+    if heads is None and last_heads is None:
+      return dataclasses.replace(self, heads=None, last_heads=None)
+    check_heads(self.name, **{k: n for k, n in (("heads", heads), ("last_heads", last_heads)) if n is not None})
+    usual = build_backbone(self.name).heads
+    heads = heads or usual
+    return dataclasses.replace(
+        self, heads=heads if heads != usual else None,
+        last_heads=last_heads if last_heads not in (None, heads) else None,
+    )
+
+  @property
+  def timm_arguments(self) -> dict[str, Any]:
+    """Arguments of `timm.create_model` that the features depend on; none tells heads of the last block alone."""
+    return self.twin.arguments(self.image_hw) | ({"num_heads": self.heads} if self.heads else {})
 
   @property
   def patch(self) -> int:

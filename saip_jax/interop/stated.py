@@ -10,6 +10,30 @@ from saip_jax.backbones.pos_embed import INTERPOLATIONS
 PARITY_FILE, TIMM_CONFIG = "parity.json", "config.json"
 
 
+# Where training programs keep the name of the model.
+_MODEL_KEYS = ("model", "arch", "model_name", "architecture", "backbone", "student_arch", "encoder")
+_SETTINGS = ("args", "opt", "config", "cfg", "hyper_parameters", "hparams")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """What the user states about a file; None where nothing.
+
+  Attributes:
+    dialect: a name in `dialects.DIALECTS`.
+    image_hw: size in pixels that the stored positions are for.
+    part: section or module of the file, see `nesting.locate`.
+    heads: attention heads of every block.
+    last_heads: those of the last block.
+  """
+
+  dialect: str | None = None
+  image_hw: tuple[int, int] | None = None
+  part: str | None = None
+  heads: int | None = None
+  last_heads: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Stated:
   """All that is stated; empty where nothing is.
@@ -17,6 +41,8 @@ class Stated:
   Attributes:
     facts: names and values for `spec.refuse_other_facts`, one mapping for each place that states some.
     architecture: timm's name of the model.
+    models: names of the model in the file itself, by their place in it, as "args.model".
+    file_name: that of the file, without its folder.
     image_hw: size in pixels that the positions are for.
     pos_interpolation: how positions were resized.
     normalisation: (mean, std) that timm's configuration wants images to be normalised with.
@@ -25,6 +51,8 @@ class Stated:
 
   facts: tuple[Mapping[str, Any], ...] = ()
   architecture: str | None = None
+  models: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  file_name: str = ""
   image_hw: tuple[int, int] | None = None
   pos_interpolation: str | None = None
   normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -45,6 +73,7 @@ def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
   args = plain.get("args")
   if isinstance(args, Mapping):
     stated = _from_args(args)
+  stated = dataclasses.replace(stated, models=_models(plain), file_name=path.name)
   config = read_json(path.with_name(TIMM_CONFIG))
   if isinstance(config.get("architecture"), str):
     stated = _from_timm(stated, config)
@@ -57,6 +86,17 @@ def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
         pos_interpolation=facts.get("pos_interpolation") or stated.pos_interpolation,
     )
   return stated
+
+
+def used_settings(plain: Mapping[str, Any]) -> list[str]:
+  """Returns the keys of values in a file that are looked at here."""
+  return [key for key in plain if key in _SETTINGS or key in _MODEL_KEYS]
+
+
+def _models(plain: Mapping[str, Any]) -> dict[str, str]:
+  places = {"": plain} | {f"{name}.": _dict(plain.get(name)) for name in _SETTINGS}
+  found = {f"{place}{key}": values.get(key) for place, values in places.items() for key in _MODEL_KEYS}
+  return {place: model for place, model in found.items() if isinstance(model, str)}
 
 
 def _from_args(args: Mapping[str, Any]) -> Stated:

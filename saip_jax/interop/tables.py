@@ -8,7 +8,9 @@ from typing import Callable, Iterable, Mapping
 import ml_dtypes
 import numpy as np
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+from saip_jax.typed import shortlist
+
+_FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,20 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
   return tree
 
 
+def refuse_not_finite(tensors: Mapping[str, np.ndarray]) -> None:
+  """Raises ValueError, naming them and their counts, if tensors hold NaN or infinity (as float32)."""
+  found, values = [], 0
+  for name, array in tensors.items():
+    with np.errstate(over="ignore"):
+      bad = np.size(array) - np.count_nonzero(np.isfinite(np.asarray(array, np.float32)))
+    if bad:
+      found.append(f"{name} ({bad:,} of {np.size(array):,} values)")
+      values += bad
+  if found:
+    tensor = "1 tensor holds" if len(found) == 1 else f"{len(found):,} tensors hold"
+    raise ValueError(f"the weights are not finite: {tensor} NaN or infinity: {shortlist(found)}")
+
+
 def from_torch(
     state: Mapping[str, np.ndarray],
     table: Iterable[Row],
@@ -114,14 +130,15 @@ def from_torch(
   """Returns the parameter tree held by a PyTorch state dict, in float32 and apart from the arrays given.
 
   Args:
-    state: name -> array; half precision is widened.
+    state: name -> array; half precision is widened, float64 rounded.
     table: rows of the dialect.
     ignored: regular expressions of tensors that have no place here.
     shapes: parameter path -> shape that is wanted; a path that is absent may have any.
     patch: patch side in pixels.
 
   Raises:
-    ValueError: listing every missing, every unexpected, every mis-shaped tensor and every wrong type at once.
+    ValueError: missing, unexpected and mis-shaped tensors and wrong types, all kinds at once; or values that are not
+      finite.
   """
   table, shapes = list(table), shapes or {}
   depths = _depths(state, table, shapes)
@@ -143,10 +160,12 @@ def from_torch(
       if wanted is not None and np.shape(array) != wanted:
         faults["of another shape"].append(f"{name} {np.shape(array)}, expected {wanted}")
       if array.dtype not in _FLOATS:
-        faults["of another type"].append(f"{name} {array.dtype}, expected float32 or half precision")
+        faults["of another type"].append(f"{name} {array.dtype}, expected a floating-point type")
   if any(faults.values()):
-    told = [f"{kind} {found or 'none'}" for i, (kind, found) in enumerate(faults.items()) if found or i < 2]
-    raise ValueError(f"the weights do not fit the dialect: {', '.join(told)}")
+    listed = lambda found: f"[{shortlist(map(repr, found))}]" if found else "none"
+    parts = [f"{kind} {listed(found)}" for i, (kind, found) in enumerate(faults.items()) if found or i < 2]
+    raise ValueError(f"the weights do not fit the dialect: {', '.join(parts)}")
+  refuse_not_finite({name: state[name] for group in names.values() for name in group})
   flat = {}
   for row in table:
     arrays = [row.layout.from_torch(np.asarray(state[name])) for name in names[row.path]]
@@ -187,9 +206,10 @@ def to_torch(tree: dict, table: Iterable[Row], patch: int) -> dict[str, np.ndarr
   flat, table = flatten(tree), list(table)
   rows = {row.path: row for row in table}
   if flat.keys() != rows.keys():
+    listed = lambda paths: shortlist(sorted(paths)) or "none"
     raise ValueError(
-        f"the parameters do not fit the dialect: no row for {sorted(flat.keys() - rows.keys()) or 'none'}, "
-        f"no parameter for {sorted(rows.keys() - flat.keys()) or 'none'}"
+        f"the parameters do not fit the dialect: no row for {listed(flat.keys() - rows.keys())}, "
+        f"no parameter for {listed(rows.keys() - flat.keys())}"
     )
   state = {}
   for path, row in rows.items():

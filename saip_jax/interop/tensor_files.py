@@ -15,6 +15,8 @@ from typing import Any, Mapping
 import ml_dtypes
 import numpy as np
 
+from saip_jax.typed import shortlist
+
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 _SHARING = 4  # tensors may share memory, as student and teacher of a file that was just begun
@@ -53,8 +55,10 @@ def write_safetensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping
   path = pathlib.Path(path)
   partial = path.with_name(f".{path.name}.partial")
   try:
+    partial.touch()
+    mode = partial.stat().st_mode  # as umask says: the library makes files that their owner alone can read
     save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, partial, dict(metadata or {}) or None)
-    partial.chmod(0o644)  # the library makes it readable by its owner alone
+    partial.chmod(mode)
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
@@ -74,7 +78,7 @@ def _read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[s
       types = {name: file.get_slice(name).get_dtype() for name in file.keys()}
       unknown = [f"{name} ({kind})" for name, kind in types.items() if kind not in _SAFETENSORS_TYPES]
       if unknown:
-        raise ValueError(f"{path} holds tensors of unknown types: {', '.join(unknown)}")
+        raise ValueError(f"{path} holds tensors of unknown types: {shortlist(unknown)}")
       return {name: file.get_tensor(name) for name in types}, file.metadata() or {}
   except SafetensorError as e:
     raise ValueError(f"{path} is no whole safetensors file: {e}") from e

@@ -9,15 +9,20 @@ from typing import Mapping
 from saip_jax.backbones.transformer import NORM_EPSILON
 
 
-def adapt(twin, model):
+def adapt(twin, model, last_heads: int | None = None):
   """Changes timm's new model where the backbone here differs from it; returns it.
 
   Args:
     twin: a `twins.Twin`.
     model: as timm makes it.
+    last_heads: attention heads of a ViT's last block, None if as many as in the others.
   """
   import torch
 
+  if last_heads:
+    attention, width = model.blocks[-1].attn, model.embed_dim
+    attention.num_heads, attention.head_dim = last_heads, width // last_heads
+    attention.scale = attention.head_dim**-0.5
   if twin.upsampling:
     for layer in model.modules():
       if isinstance(layer, torch.nn.Upsample):

@@ -115,7 +115,8 @@ def rope_twin(name: str) -> Twin:
 
 def _vit_facts(module) -> dict[str, Any]:
   return {
-      "width": module.width, "depth": module.depth, "heads": module.heads, "patch": module.patch,
+      "width": module.width, "depth": module.depth, "heads": module.heads,
+      "last_heads": module.last_heads or module.heads, "patch": module.patch,
       "grid": list(module.stored_grid), "norm_eps": NORM_EPSILON, "gelu": "exact",
       "tapped_block": module.tapped_block,
   }

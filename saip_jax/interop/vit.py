@@ -18,7 +18,8 @@ TIMM = [
 ]
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
-IGNORED = (r"^head\.",)  # what timm's files hold beside: the classifier
+# What files hold beside: a classifier, mask tokens of pre-training.
+IGNORED = (r"^(head|heads|classifier|bottleneck|fc)\.", r"^(mask_token|masked_embed)$")
 
 VITPOSE = ((r"^norm\.", "last_norm."),)
 MMPRETRAIN = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,59 +15,67 @@ from saip_jax.config import parse_config
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.stated import as_size, read_json
-from saip_jax.interop.tables import flatten, unflatten
+from saip_jax.interop.stated import Asked, as_size, read_json
+from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.twins import TWINS
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
 from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
 
 
-def open_weights(path, dialect: str | None = None, image_hw: tuple[int, int] | None = None) -> Weights:
+def open_weights(
+    path, dialect: str | None = None, image_hw: tuple[int, int] | None = None, part: str | None = None,
+    heads: int | None = None, last_heads: int | None = None,
+) -> Weights:
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
   Args:
     path: a run's workdir (its newest checkpoint) or one of its checkpoints; a folder with one file of weights; a file.
-    dialect: a name in `DIALECTS`; None recognises it by the names of the tensors.
+    dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels that the stored positions are for, where the file does not say.
+    part: section or module of a file that holds the encoder, see `nesting.locate`.
+    heads: attention heads of a ViT's blocks, where the file does not say, see `attention_heads.heads_of`.
+    last_heads: those of its last block.
 
   Raises:
-    ValueError: nothing to read there, or something that does not fit, all of it named.
+    ValueError: nothing to read there, weights that are not finite, or something that does not fit, all of it named.
   """
   path = pathlib.Path(path).expanduser()
+  asked = Asked(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
     raise ValueError(f"{path}: no such file or folder")
   try:
     if path.is_dir():
-      return _open_folder(path.absolute(), dialect, image_hw)
-    return open_file(path, dialect, image_hw)
+      return _open_folder(path.absolute(), asked)
+    return open_file(path, asked)
   except ValueError as e:
     raise (e if str(path) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
-def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
+def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
   if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
     steps = checkpoint_steps(path)
     if not steps:
       raise ValueError(f"{path} holds no checkpoint yet")
-    return _open_checkpoint(path, steps[-1], image_hw)
+    return _open_checkpoint(path, steps[-1], asked)
   if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
-    return _open_checkpoint(path.parents[1], int(path.name), image_hw)
+    return _open_checkpoint(path.parents[1], int(path.name), asked)
   if (path / MODEL_FILE).is_file():
-    return _open_imported(path, image_hw)
+    return _open_imported(path, asked)
   files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name not in EXTRA_FILES]
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
-  return open_file(files[0], dialect, image_hw)
+  return open_file(files[0], asked)
 
 
-def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
+def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
   from saip_jax.methods import METHODS
 
   config = parse_config(read_config(workdir))
@@ -74,7 +83,8 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
   if hasattr(build_backbone(config.model.backbone), "pos_interpolation"):  # others have no table of positions
     positions = METHODS[config.method.name].vit_options(config.method)["pos_interpolation"]
   spec = BackboneSpec(config.model.backbone, config.model.image_hw, positions)
-  _refuse_other_size(image_hw, spec)
+  spec = spec.attending(config.model.heads, config.model.last_heads)
+  _refuse_other_answers(asked, spec)
   params, extra = read_model(workdir / "checkpoints" / str(step))
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
@@ -99,7 +109,7 @@ def head_counts_of(method) -> dict[str, int]:
   return {f"{name}_heads": part.heads for name, part in vars(method).items() if hasattr(part, "heads")}
 
 
-def _open_imported(path: pathlib.Path, image_hw) -> Weights:
+def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   model = read_json(path / MODEL_FILE)
   facts, hw = model.get("facts"), None
   if isinstance(facts, dict):
@@ -109,8 +119,10 @@ def _open_imported(path: pathlib.Path, image_hw) -> Weights:
   if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
   spec = BackboneSpec(facts["name"], hw, positions)
+  if type(facts.get("last_heads")) is int:  # absent in older folders, and of other networks
+    spec = spec.attending(facts.get("heads"), facts["last_heads"])
   refuse_other_facts(facts, spec)
-  _refuse_other_size(image_hw, spec)
+  _refuse_other_answers(asked, spec)
   tensors, _ = read_tensors(path / WEIGHTS_FILE)
   if sha256(path / WEIGHTS_FILE) != model.get("sha256", {}).get(WEIGHTS_FILE):
     raise ValueError(f"{path / WEIGHTS_FILE} is not the file that was imported: its sha256 is not that of {MODEL_FILE}")
@@ -123,22 +135,31 @@ def _open_imported(path: pathlib.Path, image_hw) -> Weights:
   return weights
 
 
-def _refuse_other_size(image_hw, spec: BackboneSpec) -> None:
-  if image_hw and tuple(image_hw) != spec.image_hw:
-    asked, own = ("x".join(map(str, hw)) for hw in (image_hw, spec.image_hw))
-    raise ValueError(f"--image-hw={asked}, but these weights are for {own}")
+def _refuse_other_answers(asked: Asked, spec: BackboneSpec) -> None:
+  """Raises ValueError if the user states something else than what a run or an import is known to be."""
+  if asked.image_hw and tuple(asked.image_hw) != spec.image_hw:
+    size, own = ("x".join(map(str, hw)) for hw in (asked.image_hw, spec.image_hw))
+    raise ValueError(f"--image-hw={size}, but these weights are for {own}")
+  facts = spec.facts()
+  for name in ("heads", "last_heads"):
+    n = getattr(asked, name)
+    if n and n != facts.get(name):
+      raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none to state')}")
+  if asked.part:
+    raise ValueError(f"--part={asked.part} is for files: a run or an import has its student and its teacher")
 
 
 def _check_backbones(weights: Weights) -> None:
-  """Raises ValueError, naming every parameter, if a backbone is not of the shapes of its spec."""
+  """Raises ValueError if a backbone is not of the shapes of its spec, or if any weights are not finite."""
   wanted = parameter_shapes(weights.spec.build())
   for who, tree in (("student", weights.student), ("teacher", weights.teacher)):
     if tree is not None:
       found = {path: np.shape(a) for path, a in flatten(tree.get("backbone", {})).items()}
       odd = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
       if odd:
-        listed = ", ".join(f"{p} is {found.get(p, 'missing')}, expected {wanted.get(p, 'none')}" for p in odd)
+        listed = shortlist([f"{p} is {found.get(p, 'missing')}, expected {wanted.get(p, 'none')}" for p in odd])
         raise ValueError(f"the {who}'s backbone is no {weights.spec.name} for {weights.spec.image_hw}: {listed}")
+      refuse_not_finite(flatten({who: tree}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +216,12 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
 
 
 def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
-  """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`."""
+  """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
+
+  What was assumed when they were read is printed on standard error.
+  """
   if image_hw is not None:
     weights = weights.resized(image_hw)
+  for note in weights.notes:
+    print(f"weights  {note}", file=sys.stderr)
   return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))

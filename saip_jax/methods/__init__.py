@@ -45,7 +45,7 @@ def _encoder(config, backbone_options):
   """Returns the encoder of a recipe."""
   backbone = build_backbone(
       config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
-      **backbone_options,
+      **config.model.own_heads, **backbone_options,
   )
   if isinstance(backbone, ViT):  # others have no table of positions
     return backbone.clone(**METHODS[config.method.name].vit_options(config.method))

@@ -4,11 +4,28 @@ import jax
 import jax.numpy as jnp
 
 from saip_jax.config import RunConfig
+from saip_jax.interop.spec import Weights
 from saip_jax.interop.weights import head_counts_of, open_weights
 from saip_jax.training.state import TrainState
 
 
-def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple[TrainState, str]:
+def open_start(config: RunConfig) -> Weights:
+  """Returns the weights of `config.init_from`, at the size of the run.
+
+  Raises:
+    ValueError: weights that cannot be read, or are of another network.
+  """
+  try:
+    weights = open_weights(config.init_from)
+    _refuse_others(config, weights)
+    return weights.resized(config.model.image_hw)
+  except ValueError as e:
+    raise ValueError(f"--config.init_from={config.init_from}: {e}") from e
+
+
+def start_from(
+    config: RunConfig, method, state: TrainState, shardings, weights: Weights | None = None
+) -> tuple[TrainState, str]:
   """Returns a new run's state with the weights of `config.init_from` in it, and a line that tells what they are.
 
   Positions are resized in 2-D if the run has another size; the optimiser starts anew.
@@ -18,14 +35,13 @@ def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple
     method: a `saip_jax.methods.base.Method`.
     state: as initialised.
     shardings: (of the parameters, of `extra`): where they shall live.
+    weights: those of `open_start`, if they are open already: what is wrong with them shows before anything is compiled.
 
   Raises:
     ValueError: weights that cannot be read, or do not fit the run; all that does not fit is listed.
   """
+  weights = weights or open_start(config)
   try:
-    weights = open_weights(config.init_from)
-    _refuse_others(config, weights)
-    weights = weights.resized(config.model.image_hw)
     chosen = lambda tree: tree if config.init_heads or tree is None else {"backbone": tree["backbone"]}
     student, teacher = chosen(weights.student), chosen(weights.teacher)
     if config.init_which == "teacher":
@@ -45,6 +61,7 @@ def start_from(config: RunConfig, method, state: TrainState, shardings) -> tuple
     parts.append(taken("teacher", teacher) if teacher else "the teacher is a copy of the student")
   new = [*sorted(state.params.keys() - student.keys()), *weights.new]
   line = f"initial  {', '.join(parts)} from {weights.origin}; new: {', '.join(new) or 'nothing'}"
+  line = "\n         ".join([line, *weights.notes])
   return state.replace(params=params, extra=extra), line
 
 
@@ -52,6 +69,14 @@ def _refuse_others(config: RunConfig, weights) -> None:
   """Raises ValueError for what no shape of a tensor shows: another backbone, other numbers of heads."""
   if weights.spec.name != config.model.backbone:
     raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
+  wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
+  if wanted != weights.spec:
+    facts = weights.spec.facts()
+    raise ValueError(
+        f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in"
+        f" the last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']};"
+        " --heads and --last-heads of saip import set others for a file that does not state them"
+    )
   if config.init_heads:
     here = head_counts_of(config.method)
     odd = [

@@ -13,7 +13,7 @@ from saip_jax.reporting.panels import save_panel
 from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
 from saip_jax.training.distributed import barrier, first_host_first
 from saip_jax.training.goodput import Goodput
-from saip_jax.training.initial import start_from
+from saip_jax.training.initial import open_start, start_from
 from saip_jax.training.mesh import (
     check_batch_size, lower_step, make_mesh, on_one_device, place_state, shard_batch, shardings_of,
 )
@@ -81,10 +81,11 @@ def pretrain(
   if start:
     changed = "; ".join(differences(read_config(workdir), to_dict(config)))
     progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
+  initial = open_start(config) if config.init_from and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
-  if config.init_from and not start:
-    state, line = start_from(config, method, state, (shardings.params, shardings.extra))
+  if initial is not None:
+    state, line = start_from(config, method, state, (shardings.params, shardings.extra), initial)
     progress.say(line)
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
@@ -177,6 +178,7 @@ def fingerprint(config: RunConfig, data) -> dict[str, Any]:
   The schedule (`total_steps`, `optimizer`) is left out: to train longer or more gently from here is a choice.
   """
   settings = to_dict(config)
+  settings["model"] = {name: value for name, value in settings["model"].items() if value is not None}  # as before
   kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
   if config.init_from:  # absent otherwise, as in runs made before it existed
     kept += ("init_from", "init_heads", *["init_which"] * (config.init_which == "teacher"))

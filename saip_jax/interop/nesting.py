@@ -1,0 +1,198 @@
+"""Where in a file the tensors of an encoder are: sections of training programs, prefixes of modules.
+
+A file may hold its state dict directly or in a section (`state_dict`, `model`, `model_ema`, `student`, ...), and names
+may have prefixes (`module.`, `_orig_mod.`, `model.`, `backbone.`, `base.`, `encoder.`, ...) in any order and number.
+Neither is matched against a list: an encoder is recognized by the names of its own tensors, and what precedes them is
+its prefix. So `encoder.layer.0` of another naming is no prefix, and several encoders in one file are all found.
+"""
+
+import dataclasses
+import re
+from typing import Any, Mapping
+
+import numpy as np
+
+from saip_jax.interop.twins import TWINS
+from saip_jax.typed import shortlist
+
+State = Mapping[str, np.ndarray]
+
+# Inserted by PyTorch anywhere in a name when a module is wrapped.
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_STEM = re.compile(r"^patch_embed\.proj(ection)?\.weight$")  # of every ViT and Swin, and of no decoder
+_FIRST = re.compile(r"^(cls_token|pos_embed)$")  # of a ViT that lost its stem, but also of some decoders
+_BLOCK = re.compile(r"^(blocks|layers)\.\d+\.")
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler")  # sections that may hold a value for each tensor under its name
+_AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?|shadow)(_|$)")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoder:
+  """One encoder in a file.
+
+  Attributes:
+    sections: keys that lead to its state dict.
+    prefix: what stands before its names there, wrappers of PyTorch not counted: "module.backbone.".
+    state: the whole state dict, without these wrappers: names and arrays of other modules too.
+    stripped: what stood before its names in the file, and the wrappers inside them.
+  """
+
+  sections: tuple[str, ...]
+  prefix: str
+  state: State
+  stripped: tuple[str, ...] = ()
+
+  @property
+  def own(self) -> dict[str, np.ndarray]:
+    """Its tensors, without the prefix."""
+    return {name.removeprefix(self.prefix): a for name, a in self.state.items() if name.startswith(self.prefix)}
+
+  @property
+  def others(self) -> list[str]:
+    """Names in the same state dict that are not its own."""
+    return [name for name in self.state if not name.startswith(self.prefix)]
+
+  def replaced(self, own: State) -> "Encoder":
+    """Returns it with other tensors of its own."""
+    others = {name: self.state[name] for name in self.others}
+    return dataclasses.replace(self, state=others | {f"{self.prefix}{name}": a for name, a in own.items()})
+
+  @property
+  def parts(self) -> list[str]:
+    """The sections and the parts of the prefix, outermost first."""
+    return [part for text in (*self.sections, self.prefix) for part in text.split(".") if part]
+
+  @property
+  def label(self) -> str:
+    """What names it in the file."""
+    return "/".join([*self.sections, *[self.prefix.rstrip(".")] * bool(self.prefix)]) or "the file itself"
+
+  def is_a(self, role: str) -> bool:
+    return any(re.search(rf"(^|_){role}(_|$)", part) for part in self.parts)
+
+  def note(self) -> str | None:
+    """Returns where it was read from and what was stripped from its names; None for a flat file of plain names."""
+    texts = [f"read from {'/'.join(self.sections)!r}"] * bool(self.sections)
+    texts += [f"stripped from the names: {shortlist(self.stripped)}"] * bool(self.stripped)
+    return "; ".join(texts) or None
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+  """The encoders that are read.
+
+  Attributes:
+    student: the one, or the student of two.
+    teacher: the teacher of two.
+    notes: what was chosen, one line each.
+  """
+
+  student: Encoder
+  teacher: Encoder | None = None
+  notes: tuple[str, ...] = ()
+
+  @property
+  def other_names(self) -> list[str]:
+    """Names of tensors of other modules in the state dicts of these encoders."""
+    if self.teacher is None:
+      return self.student.others
+    if self.teacher.sections != self.student.sections:
+      return self.student.others + self.teacher.others
+    return [name for name in self.student.others if not name.startswith(self.teacher.prefix)]
+
+
+def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None:
+  """Returns the encoder in a file, or its student and its teacher; None if no names of one are there.
+
+  Where weights and their moving average are both there, the weights are taken, with a note. Nothing else is chosen for
+  the user.
+
+  Args:
+    nested: what the file holds.
+    part: a section or module, as "model_ema" or "base_encoder": only encoders in it are considered.
+
+  Raises:
+    ValueError: several encoders, of which none is preferred, or none in that part.
+  """
+  found = _encoders(nested)
+  notes = []
+  if part is not None and found:
+    found = _in_part(found, part)
+  plain = [e for e in found if not any(_AVERAGED.search(p) for p in e.parts)]
+  left = [e for e in found if e not in plain]
+  if plain and left:
+    taken = shortlist([e.label for e in plain])
+    notes.append(f"took {taken}, not the moving average: --part={left[0].label} of saip import takes that")
+    found = plain
+  if len(found) == 2:
+    students, teachers = ([e for e in found if e.is_a(role)] for role in ("student", "teacher"))
+    if len(students) == len(teachers) == 1 and students != teachers:
+      own = [f"{who}: {e.note()}" for who, e in (("student", students[0]), ("teacher", teachers[0]))]
+      return Located(students[0], teachers[0], (*own, *notes))
+  if len(found) > 1:
+    raise ValueError(
+        f"it holds {len(found)} encoders: {shortlist([e.label for e in found])}; state which with --part=NAME of saip"
+        f" import, as --part={found[0].label}"
+    )
+  if not found:
+    return None
+  note = found[0].note()
+  return Located(found[0], None, (*[note] * bool(note), *notes))
+
+
+def _in_part(found: list[Encoder], part: str) -> list[Encoder]:
+  wanted = [p for p in re.split(r"[./]", part) if p]
+  spans = lambda e: (e.parts[i:i + len(wanted)] for i in range(len(e.parts)))
+  chosen = [e for e in found if e.label == part] or [e for e in found if wanted in spans(e)]
+  if not chosen:
+    raise ValueError(f"--part={part}: no encoder is there; it has {shortlist([e.label for e in found])}")
+  return chosen
+
+
+def _encoders(nested: Mapping[str, Any], sections: tuple[str, ...] = ()) -> list[Encoder]:
+  """Returns the encoders in the tensors of a section and in the sections inside it."""
+  tensors = {name: a for name, a in nested.items() if isinstance(a, np.ndarray)}
+  plain = {name: _WRAPPERS.sub("", name) for name in tensors}
+  state = {plain[name]: a for name, a in tensors.items()}
+  prefixes = _prefixes(state)
+  if prefixes and len(state) < len(tensors):
+    raise ValueError("some tensors are there twice, with and without wrappers of PyTorch (_orig_mod.): save one alone")
+  found = [Encoder(sections, prefix, state, _stripped(plain, prefix)) for prefix in prefixes]
+  for name, inner in nested.items():
+    if isinstance(inner, Mapping) and not _NO_WEIGHTS.search(str(name)):
+      found += _encoders(inner, (*sections, str(name)))
+  return found
+
+
+def _stripped(plain: Mapping[str, str], prefix: str) -> tuple[str, ...]:
+  """Returns what the names of the file have and those of an encoder do not, each once.
+
+  Args:
+    plain: name in the file -> name without wrappers.
+    prefix: of the encoder.
+  """
+  found = {}
+  for name, unwrapped in plain.items():
+    if unwrapped.startswith(prefix):
+      own = unwrapped.removeprefix(prefix)
+      if name.endswith(own):
+        found[name.removesuffix(own)] = True
+      else:
+        found |= dict.fromkeys((prefix, *_WRAPPERS.findall(name)), True)
+  return tuple(repr(text) for text in found if text)
+
+
+def _prefixes(state: State) -> list[str]:
+  """Returns what stands before the names of each encoder in a state dict, in their order."""
+  signs = [re.compile(twin.signs) for twin in TWINS.values() if not twin.positions and twin.kind != "vit"]
+  sure, likely, blocks = {}, {}, set()
+  for name in state:
+    for start in (0, *(match.end() for match in re.finditer(r"\.", name))):
+      prefix, rest = name[:start], name[start:]
+      if _STEM.search(rest) or any(sign.search(rest) for sign in signs):
+        sure[prefix] = True
+      elif _FIRST.search(rest):
+        likely[prefix] = True
+      elif _BLOCK.search(rest):
+        blocks.add(prefix)
+  return list(sure) or [prefix for prefix in likely if prefix in blocks]
