@@ -97,6 +97,7 @@ def exported(tmp_path, monkeypatch, name: str, *flags):
 @pytest.mark.parametrize("name,dialect", [
     ("tinyvit_5m", "safetensors"), ("swin_tiny", "safetensors"), ("swin_tiny", "timm"), ("convnext_femto", "timm"),
     ("hrnet_w18", "safetensors"), ("hrnet_w18", "timm"), ("vit_nano", "safetensors"), ("vit_nano", "timm"),
+    pytest.param("hrnet_w18_bilinear", "safetensors", marks=pytest.mark.slow),
 ])
 def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monkeypatch, torch, name, dialect):
   """The lines of the model card, run as they stand, give the features too."""
@@ -134,6 +135,7 @@ def test_torchscript_computes_the_same(tmp_path, monkeypatch, torch, name):
 @pytest.mark.parametrize("name,flags", [
     pytest.param("tinyvit_5m", [], marks=pytest.mark.slow), pytest.param("swin_tiny", [], marks=pytest.mark.slow),
     pytest.param("hrnet_w18", [], marks=pytest.mark.slow),
+    pytest.param("hrnet_w18_bilinear", [], marks=pytest.mark.slow),
     ("convnext_femto", ["--with-preprocessing"]),
 ])
 def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
@@ -145,6 +147,7 @@ def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
 
 @pytest.mark.parametrize("name,flags,words", [
     ("tinyvit_5m", ["--dialect=timm"], ["not for tinyvit_5m", "stride of 32", "safetensors, onnx, torchscript"]),
+    ("hrnet_w18_bilinear", ["--dialect=timm"], ["repeats cells where this one interpolates", "safetensors, onnx"]),
     ("swin_tiny", ["--dialect=saip"], ["not for swin_tiny", "choose one of timm, safetensors, onnx, torchscript"]),
     ("convnext_femto", ["--dialect=mmpose"], ["not for convnext_femto"]),
     ("convnext_femto", ["--dialect=safetensors", "--image-hw=64x16"], ["64x16", "32 pixels"]),

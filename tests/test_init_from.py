@@ -53,6 +53,14 @@ def source(fresh, monkeypatch):
   return hold
 
 
+def test_networks_of_the_same_parameters_start_from_each_other():
+  """HCMoCo's HRNet from timm's file, which was trained with the other way of enlarging maps."""
+  spec = BackboneSpec("hrnet_w18", (64, 64))
+  assert initial._same_parameters(spec, "hrnet_w18_bilinear")
+  assert not initial._same_parameters(BackboneSpec("vit_tiny", (64, 64), "grid2d"), "vit_tiny_rope")
+  assert not initial._same_parameters(spec, "convnext_femto")
+
+
 def start(fresh, *overrides):
   method, state = fresh
   config = config_of("init_from=somewhere", *overrides)

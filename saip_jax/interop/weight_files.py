@@ -153,10 +153,14 @@ def _spec_of_vit(dialect: str, state: State, stated: Stated, asked: Asked) -> tu
 
 
 def _spec_of_stages(dialect: str, kind: str, state: State, stated: Stated, asked: Asked) -> BackboneSpec:
-  """Returns the backbone without positions, of which each kind has one; any size of images will do for it."""
+  """Returns the backbone without positions: the one that the file names, or else the first of its kind.
+
+  Any size of images will do for it.
+  """
   if DIALECTS[dialect] is not DIALECTS["timm"]:
     raise ValueError(f"--dialect={dialect} names tensors of ViTs, and these are of a {kind}; --dialect=timm reads them")
-  name = next(name for name, twin in TWINS.items() if twin.kind == kind)
+  names = [name for name, twin in TWINS.items() if twin.kind == kind]
+  name = next((facts["name"] for facts in stated.facts if facts.get("name") in names), names[0])
   spec = BackboneSpec(name, tuple(asked.image_hw or stated.image_hw or build_backbone(name).image_hw))
   spec.check_size(spec.image_hw)
   first = spec.twin.timm[0]

@@ -1,10 +1,13 @@
 """Starting a run from weights that exist already."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from saip_jax.config import RunConfig
-from saip_jax.interop.spec import Weights
+from saip_jax.interop.shapes import parameter_shapes
+from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.weights import head_counts_of, open_weights
 from saip_jax.training.state import TrainState
 
@@ -65,9 +68,15 @@ def start_from(
   return state.replace(params=params, extra=extra), line
 
 
+def _same_parameters(spec: BackboneSpec, name: str) -> bool:
+  """Whether another backbone has the same parameters, as HRNets that enlarge maps in another way."""
+  other = dataclasses.replace(spec, name=name)
+  return spec.twin.kind == other.twin.kind and parameter_shapes(spec.build()) == parameter_shapes(other.build())
+
+
 def _refuse_others(config: RunConfig, weights) -> None:
   """Raises ValueError for what no shape of a tensor shows: another backbone, other numbers of heads."""
-  if weights.spec.name != config.model.backbone:
+  if weights.spec.name != config.model.backbone and not _same_parameters(weights.spec, config.model.backbone):
     raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
   wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
   if wanted != weights.spec:
