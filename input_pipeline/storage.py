@@ -5,12 +5,18 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import fsspec
 
+from input_pipeline.names import shown
+
+CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
+NO_URL = ("a URL, and remote files do not work here yet; give a local path, or one in a folder where the bucket is "
+          "mounted (gcsfuse mounts gs://)")
 _CLOUD = 'pip install "saip-jax[cloud]"'
 
 
@@ -22,6 +28,38 @@ def is_remote(path: str | os.PathLike) -> bool:
 def normalized(path: str | os.PathLike) -> str:
   """An absolute path without links and `~`, or a URL without a slash at its end."""
   return os.fspath(path).rstrip("/") if is_remote(path) else str(pathlib.Path(path).expanduser().resolve())
+
+
+def is_url(path: str | os.PathLike) -> bool:
+  """Whether a path is a URL, also as pathlib writes it: gs:/bucket/folder."""
+  return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", os.fspath(path)))
+
+
+def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
+  """A path on this machine, `~` expanded, of what cannot be a URL; raises ValueError, which names `setting`."""
+  if is_url(path):
+    raise ValueError(f"{setting}={path} is {NO_URL}")
+  return pathlib.Path(path).expanduser()
+
+
+def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
+  """`local_path`, absolute, for libraries that take only UTF-8: Orbax, ArrayRecord and safetensors."""
+  absolute = local_path(path, setting).absolute()
+  try:
+    str(absolute).encode()
+  except UnicodeEncodeError:
+    raise ValueError(f"{setting}={shown(os.fspath(path))}: its name or that of a folder above it is no UTF-8, which "
+                     "the library that reads and writes it needs; rename it, or give a symbolic link to it") from None
+  return absolute
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, advice: str) -> Iterator[None]:
+  """Turns an OSError of a block that writes to `path` into a ValueError of one line, which ends in `advice`."""
+  try:
+    yield
+  except OSError as error:
+    raise ValueError(f"{path} cannot be written ({error.strerror or error}); {advice}") from error
 
 
 def exists(path: str) -> bool:
@@ -76,7 +114,7 @@ def read_range(path: str | bytes, start: int, size: int) -> bytes:
 
 def cache_folder() -> str:
   """Where this user's caches lie: `$SAIP_CACHE`, or `~/.cache/saip_jax`."""
-  return os.path.abspath(os.path.expanduser(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax"))
+  return os.path.abspath(local_path(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax", "SAIP_CACHE"))
 
 
 def local_copy(url: str) -> str:
@@ -85,7 +123,8 @@ def local_copy(url: str) -> str:
   key = hashlib.sha256(json.dumps([url, stamp(url)]).encode()).hexdigest()[:32]
   path = os.path.join(folder, key)
   if not os.path.exists(path):
-    os.makedirs(folder, exist_ok=True)
+    with writing(path, CACHE_ADVICE):
+      os.makedirs(folder, exist_ok=True)
     with written_whole(path, by_several=True) as temporary, _file_system(url) as (files, name):
       files.get_file(name, temporary)
   return path

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 from tqdm import tqdm
 
+from input_pipeline import storage
 from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.description import describe_set, identify_set
 from input_pipeline.people.export import EXPORTS
@@ -94,7 +95,7 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
     ValueError: impossible numbers, a folder that holds something else, or one that cannot be written.
   """
   check_request(spec, count, export)
-  out = pathlib.Path(out_dir).expanduser()
+  out = storage.utf8_path(out_dir, "--out")
   wanted = identify_set(spec, count, export)
   record_of = functools.partial(_render_record, EXPORTS[export].encode if export else encode_picture, spec)
 

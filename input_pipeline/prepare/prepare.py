@@ -10,6 +10,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage
+from input_pipeline.names import ESCAPED, shown
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
 from input_pipeline.prepare.shard import (
   PrepareRequest,
@@ -75,7 +76,7 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
     ValueError: a source or request that cannot be, a folder that holds something else or cannot be written, no image
       that can be used.
   """
-  out = storage.normalized(out)
+  out = storage.normalized(out if storage.is_remote(out) else storage.utf8_path(out, "--out"))
   open_request.cache_clear()  # the data may have changed since it was last opened
   source = open_request(request)
   try:
@@ -144,8 +145,8 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
     if name not in shards:  # all its images are damaged
       storage.remove(f"{out}/{name}")
   left_out = [*source.left_out, *(item for note in notes.values() for item in note["left_out"])]
-  lines = "".join(f"{name}: {reason}\n" for name, reason in left_out)
-  storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))
+  lines = "".join(f"{shown(name)}: {reason}\n" for name, reason in left_out)
+  storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", ESCAPED))
   carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
   write_json(f"{out}/{META}", wanted | {
       "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),

@@ -180,7 +180,8 @@ def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
   ones everywhere. The names of the parts say so.
   """
   keys = _owners(whole)
-  test = np.array([int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 < _HELD_OUT for key in keys])
+  number = lambda key: int(hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest(), 16)
+  test = np.array([number(key) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
     raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
                      f"has {len(set(keys))} identities or photos; choose larger --data or name splits")

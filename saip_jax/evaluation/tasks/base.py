@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable
 
+from input_pipeline.names import shown
 from input_pipeline.sources.base import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
 from saip_jax.evaluation.splits import Data, Labelled
@@ -50,6 +51,7 @@ def facts_of(**parts: Labelled) -> dict[str, Any]:
 
   def left_out(part: Labelled) -> dict[str, Any]:
     listed = part.source.left_out
-    return {"left_out": count_left_out(listed), "first_left_out": ": ".join(listed[0])} if listed else {}
+    return {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
 
-  return {name: dict(part.source.identity) | left_out(part) for name, part in parts.items()}
+  identity = lambda part: part.source.identity | {"name": shown(part.source.identity["name"])}
+  return {name: identity(part) | left_out(part) for name, part in parts.items()}
