@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import saip_jax
+from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
@@ -27,11 +28,12 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   Raises:
     ValueError: unusable weights, or a folder that holds something else.
   """
-  out = pathlib.Path(out).expanduser().absolute()
+  out = utf8_path(out, "--out")
   _check_folder(out)
   weights = open_weights(source, dialect, image_hw)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+  with writing(f"--out={out}", "choose another folder"):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
   try:
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
     write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
@@ -48,7 +50,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     source = pathlib.Path(source).expanduser()
     if source.is_file():
       model["sha256"]["source"] = sha256(source)
-    (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n")
+    (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n", "utf-8")
     partial.chmod(0o755)
     if out.exists():
       shutil.rmtree(out)

@@ -6,6 +6,7 @@ import re
 
 import saip_jax
 from saip_jax.interop.twins import TWINS
+from saip_jax.training.whole import newest_whole
 
 
 def run_history(checkpoint) -> dict[str, str]:
@@ -24,8 +25,7 @@ def run_history(checkpoint) -> dict[str, str]:
   if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
     return {}
   method, data, batch_size, total = config["method"], config["data"], config["batch_size"], config["total_steps"]
-  steps = [path] if workdir != path else (path / "checkpoints").glob("*")
-  step = max((int(p.name) for p in steps if p.name.isdigit()), default=0)
+  step = int(path.name) if workdir != path else newest_whole(path)[0] or 0
   images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
   history = {
       "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
@@ -40,7 +40,7 @@ def run_history(checkpoint) -> dict[str, str]:
 
 def _read(path: pathlib.Path) -> dict:
   try:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
   except (OSError, ValueError):
     return {}
   return content if isinstance(content, dict) else {}

@@ -6,6 +6,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
@@ -19,7 +20,8 @@ from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.twins import TWINS
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
-from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.training.whole import newest_to_read
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
@@ -29,14 +31,15 @@ def open_weights(path, dialect: str | None = None, image_hw: tuple[int, int] | N
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
   Args:
-    path: a run's workdir (its newest checkpoint) or one of its checkpoints; a folder with one file of weights; a file.
+    path: a run's workdir (its newest whole checkpoint) or one of its checkpoints; a folder with one file of weights; a
+      file.
     dialect: a name in `DIALECTS`; None recognises it by the names of the tensors.
     image_hw: size in pixels that the stored positions are for, where the file does not say.
 
   Raises:
     ValueError: nothing to read there, or something that does not fit, all of it named.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local_path(path, "the weights")
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -51,10 +54,7 @@ def open_weights(path, dialect: str | None = None, image_hw: tuple[int, int] | N
 
 def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
   if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
-    steps = checkpoint_steps(path)
-    if not steps:
-      raise ValueError(f"{path} holds no checkpoint yet")
-    return _open_checkpoint(path, steps[-1], image_hw)
+    return _open_newest(path, image_hw)
   if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
     return _open_checkpoint(path.parents[1], int(path.name), image_hw)
   if (path / MODEL_FILE).is_file():
@@ -64,6 +64,11 @@ def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
   return open_file(files[0], dialect, image_hw)
+
+
+def _open_newest(workdir: pathlib.Path, image_hw) -> Weights:
+  step, notes = newest_to_read(workdir)
+  return dataclasses.replace(_open_checkpoint(workdir, step, image_hw), notes=notes)
 
 
 def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
