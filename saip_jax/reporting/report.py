@@ -41,7 +41,10 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
   from saip_jax.training.whole import newest_whole
 
   run = read_run(local_path(workdir, "W"))
-  step, damaged = newest_whole(run.path)
+  try:
+    step, damaged = newest_whole(run.path)
+  except ValueError as error:  # a path that cannot be read there
+    step, damaged = None, [str(error)]
   run = dataclasses.replace(run, faults=[*run.faults, *damaged])
   runs = _renamed([run, *map(read_compared, compare)])
   if len(runs) > page.COLOURS:

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from input_pipeline.names import shown_error
 from input_pipeline.storage import utf8_path, writing
-from saip_jax.training.whole import checkpoint_steps, damage_of, newest_whole, read_object
+from saip_jax.training.whole import brief, checkpoint_steps, damage_of, newest_whole, read_object
 from saip_jax.typed import differences
 
 
@@ -178,11 +178,8 @@ class Checkpoints:
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     what = f"step {step}" if step is not None else "the last checkpoint"
-    reason = shown_error(error)
-    if len(reason) > 200:  # layers of libraries, the system's own words last
-      reason = f"{reason[:60]} ... {reason[-120:]}"
     return CheckpointError(
-        f"cannot save {what} under {self.path}: {reason}; make room or choose another --workdir ({self._last_good()})"
+        f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir ({self._last_good()})"
     )
 
   def _last_good(self) -> str:
@@ -218,7 +215,7 @@ def read_model(step_path) -> tuple[Any, Any]:
   path = utf8_path(step_path, "checkpoint") / "state"
   damage = damage_of(step_path)
   if damage:
-    raise ValueError(f"{step_path} is no whole checkpoint: {damage}")
+    raise ValueError(f"{step_path} holds no checkpoint that is whole: {damage}")
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       stored = reader.metadata(path).item_metadata.tree
@@ -230,7 +227,7 @@ def read_model(step_path) -> tuple[Any, Any]:
       args = ocp.args.PyTreeRestore(item=wanted, restore_args=to_numpy, partial_restore=True)
       model = reader.restore(path, args=args)
   except (ValueError, KeyError, OSError, AttributeError) as e:
-    raise ValueError(f"{step_path} cannot be read as a checkpoint: {shown_error(e)}") from e
+    raise ValueError(f"{step_path} cannot be read as a checkpoint: {brief(e)}") from e
   return model["params"], model["extra"]
 
 

@@ -11,6 +11,7 @@ from typing import Collection
 import tensorstore as ts
 
 from input_pipeline.names import shown_error
+from input_pipeline.storage import utf8_path
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
 _FINGERPRINT, _METADATA = "fingerprint/metadata", "state/_METADATA"
@@ -40,7 +41,7 @@ def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> t
     reason = damage_of(path, parts)
     if reason is None:
       return step, damaged
-    damaged.append(f"{path} is no whole checkpoint: {reason}")
+    damaged.append(f"{path} holds no checkpoint that is whole: {reason}")
   return None, damaged
 
 
@@ -67,8 +68,11 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
   Args:
     step_path: W/checkpoints/<step>.
     parts: names at the top of the state whose arrays are read, "params" and so on; None reads all.
+
+  Raises:
+    ValueError: a path that is no UTF-8.
   """
-  path = pathlib.Path(step_path).absolute()
+  path = utf8_path(step_path, "checkpoint")
   lacking = [name for name in (_METADATA, _FINGERPRINT, _COMMITTED) if not (path / name).exists()]
   if lacking:
     return f"it has no {lacking[0]}"
@@ -83,8 +87,14 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
       store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path / 'state'}/"}, "path": f"{name}/"}
       ts.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result().read().result()
     except (OSError, ValueError, RuntimeError) as e:
-      return f"its {name} cannot be read: {shown_error(e).partition(' [')[0]}"  # the rest repeats the question
+      return f"its {name} cannot be read: {brief(e)}"
   return None
+
+
+def brief(error: BaseException) -> str:
+  """Returns an error of Orbax or of what is below it: many layers, each with words of its own, the system's last."""
+  reason = shown_error(error).partition(" [tensorstore_spec=")[0]
+  return reason if len(reason) <= 200 else f"{reason[:60]} ... {reason[-120:]}"
 
 
 def read_object(path: pathlib.Path) -> dict:
