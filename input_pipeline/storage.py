@@ -180,7 +180,8 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
       yield temporary
       os.replace(temporary, path)
     finally:
-      pathlib.Path(temporary).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # on a read-only disk it fails too, and must not hide why
+        pathlib.Path(temporary).unlink(missing_ok=True)
     return
   with tempfile.TemporaryDirectory() as folder:
     temporary = os.path.join(folder, "file")
