@@ -54,12 +54,20 @@ def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike, advice: str) -> Iterator[None]:
-  """Turns an OSError of a block that writes to `path` into a ValueError of one line, which ends in `advice`."""
+def writing(path: str | os.PathLike, label: str, advice: str) -> Iterator[None]:
+  """Turns an OSError of a block that writes to a place into a ValueError of one line.
+
+  Args:
+    path: the place.
+    label: what stands before it: "--out=", where an option gave it, or words and a blank.
+    advice: what helps. In the user's cache it is another one, and no option is named: there is none.
+  """
   try:
     yield
   except OSError as error:
-    raise ValueError(f"{path} cannot be written ({error.strerror or error}); {advice}") from error
+    if f"{path}/".startswith(f"{cache_folder()}/"):
+      label, advice = label if label.endswith(" ") else "", CACHE_ADVICE
+    raise ValueError(f"{label}{path} cannot be written ({error.strerror or error}); {advice}") from error
 
 
 def exists(path: str) -> bool:
@@ -123,7 +131,7 @@ def local_copy(url: str) -> str:
   key = hashlib.sha256(json.dumps([url, stamp(url)]).encode()).hexdigest()[:32]
   path = os.path.join(folder, key)
   if not os.path.exists(path):
-    with writing(path, CACHE_ADVICE):
+    with writing(folder, "the copy of a file in ", CACHE_ADVICE):
       os.makedirs(folder, exist_ok=True)
     with written_whole(path, by_several=True) as temporary, _file_system(url) as (files, name):
       files.get_file(name, temporary)

@@ -54,9 +54,10 @@ def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
   if named and path.stem in ours:
     return ours[path.stem]
   close = difflib.get_close_matches(path.stem, ours, n=1)
-  where = f"those of this program are in {folder} and can be named, as {flag}={(close or list(ours))[0]}" if ours else (
-      "those of this program are in the folder configs of its repository")
-  raise ValueError(f"{flag}={path}: no such file; a recipe is a Python file, {where}")
+  where = f"{folder}, where a name alone finds them" if ours else "the folder configs of its repository"
+  meant = f", did you mean {flag}={close[0]}?" if close else ""
+  raise ValueError(f"{flag}={path}: no such file{meant or ';'} recipes are Python files, those of this program are in "
+                   f"{where}")
 
 
 def plain(value):

@@ -53,7 +53,8 @@ def test_a_run_lets_go_however_it_ends(tmp_path):
     train_toy(tmp_path, "batch_size=12", devices=8)
   with holding(tmp_path), holding(tmp_path):  # the command holds it already when the loop does
     pass
-  again = subprocess.run([sys.executable, "-c", _HOLD.replace("600", "0"), str(tmp_path)], capture_output=True, text=True)
+  command = [sys.executable, "-c", _HOLD.replace("600", "0"), str(tmp_path)]
+  again = subprocess.run(command, capture_output=True, text=True)
   assert again.stdout == "held\n", again.stderr
 
 

@@ -55,7 +55,8 @@ def _tar(path, good=8):
     archive.addfile(link)
 
 
-@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=["utf8", "C"])
+@pytest.mark.parametrize(
+    "locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=["utf8", "C"])
 def test_a_prepared_set_lists_them_in_any_locale(tmp_path, locale):
   source = tmp_path / "donn\u00e9es"
   source.mkdir()

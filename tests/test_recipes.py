@@ -110,7 +110,8 @@ def test_our_own_recipes_are_found_from_anywhere(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("saip_dmo", "--config=saip_demo"), ("saip_demo.py", "--config=saip_demo"), ("mine/saip_demo.py", "no such file"),
+    ("saip_dmo", "did you mean --config=saip_demo?"), ("saip_demo.py", "did you mean --config=saip_demo?"),
+    ("nothing_of_the_kind", "a name alone finds them"),
 ])
 def test_a_recipe_that_is_not_there_is_told_where_they_are(tmp_path, monkeypatch, name, words):
   """A file of ours is not taken where one of somebody else's is meant."""

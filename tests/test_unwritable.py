@@ -1,4 +1,4 @@
-"""Places that cannot be written or are none of this machine: told at once, by the option that helps; no result is lost."""
+"""Places that cannot be written, or are URLs: the message names the option that helps, and no result is lost."""
 
 import dataclasses
 import json
@@ -11,7 +11,9 @@ from toy_people import toy_picture
 
 from input_pipeline import storage
 from input_pipeline.people import prepare
+from input_pipeline.people.dataset import open_people
 from input_pipeline.people.spec import SetSpec
+from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.folder import FolderSource
 from saip_jax import cli
 from saip_jax.config import parse_config
@@ -75,8 +77,8 @@ def test_the_library_refuses_it_as_the_command_does(tmp_path, monkeypatch, call,
 
 
 def test_data_and_compiled_programs_may_lie_at_a_url(monkeypatch):
-  settings = ["--config.data.path=gs://b/set", "--config.data.scene_path=gs://b/scenes", "--config.data.subset=gs://b/s",
-              "--config.compile_cache=gs://b/compiled"]
+  places = {"data.path": "set", "data.scene_path": "scenes", "data.subset": "names", "compile_cache": "compiled"}
+  settings = [f"--config.{name}=gs://b/{place}" for name, place in places.items()]
   config = parse_config(apply_overrides(load_recipe(REPO / "configs" / "mae_demo.py"), settings))
   assert config.data.path == "gs://b/set"
   monkeypatch.setenv("SAIP_CACHE", "gs://b/cache")
@@ -98,6 +100,10 @@ def test_the_advice_is_about_what_decides_the_place(tmp_path, blocked, monkeypat
   with pytest.raises(ValueError, match=f"index {blocked}.* cannot be written .*; set SAIP_CACHE to a folder") as caught:
     FolderSource(tmp_path, blocked / "indices")
   assert "--workdir" not in str(caught.value)
+  for make in (lambda: open_people(None, 16, None), lambda: open_scenes(tmp_path, (8, 8), tmp_path / "other")):
+    with pytest.raises(ValueError, match=f"{blocked}/.* cannot be written .*; set SAIP_CACHE to a folder") as caught:
+      make()
+    assert "--out" not in str(caught.value)
   monkeypatch.delenv("SAIP_CACHE")
   with pytest.raises(ValueError, match="cannot be written .*TMPDIR") as caught:
     FolderSource(tmp_path, blocked)

@@ -102,7 +102,7 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
   def render_shards(folder: pathlib.Path) -> None:
     _render_shards(folder, count, record_of, progress, processes or min(os.cpu_count() or 1, 8))
 
-  try:
+  with storage.writing(out, "--out=", "choose another folder or make room"):
     out.mkdir(parents=True, exist_ok=True)
     with one_writer(str(out)):
       check_holds_nothing_else(str(out), wanted, "set of people")
@@ -117,9 +117,6 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
       if (out / PARTIAL).exists():
         shutil.rmtree(out / _WORK, ignore_errors=True)
         (out / PARTIAL).unlink()
-  except OSError as error:
-    raise ValueError(f"--out={out_dir}: cannot be written ({error.strerror or error}); choose another folder or make "
-                     "room") from error
   return out
 
 

@@ -79,7 +79,7 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
   out = storage.normalized(out if storage.is_remote(out) else storage.utf8_path(out, "--out"))
   open_request.cache_clear()  # the data may have changed since it was last opened
   source = open_request(request)
-  try:
+  with storage.writing(out, "--out=", "choose another folder or make room"):
     per_shard = _images_per_shard(request, source)
     shards = -(-len(source) // per_shard)
     wanted = {"format": FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
@@ -99,9 +99,6 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
           run_in_processes(jobs, missing, images, processes or min(os.cpu_count() or 1, 8), progress)
         _write_manifest(out, wanted, source, names)
       _remove_notes(out)
-  except OSError as error:
-    raise ValueError(f"--out={out}: cannot be written ({error.strerror or error}); choose another folder or make "
-                     "room") from error
   return read_meta(f"{out}/{META}")
 
 

@@ -94,19 +94,12 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
     pass
   with _without_collector():
     header, texts, columns = build()
-  with storage.writing(f"the image index {path}", _advice(os.path.dirname(path))):
+  of_run = os.path.exists(os.path.join(os.path.dirname(path), "config.json"))
+  with storage.writing(path, "the image index ", "choose a --workdir that can be written and has room" if of_run else
+                       "make room there, or set TMPDIR to a folder on another disk"):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     _write(path, header | {"root": root}, texts, columns)
   return Index(path)
-
-
-def _advice(folder: str) -> str:
-  """What helps where an index cannot be written into a folder: the cache, a run's or a temporary one."""
-  if f"{folder}/".startswith(f"{storage.cache_folder()}/"):
-    return storage.CACHE_ADVICE
-  if os.path.exists(os.path.join(folder, "config.json")):
-    return "choose a --workdir that can be written and has room"
-  return "make room there, or set TMPDIR to a folder on another disk"
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def feature_file(out: pathlib.Path, skipped: list[str]) -> Iterator[_NpzWriter |
   Raises:
     ValueError: it cannot be written.
   """
-  with writing(f"--out={out}", "choose another place, or make room"):
+  with writing(out, "--out=", "choose another place, or make room"):
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".unfinished", dir=out.parent) as folder:
       partial = pathlib.Path(folder, out.name)

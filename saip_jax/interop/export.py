@@ -86,7 +86,7 @@ def export_weights(
 
   unfinished = out.with_name(f".{out.name}.unfinished")
   shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
-  with writing(f"--out={out}", "choose another folder"):
+  with writing(out, "--out=", "choose another folder"):
     unfinished.mkdir(parents=True)
   try:
     history = run_history(checkpoint)

@@ -31,7 +31,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   out = utf8_path(out, "--out")
   _check_folder(out)
   weights = open_weights(source, dialect, image_hw)
-  with writing(f"--out={out}", "choose another folder"):
+  with writing(out, "--out=", "choose another folder"):
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
   try:

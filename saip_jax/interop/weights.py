@@ -6,6 +6,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.names import shown
 from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
@@ -49,7 +50,7 @@ def open_weights(path, dialect: str | None = None, image_hw: tuple[int, int] | N
       return _open_folder(path.absolute(), dialect, image_hw)
     return open_file(path, dialect, image_hw)
   except ValueError as e:
-    raise (e if str(path) in str(e) else ValueError(f"{path}: {e}")) from e
+    raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
 def _open_folder(path: pathlib.Path, dialect: str | None, image_hw) -> Weights:

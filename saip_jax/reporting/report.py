@@ -45,12 +45,14 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
     step, damaged = newest_whole(run.path)
   except ValueError as error:  # a path that cannot be read there
     step, damaged = None, [str(error)]
+  for line in damaged:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
   run = dataclasses.replace(run, faults=[*run.faults, *damaged])
   runs = _renamed([run, *map(read_compared, compare)])
   if len(runs) > page.COLOURS:
     raise ValueError(f"--compare names {len(compare)}: at most {page.COLOURS - 1} can be told apart by colour")
   out = local_path(out, "--out") if out else run.path / "report.html"
-  cannot = functools.partial(writing, f"the page {out}", "name another place with --out=FILE")
+  cannot = functools.partial(writing, out, "the page ", "name another place with --out=FILE")
   with contextlib.ExitStack() as stack:
     with cannot():  # before the work
       out.parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
                      " wrote there; choose a folder that all hosts mount")
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
-  with writing(f"--workdir={workdir}", "choose a folder that can be written"):
+  with writing(workdir, "--workdir=", "choose a folder that can be written"):
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / "config.json").exists():
       if any(path.name != "config.json.partial" for path in workdir.iterdir()):
@@ -179,7 +179,8 @@ class Checkpoints:
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     what = f"step {step}" if step is not None else "the last checkpoint"
     return CheckpointError(
-        f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir ({self._last_good()})"
+        f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir"
+        f" ({self._last_good()})"
     )
 
   def _last_good(self) -> str:

@@ -47,7 +47,7 @@ def holding(workdir: pathlib.Path) -> Iterator[None]:
 
 def _lock(workdir: pathlib.Path) -> int:
   """Returns the open file that has the lock."""
-  with writing(f"--workdir={workdir}", "choose a folder that can be written"):
+  with writing(workdir, "--workdir=", "choose a folder that can be written"):
     handle = os.open(workdir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -240,8 +240,8 @@ def _changes(workdir: pathlib.Path, config: RunConfig) -> str:
   """Returns the words on settings that are not those of the last start."""
   try:
     changed = "; ".join(differences(read_config(workdir), to_dict(config)))
-  except ValueError as e:
-    return f"; {e}, as this start does"
+  except ValueError:
+    return f"; {workdir / 'config.json'} cannot be read and is written anew"
   return f" with changed settings: {changed}" if changed else ""
 
 
