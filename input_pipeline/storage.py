@@ -20,6 +20,10 @@ NO_URL = ("a URL, and remote files do not work here yet; give a local path, or o
 _CLOUD = 'pip install "saip-jax[cloud]"'
 
 
+class Unwritable(OSError, ValueError):
+  """A place cannot be written: the system refuses, and a person can choose another one."""
+
+
 def is_remote(path: str | os.PathLike) -> bool:
   """Whether a path is a URL, e.g. gs://bucket/folder."""
   return "://" in os.fspath(path)
@@ -55,7 +59,7 @@ def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, label: str, advice: str) -> Iterator[None]:
-  """Turns an OSError of a block that writes to a place into a ValueError of one line.
+  """Turns an OSError of a block that writes to a place into `Unwritable`, of one line.
 
   Args:
     path: the place.
@@ -64,10 +68,12 @@ def writing(path: str | os.PathLike, label: str, advice: str) -> Iterator[None]:
   """
   try:
     yield
+  except Unwritable:
+    raise
   except OSError as error:
     if f"{path}/".startswith(f"{cache_folder()}/"):
       label, advice = label if label.endswith(" ") else "", CACHE_ADVICE
-    raise ValueError(f"{label}{path} cannot be written ({error.strerror or error}); {advice}") from error
+    raise Unwritable(f"{label}{path} cannot be written ({error.strerror or error}); {advice}") from error
 
 
 def exists(path: str) -> bool:

@@ -98,7 +98,7 @@ def open_encoder(
   except ValueError as error:
     raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
                      else f"--checkpoint={checkpoint}: {error}") from error
-  identity = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+  identity = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return encoder_of(backbone_of(weights, which, image_hw), identity)
 
 

@@ -139,7 +139,7 @@ def feature_file(out: pathlib.Path, skipped: list[str]) -> Iterator[_NpzWriter |
     skipped: lines about images without features, read when the block ends.
 
   Raises:
-    ValueError: it cannot be written.
+    Unwritable: it cannot be written.
   """
   with writing(out, "--out=", "choose another place, or make room"):
     out.parent.mkdir(parents=True, exist_ok=True)

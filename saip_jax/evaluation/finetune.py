@@ -10,6 +10,7 @@ from typing import Any, Callable, Sequence
 import jax
 
 from input_pipeline.fields.table import FIELDS
+from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
 from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
@@ -136,7 +137,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   path = pathlib.Path(checkpoint).expanduser().absolute()
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
     path = path / "checkpoints" / str(newest_whole(path)[0])
-  facts = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+  facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts)
 
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import saip_jax
+from input_pipeline.names import shown
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
@@ -40,7 +41,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     model = {
         "saip_jax": saip_jax.__version__,
         "facts": weights.spec.facts(),
-        "origin": weights.origin,
+        "origin": shown(weights.origin),
         "tensors": weights.counts(),
         "new": list(weights.new),
         "head_counts": dict(weights.head_counts),

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import saip_jax
+from input_pipeline.names import shown
 from saip_jax.interop.twins import TWINS
 from saip_jax.training.whole import newest_whole
 
@@ -48,7 +49,7 @@ def _read(path: pathlib.Path) -> dict:
 
 def shortened(origin: str) -> str:
   """Returns the text with the folders of its paths cut off but the last: where it lay on a disk is nobody's matter."""
-  return re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin)
+  return shown(re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin))
 
 
 def model_card(dialect: str, record: dict) -> str:

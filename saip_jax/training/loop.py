@@ -48,7 +48,8 @@ def pretrain(
     method: a `saip_jax.methods.base.Method`.
     data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
       (see `input_pipeline.pipeline.TrainData`).
-    workdir: folder of the run; holds config.json, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/, panels/.
+    workdir: folder of the run; holds config.json, run.lock, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/,
+      panels/. While this runs no other run may use it.
     devices: where to train; all devices by default.
 
   Returns:
