@@ -9,7 +9,10 @@ ESCAPED = "saip_escaped"
 
 def shown(name: str) -> str:
   """A name as any terminal and any JSON reader can take it: bytes that are no UTF-8 and control characters escaped."""
-  text = name.encode("utf-8", ESCAPED).decode()
+  try:
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # in any locale
+  except UnicodeEncodeError:  # half a pair, which stands for no byte
+    text = name.encode("utf-8", ESCAPED).decode()
   return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
                  for character in text)
 

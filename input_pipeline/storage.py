@@ -52,8 +52,11 @@ def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
   try:
     str(absolute).encode()
   except UnicodeEncodeError:
-    raise ValueError(f"{setting}={shown(os.fspath(path))}: its name or that of a folder above it is no UTF-8, which "
-                     "the library that reads and writes it needs; rename it, or give a symbolic link to it") from None
+    text = os.fsencode(absolute).decode("utf-8", "replace")
+    why = ("its name or that of a folder above it is no UTF-8, which the library that reads and writes it needs; rename"
+           " it, or give a symbolic link to it" if "\ufffd" in text else
+           "the locale of this process knows no UTF-8; set LC_ALL=C.UTF-8")
+    raise ValueError(f"{setting}={shown(os.fspath(path))}: {why}") from None
   return absolute
 
 

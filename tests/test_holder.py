@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from processes import TOY, finished, started
 from toy_method import train_toy
 
+from input_pipeline.prepared import one_writer
 from saip_jax.training.holder import LOCK, holding
 
 _HOLD = (
@@ -87,3 +89,24 @@ def test_all_processes_of_a_run_are_refused(tmp_path, other):
   for status, _, errors in results:
     assert status == 1 and f"is in use by process {other.pid}" in errors, errors
   assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_second_writer_of_a_set_says_that_it_waits(tmp_path, capsys):
+  wrote = []
+
+  def write():
+    with one_writer(str(tmp_path)):
+      wrote.append(1)
+
+  second = threading.Thread(target=write)
+  with one_writer(str(tmp_path)):
+    second.start()
+    told = ""
+    for _ in range(500):
+      told += capsys.readouterr().err
+      if told:
+        break
+      time.sleep(0.01)
+    assert told == f"waiting for another process that writes {tmp_path}\n" and not wrote
+  second.join(10)
+  assert wrote

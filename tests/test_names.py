@@ -29,6 +29,9 @@ def test_bytes_that_are_no_text_are_escaped_as_doctor_does():
   assert "\u00e9\udce9\ud800".encode("ascii", ESCAPED) == b"\\xe9\\xe9\\ud800"
   assert shown_error(FileNotFoundError(2, "No such file", "caf\udce9")) == "[Errno 2] No such file: 'caf\\xe9'"
   assert shown_error(ValueError("a\n  b\udcff")) == "a b\\xff" and shown_error(KeyError()) == "KeyError"
+  assert shown("\udcc3\udca9") == "\u00e9" and shown("\ud800") == "\\ud800"  # UTF-8 as an ASCII locale sees it
+  with pytest.raises(ValueError, match="--workdir=\u00e9: the locale .* LC_ALL=C.UTF-8"):
+    utf8_path("\udcc3\udca9", "--workdir")
   with pytest.raises(UnicodeDecodeError):
     b"\xe9".decode("utf-8", ESCAPED)
 

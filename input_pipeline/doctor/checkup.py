@@ -83,8 +83,10 @@ def _made_folder(out: str, path: str) -> str:
   try:
     if not storage.is_remote(folder):
       os.makedirs(folder, exist_ok=True)
+    storage.write_file(f"{folder}/doctor.unfinished", b"")  # before the work, not after it
+    storage.remove(f"{folder}/doctor.unfinished")
   except OSError as error:
-    raise ValueError(f"--out={out} cannot be made ({error.strerror}); choose another folder") from error
+    raise ValueError(f"--out={out} cannot be made ({error.strerror or error}); choose another folder") from error
   return folder
 
 

@@ -1,15 +1,14 @@
 """One run at a time in one folder."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
 import socket
-import sys
 import time
 from typing import Iterator
 
+from input_pipeline.locks import lock
 from input_pipeline.storage import writing
 from saip_jax.training.distributed import on_first_host
 
@@ -50,25 +49,21 @@ def _lock(workdir: pathlib.Path) -> int:
   with writing(workdir, "--workdir=", "choose a folder that can be written"):
     handle = os.open(workdir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    holder = _holder(handle)
+    lock(handle, str(workdir / LOCK), lambda: _refuse(workdir, handle))
+  except ValueError:
     os.close(handle)
-    raise ValueError(f"--workdir={workdir} is in use by {holder}; wait until that run ends, stop it, or choose another"
-                     " --workdir") from None
-  except OSError as e:
-    print(f"warning: {workdir / LOCK} cannot be locked ({e.strerror}): nothing keeps a second run out of this folder",
-          file=sys.stderr, flush=True)
-  else:
-    record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, (json.dumps(record) + "\n").encode(), 0)
+    raise
+  record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+  os.ftruncate(handle, 0)
+  os.pwrite(handle, (json.dumps(record) + "\n").encode(), 0)
   return handle
 
 
-def _holder(handle: int) -> str:
+def _refuse(workdir: pathlib.Path, handle: int) -> None:
   try:
     record = json.loads(os.pread(handle, 4096, 0))
-    return f"process {record['process']} on host {record['host']} since {record['since']}"
+    holder = f"process {record['process']} on host {record['host']} since {record['since']}"
   except (OSError, ValueError, KeyError, TypeError):  # it has not written it down yet
-    return "another process"
+    holder = "another process"
+  raise ValueError(f"--workdir={workdir} is in use by {holder}; wait until that run ends, stop it, or choose another"
+                   " --workdir")
