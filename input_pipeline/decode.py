@@ -3,12 +3,14 @@
 import dataclasses
 import io
 import re
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from input_pipeline.jpeg import JpegHeader, read_jpeg_header
+from input_pipeline.orientation import orientation_of
 
 # One image is one job: the pipeline runs many at once, so OpenCV's own threads would only fight over the cores.
 cv2.setNumThreads(0)
@@ -19,13 +21,15 @@ MAX_PIXELS = 2 * 89_478_485
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}
 
+_HEAD_BYTES = 65536
+
 READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 """What may be opened, whatever a file is called, by Pillow's names; others (EPS runs a program) have no place here."""
 
 # The header of pixels that need no decoding, as `encode_ppm` writes it.
 _PPM = re.compile(rb"P6\s(\d+)\s(\d+)\s255\s")
 
-# EXIF orientation -> turn that makes the picture upright, on arrays (H, W, 3); the law of ImageOps.exif_transpose.
+# Orientation -> turn that makes the picture upright, on arrays (H, W, 3); see orientation.py.
 _UPRIGHT = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -52,9 +56,10 @@ def fit_hw(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> tuple[int, 
 def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   """Decodes an image onto the top left of a canvas that is all zero.
 
-  Native pixels, shrunk by area averaging only if they do not fit; the accelerator does all further resizing. EXIF
-  orientation is applied. Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (16 bits keep their high
-  byte, transparency is laid over white). The format is read from the bytes, never from a file name.
+  Native pixels, shrunk by area averaging only if they do not fit; the accelerator does all further resizing. The
+  orientation is applied (see orientation.py). Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (16
+  bits keep their high byte, transparency is laid over white). The format is read from the bytes, never from a file
+  name.
 
   Args:
     data: an encoded image (JPEG, PNG, WebP, BMP, PPM).
@@ -94,7 +99,7 @@ def decode_photo(data: bytes, upright: bool = True) -> np.ndarray:
 
   Args:
     data: an encoded image (JPEG, PNG, WebP, BMP, PPM).
-    upright: apply the EXIF orientation; False: the pixels as they are stored, which most annotations count in.
+    upright: apply the orientation; False: the pixels as they are stored, which most annotations count in.
 
   Returns:
     (H, W, 3) uint8 RGB.
@@ -115,12 +120,33 @@ def decode_photo(data: bytes, upright: bool = True) -> np.ndarray:
 
 def upright_hw(data: bytes) -> tuple[int, int]:
   """(height, width) in pixels that an image which can be decoded has once it is upright, from its header alone."""
-  jpeg = read_jpeg_header(data)
+  hw, orientation = photo_header(io.BytesIO(data))
+  return hw[::-1] if orientation >= 5 else hw
+
+
+def photo_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
+  """What a photo's header says; most of the file is not read.
+
+  Args:
+    file: an encoded image (JPEG, PNG, WebP, BMP, PPM), at its start.
+
+  Returns:
+    (height, width) in pixels as stored, and the orientation, 1 to 8 (see orientation.py).
+
+  Raises:
+    PIL.UnidentifiedImageError: it is no image; other errors of Pillow for damaged headers.
+  """
+  head = file.read(_HEAD_BYTES)
+  jpeg = read_jpeg_header(head)
+  if jpeg is None and head[:2] == b"\xff\xd8":  # thumbnails and profiles may fill many segments
+    jpeg = read_jpeg_header(head + file.read())
   if jpeg is not None:
-    return jpeg.hw[::-1] if jpeg.orientation >= 5 else jpeg.hw
-  with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return image.size if turned else image.size[::-1]
+    return jpeg.hw, jpeg.orientation
+  file.seek(0)
+  with Image.open(file, formats=READABLE_FORMATS) as image:
+    hw = image.height, image.width
+  file.seek(0)
+  return hw, orientation_of(file)
 
 
 def encode_ppm(image_u8: np.ndarray) -> bytes:
@@ -174,7 +200,8 @@ def _decode_any(data: bytes, upright: bool = True) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
       _check_size(image.height, image.width)
       image.load()
-      return np.asarray(_as_rgb(ImageOps.exif_transpose(image) if upright else image))
+      image_rgb = np.asarray(_as_rgb(image))
+    return np.ascontiguousarray(_UPRIGHT[photo_header(io.BytesIO(data))[1]](image_rgb)) if upright else image_rgb
   except DamagedImage:
     raise
   except Image.UnidentifiedImageError:

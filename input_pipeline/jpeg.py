@@ -3,11 +3,11 @@
 import dataclasses
 import struct
 
-from PIL import Image
+from input_pipeline.orientation import orientation_from
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0-15; DHT, JPG and DAC lie between them
 _START_OF_SCAN, _APP1, _END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
-_EXIF_ORIENTATION = 0x0112
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class JpegHeader:
   hw: tuple[int, int]
   """Stored size in pixels, before the orientation is applied."""
   orientation: int
-  """EXIF orientation, 1 to 8; 1 where none is given."""
+  """1 to 8, by the rule of orientation.py; 1 where none is given."""
   plain: bool
   """8-bit grey or three-component colour, which OpenCV decodes exactly as Pillow does; not CMYK."""
   truncated: bool
@@ -35,7 +35,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
   """
   if data[:3] != b"\xff\xd8\xff":
     return None
-  position, hw, orientation, plain = 2, None, 1, False
+  position, hw, plain, exif, xmp = 2, None, False, b"", b""
   while position + 4 <= len(data):
     prefix, marker, length = struct.unpack_from(">BBH", data, position)
     if prefix != 0xFF:
@@ -48,21 +48,16 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         return None
       bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
       hw, plain = (height, width), bits == 8 and components in (1, 3)
-    elif marker == _APP1 and data[position + 4:position + 10] == b"Exif\0\0":
-      orientation = _exif_orientation(data[position + 4:position + 2 + length])
+    elif marker == _APP1:
+      payload = data[position + 4:position + 2 + length]
+      if payload.startswith(_EXIF):
+        exif = exif or payload
+      elif payload.startswith(_XMP):
+        xmp = xmp or payload
     elif marker == _START_OF_SCAN:
       if hw is None or 0 in hw:
         return None
-      return JpegHeader(hw, orientation, plain, truncated=data.rfind(_END_OF_IMAGE, position) < 0)
+      return JpegHeader(hw, orientation_from(exif, xmp), plain, truncated=data.rfind(_END_OF_IMAGE, position) < 0)
     position += 2 + length
   return None
 
-
-def _exif_orientation(payload: bytes) -> int:
-  exif = Image.Exif()
-  try:
-    exif.load(payload)
-    orientation = exif.get(_EXIF_ORIENTATION, 1)
-  except Exception:  # damaged metadata is no reason to lose the picture; Pillow raises several types here
-    return 1
-  return orientation if orientation in range(1, 9) else 1

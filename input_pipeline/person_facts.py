@@ -38,3 +38,25 @@ def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_x
   moves = {"keypoints": keypoints, "more_keypoints": each(keypoints), "box": box, "box_full": box, "box_visible": box,
            "boxes": each(box), "area": area}
   return {key: moves[key](value) if key in moves else value for key, value in person.items()}
+
+
+def keypoints_lost(person: dict, moved: dict) -> dict:
+  """The known keypoints of a person that are unknown in a smaller picture, as they lie outside.
+
+  Args:
+    person: facts, with `keypoints` and `more_keypoints` where there are any.
+    moved: `moved_person` of them.
+
+  Returns:
+    `keypoints` and `more_keypoints` with those alone, in the pixels of `person`, all others [0, 0, 0]; lists without
+    any are left out.
+  """
+  def lost(values, kept):
+    return [[*value] if value[2] > 0 and not inside[2] else [0., 0., 0] for value, inside in zip(values, kept)]
+
+  known = lambda values: any(v for _, _, v in values)
+  own = lost(person.get("keypoints") or (), moved.get("keypoints") or ())
+  further = {name: lost(values, moved["more_keypoints"][name])
+             for name, values in person.get("more_keypoints", {}).items()}
+  further = {name: values for name, values in further.items() if known(values)}
+  return ({"keypoints": own} if known(own) else {}) | ({"more_keypoints": further} if further else {})

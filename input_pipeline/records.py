@@ -20,9 +20,14 @@ from the image's edge, so that the centre of the top left pixel is (0.5, 0.5):
                     boxes: {what: box}, e.g. head, or full with what is hidden, caption: a sentence,
                     captions: [sentence, ...], attributes: [0, 1 or null where unknown, ...], named in meta.json,
                     area: square pixels of what is seen of the person,
+                    num_keypoints: how many the annotations count; keypoint AP ignores a person with 0,
+                    box_from: "keypoints" where the box was made from them, 25 % larger on every side,
                     id: what the annotations call the person, ignore: true of a crowd and the like, which a detector
                     need neither find nor miss; in whole photos alone}]
     photo, crop     what the image was cut out of, and [x, y, width, height] of it there, in pixels of that photo
+    outside         {keypoints, more_keypoints} of the person that lie outside the crop, in pixels of that photo
+    not_cut_out     [{box, area, keypoints, ..., reason, crowd}]: persons of that photo who are no image of this set, in
+                    its pixels; crowd: true of an annotation that stands for several
     crowd_index     how much persons cover one another, 0 to 1 (CrowdPose)
     camera, time    number of the camera from 0, or its name; seconds
     frame           number of the frame, where the time is not known

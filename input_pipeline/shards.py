@@ -58,7 +58,7 @@ def open_shard(path: str | os.PathLike) -> ArrayRecordReader:
   path = os.fspath(path)
   if storage.is_remote(path) and not path.startswith("gs://"):
     path = storage.local_copy(path)
-  return ArrayRecordReader(path, "readahead_buffer_size:0")
+  return ArrayRecordReader(os.fsencode(path), "readahead_buffer_size:0")
 
 
 def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict:
@@ -77,7 +77,7 @@ def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict:
   count = 0
   with storage.written_whole(os.fspath(path)) as temporary:
     try:
-      writer = ArrayRecordWriter(temporary, "group_size:1,uncompressed")
+      writer = ArrayRecordWriter(os.fsencode(temporary), "group_size:1,uncompressed")
       for record in records:
         writer.write(record)
         count += 1

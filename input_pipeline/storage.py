@@ -1,5 +1,6 @@
 """Files of this machine by path, files in buckets by URL: gs:// and s3:// through fsspec, as Orbax and TFDS do."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -47,7 +48,7 @@ def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
 
 
 def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
-  """`local_path`, absolute, for libraries that take only UTF-8: Orbax, ArrayRecord and safetensors."""
+  """`local_path`, absolute, for libraries that take only UTF-8: Orbax and safetensors."""
   absolute = local_path(path, setting).absolute()
   try:
     str(absolute).encode()
@@ -127,6 +128,23 @@ def read_range(path: str | bytes, start: int, size: int) -> bytes:
   if len(data) != size:
     raise OSError(f"the file ends after {start + len(data)} bytes; {start + size} were expected")
   return data
+
+
+def text_of(data: bytes, errors: str = "surrogateescape") -> str:
+  """The text of a file as editors and Windows leave it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+  Args:
+    data: the bytes of the file.
+    errors: as of `bytes.decode`; by default, bytes that are no UTF-8 stay, as `os.fsdecode` keeps those of names.
+  """
+  if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    return data.decode("utf-16", "replace")
+  return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)
+
+
+def lines_of(data: bytes) -> list[str]:
+  """The lines of a text file, e.g. of a list of names, without their ends, LF or CRLF; see `text_of`."""
+  return [line.removesuffix("\r") for line in text_of(data).split("\n")]
 
 
 def cache_folder() -> str:

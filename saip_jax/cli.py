@@ -143,6 +143,7 @@ def _prepare(options) -> int:
   from input_pipeline.prepare.companions import Companions
   from input_pipeline.prepare.prepare import prepare
   from input_pipeline.prepare.shard import PrepareRequest
+  from input_pipeline.sources.annotations.categories import categories_text
 
   companions = Companions(
       depth=options.depth, depth_grid=options.depth_grid, depth_range=options.depth_range, instances=options.instances,
@@ -156,6 +157,8 @@ def _prepare(options) -> int:
       request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
   )
   print(f"{manifest['count']:,} images in {len(manifest['shards'])} shards in {options.out}")
+  for sentence in categories_text(manifest["categories"]):
+    print(sentence)
   if manifest["left_out"]:
     print(f"{manifest['left_out']:,} left out, listed in {options.out}/left_out.txt")
   return 0

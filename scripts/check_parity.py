@@ -1,37 +1,62 @@
-"""Compares one SAIP step with numbers recorded from the published code: python scripts/check_parity.py FIXTURE.npz"""
+"""Compares one step of a method with numbers recorded from its published code: python scripts/check_parity.py FIXTURE.npz
+
+The file says which method it is of, and of which sizes: SAIP, MAE, DINO, HAP, CroCo or HCMoCo.
+"""
 
 import argparse
 import itertools
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.interop.parity import replay  # noqa: E402
+from saip_jax.replay import Check, Recording, replay  # noqa: E402
+
+_KINDS = r"loss|out|rand|grad_norm_as_published|grad_norm|grad|statistics_after|student_after|teacher_after|after|schedule"
+_LISTED = 5
+
+
+def kind_of(name: str) -> str:
+  """Returns what a quantity is, "decay" or the part of its name up to its kind, as in "bilinear/loss"."""
+  found = re.match(rf"(.*?\b(?:{_KINDS}))(?:/|$)", name)
+  return found[1] if found else name.partition(" of ")[0]
+
+
+def report(recording: Recording, every: bool) -> str:
+  """Returns the table: losses and outputs one by one, of other kinds the worst, unless `every` is wanted."""
+  worth = lambda check: (check.error != check.error, check.error / check.limit if check.limit else check.error)
+  lines = [f"{'quantity':<76}{'error':>9}{'limit':>9}"]
+  by_kind: dict[str, list[Check]] = {}
+  for check in recording.checks:
+    by_kind.setdefault(kind_of(check.name), []).append(check)
+  for kind, group in by_kind.items():
+    shown = group if every or kind.endswith(("loss", "out")) else [max(group, key=worth)]  # NaN before all
+    for check in itertools.chain(shown, (c for c in group if not c.passed and c not in shown)):
+      name = check.name + (f" (worst of {len(group)})" if len(shown) < len(group) and check is shown[0] else "")
+      lines.append(f"{name:<76}{check.error:>9.1e}{check.limit:>9.0e}{'' if check.passed else '  FAILED'}")
+  left, results = recording.left, recording.results
+  passed = sum(check.passed for check in recording.checks)
+  lines.append(
+      f"{passed} of {len(recording.checks)} quantities within their limits; {len(results) - len(left)} of"
+      f" {len(results)} recorded results compared" + (f", not: {', '.join(left[:_LISTED])}" if left else "")
+      + (f" and {len(left) - _LISTED} more" if len(left) > _LISTED else "")
+  )
+  return "\n".join(lines)
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__)
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("fixture", help=".npz with weights, inputs, random draws and results of one step")
   parser.add_argument("--all", action="store_true", help="a line per tensor instead of the worst of each kind")
   args = parser.parse_args()
   try:
-    checks = replay(args.fixture)
+    recording = replay(args.fixture)
   except (OSError, ValueError, KeyError) as error:
     print(f"check_parity: error: {args.fixture} cannot be replayed: {error}", file=sys.stderr)
     return 2
-
-  print(f"{'quantity':<66}{'max rel. error':>15}{'limit':>9}")
-  for kind, group in itertools.groupby(checks, key=lambda c: c.name.split("/")[0]):
-    group = list(group)
-    worst = max(group, key=lambda c: (c.error != c.error, c.error / c.limit))  # NaN before all
-    shown = group if args.all or kind in ("loss", "out") else [worst]
-    for check in shown:
-      others = f" (worst of {len(group)})" if len(shown) < len(group) else ""
-      print(f"{check.name + others:<66}{check.error:>15.1e}{check.limit:>9.0e}{'' if check.passed else '  FAILED'}")
-  failed = sum(not check.passed for check in checks)
-  print(f"{len(checks) - failed} of {len(checks)} quantities within their limits")
-  return 1 if failed else 0
+  print(report(recording, args.all))
+  return 0 if recording.checks and all(check.passed for check in recording.checks) else 1
 
 
 if __name__ == "__main__":

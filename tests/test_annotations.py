@@ -162,7 +162,7 @@ def test_one_file_for_each_video_is_read_together(tmp_path):
 
 
 @pytest.mark.parametrize("content, message", [
-    (b"", "is empty"), (b'{"images": [', "cut off"), (b'{"images": "abc', "cut off"), (b"\xff\xfe\x00", "no JSON"),
+    (b"", "is empty"), (b'{"images": [', "cut off"), (b'{"images": "abc', "cut off"), (b"\xff\xd8\xff", "no JSON"),
     (b"hello", "no JSON"), (b"[" * 100_000, "no JSON|cut off"), (b"5", "another kind"), (b"[]", "another kind"),
     (b'{"a": 1}', "another kind.*object of a"), (b'{"images": []}', "no list `annotations`"),
     (b'{"images": [], "annotations": []}', "no person"),

@@ -212,3 +212,30 @@ def test_damaged_photos_are_left_out_or_fail_by_name_when_read(tmp_path):
   write_photo(root / "good.jpg", (60, 80))
   with pytest.raises(OSError, match="80 x 60 pixels; it had 160 x 120"):
     source.read(1)
+
+
+def test_a_crop_carries_what_it_does_not_show(tmp_path):
+  """Joints outside it, and the persons of its photo who have no crop, in pixels of the photo."""
+  crowd = annotation(2, 7, [60, 10, 90, 90], keypoints=[0] * 6, area=4000.0, num_keypoints=0) | {"iscrowd": 1}
+  source = _open(_set(tmp_path / "set", [
+      annotation(1, 7, [20, 20, 30, 60], keypoints=[30, 30, 2, 99, 40, 1], num_keypoints=1, area=900.0), crowd,
+      annotation(3, 7, [5, 5, 8, 9], keypoints=[7, 8, 2, 0, 0, 0], area=50.0),
+      annotation(4, 7, [5, 5, 0, 9], keypoints=[70, 80, 2, 90, 90, 2])]))
+  assert names(source) == ["images/a.png#1"] and person(source, 0)["num_keypoints"] == 1
+  facts, _ = source.annotations(0)
+  assert facts["people"][0]["keypoints"][1] == [0, 0, 0]
+  assert facts["outside"] == {"keypoints": [[0, 0, 0], [99.5, 40.5, 1]]}
+  many, small, flat = facts["not_cut_out"]
+  assert many == {"box": [60, 10, 90, 90], "area": 4000.0, "num_keypoints": 0, "crowd": True,
+                  "reason": "a crowd, not one person"}
+  assert small["keypoints"] == [[7.5, 8.5, 2], [0, 0, 0]] and not small["crowd"] and "too small" in small["reason"]
+  assert flat["keypoints"][0] == [70.5, 80.5, 2] and flat["reason"] == "its box has no area"
+  assert [name for name, _ in source.left_out] == [f"images/a.png#{k}" for k in (2, 3, 4)]
+  alone = _open(_set(tmp_path / "alone", [annotation(1, 7, [20, 20, 30, 60], keypoints=[30, 30, 2])]))
+  assert not {"outside", "not_cut_out"} & alone.annotations(0)[0].keys() and "box_from" not in person(alone, 0)
+
+
+def test_a_box_made_of_keypoints_says_so(tmp_path):
+  own = annotation(1, 7, None, keypoints=[30, 30, 2, 60, 80, 2])
+  del own["bbox"]
+  assert person(_open(_set(tmp_path / "set", [own])), 0)["box_from"] == "keypoints"

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import struct
+import warnings
 import zlib
 
 import fsspec
@@ -152,6 +153,25 @@ def test_without_out_nothing_is_written(tmp_path, monkeypatch):
   facts = doctor(str(root), progress=False)
   assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.jpg"] and facts["images"] == 1
   assert "none found" in report_text(facts)
+
+
+def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
+  for folder in ("bounding_box_train", "query", "bounding_box_test"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "0002_c1s1_000001_00.jpg").write_bytes(encoded(noise(1)))
+  [sentence] = doctor(str(tmp_path), progress=False)["known"]
+  assert "Market-1501 train has 12,936 (12,935 missing)" in sentence
+
+
+def test_warnings_of_the_decoder_do_not_stand_before_the_report(tmp_path, monkeypatch):
+  """Damaged EXIF, and a photo of more pixels than Pillow takes without a word."""
+  exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 30
+  Image.new("CMYK", (64, 128), "teal").save(tmp_path / "a.jpg", exif=exif)
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 128 - 1)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    facts = doctor(str(tmp_path), progress=False)
+  assert facts["unreadable"]["count"] == 0 and not [each for each in caught if "PIL" in each.filename]
 
 
 def test_buckets_are_examined_and_written_to():

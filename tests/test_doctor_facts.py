@@ -38,6 +38,16 @@ def test_other_counts_are_no_known_set(tmp_path, kind, length):
   assert known_sets(kind, str(tmp_path), length) == []
 
 
+@pytest.mark.parametrize("kind, split, length, parts", [
+    ("market1501", "train", 12, ("not the number of any part", "Market-1501 train has 12,936 (12,924 missing)")),
+    ("market1501", "train", 19_732, ("exactly", "gallery with its junk")),  # a folder of its files alone
+    ("pa100k", "train", 9_990, ("PA-100K train has 80,000 (70,010 missing)",)),
+    ("rap", "train", 50_000, ("RAPv2 train has 50,957",)), ("market1501", "val", 12, None)])
+def test_counts_are_compared_with_the_split_that_it_is(tmp_path, kind, split, length, parts):
+  sentences = known_sets(kind, str(tmp_path), length, split)
+  assert len(sentences) == (parts is not None) and all(part in sentences[0] for part in parts or ())
+
+
 @pytest.mark.parametrize("version, folders", [("V1", ("train", "test")), ("V2", ("mask_train_v2", "mask_test_v2"))])
 def test_msmt17_versions_by_layout(tmp_path, version, folders):
   for folder in folders:

@@ -10,6 +10,7 @@ from toy_people import toy_picture
 
 from input_pipeline.people import prepare
 from input_pipeline.people.spec import SetSpec
+from input_pipeline.sources.combined import SubsetSource
 from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
@@ -145,6 +146,47 @@ def test_what_a_data_set_left_out_is_told_with_the_score():
   record = {"task": "reid", "protocol": "nearest", "encoder": {"checkpoint": "W", "image_hw": [64, 32]}, "facts": facts,
             "left_out": [], "scores": {"mAP": 0.5}}
   assert "2 of the set left out, the first: gone.jpg: no such photo" in evaluation.report_text(record)
+
+
+@pytest.mark.parametrize("task, protocol", [("reid", "nearest"), ("reid", "stripes"), ("text", "linear"),
+                                            ("attributes", "knn"), ("parsing", "linear")])
+def test_features_that_are_all_equal_are_told_with_the_score(people, task, protocol):
+  data = Data.parse(people, cache_dir="", people_count=0)
+  noise = lambda n, shape: 1 + 1e-7 * np.random.default_rng(n).normal(size=shape)  # of float32
+  same = dataclasses.replace(knowing_encoder(lambda n: noise(n, 8), lambda n: noise(n, (8, 4, 8))), image_hw=(64, 32))
+  record = json.loads(json.dumps(evaluation.measure(same, task, data, protocol)))
+  text = evaluation.report_text(record)
+  images = sum(record["facts"][part]["length"] for part in ("train", "test", "query", "gallery")
+               if part in record["facts"])
+  assert f"warning    all features are equal: the encoder gives the same ones for each of {images} images" in text
+  if task == "reid":
+    named = dataclasses.replace(same, facts=same.facts | {"checkpoint": "constant"})
+    assert "warning" not in evaluation.measure(named, task, data, protocol)["facts"]
+    assert "warning" not in evaluation.measure(open_encoder("histogram"), task, data, protocol)["facts"]
+
+
+@pytest.mark.parametrize("task, protocol", [("reid", "nearest"), ("reid", "stripes"), ("text", "linear"),
+                                            ("attributes", "knn"), ("keypoints", "heatmap"), ("joints3d", "linear")])
+def test_what_a_constant_scores_does_not_depend_on_the_order_of_files(people, task, protocol):
+  class Shuffled(Data):
+    def open(self, split, whole=False):
+      source = super().open(split, whole).source
+      return Labelled(SubsetSource(source, np.random.default_rng(7).permutation(len(source)), "shuffled"))
+
+  scores = [evaluation.measure(open_encoder("constant", image_hw=(64, 32)), task, kind.parse(
+      people, cache_dir="", people_count=0), protocol)["scores"] for kind in (Data, Shuffled)]
+  assert scores[1] == pytest.approx(scores[0], abs=1e-9)
+
+
+def test_a_constant_scores_chance_in_retrieval_of_text(people):
+  """One caption finds one of as many persons: whatever the captions, features that are equal find them by chance."""
+  data = Data.parse(people, cache_dir="", people_count=0)
+  found = evaluation.measure(open_encoder("constant"), "text", data)
+  count = found["facts"]["test"]["length"]
+  assert found["facts"]["queries_with_ties"] == found["facts"]["queries"]
+  persons = data.test().of_first_persons("identity", "text")
+  shown = np.array([persons.count(person) for person in persons])
+  assert found["scores"]["R@1"] == pytest.approx(np.mean(shown / count))
 
 
 def test_a_picture_without_a_size_is_named():

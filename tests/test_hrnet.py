@@ -1,5 +1,7 @@
 """HRNet: timm's numbers from timm's weights, and images of any size, alone or on a canvas."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 
 import pyramid_laws
 from saip_jax.backbones.convolution import convolve
+from saip_jax.backbones.enlarge import RULES
 from saip_jax.backbones.hrnet import HRNet, Stage
 from saip_jax.backbones.statistics import split_statistics
 from saip_jax.interop import hrnet as table
-from saip_jax.interop.torch_encoders import make_encoder, tapped_layer
+from saip_jax.interop.torch_encoders import adapt, make_encoder, tapped_layer
+from saip_jax.interop.twins import TWINS
 
 TINY = HRNet(dims=(4, 6, 8, 10), depths=(1, 1, 2, 1), units=2)
 
@@ -21,24 +25,29 @@ def twin():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("image_hw", [(256, 128), (96, 160)])
-def test_the_features_are_timms(twin, image_hw):
+@pytest.mark.parametrize("image_hw,enlarging", [((256, 128), "nearest"), ((96, 160), "nearest"), ((64, 96), "bilinear")])
+def test_the_features_are_timms(twin, image_hw, enlarging):
+  """With bilinear enlarging they are those of timm's model whose Upsample layers interpolate."""
   torch, x = twin.torch, pyramid_laws.images(0, 2, *image_hw)
+  model, module = copy.deepcopy(twin.model), HRNet(enlarging=enlarging)
+  if enlarging == "bilinear":
+    adapt(TWINS["hrnet_w18_bilinear"], model)
   norm = {name: torch.tensor(a) for name, a in twin.norm.items()}
   with torch.inference_mode():
     pixels = torch.tensor(x.transpose(0, 3, 1, 2))
-    maps = [cells.permute(0, 2, 3, 1) for cells in twin.model(pixels)]
-    cls, tokens = make_encoder("hrnet", twin.model, {})(pixels)
-    hidden = tapped_layer("hrnet", twin.model, norm, 2, pixels)
+    maps = [cells.permute(0, 2, 3, 1) for cells in model(pixels)]
+    cls, tokens = make_encoder("hrnet", model, {})(pixels)
+    hidden = tapped_layer("hrnet", model, norm, 2, pixels)
   read = ("cls", "tokens", "hidden", "maps")
-  ours = jax.jit(lambda tree, x: HRNet().apply(split_statistics(tree), x, read))(twin.tree, x)
+  ours = jax.jit(lambda tree, x: module.apply(split_statistics(tree), x, read))(twin.tree, x)
   for a, b, stride in zip(ours.maps, maps, HRNet().map_strides, strict=True):
     assert a.shape[1:3] == tuple(side // stride for side in image_hw) and float(b.std()) > 0.3  # not all washed out
     pyramid_laws.assert_close(a, b, 1e-4)
   pyramid_laws.assert_close(ours.cls, cls, 1e-4)
   pyramid_laws.assert_close(ours.tokens, tokens, 1e-4)
   pyramid_laws.assert_close(ours.hidden, hidden, 1e-4)
-  np.testing.assert_allclose(ours.tokens.mean(1), ours.cls, atol=1e-4)  # both are the same four maps
+  if enlarging == "nearest":
+    np.testing.assert_allclose(ours.tokens.mean(1), ours.cls, atol=1e-4)  # both are the same four maps
   assert ours.grid == ours.maps[0].shape[1:3] and ours.hidden_grid == HRNet().hidden_grid(image_hw)
 
 
@@ -47,9 +56,10 @@ def test_timms_state_returns_unchanged(twin):
   pyramid_laws.check_round_trip(twin, 9_562_260, "classifier")
 
 
-def test_padding_changes_nothing():
+@pytest.mark.parametrize("enlarging", RULES)
+def test_padding_changes_nothing(enlarging):
   """Both sizes round up at every stride."""
-  pyramid_laws.check_padding(TINY, (50, 23), (75, 42))
+  pyramid_laws.check_padding(TINY.clone(enlarging=enlarging), (50, 23), (75, 42))
 
 
 def test_only_what_is_read_is_needed_in_either_type():
@@ -105,7 +115,7 @@ def test_everything_learns_from_the_real_pixels_of_a_batch():
 
 
 def test_initial_values_are_timms():
-  stage = Stage((8, 16), 1, 2)
+  stage = Stage((8, 16), 1, 2, "nearest")
   made = jax.jit(lambda: stage.init(jax.random.key(0), [jnp.zeros((1, 8, 8, 32))], [None]))()["params"]
   kernel = made["blocks"]["branches_1"]["conv1"]["conv"]["kernel"]
   assert kernel.shape == (1, 2, 3, 3, 16, 16)

@@ -44,7 +44,7 @@ def test_joint_lists_with_sigmas_have_an_average_precision(names):
   truth = _truth(list(names), lambda n: {"people": [_person(n, len(names))]})
   found = _scored(truth, truth.places)
   assert found.scores["AP"] == found.scores["AR"] == found.scores["PCK@0.05"] == 1
-  assert found.facts["persons"] == 8 and found.facts["area"] == "of the boxes"  # others show no joint
+  assert found.facts["persons"] == 8 and found.facts["area"] == "0.53 of the boxes"  # others show no joint
   assert next(iter(found.scores)) == "PCK@0.1" and found.facts["matched"] == "each person alone"
   assert "AP_L" not in found.scores and "AP_L" in found.facts["nobody_of"]  # nobody is as large as that
   away = np.random.default_rng(0).random(truth.places.shape)
@@ -62,6 +62,13 @@ def test_other_joints_and_found_places_without_confidence_have_none():
   assert "AP" not in _scored(truth, truth.places).scores
   truth = _truth(list(COCO_JOINTS), lambda n: {"people": [_person(n, 17)]})
   assert "AP" not in joints.scored(truth.places, None, np.arange(12), truth, {}, []).scores
+
+
+def test_where_every_person_is_ignored_the_rest_is_measured():
+  truth = _truth(list(COCO_JOINTS), lambda n: {"people": [_person(n, 17) | {"num_keypoints": 0}]})
+  found = _scored(truth, truth.places)
+  assert found.facts["AP"] == "not measured: every person is ignored, the first as num_keypoints is 0"
+  assert found.scores["PCK@0.1"] == 1 and "AP" not in found.scores
 
 
 def test_persons_are_matched_in_their_photo():
@@ -93,8 +100,20 @@ def test_mpii_is_measured_in_heads():
   near, far = (_scored(truth, truth.places + [0, shift * limit]) for shift in (0.99, 1.01))
   assert next(iter(near.scores.items())) == ("PCKh@0.5", 1.0) and near.scores["PCKh@0.1"] == 0
   assert far.scores["PCKh@0.5"] == 0 and "AP" not in far.scores
-  without = _truth(list(MPII_JOINTS), lambda n: {"people": [person(n)]})
-  assert "some have no head box" in _scored(without, without.places).facts["PCKh"]
+  without = _truth(list(MPII_JOINTS), lambda n: {"people": [_person(n, 16)]})
+  assert "no head box is known" in _scored(without, without.places).facts["PCKh"]
+  assert "HRNet" in near.facts["PCKh_limit"] and "PCKh_leaves_out" not in near.facts
+
+
+def test_heads_without_a_size_are_left_out_of_PCKh_alone():
+  head = {4: {"boxes": {"head": [4, 4, 0, 0]}}, 5: {}}
+  person = lambda n: _person(n, 16) | {"box_from": "keypoints"} | head.get(n, {"boxes": {"head": [4, 4, 6, 0]}})
+  truth = _truth(list(MPII_JOINTS), lambda n: {"people": [person(n)]}, range(1, 12))
+  off = truth.places + np.where(np.isin(np.arange(11), (3, 4)), 0.0, 9.0)[:, None, None]  # those two are found
+  found = _scored(truth, off)
+  assert found.scores["PCKh@0.5"] == 0 < found.scores["PCK@0.1"]
+  assert found.facts["PCKh_leaves_out"] == ("2 persons without a head box or with one of no size, the first: picture 4")
+  assert found.facts["boxes"].startswith("around the true joints, 25 % larger")
 
 
 def _whole_body(number):

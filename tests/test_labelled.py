@@ -20,7 +20,8 @@ def _caption_record(key, name, split="test", **further):
 
 
 @pytest.mark.parametrize("kind, file, key", [
-    ("cuhkpedes", "reid_raw.json", "file_path"), ("icfgpedes", "ICFG-PEDES.json", "file_path"),
+    ("cuhkpedes", "reid_raw.json", "file_path"), ("cuhkpedes", "caption_all.json", "file_path"),
+    ("icfgpedes", "ICFG-PEDES.json", "file_path"),
     ("rstpreid", "data_captions.json", "img_path")])
 def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
   root = tmp_path / "set"
@@ -30,7 +31,7 @@ def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
       _caption_record(key, "CUHK03/a.png", processed_tokens=[["a"]]), _caption_record(key, "CUHK01/a.png", id=8),
       _caption_record(key, "CUHK01/b.png", "train"), _caption_record(key, "CUHK01/gone.png"),
       _caption_record(key, "CUHK01/a.png"), _caption_record(key, "CUHK01/b.png", captions=[]),
-      _caption_record(key, "CUHK01/b.png", id="7"), 5])
+      _caption_record(key, "CUHK01/b.png", id="7a"), 5])
   source = open_set(kind, root, "test")
   assert names(source) == ["imgs/CUHK01/a.png", "imgs/CUHK03/a.png"]
   assert people_of(source)[0] == [{"identity": 8, "captions": ["A man.", "In a red coat."]}]
@@ -45,7 +46,15 @@ def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
   assert_refused(kind, root, file, "cut off")
   (root / file).write_text("{}")
   assert_refused(kind, root, "expected a list")
-  assert_refused(kind, root / "imgs", f"no {file}")
+  assert_refused(kind, root / "imgs", "has no ", file)
+
+
+@pytest.mark.parametrize("given", [7, "7", 7.0, " 7"])
+def test_ids_of_persons_are_whole_numbers_in_any_form(tmp_path, given):
+  write_photo(tmp_path / "set" / "imgs" / "a.png")
+  write_json(tmp_path / "set" / "caption_all.json", [_caption_record("file_path", "a.png", id=given)])
+  [[person]] = people_of(open_set("cuhkpedes", tmp_path / "set", "test"))
+  assert person["identity"] == 7
 
 
 def _labels(seed=0, hw=(120, 160), classes=18):

@@ -54,7 +54,7 @@ def _boxes(seed, images=12, levels=None):
           DetectedBoxes(np.where(rng.random(len(rows)) < 0.8, true.images[rows], found.images), boxes, found.scores))
 
 
-def _pycocotools(kind, true, found, images, sigmas=COCO_SIGMAS, keypoints="keypoints_xy"):
+def _pycocotools(kind, true, found, images, sigmas=COCO_SIGMAS, keypoints="keypoints_xy", num_keypoints=None):
   """Returns `COCOeval.stats`, with nan for -1."""
   crowd = true.crowd if kind == "keypoints" else true.ignored
   annotations = []
@@ -62,7 +62,8 @@ def _pycocotools(kind, true, found, images, sigmas=COCO_SIGMAS, keypoints="keypo
     own = dict(id=k + 1, image_id=image, category_id=1, bbox=true.boxes_xywh[k].tolist(), area=float(true.areas[k]),
                iscrowd=int(crowd[k]))
     if kind == "keypoints":
-      own |= dict(keypoints=true.keypoints[k].ravel().tolist(), num_keypoints=int((true.keypoints[k, :, 2] > 0).sum()))
+      counted = int((true.keypoints[k, :, 2] > 0).sum()) if num_keypoints is None else int(num_keypoints[k])
+      own |= dict(keypoints=true.keypoints[k].ravel().tolist(), num_keypoints=counted)
     annotations.append(own)
   results = []
   for k, image in enumerate(found.images.tolist()):
@@ -86,7 +87,8 @@ def _pycocotools(kind, true, found, images, sigmas=COCO_SIGMAS, keypoints="keypo
 
 
 def _rows(part, rows):
-  return type(part)(*(getattr(part, field.name)[rows] for field in dataclasses.fields(part)))
+  values = (getattr(part, field.name) for field in dataclasses.fields(part))
+  return type(part)(*(None if value is None else value[rows] for value in values))
 
 
 def _numbers(scores):
@@ -100,6 +102,18 @@ def test_keypoint_scores_are_those_of_pycocotools(seed, levels):
   scores = evaluate_keypoints(true, found)
   np.testing.assert_allclose(_numbers(scores), _pycocotools("keypoints", true, found, 12), atol=1e-9)
   assert scores.persons == ((true.keypoints[..., 2] > 0).any(1) & ~true.crowd).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_persons_whose_num_keypoints_is_0_are_ignored_where_they_are_labelled(seed):
+  """As in CrowdPose, whose num_keypoints counts the visible joints: joints serve the likeness all the same."""
+  true, found = _people(seed, joints=14)
+  counted = np.where(np.arange(len(true.images)) % 3 == 0, 0, 5)  # 5 also of persons without a labelled joint
+  flagged = dataclasses.replace(true, ignored=counted == 0)
+  peer = _pycocotools("keypoints", true, found, 12, CROWDPOSE_SIGMAS, num_keypoints=counted)
+  scores = evaluate_keypoints(flagged, found, CROWDPOSE_SIGMAS)
+  np.testing.assert_allclose(_numbers(scores), peer, atol=1e-9)
+  assert abs(scores.AP - evaluate_keypoints(true, found, CROWDPOSE_SIGMAS).AP) > 1e-3
 
 
 @pytest.mark.parametrize("levels", [None, 3])
@@ -202,6 +216,8 @@ def test_nms_keeps_the_better_of_two_that_are_alike():
         (dict(areas=np.zeros(3)), r"true.areas has the shape \(3,\): expected \(24,\)"),
         (dict(boxes_xywh=np.full((24, 4), np.nan)), r"true.boxes_xywh\[0\] is not finite"),
         (dict(crowd=np.ones(24, bool)), "none of the 24 persons counts"),
+        (dict(ignored=np.ones(24, bool)), "none of the 24 persons counts"),
+        (dict(ignored=np.ones(3, bool)), r"true.ignored has the shape \(3,\): expected \(24,\)"),
         (dict(images=np.full(24, 0.5)), r"true.images are float64 \(24,\): expected one integer"),
     ],
 )

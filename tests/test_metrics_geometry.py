@@ -75,8 +75,9 @@ def test_mpii_leaves_hidden_joints_unread_and_says_what_nobody_shows():
   predicted[~visible] = np.nan
   assert evaluate_mpii(predicted, true, visible, heads).PCKh == before.PCKh and np.isnan(before.by_joint["Head"])
   assert evaluate_mpii(true, true, visible, heads).PCKh01 == 1
-  with pytest.raises(ValueError, match="positive heights"):
-    evaluate_mpii(true, true, visible, np.zeros((30, 4)))
+  point = np.where(np.arange(30)[:, None] == 7, 3.0, heads)
+  with pytest.raises(ValueError, match=r"head_boxes_xyxy\[7\] is \[3.0, 3.0, 3.0, 3.0\], a box without a size"):
+    evaluate_mpii(true, true, visible, point)
   with pytest.raises(ValueError, match="neither the pelvis nor the thorax"):
     evaluate_mpii(true, true, np.arange(16) == np.full((30, 1), 6), heads)
   with pytest.raises(ValueError, match=r"\(30, 17, 2\).*joints of MPII"):

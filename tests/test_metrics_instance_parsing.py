@@ -93,6 +93,31 @@ def test_regions_worked_out_by_hand():
   assert scores.APr50 == pytest.approx(above) and scores.APr_vol == pytest.approx(np.mean(scores.APr))
 
 
+def test_regions_found_again_worked_out_by_hand():
+  """Of one person each class is one true region; three detections of the person are three of each region."""
+  person = _person(0, [1, 2])
+  half = np.where(np.arange(10) < 5, person, 0)  # IoU 1/2 with both regions
+  image = ParsedImage(person[None], np.stack([person, half, person]), np.array([0.9, 0.8, 0.7]))
+  scores = evaluate_instance_parsing([image], 5)
+  assert scores.APr == (1,) * 9 and scores.APr_vol == 1  # the first is a hit, what comes after is past full recall
+  # Every detection above the threshold is a hit and adds the monotone precision at its place over the one true region:
+  # below 1/2 hits 1, 1, 1 at precisions 1, 1, 1: 3. From 1/2 on hits 1, 0, 1 at 1 and 2/3: 5/3. Classes 3 and 4, which
+  # nobody shows, are 0 in the mean over all four.
+  below, above = 3 * 2 / 4, 5 / 3 * 2 / 4
+  assert scores.APr_CIHP == pytest.approx([below] * 4 + [above] * 5) and scores.APr_CIHP50 == pytest.approx(above)
+  assert scores.APr_CIHP_vol == pytest.approx((4 * below + 5 * above) / 9) and scores.APr_CIHP50 < 1 < below
+
+
+def test_the_forms_of_region_precision_are_one_where_nothing_is_found_twice():
+  true = np.stack([_person(0, [1, 2]), _person(10, [1, 2])])
+  image = ParsedImage(true, true[:1], np.array([0.9]))
+  scores = evaluate_instance_parsing([image], 3)
+  assert scores.APr == scores.APr_CIHP == (0.5,) * 9
+  # A class that nobody shows counts in the one mean, detected or not.
+  wider = evaluate_instance_parsing([ParsedImage(true, np.where(true == 2, 3, true), np.array([0.9, 0.8]))], 4)
+  assert wider.APr == (1 / 2,) * 9 and wider.APr_CIHP == pytest.approx([1 / 3] * 9)
+
+
 def test_parts_of_two_persons_need_not_be_told_apart_right_for_a_region_to_hit():
   """Heads and legs of two people given to the wrong ones: each region is exact, no person is."""
   true = np.stack([_person(0, [1, 2]), _person(10, [1, 2])])

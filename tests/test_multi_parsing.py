@@ -44,6 +44,8 @@ def test_what_points_at_its_middle_is_a_person():
   # Bilinear enlargement rounds the corners of squares of eight pixels.
   assert found.scores["mIoU"] > 0.6 and found.scores["APp@0.5"] > 0.8 and found.scores["PCP@0.5"] > 0.8
   assert found.scores["APr@0.5"] > 0.5 and found.scores["APr_vol"] > 0.5
+  assert found.scores["APr_CIHP@0.5"] >= found.scores["APr@0.5"] and "Hariharan" in found.facts["APr"]
+  assert "can pass 100 %" in found.facts["APr_CIHP"]
   assert found.facts["persons"] == sum(1 + (n % 4 > 0) for n in range(60, 80)) and found.facts["boxes"] == "none"
 
 

@@ -13,10 +13,6 @@ from noise_pictures import encoded, noise
 from toy_method import train_toy
 
 from input_pipeline.names import ESCAPED, shown, shown_error
-from input_pipeline.people.prepare import prepare_people
-from input_pipeline.people.spec import SetSpec
-from input_pipeline.prepare.prepare import prepare
-from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.storage import utf8_path
 from saip_jax import cli
 from saip_jax.training.checkpoint import claim_workdir
@@ -80,10 +76,8 @@ def test_a_message_with_such_a_name_is_one_line(capsys):
 
 @pytest.mark.parametrize("write", [
     lambda out: claim_workdir(out, {}),
-    lambda out: prepare_people(out, SetSpec("crops", (64, 32), 0, 2), 4),
-    lambda out: prepare(PrepareRequest("people", str(REPO)), out),
     lambda out: utf8_path(out / "below", "--workdir"),
-], ids=["workdir", "people", "prepare", "below"])
+], ids=["workdir", "below"])
 def test_a_folder_that_no_library_can_write_into_is_refused_at_once(tmp_path, write):
   out = tmp_path / "r\udce9sultat"
   with pytest.raises(ValueError, match=r"=.*r\\xe9sultat.* no UTF-8.*rename it, or give a symbolic link"):

@@ -73,13 +73,13 @@ def test_graph_convolution_is_the_formula():
   x = np.random.default_rng(0).normal(size=(2, 13, 4)).astype(np.float32)
   params = module.init(KEY, x)["params"]
   params["edges"] = jnp.asarray(np.random.default_rng(1).normal(size=len(edges)), jnp.float32)
-  params["self"]["bias"] = jnp.arange(6.0)
+  params["bias"] = jnp.arange(6.0)
   shares = np.zeros((13, 13))
   shares[tuple(edges.T)] = np.exp(np.asarray(params["edges"], np.float64))
   shares /= shares.sum(1, keepdims=True)
   own, others = np.diag(np.diag(shares)), shares - np.diag(np.diag(shares))
-  weights = {name: np.asarray(params[name]["kernel"], np.float64) for name in ("self", "neighbours")}
-  expected = own @ (x @ weights["self"] + np.arange(6)) + others @ (x @ weights["neighbours"])
+  kernel = np.asarray(params["kernel"], np.float64)
+  expected = own @ (x @ kernel[0]) + others @ (x @ kernel[1]) + np.arange(6)  # every joint gets the whole bias
   np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=1e-5)
 
 
@@ -98,11 +98,10 @@ def test_features_of_a_joint_come_from_its_surroundings():
 def test_projection_is_one_linear_layer_on_the_maps_joined(method):
   rng = np.random.default_rng(0)
   maps = tuple(rng.normal(size=(2, 8 // s, 4 // s, c)).astype(np.float32) for s, c in ((1, 3), (2, 5), (4, 7)))
-  module = MapProjection(6, 3)
+  module = MapProjection(6)
   params = module.init(KEY, maps, method="dense")["params"]
-  params["linear_0"]["bias"] = jnp.arange(6.0)
+  params["bias"] = jnp.arange(6.0)
   joined = np.concatenate([jax.image.resize(m, (2, 8, 4, m.shape[-1]), "bilinear") for m in maps], axis=-1)
-  kernel = np.concatenate([params[f"linear_{i}"]["kernel"] for i in range(3)])
-  expected = joined @ kernel + np.arange(6)
+  expected = joined @ np.asarray(params["kernel"]) + np.arange(6)
   found = module.apply({"params": params}, maps, method=method)
   np.testing.assert_allclose(found, expected if method == "dense" else expected.mean((1, 2)), atol=1e-5)

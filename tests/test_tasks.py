@@ -96,9 +96,20 @@ def test_keypoints(protocol, knowing):
 
 
 def test_a_maximum_lies_between_places():
-  peak = lambda x, y: keypoints.maxima(keypoints.peaks(np.array([[[x, y]]]), (32, 16)))[0][0, 0]
+  peak = lambda x, y: keypoints.maxima(keypoints.peaks(np.array([[[x, y]]]), (32, 16)), ["a"])[0][0, 0]
   for x, y, most in [(0.5, 0.5, 0.12), (0.31, 0.77, 0.12), (0.02, 0.99, 0.5)]:  # places; at the border their middle
     assert np.abs((peak(x, y) - (x, y)) * (16, 32)).max() < most
+
+
+def test_of_equal_maxima_the_name_of_the_image_picks_one():
+  """Of flat maps any place, by the name of the image alone: what is found is found by chance."""
+  names = [f"{k}.jpg" for k in range(400)]
+  places, heights = keypoints.maxima(np.ones((400, 8, 4, 2)), names)
+  assert (heights == 1).all() and abs(places.mean((0, 1)) - 0.5).max() < 0.05
+  assert len(np.unique(places.reshape(-1, 2), axis=0)) == 32
+  order = np.random.default_rng(0).permutation(400)
+  again, _ = keypoints.maxima(np.ones((400, 8, 4, 2)), [names[k] for k in order])
+  np.testing.assert_array_equal(again, places[order])
 
 
 def test_keypoints_of_several_kinds_are_refused():
@@ -155,6 +166,9 @@ def test_detection():
   found = detection.linear(knowing_encoder(cells=cells), data)
   assert found.scores["AP@0.5"] > 0.9 and found.scores["MR-2"] < 0.1 and found.facts["persons"] == len(TEST)
   assert detection.linear(KNOWS_NOTHING, data).scores["AP@0.5"] < 0.3
+  scores = [detection.linear(KNOWS_NOTHING, CodedData(data.parts[0].source, CodedPictures(
+      np.random.default_rng(seed).permutation(TEST), data.parts[1].source._facts))).scores for seed in range(2)]
+  assert scores[0] == pytest.approx(scores[1], abs=1e-12)  # equal scores: the order of files has no part in it
   with pytest.raises(ValueError, match="a person in picture 0 .*has no box"):
     detection.linear(KNOWS_NOTHING, _data(lambda n: {"people": [{}]}))
 
@@ -207,6 +221,16 @@ def test_joints_are_found_again_by_their_features(known):
   blind = correspondence.nearest(KNOWS_NOTHING, data)
   assert blind.scores["PCK@0.1"] < 0.3
   assert blind.facts["counted_joints"] == found.facts["counted_joints"] < 3 * len(TEST)
+
+
+def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
+  """Joints in the middle of a picture of eight by four equal cells: what a place drawn by chance scores."""
+  data = _data(lambda n: {"people": [{"keypoints": [[HW[1] / 2, HW[0] / 2, 2]]}]}, {"joints": ["a"]})
+  found = correspondence.nearest(KNOWS_NOTHING, data)
+  y, x = np.meshgrid((np.arange(GRID[0]) + 0.5) * 8 - 32, (np.arange(GRID[1]) + 0.5) * 8 - 16, indexing="ij")
+  away = np.hypot(y, x) / HW[0]
+  assert found.scores["error"] == pytest.approx(away.mean()) and found.scores["PCK@0.1"] == np.mean(away <= 0.1) > 0
+  assert found.facts["joints_with_ties"] == found.facts["counted_joints"] == len(TEST)
 
 
 def test_correspondence_needs_two_pictures_and_a_joint_in_both():

@@ -137,6 +137,19 @@ def test_mpii_gets_its_head_boxes_from_the_file_beside(tmp_path, name, mat):
     _open("coco", file, tmp_path / "work")
 
 
+@pytest.mark.parametrize("point", [7.0, np.nan])
+def test_a_head_box_without_a_size_is_named_by_its_file_and_row(tmp_path, point):
+  (tmp_path / "set" / "annotations").mkdir(parents=True)
+  heads = np.full((2, 2, 3), point)
+  heads[..., 0], heads[1, 0, 2] = [[41, 31], [51, 46]], point + 3  # the last is a line, whose diagonal has a length
+  source = _open("coco", _mpii(tmp_path / "set", "valid.json", "gt_valid.mat", heads), tmp_path / "work")
+  people = [source.annotations(i)[0]["people"][0] for i in range(3)]
+  lost = [1, 2] if np.isnan(point) else [1]
+  assert [k for k in range(3) if "boxes" not in people[k]] == lost
+  assert source.left_out == [(f"gt_valid.mat: head box of person {k}", "it has no size; PCKh leaves the person out")
+                             for k in lost]
+
+
 def test_whole_body_keypoints_stand_in_the_order_of_the_data_set(tmp_path):
   assert len(WHOLE_BODY_JOINTS) == 133 and WHOLE_BODY_JOINTS[17] == "left_big_toe"
   assert [WHOLE_BODY_JOINTS.index(name) for name in ("face_0", "left_hand_0", "right_hand_0")] == [23, 91, 112]

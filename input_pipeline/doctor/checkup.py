@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+import warnings
 
 from input_pipeline import storage
 from input_pipeline.doctor.advice import advise
@@ -58,6 +59,9 @@ def doctor(path: str, *, source: str | None = None, split: str | None = None, ou
   if out is not None:
     out = _made_folder(out, path)
   with contextlib.ExitStack() as stack:
+    # Pillow warns of damaged metadata and of large photos: the first is not used, the second is examined here.
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     cache_dir = cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="saip_doctor_"))
     images = open_source(kind, path, split=split, cache_dir=cache_dir, setting=setting)
     if subset is not None and not 1 <= subset <= len(images):

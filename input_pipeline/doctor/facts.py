@@ -11,11 +11,14 @@ from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.names import shown
+from input_pipeline.sources.annotations.coco import unread_files
 from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.sources.table import SOURCES
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
 
+_IN_COCO_FORM = ("coco", "crowdhuman")
 _PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95, "max": 100}
 
 # A training sample is an image and a scene, which by default is another image of the same data set.
@@ -66,7 +69,9 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
       "kind": kind,
       "split": split,
       "source": source.identity | {"name": shown(str(source.identity["name"]))},
-      "known": known_sets(kind, path, len(source), split),
+      "unread_annotations": list(map(shown, unread_files(path, source.read_from))) if kind in _IN_COCO_FORM else [],
+      "categories": source.categories,
+      "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
       "images": len(source),
       "examined": examined,
       "sample_seed": seed if examined < len(source) else None,

@@ -61,16 +61,18 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
     kind: the kind of source.
     path: where it lies; only looked at for MSMT17.
     length: its number of images.
-    split: the split that was opened; None: the usual one.
+    split: the split that was opened; None: the set has none. Counts are compared with the parts of this split, unless
+      they are exactly those of another one.
 
   Returns:
     Sentences; none if it is like no known set.
   """
   candidates = [part for part in KNOWN_PARTS if kind in part.kinds] or [
       part for part in KNOWN_PARTS if part.count >= _TELLING_COUNT or part.count == length and length % 100]
-  parts = [part for part in candidates if split is None or not part.kinds or part.name.split()[1] == split]
-  nearest = min(parts or candidates, key=lambda part: abs(part.count - length))
-  sentences = [sentence] if (sentence := _compared(nearest, kind, length)) else []
+  parts = [part for part in candidates if part.count == length] or [
+      part for part in candidates if split is None or not part.kinds or part.name.split()[1] == split]
+  nearest = min(parts, key=lambda part: abs(part.count - length), default=None)
+  sentences = [sentence] if nearest and (sentence := _compared(nearest, kind, length)) else []
   version = msmt17_version(path)
   return sentences + ([f"This is MSMT17 {version} by its folders ({', '.join(_MSMT_FOLDERS[version])}); numbers of V1 "
                        "and V2 cannot be compared."] if version else [])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from input_pipeline.decode import DamagedImage, decode_image
+from input_pipeline.decode import DamagedImage, decode_image, photo_header
 from input_pipeline.doctor.formats import PHOTO_EXTENSIONS, declared_format, format_of
 from input_pipeline.jpeg import read_jpeg_header
 
@@ -29,7 +29,7 @@ TRAITS = {
     "blank": "nearly blank: hardly any contrast",
     "drawn": "few colours: masks or drawings rather than photos",
     "grey": "grey: no colour anywhere",
-    "rotated": "turned upright by their EXIF orientation",
+    "rotated": "turned upright by their orientation (EXIF or XMP)",
     "cmyk": "CMYK colours",
     "sixteen_bit": "16 bits a channel; the low byte is lost",
     "transparent": "transparent; laid over white",
@@ -43,8 +43,6 @@ _DRAWN_COLOURS, _DRAWN_SHARE = 16, 0.9
 
 # Levels of 255. JPEG colours a grey picture by a few levels; a blank one keeps its noise and a gradient.
 _GREY_LEVELS, _GREY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
-
-_ORIENTATION = 0x0112
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,19 +107,12 @@ def look_at(data: bytes, name: str) -> Look:
 
 def _header_of(data: bytes) -> tuple[tuple[int, int], set[str]]:
   """Upright size, and the traits that the file's header tells."""
+  hw, orientation = photo_header(io.BytesIO(data))
+  hw, traits = (hw[::-1] if orientation >= 5 else hw), {"rotated"} if orientation > 1 else set()
   jpeg = read_jpeg_header(data)
   if jpeg is not None and jpeg.plain:
-    return (jpeg.hw[::-1] if jpeg.orientation >= 5 else jpeg.hw), {"rotated"} if jpeg.orientation > 1 else set()
-  traits = set()
+    return hw, traits
   with Image.open(io.BytesIO(data)) as image:
-    try:
-      orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata; Pillow raises several types here
-      orientation = 1
-    hw = (image.height, image.width)
-    if orientation in range(2, 9):
-      traits.add("rotated")
-      hw = hw[::-1] if orientation >= 5 else hw
     if image.mode == "CMYK":
       traits.add("cmyk")
     if image.mode.startswith(("I", "F")) or (data[:4] == b"\x89PNG" and data[24:25] == b"\x10"):  # IHDR's bit depth

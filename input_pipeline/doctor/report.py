@@ -2,7 +2,9 @@
 
 import textwrap
 
+from input_pipeline.doctor.facts import shown
 from input_pipeline.doctor.look import TRAITS
+from input_pipeline.sources.annotations.categories import categories_text
 
 _EXAMPLES, _REASONS, _NAMES_OF_A_GROUP = 5, 10, 3
 _WIDTH = 110
@@ -32,7 +34,14 @@ def _head(facts: dict) -> list[str]:
       f"a sample of {facts['examined']:,} examined, seed {facts['sample_seed']}")
   split = f", split {facts['split']}" if facts["split"] else ""
   return [f"{facts['path']}", f"  {facts['images']:,} images, {seen}; read as {facts['kind']}{split} "
-          f"(digest {source['digest']})"] + _wrapped(facts["known"])
+          f"(digest {source['digest']})"] + _wrapped(
+              [*map(shown, categories_text(facts["categories"])), *_unread(facts), *facts["known"]])
+
+
+def _unread(facts: dict) -> list[str]:
+  files = facts["unread_annotations"]
+  listed = ", ".join(files[:_EXAMPLES]) + f" and {len(files) - _EXAMPLES:,} more" * (len(files) > _EXAMPLES)
+  return [f"Annotations that were not read: {listed} (--split=NAME chooses, or a file as PATH)."] if files else []
 
 
 def _unreadable(facts: dict) -> list[str]:

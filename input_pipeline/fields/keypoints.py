@@ -7,6 +7,7 @@ import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.sources.annotations.person import plain_joint
 from input_pipeline.sources.base import ImageSource
 from input_pipeline.sources.combined import parts_of
 
@@ -77,7 +78,6 @@ def _columns_of(legend: Mapping) -> dict[str | None, np.ndarray]:
   """Joint list -> (17,) the place of each of COCO's joints in it, -1 for none; None: the only list."""
   joints = legend.get("joints", {})
   lists = joints if isinstance(joints, Mapping) else {None: joints}
-  plain = lambda name: str(name).strip().lower().replace(" ", "_").replace("-", "_")
-  places = {of: {plain(name): place for place, name in enumerate(names)} for of, names in lists.items()}
+  places = {of: {plain_joint(name): place for place, name in enumerate(names)} for of, names in lists.items()}
   columns = {of: np.array([place.get(joint, -1) for joint in COCO_JOINTS]) for of, place in places.items()}
   return {of: column for of, column in columns.items() if column.max() >= 0}

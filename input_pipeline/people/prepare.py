@@ -95,7 +95,7 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
     ValueError: impossible numbers, a folder that holds something else, or one that cannot be written.
   """
   check_request(spec, count, export)
-  out = storage.utf8_path(out_dir, "--out")
+  out = storage.local_path(out_dir, "--out")
   wanted = identify_set(spec, count, export)
   record_of = functools.partial(_render_record, EXPORTS[export].encode if export else encode_picture, spec)
 

@@ -17,6 +17,7 @@ from input_pipeline.sources.base import ImageSource
 from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.folder import FolderSource
 from input_pipeline.sources.frames import FrameSource
+from input_pipeline.sources.spelling import positions_of
 
 _DEPTH_ENDINGS, _MASK_ENDINGS, _POINT_ENDINGS = (".png", ".npy"), (".png", ".jpg"), (".npy", ".json")
 
@@ -77,6 +78,7 @@ class _Wrapped(ImageSource):
   def __init__(self, source: ImageSource):
     self._source = source
     self.identity, self.left_out, self.legend = source.identity, source.left_out, source.legend
+    self.categories = source.categories
 
   def __len__(self) -> int:
     return len(self._source)
@@ -126,14 +128,14 @@ class _Pairs(_Wrapped):
 
   def __init__(self, source: ImageSource, path: str):
     super().__init__(source)
-    index = {source.name(i): i for i in range(len(source))}
+    lines = [line for line in storage.lines_of(storage.read_file(storage.normalized(path)))
+             if line.strip() and not line.startswith("#")]
+    pairs = [line.split("\t") + [""] * (2 - line.count("\t")) for line in lines]
+    found = positions_of([source.name(i) for i in range(len(source))], {name for pair in pairs for name in pair[:2]})
     self._pairs, missing = [], []
-    for line in storage.read_file(storage.normalized(path)).decode("utf-8", "surrogateescape").splitlines():
-      if not line or line.startswith("#"):
-        continue
-      first, second, *kind = line.split("\t") + [""] * (2 - line.count("\t"))
-      if first in index and second in index:
-        self._pairs.append((index[first], index[second], kind[0] if kind else ""))
+    for line, (first, second, *kind) in zip(lines, pairs):
+      if len(found[first]) == len(found[second]) == 1:
+        self._pairs.append((found[first][0], found[second][0], kind[0].strip() if kind else ""))
       else:
         missing.append((line.replace("\t", " + "), "a pair whose images are not both there"))
     if not self._pairs:

@@ -76,7 +76,7 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
     ValueError: a source or request that cannot be, a folder that holds something else or cannot be written, no image
       that can be used.
   """
-  out = storage.normalized(out if storage.is_remote(out) else storage.utf8_path(out, "--out"))
+  out = storage.normalized(out)
   open_request.cache_clear()  # the data may have changed since it was last opened
   source = open_request(request)
   with storage.writing(out, "--out=", "choose another folder or make room"):
@@ -148,7 +148,7 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   write_json(f"{out}/{META}", wanted | {
       "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),
       "carried": dict(carried),
-      "legend": source.legend, "in words": _IN_WORDS, "shards": shards})
+      "legend": source.legend, "categories": source.categories, "in words": _IN_WORDS, "shards": shards})
 
 
 def _remove_notes(out: str) -> None:

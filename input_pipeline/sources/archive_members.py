@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
+from input_pipeline import storage
 from input_pipeline.sources.folder import EXTENSIONS
 
 TAR = -1
@@ -154,12 +155,12 @@ def annotations_from(others: list[tuple[str, bytes]]) -> tuple[dict, dict[str, b
     kind = extension.rpartition(".")[2]
     if kind == "json":
       try:
-        value = json.loads(data, parse_constant=lambda _: None)  # NaN is no JSON
+        value = json.loads(storage.text_of(data), parse_constant=lambda _: None)  # NaN is no JSON
       except (ValueError, RecursionError) as error:
         raise ValueError(f"its {extension} is no JSON: {error}") from None
       facts |= value if extension == "json" and isinstance(value, dict) else {extension: value}
     elif kind in _TEXTS:
-      facts[extension] = data.decode("utf-8", "replace").strip()
+      facts[extension] = storage.text_of(data, "replace").strip()
     else:
       files[extension] = data
   return facts, files

@@ -44,7 +44,7 @@ class ArrayRecordSource(ImageSource):
       raise ValueError(f"{setting}={path} cannot be read: {error}") from error
     if not len(self._shards):
       raise ValueError(f"{setting}={path} holds no record")
-    self.legend = meta.get("legend", {})
+    self.legend, self.categories = meta.get("legend", {}), meta.get("categories", {})
     self.identity = {"source": "arrayrecord", "name": os.path.basename(folder), "length": len(self), "digest": digest}
 
   @staticmethod

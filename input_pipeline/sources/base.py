@@ -26,6 +26,13 @@ class ImageSource(abc.ABC):
   """JSON-able: what the numbers of `annotations` mean where they do not say so themselves, e.g. {"joints": names},
   {"attributes": names} or {"parts": names}."""
 
+  read_from: Sequence[str] = ()
+  """Paths of the annotation files that were read, where there are some."""
+
+  categories: dict = {}
+  """JSON-able {"persons": {name: count}, "others": {name: count}} of annotations by their category: those that were
+  taken for persons and those that were not; {} where a data set names none."""
+
   @abc.abstractmethod
   def __len__(self) -> int:
     """The number of images; at least one."""

@@ -23,7 +23,7 @@ class SubsetSource(ImageSource):
 
   def __init__(self, source: ImageSource, indices: np.ndarray, name: str):
     self._source, self._indices = source, np.asarray(indices, np.int64)
-    self.left_out, self.legend = source.left_out, source.legend
+    self.left_out, self.legend, self.categories = source.left_out, source.legend, source.categories
     whole = source.identity
     digest = hashlib.sha256(whole["digest"].encode() + self._indices.tobytes()).hexdigest()[:16]
     self.identity = whole | {"name": f"{whole['name']}[{name}]", "length": len(self), "digest": digest}

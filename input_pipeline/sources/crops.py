@@ -12,7 +12,9 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_photo
-from input_pipeline.person_facts import moved_person
+from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.sources.annotations.categories import categories_text
+from input_pipeline.sources.annotations.coco_json import CROWD
 from input_pipeline.sources.annotations.masks import read_mask
 from input_pipeline.sources.annotations.person import Annotated, Person, is_number
 from input_pipeline.sources.annotations.photos import (
@@ -37,6 +39,9 @@ DEFAULT_MIN_SIDE = 16
 # Where the folder above a data set holds more, it is no place to search.
 _MOST_FILES_ABOVE = 1_000_000
 
+# What keypoint AP asks of a person who was not cut out.
+_MEASURED = ("box", "area", "num_keypoints", "joints", "keypoints", "more_keypoints")
+
 _as_json = json.JSONEncoder(separators=(",", ":")).encode  # one for all: millions of facts are written
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
@@ -46,10 +51,10 @@ class CropSource(ImageSource):
 
   A crop is the person's box, grown by the margin, clipped to the picture and rounded outward to whole pixels, as JPEG
   of quality 95 without chroma subsampling: the same bytes every time, so that training from photos and from what
-  `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Other persons in the same
-  photo are not carried.
+  `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Of the photo's other persons
+  those are carried who have no crop, as far as keypoint AP needs them.
 
-  Coordinates count in the photo's stored pixels or in the upright photo, as its EXIF orientation makes it, whichever
+  Coordinates count in the photo's stored pixels or in the upright photo, as its orientation makes it, whichever
   has the size that the annotation states; stored where none is stated, as pycocotools shows them.
 
   Args:
@@ -61,7 +66,8 @@ class CropSource(ImageSource):
   def __init__(self, index: Index, identity: dict, margin: float):
     self._index, self._root, self._margin = index, index.header["photo_root"], margin
     self.left_out = [tuple(item) for item in index.header["left_out"]]
-    self.legend = index.header["legend"]
+    self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
     digest = hashlib.sha256(f"{index.header['digest']} {margin!r}".encode()).hexdigest()[:16]
     self.identity = identity | {"length": len(self), "digest": digest}
 
@@ -89,17 +95,19 @@ class CropSource(ImageSource):
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     """{"people": [the person]} in the crop's pixels, the photo's facts, `photo` and `crop`: where in it the crop lies,
-    and instances.png where there is a mask."""
+    `outside` and `not_cut_out`: what the crop does not show, and instances.png where there is a mask."""
     left, top, right, bottom = self.crop_box(i)
     facts = json.loads(self._index.text("facts", i))
-    person = moved_person(facts.pop("person"), shift_xy=(-left, -top), size=(right - left, bottom - top))
+    in_photo = facts.pop("person")
+    person = moved_person(in_photo, shift_xy=(-left, -top), size=(right - left, bottom - top))
+    outside = keypoints_lost(in_photo, person)
     reference, files = self._index.text("mask", i), {}
     if reference:
       mask = read_mask(json.loads(reference), self._root, self._photo_hw(i))[top:bottom, left:right]
       files["instances.png"] = cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
     place = {"photo": os.fsencode(self._photo(i)).decode("utf-8", "backslashreplace"),
              "crop": [left, top, right - left, bottom - top]}
-    return facts | place | {"people": [person]}, files
+    return facts | place | ({"outside": outside} if outside else {}) | {"people": [person]}, files
 
   def crop_box(self, i: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of crop `i` in the pixels of its photo."""
@@ -162,13 +170,15 @@ def open_crops(kind: str, path: str, root: str, files: Sequence[str], read: Call
       seen |= stamps(annotated.read_from)
     except OSError as error:
       raise ValueError(f"{setting}={path} cannot be read: {error}") from error
-    rows = _rows(photos, annotated, min_side)
+    rows, not_cut_out = _rows(photos, annotated, min_side)
     left_out = annotated.left_out
     if not rows:
       raise ValueError(f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
-                       f"{len(left_out):,} annotations left out{_reasons(left_out)}")
-    header = list_header(photos, seen) | {"left_out": bounded(left_out), "legend": annotated.legend}
-    return _columns(rows, header, annotated)
+                       f"{len(left_out):,} annotations left out{_reasons(left_out)}"
+                       + "".join(f"; {sentence}" for sentence in categories_text(annotated.counted_categories())))
+    header = list_header(photos, seen) | {"left_out": bounded(left_out), "legend": annotated.legend,
+                                           "categories": annotated.counted_categories()}
+    return _columns(rows, not_cut_out, header, annotated)
 
   index = remembered(cache_dir, kind, f"{path} split={split} min_side={min_side} root={root}",
                      lambda header: still_holds(header, files, root), build)
@@ -198,11 +208,12 @@ def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos
   return (photos, annotated) if annotated.persons else None
 
 
-def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Person, tuple[int, int], list[float]]]:
-  """(person, (height, width), box inside the picture) of every usable one, by photo; adds the others to left_out."""
+def _rows(photos: Photos, annotated: Annotated, min_side: int) -> tuple[list[tuple], list[tuple[Person, str]]]:
+  """(person, (height, width), box inside the picture) of every usable one, by photo, and (person, reason) of the others
+  in photos that can be used; adds all others to left_out."""
   photos.measure(person.photo for person in annotated.persons)
   bytes_of = {photo: os.fsencode(photo) for photo in {person.photo for person in annotated.persons}}
-  persons, rows = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), []
+  persons, rows, not_cut_out = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), [], []
   frames = [frame_of(photos.header(person.photo), person.size, person.upright) for person in persons]
   corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as the index keeps them
   inside = np.clip(corners, 0, [(size or (0, 0)) * 2 for size, *_ in frames] or np.zeros((0, 4)))
@@ -218,20 +229,27 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> list[tuple[Per
         reason = f"too small: the shorter side of its box has less than {min_side} pixels"
     if reason:
       annotated.left_out.append((f"{person.photo}#{person.id}", reason))
+      not_cut_out += [(person, reason)] * (size is not None)
     else:
       rows.append((person, size[::-1], box))
-  return rows
+  return rows, not_cut_out
 
 
-def _columns(rows: Sequence[tuple], header: dict, annotated: Annotated) -> tuple[dict, dict, dict]:
+def _columns(rows: Sequence[tuple], not_cut_out: Sequence[tuple[Person, str]], header: dict,
+             annotated: Annotated) -> tuple[dict, dict, dict]:
   """Header, texts and columns of the index."""
   people = [person for person, _, _ in rows]
   header["legend"] |= (named := annotated.joint_legend(people))
+  others = collections.defaultdict(list)
+  for person, reason in not_cut_out:
+    others[person.photo].append(_measured(person.as_facts(named)) | {"reason": reason, "crowd": reason == CROWD})
+  beside = {photo: {"not_cut_out": persons} for photo, persons in others.items()}
   photos = {photo: os.fsencode(photo) for photo in {person.photo for person in people}}
   texts = {
       "name": [b"%s#%s" % (photos[person.photo], person.id.encode()) for person in people],
       "photo": [photos[person.photo] for person in people],
-      "facts": [_as_json(person.photo_facts | {"person": person.as_facts(named)}).encode() for person in people],
+      "facts": [_as_json(person.photo_facts | beside.get(person.photo, {}) |
+                         {"person": person.as_facts(named)}).encode() for person in people],
       "mask": [_as_json(person.mask).encode() if person.mask else b"" for person in people]}
   columns = {"box": np.array([box for _, _, box in rows], np.float32),
              "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),
@@ -240,6 +258,12 @@ def _columns(rows: Sequence[tuple], header: dict, annotated: Annotated) -> tuple
   for data in (*texts["name"], columns["box"].tobytes(), columns["photo_hw"].tobytes(), columns["upright"].tobytes()):
     digest.update(b"%d " % len(data) + data)
   return header | {"digest": digest.hexdigest()[:16]}, texts, columns
+
+
+def _measured(facts: dict) -> dict:
+  """What keypoint AP asks of a person, without keypoints where none is known."""
+  known = any(v > 0 for _, _, v in facts.get("keypoints") or ())
+  return {key: facts[key] for key in _MEASURED if key in facts and (key not in ("joints", "keypoints") or known)}
 
 
 def _reasons(left_out: Sequence[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from input_pipeline import storage
 
-_VERSION = 2
+_VERSION = 3  # another one for every change of the rules by which lists are made
 _ALIGNMENT = 64
 _TIMESTAMP_STEP_S = 2.0
 

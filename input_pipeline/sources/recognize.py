@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 from input_pipeline import storage
 from input_pipeline.prepared import META, read_meta
+from input_pipeline.sources.annotations.coco import holds_annotations, may_hold_annotations
 from input_pipeline.sources.folder import EXTENSIONS
+from input_pipeline.sources.labelled.captions import CAPTION_SETS
 
 # A million files are never listed: so many entries of a folder, so many folders, nearest first.
 _MOST_ENTRIES, _MOST_FOLDERS = 300, 60
 _HEAD_BYTES = 65536
-_MOST_JSON_FILES = 6
+_MOST_JSON_FILES, _MOST_LABELS = 6, 20
 
 _TAR = re.compile(r"\.(tar|tar\.\w{1,4}|tgz)$")
 _ARRAY_RECORD = re.compile(r"\.array_record(-\d+-of-\d+)?$")
@@ -22,8 +24,8 @@ _WILDCARDS = re.compile(r"[{*?\[]")
 # 0002_c1s1_000451_03.jpg, -1_c3s2_..., and sets named after it: identity, camera.
 _MARKET_NAME = re.compile(r"-?\d+_c\d+(s\d+)?_")
 _MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test")
-_PEOPLE_LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"')
-_YOLO_LINES = (re.compile(rb"^names\s*:", re.MULTILINE), re.compile(rb"^(train|val|path)\s*:", re.MULTILINE))
+_YOLO_LINES = (re.compile(r"^names\s*:", re.MULTILINE), re.compile(r"^(train|val|path)\s*:", re.MULTILINE))
+_YOLO_LABEL = re.compile(r"\d+(\.0+)?([\s,;]+-?[\d.]+(e[-+]?\d+)?){4}")  # a class and at least four numbers
 # Frames whose names say so: cam01_00017.jpg, cam01/00017.jpg, frame_00017.jpg. Mere numbers may be anything.
 _CAMERA_FRAME = re.compile(r"(?:^|/)((?:cam|camera|view)[-_ ]?\d+)(?:/(?:[^/]*[^/\d])?|[-_. ])\d+\.\w+$")
 _VIDEO_FRAME = re.compile(r"(?:^|/)(?:frame|frm)[-_. ]?\d+\.\w+$")
@@ -86,6 +88,10 @@ class _Sight:
         return file.read(_HEAD_BYTES)
     except OSError:
       return b""
+
+  def text_of(self, name: str) -> str:
+    """The beginning of a text file below the folder, or of the file ("")."""
+    return storage.text_of(self.head_of(name), "replace").strip()
 
   def count(self, matches: Callable[[str], object]) -> int:
     return sum(1 for name in self.names if matches(name.lower()))
@@ -213,14 +219,14 @@ def _annotation_files(sight: _Sight, ending: str) -> list[str]:
   """The files of this kind where annotations lie; "" for a path that is one itself."""
   if not sight.is_folder:
     return [""] * sight.ends(ending)
-  return [name for name in sight.names if name.lower().endswith(ending) and (
-      "/" not in name or (name.lower().startswith("annotation") and name.count("/") <= 2))]
+  return [name for name in sight.names if name.lower().endswith(ending)
+          and may_hold_annotations(name.rpartition("/")[0])]
 
 
 def _is_coco(sight: _Sight) -> bool:
   if not sight.is_folder:
-    return sight.ends(".json") and sight.head.lstrip()[:1] in (b"{", b"[")
-  return any(_PEOPLE_LISTS.search(sight.head_of(name)) for name in _annotation_files(sight, ".json")[:_MOST_JSON_FILES])
+    return sight.ends(".json") and sight.text_of("")[:1] in ("{", "[")
+  return any(holds_annotations(sight.text_of(name)) for name in _annotation_files(sight, ".json")[:_MOST_JSON_FILES])
 
 
 def _is_fashionpedia(sight: _Sight) -> bool:
@@ -229,11 +235,20 @@ def _is_fashionpedia(sight: _Sight) -> bool:
 
 
 def _is_yolo(sight: _Sight) -> bool:
-  is_config = lambda head: all(line.search(head) for line in _YOLO_LINES)
+  is_config = lambda name: all(line.search(sight.text_of(name)) for line in _YOLO_LINES)
   if not sight.is_folder:
-    return sight.ends(".yaml", ".yml") and is_config(sight.head)
+    return sight.ends(".yaml", ".yml") and is_config("")
   configs = [name for name in sight.names if "/" not in name and name.lower().endswith((".yaml", ".yml"))]
-  return any(is_config(sight.head_of(name)) for name in configs) or sight.has("labels", "images")
+  return any(map(is_config, configs)) or (
+      sight.has("labels", "images") and _are_yolo_labels(sight))
+
+
+def _are_yolo_labels(sight: _Sight) -> bool:
+  """Whether labels/ holds texts of numbers; those of photos without persons are empty. Parsing sets have PNGs there."""
+  labels = [name for name in sight.names if name.startswith("labels/")]
+  texts = [sight.text_of(name) for name in [name for name in labels if name.lower().endswith(".txt")][:_MOST_LABELS]]
+  written = list(filter(None, texts))
+  return any(map(_YOLO_LABEL.match, written)) or (bool(texts) and not written and not any(map(_is_image, labels)))
 
 
 def _is_webdataset(sight: _Sight) -> bool:
@@ -255,9 +270,7 @@ KINDS: dict[str, Callable[[_Sight], bool]] = {
     "lmdb": _is_lmdb,
     "msmt17": _is_msmt17,
     "market1501": _is_market1501,
-    "cuhkpedes": _has("reid_raw.json"),
-    "icfgpedes": _has("ICFG-PEDES.json"),
-    "rstpreid": _has("data_captions.json"),
+    **{kind: _has(*layout.files) for kind, layout in CAPTION_SETS.items()},
     "peta": _has("PETA.mat"),
     "rap": _has("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat"),
     "pa100k": _has("annotation.mat", "annotation/annotation.mat"),

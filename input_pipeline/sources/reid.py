@@ -10,7 +10,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.sources.annotations.photos import Photos, existing
+from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, existing
 from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.index import Index, folders_unchanged, remembered
 
@@ -20,7 +20,7 @@ MARKET1501_SPLITS = {"train": "bounding_box_train", "val": "bounding_box_val", "
 
 MSMT17_SPLITS = ("train", "val", "query", "gallery")
 
-_MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
+_MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)", re.IGNORECASE)
 _MSMT17_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 # What the numbers 1 to 4 of its attribute `age` mean.
 _AGES = ("young", "teenager", "adult", "old")
@@ -126,7 +126,7 @@ def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> R
   folder = f"{root}/{_MSMT17_FOLDERS[version][split in ('query', 'gallery')]}"
 
   def rows(photos: Photos) -> tuple[list, list]:
-    return _msmt17_rows(storage.read_file(list_file).decode("utf-8", "replace").splitlines(), set(photos.below("")))
+    return _msmt17_rows(storage.lines_of(storage.read_file(list_file)), photos)
 
   return _open("msmt17", f"{root} {split}", folder, f"MSMT17_{version}", [list_file], rows, lambda: ({}, [], ""),
                cache_dir, setting)
@@ -141,25 +141,27 @@ def msmt17_version(root: str) -> str | None:
   return None
 
 
-def _msmt17_rows(lines: Sequence[str], present: set[str]) -> tuple[list, list]:
+def _msmt17_rows(lines: Sequence[str], photos: Photos) -> tuple[list, list]:
   """Lines `0000/0000_000_01_0303morning_0008_0.jpg 0`: file and person; the camera is the third part of the name."""
   kept, left_out, seen = [], [], set()
   for number, line in enumerate(lines, 1):
-    name, _, label = line.strip().rpartition(" ")
-    parts, fields = name.split("/"), name.rpartition("/")[2].split("_")
     if not line.strip():
       continue
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+    name, label = line.rsplit(maxsplit=1) if len(line.split()) > 1 else (line.strip(), "")
+    name = name.strip().replace("\\", "/")
+    fields = name.rpartition("/")[2].split("_")
+    photo, reason = photos.find(name, base_is_enough=False)
+    if name.startswith("/") or ".." in name.split("/") or ":" in name:
       left_out.append((name, "refused: its name climbs out of the data set"))
     elif not name or not label.isdecimal() or len(fields) < 3 or not fields[2].isdecimal() or int(fields[2]) < 1:
       left_out.append((f"line {number}", f"expected a file, its camera as third part, and a person: {line[:60]!r}"))
-    elif name not in present:
-      left_out.append((name, "no such file"))
-    elif name in seen:
+    elif photo is None:
+      left_out.append((name, "no such file" if reason == NO_PHOTO else reason))
+    elif photo in seen:
       left_out.append((name, "listed twice"))
     else:
-      seen.add(name)
-      kept.append((name, int(label), int(fields[2]) - 1))
+      seen.add(photo)
+      kept.append((photo, int(label), int(fields[2]) - 1))
   return kept, left_out
 
 

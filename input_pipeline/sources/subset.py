@@ -11,6 +11,7 @@ from tqdm import tqdm
 from input_pipeline import storage
 from input_pipeline.names import ESCAPED
 from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 _HEADER = "# "
 _RULE = 'chosen: the names with the smallest blake2b (8 bytes, big endian) of "SEED", a zero byte and the name'
@@ -51,7 +52,7 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
   """Chooses a subset and writes it as text: lines of "# " that say what it is, then one name a line, in the order of
   the source (UTF-8; bytes that are none stay as they are).
 
-  In names a backslash is written as two and a line break as backslash and n, so that every name has one line.
+  In names a backslash is written as two and a line break as backslash and n or r, so that every name has one line.
 
   Args:
     path: the file; replaced if it is there. Path or URL.
@@ -88,26 +89,36 @@ def read_subset(path: str, source: ImageSource) -> np.ndarray:
     source: the data set.
 
   Returns:
-    (count,) int64, ascending.
+    (count,) int64, ascending. Names that the source only spells differently (see spelling.py) are taken as its own.
 
   Raises:
     ValueError: it cannot be read, holds no names, or the source lacks some of them.
   """
   try:
-    lines = storage.read_file(path).split(b"\n")
+    lines = [_encoded(line) for line in storage.lines_of(storage.read_file(path))]
   except OSError as error:
     raise ValueError(f"the subset {path} cannot be read ({error.strerror or error})") from error
   wanted = {_as_name(line) for line in lines if line and not line.startswith(_HEADER.encode())}
   if not wanted:
     raise ValueError(f"the subset {path} holds no names; expected one a line, as saip doctor --subset writes them")
   found = np.fromiter((i for i, name in enumerate(names_of(source)) if name in wanted), np.int64)
-  if len(found) < len(wanted):
-    missing = wanted.difference(_encoded(source.name(i)) for i in found.tolist())
-    if missing:
-      first = min(missing).decode("utf-8", "backslashreplace")
-      raise ValueError(f"{len(missing)} of the {len(wanted)} names of the subset {path} are not in "
-                       f"{source.identity['name']!r}, first {first!r}; it was made for other data")
-  return found
+  missing = wanted.difference(_encoded(source.name(i)) for i in found.tolist()) if len(found) < len(wanted) else set()
+  missing = {name for name in missing if name.strip()}
+  return np.sort(np.concatenate([found, _respelled(missing, wanted, path, source)])) if missing else found
+
+
+def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: ImageSource) -> np.ndarray:
+  """The positions of the images that a list spells differently; raises ValueError where one is not there."""
+  key = lambda name: spelling(name.decode("utf-8", "surrogateescape"))
+  asked, alike = grouped(wanted, key), grouped(range(len(source)), lambda i: spelling(source.name(i)))
+  meant = {name: alike.get(key(name), []) for name in sorted(missing)}
+  lost = [name for name, places in meant.items() if len(places) != 1 or len(asked[key(name)]) != 1]
+  if lost:
+    differ = " and ".join(source.name(i) for i in meant[lost[0]][:2])
+    cause = f"it differs from {differ} only in {ONLY_SPELLING}" if differ else "it was made for other data"
+    raise ValueError(f"{len(lost)} of the {len(wanted)} names of the subset {path} are not in "
+                     f"{source.identity['name']!r}, first {lost[0].decode('utf-8', 'backslashreplace')!r}; {cause}")
+  return np.array([place for [place] in meant.values()], np.int64)
 
 
 def names_of(source: ImageSource) -> Iterator[bytes]:
@@ -124,10 +135,12 @@ def _encoded(name: str) -> bytes:
 
 
 def _as_line(name: bytes) -> bytes:
-  line = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+  line = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
   return b"\\" + line if line.startswith(b"#") else line  # else it would look like a header
 
 
 def _as_name(line: bytes) -> bytes:
   line = line[1:] if line.startswith(b"\\#") else line
-  return line.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\")
+  for escaped, plain in ((b"\\\\", b"\0"), (b"\\n", b"\n"), (b"\\r", b"\r"), (b"\0", b"\\")):
+    line = line.replace(escaped, plain)
+  return line

@@ -81,7 +81,8 @@ SOURCES: dict[str, SourceKind] = {
     "joints3d": SourceKind(
         open_joints_npz, "persons with joints in space: a .npz as joints_npz.py says, or a folder of them", None, True),
     "cuhkpedes": SourceKind(
-        functools.partial(open_captions, "cuhkpedes"), "the folder of CUHK-PEDES, with reid_raw.json in it", _SPLITS),
+        functools.partial(open_captions, "cuhkpedes"),
+        "the folder of CUHK-PEDES, with reid_raw.json or caption_all.json", _SPLITS),
     "icfgpedes": SourceKind(
         functools.partial(open_captions, "icfgpedes"), "the folder of ICFG-PEDES, with ICFG-PEDES.json in it",
         ("train", "test")),

@@ -24,6 +24,7 @@ BACKBONES = {
     "swin_tiny": Swin,
     "convnext_femto": ConvNeXt,
     "hrnet_w18": HRNet,
+    "hrnet_w18_bilinear": functools.partial(HRNet, enlarging="bilinear"),
 }
 
 

@@ -5,14 +5,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
+from saip_jax.backbones.batch_norm import MOMENTUM, batch_norm
 from saip_jax.backbones.convolution import convolve
 from saip_jax.backbones.extent import Extent, keep, real_cells, shrunk
-
-BATCH_NORM_EPSILON = 1e-5  # PyTorch's
-BATCH_NORM_MOMENTUM = 0.9  # what stays of the running statistics; PyTorch's 0.1 is what is new
-
-# PyTorch's default for convolutions, U(+-1/sqrt(fan in)), which timm leaves as it is.
-CONV_INIT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+from saip_jax.backbones.transformer import TORCH_DEFAULT
 
 
 class Conv(nn.Module):
@@ -32,7 +28,7 @@ class Conv(nn.Module):
   stride: int = 1
   depthwise: bool = False
   dtype: jnp.dtype = jnp.float32
-  kernel_init: initializers.Initializer = CONV_INIT
+  kernel_init: initializers.Initializer = TORCH_DEFAULT  # timm leaves it as it is
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -52,6 +48,7 @@ class ConvNorm(nn.Module):
     idle: start with a scale of zero, so that a residual branch adds nothing.
     dtype: computation dtype.
     kernel_init: see `Conv`.
+    momentum: share of the running statistics that is kept at each step.
   """
 
   features: int
@@ -60,7 +57,8 @@ class ConvNorm(nn.Module):
   depthwise: bool = False
   idle: bool = False
   dtype: jnp.dtype = jnp.float32
-  kernel_init: initializers.Initializer = CONV_INIT
+  kernel_init: initializers.Initializer = TORCH_DEFAULT
+  momentum: float = MOMENTUM
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
@@ -69,9 +67,6 @@ class ConvNorm(nn.Module):
       x = keep(x, extent)  # the zeros that the convolution would find around the image alone
     conv = Conv(self.features, self.side, self.stride, self.depthwise, self.dtype, self.kernel_init, name="conv")
     x = conv(x)
-    moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
-    batch_norm = nn.BatchNorm(
-        use_running_average=not moving, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, dtype=self.dtype,
-        scale_init=initializers.zeros if self.idle else initializers.ones, name="bn",
-    )
-    return batch_norm(x, mask=real_cells(x, shrunk(extent, self.stride, ceil=True)))
+    scale_init = initializers.zeros if self.idle else initializers.ones
+    norm = batch_norm(self, self.dtype, self.momentum, name="bn", scale_init=scale_init)
+    return norm(x, mask=real_cells(x, shrunk(extent, self.stride, ceil=True)))

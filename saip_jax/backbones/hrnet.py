@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.nn import initializers, relu
 
 from saip_jax.backbones.conv_norm import ConvNorm
+from saip_jax.backbones.enlarge import enlarged
 from saip_jax.backbones.extent import Extent, extent_of, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
 from saip_jax.backbones.pyramid import mean_first, rematerialised
@@ -16,6 +17,7 @@ from saip_jax.backbones.transformer import layer_norm
 TAPPED_STAGE = 2
 STEM = 64  # channels before the first stage, and inside its blocks
 EXPANSION = 4  # of the channels of the first stage's blocks
+MOMENTUM = 0.99  # of running statistics, in the published code of dense tasks
 
 CONV_INIT = initializers.variance_scaling(2.0, "fan_out", "normal")  # timm's: He et al. 2015
 
@@ -23,8 +25,8 @@ Maps, Extents = list[jax.Array], list[Extent | None]
 
 
 def conv_norm(features: int, side: int, dtype, stride: int = 1, name: str | None = None) -> ConvNorm:
-  """Returns a convolution and its batch norm with timm's initial values."""
-  return ConvNorm(features, side, stride, dtype=dtype, kernel_init=CONV_INIT, name=name)
+  """Returns a convolution and its batch norm with timm's initial values and HRNet's momentum."""
+  return ConvNorm(features, side, stride, dtype=dtype, kernel_init=CONV_INIT, momentum=MOMENTUM, name=name)
 
 
 def repeated(block: type[nn.Module], times: int, unroll: bool) -> Any:
@@ -87,23 +89,19 @@ class Shrinking(nn.Module):
     return conv_norm(self.width, 3, self.dtype, 2, name=f"convs_{self.times - 1}")(x, extent)
 
 
-def enlarged(x: jax.Array, like: jax.Array, factor: int) -> jax.Array:
-  """Returns a map as large as `like` whose cells have the features of the cell of x (B, h, w, C) that covers them."""
-  x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
-  return x[:, : like.shape[1], : like.shape[2]]  # more where a stride rounded up
-
-
 class MultiResolutionBlock(nn.Module):
   """Basic blocks on each map; then each becomes the ReLU of the sum of all, in its resolution. A step of a scan.
 
   Attributes:
     units: basic blocks on each map.
+    enlarging: see `HRNet`.
     dtype: computation dtype.
     unroll: see `Backbone`.
     remat: see `Backbone`.
   """
 
   units: int
+  enlarging: str
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
   remat: str = "none"
@@ -113,18 +111,18 @@ class MultiResolutionBlock(nn.Module):
     branch = repeated(rematerialised(BasicBlock, self.remat), self.units, self.unroll)
     maps = [branch(self.dtype, name=f"branches_{i}")(x, extents[i])[0] for i, x in enumerate(maps)]
     fused = []
-    for i, like in enumerate(maps):
-      brought = [self._brought(x, like, extent, j, i) for j, (x, extent) in enumerate(zip(maps, extents, strict=True))]
-      fused.append(relu(sum(brought)))
+    for to in range(len(maps)):
+      fused.append(relu(sum(self._brought(maps, extents, origin, to) for origin in range(len(maps)))))
     return fused, None
 
-  def _brought(self, x: jax.Array, like: jax.Array, extent: Extent | None, origin: int, to: int) -> jax.Array:
+  def _brought(self, maps: Maps, extents: Extents, origin: int, to: int) -> jax.Array:
     """Returns the map of branch `origin` in the resolution and the channels of branch `to`."""
-    name, width = f"from_{origin}_to_{to}", like.shape[-1]
+    x, like, name = maps[origin], maps[to], f"from_{origin}_to_{to}"
     if origin < to:
-      return Shrinking(width, to - origin, self.dtype, name=name)(x, extent)
+      return Shrinking(like.shape[-1], to - origin, self.dtype, name=name)(x, extents[origin])
     if origin > to:
-      return enlarged(conv_norm(width, 1, self.dtype, name=name)(x, extent), like, 2 ** (origin - to))
+      x = conv_norm(like.shape[-1], 1, self.dtype, name=name)(x, extents[origin])
+      return enlarged(x, like, self.enlarging, extents[origin], extents[to])
     return x
 
 
@@ -150,6 +148,7 @@ class Stage(nn.Module):
     dims: channels of the maps, the new one among them.
     depth: multi-resolution blocks.
     units: see `MultiResolutionBlock`.
+    enlarging: see `HRNet`.
     dtype: computation dtype.
     unroll: see `Backbone`.
     remat: see `Backbone`.
@@ -158,6 +157,7 @@ class Stage(nn.Module):
   dims: tuple[int, ...]
   depth: int
   units: int
+  enlarging: str
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
   remat: str = "none"
@@ -169,11 +169,15 @@ class Stage(nn.Module):
       maps = [relu(conv_norm(self.dims[0], 3, self.dtype, name="narrowed")(maps[0], extents[0]))]
     maps, extents = [*maps, added], [*extents, shrunk(extents[-1], 2, ceil=True)]
     blocks = repeated(MultiResolutionBlock, self.depth, self.unroll)
-    return blocks(self.units, self.dtype, self.unroll, self.remat, name="blocks")(maps, extents)[0], extents
+    block = blocks(self.units, self.enlarging, self.dtype, self.unroll, self.remat, name="blocks")
+    return block(maps, extents)[0], extents
 
 
 class HRNet(Backbone, kw_only=True):
   """HRNetV2, by default W18: timm's `hrnet_w18` without the convolutions that lead to its classifier.
+
+  Timm, and the published code of classification, whose weights others start from, repeat cells where a map is enlarged;
+  the published code of dense tasks, HCMoCo's among it, interpolates.
 
   Its maps are used as they come, from a ReLU. The tokens are HRNetV2's representation: the cells of the finest map,
   each with the features of the cells of all four that cover it; the image feature holds the means of the four maps.
@@ -184,11 +188,13 @@ class HRNet(Backbone, kw_only=True):
     dims: channels of the four maps.
     depths: bottlenecks of the first stage, multi-resolution blocks of the others.
     units: basic blocks on each map of a multi-resolution block.
+    enlarging: how maps are brought to the resolution of finer ones, one of `enlarge.RULES`.
   """
 
   dims: tuple[int, int, int, int] = (18, 36, 72, 144)
   depths: tuple[int, int, int, int] = (4, 1, 4, 3)
   units: int = 4
+  enlarging: str = "nearest"
 
   last_stride = 4
 
@@ -219,7 +225,9 @@ class HRNet(Backbone, kw_only=True):
   def setup(self):
     self.conv1, self.conv2 = conv_norm(STEM, 3, self.dtype, 2), conv_norm(STEM, 3, self.dtype, 2)
     self.stage1 = FirstStage(self.depths[0], self.dtype, self.remat)
-    stage = lambda n: Stage(self.dims[:n], self.depths[n - 1], self.units, self.dtype, self.unroll, self.remat)
+    stage = lambda n: Stage(
+        self.dims[:n], self.depths[n - 1], self.units, self.enlarging, self.dtype, self.unroll, self.remat
+    )
     self.stage2, self.stage3, self.stage4 = stage(2), stage(3), stage(4)
     self.inter_norm = layer_norm(self.dtype)
 
@@ -243,7 +251,8 @@ class HRNet(Backbone, kw_only=True):
     join = lambda parts: jnp.concatenate(list(parts), axis=-1)
     tokens = None
     if "tokens" in reads:
-      tokens = join(enlarged(x, maps[0], 2**i) for i, x in enumerate(maps)).reshape(len(x), -1, self.feature_width)
+      fine = [maps[0], *(enlarged(x, maps[0], self.enlarging, e, extents[0]) for x, e in zip(maps[1:], extents[1:]))]
+      tokens = join(fine).reshape(len(x), -1, self.feature_width)
     return features.replace(
         cls=join(map(mean_of_cells, maps, extents)) if "cls" in reads else None,
         tokens=tokens,

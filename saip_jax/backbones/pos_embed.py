@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-INTERPOLATIONS = ("flat1d", "grid2d")
+INTERPOLATIONS = ("flat1d", "grid2d", "grid2d_offset")
 
 
 def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
@@ -31,7 +31,9 @@ def interpolate_positions(
   """Resamples a table of patch positions with PyTorch's bicubic kernel (a = -0.75, not antialiased).
 
   `flat1d` is what the published SAIP does: the raster of N patches is resized as one line of length N, which keeps
-  rows but lets columns drift. `grid2d` resizes the grid.
+  rows but lets columns drift. `grid2d` resizes the grid. `grid2d_offset` samples it where the published DINO does: its
+  code adds 0.1 to the wanted rows and columns before it divides by the stored ones, against rounding, and places are
+  computed with these factors, so that the last ones lie up to 0.1 of a cell too far up and left.
 
   Args:
     table: (N, D) embeddings of the stored grid in raster order.
@@ -49,9 +51,14 @@ def interpolate_positions(
     if h * w == len(table):
       return table
     return jax.image.resize(table, (h * w, width), method, antialias=False)
-  if mode == "grid2d":
+  if mode in ("grid2d", "grid2d_offset"):
     if grid_hw == stored_hw:
       return table
-    grid = jax.image.resize(table.reshape(*stored_hw, width), (h, w, width), method, antialias=False)
+    grid, shape = table.reshape(*stored_hw, width), (h, w, width)
+    if mode == "grid2d":
+      grid = jax.image.resize(grid, shape, method, antialias=False)
+    else:
+      factors = jnp.array([(wanted + 0.1) / stored for wanted, stored in zip(grid_hw, stored_hw)])
+      grid = jax.image.scale_and_translate(grid, shape, (0, 1), factors, jnp.zeros(2), method, antialias=False)
     return grid.reshape(h * w, width)
   raise ValueError(f"position interpolation {mode!r} is not one of {', '.join(INTERPOLATIONS)}")

@@ -8,6 +8,9 @@ import numpy as np
 from flax import linen as nn
 from jax.nn import initializers
 
+from saip_jax.backbones.batch_norm import batch_norm
+from saip_jax.backbones.transformer import uniform_initializer
+
 SKELETON: dict[str, str | None] = {
     "right_ankle": "right_knee", "right_knee": "right_hip", "right_hip": "right_shoulder", "left_hip": "left_shoulder",
     "left_knee": "left_hip", "left_ankle": "left_knee", "nose": None, "right_wrist": "right_elbow",
@@ -22,6 +25,17 @@ def edges_of(skeleton: Mapping[str, str | None]) -> np.ndarray:
   place = {joint: i for i, joint in enumerate(skeleton)}
   bones = [(place[joint], place[parent]) for joint, parent in skeleton.items() if parent is not None]
   return np.array(sorted({(i, i) for i in place.values()} | {*bones} | {(b, a) for a, b in bones}))
+
+
+def _kernel_init(key: jax.Array, shape: tuple[int, int, int], dtype=jnp.float32) -> jax.Array:
+  """Draws U(+-b) for both kernels (2, C, D), b = sqrt(2) sqrt(6 / (D C + 2 D)), as the published code does.
+
+  PyTorch's `xavier_uniform_` with a gain of 1.414, given both kernels as one tensor, takes them for a convolution of D
+  taps from C channels to 2. All layers but the last are followed by a batch norm, to which the scale does not matter.
+  """
+  _, inputs, features = shape
+  bound = 1.414 * (6 / (features * (inputs + 2))) ** 0.5
+  return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class SemGraphConv(nn.Module):
@@ -45,9 +59,11 @@ class SemGraphConv(nn.Module):
     shares = jax.nn.softmax(jnp.full((joints, joints), -jnp.inf).at[rows, columns].set(logits), axis=-1)
     own = jnp.diagonal(shares)[:, None].astype(self.dtype)
     others = jnp.where(np.eye(joints, dtype=bool), 0.0, shares).astype(self.dtype)
-    linear = lambda name, bias: nn.Dense(
-        self.features, use_bias=bias, dtype=self.dtype, kernel_init=initializers.xavier_uniform(), name=name)
-    return own * linear("self", True)(x) + jnp.einsum("ij,...jd->...id", others, linear("neighbours", False)(x))
+    kernel = self.param("kernel", _kernel_init, (2, x.shape[-1], self.features)).astype(self.dtype)
+    bound = self.features**-0.5
+    bias = self.param("bias", uniform_initializer(-bound, bound), (self.features,)).astype(self.dtype)
+    x = x.astype(self.dtype)
+    return own * (x @ kernel[0]) + jnp.einsum("ij,...jd->...id", others, x @ kernel[1]) + bias
 
 
 class SemGCN(nn.Module):
@@ -72,12 +88,10 @@ class SemGCN(nn.Module):
   def __call__(self, joints: jax.Array) -> jax.Array:
     """Encodes joints (B, J, 2), centred and scaled, zeros where unknown: (B, J, D)."""
     edges = tuple(map(tuple, edges_of(SKELETON).tolist()))
-    moving = self.is_mutable_collection("batch_stats") and not self.is_initializing()
 
     def layer(x, name):
       x = SemGraphConv(self.width, edges, self.dtype, name=f"{name}_conv")(x)
-      norm = nn.BatchNorm(use_running_average=not moving, momentum=0.9, dtype=self.dtype, name=f"{name}_norm")
-      return nn.relu(norm(x))
+      return nn.relu(batch_norm(self, self.dtype, name=f"{name}_norm")(x))
 
     x = layer(joints.astype(self.dtype), "first")
     for i in range(self.blocks):

@@ -34,6 +34,26 @@ TOKENS = {
 """How learned positions and mask tokens start."""
 
 
+WEIGHTS = {
+    "xavier": initializers.xavier_uniform(),  # MAE's and SAIP's
+    "normal": initializers.normal(0.02),  # DINO's: its cut, at 100 standard deviations, cuts nothing
+}
+"""How the kernels of linear layers start."""
+
+TORCH_DEFAULT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default for kernels of linear layers and convolutions, U(+-1 / sqrt(fan in))."""
+
+
+def in_parts(init: initializers.Initializer, parts: int) -> initializers.Initializer:
+  """Returns an initializer of kernels (C, parts * D) that draws each (C, D) as the kernel of a layer of its own."""
+  def draw(key, shape, dtype=jnp.float32):
+    inputs, features = shape
+    drawn = [init(k, (inputs, features // parts), dtype) for k in jax.random.split(key, parts)]
+    return jnp.concatenate(drawn, axis=1)
+
+  return draw
+
+
 class Linear(nn.Module):
   """Dense layer with Xavier-uniform weights and zero bias, able to compute only some of its outputs.
 
@@ -41,15 +61,17 @@ class Linear(nn.Module):
     features: outputs.
     dtype: computation dtype; parameters stay float32.
     uniform_bias: start the bias at U(+-1/sqrt(inputs)) instead of zero, as PyTorch does by default.
+    kernel_init: of the kernel (inputs, features).
   """
 
   features: int
   dtype: jnp.dtype = jnp.float32
   uniform_bias: bool = False
+  kernel_init: initializers.Initializer = WEIGHTS["xavier"]
 
   @nn.compact
   def __call__(self, x: jax.Array, outputs: slice = slice(None)) -> jax.Array:
-    kernel = self.param("kernel", initializers.xavier_uniform(), (x.shape[-1], self.features))
+    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
     bound = x.shape[-1] ** -0.5 if self.uniform_bias else 0.0
     bias = self.param("bias", uniform_initializer(-bound, bound), (self.features,))
     return x.astype(self.dtype) @ kernel[:, outputs].astype(self.dtype) + bias[outputs].astype(self.dtype)
@@ -166,14 +188,20 @@ def mix(weights: jax.Array, v: jax.Array) -> jax.Array:
 
 
 class Mlp(nn.Module):
-  """Linear, exact GELU, Linear, with a hidden layer four times as wide."""
+  """Linear, exact GELU, Linear, with a hidden layer four times as wide.
+
+  Attributes:
+    dtype: computation dtype.
+    weights: how its kernels start, a key of `WEIGHTS`.
+  """
 
   dtype: jnp.dtype = jnp.float32
+  weights: str = "xavier"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    hidden = gelu(Linear(4 * x.shape[-1], self.dtype, name="fc1")(x))
-    return Linear(x.shape[-1], self.dtype, name="fc2")(hidden)
+    linear = lambda features, name: Linear(features, self.dtype, kernel_init=WEIGHTS[self.weights], name=name)
+    return linear(x.shape[-1], "fc2")(gelu(linear(4 * x.shape[-1], "fc1")(x)))
 
 
 class Block(nn.Module):
@@ -183,16 +211,19 @@ class Block(nn.Module):
     width: D.
     heads: attention heads.
     dtype: computation dtype.
+    weights: how its kernels start, a key of `WEIGHTS`.
   """
 
   width: int
   heads: int
   dtype: jnp.dtype = jnp.float32
+  weights: str = "xavier"
 
   def setup(self):
     self.norm1, self.norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
-    self.qkv, self.proj = Linear(3 * self.width, self.dtype), Linear(self.width, self.dtype)
-    self.mlp = Mlp(self.dtype)
+    linear = lambda features: Linear(features, self.dtype, kernel_init=WEIGHTS[self.weights])
+    self.qkv, self.proj = linear(3 * self.width), linear(self.width)
+    self.mlp = Mlp(self.dtype, self.weights)
 
   def _split(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     batch, length, _ = projected.shape

@@ -11,7 +11,7 @@ from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
 from saip_jax.backbones.transformer import (
-    TOKENS, Block, Linear, Packing, init_stack, layer, layer_norm, run_stack,
+    TOKENS, TORCH_DEFAULT, WEIGHTS, Block, Linear, Packing, init_stack, layer, layer_norm, run_stack,
 )
 from saip_jax.masking.tokens import select_tokens
 
@@ -26,7 +26,7 @@ def _on_canvas(per_choice: list[jax.Array]) -> jax.Array:
 class ViT(Backbone, kw_only=True):
   """ViT with a class token, positions, and a layer norm of its own on a tapped layer.
 
-  Initial values follow the published SAIP: class token N(0, 0.02), Xavier-uniform weights.
+  The class token starts at N(0, 0.02), patches and other weights as `weights` says.
 
   Attributes:
     width: D.
@@ -38,6 +38,8 @@ class ViT(Backbone, kw_only=True):
     tokens: how learned positions start, a key of `transformer.TOKENS`.
     positions: what they are: "learned"; "cosine", fixed, at first those of `pos_embed.wave_positions`.
     rope: there are none, but queries and keys are turned in every block, see `rope.turn`.
+    weights: how kernels start: "xavier", those of patches too, as in MAE and SAIP; "normal", N(0, 0.02), and patches as
+      PyTorch's convolutions, as in DINO.
   """
 
   width: int
@@ -49,6 +51,7 @@ class ViT(Backbone, kw_only=True):
   tokens: str = "uniform"
   positions: str = "learned"
   rope: bool = False
+  weights: str = "xavier"
 
   has_attention = True
   maskable = True
@@ -87,9 +90,10 @@ class ViT(Backbone, kw_only=True):
     return self.hidden_grid(self.image_hw)
 
   def setup(self):
-    self.block = Block(self.width, self.heads, self.dtype, parent=None)
+    self.block = Block(self.width, self.heads, self.dtype, self.weights, parent=None)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
-    self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True)
+    patch_init = WEIGHTS["xavier"] if self.weights == "xavier" else TORCH_DEFAULT
+    self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True, kernel_init=patch_init)
     self.cls_token = self.param("cls_token", initializers.normal(0.02), (1, 1, self.width))
     self.pos_embed = None if self.rope else self._table()
     self.inter_norm, self.norm = layer_norm(self.dtype), layer_norm(self.dtype)

@@ -7,6 +7,7 @@ of features and targets, so that memory does not grow with their number, and hel
 import numpy as np
 
 from saip_jax.evaluation.linear_probe import FOLDS
+from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.ridge import STRENGTHS
 
 
@@ -64,13 +65,14 @@ class DenseRidge:
     return strength
 
   def predict(self, cells: np.ndarray) -> np.ndarray:
-    """Returns maps (n, h * s, w * s, T) float64 of cells (n, h, w, E)."""
+    """Returns maps (n, h * s, w * s, T) float64 of cells (n, h, w, E), equal ones of equal cells."""
     count, h, w, width = cells.shape
     s, t = self._places, self._targets
     if width + 1 != self._weights.shape[1]:
       raise ValueError(f"cells are {width} wide: expected {self._weights.shape[1] - 1}, as fitted")
     weights = self._weights.transpose(1, 0, 2).reshape(width + 1, t * s * s)
-    blocks = cells.reshape(-1, width).astype(np.float64) @ weights[:-1] + weights[-1]
+    blocks = on_distinct_rows(
+        lambda rows: rows.astype(np.float64) @ weights[:-1] + weights[-1], cells.reshape(-1, width))
     return blocks.reshape(count, h, w, t, s, s).transpose(0, 1, 4, 2, 5, 3).reshape(count, h * s, w * s, t)
 
 

@@ -12,6 +12,7 @@ from input_pipeline.sources.base import ImageSource
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
+from saip_jax.evaluation.metrics.similarity import NOISE, Variation, without_noise
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing, backbone_of, open_weights
@@ -20,7 +21,6 @@ _USUAL_HW = (256, 128)
 _POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
 _BATCH = 64
 _CELL, _STRIPES, _BINS = 16, 4, 8
-_STRIPE_POOLS = {"maxima": np.max, "deviations": np.std}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Encoder:
     apply: (B, H, W, 3) uint8 RGB -> (B, D) float32 of whole images and (B, h, w, E) float32 of a grid of places.
     flip_test: whether the mirror image is asked too, see `flip_tested`.
     image_features: what those of whole images are.
+    variation: whether the features that were used of it differ from image to image.
   """
 
   facts: dict[str, Any]
@@ -40,6 +41,7 @@ class Encoder:
   apply: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
   flip_test: bool = False
   image_features: str = "of the whole image"
+  variation: Variation = dataclasses.field(default_factory=Variation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +154,19 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
   def apply(images_u8):
     cells = encoder.apply(images_u8)[1]
     stripes = np.array_split(cells, min(_STRIPES, cells.shape[1]), axis=1)
-    return np.concatenate([_STRIPE_POOLS[p](s, axis=(1, 2)) for p in pools for s in stripes], axis=1), cells
+    return np.concatenate([_STRIPE_POOLS[p](s) for p in pools for s in stripes], axis=1), cells
 
   return dataclasses.replace(
       encoder, apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes")
+
+
+def _deviations(cells: np.ndarray) -> np.ndarray:
+  """Returns (n, E) standard deviations of cells (n, h, w, E), 0 where rounding explains them."""
+  found = cells.std((1, 2))
+  return np.where(found <= NOISE * np.abs(cells).max((1, 2)), np.zeros_like(found), found)
+
+
+_STRIPE_POOLS = {"maxima": lambda cells: cells.max((1, 2)), "deviations": _deviations}
 
 
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,13 +193,19 @@ def _counts(codes: np.ndarray) -> np.ndarray:
 
 
 def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[Encoded]:
-  """Yields the features of all images of a source, in order, some at a time.
+  """Yields the features of all images of a source, in order, some at a time, for use of those of places.
 
   Args:
     encoder: what computes them.
     source: the images, squashed to `encoder.image_hw`.
     damaged: gets "name: reason" of each image that cannot be read, which has no features.
   """
+  for part in _encoded(encoder, source, damaged):
+    encoder.variation.add(part.cells)
+    yield part
+
+
+def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[Encoded]:
   with contextlib.closing(squashed_batches(source, encoder.image_hw, min(_BATCH, len(source)))) as batches:
     for batch in batches:
       images, cells = encoder.apply(batch.images_u8)
@@ -204,8 +221,11 @@ def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterato
 
 
 def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the positions of all readable images of a source and their features, (n,) and (n, D)."""
-  return _joined(source, damaged, ((part.rows, part.images) for part in encode(encoder, source, damaged)))
+  """Returns the positions of all readable images of a source and their features, (n,) and (n, D).
+
+  Where all features are equal up to rounding, they are made equal, or rounding would be learned from.
+  """
+  return _joined(encoder, source, damaged, lambda part: part.images)
 
 
 def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -216,13 +236,15 @@ def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
     cells = [part.cells[:, r[0]:r[-1] + 1, c[0]:c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
     return np.concatenate([part.images, *cells], axis=1)
 
-  return _joined(source, damaged, ((part.rows, pooled(part)) for part in encode(encoder, source, damaged)))
+  return _joined(encoder, source, damaged, pooled)
 
 
-def _joined(source: ImageSource, damaged: list[str], parts: Iterator) -> tuple[np.ndarray, np.ndarray]:
-  parts = list(parts)
+def _joined(encoder: Encoder, source: ImageSource, damaged: list[str],
+            features_of: Callable[[Encoded], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+  parts = [(part.rows, features_of(part)) for part in _encoded(encoder, source, damaged)]
   if not parts:
     raise ValueError(f"none of the {len(source)} images of {source.identity['name']!r} can be read; the first: "
                      f"{damaged[0]}")
   rows, features = map(np.concatenate, zip(*parts))
-  return rows, features
+  encoder.variation.add(features)
+  return rows, without_noise(features)

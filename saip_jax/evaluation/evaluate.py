@@ -1,13 +1,16 @@
 """`saip evaluate`: one task, one encoder, one data set, and a record of what came out."""
 
+import dataclasses
 import json
 import pathlib
 import sys
 import time
 from typing import Any, Callable
 
+from input_pipeline.sources.annotations.categories import categories_text
 from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import Encoder, flip_tested
+from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol
@@ -35,8 +38,8 @@ def evaluate(
     show: called with the record before it is kept.
 
   Returns:
-    A JSON-able record: task, protocol, encoder, scores, what must be known to compare them, and images left out. Where
-    the checkpoint is a run, it is appended to W/evaluations.jsonl.
+    A JSON-able record: task, protocol, encoder, scores, what must be known to compare them (with a warning where all
+    features are equal), and images left out. Where the checkpoint is a run, it is appended to W/evaluations.jsonl.
 
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
@@ -75,13 +78,23 @@ def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None
 def recorded(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
   """Returns the record of what a protocol of that name finds."""
   started = time.perf_counter()
+  encoder = dataclasses.replace(encoder, variation=Variation())
   result = run(encoder, data)
   return {
       "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores,
-      "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)},
+      "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)} | _warning(encoder),
       "left_out": result.damaged, "seconds": round(time.perf_counter() - started, 2),
       "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
+
+
+def _warning(encoder: Encoder) -> dict[str, str]:
+  """Returns a fact where an encoder that was measured tells no image from another; "constant" is there for that."""
+  seen = encoder.variation
+  if not seen.equal or seen.count < 2 or encoder.facts.get("checkpoint") == "constant":
+    return {}
+  return {"warning": f"all features are equal: the encoder gives the same ones for each of {seen.count:,} images, so "
+                     "the scores are those of chance"}
 
 
 def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
@@ -116,6 +129,7 @@ def report_text(record: dict[str, Any]) -> str:
       lines.append(f"{part:<10} {facts['length']:,} images of {facts['source']} {facts['name']!r}")
       if facts.get("left_out"):
         lines.append(f"           {facts['left_out']:,} of the set left out, the first: {facts['first_left_out']}")
+      lines += [f"           {sentence}" for sentence in categories_text(facts.get("categories", {}))]
   known = {k: v for k, v in record["facts"].items() if isinstance(v, (str, bool, int, float))}
   lines += [f"{key.replace('_', ' '):<10} {value}" for key, value in known.items()]
   if record["left_out"]:

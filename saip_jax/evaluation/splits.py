@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import io
+from typing import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.sources.base import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.table import SOURCES, open_source, whole_photos
 
@@ -43,6 +44,22 @@ class Labelled:
   def first_person(self, i: int) -> dict:
     """What is known of the first person in image i."""
     return next(iter(self.facts[i].get("people") or ()), {})
+
+  def having(self, key: str) -> "Labelled":
+    """Returns the images whose first person has a fact; the others are left out, which the source counts.
+
+    Raises:
+      ValueError: no image has it.
+    """
+    has = np.array([bool(self.first_person(i).get(key)) for i in range(len(self))])
+    if has.all():
+      return self
+    if not has.any():
+      raise ValueError(f"no image of {self.source.identity['name']!r} has {key}: choose other --data")
+    part = SubsetSource(self.source, np.flatnonzero(has), f"with {key}")
+    without = ((self.source.name(i), f"its person has no {key}") for i in np.flatnonzero(~has).tolist())
+    part.left_out = [*self.source.left_out, *bounded(without)]
+    return Labelled(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
     """Returns a fact of each image's first person; raises ValueError if an image has none."""
@@ -180,8 +197,7 @@ def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
   ones everywhere. The names of the parts say so.
   """
   keys = _owners(whole)
-  number = lambda key: int(hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest(), 16)
-  test = np.array([number(key) % 10 < _HELD_OUT for key in keys])
+  test = np.array([hash_of(key) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
     raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
                      f"has {len(set(keys))} identities or photos; choose larger --data or name splits")
@@ -200,6 +216,16 @@ def _cut(whole: Labelled) -> tuple[Labelled, Labelled]:
                      "to search among")
   part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
+
+
+def order_by_hash(names: Sequence[str]) -> np.ndarray:
+  """Returns (n,) int64, positions in `names` in an order that their own order has no part in; equal ones stay so."""
+  return np.array(sorted(range(len(names)), key=lambda k: hash_of(names[k])), np.int64)
+
+
+def hash_of(name: str) -> int:
+  """Returns a number that depends on a name alone, the same on every machine; of a name that is no UTF-8 too."""
+  return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
 def cameras(images: Labelled) -> np.ndarray:

@@ -37,7 +37,7 @@ def squashed_batches(source: ImageSource, image_hw: tuple[int, int], batch_size:
   """Decodes all images of a source in order, in threads that work ahead of whoever takes the batches.
 
   Every image is resized to `image_hw` whatever its shape, by Pillow's antialiased bicubic filter: what timm does with
-  an exported model (`crop_mode` squash, `crop_pct` 1). Decoding follows `decode_into`, so that EXIF orientation is
+  an exported model (`crop_mode` squash, `crop_pct` 1). Decoding follows `decode_into`, so that the orientation is
   applied and transparency lies over white. Memory is bounded by three batches and one canvas per thread.
 
   Args:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.heads.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import batch_norm
 
 
 class BNNeck(nn.Module):

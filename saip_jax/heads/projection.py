@@ -1,40 +1,48 @@
 """One linear map of the feature maps of a backbone, of their means or place by place."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.nn import initializers
+
+from saip_jax.backbones.transformer import uniform_initializer
 
 
 class MapProjection(nn.Module):
   """A linear layer on maps of several strides, joined along their channels.
 
-  Each map has a kernel of its own, and what they give is added: the same as joining first, with fewer operations,
-  since coarse maps are enlarged after the product.
+  Each map is multiplied with its rows of the kernel, and the products are added: the same as joining first, with fewer
+  operations, since coarse maps are enlarged after the product. Initial values are those of PyTorch's linear layers on
+  all channels, U(+-1 / sqrt(sum of C_i)).
 
   Attributes:
     width: D.
-    maps: number of maps.
     dtype: computation dtype.
 
   Source: methods, HCMoCo section 2: `pooled` is its sample head, `dense` its mapper.
   """
 
   width: int
-  maps: int
   dtype: jnp.dtype = jnp.float32
-
-  def setup(self):
-    self.linear = [
-        nn.Dense(self.width, use_bias=i == 0, dtype=self.dtype, kernel_init=initializers.lecun_normal())
-        for i in range(self.maps)
-    ]
 
   def pooled(self, maps: tuple[jax.Array, ...]) -> jax.Array:
     """Returns (B, D) of the means of maps (B, h_i, w_i, C_i); it is also the mean of `dense`, if sizes divide."""
-    return sum(linear(jnp.mean(x, axis=(1, 2))) for linear, x in zip(self.linear, maps, strict=True))
+    products, bias = self._products(tuple(jnp.mean(x, axis=(1, 2)) for x in maps))
+    return sum(products) + bias
 
   def dense(self, maps: tuple[jax.Array, ...]) -> jax.Array:
     """Returns (B, h, w, D) at the size of the first map; the others are enlarged bilinearly."""
-    rows = [linear(x) for linear, x in zip(self.linear, maps, strict=True)]
-    return sum(jax.image.resize(x, rows[0].shape, "bilinear") for x in rows)
+    products, bias = self._products(maps)
+    return sum(jax.image.resize(x, products[0].shape, "bilinear") for x in products) + bias
+
+  @nn.compact
+  def _products(self, maps: tuple[jax.Array, ...]) -> tuple[list[jax.Array], jax.Array]:
+    """Returns each map (..., C_i) times its rows of the kernel, (..., D), and the bias."""
+    widths = [x.shape[-1] for x in maps]
+    bound = sum(widths) ** -0.5
+    kernel = self.param("kernel", uniform_initializer(-bound, bound), (sum(widths), self.width))
+    bias = self.param("bias", uniform_initializer(-bound, bound), (self.width,))
+    stops = list(itertools.accumulate(widths))[:-1]
+    parts = jnp.split(kernel.astype(self.dtype), stops)
+    return [x.astype(self.dtype) @ part for x, part in zip(maps, parts)], bias.astype(self.dtype)

@@ -4,35 +4,49 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import Linear, gelu, uniform_initializer
+from saip_jax.backbones.transformer import WEIGHTS, Linear, gelu, uniform_initializer
 
 
 class PrototypeHead(nn.Module):
-  """Three-layer MLP, unit-length bottleneck, cosine to unit-length prototypes.
+  """Three-layer MLP, unit-length bottleneck, product with prototypes of unit length or of a learned one.
 
-  Source: DINO head without batch norm, as used by SAIP's CSM (weight norm with its gain frozen at one).
+  Source: DINO head without batch norm, as used by SAIP's CSM. PyTorch's weight norm is the direction of a prototype and
+  its length, the gain.
 
   Attributes:
     prototypes: K.
     hidden: width of the two hidden layers.
     bottleneck: width of the unit-length code.
     dtype: computation dtype; logits come in it.
+    weights: how the kernels of the MLP start, a key of `transformer.WEIGHTS`.
+    learned_gain: the lengths of the prototypes are learned; False: they are one, as in SAIP.
   """
 
   prototypes: int
   hidden: int = 2048
   bottleneck: int = 256
   dtype: jnp.dtype = jnp.float32
+  weights: str = "xavier"
+  learned_gain: bool = False
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Args: x (..., D). Returns (..., K) logits in [-1, 1]."""
-    for name in ("fc1", "fc2"):
-      x = gelu(Linear(self.hidden, self.dtype, name=name)(x))
-    x = Linear(self.bottleneck, self.dtype, name="fc3")(x)
+  def setup(self):
+    linear = lambda features: Linear(features, self.dtype, kernel_init=WEIGHTS[self.weights])
+    self.fc1, self.fc2, self.fc3 = linear(self.hidden), linear(self.hidden), linear(self.bottleneck)
     bound = self.bottleneck**-0.5
-    prototypes = self.param("prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes))
-    return cosines(x, prototypes)
+    self.directions = self.param(
+        "prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes)
+    )
+    if self.learned_gain:
+      self.gain = self.param("gain", nn.initializers.ones, (self.prototypes,))
+
+  def code(self, x: jax.Array) -> jax.Array:
+    """Returns the bottleneck (..., bottleneck) of x (..., D), before it is scaled to unit length."""
+    return self.fc3(gelu(self.fc2(gelu(self.fc1(x)))))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Args: x (..., D). Returns (..., K) logits, in [-1, 1] where the gain is one."""
+    logits = cosines(self.code(x), self.directions)
+    return logits * self.gain.astype(logits.dtype) if self.learned_gain else logits
 
 
 def cosines(x: jax.Array, prototypes: jax.Array) -> jax.Array:

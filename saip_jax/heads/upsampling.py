@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers, relu
 
-from saip_jax.heads.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import batch_norm
 
 FINE_STRIDE = 4  # pixels of a cell of the result
 

@@ -21,27 +21,32 @@ def _block(torch: str, path: str, convolutions: int) -> list[Row]:
 def _stage(number: int) -> list[Row]:
   """Returns the rows of a stage of as many maps."""
   transition, torch, path = f"transition{number - 1}", f"stage{number}.{{}}", f"stage{number}/blocks"
-  rows = _pair(f"{transition}.0", "stage2/narrowed") if number == 2 else []
-  rows += _pair(f"{transition}.{number - 1}.0", f"stage{number}/added")
+  table = _pair(f"{transition}.0", "stage2/narrowed") if number == 2 else []
+  table += _pair(f"{transition}.{number - 1}.0", f"stage{number}/added")
   for i in range(number):
-    rows += _block(f"{torch}.branches.{i}.{{}}", f"{path}/branches_{i}", 2)
+    table += _block(f"{torch}.branches.{i}.{{}}", f"{path}/branches_{i}", 2)
     for j in range(number):
       fuse, brought = f"{torch}.fuse_layers.{i}.{j}", f"{path}/from_{j}_to_{i}"
-      rows += _pair(fuse, brought) if j > i else []
+      table += _pair(fuse, brought) if j > i else []
       for k in range(i - j):
-        rows += _pair(f"{fuse}.{k}", f"{brought}/convs_{k}")
-  return rows
+        table += _pair(f"{fuse}.{k}", f"{brought}/convs_{k}")
+  return table
 
 
-TIMM = [
-    *_stage(2),  # its first tensor tells the width
-    *_conv_norm("conv1", "bn1", "conv1"),
-    *_conv_norm("conv2", "bn2", "conv2"),
-    *[row for i in range(HRNet.depths[0]) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
-    *_pair("layer1.0.downsample", "stage1/blocks_0/downsample"),
-    *_stage(3),
-    *_stage(4),
-]
+def rows(bottlenecks: int) -> list[Row]:
+  """Returns the rows of an HRNetV2 with so many blocks in its first stage; the names tell how many others have."""
+  return [
+      *_stage(2),  # its first tensor tells the width
+      *_conv_norm("conv1", "bn1", "conv1"),
+      *_conv_norm("conv2", "bn2", "conv2"),
+      *[row for i in range(bottlenecks) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
+      *_pair("layer1.0.downsample", "stage1/blocks_0/downsample"),
+      *_stage(3),
+      *_stage(4),
+  ]
+
+
+TIMM = rows(HRNet.depths[0])
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
 BUFFERS = (r"\.num_batches_tracked$",)  # counters

@@ -87,7 +87,8 @@ def model_card(dialect: str, record: dict) -> str:
   arguments = "".join(f"{name}={plain(value)!r}, " for name, value in twin.arguments((height, width)).items())
   usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
   usage = usage.format(
-      height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments
+      height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments,
+      upsampling=_UPSAMPLING.format(mode=twin.upsampling) if twin.upsampling else "",
   )
   features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
   return (
@@ -129,8 +130,12 @@ tags:
 """
 
 _INTO_TIMM = """model = timm.create_model("{architecture}", {arguments}num_classes=0)
-model.load_state_dict(state)  # strict: every tensor fits
+{upsampling}model.load_state_dict(state)  # strict: every tensor fits
 ```
+"""
+_UPSAMPLING = """for layer in model.modules():
+  if isinstance(layer, torch.nn.Upsample):  # timm repeats cells
+    layer.mode, layer.align_corners = "{mode}", False
 """
 
 _STAGES_IN_TIMM = """

@@ -9,11 +9,20 @@ from typing import Mapping
 from saip_jax.backbones.transformer import NORM_EPSILON
 
 
-def adapt(kind: str, model):
-  """Changes timm's new model where the backbone here differs from it; returns it."""
-  if kind == "tinyvit":
-    import torch
+def adapt(twin, model):
+  """Changes timm's new model where the backbone here differs from it; returns it.
 
+  Args:
+    twin: a `twins.Twin`.
+    model: as timm makes it.
+  """
+  import torch
+
+  if twin.upsampling:
+    for layer in model.modules():
+      if isinstance(layer, torch.nn.Upsample):
+        layer.mode, layer.align_corners = twin.upsampling, False
+  if twin.kind == "tinyvit":
     model.stages[-1].downsample.conv2.conv.stride = (1, 1)
     model.head.norm = torch.nn.Identity()  # here the mean over the neck takes its place
   return model
@@ -100,11 +109,15 @@ def _classes() -> dict[str, type]:
   class HRNet(Encoder):
     scriptable = False  # timm's lists of maps are not
 
+    def __init__(self, model, extra):
+      super().__init__(model, extra)
+      self.upsampling = next(layer.mode for layer in model.modules() if isinstance(layer, torch.nn.Upsample))
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
       maps = self.model.forward_features(images)  # four of (B, C, h, w), finest first
       cls = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)
-      factors = [1.0, 2.0, 4.0, 8.0]
-      finest = [torch.nn.functional.interpolate(cells, scale_factor=f) for cells, f in zip(maps, factors)]
+      size = maps[0].shape[2:]
+      finest = [torch.nn.functional.interpolate(cells, size, mode=self.upsampling) for cells in maps]
       return cls, torch.cat(finest, dim=1).flatten(2).transpose(1, 2)
 
   class TinyViT(Encoder):

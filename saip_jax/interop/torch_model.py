@@ -86,7 +86,7 @@ def timm_model(spec, state: Mapping):
   twin = spec.twin
   make = timm.models.model_entrypoint(twin.architecture)  # create_model leaves out arguments that are None
   model = make(pretrained=False, num_classes=0, **twin.arguments(spec.image_hw), **twin.skip_init)
-  model = adapt(twin.kind, model)
+  model = adapt(twin, model)
   model.load_state_dict(_tensors(state), strict=True)
   return model.eval()
 

@@ -8,7 +8,7 @@ import re
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from saip_jax.backbones import rope
-from saip_jax.backbones.conv_norm import BATCH_NORM_EPSILON
+from saip_jax.backbones.batch_norm import EPSILON as BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.hrnet import TAPPED_STAGE as HRNET_TAP
@@ -43,6 +43,7 @@ class Twin:
     positions: has a table of positions, which fits one image size.
     smallest: pixels, the shortest side that PyTorch's model takes.
     multiple: pixels, of which every side must be a multiple there.
+    upsampling: mode of PyTorch's `Upsample` that takes the place of the one in timm's model; empty: as it is.
     extra_file: name of the file beside timm's tensors that holds the others.
     note: what to know of weights that were not made here; empty if nothing.
   """
@@ -64,6 +65,7 @@ class Twin:
   positions: bool = False
   smallest: int = 16
   multiple: int = 1
+  upsampling: str = ""
   extra_file: str = "inter_norm.safetensors"
   note: str = ""
 
@@ -156,7 +158,7 @@ _CONVNEXT = Twin(
 )
 _HRNET = Twin(
     "hrnet", "hrnet_w18", r"hrnet_w18(_ssld)?", hrnet.TIMM, hrnet.EXTRA,
-    lambda module: _stages(module, BATCH_NORM_EPSILON, HRNET_TAP, "units", activation="relu"),
+    lambda module: _stages(module, BATCH_NORM_EPSILON, HRNET_TAP, "units", "enlarging", activation="relu"),
     signs=r"^stage\d\.\d+\.fuse_layers\.",
     arguments=lambda image_hw: {"head": ""}, pretrained={"first_conv": "conv1", "classifier": "classifier"}, pool="",
     ignored=hrnet.IGNORED, buffers=hrnet.BUFFERS, smallest=32, multiple=32,
@@ -170,6 +172,10 @@ TWINS: dict[str, Twin] = {
     "swin_tiny": _SWIN,
     "convnext_femto": _CONVNEXT,
     "hrnet_w18": _HRNET,
+    "hrnet_w18_bilinear": dataclasses.replace(
+        _HRNET, dialects=("safetensors", *_GRAPHS), upsampling="bilinear",
+        note="timm's model repeats cells where this one interpolates: set the mode of its Upsample layers to bilinear",
+    ),
 }
 
 

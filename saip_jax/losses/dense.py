@@ -18,11 +18,11 @@ def soft_targets(places: jax.Array) -> jax.Array:
 
 def dense_contrast(
     first: jax.Array, second: jax.Array, places: jax.Array, temperature: float, known: jax.Array
-) -> jax.Array:
-  """Cross-entropy of finding each place of a map in the other one, in both directions, summed.
+) -> tuple[jax.Array, jax.Array]:
+  """Cross-entropy of finding each place of a map in the other one, in both directions.
 
-  L = mean over samples and places j of -sum_i Q[j, i] (log softmax_i(u_j v_i / T) + log softmax_i(v_j u_i / T)), with
-  Q of `soft_targets`. It is never below twice the entropy of Q.
+  L = mean over samples and places j of -sum_i Q[j, i] log softmax_i(u_j v_i / T), and the same with u and v exchanged,
+  with Q of `soft_targets`. Neither is ever below the entropy of Q.
 
   Args:
     first: (B, S, D) unit vectors u, one map at the drawn places.
@@ -32,10 +32,10 @@ def dense_contrast(
     known: (B,) bool, the samples that have both maps.
 
   Returns:
-    float32 scalar; 0 if no sample has both.
+    Two float32 scalars, of the places of the first map and of the second; 0 if no sample has both.
 
   Source: methods, HCMoCo section 3 (2).
   """
   targets, logits = soft_targets(places), cosines(first, second) / temperature  # (B, S, S)
-  logs = jax.nn.log_softmax(logits, axis=-1) + jax.nn.log_softmax(logits, axis=-2).swapaxes(-1, -2)
-  return weighted_mean(jnp.mean(-jnp.sum(targets * logs, axis=-1), axis=-1), known)
+  logs = jax.nn.log_softmax(logits, axis=-1), jax.nn.log_softmax(logits, axis=-2).swapaxes(-1, -2)
+  return tuple(weighted_mean(jnp.mean(-jnp.sum(targets * log, axis=-1), axis=-1), known) for log in logs)

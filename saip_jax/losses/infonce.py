@@ -53,26 +53,29 @@ def bank_contrast(
 ) -> jax.Array:
   """Mean over samples i of -log( exp(q_i m_i / T) / (exp(q_i m_i / T) + sum_n exp(q_i m_n / T)) ).
 
-  m_i is the sample's own row of the bank, what its partner was when it was last seen, n the drawn rows without i.
+  m_i is the sample's own row of the bank, what its partner was when it was last seen, n the drawn rows.
 
   Args:
     queries: (B, D) unit vectors; the gradient flows into them alone.
     bank: (N, D) unit vectors.
     index: (B,) rows of the samples.
-    drawn: (K,) rows that are the negatives, of all samples alike.
+    drawn: (K,) rows that are the negatives of all samples alike, those of the sample itself left out; or (B, K) rows
+      for each sample, which may be its own.
     temperature: T.
     known: (B,) bool, the samples that have both; the mean is over them.
 
   Returns:
     float32 scalar; 0 if no sample has both.
 
-  Source: methods, HCMoCo section 3 (1), after CMC (Tian et al. 2020). The released code draws rows for each sample;
-  drawn once they are one matrix product.
+  Source: methods, HCMoCo section 3 (1), after CMC (Tian et al. 2020). The released code draws rows for each sample, its
+  own among them; drawn once they are one matrix product.
   """
   bank = jax.lax.stop_gradient(bank)
   own = jnp.sum(queries * bank[index], axis=-1) / temperature  # (B,)
-  others = cosines(queries, bank[drawn]) / temperature  # (B, K)
-  others = jnp.where(drawn == index[:, None], NEVER, others)
+  if drawn.ndim == 1:
+    others = jnp.where(drawn == index[:, None], NEVER, cosines(queries, bank[drawn]) / temperature)  # (B, K)
+  else:
+    others = cosines(queries[:, None], bank[drawn])[:, 0] / temperature
   normaliser = jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=1), axis=1)
   return weighted_mean(normaliser - own, known)
 
@@ -84,12 +87,13 @@ def moved_bank(
 
   Args:
     bank: (N, D) unit vectors.
-    index: (B,) rows of the samples; those of a row that comes twice all get what the first of them gives.
+    index: (B,) rows of the samples; of a row that comes more than once the last one that is known counts.
     features: (B, D) unit vectors.
     known: (B,) bool, the samples that have them.
     momentum: share that is kept.
   """
-  first = jnp.argmax(index[:, None] == index, axis=1)
+  same = (index[:, None] == index) & known
+  last = len(index) - 1 - jnp.argmax(same[:, ::-1], axis=1)  # every sample of a row writes the same
   before = bank[index]
-  after = unit(momentum * before + (1 - momentum) * features[first])
-  return bank.at[index].set(jnp.where(known[first, None], after, before))
+  after = unit(momentum * before + (1 - momentum) * features[last])
+  return bank.at[index].set(jnp.where(jnp.any(same, axis=1, keepdims=True), after, before))

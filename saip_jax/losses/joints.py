@@ -24,7 +24,9 @@ def node_contrast(features: jax.Array, nodes: jax.Array, visible: jax.Array, tem
   return weighted_mean(-jnp.diagonal(logs, axis1=-2, axis2=-1), visible)
 
 
-def joint_contrast(features: jax.Array, visible: jax.Array, temperature: float) -> jax.Array:
+def joint_contrast(
+    features: jax.Array, visible: jax.Array, temperature: float, known: jax.Array | None = None
+) -> jax.Array:
   """Supervised contrast: features of one joint shall be alike whosever they are and in whichever modality.
 
   L = mean over anchors a of the mean over p in P(a) of -log( exp(z_a z_p / T) / sum_n exp(z_a z_n / T) ), where P(a)
@@ -35,21 +37,28 @@ def joint_contrast(features: jax.Array, visible: jax.Array, temperature: float) 
     features: (B, M, J, D) unit vectors, M dense maps of each sample at the joints.
     visible: (B, M, J) bool, which of them there are.
     temperature: T.
+    known: None, or (B, M) bool, the maps that there are: then the loss is that of the released code, in which all
+      joints of a map that is known are anchors and positives, visible or not, the normalizer is over everything, itself
+      and what is missing too, anchors without a positive count as 0 in the mean over all, and without any sample that
+      has the last map the loss is 0.
 
   Returns:
     float32 scalar; 0 if no joint is visible twice.
 
-  Source: methods, HCMoCo section 3 (3b), after SupCon (Khosla et al. 2020), equation 2. The released code keeps
-  itself and what is missing among the negatives, invisible joints as positives, and counts rows without a positive
-  as 0.
+  Source: methods, HCMoCo section 3 (3b), after SupCon (Khosla et al. 2020), equation 2.
   """
   joints = features.shape[2]
   rows, there = features.reshape(-1, features.shape[-1]), visible.reshape(-1)  # (R, D), (R,)
+  if known is not None:
+    there = jnp.broadcast_to(known[..., None], visible.shape).reshape(-1)
   joint = jnp.arange(len(rows)) % joints
   other = there & ~jnp.eye(len(rows), dtype=bool)  # (R, R)
   logits = cosines(rows, rows) / temperature
-  normaliser = jax.nn.logsumexp(jnp.where(other, logits, NEVER), axis=1, keepdims=True)
-  positive = other & (joint[:, None] == joint)
+  compared = other if known is None else jnp.ones_like(other)
+  normaliser = jax.nn.logsumexp(jnp.where(compared, logits, NEVER), axis=1, keepdims=True)
+  positive = there[:, None] & other & (joint[:, None] == joint)
   count = jnp.sum(positive, axis=1)
   losses = jnp.sum(jnp.where(positive, normaliser - logits, 0.0), axis=1) / jnp.maximum(count, 1)
-  return weighted_mean(losses, there & (count > 0))
+  if known is None:
+    return weighted_mean(losses, count > 0)
+  return jnp.mean(losses) * jnp.any(known[:, -1])

@@ -82,8 +82,13 @@ def _build_croco_human(config, **backbone_options) -> CrocoHuman:
   return CrocoHuman(config.method, backbone, config.data.canvas_hw)
 
 
-def _croco_human_vit_options(settings: CrocoHumanConfig) -> dict[str, str]:
+def _masked_vit_options(settings: MaeConfig | HapConfig | CrocoHumanConfig) -> dict[str, str]:
   return {"pos_interpolation": "grid2d", "tokens": "normal", "positions": settings.positions}
+
+
+def _dino_vit_options(settings: DinoConfig) -> dict[str, str]:
+  interpolation = {"grid2d": "grid2d", "as_published": "grid2d_offset"}[settings.positions]
+  return {"pos_interpolation": interpolation, "tokens": "normal", "weights": "normal"}
 
 
 def _build_dino(config, **backbone_options) -> Dino:
@@ -112,10 +117,10 @@ def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
 
 METHODS = {
     "saip": MethodEntry(SaipConfig, _build_saip, _saip_vit_options),
-    "mae": MethodEntry(MaeConfig, _build_mae),
-    "dino": MethodEntry(DinoConfig, _build_dino),
-    "hap": MethodEntry(HapConfig, _build_hap),
-    "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _croco_human_vit_options),
+    "mae": MethodEntry(MaeConfig, _build_mae, _masked_vit_options),
+    "dino": MethodEntry(DinoConfig, _build_dino, _dino_vit_options),
+    "hap": MethodEntry(HapConfig, _build_hap, _masked_vit_options),
+    "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _masked_vit_options),
     "hcmoco": MethodEntry(HcmocoConfig, _build_hcmoco, check_data=HcmocoConfig.check_data),
     "finetune": MethodEntry(FinetuneConfig, _build_finetune, check_data=FinetuneConfig.check_data),
 }

@@ -29,11 +29,13 @@ class ParamGroup:
     lr_multiplier: of the learning rate, which weight decay follows; of blocks stacked along a leading axis, one for
       each.
     frozen: they stay as they are.
+    start: updates before which they stay as they are; their moments start there too.
   """
 
   decay: bool = True
   lr_multiplier: float | tuple[float, ...] = 1.0
   frozen: bool = False
+  start: int = 0
 
 
 class Method(Protocol):

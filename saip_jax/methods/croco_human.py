@@ -15,9 +15,8 @@ import numpy as np
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.losses import matching
 from saip_jax.masking.foreground import patch_shares
-from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.base import Aux
 from saip_jax.methods.croco_human_config import CrocoHumanConfig
-from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.mae import Mae, painted_row
 from saip_jax.methods.masked import MaskDraws
 from saip_jax.methods.pair_autoencoder import PairAutoencoder, PairViews
@@ -88,10 +87,6 @@ class CrocoHuman(Mae):
         "monitor/feature_spread": matching.spread(out.cls),
     }
     return total, Aux(metrics, {})
-
-  def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    """As published, the mask token decays; positions do not."""
-    return [(r"pos_embed$", ParamGroup(decay=False)), *usual_groups(decay_tokens=True)]
 
   def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Panel]:
     del extra

@@ -67,7 +67,9 @@ class Dino:
   @property
   def head(self) -> PrototypeHead:
     c = self.config
-    return PrototypeHead(c.prototypes, c.hidden, c.bottleneck, self.backbone.dtype)
+    return PrototypeHead(
+        c.prototypes, c.hidden, c.bottleneck, self.backbone.dtype, weights="normal", learned_gain=not c.norm_last_layer
+    )
 
   @property
   def autoencoder(self) -> MaskedAutoencoder | None:
@@ -122,7 +124,7 @@ class Dino:
     cls, seen = read(params["backbone"], "student", wanted)
     teacher_params = jax.lax.stop_gradient(extra["teacher"])
     teacher_cls, taught = read(teacher_params["backbone"], "teacher", [views.globals])
-    logits = self.head.apply({"params": self._held_back(params["head"], step)}, cls)
+    logits = self.head.apply({"params": params["head"]}, cls)
     teacher_logits = self.head.apply({"params": teacher_params["head"]}, teacher_cls)
 
     teacher = matching.teacher_probabilities(teacher_logits, extra["center"], self.temp_teacher(step))
@@ -149,23 +151,14 @@ class Dino:
     features, after = teacher_of.encode(self.backbone, params, statistics, views)
     return jnp.concatenate([f.cls.reshape(batch, -1, f.cls.shape[-1]) for f in features], axis=1), after
 
-  def _held_back(self, head: dict, step: jax.Array) -> dict:
-    """Returns the head's parameters, at the start of the run without a gradient for the prototypes.
-
-    Decay alone goes on: it shortens them, and only their directions count.
-    """
-    updates = round(self.config.prototypes_frozen * self.total_steps)
-    if not updates:
-      return head
-    prototypes = head["prototypes"]
-    frozen = step // self.accumulate < updates
-    return head | {"prototypes": jnp.where(frozen, jax.lax.stop_gradient(prototypes), prototypes)}
-
   def temp_teacher(self, step: jax.Array) -> jax.Array:
-    """Returns the teacher's temperature at a micro-step: it rises in a line, and stays from then on."""
+    """Returns the teacher's temperature at a micro-step: it rises in a line or in stairs, and stays from then on."""
     config = self.config
     updates = round(config.temp_teacher_warmup * self.total_steps)
     done = jnp.minimum(step // self.accumulate / max(updates, 1), 1.0) if updates else 1.0
+    if config.temp_teacher_stairs and updates:
+      stair = step // self.accumulate * config.temp_teacher_stairs // updates
+      done = jnp.minimum(stair / (config.temp_teacher_stairs - 1), 1.0)
     return config.temp_teacher_start + (config.temp_teacher - config.temp_teacher_start) * done
 
   def loss(self, params, extra, batch, key: jax.Array, step: jax.Array):
@@ -183,7 +176,9 @@ class Dino:
     return after
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    return usual_groups(decay_tokens=False)
+    """As published, everything of more than one axis decays, tokens and positions too; prototypes start later."""
+    start = round(self.config.prototypes_frozen * self.total_steps)
+    return [(r"^head/(prototypes|gain)$", ParamGroup(start=start)), *usual_groups(decay_tokens=True)]
 
   def export_params(self, params, extra, which: str):
     return teacher_of.export_params(params, extra, which)

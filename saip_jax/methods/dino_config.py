@@ -1,6 +1,7 @@
 """The settings of DINO."""
 
 import dataclasses
+from typing import Literal
 
 from saip_jax.methods.masked import MaskedConfig
 
@@ -38,9 +39,14 @@ class DinoConfig:
     temp_teacher_start: temperature of teacher logits at the first update.
     temp_teacher: the same after the warm-up.
     temp_teacher_warmup: share of the updates in which it rises from one to the other; 0: it never has the first.
+    temp_teacher_stairs: 0: it rises in a line; else in that many stairs of equal length, the last one at `temp_teacher`,
+      as published, where each epoch of the warm-up is one.
     center_momentum: share of the centre kept at every micro-step.
     teacher_momentum: share of the teacher kept at the first update; it rises to 1 along half a cosine.
     prototypes_frozen: share of the updates before the prototypes start to learn.
+    norm_last_layer: prototypes have unit length; False: a learned one.
+    positions: how the learned positions of a ViT are brought to the size of local crops: "grid2d", resized to their
+      grid; "as_published", sampled up to a tenth of a cell beside it, see `pos_embed.interpolate_positions`.
     mae: masked reconstruction beside it.
   """
 
@@ -60,10 +66,17 @@ class DinoConfig:
   teacher_momentum: float
   prototypes_frozen: float
   mae: DinoMaskedConfig
+  norm_last_layer: bool = True
+  temp_teacher_stairs: int = 0
+  positions: Literal["grid2d", "as_published"] = "grid2d"
 
   def __post_init__(self):
     if self.local_crops < 0:
       raise ValueError(f"config.method.local_crops is {self.local_crops}: it must be 0 or more")
+    if self.temp_teacher_stairs < 0 or self.temp_teacher_stairs == 1:
+      raise ValueError(
+          f"config.method.temp_teacher_stairs is {self.temp_teacher_stairs}: it must be 2 or more, or 0 for a line"
+      )
     for name in ("temp_student", "temp_teacher_start", "temp_teacher"):
       if getattr(self, name) <= 0:
         raise ValueError(f"config.method.{name} is {getattr(self, name)}: it must be positive")

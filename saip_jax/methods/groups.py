@@ -6,18 +6,21 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.methods.base import ParamGroup
 
 
-def usual_groups(decay_tokens: bool) -> list[tuple[str, ParamGroup]]:
+def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> list[tuple[str, ParamGroup]]:
   """Returns `Method.param_groups`: no decay on biases, norms and scales, decay on weights.
 
-  Tables of relative positions and attention biases are biases, prototypes and tables of words are weights.
+  Tables of relative positions and attention biases are biases, prototypes, their gains and tables of words are weights.
 
   Args:
-    decay_tokens: decay class and mask tokens and positions.
+    decay_tokens: decay class and mask tokens.
+    decay_positions: decay learned positions; None: as tokens.
   """
+  decay_positions = decay_tokens if decay_positions is None else decay_positions
   return [
       (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
-      (r"(cls_token|mask_token|pos_embed)$", ParamGroup(decay=decay_tokens)),
-      (r"(kernel|prototypes|word_embed)$", ParamGroup(decay=True)),
+      (r"(cls_token|mask_token)$", ParamGroup(decay=decay_tokens)),
+      (r"pos_embed$", ParamGroup(decay=decay_positions)),
+      (r"(kernel|prototypes|gain|word_embed)$", ParamGroup(decay=True)),
   ]
 
 

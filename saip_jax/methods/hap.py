@@ -1,7 +1,6 @@
 """HAP: MAE whose masks hide parts of the body, two per image, and whose image features of the two agree.
 
-Source: Yuan et al. 2023, arXiv 2310.20695. Positions are learned here, where the published ones are fixed waves in the
-decoder and, taken over from MAE, fixed in the encoder.
+Source: Yuan et al. 2023, arXiv 2310.20695.
 """
 
 import dataclasses
@@ -15,8 +14,7 @@ from flax import struct
 from saip_jax.losses import matching
 from saip_jax.losses.alignment import alignment_loss
 from saip_jax.masking.parts import PARTS, part_patches
-from saip_jax.methods.base import Aux, ParamGroup
-from saip_jax.methods.groups import usual_groups
+from saip_jax.methods.base import Aux
 from saip_jax.methods.hap_config import HapConfig
 from saip_jax.methods.hap_masks import draw_masks
 from saip_jax.methods.mae import Mae, painted_images, painted_row
@@ -89,10 +87,6 @@ class Hap(Mae):
       found = jnp.sum(jnp.any(draws.parts, axis=-1), axis=-1)
       metrics["monitor/parts"] = jnp.mean(found.astype(jnp.float32))
     return total, Aux(metrics, {})
-
-  def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    """As published, class and mask tokens decay; positions, which were fixed, do not."""
-    return [(r"pos_embed$", ParamGroup(decay=False)), *usual_groups(decay_tokens=True)]
 
   def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Panel]:
     del extra

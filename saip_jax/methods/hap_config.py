@@ -1,6 +1,7 @@
 """The settings of HAP."""
 
 import dataclasses
+from typing import Literal
 
 from saip_jax.masking.parts import PARTS
 from saip_jax.methods.masked import MaskedConfig
@@ -66,6 +67,8 @@ class HapConfig:
     mae: how much is hidden, and the decoder.
     masks: what is hidden first.
     align: alignment of the two masks.
+    positions: where patches are, in encoder and decoder: "learned", or "cosine", fixed; published are fixed ones, in the
+      encoder those of the weights that it starts from.
   """
 
   name: str
@@ -74,3 +77,4 @@ class HapConfig:
   mae: MaskedConfig
   masks: HapMasksConfig
   align: HapAlignConfig
+  positions: Literal["learned", "cosine"] = "learned"

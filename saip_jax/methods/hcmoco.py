@@ -41,12 +41,15 @@ class HcmocoOutputs:
     samples: modality -> (B, D) unit vectors of whole samples.
     maps: "rgb" and "depth" -> (B, h, w, D) unit vectors; None where no loss reads them.
     nodes: (B, J, D) unit vectors of the joints of the skeleton.
+    features: modality -> what its encoder gives: maps of several strides, (B, h_i, w_i, C_i), or one map (B, 1, J, D)
+      of nodes.
     statistics: encoder -> running statistics after the batch.
   """
 
   samples: dict[str, jax.Array]
   maps: dict[str, jax.Array] | None
   nodes: jax.Array
+  features: dict[str, tuple[jax.Array, ...]]
   statistics: dict[str, Any]
 
 
@@ -74,10 +77,10 @@ class Hcmoco:
   def skeleton(self) -> SemGCN:
     return SemGCN(self.config.width, self.config.skeleton_blocks, self.backbone.dtype)
 
-  def projection(self, modality: str) -> MapProjection:
+  @property
+  def projection(self) -> MapProjection:
     """The linear layer on the maps of an encoder; nodes of a skeleton are one map of one row."""
-    maps = 1 if modality == "skeleton" else len(self.backbone.map_widths)
-    return MapProjection(self.config.width, maps, self.backbone.dtype)
+    return MapProjection(self.config.width, self.backbone.dtype)
 
   @property
   def has_maps(self) -> bool:
@@ -108,7 +111,7 @@ class Hcmoco:
 
     def project(modality):
       shapes = tuple(jnp.zeros((1, 1, 1, width)) for width in maps[modality])
-      return self.projection(modality).init(next(keys), shapes, method="pooled")["params"]
+      return self.projection.init(next(keys), shapes, method="pooled")["params"]
 
     params = {name: variables["params"] for name, variables in encoders.items()}
     params["sample"] = {modality: project(modality) for modality in ENCODERS}
@@ -151,11 +154,11 @@ class Hcmoco:
         for modality in ("rgb", "depth")
     }
     nodes = run("skeleton", self.skeleton, views.skeleton)
+    features = maps | {"skeleton": (nodes[:, None],)}
     samples = {
-        modality: self._project(params["sample"], modality, inputs, "pooled")
-        for modality, inputs in (maps | {"skeleton": (nodes[:, None],)}).items()
+        modality: self._project(params["sample"], modality, inputs, "pooled") for modality, inputs in features.items()
     }
-    return HcmocoOutputs(samples, self._dense(params, maps) if self.has_maps else None, unit(nodes), after)
+    return HcmocoOutputs(samples, self._dense(params, maps) if self.has_maps else None, unit(nodes), features, after)
 
   def dense_maps(self, params, extra, images: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Returns modality -> (B, h, w, D) unit vectors, as a user of the encoders has them: with running statistics.
@@ -176,16 +179,19 @@ class Hcmoco:
     return {modality: self._project(heads, modality, inputs, "dense") for modality, inputs in maps.items()}
 
   def _project(self, heads, modality: str, maps: tuple[jax.Array, ...], method: str) -> jax.Array:
-    return unit(self.projection(modality).apply({"params": heads[modality]}, maps, method=method))
+    return unit(self.projection.apply({"params": heads[modality]}, maps, method=method))
 
   def objectives(self, params, extra, views: HcmocoViews) -> tuple[jax.Array, Aux]:
     """Returns the loss on given views; the metrics hold each term unweighted."""
-    out = self.encode(params, extra["statistics"], views)
+    return self.compare(self.encode(params, extra["statistics"], views), extra, views)
+
+  def compare(self, out: HcmocoOutputs, extra, views: HcmocoViews) -> tuple[jax.Array, Aux]:
+    """Returns the loss of what the encoders say, see `objectives`."""
     terms = {
-        "sample": functools.partial(self._sample_loss, out, extra, views),
-        "dense": functools.partial(self._dense_loss, out, views),
-        "nodes": functools.partial(self._node_loss, out, views),
-        "joints": functools.partial(self._joint_loss, out, views),
+        "sample": lambda: sum(self.sample_terms(out, extra, views).values()),
+        "dense": lambda: sum(self.dense_terms(out, views)),
+        "nodes": lambda: sum(self.node_terms(out, views)),
+        "joints": lambda: self.joint_loss(out, views),
     }
     weights = {name: weight for name, weight in dataclasses.asdict(self.config.weights).items() if weight}
     losses = {name: terms[name]() for name in weights}
@@ -198,22 +204,26 @@ class Hcmoco:
     }
     cache = {"statistics": out.statistics}
     if self.config.negatives == "bank":
-      cache["visit"] = {"index": views.index, "features": out.samples, "known": views.known}
+      known = views.known
+      if self.config.as_published:
+        known = jax.tree.map(jnp.ones_like, known)
+      cache["visit"] = {"index": views.index, "features": out.samples, "known": known}
     return total, Aux(metrics, cache)
 
-  def _sample_loss(self, out: HcmocoOutputs, extra, views: HcmocoViews) -> jax.Array:
-    """Contrast of whole samples in all six ordered pairs of modalities, summed."""
-    temperature, total = self.config.temperature, 0.0
+  def sample_terms(self, out: HcmocoOutputs, extra, views: HcmocoViews) -> dict[tuple[str, str], jax.Array]:
+    """Returns the contrast of whole samples of each ordered pair of modalities, six of them."""
+    temperature, terms = self.config.temperature, {}
     for query, key in itertools.permutations(ENCODERS, 2):
-      known = views.known[query] & views.known[key]
+      known, queries = views.known[query] & views.known[key], out.samples[query]
       if self.config.negatives == "bank":
         bank = extra["banks"][key]
-        total += bank_contrast(out.samples[query], bank, views.index, views.drawn, temperature, known)
+        terms[query, key] = bank_contrast(queries, bank, views.index, views.drawn, temperature, known)
       else:
-        total += batch_contrast(out.samples[query], out.samples[key], temperature, known)
-    return total
+        terms[query, key] = batch_contrast(queries, out.samples[key], temperature, known)
+    return terms
 
-  def _dense_loss(self, out: HcmocoOutputs, views: HcmocoViews) -> jax.Array:
+  def dense_terms(self, out: HcmocoOutputs, views: HcmocoViews) -> tuple[jax.Array, jax.Array]:
+    """Returns the dense contrast from RGB to depth, and from depth to RGB."""
     columns = self.grid[1]
     places = jnp.stack([views.places // columns, views.places % columns], axis=-1)
     rgb, depth = (_at_cells(out.maps[modality], views.places) for modality in ("rgb", "depth"))
@@ -229,12 +239,14 @@ class Hcmoco:
     known = jnp.stack([views.known["rgb"], views.known["depth"]], axis=1)
     return features, known[..., None] & views.visible[:, None]
 
-  def _node_loss(self, out: HcmocoOutputs, views: HcmocoViews) -> jax.Array:
+  def node_terms(self, out: HcmocoOutputs, views: HcmocoViews) -> tuple[jax.Array, jax.Array]:
+    """Returns the contrast of the maps of RGB, and of those of depth, with the nodes of the skeleton."""
     features, visible = self._at_joints(out, views)
-    return sum(node_contrast(features[:, m], out.nodes, visible[:, m], self.config.temperature) for m in range(2))
+    return tuple(node_contrast(features[:, m], out.nodes, visible[:, m], self.config.temperature) for m in range(2))
 
-  def _joint_loss(self, out: HcmocoOutputs, views: HcmocoViews) -> jax.Array:
-    return joint_contrast(*self._at_joints(out, views), self.config.temperature)
+  def joint_loss(self, out: HcmocoOutputs, views: HcmocoViews) -> jax.Array:
+    known = jnp.stack([views.known["rgb"], views.known["depth"]], axis=1) if self.config.as_published else None
+    return joint_contrast(*self._at_joints(out, views), self.config.temperature, known)
 
   def loss(self, params, extra, batch, key: jax.Array, step: jax.Array):
     del step  # nothing is scheduled

@@ -68,6 +68,9 @@ class HcmocoConfig:
     bank: the memory banks; only with negatives "bank".
     places: drawn from the person of each picture for the dense contrast.
     weights: of the losses.
+    as_published: negatives of the bank are drawn for each sample, its own row possible; rows of samples without a
+      modality move too; joints are contrasted as the released code does, see `losses.joints.joint_contrast`. False:
+      what is missing or invisible takes no part, and one draw serves all samples.
   """
 
   name: str
@@ -80,6 +83,7 @@ class HcmocoConfig:
   bank: HcmocoBank
   places: int
   weights: HcmocoWeights
+  as_published: bool = False
 
   def __post_init__(self):
     for name in ("width", "skeleton_blocks", "temperature", "places"):

@@ -28,12 +28,12 @@ class HcmocoViews:
     depth: (B, H, W, 3), see `depth_picture`; zeros where there is none.
     skeleton: (B, J, 2), see `centred_skeleton`.
     known: modality -> (B,) bool, the samples that have it: "rgb" all of them, "depth" those with a known pixel,
-      "skeleton" those with a visible joint.
+      "skeleton" those with a visible joint, or all as published.
     joints_xy: (B, J, 2) pixels of the crop.
     visible: (B, J) bool.
     places: (B, S) int32 cells whose depth is known, drawn with replacement; any, where none is.
     index: (B,) place of each sample in the data set.
-    drawn: (K,) int32 rows of the memory banks; None without banks.
+    drawn: (K,) int32 rows of the memory banks, or (B, K), for each sample; None without banks.
   """
 
   rgb: jax.Array
@@ -69,14 +69,15 @@ def hcmoco_views(
     xy, visible = joints[:, :2], joints[:, 2] > 0
     person = rescale_nearest(depth[..., None] > 0, grid)[..., 0]
     places = draw_places(jax.random.uniform(place_key, (config.places,)), person)
-    known = {"rgb": True, "depth": jnp.any(person), "skeleton": jnp.any(visible)}
+    known = {"rgb": True, "depth": jnp.any(person), "skeleton": jnp.any(visible) | config.as_published}
     return rgb, depth_picture(depth), centred_skeleton(xy, visible, _ROOT), known, xy, visible, places
 
   fields = ("image", "depth", "has_depth", "image_hw", "keypoints")
   views = jax.vmap(one)(*(batch[name] for name in fields), view_keys, place_keys)
   drawn = None
   if config.negatives == "bank":
-    drawn = jax.random.randint(bank_key, (config.bank.draws,), 0, config.bank.size)
+    each = (len(batch["index"]),) if config.as_published else ()
+    drawn = jax.random.randint(bank_key, (*each, config.bank.draws), 0, config.bank.size)
   return HcmocoViews(*views, batch["index"].astype(jnp.int32), drawn)
 
 

@@ -1,11 +1,11 @@
 """MAE: three quarters of an image are hidden, and painted from what is left.
 
-Source: He et al. 2022, arXiv 2111.06377. As SAIP's baseline it learns from crops of persons; positions are learned
-here, where the published ones are fixed waves (`croco_human.py` has those).
+Source: He et al. 2022, arXiv 2111.06377. As SAIP's baseline it learns from crops of persons.
 """
 
 import dataclasses
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,14 @@ class MaeConfig:
     crop_area: range of the area fraction of the crop.
     crop_aspect: range of its width / height.
     mae: what is hidden, and the decoder.
+    positions: where patches are, in encoder and decoder: "learned", or "cosine", fixed, as published.
   """
 
   name: str
   crop_area: tuple[float, float]
   crop_aspect: tuple[float, float]
   mae: MaskedConfig
+  positions: Literal["learned", "cosine"] = "learned"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Mae:
 
   @property
   def autoencoder(self) -> MaskedAutoencoder:
-    return MaskedAutoencoder(self.config.mae, self.backbone)
+    return MaskedAutoencoder(self.config.mae, self.backbone, self.config.positions)
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     return image_spec(global_batch, self.canvas_hw)
@@ -99,7 +101,8 @@ class Mae:
     return extra
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    return usual_groups(decay_tokens=False)
+    """As published, class and mask token decay; positions, which are fixed there, do not."""
+    return usual_groups(decay_tokens=True, decay_positions=False)
 
   def export_params(self, params, extra, which: str):
     return teacher_of.export_params(params, extra, which)

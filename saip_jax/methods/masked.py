@@ -78,10 +78,12 @@ class MaskedAutoencoder:
   Attributes:
     settings: the method's settings.
     backbone: the encoder.
+    positions: of the decoder's patches, see `MaeDecoder`.
   """
 
   settings: MaskedConfig
   backbone: Backbone
+  positions: str = "learned"
 
   def __post_init__(self):
     if not self.backbone.maskable:
@@ -127,7 +129,8 @@ class MaskedAutoencoder:
   def decoder(self) -> MaeDecoder:
     s, b = self.settings, self.backbone
     return MaeDecoder(
-        3 * self.patch**2, self.grid, s.width, s.depth, s.heads, "none", "grid2d", "normal", b.dtype, b.unroll, b.remat
+        3 * self.patch**2, self.grid, s.width, s.depth, s.heads, "none", "grid2d", "normal", b.dtype, b.unroll, b.remat,
+        self.positions,
     )
 
   def init(self, key: jax.Array) -> Any:

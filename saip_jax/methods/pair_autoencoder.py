@@ -37,13 +37,13 @@ class PairAutoencoder(MaskedAutoencoder):
 
   The class tokens of the encoder go along into the decoder, as in MAE; CroCo has none.
 
+  With a backbone that turns queries and keys, the decoder turns them too, and has no other positions.
+
   Attributes:
-    positions: of the decoder's patches, see `MaeDecoder`; with a backbone that turns, the decoder does.
     second_image: the decoder looks at the second image; else at nothing.
   """
 
-  positions: str
-  second_image: bool
+  second_image: bool = True
 
   @property
   def kept(self) -> int:
@@ -53,7 +53,7 @@ class PairAutoencoder(MaskedAutoencoder):
   @property
   def decoder(self) -> MaeDecoder:
     return super().decoder.clone(
-        context="image" if self.second_image else "none", positions=self.positions, rope=self.backbone.rope
+        context="image" if self.second_image else "none", rope=self.backbone.rope
     )
 
   def init(self, key: jax.Array) -> Any:

@@ -39,11 +39,29 @@ def _multiplier(group, update: jax.Array) -> float | jax.Array:
   return jnp.array(group.lr_multiplier, update.dtype).reshape(-1, *[1] * (update.ndim - 1))
 
 
-def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Returns the transformation and its learning-rate schedule (update count -> learning rate).
+def make_schedules(config, total_steps: int) -> tuple[optax.Schedule, optax.Schedule]:
+  """Returns the schedules of the learning rate and of the weight decay, each a function of the update count.
 
-  Linear warm-up from zero, then half a cosine to `min_learning_rate` at `total_steps` (methods follow MAE's rule:
-  the first update has learning rate zero).
+  The learning rate has a linear warm-up from zero, then half a cosine to `min_learning_rate` at `total_steps` (methods
+  follow MAE's rule: the first update has learning rate zero). The weight decay goes to `final_weight_decay` along half a
+  cosine.
+
+  Args:
+    config: `saip_jax.config.OptimizerConfig`.
+    total_steps: updates of the whole run.
+  """
+  warmup_steps = min(round(config.warmup_fraction * total_steps), total_steps - 1)
+  schedule = optax.warmup_cosine_decay_schedule(
+      0.0 if warmup_steps else config.learning_rate,
+      config.learning_rate, warmup_steps, total_steps, config.min_learning_rate,
+  )
+  first, last = config.weight_decay, config.final_weight_decay
+  course = optax.cosine_decay_schedule(1.0, total_steps)
+  return schedule, lambda count: first if last is None else last + (first - last) * course(count)
+
+
+def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Returns the transformation and its learning-rate schedule, see `make_schedules`.
 
   Args:
     config: `saip_jax.config.OptimizerConfig`.
@@ -53,11 +71,7 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   Raises:
     ValueError: on first use, when a parameter is covered by no group.
   """
-  warmup_steps = min(round(config.warmup_fraction * total_steps), total_steps - 1)
-  schedule = optax.warmup_cosine_decay_schedule(
-      0.0 if warmup_steps else config.learning_rate,
-      config.learning_rate, warmup_steps, total_steps, config.min_learning_rate,
-  )
+  schedule, rate = make_schedules(config, total_steps)
 
   def per_group(value):
     return lambda params: jax.tree.map(value, _group_of_each(params, param_groups))
@@ -65,17 +79,25 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   def multiply(updates, params):
     return jax.tree.map(lambda u, g: u * _multiplier(g, u), updates, _group_of_each(params, param_groups))
 
-  first, last = config.weight_decay, config.final_weight_decay
-  course = optax.cosine_decay_schedule(1.0, total_steps)
-  rate = first if last is None else lambda count: last + (first - last) * course(count)
-  decay = optax.add_decayed_weights(rate, per_group(lambda g: g.decay))
+  def from_their_start(rule):
+    """Returns a rule that each group is under from its `start` on: before, updates are zero and no state moves."""
+    starts = {group.start for _, group in param_groups}
+    if starts == {0}:
+      return rule
+    later = lambda start: optax.conditionally_mask(rule, lambda count: count >= start)
+    return optax.partition({start: later(start) if start else rule for start in starts}, per_group(lambda g: g.start))
+
+  decay = config.weight_decay if config.final_weight_decay is None else rate  # a number keeps no count in the state
+  decay = optax.add_decayed_weights(decay, per_group(lambda g: g.decay))
   rules = {
-      "adamw": (optax.scale_by_adam(config.b1, config.b2, config.eps), decay),
-      "sgd": (decay, optax.trace(config.b1)),  # as PyTorch's: the momentum gathers the decay too
+      "adamw": (from_their_start(optax.scale_by_adam(config.b1, config.b2, config.eps)), decay),
+      "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as PyTorch's: the momentum gathers the decay too
   }
   tx = optax.chain(
+      from_their_start(optax.identity()),
       optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity(),
       *rules[config.name],
+      from_their_start(optax.identity()),
       optax.stateless(multiply),
       optax.scale_by_learning_rate(schedule),
   )

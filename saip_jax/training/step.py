@@ -73,11 +73,27 @@ def make_train_step(
       metrics = jax.tree.map(lambda m: jnp.mean(m, axis=0), auxes.metrics)
       aux = jax.tree.map(lambda a: a[-1], auxes)
 
-    updates, opt_state = tx.update(grads, state.opt_state, params)
-    params = optax.apply_updates(params, updates)
-    extra = method.after_update(extra, params, aux.cache, first + accumulate - 1)
+    after = apply_gradients(method, tx, state.replace(extra=extra), grads, aux.cache, first + accumulate - 1)
     # Norms of updates and parameters would be two more passes over all that the update writes.
     metrics = metrics | {"optim/lr": schedule(state.step), "optim/grad_norm": optax.tree.norm(grads)}
-    return TrainState(state.step + 1, params, extra, opt_state), metrics
+    return after, metrics
 
   return train_step
+
+
+def apply_gradients(
+    method, tx: optax.GradientTransformation, state: TrainState, grads: Any, cache: Any, micro_step: jax.Array | int
+) -> TrainState:
+  """Returns the state after an update.
+
+  Args:
+    method: a `saip_jax.methods.base.Method`.
+    tx: the optimizer.
+    state: before the update, `extra` as after all micro-steps but the last.
+    grads: gradients, like the parameters.
+    cache: `Aux.cache` of the last micro-step.
+    micro_step: its number.
+  """
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return TrainState(state.step + 1, params, method.after_update(state.extra, params, cache, micro_step), opt_state)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Collection
 
 from input_pipeline import storage
 from input_pipeline.sources.annotations.coco_json import read_coco_json
@@ -22,8 +23,11 @@ from input_pipeline.sources.crops import (
 )
 from input_pipeline.sources.labelled.source import LabelledSource
 
+_LISTS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[|"joints_vis"|"gtboxes"')
+_HEAD_BYTES = 65536
 _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
+_SAME_SPLIT = (frozenset({"val", "valid", "validation"}), frozenset({"train", "training"}))
 
 # Files of data sets in this form that hold no persons, by a part of their name.
 _OTHER_FILES = re.compile(r"^(captions|stuff|image_info)_|detection|_det_", re.IGNORECASE)
@@ -37,10 +41,11 @@ def open_coco(path: str, split: str | None, cache_dir: str, setting: str, margin
   """The persons of annotations in COCO's form, whatever data set they are of.
 
   Args:
-    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files; or a folder of
-      one JSON for each video, named after a split. The photos are searched below the data set's folder,
-      and where it has none of them below the folder above.
-    split: a word in the file's name, e.g. val for person_keypoints_val2017.json; None: train if there is one.
+    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files, or one folder of
+      them for each split (train/, valid/, test/); or a folder of one JSON for each video, named after a split. The
+      photos are searched below the data set's folder, and where it has none of them below the folder above.
+    split: a word in the file's or its folder's name, e.g. val for person_keypoints_val2017.json; val, valid and
+      validation are the same; None: train if there is one.
     cache_dir: where the list of persons is remembered.
     setting: the option that gave `path`, for messages.
     margin: what a box is grown by on every side, as a fraction of its larger side.
@@ -77,6 +82,14 @@ def annotation_files(path: str, split: str | None, setting: str) -> tuple[str, l
   return root, files, _photo_root(root, files[0])
 
 
+def may_hold_annotations(folder: str) -> bool:
+  """Whether annotations may lie in a folder below that of a data set ("": in this itself)."""
+  first, *deeper = folder.lower().split("/")
+  if first in _SPLIT_FOLDERS and deeper:
+    return len(deeper) == 1 and deeper[0].startswith("annotation")
+  return not folder or first in _SPLIT_FOLDERS or (first.startswith("annotation") and len(deeper) <= 1)
+
+
 def _children(folder: str) -> list[tuple[str, bool]]:
   """(name, is a folder) of what lies in a folder, sorted; raises OSError."""
   if storage.is_remote(folder):
@@ -90,26 +103,63 @@ def _groups(folder: str) -> dict[str, list[str]]:
   """What could be meant in one folder: name -> annotation files that belong together."""
   files, folders = {}, {}
   for name, is_folder in _children(folder):
-    if not is_folder and name.lower().endswith(_EXTENSIONS) and not _OTHER_FILES.search(name):
+    if _is_annotation_file(name, is_folder):
       files[name] = [f"{folder}/{name}"]
     elif is_folder and name.lower() in _SPLIT_FOLDERS:
-      inside = [f"{folder}/{name}/{child}" for child, deeper in _children(f"{folder}/{name}")
-                if not deeper and child.lower().endswith(_EXTENSIONS)]
-      folders |= {name: inside} if inside else {}
+      folders |= {name: inside} if (inside := _files_of_folder(f"{folder}/{name}")) else {}
+  if files and folders:  # settings and the like may lie beside the folders of the splits
+    files = {name: [file] for name, [file] in files.items() if holds_annotations(_head(file))}
   return files or folders
+
+
+def holds_annotations(text: str) -> bool:
+  """Whether the beginning of a JSON file is that of annotations, and not of settings or results."""
+  return bool(_LISTS.search(text))
+
+
+def _head(file: str) -> str:
+  with storage.open_file(file) as opened:
+    return storage.text_of(opened.read(_HEAD_BYTES), "replace")
+
+
+def _groups_of_set(root: str) -> dict[str, list[str]]:
+  """As `_groups`, of the first folder that has any: annotations*/ or the data set's itself."""
+  inside = [f"{root}/{name}" for name, is_folder in _children(root)
+            if is_folder and name.lower().startswith("annotation")]
+  return next(filter(None, map(_groups, [*inside, root])), {})
+
+
+def unread_files(path: str, read: Collection[str]) -> list[str]:
+  """The annotation files of a data set, below its folder, that are none of those that were read; [] for a file."""
+  root = storage.normalized(path)
+  if not read or not storage.is_folder(root):
+    return []
+  files = sum(_groups_of_set(root).values(), [])
+  return [file.removeprefix(f"{root}/") for file in files if file not in read]
+
+
+def _files_of_folder(folder: str) -> list[str]:
+  """The annotation files in the folder of a split, or else in its annotations*/."""
+  children = _children(folder)
+  files = [f"{folder}/{name}" for name, is_folder in children if _is_annotation_file(name, is_folder)]
+  return files or [file for name, is_folder in children if is_folder and name.lower().startswith("annotation")
+                   for file in _files_of_folder(f"{folder}/{name}")]
+
+
+def _is_annotation_file(name: str, is_folder: bool) -> bool:
+  return not is_folder and name.lower().endswith(_EXTENSIONS) and not _OTHER_FILES.search(name)
 
 
 def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
   """The annotation files of one split, below the folder of a data set or in a folder of them."""
-  inside = [f"{root}/{name}" for name, is_folder in _children(root)
-            if is_folder and name.lower().startswith("annotation")]
-  groups = {}
-  for folder in [*inside, root]:
-    found = _groups(folder)
-    if folder == root and os.path.basename(root).lower() in _SPLIT_FOLDERS and len(found) > 1:
-      return sorted(sum(found.values(), []))
-    groups = groups or found
-  named = {name: files for name, files in groups.items() if (split or "train").lower() in _words(name)}
+  groups = _groups_of_set(root)
+  files = sum(groups.values(), [])
+  if len(files) > 1 and os.path.basename(root).lower() in _SPLIT_FOLDERS and {*map(os.path.dirname, files)} == {root}:
+    return sorted(files)  # one for each video
+  wanted = (split or "train").lower()
+  alike = next((words for words in _SAME_SPLIT if wanted in words), {wanted})
+  named = {name: files for name, files in groups.items() if wanted in _words(name)} or {
+      name: files for name, files in groups.items() if alike & _words(name)}
   if not named and split is None:
     named = groups
   if not named:
@@ -152,7 +202,8 @@ def _photo_root(root: str, file: str) -> str:
 def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None:
   """Adds the persons of one file."""
   content = parsed_json(file, setting)
-  hint = os.path.splitext(os.path.basename(file))[0]
+  below = file.removeprefix(f"{photos.root}/") if file.startswith(f"{photos.root}/") else os.path.basename(file)
+  hint = os.path.splitext(below)[0]
   where = f"{setting}: {file}"
   if isinstance(content, dict) and isinstance(content.get("images"), list):
     annotations = content.get("annotations")
@@ -167,6 +218,8 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
   elif {"image", "joints"} <= first.keys():
     beside, heads = read_mpii_heads(file, len(content), setting)
     annotated.read_from |= {beside} if beside else set()
+    annotated.left_out += [(f"{os.path.basename(beside)}: head box of person {k}", "it has no size; PCKh leaves the "
+                            "person out") for k, head in enumerate(heads) if head is None]
     read_mpii(content, photos, annotated, hint, heads)
   elif {"image_id", "score"} <= first.keys():
     raise ValueError(f"{where} holds detections, the results of a model; expected annotations")
@@ -186,8 +239,8 @@ def parsed_json(file: str, setting: str):
   parsed, line = [], None
   try:
     if not file.lower().endswith(".odgt"):
-      return json.loads(data)
-    for line, text in enumerate(data.splitlines(), 1):
+      return json.loads(storage.text_of(data))
+    for line, text in enumerate(storage.lines_of(data), 1):
       if text.strip():
         parsed.append(json.loads(text))
     return parsed

@@ -1,9 +1,11 @@
 """Persons of a COCO JSON and of every data set that follows its conventions."""
 
+import os
 from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from input_pipeline.sources.annotations.categories import Categories, key_of
 from input_pipeline.sources.annotations.masks import coco_mask
 from input_pipeline.sources.annotations.person import (
   Annotated,
@@ -24,8 +26,8 @@ CROWD = "a crowd, not one person"
 """Why an annotation with `iscrowd` is no person."""
 
 # Members of an annotation that are read here, or that mean nothing outside its file.
-_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "num_keypoints",
-                   "scale", "width", "height"})
+_READ = frozenset({"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "scale",
+                   "width", "height"})
 # Member of an image -> what its fact is called.
 _PHOTO_FACTS = {"camera": "camera", "time": "time", "group": "group", "crowdIndex": "crowd_index"}
 _LISTS = ("attributes", "keypoints_3d", "joint_valid")
@@ -34,64 +36,62 @@ _LISTS = ("attributes", "keypoints_3d", "joint_valid")
 def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: str) -> None:
   """Adds the persons of one JSON.
 
-  Keypoints are numbers of pixels from 0, boxes count from the picture's edge, as pycocotools takes them. Where there
-  are categories and `person` is one of several, the others are not taken; else all are: faces, hands, animals.
+  Keypoints are numbers of pixels from 0, boxes count from the picture's edge, as pycocotools takes them. Which
+  categories are persons, `Categories` says.
 
   Args:
     content: the parsed file, with lists `images` and `annotations`.
     photos: those of the data set.
     annotated: gets the persons, what is left out, and the joint lists.
-    hint: name of the file, for `Photos.find`.
+    hint: path of the file below the photos' root, without its extension, for `Photos.find`.
   """
   images = found_images(content["images"], photos, annotated, hint)
-  categories = wanted_categories(content)
-  attributes = [c["attributes"] for c in categories.values() if isinstance(c.get("attributes"), list)]
+  categories = Categories(content)
+  attributes = [c["attributes"] for c in categories.persons.values() if isinstance(c.get("attributes"), list)]
   if attributes:
     annotated.legend["attributes"] = attributes[0]
-  tracks = annotated.tracks
-  for position, annotation in enumerate(tqdm(content["annotations"], hint, disable=None, leave=False)):
+  tracks, file = annotated.tracks, os.path.basename(hint)
+  for position, annotation in enumerate(tqdm(content["annotations"], file, disable=None, leave=False)):
     name = f"annotation {position}"
     if not isinstance(annotation, dict):
-      annotated.left_out.append((f"{hint}: {name}", "it is no object"))
+      annotated.left_out.append((f"{file}: {name}", "it is no object"))
       continue
-    category = annotation.get("category_id")
-    if categories and category is not None and str(category) not in categories:
-      continue
-    image = images.get(str(annotation.get("image_id")))
-    name = str(annotation.get("id", f"n{position}"))
-    if image is None:
-      annotated.left_out.append((f"{hint}: annotation {name}", f"it is of image {annotation.get('image_id')!r}, which "
-                                 "the file does not list"))
+    name = key_of(annotation.get("id", f"n{position}"))
+    category, reason = categories.find(annotation.get("category_id"), annotated)
+    image = images.get(key_of(annotation.get("image_id")))
+    if image is None and category is not None:
+      reason = f"it is of image {annotation.get('image_id')!r}, which the file does not list"
+    if reason:
+      annotated.left_out.append((f"{file}: annotation {name}", reason))
+    if reason or category is None:
       continue
     if image["photo"] is None:
       continue  # left out once, with its image
-    person, reason = _person(annotation, image, categories.get(str(category), {}), annotated, name)
+    person, reason = _person(annotation, image, category, annotated, name)
     if reason:
       annotated.left_out.append((f"{image['photo']}#{name}", reason))
       continue
     track = annotation.get("track_id")
-    if isinstance(track, (int, str)) and "identity" not in person.facts:
-      person.facts["identity"] = tracks.setdefault(f"{image['video']}/{track}", len(tracks))
+    if (isinstance(track, (int, str)) or is_number(track)) and "identity" not in person.facts:
+      person.facts["identity"] = tracks.setdefault(f"{image['video']}/{key_of(track)}", len(tracks))
     annotated.persons.append(person)
 
 
 def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) -> dict[str, dict]:
   """Image id as text -> {photo: path or None, size, facts, video}; says once what is left out of the images."""
-  bases = {}
-  for image in images:
-    if isinstance(image, dict):
-      base = _file_name(image).rpartition("/")[2]
-      bases[base] = bases.get(base, 0) + 1
+  file = os.path.basename(hint)
+  names = [name for image in images if isinstance(image, dict) and (name := _file_name(image))]
+  photo_of = dict(zip(names, photos.find_all(names, hint)))
   found = {}
   for position, image in enumerate(images):
     if not isinstance(image, dict) or image.get("id") is None or not _file_name(image):
-      annotated.left_out.append((f"{hint}: image {position}", "it has no id or no file name"))
+      annotated.left_out.append((f"{file}: image {position}", "it has no id or no file name"))
       continue
-    key, name = str(image["id"]), _file_name(image)
+    key, name = key_of(image["id"]), _file_name(image)
     if key in found:
-      annotated.left_out.append((f"{hint}: {name}", f"its id {key} belongs to an image before it"))
+      annotated.left_out.append((f"{file}: {name}", f"its id {key} belongs to an image before it"))
       continue
-    photo, reason = photos.find(name, hint, base_is_enough=bases[name.rpartition("/")[2]] == 1)
+    photo, reason = photo_of[name]
     if reason:
       annotated.left_out.append((name, reason))
     width, height = image.get("width"), image.get("height")
@@ -109,14 +109,6 @@ def _file_name(image: dict) -> str:
   return name if isinstance(name, str) else ""
 
 
-def wanted_categories(content: dict) -> dict[str, dict]:
-  """Category id as text -> category, of those whose annotations are persons."""
-  categories = content.get("categories")
-  valid = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
-  persons = [c for c in valid if str(c.get("name")).lower() in ("person", "people", "pedestrian")]
-  return {str(c.get("id")): c for c in (persons or valid)}
-
-
 def _person(annotation: dict, image: dict, category: dict, annotated: Annotated, name: str) -> tuple:
   """(the person, "") of one annotation, or (None, why it is none)."""
   facts = plain_facts(annotation, _READ)
@@ -130,11 +122,12 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
   more, boxes = _further(annotation, annotated)
   facts |= ({"more_keypoints": more} if more else {}) | ({"boxes": boxes} if boxes else {})
   box, reason = _box(annotation, keypoints)
-  if reason:
+  box = box or box_around(keypoints or ())  # an unusable box of known joints: a person, whom keypoint AP ignores
+  if not box:
     return None, reason
   mask = coco_mask(annotation.get("segmentation"), image["size"])
   return Person(image["photo"], name, box, facts, image["facts"], mask, image["size"],
-                ignored=CROWD if annotation.get("iscrowd") else ""), ""
+                ignored=reason or (CROWD if annotation.get("iscrowd") else "")), ""
 
 
 def _keypoints(values) -> list[list] | None:

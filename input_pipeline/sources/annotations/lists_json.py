@@ -1,12 +1,13 @@
 """Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
 
+import os
 from collections.abc import Sequence
 
+from input_pipeline.sources.annotations.categories import Categories, key_of
 from input_pipeline.sources.annotations.coco_json import (
   CROWD,
   box_of_scale,
   found_images,
-  wanted_categories,
 )
 from input_pipeline.sources.annotations.person import (
   Annotated,
@@ -31,21 +32,27 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
 
   Args: as of `read_coco_json`.
   """
-  images, categories = found_images(content["images"], photos, annotated, hint), wanted_categories(content)
+  images, categories = found_images(content["images"], photos, annotated, hint), Categories(content)
   for annotation in content["annotations"]:
-    image = images.get(str(annotation.get("image_id"))) if isinstance(annotation, dict) else None
+    image = images.get(key_of(annotation.get("image_id"))) if isinstance(annotation, dict) else None
     if image is None or image["photo"] is None:
       if image is None:
-        annotated.left_out.append((f"{hint}: an annotation", "it is of an image that the file does not list"))
+        annotated.left_out.append((f"{os.path.basename(hint)}: an annotation",
+                                   "it is of an image that the file does not list"))
       continue
     png, _ = photos.find(str(annotation.get("file_name")), hint)
     segments = annotation.get("segments_info")
     for segment in segments if isinstance(segments, list) else ():
-      if not isinstance(segment, dict) or str(segment.get("category_id")) not in categories:
+      if not isinstance(segment, dict):
+        annotated.left_out.append((f"{image['photo']}: a segment", "it is no object"))
         continue
-      name, box = f"{image['photo']}#{segment.get('id')}", numbers(segment.get("bbox"), 4)
-      if box is None:
-        annotated.left_out.append((name, "it has no box"))
+      category, reason = categories.find(segment.get("category_id"), annotated)
+      box = numbers(segment.get("bbox"), 4)
+      if category is not None and box is None:
+        reason = "it has no box"
+      if reason:
+        annotated.left_out.append((f"{image['photo']}#{segment.get('id')}", reason))
+      if reason or category is None:
         continue
       mask = {"png": png, "colour": segment["id"]} if png and isinstance(segment.get("id"), int) else None
       x, y, width, height = box
@@ -56,7 +63,7 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
 
 
 def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
-              heads: Sequence[list[float]] = ()) -> None:
+              heads: Sequence[list[float] | None] = ()) -> None:
   """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1.
 
   `heads` are [x, y, width, height] of each person in the list, of which PCKh takes the diagonal (see mpii_heads.py).
@@ -64,10 +71,10 @@ def read_mpii(content: list, photos: Photos, annotated: Annotated, hint: str,
   for position, person in enumerate(content):
     image = person.get("image") if isinstance(person, dict) else None
     if not isinstance(image, str):
-      annotated.left_out.append((f"{hint}: person {position}", "it names no image"))
+      annotated.left_out.append((f"{os.path.basename(hint)}: person {position}", "it names no image"))
       continue
     photo, reason = photos.find(image, hint)
-    facts = {"boxes": {"head": heads[position]}} if heads else {}
+    facts = {"boxes": {"head": heads[position]}} if heads and heads[position] else {}
     joints, visible = person.get("joints"), person.get("joints_vis")
     if isinstance(joints, list) and joints and all(isinstance(joint, list) and len(joint) >= 2 for joint in joints):
       if not isinstance(visible, list) or len(visible) != len(joints):
@@ -93,7 +100,7 @@ def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: s
       if photo is None:
         photo, reason = photos.find(f"{line['ID']}.png", hint)
     if reason:
-      annotated.left_out.append((str(line.get("ID") or f"{hint}: line {position + 1}"), reason))
+      annotated.left_out.append((str(line.get("ID") or f"{os.path.basename(hint)}: line {position + 1}"), reason))
       continue
     annotated.photos[photo], boxes = {}, line.get("gtboxes")
     for number, entry in enumerate(boxes if isinstance(boxes, list) else ()):

@@ -62,7 +62,8 @@ def read_mask(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
 def _read_png(path: str, reference: dict) -> np.ndarray:
   data = np.frombuffer(storage.read_file(path), np.uint8)
   colours = "colour" in reference
-  image = cv2.imdecode(data, cv2.IMREAD_COLOR if colours else cv2.IMREAD_UNCHANGED) if data.size else None
+  flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if colours else cv2.IMREAD_UNCHANGED
+  image = cv2.imdecode(data, flags) if data.size else None
   if image is None or image.ndim != 2 + colours:
     raise OSError(f"{path} is no image of masks")
   if not colours:

@@ -6,7 +6,7 @@ from input_pipeline import storage
 from input_pipeline.sources.matlab import load_matlab
 
 
-def read_mpii_heads(file: str, count: int, setting: str) -> tuple[str | None, list[list[float]]]:
+def read_mpii_heads(file: str, count: int, setting: str) -> tuple[str | None, list[list[float] | None]]:
   """The head boxes of the persons in one of MPII's lists.
 
   mpii_val.json has mpii_gt_val.mat beside it, valid.json gt_valid.mat; the list of the test set has none.
@@ -18,7 +18,7 @@ def read_mpii_heads(file: str, count: int, setting: str) -> tuple[str | None, li
 
   Returns:
     The MATLAB file and [x, y, width, height] for each person, from its `headboxes_src` (2, 2, persons): corners in
-    pixels from 1. (None, []) where no such file is.
+    pixels from 1; None for a head whose corners are one point or not finite. (None, []) where no such file is.
 
   Raises:
     ValueError: the file cannot be read, or is of another number of persons.
@@ -34,4 +34,6 @@ def read_mpii_heads(file: str, count: int, setting: str) -> tuple[str | None, li
     raise ValueError(f"{setting}: {beside} has headboxes_src of shape {corners.shape}; {name} has {count} persons, "
                      f"so (2, 2, {count}) was expected")
   (x1, y1), (x2, y2) = corners.reshape(2, 2, count)
-  return beside, np.stack([x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1], 1).tolist()
+  boxes = np.stack([x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1], 1)
+  usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] != 0).any(1)
+  return beside, [box if good else None for box, good in zip(boxes.tolist(), usable)]

@@ -55,7 +55,7 @@ def _read(photos: Photos) -> Annotated:
   for name in names:
     if not name.endswith(".txt"):
       continue
-    text = storage.read_file(f"{folder}/{name}").decode("utf-8", "replace")
+    text = storage.text_of(storage.read_file(f"{folder}/{name}"))
     named, size = _PHOTO.search(text), _SIZE.search(text)
     photo, reason = photos.find(named[1]) if named else (None, "it names no photo")
     boxes = _BOX.findall(text)

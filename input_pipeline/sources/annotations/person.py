@@ -7,6 +7,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from input_pipeline.people.landmarks import COCO_JOINTS
+
 BOX_MARGIN = 0.25
 """What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
 
@@ -27,7 +29,7 @@ class Person:
     photo_facts: what is known of the photo as a whole, e.g. {"camera": 2}.
     mask: where the person's pixels are, one of the references that masks.py reads; None: not known.
     size: (width, height) of the photo for which the annotation was made; None: not said.
-    upright: the coordinates count in the photo after its EXIF orientation, not in its stored pixels.
+    upright: the coordinates count in the photo after its orientation is applied, not in its stored pixels.
     ignored: why this is no single person to count, e.g. a crowd; "": it is one.
   """
 
@@ -42,11 +44,15 @@ class Person:
   ignored: str = ""
 
   def as_facts(self, legend: Mapping) -> dict:
-    """The facts of the person with its box; `joints` only where `legend` names several lists of them."""
+    """The facts of the person with its box, and `box_from` where that was made from the keypoints.
+
+    `joints` only where `legend` names several lists of them.
+    """
     x1, y1, x2, y2 = self.box
     several = isinstance(legend.get("joints"), dict)
     facts = {key: value for key, value in self.facts.items() if several or key != "joints"}
-    return facts | {"box": [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]}
+    made = {"box_from": "keypoints"} if self.box == box_around(facts.get("keypoints") or ()) else {}
+    return facts | {"box": [round(number, 3) for number in (x1, y1, x2 - x1, y2 - y1)]} | made
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,6 +67,7 @@ class Annotated:
     read_from: files and folders of files that were read besides those that the user named.
     tracks: video and track -> the person's identity, a number from 0.
     legend: what else the numbers in facts mean, e.g. {"attributes": names}.
+    categories: "persons" and "others" -> name of a category -> its annotations, see `ImageSource.categories`.
   """
 
   persons: list[Person] = dataclasses.field(default_factory=list)
@@ -70,16 +77,31 @@ class Annotated:
   read_from: set[str] = dataclasses.field(default_factory=set)
   tracks: dict[str, int] = dataclasses.field(default_factory=dict)
   legend: dict = dataclasses.field(default_factory=dict)
+  categories: dict[str, collections.Counter] = dataclasses.field(
+      default_factory=lambda: {"persons": collections.Counter(), "others": collections.Counter()})
+
+  def count_category(self, name: str, is_person: bool) -> None:
+    """Counts an annotation of a category, which is taken for a person or not."""
+    self.categories["persons" if is_person else "others"][name] += 1
+
+  def counted_categories(self) -> dict[str, dict[str, int]]:
+    """`categories` as JSON, the commonest first; {}: the data set names none."""
+    counts = {kind: dict(sorted(names.items(), key=lambda item: (-item[1], item[0])))
+              for kind, names in self.categories.items()}
+    return counts if any(counts.values()) else {}
 
   def joint_list(self, of: str, names: Sequence[str], count: int) -> str:
     """The name of the joint list for `count` keypoints of a kind of thing, declared at its first use.
 
     Args:
       of: what the keypoints are of, e.g. a category.
-      names: the joints as the data set names them; not used where they are not `count`.
+      names: the joints as the data set names them. Where they are not `count`, the first ones if these are COCO's, as
+        HumanArt lists 21 names for 17 joints; else none.
       count: number of keypoints that an annotation really has.
     """
-    joints = list(names) if len(names) == count else [f"joint_{k}" for k in range(count)]
+    first = list(names)[:count]
+    known = len(names) == count or tuple(map(plain_joint, first)) == COCO_JOINTS
+    joints = first if known else [f"joint_{k}" for k in range(count)]
     name = of if self.joints.setdefault(of, joints) == joints else f"{of}_{count}"
     self.joints.setdefault(name, joints)
     return name
@@ -99,6 +121,11 @@ class Annotated:
             for name in (person.facts.get("joints"), *person.facts.get("more_keypoints", ()))}
     joints = {name: names for name, names in self.joints.items() if name in used}
     return {"joints": joints if len(joints) > 1 else [*joints.values()][0]} if joints else {}
+
+
+def plain_joint(name) -> str:
+  """The name of a joint in the form of COCO's: left_shoulder for "Left shoulder"."""
+  return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def is_number(value) -> bool:

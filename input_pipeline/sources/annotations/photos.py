@@ -4,22 +4,25 @@ import collections
 import concurrent.futures
 import hashlib
 import os
+import posixpath
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image
 from tqdm import tqdm
 
 from input_pipeline import storage
-from input_pipeline.decode import READABLE_FORMATS
+from input_pipeline.decode import photo_header
 from input_pipeline.sources.folder import EXTENSIONS
 from input_pipeline.sources.index import folders_unchanged
+from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 NO_PHOTO = "no such photo"
 """Why an annotation of a photo that is not there is left out."""
 
 _THREADS = 16
-_EXIF_ORIENTATION = 0x0112
+_DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 
 
 class Photos:
@@ -37,9 +40,8 @@ class Photos:
     self._sizes: dict[str, tuple[int, int, int] | str] = {}
     names = self._listed_bucket() if storage.is_remote(root) else self._walked()
     self._names = frozenset(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
-    self._by_base = collections.defaultdict(list)
-    for name in sorted(self._names):
-      self._by_base[name.rpartition("/")[2]].append(name)
+    self._by_base = grouped(sorted(self._names), os.path.basename)
+    self._by_spelling: dict[str, list[str]] | None = None
 
   def __len__(self) -> int:
     return len(self._names)
@@ -80,29 +82,77 @@ class Photos:
   def find(self, name: str, hint: str = "", base_is_enough: bool = True) -> tuple[str | None, str]:
     """The photo that an annotation names.
 
+    In this order: the path as it is given, from the annotation file or from the root; a photo whose path ends in it,
+    or whose whole path it ends in; a photo whose path ends in it but for the spelling (see spelling.py); and a photo
+    whose own name alone is right. Of several, those nearest to the annotation file are meant, then those in a folder
+    that its name holds, as train2017 is by instances_train2017.
+
     Args:
-      name: as the annotation gives it: a path below some folder of the data set, or a bare file name.
-      hint: name of the annotation file; among several photos the one in a folder that this names is meant, as
-        train2017 is by instances_train2017.
+      name: as the annotation gives it: a path below some folder of the data set, maybe of another machine, or a bare
+        file name.
+      hint: path of the annotation file below the root, without its extension.
       base_is_enough: a photo whose own name alone is right is the one.
 
     Returns:
       (path below the root, ""), or (None, reason).
     """
-    name = name.replace("\\", "/").strip("/").removeprefix("./")
+    beside, stem = os.path.split(hint)
+    if f"{beside}/{name}" in self._names:
+      return f"{beside}/{name}", ""
     if name in self._names:
       return name, ""
-    base = name.rpartition("/")[2]
-    same_base = self._by_base.get(base, [])
-    found = [path for path in same_base if path.endswith(f"/{name}")]
-    if not found and base_is_enough:
-      found = same_base
-    for meant in (lambda folder: folder == hint, lambda folder: folder in hint):
+    written = [path for path in self._by_base.get(name.rpartition("/")[2], ()) if _ends_in(path, name)]
+    if len(written) == 1:
+      return written[0], ""
+    plain = _plain(name)
+    for path in (posixpath.normpath(posixpath.join(beside, name.replace("\\", "/"))), plain):
+      if path in self._names:
+        return path, ""
+    found = next(filter(None, self._candidates(plain, base_is_enough)), [])
+    while beside and len(found) > 1:
+      found = [path for path in found if path.startswith(f"{beside}/")] or found
+      beside = os.path.dirname(beside)
+    for meant in (lambda folder: folder == stem, lambda folder: folder in stem):
       if len(found) > 1:
         found = [path for path in found if any(map(meant, path.split("/")[:-1]))] or found
     if len(found) > 1:
-      return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}, ..."
+      only = "" if os.path.basename(plain) in self._by_base else f" (they differ from it only in {ONLY_SPELLING})"
+      return None, f"{len(found)} photos could be meant: {found[0]}, {found[1]}{', ...' * (len(found) > 2)}{only}"
     return (found[0], "") if found else (None, NO_PHOTO)
+
+  def find_all(self, names: Sequence[str], hint: str = "") -> list[tuple[str | None, str]]:
+    """The photos that one list names together, as `find` gives them.
+
+    A photo's own name is enough where no other name of the list has it. No photo is taken for two names unless its
+    path ends in both.
+    """
+    base_of = {name: name.replace("\\", "/").rpartition("/")[2] for name in names}
+    bases = collections.Counter(base_of.values())
+    found, names_of = {}, collections.defaultdict(set)
+    for name, base in base_of.items():
+      found[name] = self.find(name, hint, bases[base] == 1)
+      names_of[found[name][0]].add(name)
+    for photo, several in names_of.items():
+      if photo is None or len(several) == 1:
+        continue
+      for name in several:
+        if not _ends_in(photo, _plain(name)):
+          other = min(several - {name})
+          found[name] = None, f"{NO_PHOTO}, unless {photo} is meant, which the list calls {other} as well"
+    return [found[name] for name in names]
+
+  def _candidates(self, name: str, base_is_enough: bool) -> Iterator[list[str]]:
+    """Yields photos that could be meant by a path, the best guesses first."""
+    written = self._by_base.get(os.path.basename(name), [])
+    yield [path for path in written if _ends_in(path, name)]
+    yield [path for path in written if "/" in path and _ends_in(name, path)]
+    if self._by_spelling is None:  # only data sets whose lists differ from their disk pay for it
+      self._by_spelling = grouped(sorted(self._names), lambda path: spelling(os.path.basename(path)))
+    wanted = spelling(name)
+    alike = self._by_spelling.get(os.path.basename(wanted), [])
+    yield [path for path in alike if _ends_in(spelling(path), wanted)]
+    yield written if base_is_enough else []
+    yield alike if base_is_enough else []
 
   def measure(self, names: Iterable[str]) -> None:
     """Reads the headers of these photos, many at once; `stored_size` and `orientation` then cost nothing."""
@@ -112,8 +162,20 @@ class Photos:
       self._sizes.update(zip(unknown, tqdm(measured, "photos", len(unknown), disable=None, leave=False)))
 
   def header(self, name: str) -> tuple[int, int, int] | str:
-    """(width, height, EXIF orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
+    """(width, height, orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
     return self._sizes[name]
+
+
+def _plain(name: str) -> str:
+  """A path as it would be written here below some folder: no backslashes, no drive, no `.` and `..`."""
+  path = posixpath.normpath(_DRIVE.sub("", name.replace("\\", "/"))).lstrip("/")
+  while path.startswith("../"):
+    path = path[3:]
+  return path
+
+
+def _ends_in(path: str, name: str) -> bool:
+  return f"/{path}".endswith(f"/{name}")
 
 
 def frame_of(header: tuple[int, int, int] | str, size: tuple[int, int] | None, upright: bool = False) -> tuple:
@@ -194,11 +256,9 @@ def existing(path: str, setting: str, expected: str) -> str:
 
 def _header(path: str) -> tuple[int, int, int] | str:
   try:
-    with storage.open_file(path) as file, Image.open(file, formats=READABLE_FORMATS) as image:
-      # Pillow looks for a PNG's EXIF behind all its pixels; what stands before them is enough here.
-      exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-      orientation = exif.get(_EXIF_ORIENTATION, 1)
-      return *image.size, orientation if orientation in range(1, 9) else 1
+    with storage.open_file(path) as file:
+      (height, width), orientation = photo_header(file)
+    return width, height, orientation
   except Image.UnidentifiedImageError:
     return "the photo is empty or no image that can be read (JPEG, PNG, WebP or BMP)"
   except Exception as error:  # Pillow raises nearly every type on bad bytes

@@ -7,13 +7,14 @@ import posixpath
 import yaml
 
 from input_pipeline import storage
+from input_pipeline.sources.annotations.categories import is_person, key_of
 from input_pipeline.sources.annotations.person import (
   Annotated,
   Person,
   is_number,
   keypoints_of,
 )
-from input_pipeline.sources.annotations.photos import NO_PHOTO, Photos, existing
+from input_pipeline.sources.annotations.photos import Photos, existing
 from input_pipeline.sources.crops import (
   DEFAULT_MARGIN,
   DEFAULT_MIN_SIDE,
@@ -23,8 +24,8 @@ from input_pipeline.sources.crops import (
 from input_pipeline.sources.labelled.source import LabelledSource
 
 _THREADS = 16
-_PERSONS = frozenset({"person", "people", "pedestrian"})
 _SPLITS = ("train", "val", "valid", "test")
+_SEPARATED = "its line has commas or semicolons; expected blanks between numbers with points: 0 0.5 0.5 0.25 0.25"
 
 # Beyond this, what should be a fraction of the photo is a number of pixels.
 _LARGEST_FRACTION = 2.0
@@ -36,7 +37,7 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
 
   `names` in its .yaml says which class is the person; where none is, all classes are taken. The labels of
   .../images/x.jpg are in .../labels/x.txt, in labels/ beside the .yaml, or beside the photo; a photo without is one
-  without persons. Coordinates are fractions of the photo after its EXIF orientation, measured from its edge.
+  without persons. Coordinates are fractions of the photo after its orientation is applied, measured from its edge.
 
   Args:
     path: the .yaml, or the folder that holds it.
@@ -60,9 +61,10 @@ def open_yolo(path: str, split: str | None, cache_dir: str, setting: str, margin
   root, below = _photo_place(places, folder, config, f"{setting}={path}: {file}")
 
   def read(photos: Photos) -> Annotated:
-    names = photos.below("") if below is None else [name for name in below if name in photos]
+    found = [(name, "") for name in photos.below("")] if below is None else photos.find_all(below)
+    names = list(dict.fromkeys(name for name, _ in found if name is not None))
     annotated = _read(photos, names, folder, config, f"{setting}={path}")
-    annotated.left_out += [(name, NO_PHOTO) for name in below or () if name not in photos]
+    annotated.left_out += [(name, reason) for name, (_, reason) in zip(below or (), found) if reason]
     return annotated
 
   return open_crops("yolo", folder, root, [file], read, cache_dir=cache_dir, setting=setting, margin=margin,
@@ -113,9 +115,10 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
   base = _joined(folder, str(config.get("path") or "."))
   found = []
   for place in map(str, places):
+    place = place.replace("\\", "/")
     # Some exporters write ../ where their own folder is meant; some sets share the photos of the folder above.
-    tries = [_joined(base, place), *(_joined(folder, other) for other in (place, place.removeprefix("../"),
-                                                                          f"../{place}"))]
+    tries = [_joined(base, place), *(_joined(folder, other) for other in (
+        place, place.removeprefix("../"), f"../{place}", *_tails(place)))]
     there = next((candidate for candidate in tries if storage.exists(candidate)), None)
     if there is None:
       raise ValueError(f"{where} names {place}, which does not exist; expected a folder of photos")
@@ -128,9 +131,15 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
     if storage.is_folder(place):
       names += [os.path.relpath(f"{place}/{name}", root) for name in Photos(place).below("")]
     else:
-      lines = storage.read_file(place).decode("utf-8", "surrogateescape").split("\n")
-      names += [os.path.relpath(os.path.join(root, line.strip()), root) for line in lines if line.strip()]
+      lines = map(str.strip, storage.lines_of(storage.read_file(place)))
+      names += [os.path.relpath(os.path.join(root, line), root) for line in lines if line]
   return root, names
+
+
+def _tails(place: str) -> list[str]:
+  """What an absolute path of another machine could be here: C:/set/images/val is set/images/val, images/val or val."""
+  start, *parts = place.split("/")
+  return ["/".join(parts[k:]) for k in range(len(parts)) if parts[k]] if start == "" or start.endswith(":") else []
 
 
 def _joined(folder: str, place: str) -> str:
@@ -146,22 +155,29 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
   annotated = Annotated()
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     labels = [*pool.map(lambda name: _labels(f"{photos.root}/{name}", folder), names, chunksize=16)]
-  labelled = [(name, file, text) for name, (file, text) in zip(names, labels) if file]
+  labelled = [(name, file, lines) for name, (file, lines) in zip(names, labels) if file]
   if not labelled:
     looked = ", ".join(_label_files(f"{photos.root}/{names[0]}", folder)) if names else "no photo"
     raise ValueError(f"{given}: none of {len(names):,} photos in {photos.root} has a label file; looked for {looked}")
   annotated.read_from |= {file.rpartition("/")[0] for _, file, _ in labelled if not storage.is_remote(file)}
   classes = config["names"] if isinstance(config.get("names"), dict) else dict(enumerate(config.get("names") or ()))
   classes = {str(key): str(name) for key, name in classes.items()}
-  persons = {key for key, name in classes.items() if name.lower() in _PERSONS} or set(classes)
+  persons = {key for key, name in classes.items() if is_person(name)} or set(classes)
   annotated.photos |= {name: {} for name, _, _ in labelled}
-  photos.measure(name for name, _, text in labelled if text.strip())
-  for name, _, text in labelled:
-    for number, line in enumerate(text.splitlines(), 1):
+  photos.measure(name for name, _, lines in labelled if any(lines))
+  for name, _, lines in labelled:
+    for number, line in enumerate(lines, 1):
       words = line.split()
-      if not words or _class_of(words[0]) not in persons:
-        if words and _class_of(words[0]) not in classes:
-          annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is none of `names`"))
+      if not words:
+        continue
+      if "," in line or ";" in line:
+        annotated.left_out.append((f"{name}#{number}", _SEPARATED))
+        continue
+      if (key := key_of(words[0])) not in classes:
+        annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is none of `names`"))
+        continue
+      annotated.count_category(classes[key], key in persons)
+      if key not in persons:
         continue
       header = photos.header(name)
       person, reason = None, header
@@ -174,11 +190,6 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
   return annotated
 
 
-def _class_of(word: str) -> str:
-  """The number of a class, which some tools write as 0.0."""
-  return word.removesuffix(".0")
-
-
 def _label_files(photo: str, folder: str) -> list[str]:
   """Where the labels of a photo could be."""
   stem = os.path.splitext(photo)[0]
@@ -187,14 +198,14 @@ def _label_files(photo: str, folder: str) -> list[str]:
   return [*dict.fromkeys(beside), f"{stem}.txt"]
 
 
-def _labels(photo: str, folder: str) -> tuple[str | None, str]:
-  """(label file, its text) of a photo; (None, "") where there is none."""
+def _labels(photo: str, folder: str) -> tuple[str | None, list[str]]:
+  """(label file, its lines) of a photo; (None, []) where there is none."""
   for file in _label_files(photo, folder):
     try:
-      return file, storage.read_file(file).decode("utf-8", "replace")
+      return file, storage.lines_of(storage.read_file(file))
     except FileNotFoundError:
       continue
-  return None, ""
+  return None, []
 
 
 def _person(photo: str, name: str, words: list[str], header: tuple[int, int, int], config: dict, classes: dict,
@@ -227,7 +238,7 @@ def _person(photo: str, name: str, words: list[str], header: tuple[int, int, int
     points = [(values[k] * width, values[k + 1] * height,
                values[k + 2] if numbers_each == 3 else 2 * any(values[k:k + 2]))
               for k in range(4, len(values), numbers_each)]
-    kind = classes[_class_of(words[0])]
+    kind = classes[key_of(words[0])]
     names = config.get("kpt_names")
     names = next(iter(names.values()), ()) if isinstance(names, dict) else names or ()
     facts |= {"keypoints": keypoints_of(points, 0.0), "joints": annotated.joint_list(kind, list(names), joints)}

@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
 
 from input_pipeline import storage
+from input_pipeline.sources.annotations.categories import key_of
 from input_pipeline.sources.annotations.coco import parsed_json
 from input_pipeline.sources.annotations.photos import Photos, existing
 from input_pipeline.sources.labelled.source import (
@@ -18,18 +20,20 @@ class CaptionSet:
   """How a data set of captions is laid out.
 
   Attributes:
-    file: its JSON, a list of {split, captions, id and the image's path}, in the data set's folder.
+    files: what its JSON may be called, a list of {split, captions, id and the image's path}, in the data set's folder.
     image_key: the member that holds the image's path below imgs/.
   """
 
-  file: str
+  files: tuple[str, ...]
   image_key: str
 
 
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+
 CAPTION_SETS = {
-    "cuhkpedes": CaptionSet("reid_raw.json", "file_path"),
-    "icfgpedes": CaptionSet("ICFG-PEDES.json", "file_path"),
-    "rstpreid": CaptionSet("data_captions.json", "img_path"),
+    "cuhkpedes": CaptionSet(("reid_raw.json", "caption_all.json"), "file_path"),
+    "icfgpedes": CaptionSet(("ICFG-PEDES.json",), "file_path"),
+    "rstpreid": CaptionSet(("data_captions.json",), "img_path"),
 }
 """Key of `data.source` -> its layout."""
 
@@ -48,10 +52,12 @@ def open_captions(kind: str, path: str, split: str | None, cache_dir: str, setti
     ValueError: no such file or split, another kind of JSON, or no usable image.
   """
   layout, split = CAPTION_SETS[kind], split or "train"
-  given = existing(path, setting, f"a folder with {layout.file} and imgs/")
-  file = f"{given}/{layout.file}" if storage.is_folder(given) else given
-  if not storage.exists(file):
-    raise ValueError(f"{setting}={path} has no {layout.file}; expected a folder with it and imgs/")
+  names = " or ".join(layout.files)
+  given = existing(path, setting, f"a folder with {names} and imgs/")
+  files = [f"{given}/{name}" for name in layout.files] if storage.is_folder(given) else [given]
+  file = next(filter(storage.exists, files), None)
+  if file is None:
+    raise ValueError(f"{setting}={path} has no {names}; expected a folder with it and imgs/")
   root = file.rpartition("/")[0]
   return open_labelled(kind, root, root, [file], lambda: _read(file, layout, split, root, setting),
                        cache_dir=cache_dir, setting=setting, protocol={"split": split})
@@ -70,7 +76,7 @@ def _read(file: str, layout: CaptionSet, split: str, root: str, setting: str) ->
     splits.add(record["split"])
     if record["split"] == split:
       labels.add(f"imgs/{record[layout.image_key]}",
-                 {"people": [{"identity": record["id"], "captions": record["captions"]}]})
+                 {"people": [{"identity": int(key_of(record["id"])), "captions": record["captions"]}]})
   if split not in splits and splits:
     raise ValueError(f"{setting}: {file} has no split {split!r}; it has {', '.join(sorted(splits))}")
   return labels
@@ -83,7 +89,7 @@ def _fault(record, layout: CaptionSet) -> str:
   captions = record.get("captions")
   if not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text for text in captions):
     return f"its captions are no list of sentences: {str(captions)[:40]}"
-  if type(record.get("id")) is not int:
+  if isinstance(record.get("id"), bool) or not _WHOLE.fullmatch(key_of(record.get("id"))):
     return f"its id is no whole number: {str(record.get('id'))[:40]}"
   for key in ("split", layout.image_key):
     if not isinstance(record.get(key), str) or not record[key]:

@@ -4,6 +4,7 @@ import os
 
 from input_pipeline.sources.annotations.coco import annotation_files, parsed_json
 from input_pipeline.sources.annotations.coco_json import found_images
+from input_pipeline.sources.annotations.categories import key_of
 from input_pipeline.sources.annotations.masks import coco_mask
 from input_pipeline.sources.annotations.person import Annotated
 from input_pipeline.sources.annotations.photos import Photos
@@ -62,10 +63,10 @@ def _add(annotation, rows: dict[str, Labelled], classes: dict[str, int]) -> str:
   """Lays the mask of an annotation on its image; why it cannot be, or "". Images that are not there are no fault."""
   if not isinstance(annotation, dict):
     return "it is no object"
-  number = classes.get(str(annotation.get("category_id")))
+  number = classes.get(key_of(annotation.get("category_id")))
   if number is None:
     return f"it is of category {annotation.get('category_id')!r}, which the file does not list"
-  row = rows.get(str(annotation.get("image_id")))
+  row = rows.get(key_of(annotation.get("image_id")))
   if row is None:
     return f"it is of image {annotation.get('image_id')!r}, which the file does not list"
   mask = coco_mask(annotation.get("segmentation"), row.size)

@@ -104,17 +104,18 @@ def open_parsing(kind: str, path: str, split: str | None, cache_dir: str, settin
 
 def _read(root: str, found: dict[str, str], layout: ParsingSet) -> Labels:
   labels = Labels(Photos(root), legend={"parts": list(layout.parts)}, in_pixels=True)
-  for line in storage.read_file(f"{root}/{found['list']}").decode("utf-8", "surrogateescape").splitlines():
+  photo_of = lambda name: labels.photos.find(name, base_is_enough=False)[0]
+  for line in storage.lines_of(storage.read_file(f"{root}/{found['list']}")):
     words = line.split()  # some lists name the label file too
     if not words:
       continue
-    stem = os.path.splitext(words[0])[0].rpartition("/")[2]
-    image = next((name for end in (".jpg", ".png", ".jpeg") if (name := f"{found['images']}/{stem}{end}") in
-                  labels.photos), None)
+    stem = os.path.splitext(words[0].replace("\\", "/"))[0].rpartition("/")[2]
+    image = next((photo for end in (".jpg", ".png") if (photo := photo_of(f"{found['images']}/{stem}{end}"))), None)
     if image is None:
       labels.left_out.append((f"{found['images']}/{stem}.jpg", NO_PHOTO))
     else:
-      labels.add(image, {}, {name: {"png": f"{found[name]}/{stem}.png"} for name in layout.planes})
+      files = {name: f"{found[name]}/{stem}.png" for name in layout.planes}
+      labels.add(image, {}, {name: {"png": photo_of(file) or file} for name, file in files.items()})
   return labels
 
 

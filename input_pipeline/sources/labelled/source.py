@@ -38,7 +38,7 @@ class Labelled:
     facts: JSON-able, as annotations() gives them, in pixels of the image.
     planes: name of a file in annotations(), e.g. "parts.png" -> where its pixels are, a reference of label_planes.py.
     size: (width, height) for which the labels were made; None: not said.
-    upright: they count in the image after its EXIF orientation, not in its stored pixels.
+    upright: they count in the image after its orientation is applied, not in its stored pixels.
   """
 
   image: str
@@ -60,6 +60,7 @@ class Labels:
     read_from: files and folders of files that were read besides those that the user named.
     protocol: what a score on these images has to be told with, besides what was known before they were read.
     in_pixels: labels are places in the image, so that its size has to be looked at.
+    categories: see `ImageSource.categories`.
   """
 
   photos: Photos
@@ -69,6 +70,7 @@ class Labels:
   read_from: set[str] = dataclasses.field(default_factory=set)
   protocol: dict = dataclasses.field(default_factory=dict)
   in_pixels: bool = False
+  categories: dict = dataclasses.field(default_factory=dict)
 
   def add(self, name: str, facts: dict, planes: Mapping[str, dict] | None = None) -> None:
     """One image by the name that the data set gives it, or its absence."""
@@ -90,7 +92,8 @@ class LabelledSource(ImageSource):
   def __init__(self, index: Index, identity: dict):
     self._index, self._root = index, index.header["photo_root"]
     self.left_out = [tuple(item) for item in index.header["left_out"]]
-    self.legend = index.header["legend"]
+    self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
     self.identity = identity | {"protocol": index.header["protocol"], "length": len(index),
                                 "digest": index.header["digest"]}
 
@@ -101,7 +104,7 @@ class LabelledSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def read(self, i: int) -> bytes:
-    """The bytes of image `i`; where its labels count in stored pixels that EXIF would turn, those pixels as PPM."""
+    """The bytes of image `i`; where its labels count in stored pixels that would be turned, those pixels as PPM."""
     data = storage.read_file(f"{self._root}/{self.name(i)}")
     if not self._index.columns["as_stored"][i]:
       return data
@@ -162,8 +165,8 @@ def open_labelled(kind: str, path: str, root: str, files: Sequence[str], read: C
     for data in (*texts["name"], *texts["facts"], *texts["planes"], *(columns[name].tobytes() for name in columns)):
       digest.update(b"%d " % len(data) + data)
     header = list_header(labels.photos, seen) | {
-        "left_out": bounded(labels.left_out), "legend": labels.legend, "protocol": protocol | labels.protocol,
-        "digest": digest.hexdigest()[:16]}
+        "left_out": bounded(labels.left_out), "legend": labels.legend, "categories": labels.categories,
+        "protocol": protocol | labels.protocol, "digest": digest.hexdigest()[:16]}
     return header, texts, columns
 
   key = f"{path} {json.dumps(protocol)} root={root}"
@@ -172,7 +175,7 @@ def open_labelled(kind: str, path: str, root: str, files: Sequence[str], read: C
 
 
 def _rows(labels: Labels) -> list[tuple[Labelled, tuple[int, int], bool]]:
-  """(image, (height, width) or zeros where no label asks, EXIF is to be left alone) of every usable image, by name;
+  """(image, (height, width) or zeros where no label asks, whether it stays as stored) of every usable image, by name;
   adds the others to left_out."""
   if labels.in_pixels:
     pngs = (plane["png"] for row in labels.images for plane in row.planes.values() if "png" in plane)
@@ -191,7 +194,7 @@ def _rows(labels: Labels) -> list[tuple[Labelled, tuple[int, int], bool]]:
 
 
 def _placed(row: Labelled, photos: Photos) -> tuple[tuple[int, int] | None, bool, str]:
-  """(height, width) of an image as its labels see it, whether its EXIF orientation must not be applied, why not."""
+  """(height, width) of an image as its labels see it, whether its orientation must not be applied, why not."""
   size = row.size
   for plane in row.planes.values():
     if "png" not in plane:

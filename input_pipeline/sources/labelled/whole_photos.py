@@ -25,7 +25,7 @@ def whole_photos(photos: Photos, annotated: Annotated) -> Labels:
     The labels, in pixels of the photos.
   """
   labels = Labels(photos, left_out=annotated.left_out, legend=dict(annotated.legend), read_from=annotated.read_from,
-                  in_pixels=True)
+                  in_pixels=True, categories=annotated.counted_categories())
   labels.legend |= (named := annotated.joint_legend(annotated.persons))
   by_photo = collections.defaultdict(list)
   for person in annotated.persons:

@@ -10,7 +10,9 @@ else a detection of which more than half lies in an ignored region is left out; 
            0.0316, 0.0562, 0.1, 0.1778, 0.3162, 0.5623 and 1, or at the last detection; 0 is best
     JI     largest over score thresholds 0, 0.1, ..., 0.9 of the mean over images of k / (m + n - k), with k pairs of
            IoU 0.5 or more in a largest matching of m persons and n detections; those unmatched with more than half of
-           themselves in an ignored region do not count, nor images with neither
+           themselves in an ignored region do not count, nor images with neither. As mmdet, where detections are sorted
+           by score; CrowdDet's own tool takes the matching of largest total IoU, not of most pairs, and asks for an
+           IoU above 0.5, so that in crowds beside ignored regions its JI differs in the second digit
 """
 
 import dataclasses

@@ -8,8 +8,14 @@ share of their parts with an IoU above 0.5, for the detection that hit them at 0
 et al. 2017; Zhao et al. 2018; as in Parsing R-CNN).
 
 AP^r is the same for regions: what one person shows of one class, as sure as that person. Regions of a class each take
-the true one of their class that they overlap most, and AP^r is the mean of the areas over the classes that any true
-person shows (Hariharan et al. 2014; Gong et al. 2018).
+the true one of their class in the image that they overlap most. There are two forms of it:
+
+    APr       as defined (Hariharan et al. 2014): a true region is found once, the next detection of it is false; the
+              mean of the areas over the classes that any true person shows
+    APr_CIHP  as the public evaluators of CIHP compute it, and so the published numbers (Gong et al. 2018 and after):
+              every detection that overlaps a true region enough is a hit, also of one that was found before, so that
+              recall and AP^r can pass 1; the mean over all classes, 0 for one that no true person shows (nan there
+              where one is detected)
 """
 
 import dataclasses
@@ -40,7 +46,7 @@ class ParsedImage:
 
 @dataclasses.dataclass(frozen=True)
 class InstanceParsingScores:
-  """What `evaluate_instance_parsing` found; 0 to 1.
+  """What `evaluate_instance_parsing` found; 0 to 1 but for `APr_CIHP`.
 
   Attributes:
     APp50: average precision at 0.5.
@@ -48,8 +54,11 @@ class InstanceParsingScores:
     PCP50: share of correctly parsed parts.
     APr50: mean average precision of regions at 0.5.
     APr_vol: mean over all thresholds.
+    APr_CIHP50: as CIHP's evaluators compute it, at 0.5; may pass 1.
+    APr_CIHP_vol: mean over all thresholds.
     APp: of each of `THRESHOLDS`.
     APr: of each of `THRESHOLDS`.
+    APr_CIHP: of each of `THRESHOLDS`.
     persons: how many true persons count.
     persons_without_parts: those left out, as they show no part.
   """
@@ -59,8 +68,11 @@ class InstanceParsingScores:
   PCP50: float
   APr50: float
   APr_vol: float
+  APr_CIHP50: float
+  APr_CIHP_vol: float
   APp: tuple[float, ...]
   APr: tuple[float, ...]
+  APr_CIHP: tuple[float, ...]
   persons: int
   persons_without_parts: int
 
@@ -101,12 +113,15 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
   if not people.true:
     raise ValueError("none of the images shows a person with a part: expected at least one")
   APp = people.average_precisions()
-  APr = np.mean([of_class.average_precisions() for of_class in regions if of_class.true], axis=0)
+  shown = [of_class for of_class in regions if of_class.true]
+  APr = np.mean([of_class.average_precisions() for of_class in shown], axis=0)
+  APr_CIHP = np.sum([of_class.average_precisions(found_once=False) for of_class in shown], axis=0) / len(regions)
   at_half = THRESHOLDS.index(0.5)
   PCP = np.array(parsed)[people.hits(_PCP)].sum() / people.true
   return InstanceParsingScores(
-      float(APp[at_half]), float(APp.mean()), float(PCP), float(APr[at_half]), float(APr.mean()), tuple(APp.tolist()),
-      tuple(APr.tolist()), people.true, without)
+      float(APp[at_half]), float(APp.mean()), float(PCP), float(APr[at_half]), float(APr.mean()),
+      float(APr_CIHP[at_half]), float(APr_CIHP.mean()), tuple(APp.tolist()), tuple(APr.tolist()),
+      tuple(APr_CIHP.tolist()), people.true, without)
 
 
 class _Detections:
@@ -129,19 +144,26 @@ class _Detections:
 
   def hits(self, threshold: float) -> np.ndarray:
     """Returns (D,) bool in the order of `add`: the surest of those that take the same true one."""
-    return self._ranked_hits(threshold)[np.argsort(self._ranked())]
+    return self._ranked_hits(threshold, found_once=True)[np.argsort(self._ranked())]
 
-  def average_precisions(self) -> np.ndarray:
-    """Returns (9,) for each of `THRESHOLDS` the area under the monotone precision (Pascal VOC 2010)."""
-    return np.array([self._average_precision(self._ranked_hits(threshold)) for threshold in THRESHOLDS])
+  def average_precisions(self, found_once: bool = True) -> np.ndarray:
+    """Returns (9,) for each of `THRESHOLDS` the area under the monotone precision (Pascal VOC 2010).
+
+    Args:
+      found_once: of the detections that take the same true one only the surest is a hit, else all are.
+    """
+    return np.array([self._average_precision(self._ranked_hits(threshold, found_once)) for threshold in THRESHOLDS])
 
   def _ranked(self) -> np.ndarray:
     return np.argsort(-np.array(self._scores), kind="stable")
 
-  def _ranked_hits(self, threshold: float) -> np.ndarray:
+  def _ranked_hits(self, threshold: float, found_once: bool) -> np.ndarray:
     order = self._ranked()
     rows = np.flatnonzero(np.array(self._likeness)[order] > threshold)
     hit = np.zeros(len(order), bool)
+    if not found_once:
+      hit[rows] = True
+      return hit
     hit[rows[np.unique(np.array(self._takes)[order][rows], return_index=True)[1]]] = True
     return hit
 

@@ -1,16 +1,17 @@
 """Classification by the nearest neighbours of frozen features.
 
 The protocol of DINO (Caron et al. 2021, section 4.1; Wu et al. 2018): the k training features of largest cosine
-similarity s vote for their classes with the weight exp(s / temperature), k = 20 and temperature = 0.07.
+similarity s vote for their classes with the weight exp(s / temperature), k = 20 and temperature = 0.07. Where t of
+the training features are equally similar and only r of them are among the k, each has r/t of a vote, the expectation
+over their orders, so that predictions do not depend on the order of files.
 """
 
 from typing import Iterator
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from saip_jax.evaluation.metrics.retrieval import unit_features
-
-_BLOCK_BYTES = 64 * 2**20  # similarities held at once
+from saip_jax.evaluation.metrics.similarity import similarities, unit_features
 
 
 def knn_predict(
@@ -20,11 +21,11 @@ def knn_predict(
     neighbours: int = 20,
     temperature: float = 0.07,
 ) -> np.ndarray:
-  """Returns (n,) the classes that the neighbours of features vote for, of equal ones the smallest.
+  """Returns (n,) the classes that the neighbours of features vote for; of classes with equal votes the smallest.
 
   Args:
     train_features: (m, D) float, normalised here.
-    train_labels: (m,) int, any numbers; of equally similar rows the earlier are neighbours.
+    train_labels: (m,) int, any numbers.
     features: (n, D) float, normalised here.
     neighbours: how many vote, all if there are fewer.
     temperature: how fast a vote fades with distance.
@@ -37,12 +38,9 @@ def knn_predict(
     raise ValueError(f"train_labels are {labels.dtype} {labels.shape}: expected one integer for each of the "
                      f"{len(train_features)} train_features")
   classes, class_of = np.unique(labels, return_inverse=True)
-  found = np.empty(len(features), labels.dtype)
-  for block, rows, columns, weights in _votes(train_features, features, neighbours, temperature):
-    votes = np.zeros((len(found[block]), len(classes)))
-    np.add.at(votes, (rows, class_of[columns]), weights)
-    found[block] = classes[votes.argmax(1)]
-  return found
+  of_class = csr_matrix((np.ones(len(labels)), (np.arange(len(labels)), class_of)), (len(labels), len(classes)))
+  votes = [(weights @ of_class).toarray() for weights in _weights(train_features, features, neighbours, temperature)]
+  return classes[np.concatenate([each.argmax(1) for each in votes])]
 
 
 def knn_attributes(
@@ -62,18 +60,13 @@ def knn_attributes(
   if labels.ndim != 2 or len(labels) != len(train_features) or labels.dtype.kind not in "iu":
     raise ValueError(f"train_labels are {labels.dtype} {labels.shape}: expected a row of integers for each of the "
                      f"{len(train_features)} train_features")
-  true, known = labels == 1, (labels == 0) | (labels == 1)
-  found = np.empty((len(features), labels.shape[1]))
-  for block, rows, columns, weights in _votes(train_features, features, neighbours, temperature):
-    votes = np.zeros((2, *found[block].shape))
-    for votes_of, said in zip(votes, (true, known)):
-      np.add.at(votes_of, rows, weights[:, None] * said[columns])
-    found[block] = votes[0] / np.where(votes[1] > 0, votes[1], 1)
-  return found
+  true, known = (labels == 1).astype(float), ((labels == 0) | (labels == 1)).astype(float)
+  votes = [(weights @ true, weights @ known) for weights in _weights(train_features, features, neighbours, temperature)]
+  return np.concatenate([yes / np.where(all_known > 0, all_known, 1) for yes, all_known in votes])
 
 
-def _votes(train_features, features, neighbours: int, temperature: float) -> Iterator:
-  """Yields, block by block of the features: which they are, and row in the block, training row and weight of votes."""
+def _weights(train_features, features, neighbours: int, temperature: float) -> Iterator[csr_matrix]:
+  """Yields, block by block of the features, (rows, m) the weight of the vote of each training row."""
   train, features = unit_features("train_features", train_features), unit_features("features", features)
   if train.shape[1] != features.shape[1]:
     raise ValueError(f"train_features are {train.shape[1]} wide and features {features.shape[1]}: expected features of "
@@ -81,15 +74,13 @@ def _votes(train_features, features, neighbours: int, temperature: float) -> Ite
   if neighbours < 1 or temperature <= 0:
     raise ValueError(f"neighbours={neighbours} and temperature={temperature}: expected at least one and above zero")
   k = min(neighbours, len(train))
-  size = max(1, _BLOCK_BYTES // (4 * len(train)))
-  for start in range(0, len(features), size):
-    block = slice(start, start + size)
-    similarities = features[block] @ train.T
-    least = -np.partition(-similarities, k - 1, axis=1)[:, k - 1:k]
-    above, level = similarities > least, similarities == least
-    rows, columns = np.nonzero(above | level & (np.cumsum(level, 1) <= k - above.sum(1, keepdims=True)))
-    nearness = (similarities - similarities.max(1, keepdims=True))[rows, columns].astype(np.float64)
-    yield block, rows, columns, np.exp(nearness / temperature)
+  for _, near in similarities(features, train):
+    least = -np.partition(-near, k - 1, axis=1)[:, k - 1:k]
+    above, level = np.count_nonzero(near > least, axis=1), np.count_nonzero(near == least, axis=1)
+    rows, columns = np.nonzero(near >= least)
+    nearness = (near - near.max(1, keepdims=True))[rows, columns].astype(np.float64)
+    shares = np.where(near[rows, columns] > least[rows, 0], 1.0, ((k - above) / level)[rows])
+    yield csr_matrix((np.exp(nearness / temperature) * shares, (rows, columns)), near.shape)
 
 
 def knn_accuracy(

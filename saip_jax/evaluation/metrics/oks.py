@@ -4,9 +4,13 @@ The similarity of a detection and a true person of area s^2, over the joints tha
 
     OKS = mean of exp(-d^2 / (2 s^2 (2 sigma)^2))
 
-with d the distance and sigma how far apart annotators place that joint. For a person without a labelled joint, who is
-ignored, d is the distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at
-most 20 detections of an image; the area of a detection is that of the box around its keypoints.
+with d the distance and sigma how far apart annotators place that joint. For a person without a labelled joint, d is the
+distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at most 20
+detections of an image; the area of a detection is that of the box around its keypoints.
+
+Ignored persons need not be found, and a detection on one counts neither way. The evaluators of COCO and CrowdPose
+ignore persons whose `num_keypoints` is 0; in CrowdPose it counts the visible joints alone, so that joints may be
+labelled. xtcocotools, by which AIC and COCO-WholeBody are measured, ignores persons without a labelled joint.
 
 COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
 2019), AIC 14 others (Wu et al. 2017).
@@ -45,7 +49,9 @@ CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
 """Crowd index from, and below; of the published code, while the paper writes 0.1 for 0.2."""
 
 _MOST = 20
-_CROWDPOSE_AREA = 0.53  # of its box, as persons have no outline
+BOX_SHARE = 0.53
+"""A person's area is this share of the box where no outline is known: in CrowdPose's and AIC's published numbers, and
+in xtcocotools wherever a file has no areas."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,8 @@ class TruePersons:
     keypoints: (N, J, 3) x and y in pixels, v > 0 where labelled; what stands elsewhere is not read.
     boxes_xywh: (N, 4) left, top, width and height in pixels.
     areas: (N,) square pixels of their outlines.
-    crowd: (N,) bool: stands for several persons, not asked for.
+    crowd: (N,) bool: stands for several persons; ignored, and any number of detections may match it.
+    ignored: (N,) bool: ignored as well; None: those without a labelled joint.
   """
 
   images: np.ndarray
@@ -65,6 +72,7 @@ class TruePersons:
   boxes_xywh: np.ndarray
   areas: np.ndarray
   crowd: np.ndarray
+  ignored: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +126,7 @@ def evaluate_keypoints(true: TruePersons, found: DetectedPersons, sigmas: np.nda
     sigmas: (J,) one for each joint.
 
   Raises:
-    ValueError: shapes that do not fit, numbers that are not finite, or no person that counts.
+    ValueError: shapes that do not fit, numbers that are not finite, or all persons are ignored.
   """
   true, found = _checked(true, found, len(sigmas))
   return _evaluate(true, found, np.asarray(sigmas), _areas_around(found.keypoints_xy))
@@ -130,7 +138,7 @@ def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, 
   A detection has one score and the area of its 17 body joints in all of them, as in xtcocotools.
 
   Args:
-    true: persons with 133 joints.
+    true: persons with 133 joints; those without a labelled joint of a part are ignored there too.
     found: detections with as many.
 
   Raises:
@@ -141,9 +149,9 @@ def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, 
   scores = {}
   for name, part in WHOLE_BODY_PARTS.items():
     own = dataclasses.replace(true, keypoints=true.keypoints[:, part])
-    counts = ((own.keypoints[..., 2] > 0).any(1) & ~own.crowd).any()
+    own = dataclasses.replace(own, ignored=true.ignored | ~_labelled(own))
     scores[name] = _evaluate(own, dataclasses.replace(found, keypoints_xy=found.keypoints_xy[:, part]),
-                             WHOLE_BODY_SIGMAS[part], areas) if counts else None
+                             WHOLE_BODY_SIGMAS[part], areas) if _some_count(own) else None
   return scores
 
 
@@ -153,7 +161,7 @@ def evaluate_crowdpose(
   """Returns the scores of all images, and AP of those of each of `CROWD_LEVELS`, nan where nobody counts.
 
   Args:
-    true: persons with 14 joints; their area is taken as 0.53 of their boxes.
+    true: persons with 14 joints; their area is taken as 0.53 of their boxes. `ignored` is num_keypoints == 0.
     found: detections.
     crowd_index: image -> how crowded it is, 0 to 1.
     sigmas: (14,) one for each joint.
@@ -162,7 +170,7 @@ def evaluate_crowdpose(
     ValueError: as `evaluate_keypoints`, or an image without a crowd index.
   """
   true, found = _checked(true, found, len(sigmas))
-  true = dataclasses.replace(true, areas=true.boxes_xywh[:, 2] * true.boxes_xywh[:, 3] * _CROWDPOSE_AREA)
+  true = dataclasses.replace(true, areas=true.boxes_xywh[:, 2:].prod(1) * BOX_SHARE)
   unknown = sorted({*true.images.tolist(), *found.images.tolist()} - crowd_index.keys())
   if unknown:
     raise ValueError(f"crowd_index lacks image {unknown[0]}: expected one of each of the images")
@@ -170,8 +178,8 @@ def evaluate_crowdpose(
   for level, (low, high) in CROWD_LEVELS.items():
     own, seen = (np.array([low <= crowd_index[i] < high for i in part.images.tolist()], bool) for part in (true, found))
     persons = _rows(true, own)
-    counts = (_labelled(persons) & ~persons.crowd).any()
-    by_level[level] = _evaluate(persons, _rows(found, seen), sigmas, areas[seen]).AP if counts else float("nan")
+    of_level = _evaluate(persons, _rows(found, seen), sigmas, areas[seen]) if _some_count(persons) else None
+    by_level[level] = of_level.AP if of_level else float("nan")
   return _evaluate(true, found, sigmas, areas), by_level
 
 
@@ -214,10 +222,11 @@ def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, are
     similarity = _similarity(squares, true.areas[true_rows][:, None], sigmas)
     return np.where(counts, similarity, 0.0).sum(-1) / counts.sum(-1)
 
-  matches = match_objects(likeness, true.images, true.areas, true.crowd, ~labelled, found.images, areas, found.scores,
-                          (ALL_AREAS, MEDIUM, LARGE), _MOST)
+  matches = match_objects(likeness, true.images, true.areas, true.crowd, true.ignored, found.images, areas,
+                          found.scores, (ALL_AREAS, MEDIUM, LARGE), _MOST)
   if not matches.objects[0]:
-    raise ValueError(f"none of the {len(true.images)} persons counts: expected one with a labelled joint, no crowd")
+    raise ValueError(f"none of the {len(true.images)} persons counts: expected one with a labelled joint who is not "
+                     "ignored, no crowd")
   numbers = {}
   for name, of_area in (("AP", matches.precision), ("AR", matches.recall)):
     every, medium, large = (of_area(a) for a in range(3))
@@ -234,6 +243,10 @@ def _labelled(true: TruePersons) -> np.ndarray:
   return (true.keypoints[..., 2] > 0).any(1)
 
 
+def _some_count(true: TruePersons) -> bool:
+  return bool((~true.ignored & ~true.crowd).any())
+
+
 def _areas_around(keypoints_xy: np.ndarray) -> np.ndarray:
   return np.ptp(keypoints_xy, axis=1).prod(-1)
 
@@ -243,12 +256,15 @@ def _rows(part: TruePersons | DetectedPersons, kept: np.ndarray):
 
 
 def _checked(true: TruePersons, found: DetectedPersons, joints: int) -> tuple[TruePersons, DetectedPersons]:
-  """Returns both with float64 numbers, shapes and values checked."""
+  """Returns both with float64 numbers, shapes and values checked, and `ignored` filled in."""
   keypoints = np.asarray(true.keypoints, np.float64)
+  ignored = true.ignored
   if keypoints.shape[-1:] == (3,):
     keypoints = np.where(keypoints[..., 2:] > 0, keypoints, 0.0)
-  *persons, crowd = checked_rows("true", true.images, keypoints=(keypoints, (joints, 3)),
-                                 boxes_xywh=(true.boxes_xywh, (4,)), areas=(true.areas, ()), crowd=(true.crowd, ()))
+    ignored = ~(keypoints[..., 2] > 0).any(-1) if ignored is None else ignored
+  *persons, crowd, ignored = checked_rows(
+      "true", true.images, keypoints=(keypoints, (joints, 3)), boxes_xywh=(true.boxes_xywh, (4,)),
+      areas=(true.areas, ()), crowd=(true.crowd, ()), ignored=(ignored, ()))
   detected = checked_rows("found", found.images, keypoints_xy=(found.keypoints_xy, (joints, 2)),
                           scores=(found.scores, ()))
-  return TruePersons(*persons, crowd > 0), DetectedPersons(*detected)
+  return TruePersons(*persons, crowd > 0, ignored > 0), DetectedPersons(*detected)

@@ -34,7 +34,8 @@ class KeypointScores:
 
 
 def keypoint_scores(
-    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray
+    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> KeypointScores:
   """Compares joints; every visible joint of every picture counts once.
 
@@ -43,14 +44,18 @@ def keypoint_scores(
     true_xy: (n, J, 2) likewise.
     visible: (n, J) bool: the joints that count.
     heights: (n,) height of each crop in pixels.
+    weights: (n,) how often each row counts, as 1/k where k rows say the same joints; None: once.
 
   Raises:
     ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
   """
   distances, visible = _distances(predicted_xy, true_xy, visible, heights)
   distances = distances[visible]
+  counts = None if weights is None else np.broadcast_to(np.asarray(weights)[:, None], visible.shape)[visible]
+  mean = lambda values: float(np.average(values, weights=counts))
   return KeypointScores(
-      float(distances.mean()), {limit: float(np.mean(distances <= limit)) for limit in PCK_LIMITS}, len(distances))
+      mean(distances), {limit: mean(distances <= limit) for limit in PCK_LIMITS},
+      len(distances) if counts is None else round(float(counts.sum())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,19 +78,23 @@ class PCKhScores:
 def evaluate_mpii(
     predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, head_boxes_xyxy: np.ndarray
 ) -> PCKhScores:
-  """Returns MPII's scores as HRNet and mmpose compute them.
+  """Returns MPII's scores as HRNet and mmpose compute them, which differ in two edges.
+
+  A joint exactly at a limit counts, as in HRNet; mmpose 1.x asks that it be nearer. PCKh@0.1 is at 0.1, as in mmpose
+  1.x; HRNet's table reads the next limit, 0.11.
 
   Both kinds of joints are in one frame. `mpii_gt_val.mat` counts pixels from 1: subtract 1 from its joints (published
-  code adds 1 to predictions instead, which is the same). PCKh@0.1 is at 0.1; that code reads the next limit, 0.11.
+  code adds 1 to predictions instead, which is the same).
 
   Args:
     predicted_xy: (n, 16, 2) pixels of the photos, joints in MPII's order, from the right ankle to the left wrist.
     true_xy: (n, 16, 2) likewise.
     visible: (n, 16) bool: the joints that count, as `1 - jnt_missing`.
-    head_boxes_xyxy: (n, 4) two opposite corners of each head's box.
+    head_boxes_xyxy: (n, 4) two opposite corners of each head's box; leave out persons whose head has no size.
 
   Raises:
-    ValueError: shapes that do not fit, no visible joint, a place of one that is not finite, or a head without a size.
+    ValueError: shapes that do not fit, no visible joint, a place of one that is not finite, or a head without a size,
+      which is named by its row.
   """
   heads = np.asarray(head_boxes_xyxy, np.float64)
   if heads.shape != (len(predicted_xy), 4):
@@ -93,6 +102,10 @@ def evaluate_mpii(
   if np.shape(true_xy)[1:2] != (_MPII_COUNT,):
     raise ValueError(f"true_xy has the shape {np.shape(true_xy)}: expected (n, {_MPII_COUNT}, 2), joints of MPII")
   sizes = _HEAD_SIZE * np.linalg.norm(heads[:, 2:] - heads[:, :2], axis=1)
+  without = np.flatnonzero(~(sizes > 0))
+  if len(without):
+    raise ValueError(f"head_boxes_xyxy[{without[0]}] is {heads[without[0]].tolist()}, a box without a size: expected "
+                     "two corners that differ; leave that person out")
   distances, visible = _distances(predicted_xy, true_xy, visible, sizes)
   counted = visible.copy()
   counted[:, _UNCOUNTED] = False

@@ -1,11 +1,12 @@
 """Retrieval of persons by features: who in the gallery shows the person of a query, a picture or a sentence.
 
-The gallery is ranked by cosine similarity, the earlier in it first where two are equal, without re-ranking. With the m
-matches of a query at ranks r_1 < ... < r_m:
+The gallery is ranked by cosine similarity, without re-ranking. With the m matches of a query at ranks r_1 < ... < r_m:
 
     AP = mean over k of k / r_k,  INP = m / r_m,  hit within K = (r_1 <= K)
 
-and mAP, mINP, CMC@K are their means over the queries that have a match.
+and mAP, mINP, CMC@K are their means over the queries that have a match. Where similarities are equal, these are the
+expected values over all orders of the equal ones, see ranking.py, so that scores do not depend on the order of files.
+torchreid, fast-reid and IRRA take the order that their sort leaves; without equal similarities the numbers are theirs.
 
 Re-identification is the protocol of Market-1501 as torchreid and fast-reid measure it: for each query, pictures of the
 same person by the same camera are put aside first. Text-to-image retrieval is that of CUHK-PEDES as IRRA measures it:
@@ -17,10 +18,13 @@ from typing import Callable
 
 import numpy as np
 
+from saip_jax.evaluation.metrics.ranking import ranking_of
+from saip_jax.evaluation.metrics.similarity import similarities, unit_features
+
 CMC_RANKS = (1, 5, 10)
 JUNK, DISTRACTOR = -1, 0
-
-_BLOCK_BYTES = 64 * 2**20  # similarities held at once
+TIES = "equal similarities count as expected over their orders"
+"""What must be known of scores, for records."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class RetrievalScores:
     cmc: K -> share of queries with a match among the first K, for K in `CMC_RANKS`.
     queries: how many these are means over.
     queries_without_match: those left out, as nothing that was ranked shows their person.
+    queries_with_ties: those of which a match is as similar as something else, so that expected values are taken.
   """
 
   mAP: float
@@ -40,6 +45,7 @@ class RetrievalScores:
   cmc: dict[int, float]
   queries: int
   queries_without_match: int
+  queries_with_ties: int
 
 
 def evaluate_retrieval(
@@ -109,64 +115,25 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
   if query.shape[1] != gallery.shape[1]:
     raise ValueError(f"the features of queries are {query.shape[1]} wide and those of the gallery {gallery.shape[1]}: "
                      "expected features of one backbone")
-  precisions, penalties, first_ranks = [], [], []
-  block = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery))))
-  for start in range(0, len(query), block):
-    for q, row in enumerate(query[start:start + block] @ gallery.T, start):
+  precisions, penalties, hits, ties = [], [], [], 0
+  for block, rows in similarities(query, gallery):
+    for q, row in zip(block, rows):
       same = gallery_ids == query_ids[q]
       if aside is not None:
         kept = ~aside(q, same)
         row, same = row[kept], same[kept]
-      ranks = ranks_of_matches(row, same)
-      if len(ranks):
-        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
-        penalties.append(len(ranks) / ranks[-1])
-        first_ranks.append(ranks[0])
+      ranking = ranking_of(row, same)
+      if ranking is not None:
+        precisions.append(ranking.average_precision())
+        penalties.append(ranking.inverse_negative_penalty())
+        hits.append([ranking.hit_within(k) for k in CMC_RANKS])
+        ties += ranking.tied
   if not precisions:
     raise ValueError(f"none of the {len(query)} queries has a match: {why_none} their persons in the gallery of "
                      f"{len(gallery)}")
   return RetrievalScores(
-      float(np.mean(precisions)), float(np.mean(penalties)),
-      {k: float(np.mean(np.array(first_ranks) <= k)) for k in CMC_RANKS}, len(precisions),
-      len(query) - len(precisions))
-
-
-def ranks_of_matches(similarities: np.ndarray, matches: np.ndarray) -> np.ndarray:
-  """Returns the ranks, from 1 and ascending, that the matches have when all are sorted by falling similarity.
-
-  The order is that of a stable sort. Only values are sorted, five times as fast as sorting positions that way.
-
-  Args:
-    similarities: (G,) float.
-    matches: (G,) bool.
-  """
-  places = np.flatnonzero(matches)
-  if not len(places):
-    return places
-  found, ascending = similarities[places], np.sort(similarities)
-  above = len(ascending) - np.searchsorted(ascending, found, "right")
-  tied = len(ascending) - np.searchsorted(ascending, found, "left") - above
-  ranks = above + 1
-  for k in np.flatnonzero(tied > 1):
-    ranks[k] += np.count_nonzero(similarities[:places[k]] == found[k])
-  return np.sort(ranks)
-
-
-def unit_features(name: str, features: np.ndarray) -> np.ndarray:
-  """Returns features as float32 of length 1; zeros stay zeros.
-
-  Raises:
-    ValueError: no (n, D) array with at least one number, or one that is not finite; `name` is what it is called.
-  """
-  features = np.asarray(features)
-  if features.ndim != 2 or not features.size:
-    raise ValueError(f"{name} have the shape {features.shape}: expected (images, width), at least one each")
-  features = features.astype(np.float32)
-  broken = np.flatnonzero(~np.isfinite(features).all(1))
-  if len(broken):
-    raise ValueError(f"{name}[{broken[0]}] is not finite: expected numbers; look at that image or at the weights")
-  lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-  return (features / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
+      float(np.mean(precisions)), float(np.mean(penalties)), dict(zip(CMC_RANKS, np.mean(hits, axis=0).tolist())),
+      len(precisions), len(query) - len(precisions), ties)
 
 
 def _checked(which: str, features, ids) -> tuple[np.ndarray, np.ndarray]:

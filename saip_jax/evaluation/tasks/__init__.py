@@ -20,7 +20,8 @@ TASKS = {
         "2-D keypoints", {"heatmap": keypoints.heat_maps, "coordinates": keypoints.coordinates},
         flip_tests=("heatmap",)),
     "wholebody": Task(
-        "whole-body landmarks", {"heatmap": functools.partial(keypoints.heat_maps, truth_of=joints.whole_body_of)},
+        "whole-body landmarks",
+        {"heatmap": functools.partial(keypoints.heat_maps, truth_of=joints.whole_body_of, needs=None)},
         flip_tests=("heatmap",)),
     "detection": Task("pedestrian detection", {"linear": detection.linear}, detection.IMAGE_HW),
     "parsing": Task("parsing into parts", {"linear": parsing.linear}, flip_tests=("linear",)),

@@ -49,9 +49,10 @@ class Task:
 def facts_of(**parts: Labelled) -> dict[str, Any]:
   """Returns what the parts of a data set are, and what of it was left out, for `Result.facts`."""
 
-  def left_out(part: Labelled) -> dict[str, Any]:
-    listed = part.source.left_out
-    return {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
+  def more(part: Labelled) -> dict[str, Any]:
+    listed, categories = part.source.left_out, part.source.categories
+    left_out = {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
+    return left_out | ({"categories": categories} if categories else {})
 
   identity = lambda part: part.source.identity | {"name": shown(part.source.identity["name"])}
-  return {name: identity(part) | left_out(part) for name, part in parts.items()}
+  return {name: identity(part) | more(part) for name, part in parts.items()}

@@ -20,6 +20,7 @@ from input_pipeline.names import shown
 from saip_jax.config import parse_config
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data, Labelled
 from saip_jax.evaluation.squash import squashed_batches
 from saip_jax.evaluation.tasks.base import Result, facts_of
@@ -68,11 +69,13 @@ class ModalityEncoders:
     facts: JSON-able: what they are, for tables and records.
     image_hw: size in pixels of what they take.
     apply: (B, H, W, 3) uint8 RGB and (B, H, W) uint16 millimetres -> `Maps`.
+    variation: whether the maps of both differ from image to image.
   """
 
   facts: dict[str, Any]
   image_hw: tuple[int, int]
   apply: Callable[[np.ndarray, np.ndarray], Maps]
+  variation: Variation = dataclasses.field(default_factory=Variation)
 
 
 def open_encoders(
@@ -175,6 +178,8 @@ def maps_of(encoders: ModalityEncoders, people: RgbdPeople) -> Maps:
   """Returns the dense maps of people, by modality."""
   starts = range(0, len(people.parts), _BATCH)
   batches = [encoders.apply(people.images_u8[i : i + _BATCH], people.depth_mm[i : i + _BATCH]) for i in starts]
+  for batch in batches:
+    encoders.variation.add(np.concatenate([batch["rgb"], batch["depth"]], axis=-1))
   return {name: np.concatenate([batch[name] for batch in batches]) for name in MODALITIES}
 
 

@@ -110,6 +110,7 @@ def attributes(network: Encoder, data: Data) -> Result:
 def keypoints(network: Encoder, data: Data) -> Result:
   """Joints lie at the maxima of their heat maps, refined as in `keypoints.maxima`."""
   train, test = data.train_and_test()
+  test = test.having("keypoints")
   return _keypoints(network, train, test, joint_list(train.source)[1], joints_of(test))
 
 
@@ -123,7 +124,7 @@ def _keypoints(network: Encoder, train: Labelled, test: Labelled, names: Sequenc
   _check_names(names, truth.names, test)
   damaged, found, rows = [], [], []
   for part in encode(network, test.source, damaged):
-    found.append(maxima(read_both(_as_said, part, names)))
+    found.append(maxima(read_both(_as_said, part, names), [test.source.name(int(row)) for row in part.rows]))
     rows.append(part.rows)
   places, heights = map(np.concatenate, zip(*found))
   return scored(places, heights, np.concatenate(rows), truth, facts_of(train=train, test=test), damaged)

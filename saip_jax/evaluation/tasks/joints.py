@@ -4,34 +4,21 @@ Each person is alone in a crop around the true box ("ground-truth boxes"), so no
 
     PCK   any joints, in heights of the crop
     AP    joints for which somebody published how far apart annotators place them (COCO, COCO-WholeBody, CrowdPose,
-          AIC), see metrics/oks.py; persons are matched in their photo where the crop says where in it it lies
+          AIC), see keypoint_ap.py; persons are matched in their photo where the crop says where in it it lies
     PCKh  MPII's joints with its head boxes, see metrics/pck.py
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.sources.annotations.lists_json import MPII_JOINTS
-from input_pipeline.sources.annotations.person import is_number
-from input_pipeline.sources.annotations.whole_body import WHOLE_BODY_JOINTS, whole_body_names, whole_body_points
-from saip_jax.evaluation.metrics.oks import (
-    AIC_SIGMAS, COCO_SIGMAS, CROWDPOSE_SIGMAS, DetectedPersons, TruePersons, evaluate_crowdpose, evaluate_keypoints,
-    evaluate_whole_body)
+from input_pipeline.sources.annotations.whole_body import whole_body_names, whole_body_points
 from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.splits import Labelled
 from saip_jax.evaluation.tasks.base import Result
-
-_AIC_LIMBS = tuple(f"{side}_{joint}" for joints in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
-                   for side in ("right", "left") for joint in joints)
-_SIGMAS = {COCO_JOINTS: COCO_SIGMAS, COCO_JOINTS[5:]: CROWDPOSE_SIGMAS, _AIC_LIMBS: AIC_SIGMAS}
-"""Joint list -> its sigmas; CrowdPose and AIC end in the head and the neck, of which files differ in the names."""
-
-_AP_NAMES = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AP_medium": "AP_M", "AP_large": "AP_L", "AR": "AR"}
-_BOXES = ("box", "box_full")
-_IN_PHOTO = "in the photo"
+from saip_jax.evaluation.tasks.keypoint_ap import IN_PHOTO, average_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +27,22 @@ class Joints:
 
   Attributes:
     names: (J,) what they are.
-    places: (n, J, 2) x, y as shares of the image's width and height, from 0 to 1.
+    places: (n, J, 2) x, y as shares of the image's width and height, from 0 to 1 inside it.
+    labelled: (n, J) bool: the annotations say where it is.
     known: (n, J) bool: labelled, and inside the image.
     visible: (n, J) bool: known, and labelled as visible, where a data set tells.
     sizes: (n, 2) width and height in pixels.
+    images: what the images are called.
     facts: of each image, see input_pipeline/records.py.
   """
 
   names: tuple[str, ...]
   places: np.ndarray
+  labelled: np.ndarray
   known: np.ndarray
   visible: np.ndarray
   sizes: np.ndarray
+  images: list[str]
   facts: list[dict]
 
 
@@ -81,8 +72,10 @@ def _placed(images: Labelled, names, points) -> Joints:
   points = np.array(points, np.float64)
   sizes = np.array([images.size_hw(i)[::-1] for i in range(len(images))], np.float64)
   places = points[..., :2] / sizes[:, None]
-  known = (points[..., 2] > 0) & (places >= 0).all(2) & (places < 1).all(2)
-  return Joints(tuple(names), places, known, known & (points[..., 2] == 2), sizes, images.facts)
+  labelled = points[..., 2] > 0
+  known = labelled & (places >= 0).all(2) & (places < 1).all(2)
+  called = [images.source.name(i) for i in range(len(images))]
+  return Joints(tuple(names), places, labelled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
 
 
 def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, truth: Joints, facts: dict[str, Any],
@@ -103,76 +96,43 @@ def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, 
   counted = truth.visible[rows] if truth.visible.any() else truth.known[rows]
   found = keypoint_scores(found_xy, true_xy, counted, sizes[:, 1])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
-  told = {"boxes": "ground truth", "joints": list(truth.names), "counted_joints": found.joints,
-          "unit": "height of the crop"}
   people = [truth.facts[row]["people"][0] for row in rows]
+  told = {"boxes": boxes_of(people), "joints": list(truth.names),
+          "counted_joints": found.joints, "unit": "height of the crop"}
   if truth.names == MPII_JOINTS:
-    heads = [person.get("boxes", {}).get("head") for person in people]
-    if None in heads:
-      told["PCKh"] = "not measured: some have no head box, which mpii_gt_val.mat beside the list of persons gives"
-    else:
-      boxes = np.array(heads, np.float64)
-      boxes[:, 2:] += boxes[:, :2]
-      by_head = evaluate_mpii(found_xy, true_xy, counted, boxes)
-      scores = {"PCKh@0.5": by_head.PCKh, "PCKh@0.1": by_head.PCKh01} | scores
-      told["PCKh@0.5"] = {row: share for row, share in by_head.by_joint.items() if share == share}
+    by_head, how = _in_heads(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
+    scores, told = by_head | scores, told | how
   if confidence is not None:
-    precision, how = _average_precision(places, confidence, rows, truth)
-    # What is published leads; of persons alone in their pictures nobody publishes AP.
-    scores = precision | scores if how.get("matched") == _IN_PHOTO else scores | precision
+    precision, how = average_precision(places, confidence, rows, truth)
+    # What is published leads; AP of persons alone in their pictures is not comparable.
+    scores = precision | scores if how.get("matched") == IN_PHOTO else scores | precision
     told |= how
   return Result(scores, facts | told, damaged)
 
 
-def _sigmas_of(names: tuple[str, ...]) -> np.ndarray | None:
-  """Returns the sigmas of a joint list; None: nobody published any."""
-  plain = tuple(name.lower().replace(" ", "_") for name in names)
-  found = _SIGMAS.get(plain, _SIGMAS.get(plain[:12]))
-  return found if found is not None and len(found) == len(names) else None
+def boxes_of(people: Iterable[dict]) -> str:
+  """Returns what persons were cut out by, for the facts of a score."""
+  if not any(person.get("box_from") == "keypoints" for person in people):
+    return "ground truth"
+  return ("around the true joints, 25 % larger on every side, so that the frame tells where the outermost joints are; "
+          "published numbers are of boxes that do not (MPII: center and scale)")
 
 
-def _average_precision(places, confidence, rows, truth: Joints) -> tuple[dict[str, float], dict[str, Any]]:
-  """Returns scores, and what must be known of them; both empty where a joint list has no sigmas."""
-  sigmas, whole_body = _sigmas_of(truth.names), truth.names == WHOLE_BODY_JOINTS
-  if sigmas is None and not whole_body:
-    return {}, {}
-  facts = [truth.facts[row] for row in rows]
-  people = [each["people"][0] for each in facts]
-  boxes = np.array([next((person[key] for key in _BOXES if person.get(key)), [0, 0, 0, 0]) for person in people], float)
-  given = all(is_number(person.get("area")) for person in people)
-  areas = np.array([person["area"] for person in people], float) if given else boxes[:, 2] * boxes[:, 3]
-  if not (areas > 0).any():
-    return {}, {"AP": "not measured: neither areas nor boxes of persons are known"}
-  in_photo = all("crop" in each for each in facts)
-  # Left, top, width and height of each image in its photo, in pixels.
-  whole = np.pad(truth.sizes[rows], ((0, 0), (2, 0)))
-  frames = np.array([each["crop"] for each in facts], float) if in_photo else whole
-  scale = frames[:, 2:] / truth.sizes[rows]
-  in_frame = lambda shares: shares * frames[:, None, 2:] + frames[:, None, :2]
-  photos = [each["photo"] for each in facts] if in_photo else range(len(facts))
-  photos = np.unique(list(photos), return_inverse=True)[1].reshape(-1)
-  known = truth.known[rows]
-  true = TruePersons(
-      photos, np.concatenate([in_frame(truth.places[rows]), known[..., None]], axis=2),
-      np.concatenate([boxes[:, :2] * scale + frames[:, :2], boxes[:, 2:] * scale], axis=1), areas * scale.prod(1),
-      np.zeros(len(rows), bool))
-  asked = known.any(1)  # as with other methods, persons without a joint are not looked for
-  detected = DetectedPersons(photos[asked], in_frame(places)[asked], confidence.mean(1)[asked])
-  told = {"matched": _IN_PHOTO if in_photo else "each person alone", "persons": int(asked.sum()),
-          "area": "of the annotations" if given else "of the boxes", "AP_ranks_by": "mean of the maxima",
-          "AP_leaves_out": "crowds, persons too small to be cut out, joints outside the crop"}
-  if whole_body:
-    parts = evaluate_whole_body(true, detected)
-    return {"AP" if part == "whole" else f"AP_{part}": found.AP for part, found in reversed(parts.items())
-            if found is not None}, told
-  levels = {}
-  if sigmas is CROWDPOSE_SIGMAS and all("crowd_index" in each for each in facts):
-    crowded = dict(zip(photos.tolist(), (each["crowd_index"] for each in facts)))
-    found, levels = evaluate_crowdpose(true, detected, crowded)
-    told["area"] = "0.53 of the boxes"
-  else:
-    found = evaluate_keypoints(true, detected, sigmas)
-  scores = {name: getattr(found, attribute) for attribute, name in _AP_NAMES.items()}
-  scores |= {f"AP_{level}": score for level, score in levels.items()}
-  told["nobody_of"] = [name for name, score in scores.items() if score != score]
-  return {name: score for name, score in scores.items() if score == score}, told
+def _in_heads(found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, people: list[dict],
+              images: list[str]) -> tuple[dict[str, float], dict[str, Any]]:
+  """Returns the scores in heads of those whose head box is known, and what must be known of them."""
+  heads = [person.get("boxes", {}).get("head") or [0.0] * 4 for person in people]
+  boxes = np.array(heads, np.float64)
+  boxes[:, 2:] += boxes[:, :2]
+  good = (boxes[:, 2:] != boxes[:, :2]).any(1)
+  if not good.any():
+    return {}, {"PCKh": "not measured: no head box is known; mpii_gt_val.mat beside the list of persons gives them"}
+  if not counted[good].any():
+    return {}, {"PCKh": "not measured: no person with a head box shows a joint"}
+  found = evaluate_mpii(found_xy[good], true_xy[good], counted[good], boxes[good])
+  told = {"PCKh@0.5": {row: share for row, share in found.by_joint.items() if share == share},
+          "PCKh_limit": "0.5 of a head and no farther, as HRNet counts; mmpose leaves out a joint exactly there"}
+  if not good.all():
+    told["PCKh_leaves_out"] = (f"{np.count_nonzero(~good):,} persons without a head box or with one of no size, the "
+                               f"first: {images[np.argmin(good)]}")
+  return {"PCKh@0.5": found.PCKh, "PCKh@0.1": found.PCKh01}, told

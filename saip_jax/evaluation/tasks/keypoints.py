@@ -1,13 +1,13 @@
 """2-D keypoints of a person in a crop: heat maps that a linear layer draws, or coordinates that it says."""
 
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode, encode_pooled
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.splits import Data, Labelled, groups, hash_of
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.cells import read_both
 from saip_jax.evaluation.tasks.joints import Joints, joints_of, scored
@@ -17,13 +17,18 @@ _SIGMA = 2.0  # of its peaks, in its places
 _MOST_VALUES = 2**24  # of heat maps held at once
 
 
-def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joints] = joints_of) -> Result:
+def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joints] = joints_of,
+              needs: str | None = "keypoints") -> Result:
   """A linear layer draws a heat map for each joint, four places along a cell; joints lie at their maxima.
 
   A maximum is refined by a parabola through it and its neighbours; places are measured from the image's edge, which
   is the unbiased treatment that UDP asks for.
+
+  Args:
+    truth_of: reads the joints.
+    needs: a fact without which a person is left out; None: joints that are not there are unknown.
   """
-  train, test = data.train_and_test()
+  train, test = (part.having(needs) if needs else part for part in data.train_and_test())
   joints, truth, damaged = truth_of(train), truth_of(test), []
   _check(joints, truth, train)
   probe = DenseRidge(_PLACES, len(joints.names))
@@ -38,7 +43,8 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
   strength = probe.fit()
   found, rows = [], []
   for part in encode(encoder, test.source, damaged):
-    found += [maxima(read_both(probe.predict, one, joints.names)) for one in part.singly()]
+    found += [maxima(read_both(probe.predict, one, joints.names), [test.source.name(int(row)) for row in one.rows])
+              for one in part.singly()]
     rows.append(part.rows)
   places, heights = map(np.concatenate, zip(*found))
   facts = facts_of(train=train, test=test) | {"ridge_strength": strength}
@@ -47,7 +53,7 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
 
 def coordinates(encoder: Encoder, data: Data) -> Result:
   """A linear layer says the coordinates from image features and cells averaged over an 8x4 grid."""
-  train, test = data.train_and_test()
+  train, test = (part.having("keypoints") for part in data.train_and_test())
   joints, truth, damaged = joints_of(train), joints_of(test), []
   _check(joints, truth, train)
   rows, features = encode_pooled(encoder, train.source, damaged)
@@ -77,13 +83,39 @@ def peaks(places: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   return np.einsum("njh,njw->nhwj", fall(y, at[..., 1]), fall(x, at[..., 0]))
 
 
-def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(n, h, w, J) maps -> (n, J, 2) x, y of their maxima as shares of width and height, and (n, J) their heights."""
+def maxima(maps: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where maps are largest.
+
+  Args:
+    maps: (n, h, w, J).
+    names: (n,) of the images; of equal maxima, as of a map that is the same everywhere, a hash of the name picks one.
+
+  Returns:
+    (n, J, 2) x, y as shares of width and height, and (n, J) the heights.
+  """
   count, h, w, joints = maps.shape
   flat = maps.transpose(0, 3, 1, 2).reshape(count * joints, h, w)
-  rows, columns = np.unravel_index(flat.reshape(len(flat), -1).argmax(1), (h, w))
-  padded = np.pad(flat, ((0, 0), (1, 1), (1, 1)), mode="reflect")  # at the border: no refinement
+  largest = flat.reshape(len(flat), -1).argmax(1)
+  level = flat.reshape(len(flat), -1) == flat.max((1, 2))[:, None]
+  for k in np.flatnonzero(np.count_nonzero(level, axis=1) > 1):
+    equal = np.flatnonzero(level[k])
+    largest[k] = equal[hash_of(f"{names[k // joints]} {k % joints}") % len(equal)]
+  rows, columns = np.unravel_index(largest, (h, w))
   each = np.arange(len(flat))
+  return (_refined(flat, each, rows, columns).reshape(count, joints, 2),
+          flat[each, rows, columns].reshape(count, joints))
+
+
+def all_maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(n, h, w) maps -> (m,) which map, and (m, 2) x, y as in `maxima`, of every place that is as high as its maximum."""
+  each, rows, columns = np.nonzero(maps == maps.max((1, 2), keepdims=True))
+  return each, _refined(maps, each, rows, columns)
+
+
+def _refined(flat: np.ndarray, each: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+  """Returns (m, 2) x, y as shares of width and height of places in maps (n, h, w), refined by a parabola."""
+  h, w = flat.shape[1:]
+  padded = np.pad(flat, ((0, 0), (1, 1), (1, 1)), mode="reflect")  # at the border: no refinement
 
   def offset(before, middle, after):
     bend = before - 2 * middle + after
@@ -92,5 +124,4 @@ def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   middle = padded[each, rows + 1, columns + 1]
   dy = offset(padded[each, rows, columns + 1], middle, padded[each, rows + 2, columns + 1])
   dx = offset(padded[each, rows + 1, columns], middle, padded[each, rows + 1, columns + 2])
-  places = np.stack([(columns + 0.5 + dx) / w, (rows + 0.5 + dy) / h], axis=1)
-  return places.reshape(count, joints, 2), middle.reshape(count, joints)
+  return np.stack([(columns + 0.5 + dx) / w, (rows + 0.5 + dy) / h], axis=1)

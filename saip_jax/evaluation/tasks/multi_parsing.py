@@ -79,9 +79,13 @@ def scored(said: Iterable[Said], names: list[str], test: Labelled, places: int, 
 
   found, semantic = evaluate_instance_parsing(parsed(), classes), segmentation_scores(counts)
   scores = {"APp_vol": found.APp_vol, "APp@0.5": found.APp50, "PCP@0.5": found.PCP50, "APr_vol": found.APr_vol,
-            "APr@0.5": found.APr50, "mIoU": semantic.mIoU, "pixel_accuracy": semantic.pixel_accuracy}
+            "APr@0.5": found.APr50, "APr_CIHP_vol": found.APr_CIHP_vol, "APr_CIHP@0.5": found.APr_CIHP50,
+            "mIoU": semantic.mIoU, "pixel_accuracy": semantic.pixel_accuracy}
   told = {
       "boxes": "none", "persons": found.persons, "persons_without_parts": found.persons_without_parts,
+      "APr": "each region found once (Hariharan et al. 2014), mean over the classes shown",
+      "APr_CIHP": "as CIHP's public evaluators: a region may be found again, so that it can pass 100 %; mean over all "
+                  "classes",
       "IoU": {name: iou for name, iou in zip(names, semantic.iou) if iou == iou},
       "resolution": "of the labels", "scales": "1.0",
   }

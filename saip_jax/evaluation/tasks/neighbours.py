@@ -19,5 +19,6 @@ def attributes(encoder: Encoder, data: Data) -> Result:
   labels = labels[rows]
   rows, found = encode_images(encoder, test.source, damaged)
   shares = knn_attributes(features, labels, found, _NEIGHBOURS, _TEMPERATURE)
-  facts = facts_of(train=train, test=test) | {"neighbours": _NEIGHBOURS, "temperature": _TEMPERATURE}
+  facts = facts_of(train=train, test=test) | {
+      "neighbours": _NEIGHBOURS, "temperature": _TEMPERATURE, "ties": "equally near pictures share their votes"}
   return scored(shares, truth[rows], names, facts, damaged)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
-from saip_jax.evaluation.metrics.retrieval import DISTRACTOR, evaluate_retrieval
+from saip_jax.evaluation.metrics.retrieval import DISTRACTOR, TIES, evaluate_retrieval
 from saip_jax.evaluation.splits import Data, Labelled, cameras
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
@@ -16,7 +16,8 @@ def nearest_neighbour(encoder: Encoder, data: Data) -> Result:
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"CMC@{k}": share for k, share in found.cmc.items()}
   facts = facts_of(query=query, gallery=gallery) | {
       "queries": found.queries, "queries_without_match": found.queries_without_match, "re_ranking": False,
-      "same_camera": "put aside", "image_features": encoder.image_features,
+      "queries_with_ties": found.queries_with_ties, "ties": TIES, "same_camera": "put aside",
+      "image_features": encoder.image_features,
   }
   return Result(scores, facts, damaged)
 

@@ -12,7 +12,8 @@ import numpy as np
 from input_pipeline.fields.captions import captions_of as captions_of_person
 from input_pipeline.fields.captions import words_of
 from saip_jax.evaluation.encoders import Encoder, encode_images
-from saip_jax.evaluation.metrics.retrieval import evaluate_text_retrieval
+from saip_jax.evaluation.metrics.retrieval import TIES, evaluate_text_retrieval
+from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, Labelled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
@@ -45,7 +46,7 @@ def linear(encoder: Encoder, data: Data) -> Result:
   facts = facts_of(train=train, test=test) | {
       "words": len(words), "text_encoder": "none: words that a linear layer says", "ridge_strength": probe.strength}
   say = lambda captions: words.vectors(captions) - middle
-  return scored(say, probe.predict(features) - middle, rows, test, asked, facts, damaged)
+  return scored(say, on_distinct_rows(probe.predict, features) - middle, rows, test, asked, facts, damaged)
 
 
 def scored(of_text: Callable[[list[str]], np.ndarray], of_images: np.ndarray, rows: np.ndarray, test: Labelled,
@@ -67,7 +68,8 @@ def scored(of_text: Callable[[list[str]], np.ndarray], of_images: np.ndarray, ro
   owners = np.repeat(persons, [len(each) for each in captions])
   found = evaluate_text_retrieval(queries, owners, of_images, persons)
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"R@{k}": share for k, share in found.cmc.items()}
-  return Result(scores, facts | {"queries": found.queries}, damaged)
+  told = {"queries": found.queries, "queries_with_ties": found.queries_with_ties, "ties": TIES}
+  return Result(scores, facts | told, damaged)
 
 
 class Words:

@@ -1,0 +1,130 @@
+"""One step of the published DINO, and its schedules."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saip_jax.backbones.features import Views
+from saip_jax.config import OptimizerConfig
+from saip_jax.heads.prototype import PrototypeHead
+from saip_jax.interop.tables import LINEAR, Layout, Row, from_torch, linear, to_torch
+from saip_jax.interop.vit import TIMM, inside
+from saip_jax.losses.infonce import unit
+from saip_jax.methods.dino import Dino, DinoViews
+from saip_jax.methods.dino_config import DinoConfig, DinoMaskedConfig
+from saip_jax.methods.teacher import cosine_momentum, encode
+from saip_jax.replay.masked import backbone_of
+from saip_jax.replay.recording import EXACT, LOSS, Recording, largest_error
+from saip_jax.replay.step import run_step
+from saip_jax.training.optimizer import make_schedules
+
+_COLUMN = Layout(lambda a: a[:, 0], lambda a, _: a[:, None])
+_TABLE = [
+    *inside(TIMM, "backbone.", "backbone/"),
+    *linear("head.mlp.0", "head/fc1"),
+    *linear("head.mlp.2", "head/fc2"),
+    *linear("head.mlp.4", "head/fc3"),
+    Row("head.last_layer.weight_v", "head/prototypes", LINEAR),
+]
+_GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
+
+
+def _method(recording: Recording, positions: str) -> Dino:
+  meta, interpolation = recording.meta, {"grid2d": "grid2d", "as_published": "grid2d_offset"}[positions]
+  ignored = (1.0, 1.0)
+  config = DinoConfig(
+      name="dino", local_crops=len(recording.numbered("in/local")), crop_aspect=ignored, global_area=ignored,
+      local_area=ignored, prototypes=meta["prototypes"], hidden=meta["hidden"], bottleneck=meta["bottleneck"],
+      temp_student=meta["temp_student"], temp_teacher_start=meta["temp_teacher"], temp_teacher=meta["temp_teacher"],
+      temp_teacher_warmup=0.0, center_momentum=meta["center_momentum"], teacher_momentum=meta["ema"],
+      prototypes_frozen=0.0, norm_last_layer=meta.get("norm_last_layer", True), positions=positions,
+      mae=DinoMaskedConfig(weight=0.0, mask_ratio=0.5, width=1, depth=1, heads=1),
+  )
+  return Dino(config, backbone_of(meta, pos_interpolation=interpolation), (0, 0), total_steps=1)
+
+
+def _outputs(method: Dino, params, views: DinoViews) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns the class tokens (V B, D), bottlenecks and logits of all views, in the published order."""
+  images = [each for each in (views.globals, views.locals) if each is not None]
+  features, _ = encode(method.backbone, params["backbone"], None, [Views(each, ["cls"]) for each in images])
+  batch = len(views.globals)
+  cls = jnp.concatenate([f.cls.reshape(batch, -1, f.cls.shape[-1]).swapaxes(0, 1) for f in features])
+  head = {"params": params["head"]}
+  results = cls, unit(method.head.apply(head, cls, method=PrototypeHead.code)), method.head.apply(head, cls)
+  return tuple(np.asarray(a).reshape(-1, a.shape[-1]) for a in results)
+
+
+def replay(recording: Recording) -> None:
+  """Runs the recorded step and adds a check for each of its numbers."""
+  meta = recording.meta
+  views = DinoViews(
+      recording.images(*recording.numbered("in/global")), recording.images(*recording.numbered("in/local"))
+  )
+  table = _TABLE if meta.get("norm_last_layer", True) else [*_TABLE, _GAIN]
+  recorded = {who: recording.below(f"{who}/") for who in ("student", "teacher")}
+  read = lambda weights: from_torch(weights, table, (_GAIN.torch,), patch=meta["patch"])
+  published = lambda tree: to_torch(tree, table, meta["patch"])
+  params, teacher = (read(weights) for weights in recorded.values())
+  extra = {"teacher": teacher, "center": recording["in/center"][0]}
+  first = jnp.zeros((), jnp.int32)
+
+  for prefix, positions in (("", "grid2d"), ("as_published/", "as_published")):
+    method = _method(recording, positions)
+
+    def objectives(params, extra, views):
+      total, aux = method.objectives(params, extra, views, first)
+      return total, (aux, None)
+
+    step = run_step(method, objectives, params, extra, (views,), meta if not prefix else {})
+    recording.loss(f"{prefix}loss/dino", step.metrics["loss/dino"])
+    for who, tree, seen in (("student", params, views), ("teacher", teacher, views.replace(locals=None))):
+      cls, code, logits = _outputs(method, tree, seen)
+      recording.output(f"{prefix}out/{who}_cls", cls)
+      recording.output(f"{prefix}out/{who}_logits", logits)
+      if who == "student":
+        recording.output(f"{prefix}out/head_bottleneck", code)
+    if prefix:
+      continue  # recorded is what positions change
+    recording.output("out/new_center", step.after.extra["center"][None])
+    recording.gradients("", published(step.gradients))
+    after = published(step.after.params)
+    recording.weights("student_after/", after, "grad/", recorded["student"])
+    moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
+    recording.teacher("teacher_after/", published(moved["teacher"]))
+  if meta.get("norm_last_layer", True):
+    for who in ("student", "teacher"):
+      recording.output(f"{who}_after/{_GAIN.torch}", np.ones((meta["prototypes"], 1)), EXACT)
+  if "schedule" in meta:
+    _compare_schedules(recording)
+
+
+def _compare_schedules(recording: Recording) -> None:
+  """Compares the schedules where ours are the same rule: see the docstring of configs/dino.py."""
+  s = recording.meta["schedule"]
+  total, warmup = s["epochs"] * s["updates_per_epoch"], s["warmup_epochs"] * s["updates_per_epoch"]
+  optimizer = OptimizerConfig(
+      learning_rate=s["lr"], min_learning_rate=s["min_lr"], warmup_fraction=warmup / total, b1=0.9, b2=0.999, eps=1e-8,
+      weight_decay=s["wd"], final_weight_decay=s["final_wd"], grad_clip_norm=None,
+  )
+  rate, decay = make_schedules(optimizer, total)
+  updates = jnp.arange(total)
+  ours = {
+      "lr": jax.vmap(rate)(updates), "weight_decay": jax.vmap(decay)(updates),
+      "momentum": jax.vmap(lambda i: cosine_momentum(s["momentum"], i, total, 1))(updates),
+  }
+  for name, values in ours.items():
+    start = warmup if name == "lr" else 0  # the published warm-up reaches the peak one update earlier
+    theirs = recording[f"schedule/{name}"]
+    recording.add(f"schedule/{name}", largest_error(values[start:], theirs[start:]), LOSS)
+  method = _method(recording, "grid2d")
+  config = dataclasses.replace(
+      method.config, temp_teacher_start=s["temp_start"], temp_teacher=s["temp_end"],
+      temp_teacher_warmup=s["temp_warmup_epochs"] / s["epochs"], temp_teacher_stairs=s["temp_warmup_epochs"],
+  )
+  method = dataclasses.replace(method, config=config, total_steps=total)
+  temperatures = jax.vmap(method.temp_teacher)(updates)
+  epochs = np.repeat(recording["schedule/teacher_temp_of_epoch"], s["updates_per_epoch"])
+  name = "schedule/teacher_temp_of_epoch"
+  recording.add(name, largest_error(temperatures, epochs), LOSS)

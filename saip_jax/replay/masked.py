@@ -1,0 +1,152 @@
+"""One step of the published MAE and HAP."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saip_jax.backbones.features import Views
+from saip_jax.backbones.patches import patchify
+from saip_jax.backbones.pos_embed import wave_positions
+from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.backbones.vit import ViT
+from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
+from saip_jax.interop.vit import TIMM, inside
+from saip_jax.losses.alignment import contrast
+from saip_jax.losses.reconstruction import masked_mse
+from saip_jax.masking.parts import part_patches
+from saip_jax.methods.hap import Hap, HapDraws
+from saip_jax.methods.hap_config import HapAlignConfig, HapConfig, HapMasksConfig
+from saip_jax.methods.mae import Mae, MaeConfig
+from saip_jax.methods.masked import MaskDraws, MaskedConfig
+from saip_jax.methods.teacher import encode
+from saip_jax.replay.recording import EXACT, OUTPUT, Recording, largest_error
+from saip_jax.replay.step import run_step
+
+_TABLE = [  # the positions of the decoder are computed, not stored
+    *inside(TIMM, "", "backbone/"),
+    Row("mask_token", "mae/mask_token"),
+    *linear("decoder_embed", "mae/embed"),
+    *blocks("decoder_blocks", "mae/blocks"),
+    *norm("decoder_norm", "mae/norm"),
+    *linear("decoder_pred", "mae/pred"),
+]
+
+
+def backbone_of(meta: dict, **options) -> ViT:
+  """Returns the ViT of the recorded sizes."""
+  size = meta["img_size"]
+  image_hw = (size, size) if isinstance(size, int) else tuple(size)
+  return ViT(
+      width=meta["width"], depth=meta["depth"], heads=meta["heads"], patch=meta["patch"], image_hw=image_hw, **options
+  )
+
+
+def decoder_of(meta: dict) -> MaskedConfig:
+  """Returns the settings of the recorded decoder."""
+  return MaskedConfig(
+      mask_ratio=meta["mask_ratio"], width=meta["decoder_width"], depth=meta["decoder_depth"],
+      heads=meta["decoder_heads"],
+  )
+
+
+def _draws(recording: Recording, number: str = "") -> MaskDraws:
+  ids = lambda name: recording[f"rand/{name}{number}"].astype(np.int32)
+  return MaskDraws(ids("ids_keep"), ids("ids_restore"))
+
+
+def _latent(method: Mae, params, images, draws: MaskDraws, depth: int | None = None) -> np.ndarray:
+  """Returns the class token and the seen patches (B, 1 + M, D) after the norm, of the first `depth` blocks."""
+  backbone, tree = method.backbone, params["backbone"]
+  if depth is not None:
+    backbone, tree = backbone.clone(depth=depth), tree | {"blocks": jax.tree.map(lambda a: a[:depth], tree["blocks"])}
+  (features,), _ = encode(backbone, tree, None, [Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)])
+  return np.concatenate([features.cls[:, None], features.tokens], axis=1)
+
+
+def replay_mae(recording: Recording) -> None:
+  """Runs the recorded step of MAE and adds a check for each of its numbers."""
+  meta = recording.meta
+  config = MaeConfig(name="mae", crop_area=(1, 1), crop_aspect=(1, 1), mae=decoder_of(meta), positions="cosine")
+  method = Mae(config, backbone_of(meta, positions="cosine"), (0, 0))
+  images, draws = recording.images("in/images")[:, 0], _draws(recording)
+  params = _read(recording, method)
+  objectives = lambda params, extra, images, draws: _with_outputs(method, params, images, draws)
+  step = run_step(method, objectives, params, {}, (images, draws), meta)
+  out = step.outputs
+
+  recording.output("rand/mask", 1.0 - draws.seen, EXACT)
+  recording.loss("loss/mae", step.metrics["loss/mae"])
+  recording.loss("loss/mae_raw_pixels", masked_mse(out.prediction, patchify(images, meta["patch"]), 1.0 - draws.seen))
+  recording.output("out/pred", out.prediction)
+  recording.output("out/target", out.target)
+  recording.output("out/latent", _latent(method, params, images, draws))
+  for i in range(meta["depth"]):  # ours come after the norm
+    theirs = _normalized(recording[f"out/block{i}"], params["backbone"]["norm"])
+    ours = _latent(method, params, images, draws, i + 1)
+    recording.add(f"out/block{i}", largest_error(ours, theirs), OUTPUT)
+  _compare_step(recording, step, meta["patch"])
+
+
+def replay_hap(recording: Recording) -> None:
+  """Runs the recorded step of HAP and adds a check for each of its numbers."""
+  meta = recording.meta
+  config = HapConfig(
+      name="hap", crop_area=(1, 1), crop_aspect=(1, 1), mae=decoder_of(meta), masks=HapMasksConfig(),
+      align=HapAlignConfig(weight=meta["align_weight"], temperature=meta["align_temperature"]), positions="cosine",
+  )
+  method = Hap(config, backbone_of(meta, positions="cosine"), (0, 0))
+  images, both = recording.images("in/images")[:, 0], [_draws(recording, number) for number in "01"]
+  interleaved = MaskDraws(*(
+      np.stack([getattr(draws, name) for draws in both], axis=1).reshape(2 * len(images), -1)
+      for name in ("keep_ids", "restore_ids")
+  ))
+  params = _read(recording, method)
+
+  def objectives(params, extra, images, masks):
+    return _with_outputs(method, params, images, HapDraws(masks, None), jnp.repeat(images, 2, axis=0))
+
+  step = run_step(method, objectives, params, {}, (images, interleaved), meta)
+  for name in ("mae", "align", "total"):
+    recording.loss(f"loss/{name}", step.metrics[f"loss/{name}"])
+  firsts, predictions = (np.asarray(a).reshape(len(images), 2, *a.shape[1:])
+                         for a in (step.outputs.cls, step.outputs.prediction))
+  for number, draws in enumerate(both):
+    recording.output(f"rand/mask{number}", 1.0 - draws.seen, EXACT)
+    recording.output(f"out/pred{number}", predictions[:, number])
+    recording.output(f"out/latent{number}", _latent(method, params, images, draws))
+    loss = masked_mse(predictions[:, number], step.outputs.target[::2], 1.0 - draws.seen)
+    recording.loss(f"loss/mae{number}", loss)
+  for name, (queries, keys) in {"first_to_second": (0, 1), "second_to_first": (1, 0)}.items():
+    temperature = meta["align_temperature"]
+    recording.loss(f"loss/align_{name}", contrast(firsts[:, queries], firsts[:, keys], temperature))
+  parts = [part_patches(points, method.autoencoder.grid, meta["patch"]) for points in recording["in/keypoints"]]
+  recording.output("out/part_patches", parts, EXACT)
+  _compare_step(recording, step, meta["patch"])
+
+
+def _read(recording: Recording, method: Mae) -> dict:
+  """Returns the recorded weights, after a check that the decoder's recorded positions are those computed here."""
+  weights = recording.below("weights/")
+  waves = wave_positions(method.autoencoder.grid, method.config.mae.width)
+  recording.output("weights/decoder_pos_embed", np.pad(waves, ((1, 0), (0, 0)))[None])
+  return from_torch(weights, _TABLE, (r"^decoder_pos_embed$",), patch=method.backbone.patch)
+
+
+def _with_outputs(method: Mae, params, images, draws, encoded=None):
+  """Returns (loss, (`Aux`, `MaskedOutputs`))."""
+  total, aux = method.objectives(params, images, draws)
+  masks = draws.masks if isinstance(draws, HapDraws) else draws
+  encoded = images if encoded is None else encoded
+  return total, (aux, method.autoencoder.forward(params["backbone"], params["mae"], encoded, masks))
+
+
+def _compare_step(recording: Recording, step, patch: int) -> None:
+  published = lambda tree: to_torch(tree, _TABLE, patch)
+  recording.gradients("", published(step.gradients))
+  recording.weights("after/", published(step.after.params), "grad/", recording.below("weights/"))
+
+
+def _normalized(x: np.ndarray, norm_parameters: dict) -> np.ndarray:
+  x = x.astype(np.float64)
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + NORM_EPSILON)
+  return x * norm_parameters["scale"] + norm_parameters["bias"]
