@@ -1,4 +1,4 @@
-"""Checkpoints that are half there: never used silently, never deleted, and told in one line."""
+"""Checkpoints that are half there: never used silently, never deleted, and named in one line."""
 
 import json
 import pathlib
@@ -167,7 +167,7 @@ def test_without_any_whole_checkpoint_all_are_named(run):
     _resume(run)
 
 
-def test_what_is_read_is_what_is_told(run, tmp_path, monkeypatch, capsys):
+def test_records_and_pages_name_the_step_that_was_read(run, tmp_path, monkeypatch, capsys):
   KINDS["arrays cut in half"](run / "checkpoints" / "4")
   assert run_history(run)["step"].startswith("2 of ")
   assert finetune._start_of(str(run), 0, "student").init_from == f"{run}/checkpoints/2"

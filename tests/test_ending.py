@@ -1,4 +1,4 @@
-"""How runs end: everything is closed, and what is told is the error that ended the run."""
+"""How runs end: everything is closed, and the error that is raised is the one that ended the run."""
 
 import json
 

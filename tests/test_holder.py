@@ -1,4 +1,4 @@
-"""One run in one folder: the second is refused, whoever is killed leaves no lock behind."""
+"""One run in one folder: the second is refused, and a run that is killed leaves no lock behind."""
 
 import errno
 import fcntl
@@ -34,7 +34,7 @@ def other(tmp_path):
   process.wait()
 
 
-def test_the_second_run_is_told_who_holds_the_folder(tmp_path, other):
+def test_the_second_run_names_the_holder(tmp_path, other):
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(ValueError) as caught:
     train_toy(tmp_path)
@@ -101,12 +101,12 @@ def test_a_second_writer_of_a_set_says_that_it_waits(tmp_path, capsys):
   second = threading.Thread(target=write)
   with one_writer(str(tmp_path)):
     second.start()
-    told = ""
+    printed = ""
     for _ in range(500):
-      told += capsys.readouterr().err
-      if told:
+      printed += capsys.readouterr().err
+      if printed:
         break
       time.sleep(0.01)
-    assert told == f"waiting for another process that writes {tmp_path}\n" and not wrote
+    assert printed == f"waiting for another process that writes {tmp_path}\n" and not wrote
   second.join(10)
   assert wrote

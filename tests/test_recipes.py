@@ -113,7 +113,7 @@ def test_our_own_recipes_are_found_from_anywhere(tmp_path, monkeypatch, name):
     ("saip_dmo", "did you mean --config=saip_demo?"), ("saip_demo.py", "did you mean --config=saip_demo?"),
     ("nothing_of_the_kind", "a name alone finds them"),
 ])
-def test_a_recipe_that_is_not_there_is_told_where_they_are(tmp_path, monkeypatch, name, words):
+def test_a_missing_recipe_names_the_folder_of_ours(tmp_path, monkeypatch, name, words):
   """A file of ours is not taken where one of somebody else's is meant."""
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=f"--config={name}: no such file.*{REPO / 'configs'}") as caught:

@@ -31,7 +31,7 @@ from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco import Hcmoco
 from saip_jax.training.checkpoint import read_config, read_model
-from saip_jax.training.whole import newest_to_read
+from saip_jax.training.whole import checkpoint_steps, newest_to_read
 from saip_jax.views.rgbd import depth_picture
 
 MODALITIES = ("rgb", "depth", "both")
@@ -153,9 +153,9 @@ def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
     ValueError: no such run, or one of another method.
   """
   workdir = pathlib.Path(workdir)
-  config = parse_config(read_config(workdir))
-  if config.method.name != "hcmoco":
-    raise ValueError(f"{workdir} is a run of {config.method.name}: expected one of hcmoco")
+  config, steps = parse_config(read_config(workdir)), checkpoint_steps(workdir)
+  if config.method.name != "hcmoco" or not steps:
+    raise ValueError(f"{workdir} is a run of {config.method.name}, {len(steps)} checkpoints: expected one of hcmoco")
   step, _ = newest_to_read(workdir)
   method = METHODS["hcmoco"].build(dataclasses.replace(config, precision="float32"))
   return method, *read_model(workdir / "checkpoints" / str(step)), step
