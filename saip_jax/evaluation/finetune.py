@@ -27,7 +27,6 @@ from saip_jax.supervised import SUPERVISED
 from saip_jax.training.checkpoint import claim_workdir
 from saip_jax.training.loop import pretrain
 from saip_jax.training.state import TrainState
-from saip_jax.training.whole import newest_whole
 from saip_jax.typed import to_dict
 
 PROTOCOL = "finetune"
@@ -136,7 +135,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   path = pathlib.Path(checkpoint).expanduser().absolute()
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
-    path = path / "checkpoints" / str(newest_whole(path)[0])
+    path = path / "checkpoints" / str(weights.step)
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts)
 

@@ -89,7 +89,7 @@ def export_weights(
   with writing(out, "--out=", "choose another folder"):
     unfinished.mkdir(parents=True)
   try:
-    history = run_history(checkpoint)
+    history = run_history(checkpoint, weights.step)
     tensors = _write(dialect, unfinished, weights, which, preprocessing, history)
     record = _record(dialect, weights, which, tensors, history)
     if unproven:

@@ -7,15 +7,16 @@ import re
 import saip_jax
 from input_pipeline.names import shown
 from saip_jax.interop.twins import TWINS
-from saip_jax.training.whole import newest_whole
+from saip_jax.training.whole import checkpoint_steps
 
 
-def run_history(checkpoint) -> dict[str, str]:
+def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
   """Returns how the weights were made: from the config.json of their run, or the parity.json of an export of them.
 
   Args:
     checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it. Empty for
       anything else, which tells nothing.
+    step: of a run, the updates that made them; None: those of its newest checkpoint.
   """
   path = pathlib.Path(checkpoint).expanduser().absolute()
   parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
@@ -26,7 +27,8 @@ def run_history(checkpoint) -> dict[str, str]:
   if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
     return {}
   method, data, batch_size, total = config["method"], config["data"], config["batch_size"], config["total_steps"]
-  step = int(path.name) if workdir != path else newest_whole(path)[0] or 0
+  if step is None:
+    step = int(path.name) if workdir != path else max(checkpoint_steps(path), default=0)
   images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
   history = {
       "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),

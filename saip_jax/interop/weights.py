@@ -88,7 +88,7 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, image_hw) -> Weights:
   origin = f"step {step} of the run {workdir}"
   student = _with_statistics(params, extra, "student") | {name: extra[name] for name in ("banks",) if name in extra}
   teacher = _with_statistics(extra["teacher"], extra, "teacher") if "teacher" in extra else None
-  weights = Weights(spec, student, teacher, origin, head_counts=head_counts)
+  weights = Weights(spec, student, teacher, origin, head_counts=head_counts, step=step)
   _check_backbones(weights)
   return weights
 
