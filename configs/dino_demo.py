@@ -27,9 +27,12 @@ def get_config():
       "temp_teacher_start": 0.04,
       "temp_teacher": 0.07,
       "temp_teacher_warmup": 0.1,
+      "temp_teacher_stairs": 0,
       "center_momentum": 0.9,
       "teacher_momentum": 0.98,  # the published 0.996 remembers 250 updates, more than this run has
       "prototypes_frozen": 0.02,
+      "norm_last_layer": True,
+      "positions": "grid2d",
       "mae": {
           "weight": 0.0,
           "mask_ratio": 0.75,

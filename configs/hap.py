@@ -13,7 +13,9 @@ scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoin
 colours; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
 temperature 0.2. Parts are hidden whole, as the paper says; the released code hides up to 0.3 of each
 (`method.masks.part_fraction=(0.0,0.3)`), and by mistake in the first few images of each batch alone
-(`method.masks.cap_bug=True`). Chosen here: learned positions.
+(`method.masks.cap_bug=True`). Where chosen parts overlap, a patch has the priority of the one chosen first; in the
+released code of the last. Chosen here: learned positions (published: fixed ones, `method.positions=cosine`; in the
+encoder those of the weights that it starts from).
 
 An epoch of 2,090,121 images is 510 updates; with another number of images set `total_steps`.
 """
@@ -49,6 +51,7 @@ def get_config():
           "weight": 0.05,
           "temperature": 0.2,
       },
+      "positions": "learned",
   }
   config["optimizer"].update({
       "learning_rate": 2.4e-3,  # 1.5e-4 x 4096 / 256

@@ -7,9 +7,9 @@ decoder. Not timed on an accelerator. A ConvNet: `--config.model.backbone=convne
 
 Published (He et al. 2022, on ImageNet; on persons as the baseline of HAP): mask ratio 0.75, decoder of 8 blocks of
 width 512, normalised patches, crops of an area of 0.2 to 1 and the usual aspect of 3/4 to 4/3, mirrored, no colours;
-AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up. Chosen here, to compare
-with SAIP: its encoder, data, 300 epochs and batch of 2048 (published: ViT-B and larger, 800 or 1600 epochs, 4096);
-learned positions.
+AdamW 0.9, 0.95, weight decay 0.05, of class and mask token too, learning rate 1.5e-4 x batch / 256, 40 epochs of
+warm-up. Chosen here, to compare with SAIP: its encoder, data, 300 epochs and batch of 2048 (published: ViT-B and
+larger, 800 or 1600 epochs, 4096); learned positions (published: fixed waves, `method.positions=cosine`).
 """
 
 import pathlib
@@ -29,6 +29,7 @@ def get_config():
           "depth": 8,
           "heads": 16,
       },
+      "positions": "learned",
   }
   config["optimizer"].update({
       "learning_rate": 1.2e-3,  # 1.5e-4 x 2048 / 256

@@ -2,6 +2,7 @@
 
 import threading
 
+from input_pipeline.names import shown
 from input_pipeline.sources.base import ImageSource
 
 
@@ -43,8 +44,8 @@ class DamageReport:
       allowed = allowed_damage(len(source), self._limit_fraction)
       if len(reasons) <= allowed and len(reasons) < len(source):
         continue
-      first = "; ".join(f"{source.name(i)}: {reasons[i]}" for i in sorted(reasons)[:3])
-      raise ValueError(f"{len(reasons)} of {len(source)} images of {source.identity['name']!r} are damaged, "
+      first = "; ".join(f"{shown(source.name(i))}: {reasons[i]}" for i in sorted(reasons)[:3])
+      raise ValueError(f"{len(reasons)} of {len(source)} images of '{shown(source.identity['name'])}' are damaged, "
                        f"data.max_damaged_fraction={self._limit_fraction:g} allows {allowed}; mend or remove them, or "
                        f"raise it (some image must be readable). First: {first}")
 

@@ -20,6 +20,7 @@ from input_pipeline.damage import DamageReport
 from input_pipeline.fields.report import FieldReport
 from input_pipeline.fields.table import FIELDS, open_fields
 from input_pipeline.identities import number_identities
+from input_pipeline.names import shown
 from input_pipeline.orders import balanced, shuffled
 from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
@@ -77,15 +78,15 @@ class TrainData:
     scenes = self._scene_source.identity if self._scene_source else None
     left_out = [item for source in (self._source, self._scene_source) if source for item in source.left_out]
     return [
-        f"images   {len(self):,} from {identity['source']} {identity['name']!r} (digest {identity['digest']})",
-        f"scenes   {scenes['length']:,} from {scenes['source']} {scenes['name']!r} (digest {scenes['digest']})"
+        f"images   {len(self):,} from {identity['source']} '{shown(identity['name'])}' (digest {identity['digest']})",
+        f"scenes   {scenes['length']:,} from {scenes['source']} '{shown(scenes['name'])}' (digest {scenes['digest']})"
         if scenes else f"scenes   {'other images of the same data set' if self._scene_canvas_hw else 'none'}",
         f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}"
         + (f", scenes {self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}" if self._scene_canvas_hw else ""),
         *[f"pairs    {line}" for line in (self._pairs.summary if self._pairs else ())],
         *[f"fields   {line}" for field in self._fields.values() for line in field.summary],
         f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
-    ] + [f"left out {count_left_out(left_out):,}, the first: {name}: {reason}" for name, reason in left_out[:1]]
+    ] + [f"left out {count_left_out(left_out):,}, the first: {shown(name)}: {reason}" for name, reason in left_out[:1]]
 
   def batches(self, start_step: int = 0, host: int = 0, hosts: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Batches of updates `start_step`, `start_step + 1`, ... without end.

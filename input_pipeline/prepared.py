@@ -1,14 +1,15 @@
 """The folder of a prepared set: shards and a readable meta.json, which comes last and so says that the set is whole."""
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator
 
 from input_pipeline import storage
+from input_pipeline.locks import lock
 from input_pipeline.shards import Shards
 
 META = "meta.json"
@@ -37,14 +38,15 @@ def is_unfinished(folder: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def one_writer(folder: str) -> Iterator[None]:
-  """One writer at a time, e.g. several hosts that share a cache; a killed writer's lock goes with it. Buckets have no
-  locks: there two writers write the same files."""
+  """One writer at a time, e.g. several hosts that share a cache: the second says that it waits. Buckets have no locks:
+  there two writers write the same files."""
   if storage.is_remote(folder):
     yield
     return
   handle = os.open(folder, os.O_RDONLY)
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    waiting = f"waiting for another process that writes {folder}"
+    lock(handle, folder, lambda: print(waiting, file=sys.stderr, flush=True))
     yield
   finally:
     os.close(handle)

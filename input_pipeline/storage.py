@@ -6,13 +6,23 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import fsspec
 
+from input_pipeline.names import shown
+
+CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
+NO_URL = ("a URL, and remote files do not work here yet; give a local path, or one in a folder where the bucket is "
+          "mounted (gcsfuse mounts gs://)")
 _CLOUD = 'pip install "saip-jax[cloud]"'
+
+
+class Unwritable(OSError, ValueError):
+  """A place cannot be written: the system refuses, and a person can choose another one."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -23,6 +33,51 @@ def is_remote(path: str | os.PathLike) -> bool:
 def normalized(path: str | os.PathLike) -> str:
   """An absolute path without links and `~`, or a URL without a slash at its end."""
   return os.fspath(path).rstrip("/") if is_remote(path) else str(pathlib.Path(path).expanduser().resolve())
+
+
+def is_url(path: str | os.PathLike) -> bool:
+  """Whether a path is a URL, also as pathlib writes it: gs:/bucket/folder."""
+  return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", os.fspath(path)))
+
+
+def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
+  """A path on this machine, `~` expanded, of what cannot be a URL; raises ValueError, which names `setting`."""
+  if is_url(path):
+    raise ValueError(f"{setting}={path} is {NO_URL}")
+  return pathlib.Path(path).expanduser()
+
+
+def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
+  """`local_path`, absolute, for libraries that take only UTF-8: Orbax and safetensors."""
+  absolute = local_path(path, setting).absolute()
+  try:
+    str(absolute).encode()
+  except UnicodeEncodeError:
+    text = os.fsencode(absolute).decode("utf-8", "replace")
+    why = ("its name or that of a folder above it is no UTF-8, which the library that reads and writes it needs; rename"
+           " it, or give a symbolic link to it" if "\ufffd" in text else
+           "the locale of this process knows no UTF-8; set LC_ALL=C.UTF-8")
+    raise ValueError(f"{setting}={shown(os.fspath(path))}: {why}") from None
+  return absolute
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, label: str, advice: str) -> Iterator[None]:
+  """Turns an OSError of a block that writes to a place into `Unwritable`, of one line.
+
+  Args:
+    path: the place.
+    label: what stands before it: "--out=", where an option gave it, or words and a blank.
+    advice: what helps. In the user's cache it is another one, and no option is named: there is none.
+  """
+  try:
+    yield
+  except Unwritable:
+    raise
+  except OSError as error:
+    if f"{path}/".startswith(f"{cache_folder()}/"):
+      label, advice = label if label.endswith(" ") else "", CACHE_ADVICE
+    raise Unwritable(f"{label}{path} cannot be written ({error.strerror or error}); {advice}") from error
 
 
 def exists(path: str) -> bool:
@@ -94,7 +149,7 @@ def lines_of(data: bytes) -> list[str]:
 
 def cache_folder() -> str:
   """Where this user's caches lie: `$SAIP_CACHE`, or `~/.cache/saip_jax`."""
-  return os.path.abspath(os.path.expanduser(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax"))
+  return os.path.abspath(local_path(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax", "SAIP_CACHE"))
 
 
 def local_copy(url: str) -> str:
@@ -103,7 +158,8 @@ def local_copy(url: str) -> str:
   key = hashlib.sha256(json.dumps([url, stamp(url)]).encode()).hexdigest()[:32]
   path = os.path.join(folder, key)
   if not os.path.exists(path):
-    os.makedirs(folder, exist_ok=True)
+    with writing(folder, "the copy of a file in ", CACHE_ADVICE):
+      os.makedirs(folder, exist_ok=True)
     with written_whole(path, by_several=True) as temporary, _file_system(url) as (files, name):
       files.get_file(name, temporary)
   return path
@@ -159,7 +215,8 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
       yield temporary
       os.replace(temporary, path)
     finally:
-      pathlib.Path(temporary).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # on a read-only disk it fails too, and must not hide why
+        pathlib.Path(temporary).unlink(missing_ok=True)
     return
   with tempfile.TemporaryDirectory() as folder:
     temporary = os.path.join(folder, "file")

@@ -1,9 +1,11 @@
 """The `saip` command: flags in, one library call out. Nothing heavy is imported before a command needs it."""
 
 import os
+import pathlib
 import sys
 from typing import Sequence
 
+from input_pipeline.names import ESCAPED, shown_error
 from saip_jax.cli_flags import make_parser
 
 # Pictures on a preview sheet, and the size of the set they are the first of if none is given: then all are different
@@ -15,13 +17,16 @@ _REPORTED_COUNT = 512
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs a command and returns its exit status; a person's mistake is one line on standard error and status 2."""
+  for stream in (sys.stdout, sys.stderr):  # whatever the locale, a name in a message never ends a command
+    if hasattr(stream, "reconfigure"):
+      stream.reconfigure(errors=ESCAPED)
   options, rest = make_parser().parse_known_args(arguments)
   if options.traceback:
     return _run(options, rest)
   try:
     return _run(options, rest)
   except (ValueError, OSError) as e:  # what a person can mend; anything else is our bug and shows its traceback
-    print(f"saip {options.command}: error: {' '.join(str(e).split())}", file=sys.stderr)
+    print(f"saip {options.command}: error: {shown_error(e)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"saip {options.command}: interrupted", file=sys.stderr)
@@ -44,6 +49,7 @@ def _pretrain(options, overrides) -> int:
   from saip_jax.recipes import apply_overrides, load_recipe
   from saip_jax.training.checkpoint import claim_workdir
   from saip_jax.training.distributed import first_host_first, initialize
+  from saip_jax.training.holder import holding
   from saip_jax.training.loop import pretrain
   from saip_jax.typed import to_dict
 
@@ -51,32 +57,34 @@ def _pretrain(options, overrides) -> int:
   initialize(options.coordinator, options.processes, options.process)
   method = METHODS[config.method.name].build(config)
   spec = method.batch_spec(config.batch_size)
-  with first_host_first():  # what it renders, indexes and writes, the others find
+  with first_host_first():
     workdir = claim_workdir(options.workdir, to_dict(config))
-    data = build_train_data(
-        source=config.data.source,
-        path=config.data.path,
-        scene_path=config.data.scene_path,
-        cache_dir=workdir,
-        canvas_hw=config.data.canvas_hw,
-        scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=config.data.workers,
-        threads=config.data.threads,
-        max_damaged_fraction=config.data.max_damaged_fraction,
-        people_count=config.data.people_count,
-        split=config.data.split,
-        subset=config.data.subset,
-        mixture=to_dict(config.data)["mixture"],
-        people_composition=config.data.people_composition,
-        whole=config.data.whole_photos,
-        fields=tuple(spec),
-        pairs=to_dict(config.data.pairs),
-        pictures_per_identity=config.data.pictures_per_identity,
-    )
-    METHODS[config.method.name].check_data(config.method, data)
-  pretrain(config, method, data, workdir)
+  with holding(workdir):
+    with first_host_first():  # what it renders, indexes and writes, the others find
+      data = build_train_data(
+          source=config.data.source,
+          path=config.data.path,
+          scene_path=config.data.scene_path,
+          cache_dir=workdir,
+          canvas_hw=config.data.canvas_hw,
+          scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
+          batch_size=config.batch_size,
+          seed=config.seed,
+          workers=config.data.workers,
+          threads=config.data.threads,
+          max_damaged_fraction=config.data.max_damaged_fraction,
+          people_count=config.data.people_count,
+          split=config.data.split,
+          subset=config.data.subset,
+          mixture=to_dict(config.data)["mixture"],
+          people_composition=config.data.people_composition,
+          whole=config.data.whole_photos,
+          fields=tuple(spec),
+          pairs=to_dict(config.data.pairs),
+          pictures_per_identity=config.data.pictures_per_identity,
+      )
+      METHODS[config.method.name].check_data(config.method, data)
+    pretrain(config, method, data, workdir)
   for line in data.unknown.lines():
     print(line)
   return 0
@@ -181,7 +189,7 @@ def _embed(options) -> int:
   shapes = ", ".join(f"{name} {shape}" for name, shape in embedded.shapes.items())
   print(f"{embedded.count} images in {options.out}: {shapes}")
   if embedded.skipped:
-    print(f"{len(embedded.skipped)} images skipped, listed in {skipped_path(options.out)}")
+    print(f"{len(embedded.skipped)} images skipped, listed in {skipped_path(pathlib.Path(options.out))}")
   return 0
 
 
@@ -197,12 +205,15 @@ def _evaluate(options, overrides) -> int:
       options.data, cache_dir=cache_folder(), people_count=options.people_count, train_split=options.train_split,
       test_split=options.test_split, hold_out=options.hold_out,
   )
+  output = sys.stdout
+  show = lambda record: print(
+      json.dumps(record, indent=2) if options.json else report_text(record), file=output, flush=True)
   if options.finetune is None:
     if overrides or options.workdir:
       raise ValueError(f"{(overrides or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
-    record = evaluate(
+    evaluate(
         options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed,
-        options.flip_test,
+        options.flip_test, show,
     )
   else:
     task_of(options.task, None)
@@ -211,11 +222,10 @@ def _evaluate(options, overrides) -> int:
     from saip_jax.evaluation.finetune import finetune
 
     with contextlib.redirect_stdout(sys.stderr):  # the record alone is the command's output
-      record = finetune(
+      finetune(
           options.checkpoint, options.task, data, options.finetune, overrides, options.workdir, options.image_hw,
-          options.seed, options.which, options.flip_test,
+          options.seed, options.which, options.flip_test, show,
       )
-  print(json.dumps(record, indent=2) if options.json else report_text(record))
   return 0
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 import os
-import pathlib
 from typing import get_args
 
 import saip_jax
 from saip_jax.data_config import SourceName
+
+_RECIPE = "recipe: a Python file, or the name of one that comes with the program, as {0} or configs/{0}.py"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,8 +30,10 @@ def make_parser() -> argparse.ArgumentParser:
       commands, "pretrain", "pretrain", "pre-train a model; started again, the same command goes on where it stopped",
       epilog="Any setting of the recipe can be changed: --config.batch_size=8 --config.optimizer.learning_rate=1e-3",
   )
-  pretrain.add_argument("--config", required=True, metavar="FILE", help="recipe, as configs/saip_demo.py")
-  pretrain.add_argument("--workdir", required=True, metavar="DIR", help="folder for all outputs of this run")
+  pretrain.add_argument("--config", required=True, type=_local, metavar="FILE", help=_RECIPE.format("saip_demo"))
+  pretrain.add_argument(
+      "--workdir", required=True, type=_local, metavar="DIR", help="folder for all outputs of this run"
+  )
   pretrain.add_argument(
       "--coordinator", metavar="HOST:PORT",
       help="several hosts: an address on the machine of process 0 (Cloud TPU, Slurm and Kubernetes tell it themselves)",
@@ -42,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
       commands, "compile", "compile", "compile the step for TPUs without having one: does it fit, how fast at best",
       epilog="Any setting of the recipe can be changed, as in saip pretrain. Exit status 1: it does not fit.",
   )
-  compile_.add_argument("--config", required=True, metavar="FILE", help="recipe, as configs/saip_vit_tiny.py")
+  compile_.add_argument("--config", required=True, type=_local, metavar="FILE", help=_RECIPE.format("saip_vit_tiny"))
   compile_.add_argument(
       "--topology", required=True, metavar="NAME", help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ..."
   )
@@ -56,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
       kinds, "people", "prepare_people", "render built-in people; started again, the same command goes on",
       epilog="A new set needs --out and --count; --preview alone draws pictures and writes no set.",
   )
-  people.add_argument("--out", metavar="DIR", help="folder for the set")
+  people.add_argument("--out", type=_local, metavar="DIR", help="folder for the set")
   people.add_argument("--count", type=int, metavar="N", help="number of pictures")
   people.add_argument("--image-hw", type=_size, metavar="HxW", help="size in pixels (256x128; scenes 480x640)")
   people.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the people (0)")
@@ -71,7 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
   )
   people.add_argument("--export", metavar="FORMAT", help="coco or market1501: files for other tools, not for training")
   people.add_argument(
-      "--preview", metavar="FILE", help="draw the first pictures into FILE.png and their labels into FILE_labels.png"
+      "--preview", type=_local, metavar="FILE",
+      help="draw the first pictures into FILE.png and their labels into FILE_labels.png"
   )
   for kind in get_args(SourceName):
     if kind != "people":
@@ -89,11 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
   doctor.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the choice (0)")
 
   import_ = _add_command(commands, "import", "import", "make published weights ready for pre-training from them")
-  import_.add_argument("--from", required=True, dest="source", metavar="PATH", help="file of weights, or a timm folder")
+  import_.add_argument(
+      "--from", required=True, dest="source", type=_local, metavar="PATH", help="file of weights, or a timm folder"
+  )
   import_.add_argument(
       "--dialect", metavar="NAME", help="saip, timm, mae, dino or safetensors (recognised by the names of the tensors)"
   )
-  import_.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+  import_.add_argument("--out", required=True, type=_local, metavar="DIR", help="folder to make")
   import_.add_argument(
       "--image-hw", type=_size, metavar="HxW",
       help="size in pixels that its positions are for, where the file does not say",
@@ -108,13 +114,15 @@ def make_parser() -> argparse.ArgumentParser:
   export = _add_command(
       commands, "export", "export", "write the encoder for PyTorch or ONNX, proven to compute the same there"
   )
-  export.add_argument("--checkpoint", required=True, metavar="PATH", help="a run's folder, or weights of any dialect")
+  export.add_argument(
+      "--checkpoint", required=True, type=_local, metavar="PATH", help="a run's folder, or weights of any dialect"
+  )
   export.add_argument(
       "--dialect", required=True, metavar="NAME",
       help="timm (a folder that timm and transformers load), safetensors, saip, mae, dino, vitpose, mmpose, onnx,"
       " torchscript",
   )
-  export.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+  export.add_argument("--out", required=True, type=_local, metavar="DIR", help="folder to make")
   export.add_argument(
       "--which", choices=("student", "teacher", "depth"), default="student",
       help="which network (student); depth: HCMoCo's encoder of depth",
@@ -132,10 +140,12 @@ def make_parser() -> argparse.ArgumentParser:
   )
 
   embed = _add_command(commands, "embed", "embed", "write the features of a folder of images into one file")
-  embed.add_argument("--checkpoint", required=True, metavar="PATH", help="a run's folder, or weights of any dialect")
+  embed.add_argument(
+      "--checkpoint", required=True, type=_local, metavar="PATH", help="a run's folder, or weights of any dialect"
+  )
   embed.add_argument("--images", required=True, metavar="DIR", help="folder of images, searched to its depth")
   embed.add_argument(
-      "--out", required=True, type=pathlib.Path, metavar="FILE",
+      "--out", required=True, type=_local, metavar="FILE",
       help="FILE.npz (arrays names, cls) or FILE.parquet (columns name, cls)",
   )
   embed.add_argument("--tokens", action="store_true", help="also the patch tokens; large: 96 KiB an image for vit_tiny")
@@ -146,11 +156,13 @@ def make_parser() -> argparse.ArgumentParser:
 
   evaluate = _add_command(
       commands, "evaluate", "evaluate", "measure a checkpoint on a human-centric task, frozen or fine-tuned",
-      epilog="A run remembers what was measured of it in W/evaluations.jsonl. With --finetune any setting of the recipe"
-      " can be changed, as in saip pretrain; started again, the same command goes on where it stopped.",
+      epilog="A run remembers what was measured of it in W/evaluations.jsonl; where that file cannot be written, the"
+      " scores are printed all the same, a line on standard error says so, and the exit status stays 0. With"
+      " --finetune any setting of the recipe can be changed, as in saip pretrain; started again, the same command goes"
+      " on where it stopped.",
   )
   evaluate.add_argument(
-      "--checkpoint", required=True, metavar="WHAT",
+      "--checkpoint", required=True, type=_local, metavar="WHAT",
       help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colours), constant "
       "(what can be said without looking)",
   )
@@ -162,9 +174,12 @@ def make_parser() -> argparse.ArgumentParser:
   evaluate.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
   evaluate.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")
   evaluate.add_argument(
-      "--finetune", metavar="FILE", help="train the backbone on the task first: recipe, as configs/finetune_reid.py"
+      "--finetune", type=_local, metavar="FILE",
+      help="train the backbone on the task first; " + _RECIPE.format("finetune_reid"),
   )
-  evaluate.add_argument("--workdir", metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)")
+  evaluate.add_argument(
+      "--workdir", type=_local, metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)"
+  )
   evaluate.add_argument("--train-split", metavar="NAME", help="what probes are fitted on (train)")
   evaluate.add_argument("--test-split", metavar="NAME", help="what is measured (test, or val)")
   evaluate.add_argument(
@@ -186,11 +201,12 @@ def make_parser() -> argparse.ArgumentParser:
       epilog="Baselines stand beside a run by a file: saip evaluate --checkpoint=histogram ... --json >> FILE,"
       " then --compare FILE.",
   )
-  report.add_argument("workdir", metavar="W", help="the run's folder")
+  report.add_argument("workdir", type=_local, metavar="W", help="the run's folder")
   report.add_argument(
-      "--compare", nargs="+", default=(), metavar="W2", help="other runs, or files of what saip evaluate --json printed"
+      "--compare", nargs="+", default=(), type=_local, metavar="W2",
+      help="other runs, or files of what saip evaluate --json printed"
   )
-  report.add_argument("--out", metavar="FILE", help="the page (W/report.html)")
+  report.add_argument("--out", type=_local, metavar="FILE", help="the page (W/report.html)")
   report.add_argument(
       "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown at work on (people)"
   )
@@ -253,6 +269,15 @@ def _numbers(count: int):
       raise argparse.ArgumentTypeError(f"{text!r}: expected {count} numbers with commas between")
     return numbers
   return read
+
+
+def _local(text: str) -> str:
+  """Refuses a URL where only files of this machine can be read or written."""
+  from input_pipeline.storage import NO_URL, is_url
+
+  if is_url(text):
+    raise argparse.ArgumentTypeError(f"{text} is {NO_URL}")
+  return text
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ work.
 import dataclasses
 from typing import Any, Literal, Mapping
 
+from input_pipeline.storage import local_path
 from saip_jax.data_config import DataConfig
 from saip_jax.recipes import plain
 from saip_jax.typed import build_typed, choices_hint, require, require_sizes
@@ -111,7 +112,8 @@ class RunConfig:
     log_every: updates between two records in metrics.jsonl and TensorBoard.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
     init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
-      run, a folder made by `saip import`, a file in a published layout; None starts at random.
+      run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout; None starts at
+      random.
     init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
     init_which: "teacher" starts from the teacher among these weights.
     fsdp: devices that share one copy of the state (parameters, teacher, optimiser); 1: every device has its own. For
@@ -169,6 +171,8 @@ class RunConfig:
         self.keep_every is None or self.keep_every > 0,
         f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
     )
+    if self.init_from:
+      local_path(self.init_from, "config.init_from")
     for name in ("panel_every", "monitor_every"):
       require(getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for never")
     require(

@@ -1,27 +1,33 @@
 """Recipes: Python files whose `get_config()` returns nested mappings, and settings of the command line on top."""
 
 import ast
+import difflib
 import pathlib
 import runpy
 import sys
+import sysconfig
 import types
 from typing import Any, Mapping, Sequence
 
+from input_pipeline.storage import local_path
 from saip_jax.typed import require
+
+# Where our own recipes are: beside the packages, or where `pip install` puts them.
+_CHECKOUT = pathlib.Path(__file__).resolve().parent.parent / "configs"
+_INSTALLED = pathlib.Path(sysconfig.get_path("data")) / "share" / "saip_jax" / "configs"
 
 
 def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
   """Returns what the `get_config()` of a recipe file gives, as plain nested dicts.
 
   Args:
-    path: a Python file, as those in configs/.
+    path: a Python file; or the name of one of our own, with or without its folder: saip_demo, configs/saip_demo.py.
     flag: what named it, for errors.
 
   Raises:
     ValueError: no such file, or a file that gives no config.
   """
-  path = pathlib.Path(path)
-  require(path.is_file(), f"{flag}={path}: no such file; recipes are Python files, as in configs/")
+  path = _found(local_path(path, flag), flag)
   try:
     import ml_collections  # noqa: F401
   except ImportError:
@@ -36,6 +42,22 @@ def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
   require("get_config" in recipe, f"{flag}={path}: defines no get_config(); recipes look as those in configs/")
   require(hasattr(config, "items"), f"{flag}={path}: get_config() returned {type(config).__name__}, not a mapping")
   return plain(config)
+
+
+def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
+  """Returns the file that a path or a name of a recipe means."""
+  if path.is_file():
+    return path
+  folder = next((place for place in (_CHECKOUT, _INSTALLED) if place.is_dir()), None)
+  ours = {file.stem: file for file in sorted(folder.glob("*.py"))} if folder else {}
+  named = path.parent.name == "configs" or path.parent == pathlib.Path() and not path.suffix
+  if named and path.stem in ours:
+    return ours[path.stem]
+  close = difflib.get_close_matches(path.stem, ours, n=1)
+  where = f"{folder}, where a name alone finds them" if ours else "the folder configs of its repository"
+  meant = f", did you mean {flag}={close[0]}?" if close else ""
+  raise ValueError(f"{flag}={path}: no such file{meant or ';'} recipes are Python files, those of this program are in "
+                   f"{where}")
 
 
 def plain(value):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a pre-trained model: environment, built-in people, SAIP on two CPU cores. Run again, it reuses all.
 set -euo pipefail
-source "$(dirname "$0")/environment.sh"
+source "$(dirname "$0")/environment.sh" ""  # without an argument it would see ours
 people=runs/people workdir=runs/demo
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/.compiled}"
 

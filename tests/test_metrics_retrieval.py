@@ -10,7 +10,6 @@ from hypothesis import given, settings
 
 from saip_jax.evaluation.metrics import similarity
 from saip_jax.evaluation.metrics.knn import knn_accuracy, knn_attributes, knn_predict
-from saip_jax.evaluation.metrics.ranking import ranking_of
 from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval, evaluate_text_retrieval
 
 

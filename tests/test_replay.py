@@ -123,7 +123,7 @@ def test_what_is_not_recorded_is_not_compared(tmp_path):
   assert run.returncode == 0
   last = run.stdout.splitlines()[-1]
   results = sum(not n.startswith(("config", "in/", "rand/", "student/", "teacher/")) for n in few)
-  assert f"recorded results compared" in last and f" of {results} recorded" in last
+  assert "recorded results compared" in last and f" of {results} recorded" in last
 
 
 def check_parity(path):

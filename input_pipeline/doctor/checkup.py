@@ -10,8 +10,9 @@ import warnings
 from input_pipeline import storage
 from input_pipeline.doctor.advice import advise
 from input_pipeline.doctor.examine import Findings, examine
-from input_pipeline.doctor.facts import duplicate_groups, gather_facts, shown
+from input_pipeline.doctor.facts import duplicate_groups, gather_facts
 from input_pipeline.doctor.picture import draw_sizes
+from input_pipeline.names import ESCAPED, shown
 from input_pipeline.sources.base import ImageSource
 from input_pipeline.sources.recognize import recognize
 from input_pipeline.sources.subset import write_subset
@@ -86,8 +87,10 @@ def _made_folder(out: str, path: str) -> str:
   try:
     if not storage.is_remote(folder):
       os.makedirs(folder, exist_ok=True)
+    storage.write_file(f"{folder}/doctor.unfinished", b"")  # before the work, not after it
+    storage.remove(f"{folder}/doctor.unfinished")
   except OSError as error:
-    raise ValueError(f"--out={out} cannot be made ({error.strerror}); choose another folder") from error
+    raise ValueError(f"--out={out} cannot be made ({error.strerror or error}); choose another folder") from error
   return folder
 
 
@@ -108,6 +111,6 @@ def _write_files(out: str, images: ImageSource, findings: Findings, groups: dict
   }
   try:
     for file, content in files.items():
-      storage.write_file(f"{out}/{file}", content if isinstance(content, bytes) else content.encode())
+      storage.write_file(f"{out}/{file}", content if isinstance(content, bytes) else content.encode("utf-8", ESCAPED))
   except OSError as error:
     raise ValueError(f"{out}/{file} cannot be written ({error.strerror or error}); choose another --out") from error

@@ -10,6 +10,7 @@ from input_pipeline.doctor.duplicates import exact_groups, near_groups
 from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
+from input_pipeline.names import shown
 from input_pipeline.sources.annotations.coco import unread_files
 from input_pipeline.sources.base import ImageSource, count_left_out
 from input_pipeline.sources.table import SOURCES
@@ -22,13 +23,6 @@ _PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95
 
 # A training sample is an image and a scene, which by default is another image of the same data set.
 _DECODED_PER_SAMPLE = 2
-
-
-def shown(name: str) -> str:
-  """A name as any terminal and any JSON reader can take it: bytes that are no UTF-8 and control characters escaped."""
-  text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-  return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
-                 for character in text)
 
 
 def duplicate_groups(findings: Findings) -> dict[str, list[np.ndarray]]:

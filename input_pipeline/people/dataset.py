@@ -64,7 +64,7 @@ def open_people(path: str | None, count: int, split: str | None = None, composit
     prepare_people(out, spec, count)
   except ValueError as error:
     raise ValueError("the default set of people cannot be kept in the cache (set SAIP_CACHE to another folder, or "
-                     f"data.path to a prepared set): {error}") from error
+                     f"name a prepared set): {error}") from error
   return PeopleSource(out, split or "train")
 
 

@@ -79,8 +79,8 @@ def write_coco(records: Iterable[bytes], folder: pathlib.Path) -> dict:
   for split in SPLITS:
     (folder / "images" / split).mkdir(parents=True)
   with contextlib.ExitStack() as stack:
-    files = {split: stack.enter_context(open(folder / "annotations" / f"person_keypoints_{split}.json", "w"))
-             for split in SPLITS}
+    place = lambda split: folder / "annotations" / f"person_keypoints_{split}.json"
+    files = {split: stack.enter_context(open(place(split), "w", encoding="utf-8")) for split in SPLITS}
     for file in files.values():
       file.write(json.dumps(_HEAD)[:-1] + ', "annotations": [')
     for record in records:

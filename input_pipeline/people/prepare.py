@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 from tqdm import tqdm
 
+from input_pipeline import storage
 from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.description import describe_set, identify_set
 from input_pipeline.people.export import EXPORTS
@@ -94,14 +95,14 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
     ValueError: impossible numbers, a folder that holds something else, or one that cannot be written.
   """
   check_request(spec, count, export)
-  out = pathlib.Path(out_dir).expanduser()
+  out = storage.local_path(out_dir, "--out")
   wanted = identify_set(spec, count, export)
   record_of = functools.partial(_render_record, EXPORTS[export].encode if export else encode_picture, spec)
 
   def render_shards(folder: pathlib.Path) -> None:
     _render_shards(folder, count, record_of, progress, processes or min(os.cpu_count() or 1, 8))
 
-  try:
+  with storage.writing(out, "--out=", "choose another folder or make room"):
     out.mkdir(parents=True, exist_ok=True)
     with one_writer(str(out)):
       check_holds_nothing_else(str(out), wanted, "set of people")
@@ -116,9 +117,6 @@ def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export
       if (out / PARTIAL).exists():
         shutil.rmtree(out / _WORK, ignore_errors=True)
         (out / PARTIAL).unlink()
-  except OSError as error:
-    raise ValueError(f"--out={out_dir}: cannot be written ({error.strerror or error}); choose another folder or make "
-                     "room") from error
   return out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage
+from input_pipeline.names import ESCAPED, shown
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
 from input_pipeline.prepare.shard import (
   PrepareRequest,
@@ -78,7 +79,7 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
   out = storage.normalized(out)
   open_request.cache_clear()  # the data may have changed since it was last opened
   source = open_request(request)
-  try:
+  with storage.writing(out, "--out=", "choose another folder or make room"):
     per_shard = _images_per_shard(request, source)
     shards = -(-len(source) // per_shard)
     wanted = {"format": FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
@@ -98,9 +99,6 @@ def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int |
           run_in_processes(jobs, missing, images, processes or min(os.cpu_count() or 1, 8), progress)
         _write_manifest(out, wanted, source, names)
       _remove_notes(out)
-  except OSError as error:
-    raise ValueError(f"--out={out}: cannot be written ({error.strerror or error}); choose another folder or make "
-                     "room") from error
   return read_meta(f"{out}/{META}")
 
 
@@ -144,8 +142,8 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
     if name not in shards:  # all its images are damaged
       storage.remove(f"{out}/{name}")
   left_out = [*source.left_out, *(item for note in notes.values() for item in note["left_out"])]
-  lines = "".join(f"{name}: {reason}\n" for name, reason in left_out)
-  storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", "backslashreplace"))
+  lines = "".join(f"{shown(name)}: {reason}\n" for name, reason in left_out)
+  storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", ESCAPED))
   carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
   write_json(f"{out}/{META}", wanted | {
       "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline import storage
+from input_pipeline.names import ESCAPED
 from input_pipeline.sources.base import ImageSource
 from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
@@ -72,7 +73,7 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
             f"{identity['digest']}), seed {seed}", _RULE.replace("SEED", str(seed)))
   try:
     with storage.written_whole(path) as temporary, open(temporary, "wb") as file:
-      file.writelines((_HEADER + line + "\n").encode("utf-8", "backslashreplace") for line in header)
+      file.writelines((_HEADER + line + "\n").encode("utf-8", ESCAPED) for line in header)
       file.writelines(_as_line(_encoded(source.name(i))) + b"\n" for i in chosen.tolist())
   except OSError as error:
     raise ValueError(f"the subset cannot be written to {path} ({error.strerror or error}); choose another --out"

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterator
 import jax
 import numpy as np
 
+from input_pipeline.names import shown
 from input_pipeline.sources.base import ImageSource
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
@@ -99,7 +100,7 @@ def open_encoder(
   except ValueError as error:
     raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
                      else f"--checkpoint={checkpoint}: {error}") from error
-  identity = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+  identity = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return encoder_of(backbone_of(weights, which, image_hw), identity)
 
 
@@ -213,7 +214,7 @@ def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Itera
         images_mirrored, mirrored = encoder.apply(batch.images_u8[:, :, ::-1])
         images = (images + images_mirrored) / 2
       bad = [row for row, reason in enumerate(batch.reasons) if reason is not None]
-      damaged += [f"{source.name(batch.start + row)}: {batch.reasons[row]}" for row in bad]
+      damaged += [f"{shown(source.name(batch.start + row))}: {batch.reasons[row]}" for row in bad]
       used = np.setdiff1d(np.arange(len(batch.reasons)), bad)
       if len(used):
         yield Encoded(batch.start + used, images[used], cells[used], None if mirrored is None else mirrored[used])

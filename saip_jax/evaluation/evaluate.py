@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import pathlib
+import sys
 import time
-from typing import Any
+from typing import Any, Callable
 
 from input_pipeline.sources.annotations.categories import categories_text
+from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
@@ -20,6 +22,7 @@ RECORDS = "evaluations.jsonl"
 def evaluate(
     checkpoint: str, task: str, data: Data, protocol: str | None = None, which: str = "student",
     image_hw: tuple[int, int] | None = None, seed: int = 0, flip_test: bool = False,
+    show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
   """Measures an encoder on a task.
 
@@ -32,6 +35,7 @@ def evaluate(
     image_hw: size in pixels of the input; None: that of the task, or else of the weights.
     seed: of random weights.
     flip_test: average over each image and its mirror image.
+    show: called with the record before it is kept.
 
   Returns:
     A JSON-able record: task, protocol, encoder, scores, what must be known to compare them (with a warning where all
@@ -45,15 +49,24 @@ def evaluate(
     able = [f"{name} ({', '.join(t.flip_tests)})" for name, t in TASKS.items() if t.flip_tests]
     raise ValueError(f"--flip-test: {task}, protocol {how}, has none; expected one of: {', '.join(able)}")
   encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
-  return kept(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol))
+  return kept(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol), show)
 
 
-def kept(checkpoint: str, record: dict[str, Any]) -> dict[str, Any]:
-  """Appends a record to W/evaluations.jsonl where the checkpoint is a run, and returns it."""
+def kept(checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+  """Shows a record, appends it to W/evaluations.jsonl where the checkpoint is a run, and returns it.
+
+  Where that file cannot be written a line on standard error says so: the scores took long, and are not lost.
+  """
+  if show:
+    show(record)
   run = run_of(checkpoint)
   if run:
-    with open(run / RECORDS, "a", encoding="utf-8") as file:
-      file.write(json.dumps(record) + "\n")
+    try:
+      with open(run / RECORDS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    except OSError as e:
+      print(f"warning: {run / RECORDS} cannot be written ({e.strerror}): the run does not remember these scores; `saip"
+            " report --compare FILE` reads what --json printed into FILE", file=sys.stderr, flush=True)
   return record
 
 
@@ -97,7 +110,7 @@ def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
 
 def run_of(checkpoint: str) -> pathlib.Path | None:
   """Returns the folder of the run that a checkpoint is of."""
-  path = pathlib.Path(checkpoint).expanduser()
+  path = local_path(checkpoint, "--checkpoint")
   for folder in (path, *path.parents[:2]):
     if (folder / "config.json").is_file() and checkpoint_steps(folder):
       return folder

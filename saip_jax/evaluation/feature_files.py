@@ -10,6 +10,9 @@ from typing import Iterator, Sequence
 
 import numpy as np
 
+from input_pipeline.names import ESCAPED
+from input_pipeline.storage import writing
+
 _ROW_GROUP_BYTES = 64 * 2**20
 
 
@@ -134,17 +137,21 @@ def feature_file(out: pathlib.Path, skipped: list[str]) -> Iterator[_NpzWriter |
   Args:
     out: the file, checked by `check_target`; its folder is made.
     skipped: lines about images without features, read when the block ends.
+
+  Raises:
+    Unwritable: it cannot be written.
   """
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".unfinished", dir=out.parent) as folder:
-    partial = pathlib.Path(folder, out.name)
-    with contextlib.closing(_WRITERS[out.suffix](partial)) as writer:
-      yield writer
-      writer.finish()
-    if skipped:
-      listed = skipped_path(partial)
-      listed.write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
-      os.replace(listed, skipped_path(out))
-    else:
-      skipped_path(out).unlink(missing_ok=True)
-    os.replace(partial, out)
+  with writing(out, "--out=", "choose another place, or make room"):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".unfinished", dir=out.parent) as folder:
+      partial = pathlib.Path(folder, out.name)
+      with contextlib.closing(_WRITERS[out.suffix](partial)) as writer:
+        yield writer
+        writer.finish()
+      if skipped:
+        listed = skipped_path(partial)
+        listed.write_text("".join(f"{line}\n" for line in skipped), "utf-8", ESCAPED)
+        os.replace(listed, skipped_path(out))
+      else:
+        skipped_path(out).unlink(missing_ok=True)
+      os.replace(partial, out)

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import os
-import pathlib
 import sys
 import tempfile
 from typing import Iterable, Iterator
@@ -13,7 +12,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from input_pipeline.names import shown
 from input_pipeline.sources.folder import FolderSource
+from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.feature_files import check_target, feature_file
 from saip_jax.evaluation.squash import squashed_batches
@@ -69,7 +70,7 @@ def embed_images(
   Raises:
     ValueError: no such folder or none with readable images, weights that cannot be used, `out` that cannot be written.
   """
-  out = pathlib.Path(out)
+  out = local_path(out, "--out")
   if batch_size < 1:
     raise ValueError(f"--batch-size={batch_size}: expected at least 1")
   check_target(out, overwrite)
@@ -90,7 +91,7 @@ def embed_images(
   ):
     encode = lambda images_u8: features_of(variables, jax.device_put(images_u8, batch_sharding(mesh)))
     for batch, (cls, cells) in _one_behind((batch, encode(batch.images_u8)) for batch in batches):
-      names = [_printable(source.name(batch.start + row)) for row in range(len(batch.reasons))]
+      names = [shown(source.name(batch.start + row)) for row in range(len(batch.reasons))]
       skipped += [f"{name}: {reason}" for name, reason in zip(names, batch.reasons) if reason is not None]
       used = [row for row, reason in enumerate(batch.reasons) if reason is None]
       if used:
@@ -114,8 +115,3 @@ def _one_behind(items: Iterable) -> Iterator:
     if len(held) > 1:
       yield held.popleft()
   yield from held
-
-
-def _printable(name: str) -> str:
-  """Names of files may be any bytes; what is no UTF-8 is written as its escape."""
-  return os.fsencode(name).decode("utf-8", "backslashreplace")

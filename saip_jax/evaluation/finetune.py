@@ -5,12 +5,14 @@ The loop is the one that pre-trains, so that a run that was stopped goes on by t
 
 import dataclasses
 import pathlib
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import jax
 
 from input_pipeline.fields.table import FIELDS
+from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
+from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig, parse_config
 from saip_jax.evaluation.encoders import Encoder, flip_tested
@@ -22,7 +24,7 @@ from saip_jax.methods import METHODS
 from saip_jax.methods.finetune_config import class_settings
 from saip_jax.recipes import apply_overrides, load_recipe
 from saip_jax.supervised import SUPERVISED
-from saip_jax.training.checkpoint import checkpoint_steps, claim_workdir
+from saip_jax.training.checkpoint import claim_workdir
 from saip_jax.training.loop import pretrain
 from saip_jax.training.state import TrainState
 from saip_jax.typed import to_dict
@@ -60,7 +62,7 @@ class _Start:
 def finetune(
     checkpoint: str, task: str, data: Data, recipe: str, overrides: Sequence[str] = (), workdir: str | None = None,
     image_hw: tuple[int, int] | None = None, seed: int = 0, which: str = "student",
-    flip_test: bool = False,
+    flip_test: bool = False, show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
   """Fine-tunes the backbone of a checkpoint on a task and measures it.
 
@@ -77,6 +79,7 @@ def finetune(
     seed: of random weights, for "random:NAME".
     which: "student" or "teacher", of weights that have both.
     flip_test: measure the mean over each image and its mirror image.
+    show: called with the record before it is kept.
 
   Returns:
     A record as `evaluate.evaluate` gives it, kept in the same place; its protocol is "finetune".
@@ -89,13 +92,16 @@ def finetune(
   if flip_test and not FINETUNED[task].flip_test:
     able = ", ".join(name for name, measured in FINETUNED.items() if measured.flip_test)
     raise ValueError(f"--flip-test: {task}, fine-tuned, has none; expected one of: {able}")
-  start, train = _start_of(checkpoint, seed, which), data.train_and_test(SUPERVISED[task].whole)[0]
-  config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
+  start = _start_of(checkpoint, seed, which)
+  _config(recipe, overrides, task, data, None, start, image_hw, seed)  # what is wrong with it shows before data is read
   if workdir is None:
     run = run_of(checkpoint)
     if run is None:
       raise ValueError(f"--workdir is needed: --checkpoint={checkpoint} is no run whose folder could hold it")
     workdir = run / "finetune" / (pathlib.Path(recipe).stem + "_teacher" * (which == "teacher"))
+  workdir = utf8_path(workdir, "--workdir")
+  train = data.train_and_test(SUPERVISED[task].whole)[0]
+  config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
       train.source, None, canvas_hw=config.data.canvas_hw, scene_canvas_hw=None, batch_size=config.batch_size,
@@ -116,7 +122,7 @@ def finetune(
       "learning_rate": config.optimizer.learning_rate, "layer_decay": config.method.layer_decay,
       "workdir": str(workdir),
   }
-  return kept(checkpoint, record)
+  return kept(checkpoint, record, show)
 
 
 def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
@@ -132,14 +138,17 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   path = pathlib.Path(checkpoint).expanduser().absolute()
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
-    path = path / "checkpoints" / str(checkpoint_steps(path)[-1])
-  facts = {"checkpoint": weights.origin, "which": which, "backbone": weights.spec.name}
+    path = path / "checkpoints" / str(weights.step)
+  facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
 
 
-def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled, start: _Start, image_hw,
-            seed: int) -> RunConfig:
-  """Returns the settings of the run: those of the recipe, and all that the other arguments decide."""
+def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled | None, start: _Start,
+            image_hw, seed: int) -> RunConfig:
+  """Returns the settings of the run: those of the recipe, and all that the other arguments decide.
+
+  Without data to train on, the settings are checked as if they were for a single class.
+  """
   said_by = _SAID_BY_FLAGS | ({} if start.init_from else {"seed": "--seed"})
   for override in overrides:
     name = override.partition("=")[0].removeprefix("--config.")
@@ -151,7 +160,7 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
     said = " ".join(filter(None, (method.get("name"), method.get("task"))))
     raise ValueError(f"--finetune={recipe} is a recipe of {said or 'nothing'}: --task={task} needs one of {PROTOCOL} "
                      f"{task}, as configs/finetune_{task}.py")
-  names = FIELDS[SUPERVISED[task].label](train.source).classes
+  names = FIELDS[SUPERVISED[task].label](train.source).classes if train else ("any",)
   settings["method"] = method | class_settings(task, names)
   size = image_hw or settings["model"]["image_hw"]
   settings["model"] = {"backbone": start.backbone, "image_hw": size, **start.own_heads}

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from input_pipeline.names import shown
 from input_pipeline.sources.combined import SubsetSource
 from saip_jax.evaluation.splits import Data, Labelled
 from saip_jax.evaluation.squash import squashed_batches
@@ -74,7 +75,7 @@ class FixedSet:
     chosen = SubsetSource(images.source, indices, "a few")
     (batch,) = squashed_batches(chosen, self.image_hw, len(chosen))
     damaged = [i for i, reason in enumerate(batch.reasons) if reason is not None]
-    self.damaged += [f"{chosen.name(i)}: {batch.reasons[i]}" for i in damaged]
+    self.damaged += [f"{shown(chosen.name(i))}: {batch.reasons[i]}" for i in damaged]
     readable = np.setdiff1d(np.arange(len(chosen)), damaged)
     rows = [self._rows.setdefault(batch.images_u8[i].tobytes(), len(self._rows)) for i in readable]
     return Part(Labelled(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))

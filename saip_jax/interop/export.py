@@ -9,6 +9,8 @@ import shutil
 from typing import Any
 
 import saip_jax
+from input_pipeline.names import ESCAPED
+from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import model_card, run_history, shortened
@@ -70,7 +72,7 @@ def export_weights(
     ValueError: unknown dialect or unusable size, a folder with other things in it, packages missing, or features
       that differ.
   """
-  out = pathlib.Path(out).expanduser().resolve()
+  out = utf8_path(out, "--out").resolve()
   _check_request(dialect, out, which, preprocessing)
   unproven = why_missing(_PACKAGES.get(dialect, ("torch", "timm")))
   if unproven and dialect not in _NO_TORCH_NEEDED:
@@ -86,12 +88,12 @@ def export_weights(
   if dialect == "vitpose" and height != width:
     raise ValueError(f"--image-hw={height}x{width}: ViTPose's loader takes square sizes only, as --image-hw=256x256")
 
-  out.parent.mkdir(parents=True, exist_ok=True)
   unfinished = out.with_name(f".{out.name}.unfinished")
   shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+  with writing(out, "--out=", "choose another folder"):
+    unfinished.mkdir(parents=True)
   try:
-    unfinished.mkdir()
-    history = run_history(checkpoint)
+    history = run_history(checkpoint, weights.step)
     tensors = _write(dialect, unfinished, weights, which, preprocessing, history)
     record = _record(dialect, weights, which, tensors, history)
     if unproven:
@@ -99,11 +101,11 @@ def export_weights(
       record["outputs"] = proof.unproven(weights, which)
     else:
       record |= _prove(dialect, unfinished, weights, which)
-    (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec))
+    (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec), "utf-8", ESCAPED)
     record["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
     }
-    (unfinished / "parity.json").write_text(_json(record))
+    (unfinished / "parity.json").write_text(_json(record), "utf-8")
     os.replace(unfinished, out)
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -181,7 +183,7 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
       write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
       write_safetensors(folder / spec.twin.extra_file, own, {"format": "pt"})
       if dialect == "timm":
-        (folder / "config.json").write_text(_json(_timm_config(weights, which, history)))
+        (folder / "config.json").write_text(_json(_timm_config(weights, which, history)), "utf-8")
     case _:
       write_pth(folder / "model.pth", state)
   return _count(state)

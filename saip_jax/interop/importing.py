@@ -7,6 +7,8 @@ import shutil
 import tempfile
 
 import saip_jax
+from input_pipeline.names import shown
+from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
@@ -28,12 +30,13 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   Raises:
     ValueError: unusable weights, or a folder that holds something else.
   """
-  out = pathlib.Path(out).expanduser().absolute()
+  out = utf8_path(out, "--out")
   _check_folder(out)
   weights = open_weights(source, dialect, image_hw, **asked)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  holder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
-  partial = holder / "W"  # the holder is its owner's alone, whatever the umask
+  with writing(out, "--out=", "choose another folder"):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    holder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+    partial = holder / "W"  # the holder is its owner's alone, whatever the umask
   try:
     partial.mkdir()
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
@@ -41,7 +44,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     model = {
         "saip_jax": saip_jax.__version__,
         "facts": weights.spec.facts(),
-        "origin": weights.origin,
+        "origin": shown(weights.origin),
         "tensors": weights.counts(),
         "new": list(weights.new),
         "head_counts": dict(weights.head_counts),
@@ -51,7 +54,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     source = pathlib.Path(source).expanduser()
     if source.is_file():
       model["sha256"]["source"] = sha256(source)
-    (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n")
+    (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n", "utf-8")
     if out.exists():
       shutil.rmtree(out)
     os.replace(partial, out)

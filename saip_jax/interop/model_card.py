@@ -5,15 +5,18 @@ import pathlib
 import re
 
 import saip_jax
+from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
+from saip_jax.training.whole import checkpoint_steps
 
 
-def run_history(checkpoint) -> dict[str, str]:
+def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
   """Returns how the weights were made: from the config.json of their run, or the parity.json of an export of them.
 
   Args:
     checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it. Empty for
       anything else, which tells nothing.
+    step: of a run, the updates that made them; None: those of its newest checkpoint.
   """
   path = pathlib.Path(checkpoint).expanduser().absolute()
   parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
@@ -24,8 +27,8 @@ def run_history(checkpoint) -> dict[str, str]:
   if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
     return {}
   method, data, batch_size, total = config["method"], config["data"], config["batch_size"], config["total_steps"]
-  steps = [path] if workdir != path else (path / "checkpoints").glob("*")
-  step = max((int(p.name) for p in steps if p.name.isdigit()), default=0)
+  if step is None:
+    step = int(path.name) if workdir != path else max(checkpoint_steps(path), default=0)
   images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
   history = {
       "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
@@ -40,7 +43,7 @@ def run_history(checkpoint) -> dict[str, str]:
 
 def _read(path: pathlib.Path) -> dict:
   try:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
   except (OSError, ValueError):
     return {}
   return content if isinstance(content, dict) else {}
@@ -48,7 +51,7 @@ def _read(path: pathlib.Path) -> dict:
 
 def shortened(origin: str) -> str:
   """Returns the text with the folders of its paths cut off but the last: where it lay on a disk is nobody's matter."""
-  return re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin)
+  return shown(re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin))
 
 
 def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:

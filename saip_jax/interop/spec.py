@@ -127,6 +127,7 @@ class Weights:
     notes: what was assumed or could not be used when they were read, one line each.
     new: parameters that were not there and are as in a new model, as "student/backbone/inter_norm/scale".
     head_counts: attention heads of the decoders, as "csr_heads", where the source tells them; no tensor does.
+    step: of a run, the updates that made them; None for others.
   """
 
   spec: BackboneSpec
@@ -136,6 +137,7 @@ class Weights:
   notes: tuple[str, ...] = ()
   new: tuple[str, ...] = ()
   head_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  step: int | None = None
 
   def backbone(self, which: str = "student") -> dict:
     """Returns an encoder of `ENCODERS`: parameters, running statistics, what timm does not have.

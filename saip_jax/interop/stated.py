@@ -125,7 +125,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    return _dict(json.loads(path.read_text()))
+    return _dict(json.loads(path.read_text("utf-8")))
   except (ValueError, RecursionError) as e:
     raise ValueError(f"{path} is no JSON file: {e}") from e
 

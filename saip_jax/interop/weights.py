@@ -7,6 +7,8 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.names import shown
+from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
@@ -20,7 +22,8 @@ from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.twins import TWINS
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
-from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.training.whole import newest_to_read
 from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
@@ -34,7 +37,8 @@ def open_weights(
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
   Args:
-    path: a run's workdir (its newest checkpoint) or one of its checkpoints; a folder with one file of weights; a file.
+    path: a run's workdir (its newest whole checkpoint) or one of its checkpoints; a folder with one file of weights; a
+      file.
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels that the stored positions are for, where the file does not say.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
@@ -44,7 +48,7 @@ def open_weights(
   Raises:
     ValueError: nothing to read there, weights that are not finite, or something that does not fit, all of it named.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local_path(path, "the weights")
   asked = Asked(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
@@ -55,15 +59,12 @@ def open_weights(
       return _open_folder(path.absolute(), asked)
     return open_file(path, asked)
   except ValueError as e:
-    raise (e if str(path) in str(e) else ValueError(f"{path}: {e}")) from e
+    raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
 def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
   if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
-    steps = checkpoint_steps(path)
-    if not steps:
-      raise ValueError(f"{path} holds no checkpoint yet")
-    return _open_checkpoint(path, steps[-1], asked)
+    return _open_newest(path, asked)
   if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
     return _open_checkpoint(path.parents[1], int(path.name), asked)
   if (path / MODEL_FILE).is_file():
@@ -73,6 +74,12 @@ def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
   return open_file(files[0], asked)
+
+
+def _open_newest(workdir: pathlib.Path, asked: Asked) -> Weights:
+  step, notes = newest_to_read(workdir)
+  weights = _open_checkpoint(workdir, step, asked)
+  return dataclasses.replace(weights, notes=(*notes, *weights.notes))
 
 
 def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
@@ -92,7 +99,7 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
   origin = f"step {step} of the run {workdir}"
   student = _with_statistics(params, extra, "student") | {name: extra[name] for name in ("banks",) if name in extra}
   teacher = _with_statistics(extra["teacher"], extra, "teacher") if "teacher" in extra else None
-  weights = Weights(spec, student, teacher, origin, head_counts=head_counts)
+  weights = Weights(spec, student, teacher, origin, head_counts=head_counts, step=step)
   _check_backbones(weights)
   return weights
 

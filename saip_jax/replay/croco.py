@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saip_jax.backbones.features import Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.rope import grid_angles
 from saip_jax.backbones.transformer import Block, Linear, layer_norm, run_stack, scan_blocks
 from saip_jax.heads.cross_block import CrossBlock
-from saip_jax.interop.tables import LINEAR, Row, blocks, from_torch, linear, norm, to_torch
+from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
 from saip_jax.interop.vit import TIMM, inside, renamed
 from saip_jax.losses.reconstruction import masked_mse, masked_mse_by_kind, normalise_patches
 from saip_jax.masking.tokens import restore_tokens, select_tokens
@@ -23,10 +24,9 @@ from saip_jax.methods.base import Aux
 from saip_jax.methods.croco_human import CrocoHuman
 from saip_jax.methods.croco_human_config import CrocoHumanConfig, CrocoMasksConfig
 from saip_jax.methods.masked import MaskDraws
-from saip_jax.methods.pair_autoencoder import PairAutoencoder, PairViews
+from saip_jax.methods.pair_autoencoder import PairViews
 from saip_jax.methods.teacher import encode
 from saip_jax.replay.masked import backbone_of, decoder_of
-from saip_jax.backbones.features import Views
 from saip_jax.replay.recording import EXACT, Recording
 from saip_jax.replay.step import run_step
 

@@ -1,6 +1,5 @@
 """One step of the published SAIP."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,7 +11,7 @@ from saip_jax.methods.saip import Saip
 from saip_jax.methods.saip_config import MatchingConfig, ReconstructionConfig, SaipConfig, SearchConfig
 from saip_jax.methods.saip_networks import SaipNetworks
 from saip_jax.methods.saip_views import SaipDraws, SaipViews
-from saip_jax.replay.recording import TEACHER, Recording
+from saip_jax.replay.recording import Recording
 from saip_jax.replay.step import run_step
 
 

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Sequence
 import jax
 from tqdm import tqdm
 
+from input_pipeline.names import ESCAPED
 from saip_jax.training.mesh import device_kinds
 
 # How the live line says them; losses stand there under their own names.
@@ -29,7 +30,8 @@ class Progress:
   def say(self, line: str) -> None:
     """Prints a line, above the live line if there is one."""
     if self._enabled:
-      tqdm.write(line, file=sys.stdout)
+      encoding = sys.stdout.encoding or "utf-8"
+      tqdm.write(line.encode(encoding, ESCAPED).decode(encoding), file=sys.stdout)  # whatever a data set is called
       sys.stdout.flush()
 
   def start(self, step: int) -> None:

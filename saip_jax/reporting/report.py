@@ -1,7 +1,9 @@
 """`saip report`: one page about a run, and others beside it."""
 
+import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import pathlib
 import sys
@@ -9,7 +11,8 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from input_pipeline.storage import written_whole
+from input_pipeline.names import ESCAPED
+from input_pipeline.storage import local_path, writing, written_whole
 from saip_jax.reporting import page
 from saip_jax.reporting.curves import curves_html, smoothing
 from saip_jax.reporting.images import panel_uri
@@ -32,26 +35,40 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
     The file.
 
   Raises:
-    ValueError: no run in one of the folders, too many of them, or data that cannot be opened.
-    OSError: the file cannot be written.
+    ValueError: no run in one of the folders, too many of them, data that cannot be opened, or a file that cannot be
+      written.
   """
-  run = read_run(workdir)
+  from saip_jax.training.whole import newest_whole
+
+  run = read_run(local_path(workdir, "W"))
+  try:
+    step, damaged = newest_whole(run.path)
+  except ValueError as error:  # a path that cannot be read there
+    step, damaged = None, [str(error)]
+  for line in damaged:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+  run = dataclasses.replace(run, faults=[*run.faults, *damaged])
   runs = _renamed([run, *map(read_compared, compare)])
   if len(runs) > page.COLOURS:
     raise ValueError(f"--compare names {len(compare)}: at most {page.COLOURS - 1} can be told apart by colour")
-  out = pathlib.Path(out).expanduser() if out else run.path / "report.html"
-  out.parent.mkdir(parents=True, exist_ok=True)
-  sections = {
-      "Run": _facts_html(runs),
-      "Tasks": _tasks_html(runs),
-      "Curves": _curves_html(runs),
-      "What it does in training": _panels_html(run),
-      "What the encoder sees": _encoder_html(run, data),
-      "Settings": _settings_html(runs),
-  }
-  document = page.document(f"Report of {run.name}", sections)
-  with written_whole(str(out)) as partial, open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
-    file.write(document)
+  out = local_path(out, "--out") if out else run.path / "report.html"
+  cannot = functools.partial(writing, out, "the page ", "name another place with --out=FILE")
+  with contextlib.ExitStack() as stack:
+    with cannot():  # before the work
+      out.parent.mkdir(parents=True, exist_ok=True)
+      partial = stack.enter_context(written_whole(str(out)))
+      file = stack.enter_context(open(partial, "w", encoding="utf-8", errors=ESCAPED))
+    sections = {
+        "Run": _facts_html(runs, step),
+        "Tasks": _tasks_html(runs),
+        "Curves": _curves_html(runs),
+        "What it does in training": _panels_html(run),
+        "What the encoder sees": _encoder_html(run, step, data),
+        "Settings": _settings_html(runs),
+    }
+    with cannot():
+      file.write(page.document(f"Report of {run.name}", sections))
+      file.close()
   return out
 
 
@@ -62,21 +79,19 @@ def _renamed(runs: list[Run]) -> list[Run]:
           for run in runs]
 
 
-def _facts_html(runs: Sequence[Run]) -> str:
-  from saip_jax.training.checkpoint import checkpoint_steps
-
+def _facts_html(runs: Sequence[Run], newest: int | None) -> str:
   run = runs[0]
-  steps, config = checkpoint_steps(run.path), run.settings
+  config = run.settings
   size = config.get("model.image_hw")
   told = {
       "method": ", fidelity ".join(str(config[k]) for k in ("method.name", "method.fidelity") if k in config),
       "backbone": str(config.get("model.backbone", "")) + (f" at {_size(size)}" if size else ""),
-      "data": _data_fact(run, steps),
+      "data": _data_fact(run, newest),
       "steps": f"{run.last_step:,} of {config['total_steps']:,}" if _is_number(config.get("total_steps")) else "",
       "batch": ", ".join(f"{config[key]}{unit}" for key, unit in (("batch_size", " images"), ("precision", ""))
                          if key in config),
       "devices": _devices_fact(run.starts),
-      "newest checkpoint": f"step {steps[-1]:,}" if steps else "none yet",
+      "newest checkpoint": "none that is whole" if newest is None else f"step {newest:,}",
       "epochs": _last(run, "epoch", "{:.4g}"),
       "throughput": _typical(run, "time/images_per_s", "{:,.1f} images/s"),
       "input wait": _typical(run, "time/input_wait_fraction", "{:.1%} of the time"),
@@ -94,13 +109,13 @@ def _facts_html(runs: Sequence[Run]) -> str:
   return html
 
 
-def _data_fact(run: Run, steps: list[int]) -> str:
+def _data_fact(run: Run, newest: int | None) -> str:
   """The data set by the fingerprint of a checkpoint, which is sure; without one, as the settings name it."""
   from saip_jax.training.checkpoint import read_fingerprint
 
-  if steps:
+  if newest is not None:
     try:
-      identity = read_fingerprint(run.path / "checkpoints" / str(steps[-1]))["data"]
+      identity = read_fingerprint(run.path / "checkpoints" / str(newest))["data"]
       return f"{identity.get('name', identity['source'])}: {identity['images']:,} images, digest {identity['digest']}"
     except (ValueError, KeyError, AttributeError):
       pass  # of another version: the settings tell it too
@@ -196,12 +211,10 @@ def _panel_html(path: pathlib.Path, name: str) -> str:
   return f'<div class="wide"><img class="panel" src="{panel_uri(path)}" alt="{page.escape(name)}"></div>'
 
 
-def _encoder_html(run: Run, data) -> str:
-  from saip_jax.training.checkpoint import checkpoint_steps
-
-  if not checkpoint_steps(run.path):
-    return page.missing("No checkpoint yet, so no pictures of what the encoder does; the run writes one every "
-                        f"{run.settings.get('checkpoint_every', 'few')} updates:",
+def _encoder_html(run: Run, newest: int | None, data) -> str:
+  if newest is None:
+    return page.missing("No checkpoint yet that is whole, so no pictures of what the encoder does; the run writes one "
+                        f"every {run.settings.get('checkpoint_every', 'few')} updates:",
                         f"saip pretrain --config=... --workdir={run.path}")
   # jax, and the weights: seconds
   from saip_jax.interop.weights import load_backbone
@@ -209,12 +222,11 @@ def _encoder_html(run: Run, data) -> str:
 
   images = choose_images(data)
   try:
-    backbone = load_backbone(run.path)
+    backbone = load_backbone(run.path / "checkpoints" / str(newest))
   except ValueError as error:
     print(f"report: the newest checkpoint cannot be used: {error}", file=sys.stderr)
     return page.missing(f"The newest checkpoint cannot be used: {error}")
-  step = checkpoint_steps(run.path)[-1]
-  return (f"<p>The student of step {step:,} on images of {page.escape(images.name)}, squashed to "
+  return (f"<p>The student of step {newest:,} on images of {page.escape(images.name)}, squashed to "
           f"{_size(list(backbone.preprocessing.image_hw))}.</p>" + encoder_html(backbone, images))
 
 

@@ -15,6 +15,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from input_pipeline.names import shown_error
+from input_pipeline.storage import utf8_path, writing
+from saip_jax.training.whole import brief, checkpoint_steps, damage_of, newest_whole, read_object
 from saip_jax.typed import differences
 
 
@@ -28,32 +31,39 @@ def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
   With several processes the first must have done so before the others.
 
   Raises:
-    ValueError: the folder holds something else, or is a file, or is not the one that the first process made.
+    ValueError: the folder holds something else, or is a file, or is not the one that the first process made, or cannot
+      be written.
   """
-  workdir = pathlib.Path(workdir).expanduser().absolute()
+  workdir = utf8_path(workdir, "--workdir")
   if jax.process_index() and not (workdir / "config.json").exists():
     raise ValueError(f"--workdir={workdir} is not shared: process {jax.process_index()} does not see what process 0"
                      " wrote there; choose a folder that all hosts mount")
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
-  workdir.mkdir(parents=True, exist_ok=True)
-  if not (workdir / "config.json").exists():
-    if any(path.name != "config.json.partial" for path in workdir.iterdir()):
-      raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
-    write_config(workdir, config)
+  with writing(workdir, "--workdir=", "choose a folder that can be written"):
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+      if any(path.name != "config.json.partial" for path in workdir.iterdir()):
+        raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
+      write_config(workdir, config)
   return workdir
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Writes W/config.json; whole or not at all."""
   partial = workdir / "config.json.partial"
-  partial.write_text(json.dumps(config, indent=2) + "\n")
+  partial.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
   os.replace(partial, workdir / "config.json")
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns what `write_config` wrote."""
-  return json.loads((workdir / "config.json").read_text())
+  """Returns what `write_config` wrote; raises ValueError, which names the file, if it is damaged."""
+  path = pathlib.Path(workdir) / "config.json"
+  try:
+    return read_object(path)
+  except (OSError, ValueError) as e:
+    raise ValueError(f"{path} cannot be read: {shown_error(e)}; copy it again, or start the run again with its recipe, "
+                     "which writes it anew") from e
 
 
 class Checkpoints:
@@ -69,7 +79,7 @@ class Checkpoints:
       fingerprint: JSON-able nested settings that make the run what it is.
 
     Raises:
-      ValueError: the newest checkpoint has another fingerprint; the message lists what differs.
+      ValueError: the newest checkpoint has another fingerprint, the message lists what differs; or it is damaged.
     """
     logging.getLogger("absl").addFilter(_is_not_orbax)
     self._workdir = pathlib.Path(workdir).absolute()
@@ -82,8 +92,11 @@ class Checkpoints:
       self._check_fingerprint()
 
   def _check_fingerprint(self) -> None:
-    args = ocp.args.Composite(fingerprint=ocp.args.JsonRestore())
-    stored = self._manager.restore(self.latest(), args=args).fingerprint
+    try:
+      stored = read_fingerprint(self.step_path(self.latest()))
+    except ValueError:
+      self._refuse_damaged()
+      raise
     changes = differences(stored, self._fingerprint)
     if changes:
       raise ValueError(
@@ -91,8 +104,16 @@ class Checkpoints:
           " set these back, or choose another --workdir"
       )
 
+  def _refuse_damaged(self) -> None:
+    """Raises ValueError if the newest checkpoint is not whole: to go on from an older one is for a person to decide,
+    as the updates between them are done again and the damaged one must make room."""
+    step, damaged = newest_whole(self._workdir, parts=None)
+    if damaged:
+      then = "starts anew: there is no other" if step is None else f"goes on from step {step}, which is whole"
+      raise ValueError(f"{'; '.join(damaged)}; copy it again, or delete it, and the run {then}")
+
   def latest(self) -> int | None:
-    """Returns the step of the newest whole checkpoint, or None."""
+    """Returns the step of the newest checkpoint, or None."""
     return self._manager.latest_step()
 
   def step_path(self, step: int) -> pathlib.Path:
@@ -127,14 +148,15 @@ class Checkpoints:
       abstract_state: tree of `jax.ShapeDtypeStruct` with shardings: where the arrays shall live.
 
     Raises:
-      ValueError: the state has other arrays than this program makes from the same settings.
+      ValueError: the checkpoint is damaged, or has other arrays than this program makes from the same settings.
     """
+    self._refuse_damaged()
     step = self.latest()
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
     try:
       return self._manager.restore(step, args=args).state
     except (ValueError, KeyError) as e:
-      raise ValueError(f"{self.step_path(step)} does not fit this version of the program: {e}") from e
+      raise ValueError(f"{self.step_path(step)} does not fit this version of the program: {shown_error(e)}") from e
 
   def wait(self) -> None:
     """Returns once every started save is on disk.
@@ -156,23 +178,14 @@ class Checkpoints:
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     what = f"step {step}" if step is not None else "the last checkpoint"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if len(reason) > 200:  # layers of libraries, the system's own words last
-      reason = f"{reason[:60]} ... {reason[-120:]}"
     return CheckpointError(
-        f"cannot save {what} under {self.path}: {reason}; make room or choose another --workdir ({self._last_good()})"
+        f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir"
+        f" ({self._last_good()})"
     )
 
   def _last_good(self) -> str:
-    steps = sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit())
+    steps = checkpoint_steps(self._workdir)
     return f"last good checkpoint: {self.step_path(steps[-1])}" if steps else "no checkpoint yet"
-
-
-def checkpoint_steps(workdir) -> list[int]:
-  """Returns the steps of the whole checkpoints of a run, oldest first."""
-  path = pathlib.Path(workdir) / "checkpoints"
-  names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-  return sorted(int(name) for name in names if name.isdigit())
 
 
 def read_fingerprint(step_path) -> dict[str, Any]:
@@ -184,12 +197,10 @@ def read_fingerprint(step_path) -> dict[str, Any]:
   Raises:
     ValueError: none there.
   """
-  logging.getLogger("absl").addFilter(_is_not_orbax)
   try:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-      return reader.restore(pathlib.Path(step_path).absolute() / "fingerprint")
+    return read_object(pathlib.Path(step_path) / "fingerprint" / "metadata")
   except (ValueError, OSError) as e:
-    raise ValueError(f"{step_path} has no fingerprint of a run: {e}") from e
+    raise ValueError(f"{step_path} has no fingerprint of a run: {shown_error(e)}") from e
 
 
 def read_model(step_path) -> tuple[Any, Any]:
@@ -202,9 +213,10 @@ def read_model(step_path) -> tuple[Any, Any]:
     ValueError: no whole checkpoint there.
   """
   logging.getLogger("absl").addFilter(_is_not_orbax)
-  path = pathlib.Path(step_path).absolute() / "state"
-  if not path.is_dir():
-    raise ValueError(f"{step_path} holds no checkpoint of a run")
+  path = utf8_path(step_path, "checkpoint") / "state"
+  damage = damage_of(step_path)
+  if damage:
+    raise ValueError(f"{step_path} holds no checkpoint that is whole: {damage}")
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       stored = reader.metadata(path).item_metadata.tree
@@ -216,7 +228,7 @@ def read_model(step_path) -> tuple[Any, Any]:
       args = ocp.args.PyTreeRestore(item=wanted, restore_args=to_numpy, partial_restore=True)
       model = reader.restore(path, args=args)
   except (ValueError, KeyError, OSError, AttributeError) as e:
-    raise ValueError(f"{step_path} cannot be read as a checkpoint: {e}") from e
+    raise ValueError(f"{step_path} cannot be read as a checkpoint: {brief(e)}") from e
   return model["params"], model["extra"]
 
 
@@ -231,11 +243,10 @@ def _is_not_orbax(record: logging.LogRecord) -> bool:
 
 
 def _remove_unfinished(path: pathlib.Path) -> None:
-  """Deletes what a killed save left behind; Orbax ignores it, but it may be large."""
+  """Deletes what a killed save left behind, and nothing else; Orbax ignores it, but it may be large."""
   if jax.process_index() == 0 and path.is_dir():
-    for entry in path.iterdir():
-      if not entry.name.isdigit():
-        shutil.rmtree(entry, ignore_errors=True)
+    for entry in path.glob("*.orbax-checkpoint-tmp*"):
+      shutil.rmtree(entry, ignore_errors=True)
 
 
 def _megabytes(size: int) -> str:

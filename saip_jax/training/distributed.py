@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import warnings
+from typing import Any, Callable
 
 import jax
 from jax._src.distributed import global_state  # barriers that need no device have no public name, nor has
@@ -92,6 +93,29 @@ def first_host_first():
   finally:  # also if it failed: the others shall fail by themselves, not wait
     if not global_state.process_id:
       barrier("first_host")
+
+
+def on_first_host(function: Callable[[], Any]) -> Any:
+  """Returns what a function returns on process 0, where alone it is called, and None on all others.
+
+  Raises:
+    ValueError: the function raised an error; all processes raise it.
+  """
+  if global_state.num_processes <= 1:
+    return function()
+  key, error = f"saip_first_host_{next(_numbers)}", ""
+  if global_state.process_id:
+    error = global_state.client.blocking_key_value_get(key, _BARRIER_SECONDS * 1000).removeprefix(":")
+    if error:
+      raise ValueError(error)
+    return None
+  try:
+    return function()
+  except Exception as e:
+    error = str(e) or type(e).__name__
+    raise
+  finally:
+    global_state.client.key_value_set(key, f":{error}")
 
 
 def stop_agreed(step: int) -> bool:

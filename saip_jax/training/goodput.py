@@ -3,7 +3,11 @@
 import json
 import os
 import pathlib
+import sys
 import time
+
+from input_pipeline.names import shown_error
+from saip_jax.training.whole import read_object
 
 
 class Goodput:
@@ -17,12 +21,20 @@ class Goodput:
   def __init__(self, workdir: pathlib.Path, start_step: int):
     """Goes on after update `start_step` (0: a new run)."""
     self._path = workdir / "goodput.json"
-    stored = json.loads(self._path.read_text()) if self._path.exists() and start_step else {}
-    self._started = stored.get("started", time.time())
-    self._at_save = {int(step): s for step, s in stored.get("useful_s", {}).items() if int(step) <= start_step}
+    self._started, self._at_save = self._stored(start_step) if self._path.exists() and start_step else (time.time(), {})
     self._useful_s = self._at_save.get(start_step, 0.0)
     if not start_step:
       self._write()
+
+  def _stored(self, start_step: int) -> tuple[float, dict[int, float]]:
+    """Returns when the run was first started, and the useful time up to each checkpoint."""
+    try:
+      stored = read_object(self._path)
+      useful = {int(step): float(s) for step, s in stored["useful_s"].items() if int(step) <= start_step}
+      return float(stored["started"]), useful
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+      print(f"warning: {self._path} cannot be read ({shown_error(e)}): goodput counts from now on", file=sys.stderr)
+      return time.time(), {}
 
   def add(self, seconds: float) -> None:
     """Counts the time of a step, in seconds."""
@@ -39,5 +51,5 @@ class Goodput:
 
   def _write(self) -> None:
     partial = self._path.with_suffix(".json.partial")
-    partial.write_text(json.dumps({"started": self._started, "useful_s": self._at_save}) + "\n")
+    partial.write_text(json.dumps({"started": self._started, "useful_s": self._at_save}) + "\n", "utf-8")
     os.replace(partial, self._path)

@@ -2,17 +2,21 @@
 
 import functools
 import pathlib
+import sys
 import time
 from typing import Any, Sequence
 
 import jax
 
+from input_pipeline.names import shown
 from saip_jax.config import RunConfig
 from saip_jax.reporting import progress as reports
 from saip_jax.reporting.panels import save_panel
 from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
 from saip_jax.training.distributed import barrier, first_host_first
+from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
+from saip_jax.training.holder import holding
 from saip_jax.training.initial import open_start, start_from
 from saip_jax.training.mesh import (
     check_batch_size, lower_step, make_mesh, on_one_device, place_state, shard_batch, shardings_of,
@@ -44,22 +48,31 @@ def pretrain(
     method: a `saip_jax.methods.base.Method`.
     data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
       (see `input_pipeline.pipeline.TrainData`).
-    workdir: folder of the run; holds config.json, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/, panels/.
+    workdir: folder of the run; holds config.json, run.lock, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/,
+      panels/. While this runs no other run may use it.
     devices: where to train; all devices by default.
 
   Returns:
     The state after the last update done.
 
   Raises:
-    ValueError: settings that do not fit the devices, or a workdir of another run.
+    ValueError: settings that do not fit the devices, a workdir of another run or in use by one, or a newest checkpoint
+      that is damaged.
     NonFiniteLoss: a loss became infinite or NaN.
     CheckpointError: a checkpoint could not be written.
   """
+  with Ending() as ending:
+    return _pretrain(config, method, data, workdir, devices, ending)
+
+
+def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending) -> TrainState:
+  """`pretrain`, which leaves with `ending` what must be closed whatever happens."""
   if config.compile_cache:
     jax.config.update("jax_compilation_cache_dir", config.compile_cache)
   host, hosts = jax.process_index(), jax.process_count()
   with first_host_first():
     workdir = claim_workdir(workdir, to_dict(config))
+  ending.enter("letting go of the folder", holding(workdir))
   progress = reports.Progress(config.total_steps, enabled=host == 0)
   mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
@@ -76,11 +89,11 @@ def pretrain(
   with starting("opening the checkpoints"):
     checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
     start = checkpoints.latest() or 0
+  ending.then("closing the checkpoints", checkpoints.close)
   goodput = Goodput(workdir, start) if host == 0 else None
   progress.say(reports.banner(mesh, abstract_state, config, data, workdir))
   if start:
-    changed = "; ".join(differences(read_config(workdir), to_dict(config)))
-    progress.say(f"resuming at step {start}" + (f" with changed settings: {changed}" if changed else ""))
+    progress.say(f"resuming at step {start}{_changes(workdir, config)}")
   initial = open_start(config) if config.init_from and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
@@ -90,7 +103,6 @@ def pretrain(
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
     progress.say(reports.summary(workdir, checkpoints.step_path(start), _list_damage(workdir, data)))
-    checkpoints.close()
     return state
   if host == 0:
     write_config(workdir, to_dict(config))
@@ -109,66 +121,66 @@ def pretrain(
     train_step = lower_step(mesh, train_step, abstract_state, spec).compile()
   progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
 
-  batches = data.batches(start, host, hosts)
   writer = MetricsWriter(workdir, start) if host == 0 else None
+  if writer:
+    ending.then("closing the records", writer.close)
+  damaged = functools.cache(lambda: _list_damage(workdir, data))  # once, when the data are closed
+  ending.then("listing damaged images", damaged)
+  batches = data.batches(start, host, hosts)
+  ending.then("closing the data", batches.close)
   telemetry = Telemetry(config, len(data), writer, goodput, progress, checkpoints)
   profile = ProfileWindow(workdir / "profile", config.profile_window if host == 0 else None)
+  ending.then("ending the profile", profile.close)
   progress.start(start)
+  ending.then("closing the live line", progress.close)
   step = start
   with starting("waiting for the other hosts"):
     barrier("start")  # not all have compiled equally fast
   stepping = watch("a step", config.watchdog_minutes, "config.watchdog_minutes sets the time")
-  try:
-    with stepping as watchdog, telemetry, profile, StopRequest() as stop:
-      # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
-      while True:
-        finished = step == config.total_steps
-        leaving = stop.due(step) or finished
-        save_due = step > start and (leaving or step % config.checkpoint_every == 0)
-        panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
-        monitors_due = monitor_every and (step > start or step == 0) and (finished or step % monitor_every == 0)
-        pausing = save_due or panels_due or monitors_due or profile.is_due(step)
-        if pausing:
-          telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
-        if profile.is_due(step):
-          profile.switch()
-        if panels_due:
-          params, extra = on_one_device(mesh, (state.params, state.extra))
-          if host == 0:
-            _draw_panels(method, params, extra, panel_batch, config.seed, workdir, step)
-          barrier("panels")
-        if monitors_due:
-          _measure(monitors, _student(mesh, method, state), writer, progress, step)
-          barrier("monitors")
-        if save_due:
-          with telemetry.saving(step):
-            checkpoints.save(step, state)
-          progress.checkpoint(step)
-        if pausing:
-          telemetry.restart_clock()
-        if leaving:
-          break
+  with stepping as watchdog, telemetry, StopRequest() as stop:
+    # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
+    while True:
+      finished = step == config.total_steps
+      leaving = stop.due(step) or finished
+      save_due = step > start and (leaving or step % config.checkpoint_every == 0)
+      panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
+      monitors_due = monitor_every and (step > start or step == 0) and (finished or step % monitor_every == 0)
+      pausing = save_due or panels_due or monitors_due or profile.is_due(step)
+      if pausing:
+        telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
+      if profile.is_due(step):
+        profile.switch()
+      if panels_due:
+        params, extra = on_one_device(mesh, (state.params, state.extra))
+        if host == 0:
+          _draw_panels(method, params, extra, panel_batch, config.seed, workdir, step)
+        barrier("panels")
+      if monitors_due:
+        _measure(monitors, _student(mesh, method, state), writer, progress, step)
+        barrier("monitors")
+      if save_due:
+        with telemetry.saving(step):
+          checkpoints.save(step, state)
+        progress.checkpoint(step)
+      if pausing:
+        telemetry.restart_clock()
+      if leaving:
+        break
 
-        asked = time.perf_counter()
-        rows = next(batches)
-        arrived = time.perf_counter()
-        with profile.step(step), jax.transfer_guard("disallow"):  # a hidden copy to or from the host stalls every step
-          batch = shard_batch(mesh, {name: rows[name] for name in spec})
-          state, metrics = train_step(state, batch)
-        step += 1
-        telemetry.follow(step, metrics, rows["index"], asked, arrived)
-        watchdog.restart()
-      checkpoints.wait()
-  finally:
-    progress.close()
-    batches.close()
-    damaged = _list_damage(workdir, data)
-    if writer:
-      writer.close()
-    checkpoints.close()
+      asked = time.perf_counter()
+      rows = next(batches)
+      arrived = time.perf_counter()
+      with profile.step(step), jax.transfer_guard("disallow"):  # a hidden copy to or from the host stalls every step
+        batch = shard_batch(mesh, {name: rows[name] for name in spec})
+        state, metrics = train_step(state, batch)
+      step += 1
+      telemetry.follow(step, metrics, rows["index"], asked, arrived)
+      watchdog.restart()
+    checkpoints.wait()
+  ending.close()
 
   progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
-  progress.say(reports.summary(workdir, checkpoints.step_path(step) if step else None, damaged))
+  progress.say(reports.summary(workdir, checkpoints.step_path(step) if step else None, damaged()))
   return state
 
 
@@ -227,12 +239,25 @@ def _measure(monitors, encoder, writer: MetricsWriter | None, progress, step: in
   progress.say(f"step {step}, " + ", ".join(f"{name.removeprefix('monitor/')} {v:.4f}" for name, v in values.items()))
 
 
+def _changes(workdir: pathlib.Path, config: RunConfig) -> str:
+  """Returns the words on settings that are not those of the last start."""
+  try:
+    changed = "; ".join(differences(read_config(workdir), to_dict(config)))
+  except ValueError:
+    return f"; {workdir / 'config.json'} cannot be read and is written anew"
+  return f" with changed settings: {changed}" if changed else ""
+
+
 def _list_damage(workdir: pathlib.Path, data) -> list[str]:
   """Returns the damaged images that this host has met in the run, and keeps them in a file; no file means none."""
   host = jax.process_index()
   path = workdir / (f"damaged_images_{host}.txt" if host else "damaged_images.txt")
-  known = path.read_text().splitlines() if path.exists() else []
-  lines = list(dict.fromkeys(known + data.damage.lines()))
-  if lines:
-    path.write_text("\n".join(lines) + "\n")
+  lines = [shown(line) for line in data.damage.lines()]
+  try:
+    known = path.read_text("utf-8", "backslashreplace").splitlines() if path.exists() else []
+    lines = list(dict.fromkeys(known + lines))
+    if lines:
+      path.write_text("\n".join(lines) + "\n", "utf-8")
+  except OSError as e:  # the summary shows them too
+    print(f"warning: {path} cannot be written ({e.strerror})", file=sys.stderr, flush=True)
   return lines

@@ -9,13 +9,15 @@ import numpy as np
 
 
 def read_metrics(path) -> list[dict[str, Any]]:
-  """Returns the records of a metrics.jsonl; a last line torn by a crash is left out."""
+  """Returns the records of a metrics.jsonl; lines that are none, as one torn by a crash, are left out."""
   records = []
-  for line in pathlib.Path(path).read_text().splitlines():
+  for line in pathlib.Path(path).read_text("utf-8", "replace").splitlines():
     try:
-      records.append(json.loads(line))
+      record = json.loads(line)
     except json.JSONDecodeError:
-      pass
+      continue
+    if isinstance(record, dict) and isinstance(record.get("step"), int):
+      records.append(record)
   return records
 
 
@@ -36,9 +38,9 @@ class MetricsWriter:
     if path.exists():
       kept = [record for record in read_metrics(path) if record["step"] < first_step]
       partial = path.with_name("metrics.jsonl.partial")
-      partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+      partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
       os.replace(partial, path)
-    self._file = path.open("a")
+    self._file = path.open("a", encoding="utf-8")
     # named by the step too: two files that start in the same second would be one
     self._events = SummaryWriter(
         str(workdir / "tensorboard"), purge_step=first_step, filename_suffix=f".from{start_step}"

@@ -34,9 +34,7 @@ class ProfileWindow:
     """Returns the context in which update `step + 1` is dispatched, by which the tools tell steps apart."""
     return jax.profiler.StepTraceAnnotation("train", step_num=step + 1) if self._running else contextlib.nullcontext()
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
+  def close(self) -> None:
+    """Ends the recording if it runs."""
     if self._running:
       self.switch()

@@ -123,16 +123,23 @@ class Telemetry:
     values = {name: float(value) for name, value in metrics.items()}
     indices = np.asarray(indices).tolist()
     texts = {name: str(value) for name, value in values.items()}  # JSON has no word for NaN
-    path.write_text(json.dumps({"step": step, "metrics": texts, "indices": indices}) + "\n")
-    self._checkpoints.wait()
+    where, failures = f"all in {path}", ""
+    try:
+      path.write_text(json.dumps({"step": step, "metrics": texts, "indices": indices}) + "\n", "utf-8")
+    except OSError as e:
+      where = f"{path} cannot be written ({e.strerror})"
+    try:
+      self._checkpoints.wait()
+    except OSError as e:
+      failures = f"; {e}"
     latest = self._checkpoints.latest()
     shown = {name: v for name, v in values.items() if name.startswith("loss/") or not np.isfinite(v)}
     more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
     raise NonFiniteLoss(
         f"non-finite loss at step {step}: {', '.join(f'{name} {value:.6g}' for name, value in shown.items())};"
-        f" batch indices {indices[:_INDICES_SHOWN]}{more}; all in {path};"
+        f" batch indices {indices[:_INDICES_SHOWN]}{more}; {where};"
         f" last good checkpoint: {self._checkpoints.step_path(latest) if latest is not None else 'none'};"
-        " a lower config.optimizer.learning_rate or config.precision=float32 may help"
+        f" a lower config.optimizer.learning_rate or config.precision=float32 may help{failures}"
     )
 
 

@@ -50,6 +50,6 @@ class Watchdog:
         f"saip: error: {self._what} takes more than {self._seconds / 60:g} minutes: ending the process, so that it can"
         f" be started again{where}; {self._advice}", file=sys.stderr, flush=True,
     )
-    for file in (sys.stderr, *([self._path.open("w")] if self._path else [])):
+    for file in (sys.stderr, *([self._path.open("w", encoding="utf-8")] if self._path else [])):
       faulthandler.dump_traceback(file, all_threads=True)
     os._exit(EXIT_STATUS)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable
 
+from input_pipeline.names import shown
 from input_pipeline.sources.base import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
 from saip_jax.evaluation.splits import Data, Labelled
@@ -50,7 +51,8 @@ def facts_of(**parts: Labelled) -> dict[str, Any]:
 
   def more(part: Labelled) -> dict[str, Any]:
     listed, categories = part.source.left_out, part.source.categories
-    left_out = {"left_out": count_left_out(listed), "first_left_out": ": ".join(listed[0])} if listed else {}
+    left_out = {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
     return left_out | ({"categories": categories} if categories else {})
 
-  return {name: dict(part.source.identity) | more(part) for name, part in parts.items()}
+  identity = lambda part: part.source.identity | {"name": shown(part.source.identity["name"])}
+  return {name: identity(part) | more(part) for name, part in parts.items()}

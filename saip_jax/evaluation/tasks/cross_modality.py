@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.names import shown
 from saip_jax.config import parse_config
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
@@ -29,7 +30,8 @@ from saip_jax.evaluation.tasks.parsing import labels_of, names_of
 from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco import Hcmoco
-from saip_jax.training.checkpoint import checkpoint_steps, read_config, read_model
+from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.training.whole import checkpoint_steps, newest_to_read
 from saip_jax.views.rgbd import depth_picture
 
 MODALITIES = ("rgb", "depth", "both")
@@ -131,7 +133,7 @@ def read_people(images: Labelled, image_hw: tuple[int, int], damaged: list[str])
     for row, reason in enumerate(batch.reasons):
       i = batch.start + row
       if reason is not None:
-        damaged.append(f"{images.source.name(i)}: {reason}")
+        damaged.append(f"{shown(images.source.name(i))}: {reason}")
         continue
       labels = nearest(labels_of(images, i, len(names)))
       person = (labels > 0) & (labels != IGNORED)
@@ -145,7 +147,7 @@ def read_people(images: Labelled, image_hw: tuple[int, int], damaged: list[str])
 
 
 def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
-  """Returns the method of an HCMoCo run, in float32, `params` and `extra` of its newest checkpoint, and its step.
+  """Returns the method of an HCMoCo run, in float32, `params` and `extra` of its newest whole checkpoint, and its step.
 
   Raises:
     ValueError: no such run, or one of another method.
@@ -154,8 +156,9 @@ def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
   config, steps = parse_config(read_config(workdir)), checkpoint_steps(workdir)
   if config.method.name != "hcmoco" or not steps:
     raise ValueError(f"{workdir} is a run of {config.method.name}, {len(steps)} checkpoints: expected one of hcmoco")
+  step, _ = newest_to_read(workdir)
   method = METHODS["hcmoco"].build(dataclasses.replace(config, precision="float32"))
-  return method, *read_model(workdir / "checkpoints" / str(steps[-1])), steps[-1]
+  return method, *read_model(workdir / "checkpoints" / str(step)), step
 
 
 def encoders_of(method: Hcmoco, params, extra, facts: dict[str, Any]) -> ModalityEncoders:

@@ -1,0 +1,26 @@
+"""Locks that the system drops when their holder ends, however it ends."""
+
+import fcntl
+import sys
+from collections.abc import Callable
+
+
+def lock(handle: int, place: str, held: Callable[[], None]) -> None:
+  """Takes the lock of an open file or folder; closing it gives the lock back.
+
+  On a disk without locks a line on standard error says so, and nothing is locked.
+
+  Args:
+    handle: of the file or folder.
+    place: its name, for that line.
+    held: called where another process has the lock; raises an error, or returns and lets this one wait.
+  """
+  try:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      held()
+      fcntl.flock(handle, fcntl.LOCK_EX)
+  except OSError as error:
+    print(f"warning: {place} cannot be locked ({error.strerror}): nothing keeps a second process from writing there",
+          file=sys.stderr, flush=True)
