@@ -119,7 +119,8 @@ def test_temperature_rises(setup):
   assert constant.temp_teacher(jnp.int32(0)) == 0.07
   config = dataclasses.replace(method.config, temp_teacher_stairs=5)
   stairs = [float(dataclasses.replace(method, config=config).temp_teacher(jnp.int32(2 * u))) for u in range(0, 13)]
-  np.testing.assert_allclose(stairs, np.repeat([0.04, 0.0475, 0.055, 0.0625, 0.07, 0.07], 2).tolist() + [0.07], rtol=1e-6)
+  expected = [*np.repeat([0.04, 0.0475, 0.055, 0.0625, 0.07, 0.07], 2), 0.07]
+  np.testing.assert_allclose(stairs, expected, rtol=1e-6)
 
 
 def test_views_have_their_own_colours():

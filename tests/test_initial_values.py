@@ -28,16 +28,17 @@ def test_keys_and_values_of_cross_attention_start_as_layers_of_their_own():
 @pytest.mark.torch
 def test_skeleton_and_projections_start_as_in_pytorch():
   torch = pytest.importorskip("torch")
+  torch.manual_seed(0)
   theirs = torch.nn.init.xavier_uniform_(torch.empty(2, 48, 32), gain=1.414)  # as HCMoCo's SemGCN fills both at once
   edges = tuple((i, i) for i in range(5))
   params = SemGraphConv(32, edges).init(KEY, jnp.zeros((1, 5, 48)))["params"]
   assert np.abs(params["kernel"]).max() == pytest.approx(float(theirs.abs().max()), rel=0.02)
   assert 0.8 * 32**-0.5 < np.abs(params["bias"]).max() <= 32**-0.5
-  layer = torch.nn.Linear(40, 16)  # on the channels of all maps
+  layer = torch.nn.Linear(40, 256)  # on the channels of all maps
   maps = tuple(jnp.zeros((1, 2, 2, c)) for c in (8, 12, 20))
-  params = MapProjection(16).init(KEY, maps, method="dense")["params"]
+  params = MapProjection(256).init(KEY, maps, method="dense")["params"]
   for ours, theirs in ((params["kernel"], layer.weight), (params["bias"], layer.bias)):
-    assert np.abs(ours).max() <= 40**-0.5 and np.std(ours) == pytest.approx(float(theirs.detach().std()), rel=0.3)
+    assert np.abs(ours).max() <= 40**-0.5 and np.std(ours) == pytest.approx(float(theirs.detach().std()), rel=0.1)
 
 
 @pytest.mark.torch

@@ -1,7 +1,7 @@
 """One step of the published CroCo, with fixed waves and with rotary positions.
 
-CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules as CroCo arranges them, and the
-method itself is compared with the published modules to which a class token was added.
+CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules as CroCo arranges them, and
+the method itself is compared with the published modules to which a class token was added.
 """
 
 import dataclasses
@@ -43,10 +43,12 @@ _DECODER = [
     *norm("dec_norm", "mae/norm"),
     *linear("prediction_head", "mae/pred"),
 ]
-_ENCODER = renamed(
-    inside(TIMM, "", "backbone/"), ((r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed"))
-)
+_ENCODER = renamed(inside(TIMM, "", "backbone/"), (
+    (r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed"),
+))
 _POSITIONS = ("enc_pos_embed", "dec_pos_embed")
+_TURNED = {"attn.qkv": (3, 2), "projq": (1, 1), "projk": (1, 1), "projkv": (2, 1)}
+"""Layer -> tensors that it joins, and how many of them, the first, are turned: queries and keys, not values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +101,12 @@ class _Naming:
     """
     if not self.rope:
       return array
-    part = next((p for p in ("attn.qkv.", "cross_attn.projq.", "cross_attn.projk.", "cross_attn.projkv.") if p in name), None)
+    part = next((part for part in _TURNED if f".{part}." in name), None)
     if part is None:
       return array
     heads = self.recording.meta["heads" if name.startswith("enc_") else "decoder_heads"]
-    total = {"attn.qkv.": 3, "cross_attn.projkv.": 2}.get(part, 1)
-    turned = {"attn.qkv.": 2}.get(part, 1)  # values are not
-    parts = np.split(array, total)
+    count, turned = _TURNED[part]
+    parts = np.split(array, count)
     for i in range(turned):
       quarters = parts[i].reshape(heads, 4, -1, *array.shape[1:])
       parts[i] = quarters[:, [0, 2, 1, 3]].reshape(parts[i].shape)

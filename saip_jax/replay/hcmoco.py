@@ -23,7 +23,10 @@ _NUMBERS = {"rgb": "1", "depth": "2", "skeleton": "3"}  # of the modalities, in 
 
 
 def _graph_conv(torch: str, path: str) -> list[Row]:
-  return [Row(f"{torch}.W", f"{path}/kernel"), Row(f"{torch}.bias", f"{path}/bias"), Row(f"{torch}.e", f"{path}/edges", _EDGES)]
+  return [
+      Row(f"{torch}.W", f"{path}/kernel"), Row(f"{torch}.bias", f"{path}/bias"),
+      Row(f"{torch}.e", f"{path}/edges", _EDGES),
+  ]
 
 
 def table_of(meta: dict) -> list[Row]:

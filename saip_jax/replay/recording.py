@@ -15,7 +15,7 @@ DECAY = 0.25  # of the published decay
 TEACHER = 1e-6  # absolute, after a moving average of the recorded weights
 EXACT = 0.0
 FELT = 1e-3  # Adam's first step is a sign: entries without a gradient move on rounding
-ROUNDING = 1e-6  # of the largest of all tensors: what has no gradient in truth, as biases of keys and before batch norms
+ROUNDING = 1e-6  # of the largest of all tensors: what has no gradient in truth, as biases of keys
 _DRAWN = ("meta", "config", "in/", "rand/", "weights/", "student/", "teacher/", "class_token/cls_token")
 
 

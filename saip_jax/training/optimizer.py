@@ -79,9 +79,10 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   def multiply(updates, params):
     return jax.tree.map(lambda u, g: u * _multiplier(g, u), updates, _group_of_each(params, param_groups))
 
+  starts = {group.start for _, group in param_groups}
+
   def from_their_start(rule):
     """Returns a rule that each group is under from its `start` on: before, updates are zero and no state moves."""
-    starts = {group.start for _, group in param_groups}
     if starts == {0}:
       return rule
     later = lambda start: optax.conditionally_mask(rule, lambda count: count >= start)
@@ -93,12 +94,12 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
       "adamw": (from_their_start(optax.scale_by_adam(config.b1, config.b2, config.eps)), decay),
       "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as PyTorch's: the momentum gathers the decay too
   }
+  # Where all groups start at once the state has no more parts: checkpoints of such runs are read by place.
+  started = lambda rule: rule if starts == {0} else optax.chain(from_their_start(optax.identity()), rule)
   tx = optax.chain(
-      from_their_start(optax.identity()),
-      optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity(),
+      started(optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity()),
       *rules[config.name],
-      from_their_start(optax.identity()),
-      optax.stateless(multiply),
+      started(optax.stateless(multiply)),
       optax.scale_by_learning_rate(schedule),
   )
   return tx, schedule
