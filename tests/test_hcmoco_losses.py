@@ -104,7 +104,7 @@ def test_joint_contrast_as_released_is_its_formula():
   assert losses.count(0.0) == 4
   found = joint_contrast(z, visible, T, known)
   assert float(found) == pytest.approx(np.mean(losses), rel=1e-6)
-  assert float(joint_contrast(z, visible, T, known & np.array([True, False]))) == 0  # nobody has depth
+  assert float(joint_contrast(z, visible, T, known & np.array([True, False]))) == 0  # no sample has depth
 
 
 def test_soft_targets_sum_to_one_and_become_the_identity_far_apart():

@@ -71,7 +71,7 @@ def _measured(file, content, sigmas, seed=0, area=lambda own: own["area"]):
   sure = rng.random((len(places), 1))
   found = joints.scored(np.array(places), np.repeat(sure, len(sigmas), 1), np.arange(len(places)), truth, {}, [])
   read = {person["id"] for person in asked}
-  # Who was not read is ignored; nobody looks for a person who is ignored.
+  # A person who was not read is ignored, and no prediction is made for one.
   annotations = [each | {"area": area(each), "iscrowd": each["iscrowd"],
                          "num_keypoints": each["num_keypoints"] if each["id"] in read else 0} for each in own.values()]
   kept = [result | {"score": float(s[0])} for result, person, s in zip(results, asked, sure) if person["num_keypoints"]]

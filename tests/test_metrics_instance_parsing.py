@@ -87,7 +87,7 @@ def test_regions_worked_out_by_hand():
   image = ParsedImage(true, np.stack([moved, other]), np.array([0.9, 0.8]))
   scores = evaluate_instance_parsing([image], 5)
   # Class 1, two true: one region, a hit below 1/3. Class 2, one true: a hit below 1/2, then a false one behind it.
-  # Class 3: a hit. Class 4: nobody shows it, so that it does not count.
+  # Class 3: a hit. Class 4: no person shows it, so that it does not count.
   below_third, below_half, above = (1 / 2 + 1 + 1) / 3, (0 + 1 + 1) / 3, (0 + 0 + 1) / 3
   assert scores.APr == pytest.approx([below_third] * 3 + [below_half] + [above] * 5)
   assert scores.APr50 == pytest.approx(above) and scores.APr_vol == pytest.approx(np.mean(scores.APr))
@@ -102,7 +102,7 @@ def test_regions_found_again_worked_out_by_hand():
   assert scores.APr == (1,) * 9 and scores.APr_vol == 1  # the first is a hit, what comes after is past full recall
   # Every detection above the threshold is a hit and adds the monotone precision at its place over the one true region:
   # below 1/2 hits 1, 1, 1 at precisions 1, 1, 1: 3. From 1/2 on hits 1, 0, 1 at 1 and 2/3: 5/3. Classes 3 and 4, which
-  # nobody shows, are 0 in the mean over all four.
+  # no person shows, are 0 in the mean over all four.
   below, above = 3 * 2 / 4, 5 / 3 * 2 / 4
   assert scores.APr_CIHP == pytest.approx([below] * 4 + [above] * 5) and scores.APr_CIHP50 == pytest.approx(above)
   assert scores.APr_CIHP_vol == pytest.approx((4 * below + 5 * above) / 9) and scores.APr_CIHP50 < 1 < below
@@ -113,7 +113,7 @@ def test_the_forms_of_region_precision_are_one_where_nothing_is_found_twice():
   image = ParsedImage(true, true[:1], np.array([0.9]))
   scores = evaluate_instance_parsing([image], 3)
   assert scores.APr == scores.APr_CIHP == (0.5,) * 9
-  # A class that nobody shows counts in the one mean, detected or not.
+  # A class that no person shows counts in the one mean, detected or not.
   wider = evaluate_instance_parsing([ParsedImage(true, np.where(true == 2, 3, true), np.array([0.9, 0.8]))], 4)
   assert wider.APr == (1 / 2,) * 9 and wider.APr_CIHP == pytest.approx([1 / 3] * 9)
 
