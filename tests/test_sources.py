@@ -114,7 +114,7 @@ def test_errors_name_what_came_and_the_setting(tmp_path):
   _one_line_error(lambda: FolderSource(tmp_path / "texts", cache), "12 .txt", "1 .tiff", "1 (no extension)", "webp")
   _one_line_error(lambda: FolderSource(tmp_path / "none", cache, "data.scene_path"), "data.scene_path=")
   _make(tmp_path / "good", ["1.jpg"])
-  _one_line_error(lambda: FolderSource(tmp_path / "good", tmp_path / "file.jpg" / "w"), "be written", "--workdir")
+  _one_line_error(lambda: FolderSource(tmp_path / "good", tmp_path / "file.jpg" / "w"), "be written", "TMPDIR")
   open_ = functools.partial(open_source, cache_dir=cache)
   _one_line_error(lambda: open_("rar", None), "data.source='rar'", "choose one of: arrayrecord, ", " folder, ")
   _one_line_error(lambda: open_("folder", None), "data.path", "a folder of image files")

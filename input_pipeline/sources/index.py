@@ -94,7 +94,7 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
     pass
   with _without_collector():
     header, texts, columns = build()
-  of_run = os.path.exists(os.path.join(os.path.dirname(path), "config.json"))
+  of_run = os.path.exists(os.path.join(os.path.dirname(path), "run.lock"))
   with storage.writing(path, "the image index ", "choose a --workdir that can be written and has room" if of_run else
                        "make room there, or set TMPDIR to a folder on another disk"):
     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -1,6 +1,7 @@
 """One step of the published DINO, and its schedules."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,8 @@ def _method(recording: Recording, positions: str) -> Dino:
   return Dino(config, backbone_of(meta, pos_interpolation=interpolation), (0, 0), total_steps=1)
 
 
-def _outputs(method: Dino, params, views: DinoViews) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(method: Dino, params, views: DinoViews) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the class tokens (V B, D), bottlenecks and logits of all views, in the published order."""
   images = [each for each in (views.globals, views.locals) if each is not None]
   features, _ = encode(method.backbone, params["backbone"], None, [Views(each, ["cls"]) for each in images])
@@ -53,7 +55,7 @@ def _outputs(method: Dino, params, views: DinoViews) -> tuple[np.ndarray, np.nda
   cls = jnp.concatenate([f.cls.reshape(batch, -1, f.cls.shape[-1]).swapaxes(0, 1) for f in features])
   head = {"params": params["head"]}
   results = cls, unit(method.head.apply(head, cls, method=PrototypeHead.code)), method.head.apply(head, cls)
-  return tuple(np.asarray(a).reshape(-1, a.shape[-1]) for a in results)
+  return tuple(a.reshape(-1, a.shape[-1]) for a in results)
 
 
 def replay(recording: Recording) -> None:
@@ -77,22 +79,26 @@ def replay(recording: Recording) -> None:
       total, aux = method.objectives(params, extra, views, first)
       return total, (aux, None)
 
-    step = run_step(method, objectives, params, extra, (views,), meta if not prefix else {})
-    recording.loss(f"{prefix}loss/dino", step.metrics["loss/dino"])
+    if prefix:  # recorded is what positions change
+      with jax.default_matmul_precision("highest"):
+        loss, _ = jax.jit(objectives)(params, extra, views)
+    else:
+      step = run_step(method, objectives, params, extra, (views,), meta)
+      loss = step.metrics["loss/dino"]
+    recording.loss(f"{prefix}loss/dino", loss)
     for who, tree, seen in (("student", params, views), ("teacher", teacher, views.replace(locals=None))):
-      cls, code, logits = _outputs(method, tree, seen)
+      with jax.default_matmul_precision("highest"):
+        cls, code, logits = _outputs(method, tree, seen)
       recording.output(f"{prefix}out/{who}_cls", cls)
       recording.output(f"{prefix}out/{who}_logits", logits)
       if who == "student":
         recording.output(f"{prefix}out/head_bottleneck", code)
-    if prefix:
-      continue  # recorded is what positions change
-    recording.output("out/new_center", step.after.extra["center"][None])
-    recording.gradients("", published(step.gradients))
-    after = published(step.after.params)
-    recording.weights("student_after/", after, "grad/", recorded["student"])
-    moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
-    recording.teacher("teacher_after/", published(moved["teacher"]))
+  recording.output("out/new_center", step.after.extra["center"][None])
+  recording.gradients("", published(step.gradients))
+  after = published(step.after.params)
+  recording.weights("student_after/", after, "grad/", recorded["student"])
+  moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
+  recording.teacher("teacher_after/", published(moved["teacher"]))
   if meta.get("norm_last_layer", True):
     for who in ("student", "teacher"):
       recording.output(f"{who}_after/{_GAIN.torch}", np.ones((meta["prototypes"], 1)), EXACT)

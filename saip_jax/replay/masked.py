@@ -1,5 +1,7 @@
 """One step of the published MAE and HAP."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,13 +56,19 @@ def _draws(recording: Recording, number: str = "") -> MaskDraws:
   return MaskDraws(ids("ids_keep"), ids("ids_restore"))
 
 
-def _latent(method: Mae, params, images, draws: MaskDraws, depth: int | None = None) -> np.ndarray:
+def _latent(method: Mae, params, images, draws: MaskDraws, depth: int) -> jax.Array:
   """Returns the class token and the seen patches (B, 1 + M, D) after the norm, of the first `depth` blocks."""
-  backbone, tree = method.backbone, params["backbone"]
-  if depth is not None:
-    backbone, tree = backbone.clone(depth=depth), tree | {"blocks": jax.tree.map(lambda a: a[:depth], tree["blocks"])}
-  (features,), _ = encode(backbone, tree, None, [Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)])
-  return np.concatenate([features.cls[:, None], features.tokens], axis=1)
+  tree = params["backbone"] | {"blocks": jax.tree.map(lambda a: a[:depth], params["backbone"]["blocks"])}
+  views = Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)
+  (features,), _ = encode(method.backbone.clone(depth=depth), tree, None, [views])
+  return jnp.concatenate([features.cls[:, None], features.tokens], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _latents(method: Mae, params, images, draws: MaskDraws) -> list[jax.Array]:
+  """Returns `_latent` of one block, of two, ..., of all."""
+  with jax.default_matmul_precision("highest"):
+    return [_latent(method, params, images, draws, depth) for depth in range(1, method.backbone.depth + 1)]
 
 
 def replay_mae(recording: Recording) -> None:
@@ -79,10 +87,10 @@ def replay_mae(recording: Recording) -> None:
   recording.loss("loss/mae_raw_pixels", masked_mse(out.prediction, patchify(images, meta["patch"]), 1.0 - draws.seen))
   recording.output("out/pred", out.prediction)
   recording.output("out/target", out.target)
-  recording.output("out/latent", _latent(method, params, images, draws))
-  for i in range(meta["depth"]):  # ours come after the norm
+  latents = _latents(method, params, images, draws)
+  recording.output("out/latent", latents[-1])
+  for i, ours in enumerate(latents):  # after the norm
     theirs = _normalized(recording[f"out/block{i}"], params["backbone"]["norm"])
-    ours = _latent(method, params, images, draws, i + 1)
     recording.add(f"out/block{i}", largest_error(ours, theirs), OUTPUT)
   _compare_step(recording, step, meta["patch"])
 
@@ -108,12 +116,13 @@ def replay_hap(recording: Recording) -> None:
   step = run_step(method, objectives, params, {}, (images, interleaved), meta)
   for name in ("mae", "align", "total"):
     recording.loss(f"loss/{name}", step.metrics[f"loss/{name}"])
-  firsts, predictions = (np.asarray(a).reshape(len(images), 2, *a.shape[1:])
-                         for a in (step.outputs.cls, step.outputs.prediction))
+  pairs = lambda a: np.asarray(a).reshape(len(images), 2, *a.shape[1:])
+  firsts, predictions = pairs(step.outputs.cls), pairs(step.outputs.prediction)
+  latents = pairs(_latents(method, params, np.repeat(images, 2, axis=0), interleaved)[-1])
   for number, draws in enumerate(both):
     recording.output(f"rand/mask{number}", 1.0 - draws.seen, EXACT)
     recording.output(f"out/pred{number}", predictions[:, number])
-    recording.output(f"out/latent{number}", _latent(method, params, images, draws))
+    recording.output(f"out/latent{number}", latents[:, number])
     loss = masked_mse(predictions[:, number], step.outputs.target[::2], 1.0 - draws.seen)
     recording.loss(f"loss/mae{number}", loss)
   for name, (queries, keys) in {"first_to_second": (0, 1), "second_to_first": (1, 0)}.items():
