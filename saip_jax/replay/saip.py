@@ -92,4 +92,4 @@ def replay(recording: Recording) -> None:
   recording.weights("student_after/", published(step.after.params), "grad/", recorded["student"])
   after = dialect.read(published(step.after.params) | recording.below("student_after/"))
   moved = method.after_update(extra, after, step.cache, jnp.zeros((), jnp.int32))
-  recording.teacher("teacher_after/", published(moved["teacher"]))
+  recording.teacher(published(moved["teacher"]))
