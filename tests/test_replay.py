@@ -94,7 +94,7 @@ def test_decay_of_a_tensor_is_seen(tmp_path):
   recording, w, gradient = synthetic(tmp_path)
   for decay in (0.5, 0.0):
     ours = w - 0.1 * np.sign(gradient) - 0.1 * decay * w
-    recording.weights("after/", {"w": ours.astype(np.float32)}, "grad/", {"w": w})
+    recording.weights("after/", {"w": ours.astype(np.float32)}, "grad/", {"w": w}, {})
   with_decay, without = (check for check in recording.checks if check.name == "decay of w")
   assert with_decay.passed and without.error == pytest.approx(1.0, rel=1e-5) and not without.passed
 
@@ -105,7 +105,7 @@ def test_what_moves_on_rounding_alone_is_not_held_to_a_direction(tmp_path):
   recording, _, gradient = synthetic(
       tmp_path, **{"grad/k": tiny, "after/k": np.float32([0.1, -0.1]), "weights/k": np.zeros(2, np.float32)})
   recording.gradients("", {"w": gradient, "k": -tiny})
-  recording.weights("after/", {"k": np.float32([-0.1, 0.1])}, "grad/", {"k": np.zeros(2, np.float32)})
+  recording.weights("after/", {"k": np.float32([-0.1, 0.1])}, "grad/", {"k": np.zeros(2, np.float32)}, {})
   assert all(check.passed for check in recording.checks) and len(recording.checks) == 3
   recording.gradients("", {"k": np.float32([1e-3, 0.0])})
   assert not recording.checks[-1].passed

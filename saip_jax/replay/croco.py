@@ -187,10 +187,9 @@ def _compare_without_class_token(recording, run: str, method: CrocoHuman, views:
   hidden, samples = 1.0 - draws.seen, np.arange(recording.meta["batch"])
   losses = masked_mse_by_kind(step.outputs["pred"], target, hidden, samples, len(samples))
   recording.output(f"{run}/loss/of_each_sample", losses)
-  recording.gradients(f"{run}/", naming.write(step.gradients))
-  recording.weights(
-      f"{run}/after/", naming.write(step.after.params), f"{run}/grad/", recording.below("weights/")
-  )
+  gradients, after = naming.write(step.gradients), naming.write(step.after.params)
+  recording.gradients(f"{run}/", gradients)
+  recording.weights(f"{run}/after/", after, f"{run}/grad/", recording.below("weights/"), gradients)
 
 
 def _compare_with_class_token(recording, run: str, method: CrocoHuman, views: PairViews, draws: MaskDraws) -> None:

@@ -94,9 +94,9 @@ def replay(recording: Recording) -> None:
       if who == "student":
         recording.output(f"{prefix}out/head_bottleneck", code)
   recording.output("out/new_center", step.after.extra["center"][None])
-  recording.gradients("", published(step.gradients))
-  after = published(step.after.params)
-  recording.weights("student_after/", after, "grad/", recorded["student"])
+  gradients, after = published(step.gradients), published(step.after.params)
+  recording.gradients("", gradients)
+  recording.weights("student_after/", after, "grad/", recorded["student"], gradients)
   moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
   recording.teacher(published(moved["teacher"]))
   if meta.get("norm_last_layer", True):

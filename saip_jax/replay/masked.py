@@ -151,8 +151,9 @@ def _with_outputs(method: Mae, params, images, draws, encoded=None):
 
 def _compare_step(recording: Recording, step, patch: int) -> None:
   published = lambda tree: to_torch(tree, _TABLE, patch)
-  recording.gradients("", published(step.gradients))
-  recording.weights("after/", published(step.after.params), "grad/", recording.below("weights/"))
+  gradients = published(step.gradients)
+  recording.gradients("", gradients)
+  recording.weights("after/", published(step.after.params), "grad/", recording.below("weights/"), gradients)
 
 
 def _normalized(x: np.ndarray, norm_parameters: dict) -> np.ndarray:

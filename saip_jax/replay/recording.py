@@ -166,15 +166,19 @@ class Recording:
         self.add(f"{prefix}{name}", norm / top, ROUNDING)
 
   def weights(
-      self, after: str, ours: Mapping[str, np.ndarray], gradients: str, before: Mapping[str, np.ndarray]
+      self, after: str, ours: Mapping[str, np.ndarray], gradients: str, before: Mapping[str, np.ndarray],
+      our_gradients: Mapping[str, np.ndarray],
   ) -> None:
     """Compares weights after an update, and how much of each tensor decayed.
+
+    Where no gradient of a tensor is recorded, ours tells the entries that have one, of which 99 % must be equal.
 
     Args:
       after: prefix of the recorded weights.
       ours: published name -> weight after the update.
       gradients: prefix of the recorded gradients.
       before: published name -> recorded weight before it.
+      our_gradients: published name -> gradient.
     """
     decay, top = self.meta["lr"] * self.meta["weight_decay"], _largest(self.below(gradients))
     for name, theirs in self.below(after).items():
@@ -182,7 +186,8 @@ class Recording:
         continue
       difference, gradient = ours[name] - theirs, self.arrays.get(f"{gradients}{name}")
       if gradient is None:
-        self.add(f"{after}{name}", np.quantile(np.abs(difference), 0.99), WEIGHT)
+        own = np.abs(our_gradients[name])
+        self.add(f"{after}{name}", np.quantile(np.abs(difference)[own >= FELT * np.max(own)], 0.99), WEIGHT)
         continue
       if np.max(np.abs(gradient)) <= ROUNDING * top:  # both take a step of Adam's size in some direction
         self.add(f"{after}{name}", np.max(np.abs(difference)), 2.1 * self.meta["lr"])

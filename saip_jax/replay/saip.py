@@ -88,8 +88,9 @@ def replay(recording: Recording) -> None:
   }
   for name, ours in outputs.items():
     recording.output(f"out/{name}", ours)
-  recording.gradients("", published(step.gradients))
-  recording.weights("student_after/", published(step.after.params), "grad/", recorded["student"])
+  gradients = published(step.gradients)
+  recording.gradients("", gradients)
+  recording.weights("student_after/", published(step.after.params), "grad/", recorded["student"], gradients)
   after = dialect.read(published(step.after.params) | recording.below("student_after/"))
   moved = method.after_update(extra, after, step.cache, jnp.zeros((), jnp.int32))
   recording.teacher(published(moved["teacher"]))
