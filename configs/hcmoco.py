@@ -13,14 +13,14 @@ of a batch has depth, as published. Depth is what `saip prepare ... --depth=DIR`
 read. As published: 16,384 negatives, temperature 0.07, banks that keep half; SGD with momentum 0.9, weight decay
 1e-4 of all parameters, cosine from 0.03 to 3e-5 in 100 epochs, no warm-up, float32, no mirroring, no colours. The
 published encoders start from ImageNet: `--config.init_from=FILE --config.init_heads=False` takes weights of HRNet-W18,
-as timm's, for pictures and for depth. They are trained with maps that are enlarged by repeating cells; HCMoCo's networks
-interpolate, which `model.backbone=hrnet_w18_bilinear` is, and keep 0.99 of their running statistics.
+as timm's, for pictures and for depth. They are trained with maps that are enlarged by repeating cells; HCMoCo's
+networks interpolate, which `model.backbone=hrnet_w18_bilinear` is, and keep 0.99 of their running statistics.
 
-Chosen here: crops of 0.2 to 1 of the picture, anywhere in it; a learning rate that falls at each update (published: each
-epoch). `method.as_published=True` gives the released code where this one differs: negatives drawn for each sample, its
-own row possible; banks that move for samples without depth too; joints contrasted with what is missing, invisible or
-themselves, and not at all without a sample that has depth. Of an image that comes twice in a batch the last one counts
-for the banks, in both.
+Chosen here: crops of 0.2 to 1 of the picture, anywhere in it; a learning rate that falls at each update (published: at
+each epoch). `method.as_published=True` gives the released code where this one differs: negatives drawn for each sample,
+its own row possible; banks that move for samples without depth too; joints contrasted with what is missing, invisible
+or themselves, and not at all without a sample that has depth. Of an image that comes twice in a batch the last one
+counts for the banks, in both.
 """
 
 import pathlib

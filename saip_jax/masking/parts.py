@@ -52,9 +52,9 @@ def part_priority(
     fraction: range of the share of its patches that a chosen part gives, drawn for each part.
 
   Returns:
-    (L,) float32: P for the patches of the part chosen first, P - 1 for those of the second, ..., 0 for all others. Where
-    chosen parts overlap, the earlier one counts; in HAP's released code the later one does, which matters only where
-    parts alone exceed the ratio.
+    (L,) float32: P for the patches of the part chosen first, P - 1 for those of the second, ..., 0 for all others.
+    Where chosen parts overlap, the earlier one counts; in HAP's released code the later one does, which matters only
+    where parts alone exceed the ratio.
   """
   number, length = parts.shape
   order_key, share_key, patch_key = jax.random.split(key, 3)

@@ -39,8 +39,8 @@ class DinoConfig:
     temp_teacher_start: temperature of teacher logits at the first update.
     temp_teacher: the same after the warm-up.
     temp_teacher_warmup: share of the updates in which it rises from one to the other; 0: it never has the first.
-    temp_teacher_stairs: 0: it rises in a line; else in that many stairs of equal length, the last one at `temp_teacher`,
-      as published, where each epoch of the warm-up is one.
+    temp_teacher_stairs: 0: it rises in a line; else in that many stairs of equal length, the last one at
+      `temp_teacher`, as published, where each epoch of the warm-up is one.
     center_momentum: share of the centre kept at every micro-step.
     teacher_momentum: share of the teacher kept at the first update; it rises to 1 along half a cosine.
     prototypes_frozen: share of the updates before the prototypes start to learn.

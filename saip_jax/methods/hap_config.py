@@ -67,8 +67,8 @@ class HapConfig:
     mae: how much is hidden, and the decoder.
     masks: what is hidden first.
     align: alignment of the two masks.
-    positions: where patches are, in encoder and decoder: "learned", or "cosine", fixed; published are fixed ones, in the
-      encoder those of the weights that it starts from.
+    positions: where patches are, in encoder and decoder: "learned", or "cosine", fixed; published are fixed ones, in
+      the encoder those of the weights that it starts from.
   """
 
   name: str

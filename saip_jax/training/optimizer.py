@@ -43,8 +43,8 @@ def make_schedules(config, total_steps: int) -> tuple[optax.Schedule, optax.Sche
   """Returns the schedules of the learning rate and of the weight decay, each a function of the update count.
 
   The learning rate has a linear warm-up from zero, then half a cosine to `min_learning_rate` at `total_steps` (methods
-  follow MAE's rule: the first update has learning rate zero). The weight decay goes to `final_weight_decay` along half a
-  cosine.
+  follow MAE's rule: the first update has learning rate zero). The weight decay goes to `final_weight_decay` along half
+  a cosine.
 
   Args:
     config: `saip_jax.config.OptimizerConfig`.
