@@ -26,7 +26,7 @@ def twin():
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw,enlarging", [
-    ((256, 128), "nearest"), ((96, 160), "nearest"), ((64, 96), "bilinear")])
+    pytest.param((256, 128), "nearest", marks=pytest.mark.slow), ((96, 160), "nearest"), ((64, 96), "bilinear")])
 def test_the_features_are_timms(twin, image_hw, enlarging):
   """With bilinear enlarging they are those of timm's model whose Upsample layers interpolate."""
   torch, x = twin.torch, pyramid_laws.images(0, 2, *image_hw)
