@@ -55,6 +55,7 @@ def get_config():
       "teacher_momentum": 0.996,
       "prototypes_frozen": 1 / 300,
       "norm_last_layer": True,
+      "weights": "normal",
       "positions": "grid2d",
       "mae": {
           "weight": 0.0,

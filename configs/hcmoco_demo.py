@@ -4,10 +4,10 @@
 
 Hardware: two CPU cores, about two minutes (some 40 images/s and one compilation of 30 s). Data and number of updates
 are those of configs/saip_demo.py; a ConvNeXt at 96x48, whose finest map has 24x12 cells. Expected, mean of the last 20
-updates: sample 12.6 (from 18; 6 log 16 = 16.6 if all looked alike), dense 6.6 (from 10), nodes 1.6 (from 5), joints
-5.65 (from 9). The maps of both modalities get the same colours in the panel; they tell mostly the place in the picture,
-which one crop gives to both. Negatives are the batch: banks (`method.negatives=bank`, a row for each image) need more
-visits to each image than this run has.
+updates: sample 13.6 (from 19; 6 log 16 = 16.6 if all looked alike), dense 6.65 (from 10.4), nodes 1.66 (from 5.8),
+joints 5.66 (from 12.6). The maps of both modalities get the same colours in the panel; they tell mostly the place in
+the picture, which one crop gives to both. Negatives are the batch: banks (`method.negatives=bank`, a row for each
+image) need more visits to each image than this run has.
 """
 
 import pathlib

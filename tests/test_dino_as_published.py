@@ -47,7 +47,7 @@ def test_prototypes_start_as_adam_of_pytorch_does():
 
 
 def test_initial_values_are_dinos():
-  _, method = tiny_method("dino_demo")
+  _, method = tiny_method("dino_demo", "method.weights=normal")
   params, _ = jax.jit(method.init)(KEY)
   blocks, head, patch = params["backbone"]["blocks"], params["head"], params["backbone"]["patch_embed"]["kernel"]
   for kernel in (blocks["qkv"]["kernel"], blocks["mlp"]["fc1"]["kernel"], head["fc2"]["kernel"]):

@@ -88,7 +88,7 @@ def _masked_vit_options(settings: MaeConfig | HapConfig | CrocoHumanConfig) -> d
 
 def _dino_vit_options(settings: DinoConfig) -> dict[str, str]:
   interpolation = {"grid2d": "grid2d", "as_published": "grid2d_offset"}[settings.positions]
-  return {"pos_interpolation": interpolation, "tokens": "normal", "weights": "normal"}
+  return {"pos_interpolation": interpolation, "tokens": "normal", "weights": settings.weights}
 
 
 def _build_dino(config, **backbone_options) -> Dino:

@@ -68,7 +68,7 @@ class Dino:
   def head(self) -> PrototypeHead:
     c = self.config
     return PrototypeHead(
-        c.prototypes, c.hidden, c.bottleneck, self.backbone.dtype, weights="normal", learned_gain=not c.norm_last_layer
+        c.prototypes, c.hidden, c.bottleneck, self.backbone.dtype, c.weights, learned_gain=not c.norm_last_layer
     )
 
   @property

@@ -45,6 +45,8 @@ class DinoConfig:
     teacher_momentum: share of the teacher kept at the first update; it rises to 1 along half a cosine.
     prototypes_frozen: share of the updates before the prototypes start to learn.
     norm_last_layer: prototypes have unit length; False: a learned one.
+    weights: how kernels of a ViT and of the head start: "normal", N(0, 0.02), as published; "xavier", Xavier-uniform,
+      two to four times larger, from which short runs learn more.
     positions: how the learned positions of a ViT are brought to the size of local crops: "grid2d", resized to their
       grid; "as_published", sampled up to a tenth of a cell beside it, see `pos_embed.interpolate_positions`.
     mae: masked reconstruction beside it.
@@ -68,6 +70,7 @@ class DinoConfig:
   mae: DinoMaskedConfig
   norm_last_layer: bool = True
   temp_teacher_stairs: int = 0
+  weights: Literal["normal", "xavier"] = "normal"
   positions: Literal["grid2d", "as_published"] = "grid2d"
 
   def __post_init__(self):
