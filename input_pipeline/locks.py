@@ -8,7 +8,7 @@ from collections.abc import Callable
 def lock(handle: int, place: str, held: Callable[[], None]) -> None:
   """Takes the lock of an open file or folder; closing it gives the lock back.
 
-  On a disk without locks a line on standard error says so, and nothing is locked.
+  On a disk without locks nothing is locked, and a warning is printed to standard error.
 
   Args:
     handle: of the file or folder.

@@ -157,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
   evaluate = _add_command(
       commands, "evaluate", "evaluate", "measure a checkpoint on a human-centric task, frozen or fine-tuned",
       epilog="A run remembers what was measured of it in W/evaluations.jsonl; where that file cannot be written, the"
-      " scores are printed all the same, a line on standard error says so, and the exit status stays 0. With"
+      " scores are printed all the same, with a warning on standard error, and the exit status stays 0. With"
       " --finetune any setting of the recipe can be changed, as in saip pretrain; started again, the same command goes"
       " on where it stopped.",
   )

@@ -19,6 +19,7 @@ sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
 
 from absl import flags  # noqa: E402
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 hypothesis.settings.register_profile("repeatable", derandomize=True)  # every run draws the same examples
 hypothesis.settings.load_profile("repeatable")
@@ -36,3 +37,19 @@ def pytest_configure(config):
     for op in ("nms", "qnms"):
       library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     config._torchvision_ops = library  # kept alive for the session
+
+
+@pytest.fixture
+def torch():
+  """PyTorch with timm beside it, on one thread: the machine's cores are shared."""
+  from saip_jax.interop.torch_model import why_missing
+
+  missing = why_missing(("torch", "timm"))
+  if missing:
+    pytest.skip(missing)
+  import torch
+
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield torch
+  torch.set_num_threads(threads)

@@ -20,7 +20,7 @@ from saip_jax.backbones.statistics import join_statistics
 from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.config import parse_config
 from saip_jax.evaluation.features import embed_images
-from saip_jax.interop import export, proof, torch_model
+from saip_jax.interop import export, proof
 from saip_jax.interop.dialects import DIALECTS, recognise
 from saip_jax.interop.importing import import_weights
 from saip_jax.interop.shapes import parameter_shapes
@@ -62,20 +62,6 @@ def assert_same(ours: dict, theirs: dict):
   assert ours.keys() == theirs.keys()
   for path, value in theirs.items():
     np.testing.assert_array_equal(ours[path], value, err_msg=path)
-
-
-@pytest.fixture
-def torch():
-  """PyTorch with timm beside it, on one thread: the machine's cores are shared."""
-  missing = torch_model.why_missing(("torch", "timm"))
-  if missing:
-    pytest.skip(missing)
-  import torch
-
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield torch
-  torch.set_num_threads(threads)
 
 
 def exported(tmp_path, monkeypatch, name: str, *flags):

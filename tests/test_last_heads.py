@@ -17,7 +17,6 @@ from saip_jax.backbones.vit import ViT
 from saip_jax.interop import export
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.interop.torch_model import why_missing
 from saip_jax.interop.weights import open_weights
 
 VIT = ViT(width=24, depth=3, heads=2, last_heads=6, tapped_block=1, image_hw=(64, 32), pos_interpolation="grid2d")
@@ -99,22 +98,9 @@ def distilled(name="vit_toy"):
   return type(weights)(weights.spec.attending(6, 12), weights.student, weights.teacher, "distilled")
 
 
-@pytest.fixture
-def one_thread():
-  missing = why_missing(("torch", "timm"))
-  if missing:
-    pytest.skip(missing)
-  import torch
-
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield torch
-  torch.set_num_threads(threads)
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("dialect", ["safetensors", "saip", "torchscript"])
-def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, one_thread, dialect):
+def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, torch, dialect):
   weights, out = distilled("vit_tiny"), tmp_path / "out"
   monkeypatch.setattr(export, "open_weights", lambda path: weights)
   assert cli.main(["export", "--checkpoint=W", f"--dialect={dialect}", f"--out={out}"]) == 0
@@ -136,8 +122,8 @@ def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, one_threa
   exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], names)  # the lines of the card, as they stand
   images = np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
   ours = weights.spec.build().apply({"params": weights.backbone()}, images)
-  with one_thread.no_grad():
-    theirs = names["model"].eval().forward_features(one_thread.tensor(images.transpose(0, 3, 1, 2)))
+  with torch.no_grad():
+    theirs = names["model"].eval().forward_features(torch.tensor(images.transpose(0, 3, 1, 2)))
   np.testing.assert_allclose(ours.cls, theirs[:, 0].numpy(), atol=2e-5)
 
 

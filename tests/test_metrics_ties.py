@@ -1,4 +1,4 @@
-"""Equal similarities: expected scores against all orders, whatever the order of files, and what is told of them."""
+"""Equal similarities: expected scores against all orders, whatever the order of files, and the facts in records."""
 
 import itertools
 

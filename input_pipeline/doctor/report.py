@@ -2,8 +2,8 @@
 
 import textwrap
 
-from input_pipeline.doctor.facts import shown
 from input_pipeline.doctor.look import TRAITS
+from input_pipeline.names import shown
 from input_pipeline.sources.annotations.categories import categories_text
 
 _EXAMPLES, _REASONS, _NAMES_OF_A_GROUP = 5, 10, 3

@@ -55,7 +55,7 @@ def evaluate(
 def kept(checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
   """Shows a record, appends it to W/evaluations.jsonl where the checkpoint is a run, and returns it.
 
-  Where that file cannot be written a line on standard error says so: the scores took long, and are not lost.
+  Where that file cannot be written a warning is printed to standard error: the scores took long, and are not lost.
   """
   if show:
     show(record)

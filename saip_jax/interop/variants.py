@@ -109,6 +109,6 @@ def foreign_names(names) -> str | None:
   if any(_TRANSFORMERS.search(name) for name in names):
     return (
         "its tensors have the names of transformers (embeddings.*, encoder.layer.*), whose ViT computes its norms with"
-        " another epsilon than the ViTs here (1e-12 unless its config.json says so): save it under timm's names"
+        " another epsilon than the ViTs here (1e-12 unless its config.json states another): save it under timm's names"
     )
   return None

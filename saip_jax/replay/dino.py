@@ -13,6 +13,7 @@ from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.interop.tables import LINEAR, Layout, Row, from_torch, linear, to_torch
 from saip_jax.interop.vit import TIMM, inside
 from saip_jax.losses.infonce import unit
+from saip_jax.methods import METHODS
 from saip_jax.methods.dino import Dino, DinoViews
 from saip_jax.methods.dino_config import DinoConfig, DinoMaskedConfig
 from saip_jax.methods.teacher import cosine_momentum, encode
@@ -33,8 +34,7 @@ _GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
 
 
 def _method(recording: Recording, positions: str) -> Dino:
-  meta, interpolation = recording.meta, {"grid2d": "grid2d", "as_published": "grid2d_offset"}[positions]
-  ignored = (1.0, 1.0)
+  meta, ignored = recording.meta, (1.0, 1.0)
   config = DinoConfig(
       name="dino", local_crops=len(recording.numbered("in/local")), crop_aspect=ignored, global_area=ignored,
       local_area=ignored, prototypes=meta["prototypes"], hidden=meta["hidden"], bottleneck=meta["bottleneck"],
@@ -43,7 +43,7 @@ def _method(recording: Recording, positions: str) -> Dino:
       prototypes_frozen=0.0, norm_last_layer=meta.get("norm_last_layer", True), positions=positions,
       mae=DinoMaskedConfig(weight=0.0, mask_ratio=0.5, width=1, depth=1, heads=1),
   )
-  return Dino(config, backbone_of(meta, pos_interpolation=interpolation), (0, 0), total_steps=1)
+  return Dino(config, backbone_of(meta, **METHODS["dino"].vit_options(config)), (0, 0), total_steps=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
