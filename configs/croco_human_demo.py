@@ -3,7 +3,7 @@
   saip pretrain --config=configs/croco_human_demo.py --workdir=runs/croco_human_demo
 
 Hardware: two CPU cores, up to ten minutes (9 images/s and one compilation of two minutes, on a very busy machine). Half
-of the pairs are views of one instant by two cameras, half two instants of a motion; optimiser and number of updates are
+of the pairs are views of one instant by two cameras, half two instants of a motion; optimizer and number of updates are
 those of configs/saip_demo.py. Expected, mean of the last 20 updates: view 0.78 (from 1.27), pose 0.71 (from 1.28).
 On people never trained on, the second image of somebody else raises the error of hidden patches from 0.75 to 0.77 in
 pairs of views and from 0.68 to 0.70 in pairs of poses: what is around a person is looked up in it, the person not yet.
@@ -17,26 +17,15 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
   people = lambda composition: {"source": "people", "people_composition": composition, "people_count": 512}
-  config["data"].update({
-      "source": "mixture",
-      "mixture": {"views": people("views"), "clips": people("clips")},
-  })
+  config["data"].update({"source": "mixture", "mixture": {"views": people("views"), "clips": people("clips")}})
   config["method"] = {
-      "name": "croco_human",
-      "crop_area": (0.765625, 0.765625),
-      "crop_aspect": (0.5, 0.5),  # that of the pictures
-      "jitter": (0.4, 0.4, 0.4),
-      "positions": "cosine",
-      "second_image": True,
-      "mae": {
-          "mask_ratio": 0.75,
-          "width": 128,
-          "depth": 2,
-          "heads": 4,
-      },
-      "masks": {
-          "mode": "uniform",
-          "preference": 1.0,
-      },
+    "name": "croco_human",
+    "crop_area": (0.765625, 0.765625),
+    "crop_aspect": (0.5, 0.5),  # that of the pictures
+    "jitter": (0.4, 0.4, 0.4),
+    "positions": "cosine",
+    "second_image": True,
+    "mae": {"mask_ratio": 0.75, "width": 128, "depth": 2, "heads": 4},
+    "masks": {"mode": "uniform", "preference": 1.0},
   }
   return config

@@ -29,43 +29,40 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
   updates = 977  # of an epoch
-  config.update({
+  config.update(
+    {
       "batch_size": 1024,
-      "accumulate": 2,  # the centre moves at each micro-step, the teacher once per update
+      "accumulate": 2,  # the center moves at each micro-step, the teacher once per update
       "total_steps": 300 * updates,
       "checkpoint_every": updates,
       "keep_every": 20 * updates,
       "panel_every": 10 * updates,
-  })
+    }
+  )
   config["method"] = {
-      "name": "dino",
-      "local_crops": 8,
-      "crop_aspect": (0.4, 0.6),
-      "global_area": (0.4, 1.0),
-      "local_area": (0.05, 0.4),
-      "prototypes": 65536,
-      "hidden": 2048,
-      "bottleneck": 256,
-      "temp_student": 0.1,
-      "temp_teacher_start": 0.04,
-      "temp_teacher": 0.07,
-      "temp_teacher_warmup": 30 / 300,
-      "temp_teacher_stairs": 30,  # one an epoch; 0: a line
-      "center_momentum": 0.9,
-      "teacher_momentum": 0.996,
-      "prototypes_frozen": 1 / 300,
-      "norm_last_layer": True,
-      "weights": "normal",
-      "positions": "grid2d",
-      "mae": {
-          "weight": 0.0,
-          "mask_ratio": 0.75,
-          "width": 512,
-          "depth": 8,
-          "heads": 16,
-      },
+    "name": "dino",
+    "local_crops": 8,
+    "crop_aspect": (0.4, 0.6),
+    "global_area": (0.4, 1.0),
+    "local_area": (0.05, 0.4),
+    "prototypes": 65536,
+    "hidden": 2048,
+    "bottleneck": 256,
+    "temp_student": 0.1,
+    "temp_teacher_start": 0.04,
+    "temp_teacher": 0.07,
+    "temp_teacher_warmup": 30 / 300,
+    "temp_teacher_stairs": 30,  # one an epoch; 0: a line
+    "center_momentum": 0.9,
+    "teacher_momentum": 0.996,
+    "prototypes_frozen": 1 / 300,
+    "norm_last_layer": True,
+    "weights": "normal",
+    "positions": "grid2d",
+    "mae": {"weight": 0.0, "mask_ratio": 0.75, "width": 512, "depth": 8, "heads": 16},
   }
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 2e-3,  # 5e-4 x 1024 / 256
       "min_learning_rate": 1e-6,
       "warmup_fraction": 10 / 300,
@@ -74,5 +71,6 @@ def get_config():
       "weight_decay": 0.04,
       "final_weight_decay": 0.4,
       "grad_clip_norm": 3.0,
-  })
+    }
+  )
   return config

@@ -3,8 +3,8 @@
   saip pretrain --config=configs/dino_demo.py --workdir=runs/dino_demo
 
 Hardware: two CPU cores, about five minutes (15 images/s and one compilation of a minute, on a busy machine). Data,
-size, optimiser and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: loss
-6.66, below log 1024 = 6.93 but above the 6.16 that it starts with while the centre is still zero, as in SAIP's demo;
+size, optimizer and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: loss
+6.66, below log 1024 = 6.93 but above the 6.16 that it starts with while the center is still zero, as in SAIP's demo;
 entropy of the teacher 6.27, spread of the features 0.48 (0 once all images look alike).
 """
 
@@ -15,31 +15,25 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
   config["method"] = {
-      "name": "dino",
-      "local_crops": 4,
-      "crop_aspect": (0.4, 0.6),
-      "global_area": (0.4, 1.0),
-      "local_area": (0.05, 0.4),
-      "prototypes": 1024,
-      "hidden": 512,
-      "bottleneck": 32,
-      "temp_student": 0.1,
-      "temp_teacher_start": 0.04,
-      "temp_teacher": 0.07,
-      "temp_teacher_warmup": 0.1,
-      "temp_teacher_stairs": 0,
-      "center_momentum": 0.9,
-      "teacher_momentum": 0.98,  # the published 0.996 remembers 250 updates, more than this run has
-      "prototypes_frozen": 0.02,
-      "norm_last_layer": True,
-      "weights": "xavier",  # of the published N(0, 0.02) 200 updates leave a loss of 6.90
-      "positions": "grid2d",
-      "mae": {
-          "weight": 0.0,
-          "mask_ratio": 0.75,
-          "width": 128,
-          "depth": 2,
-          "heads": 4,
-      },
+    "name": "dino",
+    "local_crops": 4,
+    "crop_aspect": (0.4, 0.6),
+    "global_area": (0.4, 1.0),
+    "local_area": (0.05, 0.4),
+    "prototypes": 1024,
+    "hidden": 512,
+    "bottleneck": 32,
+    "temp_student": 0.1,
+    "temp_teacher_start": 0.04,
+    "temp_teacher": 0.07,
+    "temp_teacher_warmup": 0.1,
+    "temp_teacher_stairs": 0,
+    "center_momentum": 0.9,
+    "teacher_momentum": 0.98,  # the published 0.996 remembers 250 updates, more than this run has
+    "prototypes_frozen": 0.02,
+    "norm_last_layer": True,
+    "weights": "xavier",  # of the published N(0, 0.02) 200 updates leave a loss of 6.90
+    "positions": "grid2d",
+    "mae": {"weight": 0.0, "mask_ratio": 0.75, "width": 128, "depth": 2, "heads": 4},
   }
   return config

@@ -26,11 +26,13 @@ def get_config():
   config["data"].update({"source": "pa100k", "split": "trainval", "pictures_per_identity": 0})
   config["method"].update({"task": "attributes", "classes": 26})
   config["method"]["views"].update({"shift": 10, "flip": 0.5, "erase": 0.0})
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 1e-4,
       "min_learning_rate": 0.0,
       "warmup_fraction": 0.0,
       "weight_decay": 0.0,
       "grad_clip_norm": 10.0,
-  })
+    }
+  )
   return config

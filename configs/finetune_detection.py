@@ -23,20 +23,19 @@ def get_config():
   config["batch_size"] = 16
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 2 * _EPOCH
-  config["data"].update({
-      "source": "crowdhuman",
-      "canvas_hw": (800, 1216),
-      "whole_photos": True,
-      "pictures_per_identity": 0,
-  })
+  config["data"].update(
+    {"source": "crowdhuman", "canvas_hw": (800, 1216), "whole_photos": True, "pictures_per_identity": 0}
+  )
   config["model"]["image_hw"] = (800, 1216)
   config["method"].update({"task": "detection", "classes": 1})
   config["method"]["views"].update({"scale": (0.5, 1.2), "shift": 200, "flip": 0.5, "erase": 0.0})
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 2e-4,
       "min_learning_rate": 0.0,
       "warmup_fraction": 800 / (30 * _EPOCH),
       "weight_decay": 1e-4,
       "grad_clip_norm": 35.0,
-  })
+    }
+  )
   return config

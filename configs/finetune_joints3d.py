@@ -23,10 +23,12 @@ def get_config():
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 5 * _EPOCH
   config["data"].update({"source": "joints3d", "split": "train"})
-  config["method"].update({
+  config["method"].update(
+    {
       "task": "joints3d",
       "classes": 24,
       "flip_pairs": ((1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17), (18, 19), (20, 21), (22, 23)),
-  })
+    }
+  )
   config["optimizer"].update({"learning_rate": 5e-4 * 128 / 512, "warmup_fraction": 1 / 30})
   return config

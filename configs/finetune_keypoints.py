@@ -27,18 +27,22 @@ def get_config():
   config["checkpoint_every"] = 10 * _EPOCH
   config["data"].update({"source": "coco", "split": None, "canvas_hw": (288, 216), "pictures_per_identity": 0})
   config["model"]["image_hw"] = (256, 192)
-  config["method"].update({
+  config["method"].update(
+    {
       "task": "keypoints",
       "classes": 17,
       "flip_pairs": ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
       "layer_decay": 0.75,
-  })
+    }
+  )
   config["method"]["views"].update({"scale": (0.75, 1.25), "shift": 16, "flip": 0.5, "erase": 0.0})
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 5e-4,
       "min_learning_rate": 0.0,
       "warmup_fraction": 500 / (210 * _EPOCH),
       "weight_decay": 0.1,
       "grad_clip_norm": 1.0,
-  })
+    }
+  )
   return config

@@ -14,10 +14,12 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
   config["data"]["pictures_per_identity"] = 0
-  config["method"].update({
+  config["method"].update(
+    {
       "task": "keypoints",
       "classes": 17,
       "flip_pairs": ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-  })
+    }
+  )
   config["method"]["views"].update({"scale": (0.9, 1.1), "shift": 4, "erase": 0.0})
   return config

@@ -13,9 +13,5 @@ import runpy
 
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_detection_demo.py")))["get_config"]()
-  config["method"].update({
-      "task": "multi_parsing",
-      "classes": 20,
-      "flip_pairs": ((14, 15), (16, 17), (18, 19)),
-  })
+  config["method"].update({"task": "multi_parsing", "classes": 20, "flip_pairs": ((14, 15), (16, 17), (18, 19))})
   return config

@@ -7,8 +7,8 @@ Hardware: 4 accelerators of 16 GB, 24 pictures on each. Not timed on one.
 
 Published (SAIP's downstream repository, after SCHP): AdamW, learning rate 7e-4, no weight decay, batches of 4 x 24, 30
 epochs of warm-up, scales of 0.75 to 1.25, mirrored. Otherwise than there: an upsampling decoder and the cross-entropy
-of pixels alone in place of SCHP's head, losses and label correction in cycles (see `saip_jax/supervised/parsing.py`);
-no rotations; measured at one scale.
+of pixels alone in place of SCHP's head, losses and label correction in cycles (see
+`saip_jax/methods/finetune/parsing.py`); no rotations; measured at one scale.
 """
 
 import pathlib
@@ -24,16 +24,9 @@ def get_config():
   config["checkpoint_every"] = 10 * _EPOCH
   config["data"].update({"source": "lip", "split": "train", "canvas_hw": (576, 384), "pictures_per_identity": 0})
   config["model"]["image_hw"] = (576, 384)
-  config["method"].update({
-      "task": "parsing",
-      "classes": 20,
-      "flip_pairs": ((14, 15), (16, 17), (18, 19)),
-  })
+  config["method"].update({"task": "parsing", "classes": 20, "flip_pairs": ((14, 15), (16, 17), (18, 19))})
   config["method"]["views"].update({"scale": (0.75, 1.25), "shift": 0, "flip": 0.5, "erase": 0.0})
-  config["optimizer"].update({
-      "learning_rate": 7e-4,
-      "min_learning_rate": 0.0,
-      "warmup_fraction": 30 / 150,
-      "weight_decay": 0.0,
-  })
+  config["optimizer"].update(
+    {"learning_rate": 7e-4, "min_learning_rate": 0.0, "warmup_fraction": 30 / 150, "weight_decay": 0.0}
+  )
   return config

@@ -18,7 +18,8 @@ _EPOCH = 12_936 // 64
 
 
 def get_config():
-  return ConfigDict({
+  return ConfigDict(
+    {
       "seed": 0,
       "batch_size": 64,
       "accumulate": 1,
@@ -30,35 +31,31 @@ def get_config():
       "precision": "bfloat16",
       "init_heads": False,
       "data": {
-          "source": "market1501",
-          "path": None,
-          "split": "train",
-          "canvas_hw": (256, 128),
-          "pictures_per_identity": 4,
-          "threads": 8,
+        "source": "market1501",
+        "path": None,
+        "split": "train",
+        "canvas_hw": (256, 128),
+        "pictures_per_identity": 4,
+        "threads": 8,
       },
       "model": {"backbone": "vit_tiny", "image_hw": (256, 128)},
       "method": {
-          "name": "finetune",
-          "task": "reid",
-          "classes": 751,
-          "flip_pairs": (),
-          "layer_decay": 1.0,
-          "views": {
-              "scale": (1.0, 1.0),
-              "shift": 10,
-              "flip": 0.5,
-              "erase": 0.5,
-          },
+        "name": "finetune",
+        "task": "reid",
+        "classes": 751,
+        "flip_pairs": (),
+        "layer_decay": 1.0,
+        "views": {"scale": (1.0, 1.0), "shift": 10, "flip": 0.5, "erase": 0.5},
       },
       "optimizer": {
-          "learning_rate": 2e-4,
-          "min_learning_rate": 4e-7,
-          "warmup_fraction": 20 / 120,
-          "b1": 0.9,
-          "b2": 0.999,
-          "eps": 1e-8,
-          "weight_decay": 1e-4,
-          "grad_clip_norm": None,
+        "learning_rate": 2e-4,
+        "min_learning_rate": 4e-7,
+        "warmup_fraction": 20 / 120,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 1e-4,
+        "grad_clip_norm": None,
       },
-  })
+    }
+  )

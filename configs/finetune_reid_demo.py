@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 
 def get_config():
-  return ConfigDict({
+  return ConfigDict(
+    {
       "seed": 0,
       "batch_size": 32,
       "accumulate": 1,
@@ -24,35 +25,31 @@ def get_config():
       "precision": "float32",
       "init_heads": False,
       "data": {
-          "source": "people",
-          "path": None,
-          "canvas_hw": (256, 128),
-          "people_count": 2048,
-          "pictures_per_identity": 4,
-          "threads": 2,
+        "source": "people",
+        "path": None,
+        "canvas_hw": (256, 128),
+        "people_count": 2048,
+        "pictures_per_identity": 4,
+        "threads": 2,
       },
       "model": {"backbone": "vit_tiny", "image_hw": (128, 64)},
       "method": {
-          "name": "finetune",
-          "task": "reid",
-          "classes": 179,
-          "flip_pairs": (),
-          "layer_decay": 0.75,
-          "views": {
-              "scale": (1.0, 1.0),
-              "shift": 5,
-              "flip": 0.5,
-              "erase": 0.5,
-          },
+        "name": "finetune",
+        "task": "reid",
+        "classes": 179,
+        "flip_pairs": (),
+        "layer_decay": 0.75,
+        "views": {"scale": (1.0, 1.0), "shift": 5, "flip": 0.5, "erase": 0.5},
       },
       "optimizer": {
-          "learning_rate": 1e-3,
-          "min_learning_rate": 0.0,
-          "warmup_fraction": 0.1,
-          "b1": 0.9,
-          "b2": 0.999,
-          "eps": 1e-8,
-          "weight_decay": 0.05,
-          "grad_clip_norm": 1.0,
+        "learning_rate": 1e-3,
+        "min_learning_rate": 0.0,
+        "warmup_fraction": 0.1,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.05,
+        "grad_clip_norm": 1.0,
       },
-  })
+    }
+  )

@@ -26,9 +26,5 @@ def get_config():
   config["model"]["image_hw"] = (896, 896)
   config["method"].update({"task": "segmentation", "classes": 47, "flip_pairs": ()})
   config["method"]["views"]["scale"] = (0.8, 2.0)  # of what is seen: pictures at 1.25 to 0.5 of their size
-  config["optimizer"].update({
-      "learning_rate": 1e-4,
-      "warmup_fraction": 500 / (32 * _EPOCH),
-      "weight_decay": 0.05,
-  })
+  config["optimizer"].update({"learning_rate": 1e-4, "warmup_fraction": 500 / (32 * _EPOCH), "weight_decay": 0.05})
   return config

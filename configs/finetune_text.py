@@ -8,8 +8,8 @@ Hardware: one accelerator of 16 GB. Not timed on one.
 Published (SAIP's downstream repository, after IRRA): CLIP's text encoder, three losses, temperature 0.02, mirrored,
 padded, cropped, erased; Adam with epsilon 1e-3, learning rate 1e-4, weight decay 4e-5, batches of 128, 60 epochs with 5
 of warm-up. Otherwise than there: the text encoder learns from nothing, and the losses are two: scores stay below
-published ones (see `saip_jax/supervised/text.py`); new layers learn no faster than others (5 x); pictures have the mean
-and deviation of ImageNet. ICFG-PEDES differs in `method.classes` alone: 3102.
+published ones (see `saip_jax/methods/finetune/text.py`); new layers learn no faster than others (5 x); pictures have
+the mean and deviation of ImageNet. ICFG-PEDES differs in `method.classes` alone: 3102.
 """
 
 import pathlib
@@ -26,11 +26,7 @@ def get_config():
   config["data"].update({"source": "cuhkpedes", "canvas_hw": (384, 128), "pictures_per_identity": 0})
   config["model"]["image_hw"] = (384, 128)
   config["method"].update({"task": "text", "classes": 11_003})
-  config["optimizer"].update({
-      "learning_rate": 1e-4,
-      "min_learning_rate": 0.0,
-      "warmup_fraction": 5 / 60,
-      "eps": 1e-3,
-      "weight_decay": 4e-5,
-  })
+  config["optimizer"].update(
+    {"learning_rate": 1e-4, "min_learning_rate": 0.0, "warmup_fraction": 5 / 60, "eps": 1e-3, "weight_decay": 4e-5}
+  )
   return config

@@ -17,20 +17,33 @@ import runpy
 
 _BODY = tuple((left, left + 1) for left in range(1, 17, 2))
 _FEET = tuple((left, left + 3) for left in range(17, 20))
-_FACE = tuple((23 + left, 23 + right) for left, right in (  # in the order of 300-W
-    *((k, 16 - k) for k in range(8)), *((k, 43 - k) for k in range(17, 22)), (31, 35), (32, 34),
-    *((k, 81 - k) for k in range(36, 40)), (40, 47), (41, 46), (48, 54), (49, 53), (50, 52), (55, 59), (56, 58),
-    (60, 64), (61, 63), (65, 67)))
+_FACE = tuple(
+  (23 + left, 23 + right)
+  for left, right in (  # in the order of 300-W
+    *((k, 16 - k) for k in range(8)),
+    *((k, 43 - k) for k in range(17, 22)),
+    (31, 35),
+    (32, 34),
+    *((k, 81 - k) for k in range(36, 40)),
+    (40, 47),
+    (41, 46),
+    (48, 54),
+    (49, 53),
+    (50, 52),
+    (55, 59),
+    (56, 58),
+    (60, 64),
+    (61, 63),
+    (65, 67),
+  )
+)
 _HANDS = tuple((left, left + 21) for left in range(91, 112))
 
 
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints.py")))["get_config"]()
-  config["method"].update({
-      "task": "wholebody",
-      "classes": 133,
-      "flip_pairs": _BODY + _FEET + _FACE + _HANDS,
-      "layer_decay": 1.0,
-  })
+  config["method"].update(
+    {"task": "wholebody", "classes": 133, "flip_pairs": _BODY + _FEET + _FACE + _HANDS, "layer_decay": 1.0}
+  )
   config["optimizer"]["weight_decay"] = 0.0
   return config

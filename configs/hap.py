@@ -10,7 +10,7 @@ The published run starts from MAE's ViT-B encoder of ImageNet (`init_from`: any 
 scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoints: COCO's 17 joints of each crop, as
 `saip prepare ... --keypoints=DIR --joints=coco` keeps them; an image without them is hidden in blocks alone, and
 `method.masks.most_parts=0` needs none. As published: mask ratio 0.5, crops of an area of 0.8 to 1, mirrored, no
-colours; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
+colors; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
 temperature 0.2. Parts are hidden whole, as the paper says; the released code hides up to 0.3 of each
 (`method.masks.part_fraction=(0.0,0.3)`), and by mistake in the first few images of each batch alone
 (`method.masks.cap_bug=True`). Where chosen parts overlap, a patch has the priority of the one chosen first; in the
@@ -31,33 +31,21 @@ def get_config():
   config["data"]["source"] = "arrayrecord"
   config["model"]["backbone"] = "vit_base"
   config["method"] = {
-      "name": "hap",
-      "crop_area": (0.8, 1.0),
-      "crop_aspect": (3 / 8, 2 / 3),
-      "mae": {
-          "mask_ratio": 0.5,
-          "width": 512,
-          "depth": 8,
-          "heads": 16,
-      },
-      "masks": {
-          "blocks": True,
-          "most_parts": 6,
-          "part_fraction": (1.0, 1.0),
-          "min_score": 0.0,
-          "cap_bug": False,
-      },
-      "align": {
-          "weight": 0.05,
-          "temperature": 0.2,
-      },
-      "positions": "learned",
+    "name": "hap",
+    "crop_area": (0.8, 1.0),
+    "crop_aspect": (3 / 8, 2 / 3),
+    "mae": {"mask_ratio": 0.5, "width": 512, "depth": 8, "heads": 16},
+    "masks": {"blocks": True, "most_parts": 6, "part_fraction": (1.0, 1.0), "min_score": 0.0, "cap_bug": False},
+    "align": {"weight": 0.05, "temperature": 0.2},
+    "positions": "learned",
   }
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 2.4e-3,  # 1.5e-4 x 4096 / 256
       "warmup_fraction": 40 / 400,
       "b1": 0.9,
       "b2": 0.95,
       "weight_decay": 0.05,
-  })
+    }
+  )
   return config

@@ -3,7 +3,7 @@
   saip pretrain --config=configs/hap_demo.py --workdir=runs/hap_demo
 
 Hardware: two CPU cores, about three minutes (20 to 37 images/s on a busy machine and one compilation of 30 s). Data,
-size, optimiser and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: mae 0.87
+size, optimizer and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: mae 0.87
 (from 1.29), align 0.44 (from 1.2; 0.8 log 16 = 2.2 if all images looked alike), on average 5.8 of the six parts of a
 body in the crop.
 """
@@ -15,25 +15,11 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
   config["method"] = {
-      "name": "hap",
-      "crop_area": (0.8, 1.0),
-      "crop_aspect": (3 / 8, 2 / 3),
-      "mae": {
-          "mask_ratio": 0.5,
-          "width": 128,
-          "depth": 2,
-          "heads": 4,
-      },
-      "masks": {
-          "blocks": True,
-          "most_parts": 6,
-          "part_fraction": (1.0, 1.0),
-          "min_score": 0.0,
-          "cap_bug": False,
-      },
-      "align": {
-          "weight": 0.05,
-          "temperature": 0.2,
-      },
+    "name": "hap",
+    "crop_area": (0.8, 1.0),
+    "crop_aspect": (3 / 8, 2 / 3),
+    "mae": {"mask_ratio": 0.5, "width": 128, "depth": 2, "heads": 4},
+    "masks": {"blocks": True, "most_parts": 6, "part_fraction": (1.0, 1.0), "min_score": 0.0, "cap_bug": False},
+    "align": {"weight": 0.05, "temperature": 0.2},
   }
   return config

@@ -11,7 +11,7 @@ N is the number of images; the memory banks have a row for each. The published s
 COCO or MPII have no depth: here any mixture, `config.data.mixture`, of parts with and without it; at equal weights half
 of a batch has depth, as published. Depth is what `saip prepare ... --depth=DIR` keeps; of COCO's keypoints 13 are
 read. As published: 16,384 negatives, temperature 0.07, banks that keep half; SGD with momentum 0.9, weight decay
-1e-4 of all parameters, cosine from 0.03 to 3e-5 in 100 epochs, no warm-up, float32, no mirroring, no colours. The
+1e-4 of all parameters, cosine from 0.03 to 3e-5 in 100 epochs, no warm-up, float32, no mirroring, no colors. The
 published encoders start from ImageNet: `--config.init_from=FILE --config.init_heads=False` takes weights of HRNet-W18,
 as timm's, for pictures and for depth. They are trained with maps that are enlarged by repeating cells; HCMoCo's
 networks interpolate, which `model.backbone=hrnet_w18_bilinear` is, and keep 0.99 of their running statistics.
@@ -35,33 +35,26 @@ def get_config():
   config["data"]["source"], config["data"]["canvas_hw"] = "arrayrecord", (384, 384)
   config["model"] = {"backbone": "hrnet_w18_bilinear", "image_hw": (320, 320)}
   config["method"] = {
-      "name": "hcmoco",
-      "crop_area": (0.2, 1.0),
-      "crop_aspect": (1.0, 1.0),
-      "width": 128,
-      "skeleton_blocks": 4,
-      "temperature": 0.07,
-      "negatives": "bank",
-      "bank": {
-          "size": 82000,
-          "draws": 16384,
-          "momentum": 0.5,
-      },
-      "places": 400,
-      "weights": {
-          "sample": 1.0,
-          "dense": 0.0,
-          "nodes": 0.0,
-          "joints": 0.0,
-      },
-      "as_published": False,
+    "name": "hcmoco",
+    "crop_area": (0.2, 1.0),
+    "crop_aspect": (1.0, 1.0),
+    "width": 128,
+    "skeleton_blocks": 4,
+    "temperature": 0.07,
+    "negatives": "bank",
+    "bank": {"size": 82000, "draws": 16384, "momentum": 0.5},
+    "places": 400,
+    "weights": {"sample": 1.0, "dense": 0.0, "nodes": 0.0, "joints": 0.0},
+    "as_published": False,
   }
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "name": "sgd",
       "learning_rate": 0.03,
       "min_learning_rate": 3e-5,
       "warmup_fraction": 0.0,
       "b1": 0.9,
       "weight_decay": 1e-4,
-  })
+    }
+  )
   return config

@@ -5,7 +5,7 @@
 Hardware: two CPU cores, about two minutes (some 40 images/s and one compilation of 30 s). Data and number of updates
 are those of configs/saip_demo.py; a ConvNeXt at 96x48, whose finest map has 24x12 cells. Expected, mean of the last 20
 updates: sample 13.6 (from 19; 6 log 16 = 16.6 if all looked alike), dense 6.65 (from 10.4), nodes 1.66 (from 5.8),
-joints 5.66 (from 12.6). The maps of both modalities get the same colours in the panel; they tell mostly the place in
+joints 5.66 (from 12.6). The maps of both modalities get the same colors in the panel; they tell mostly the place in
 the picture, which one crop gives to both. Negatives are the batch: banks (`method.negatives=bank`, a row for each
 image) need more visits to each image than this run has.
 """
@@ -18,25 +18,20 @@ def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
   config["model"], config["remat"] = {"backbone": "convnext_femto", "image_hw": (96, 48)}, "none"
   config["method"] = {
-      "name": "hcmoco",
-      "crop_area": (0.3, 1.0),
-      "crop_aspect": (0.4, 0.6),
-      "width": 128,
-      "skeleton_blocks": 2,
-      "temperature": 0.07,
-      "negatives": "batch",
-      "bank": {
-          "size": 352,  # images that 512 people leave for training
-          "draws": 256,
-          "momentum": 0.5,
-      },
-      "places": 100,
-      "weights": {
-          "sample": 1.0,
-          "dense": 1.0,
-          "nodes": 1.0,
-          "joints": 1.0,
-      },
+    "name": "hcmoco",
+    "crop_area": (0.3, 1.0),
+    "crop_aspect": (0.4, 0.6),
+    "width": 128,
+    "skeleton_blocks": 2,
+    "temperature": 0.07,
+    "negatives": "batch",
+    "bank": {
+      "size": 352,  # images that 512 people leave for training
+      "draws": 256,
+      "momentum": 0.5,
+    },
+    "places": 100,
+    "weights": {"sample": 1.0, "dense": 1.0, "nodes": 1.0, "joints": 1.0},
   }
   config["optimizer"]["learning_rate"] = 2e-3
   return config

@@ -6,7 +6,7 @@ Hardware: as configs/saip_vit_tiny.py, at 0.3 of its work: 22 GFLOP per image an
 decoder. Not timed on an accelerator. A ConvNet: `--config.model.backbone=convnext_femto`, masked in cells of 32 pixels.
 
 Published (He et al. 2022, on ImageNet; on persons as the baseline of HAP): mask ratio 0.75, decoder of 8 blocks of
-width 512, normalised patches, crops of an area of 0.2 to 1 and the usual aspect of 3/4 to 4/3, mirrored, no colours;
+width 512, normalized patches, crops of an area of 0.2 to 1 and the usual aspect of 3/4 to 4/3, mirrored, no colors;
 AdamW 0.9, 0.95, weight decay 0.05, of class and mask token too, learning rate 1.5e-4 x batch / 256, 40 epochs of
 warm-up. Chosen here, to compare with SAIP: its encoder, data, 300 epochs and batch of 2048 (published: ViT-B and
 larger, 800 or 1600 epochs, 4096); learned positions (published: fixed waves, `method.positions=cosine`).
@@ -20,22 +20,19 @@ def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
   config["accumulate"] = 1
   config["method"] = {
-      "name": "mae",
-      "crop_area": (0.2, 1.0),
-      "crop_aspect": (3 / 4, 4 / 3),
-      "mae": {
-          "mask_ratio": 0.75,
-          "width": 512,
-          "depth": 8,
-          "heads": 16,
-      },
-      "positions": "learned",
+    "name": "mae",
+    "crop_area": (0.2, 1.0),
+    "crop_aspect": (3 / 4, 4 / 3),
+    "mae": {"mask_ratio": 0.75, "width": 512, "depth": 8, "heads": 16},
+    "positions": "learned",
   }
-  config["optimizer"].update({
+  config["optimizer"].update(
+    {
       "learning_rate": 1.2e-3,  # 1.5e-4 x 2048 / 256
       "warmup_fraction": 40 / 300,
       "b1": 0.9,
       "b2": 0.95,
       "weight_decay": 0.05,
-  })
+    }
+  )
   return config

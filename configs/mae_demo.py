@@ -3,8 +3,8 @@
   saip pretrain --config=configs/mae_demo.py --workdir=runs/mae_demo
 
 Hardware: two CPU cores, about two minutes (50 images/s and one compilation of half a minute, on a busy machine). Data,
-size, optimiser and number of updates are those of configs/saip_demo.py. Expected: loss 0.80 in the mean of the last 20
-updates, from 1.32; the reconstructions have the colours of the picture, not yet its shapes.
+size, optimizer and number of updates are those of configs/saip_demo.py. Expected: loss 0.80 in the mean of the last 20
+updates, from 1.32; the reconstructions have the colors of the picture, not yet its shapes.
 """
 
 import pathlib
@@ -14,14 +14,9 @@ import runpy
 def get_config():
   config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
   config["method"] = {
-      "name": "mae",
-      "crop_area": (0.2, 1.0),
-      "crop_aspect": (0.4, 0.6),  # that of the pictures; the published 3/4 to 4/3 would squash them
-      "mae": {
-          "mask_ratio": 0.75,
-          "width": 128,
-          "depth": 2,
-          "heads": 4,
-      },
+    "name": "mae",
+    "crop_area": (0.2, 1.0),
+    "crop_aspect": (0.4, 0.6),  # that of the pictures; the published 3/4 to 4/3 would squash them
+    "mae": {"mask_ratio": 0.75, "width": 128, "depth": 2, "heads": 4},
   }
   return config

@@ -4,19 +4,21 @@
   saip evaluate --checkpoint=runs/nano --task=attributes --protocol=stripes --data=people
 
 A small ViT of 8 px patches on built-in people of 64x32; `scripts/compare_presets.py` trains and measures it beside
-random weights and a colour histogram, the README has the table. What differs from configs/saip_demo.py was found by
+random weights and a color histogram, the README has the table. What differs from configs/saip_demo.py was found by
 measuring so: reconstruction counts most, because so few updates teach places and shapes before anything else; Sinkhorn
 balances prototypes of which there are few; decoders are small.
 
 Hardware: two CPU cores, 8 minutes at 100 images/s, 12 beside other work, and one compilation of 40 s. Expected after
-1,500 updates: csm_rep 5.1 (5.7 at the first line of the log), csr 0.63 (1.3), css_inst 0.11 (0.54), css_roi 0.10 (0.42).
+1,500 updates: csm_rep 5.1 (5.7 at the first line of the log), csr 0.63 (1.3), css_inst 0.11 (0.54), css_roi 0.10
+(0.42).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-  return ConfigDict({
+  return ConfigDict(
+    {
       "seed": 0,
       "batch_size": 32,
       "accumulate": 1,
@@ -29,63 +31,57 @@ def get_config():
       "precision": "float32",
       "remat": "none",
       "data": {
-          "source": "people",
-          "path": None,  # None: rendered once and cached
-          "scene_path": None,
-          "canvas_hw": (128, 64),
-          "scene_canvas_hw": (128, 128),
-          "people_count": 2048,
-          "workers": 0,
-          "threads": 2,
-          "max_damaged_fraction": 0.01,
+        "source": "people",
+        "path": None,  # None: rendered once and cached
+        "scene_path": None,
+        "canvas_hw": (128, 64),
+        "scene_canvas_hw": (128, 128),
+        "people_count": 2048,
+        "workers": 0,
+        "threads": 2,
+        "max_damaged_fraction": 0.01,
       },
       "model": {"backbone": "vit_nano", "image_hw": (64, 32)},
       "method": {
-          "name": "saip",
-          "fidelity": "improved",
-          "behaviour": {"balance": "sinkhorn"},
-          "local_crops": 2,
-          "crop_aspect": (0.4, 0.6),
-          "global_area": (0.8, 1.0),
-          "local_area": (0.05, 0.8),
-          "rescale_factors": (0.75, 0.875, 1.125, 1.25),
-          "teacher_momentum": 0.98,  # the published 0.996 forgets too slowly for so short a run
-          "csm": {
-              "weight": 0.3,
-              "prototypes": 256,
-              "hidden": 512,
-              "bottleneck": 64,
-              "temp_student": 0.1,
-              "temp_teacher": 0.04,
-              "center_momentum": 0.9,
-          },
-          "csr": {
-              "weight": 4.0,
-              "scale": 1.25,
-              "mask_ratio": 0.75,
-              "width": 64,
-              "depth": 1,
-              "heads": 2,
-          },
-          "css": {
-              "weight": 1.0,
-              "scene_size": 56,
-              "scene_area": (0.2, 1.0),
-              "scene_aspect": (3 / 4, 4 / 3),
-              "paste_opacity": 0.7,
-              "width": 64,
-              "depth": 1,
-              "heads": 2,
-          },
+        "name": "saip",
+        "fidelity": "improved",
+        "behavior": {"balance": "sinkhorn"},
+        "local_crops": 2,
+        "crop_aspect": (0.4, 0.6),
+        "global_area": (0.8, 1.0),
+        "local_area": (0.05, 0.8),
+        "rescale_factors": (0.75, 0.875, 1.125, 1.25),
+        "teacher_momentum": 0.98,  # the published 0.996 forgets too slowly for so short a run
+        "csm": {
+          "weight": 0.3,
+          "prototypes": 256,
+          "hidden": 512,
+          "bottleneck": 64,
+          "temp_student": 0.1,
+          "temp_teacher": 0.04,
+          "center_momentum": 0.9,
+        },
+        "csr": {"weight": 4.0, "scale": 1.25, "mask_ratio": 0.75, "width": 64, "depth": 1, "heads": 2},
+        "css": {
+          "weight": 1.0,
+          "scene_size": 56,
+          "scene_area": (0.2, 1.0),
+          "scene_aspect": (3 / 4, 4 / 3),
+          "paste_opacity": 0.7,
+          "width": 64,
+          "depth": 1,
+          "heads": 2,
+        },
       },
       "optimizer": {
-          "learning_rate": 1.5e-3,
-          "min_learning_rate": 0.0,
-          "warmup_fraction": 0.05,
-          "b1": 0.9,
-          "b2": 0.95,
-          "eps": 1e-8,
-          "weight_decay": 0.05,
-          "grad_clip_norm": 3.0,
+        "learning_rate": 1.5e-3,
+        "min_learning_rate": 0.0,
+        "warmup_fraction": 0.05,
+        "b1": 0.9,
+        "b2": 0.95,
+        "eps": 1e-8,
+        "weight_decay": 0.05,
+        "grad_clip_norm": 3.0,
       },
-  })
+    }
+  )

@@ -10,7 +10,7 @@ a look, not for training.
 
 The data set has 1 M images, so that an epoch is 488 updates, warm-up 10 epochs, the run 300 epochs. With
 another number of images set `total_steps`; the warm-up follows it. Start values of the losses: csm_rep 10.6 (rising
-towards log 65,536 = 11.1 within some 20 updates, as the centre fills), csm_att 0, csr 1.8, css_inst and css_roi 0.7 to
+towards log 65,536 = 11.1 within some 20 updates, as the center fills), csm_att 0, csr 1.8, css_inst and css_roi 0.7 to
 0.9; css below 0.445 means that the search does better than a constant guess.
 """
 
@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 
 
 def get_config():
-  return ConfigDict({
+  return ConfigDict(
+    {
       "seed": 0,
       "batch_size": 2048,  # images per update, all devices together
-      "accumulate": 4,  # micro-steps per update; teacher and centre move at each
+      "accumulate": 4,  # micro-steps per update; teacher and center move at each
       "total_steps": 300 * 488,
       "checkpoint_every": 5 * 488,  # on a pod 80 s; a save holds the loop up for less than half a second
       "keep_last": 3,
@@ -30,63 +31,57 @@ def get_config():
       "log_every": 1,
       "precision": "bfloat16",  # published: float16 with loss scaling
       "data": {
-          "source": "folder",
-          "path": None,
-          "scene_path": None,  # None: scenes come from other images of the same source
-          "canvas_hw": (320, 160),
-          "scene_canvas_hw": (256, 256),
-          "people_count": 2048,
-          "workers": 0,
-          "threads": 8,
-          "max_damaged_fraction": 0.01,
+        "source": "folder",
+        "path": None,
+        "scene_path": None,  # None: scenes come from other images of the same source
+        "canvas_hw": (320, 160),
+        "scene_canvas_hw": (256, 256),
+        "people_count": 2048,
+        "workers": 0,
+        "threads": 8,
+        "max_damaged_fraction": 0.01,
       },
       "model": {"backbone": "vit_tiny", "image_hw": (256, 128)},
       "method": {
-          "name": "saip",
-          "fidelity": "official",
-          "behaviour": {},  # single deviations from it, see saip_jax/methods/saip_config.py
-          "local_crops": 7,
-          "crop_aspect": (0.4, 0.6),
-          "global_area": (0.8, 1.0),
-          "local_area": (0.05, 0.8),
-          "rescale_factors": (0.75, 0.875, 1.125, 1.25),
-          "teacher_momentum": 0.996,  # per micro-step, constant
-          "csm": {
-              "weight": 1.0,
-              "prototypes": 65536,
-              "hidden": 2048,
-              "bottleneck": 256,
-              "temp_student": 0.1,
-              "temp_teacher": 0.04,
-              "center_momentum": 0.9,  # per micro-step
-          },
-          "csr": {
-              "weight": 1.0,
-              "scale": 1.25,
-              "mask_ratio": 0.75,
-              "width": 512,
-              "depth": 8,
-              "heads": 16,
-          },
-          "css": {
-              "weight": 1.0,
-              "scene_size": 224,
-              "scene_area": (0.2, 1.0),
-              "scene_aspect": (3 / 4, 4 / 3),
-              "paste_opacity": 0.7,
-              "width": 512,
-              "depth": 2,
-              "heads": 16,
-          },
+        "name": "saip",
+        "fidelity": "official",
+        "behavior": {},  # single deviations from it, see saip_jax/methods/saip/config.py
+        "local_crops": 7,
+        "crop_aspect": (0.4, 0.6),
+        "global_area": (0.8, 1.0),
+        "local_area": (0.05, 0.8),
+        "rescale_factors": (0.75, 0.875, 1.125, 1.25),
+        "teacher_momentum": 0.996,  # per micro-step, constant
+        "csm": {
+          "weight": 1.0,
+          "prototypes": 65536,
+          "hidden": 2048,
+          "bottleneck": 256,
+          "temp_student": 0.1,
+          "temp_teacher": 0.04,
+          "center_momentum": 0.9,  # per micro-step
+        },
+        "csr": {"weight": 1.0, "scale": 1.25, "mask_ratio": 0.75, "width": 512, "depth": 8, "heads": 16},
+        "css": {
+          "weight": 1.0,
+          "scene_size": 224,
+          "scene_area": (0.2, 1.0),
+          "scene_aspect": (3 / 4, 4 / 3),
+          "paste_opacity": 0.7,
+          "width": 512,
+          "depth": 2,
+          "heads": 16,
+        },
       },
       "optimizer": {
-          "learning_rate": 2e-3,  # 2.5e-4 x 2048 / 256
-          "min_learning_rate": 0.0,
-          "warmup_fraction": 10 / 300,
-          "b1": 0.9,
-          "b2": 0.95,
-          "eps": 1e-8,
-          "weight_decay": 0.05,
-          "grad_clip_norm": None,
+        "learning_rate": 2e-3,  # 2.5e-4 x 2048 / 256
+        "min_learning_rate": 0.0,
+        "warmup_fraction": 10 / 300,
+        "b1": 0.9,
+        "b2": 0.95,
+        "eps": 1e-8,
+        "weight_decay": 0.05,
+        "grad_clip_norm": None,
       },
-  })
+    }
+  )

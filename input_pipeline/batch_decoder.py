@@ -10,7 +10,7 @@ from input_pipeline.damage import allowed_damage
 from input_pipeline.decode import DamagedImage, decode_into, upright_hw
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.pairs import Pairs
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 # Pieces of a batch per thread: enough that threads end together, few enough that handing them out costs nothing.
 _PIECES_PER_THREAD = 4
@@ -37,9 +37,17 @@ class BatchDecoder:
     pairs: the partners of the images of `source`; None: they are not wanted.
   """
 
-  def __init__(self, source: ImageSource, scene_source: ImageSource | None, canvas_hw: tuple[int, int],
-               scene_canvas_hw: tuple[int, int] | None, threads: int, max_damaged_fraction: float,
-               fields: Mapping[str, Field], pairs: Pairs | None):
+  def __init__(
+    self,
+    source: ImageSource,
+    scene_source: ImageSource | None,
+    canvas_hw: tuple[int, int],
+    scene_canvas_hw: tuple[int, int] | None,
+    threads: int,
+    max_damaged_fraction: float,
+    fields: Mapping[str, Field],
+    pairs: Pairs | None,
+  ):
     self._source, self._scene_source = source, scene_source
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
     self._threads = threads
@@ -60,11 +68,11 @@ class BatchDecoder:
     """
     rows = len(positions["image"])
     batch = {
-        "image": np.zeros((rows, *self._canvas_hw, 3), np.uint8),
-        "image_hw": np.ones((rows, 2), np.int32),
-        "index": np.zeros(rows, np.uint32),
-        "damage": [],
-        "unknown": [],
+      "image": np.zeros((rows, *self._canvas_hw, 3), np.uint8),
+      "image_hw": np.ones((rows, 2), np.int32),
+      "index": np.zeros(rows, np.uint32),
+      "damage": [],
+      "unknown": [],
     }
     if self._scene_canvas_hw:
       batch["scene"] = np.zeros((rows, *self._scene_canvas_hw, 3), np.uint8)
@@ -146,8 +154,9 @@ class BatchDecoder:
       batch["damage"].append((role, i, f"cannot be read: {error.strerror or error}"))
     return None
 
-  def _first_readable(self, source: ImageSource, start: int, avoid: int | None,
-                      decode: Callable[[int], int | None]) -> int | None:
+  def _first_readable(
+    self, source: ImageSource, start: int, avoid: int | None, decode: Callable[[int], int | None]
+  ) -> int | None:
     """The first of images `start`, `start + 1`, ... around the end that `decode` finds nothing wrong with.
 
     Args:

@@ -3,7 +3,7 @@
 import threading
 
 from input_pipeline.names import shown
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class DamageReport:
@@ -45,16 +45,20 @@ class DamageReport:
       if len(reasons) <= allowed and len(reasons) < len(source):
         continue
       first = "; ".join(f"{shown(source.name(i))}: {reasons[i]}" for i in sorted(reasons)[:3])
-      raise ValueError(f"{len(reasons)} of {len(source)} images of '{shown(source.identity['name'])}' are damaged, "
-                       f"data.max_damaged_fraction={self._limit_fraction:g} allows {allowed}; mend or remove them, or "
-                       f"raise it (some image must be readable). First: {first}")
+      raise ValueError(
+        f"{len(reasons)} of {len(source)} images of '{shown(source.identity['name'])}' are damaged, "
+        f"data.max_damaged_fraction={self._limit_fraction:g} allows {allowed}; mend or remove them, or "
+        f"raise it (some image must be readable). First: {first}"
+      )
 
   def lines(self) -> list[str]:
     """One line for a person per damaged image, and per file that a data set left out: `name: reason`, in its order."""
     distinct = {id(source): source for source in self._sources.values()}
     return [f"{name}: {reason}" for source in distinct.values() for name, reason in source.left_out] + [
-        f"{distinct[key].name(i)}: {reason}"
-        for key, reasons in self._reasons.items() for i, reason in sorted(reasons.items())]
+      f"{distinct[key].name(i)}: {reason}"
+      for key, reasons in self._reasons.items()
+      for i, reason in sorted(reasons.items())
+    ]
 
 
 def allowed_damage(length: int, limit_fraction: float) -> int:

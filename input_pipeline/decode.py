@@ -18,8 +18,12 @@ cv2.setNumThreads(0)
 MAX_PIXELS = 2 * 89_478_485
 """More declared pixels than this is an error, Pillow's own limit against decompression bombs."""
 
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-            8: cv2.IMREAD_REDUCED_COLOR_8}
+_REDUCED = {
+  1: cv2.IMREAD_COLOR,
+  2: cv2.IMREAD_REDUCED_COLOR_2,
+  4: cv2.IMREAD_REDUCED_COLOR_4,
+  8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 _HEAD_BYTES = 65536
 
@@ -31,14 +35,14 @@ _PPM = re.compile(rb"P6\s(\d+)\s(\d+)\s255\s")
 
 # Orientation -> turn that makes the picture upright, on arrays (H, W, 3); see orientation.py.
 _UPRIGHT = {
-    1: lambda image: image,
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
-    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda image: image.transpose(1, 0, 2)[::-1],
+  1: lambda image: image,
+  2: lambda image: image[:, ::-1],
+  3: lambda image: image[::-1, ::-1],
+  4: lambda image: image[::-1],
+  5: lambda image: image.transpose(1, 0, 2),
+  6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
+  7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+  8: lambda image: image.transpose(1, 0, 2)[::-1],
 }
 
 
@@ -57,7 +61,7 @@ def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   """Decodes an image onto the top left of a canvas that is all zero.
 
   Native pixels, shrunk by area averaging only if they do not fit; the accelerator does all further resizing. The
-  orientation is applied (see orientation.py). Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (16
+  orientation is applied (see orientation.py). Gray, palette, CMYK, 16-bit and transparent images become 8-bit RGB (16
   bits keep their high byte, transparency is laid over white). The format is read from the bytes, never from a file
   name.
 
@@ -77,14 +81,14 @@ def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   if ppm:
     image_rgb = _pixels(data, ppm)
     hw = fit_hw(image_rgb.shape[:2], canvas.shape[:2])
-    canvas[:hw[0], :hw[1]] = _shrunk(image_rgb, hw)
+    canvas[: hw[0], : hw[1]] = _shrunk(image_rgb, hw)
   elif jpeg is not None and jpeg.plain:
     image_bgr, hw = _decode_jpeg(data, jpeg, canvas.shape[:2])
-    cv2.cvtColor(_shrunk(image_bgr, hw), cv2.COLOR_BGR2RGB, dst=canvas[:hw[0], :hw[1]])
+    cv2.cvtColor(_shrunk(image_bgr, hw), cv2.COLOR_BGR2RGB, dst=canvas[: hw[0], : hw[1]])
   else:
     image_rgb = _decode_any(data)
     hw = fit_hw(image_rgb.shape[:2], canvas.shape[:2])
-    canvas[:hw[0], :hw[1]] = _shrunk(image_rgb, hw)
+    canvas[: hw[0], : hw[1]] = _shrunk(image_rgb, hw)
   return hw
 
 
@@ -213,7 +217,7 @@ def _decode_any(data: bytes, upright: bool = True) -> np.ndarray:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-  if image.mode.startswith(("I", "F")):  # 16-bit grey; convert("RGB") would clip it to white
+  if image.mode.startswith(("I", "F")):  # 16-bit gray; convert("RGB") would clip it to white
     high_byte = np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8)
     return Image.fromarray(high_byte).convert("RGB")
   if "A" in image.mode or "a" in image.mode or "transparency" in image.info:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
 
 
@@ -29,8 +29,10 @@ def number_identities(source: ImageSource) -> tuple[np.ndarray, tuple[str, ...]]
         known[start + i] = (name, identity)
     start += len(part)
   if not known:
-    raise ValueError(f"data.source={source.identity['source']} ({source.identity['name']!r}) knows no identity, which "
-                     "re-identification learns from: choose data with identities, such as people or market1501")
+    raise ValueError(
+      f"data.source={source.identity['source']} ({source.identity['name']!r}) knows no identity, which "
+      "re-identification learns from: choose data with identities, such as people or market1501"
+    )
   persons = sorted(set(known.values()), key=lambda person: (person[0], isinstance(person[1], str), person[1]))
   number_of = {person: number for number, person in enumerate(persons, 1)}
   numbers = np.zeros(len(source), np.int32)

@@ -19,9 +19,9 @@ class JpegHeader:
   orientation: int
   """1 to 8, by the rule of orientation.py; 1 where none is given."""
   plain: bool
-  """8-bit grey or three-component colour, which OpenCV decodes exactly as Pillow does; not CMYK."""
+  """8-bit gray or three-component color, which OpenCV decodes exactly as Pillow does; not CMYK."""
   truncated: bool
-  """No end-of-image marker after the first scan: decoders may fill the rest with grey in silence."""
+  """No end-of-image marker after the first scan: decoders may fill the rest with gray in silence."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
@@ -49,7 +49,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
       bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
       hw, plain = (height, width), bits == 8 and components in (1, 3)
     elif marker == _APP1:
-      payload = data[position + 4:position + 2 + length]
+      payload = data[position + 4 : position + 2 + length]
       if payload.startswith(_EXIF):
         exif = exif or payload
       elif payload.startswith(_XMP):
@@ -60,4 +60,3 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
       return JpegHeader(hw, orientation_from(exif, xmp), plain, truncated=data.rfind(_END_OF_IMAGE, position) < 0)
     position += 2 + length
   return None
-

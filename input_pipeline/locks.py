@@ -22,5 +22,8 @@ def lock(handle: int, place: str, held: Callable[[], None]) -> None:
       held()
       fcntl.flock(handle, fcntl.LOCK_EX)
   except OSError as error:
-    print(f"warning: {place} cannot be locked ({error.strerror}): nothing keeps a second process from writing there",
-          file=sys.stderr, flush=True)
+    print(
+      f"warning: {place} cannot be locked ({error.strerror}): nothing keeps a second process from writing there",
+      file=sys.stderr,
+      flush=True,
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from input_pipeline.sources.annotations.whole_body import MIRRORED_FACE
+from input_pipeline.body import MIRRORED_FACE
 
 
 def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -13,4 +13,5 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
   places = {name.lower(): place for place, name in enumerate(names)}
   other = lambda name: MIRRORED_FACE.get(name, name.replace("left", "right"))
   return tuple(
-      (place, places[other(name)]) for name, place in places.items() if other(name) != name and other(name) in places)
+    (place, places[other(name)]) for name, place in places.items() if other(name) != name and other(name) in places
+  )

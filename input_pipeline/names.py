@@ -13,8 +13,9 @@ def shown(name: str) -> str:
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # in any locale
   except UnicodeEncodeError:  # half a pair, which stands for no byte
     text = name.encode("utf-8", ESCAPED).decode()
-  return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
-                 for character in text)
+  return "".join(
+    character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+  )
 
 
 def shown_error(error: BaseException) -> str:
@@ -27,9 +28,13 @@ def shown_error(error: BaseException) -> str:
 def _escape(error: UnicodeError) -> tuple[str, int]:
   if not isinstance(error, UnicodeEncodeError):
     raise error
-  lost = error.object[error.start:error.end]
-  return "".join(f"\\x{ord(character) - 0xdc00:02x}" if "\udc80" <= character <= "\udcff" else
-                 character.encode("ascii", "backslashreplace").decode() for character in lost), error.end
+  lost = error.object[error.start : error.end]
+  return "".join(
+    f"\\x{ord(character) - 0xDC00:02x}"
+    if "\udc80" <= character <= "\udcff"
+    else character.encode("ascii", "backslashreplace").decode()
+    for character in lost
+  ), error.end
 
 
 codecs.register_error(ESCAPED, _escape)

@@ -3,7 +3,7 @@
 import grain
 import numpy as np
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import MixtureSource
 
 ENDLESS = 2**48

@@ -20,7 +20,7 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from input_pipeline.sources.base import ImageSource, bounded
+from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import MixtureSource, Part, SubsetSource, parts_of
 from input_pipeline.sources.index import Index, remembered
 
@@ -113,15 +113,17 @@ def open_pairs(source: ImageSource, rules: PairRules, cache_dir: str | os.PathLi
     if not len(index.columns["kept"]):
       reasons = "; ".join(f"{count:,}: {reason}" for reason, count in index.header["reasons"].items())
       raise ValueError(
-          f"data.source={source.identity['source']}: no image of {name!r} has a partner of kind "
-          f"{' or '.join(rules.kinds)} ({reasons}); take data.source=multiview or video, people with "
-          "data.people_composition=views or clips, or a set made by `saip prepare ... --pairs=FILE`, or change "
-          f"data.pairs.gap, which is {rules.gap[0]:g} to {rules.gap[1]:g} seconds")
+        f"data.source={source.identity['source']}: no image of {name!r} has a partner of kind "
+        f"{' or '.join(rules.kinds)} ({reasons}); take data.source=multiview or video, people with "
+        "data.people_composition=views or clips, or a set made by `saip prepare ... --pairs=FILE`, or change "
+        f"data.pairs.gap, which is {rules.gap[0]:g} to {rules.gap[1]:g} seconds"
+      )
   pairs = Pairs(list(indices.values()), rules)
   if not isinstance(source, MixtureSource):
     return _paired(source, *indices.values()), pairs
-  return MixtureSource({name: Part(_paired(part.source, indices[name]), part.weight)
-                        for name, part in source.parts.items()}), pairs
+  return MixtureSource(
+    {name: Part(_paired(part.source, indices[name]), part.weight) for name, part in source.parts.items()}
+  ), pairs
 
 
 def _paired(source: ImageSource, index: Index) -> ImageSource:
@@ -162,14 +164,18 @@ def _build(source: ImageSource, rules: PairRules) -> tuple[dict, dict, dict]:
   kept = np.flatnonzero(has_partner)
   place = np.cumsum(has_partner) - 1
   columns = {"kept": kept, "own": own[kept], "ranges": ranges[kept]} | {
-      f"{kind}_order": place[order] for kind, order in zip(KINDS, orders)}
+    f"{kind}_order": place[order] for kind, order in zip(KINDS, orders)
+  }
   reasons = _reasons(facts, has_partner)
   listed = ((source.name(i) if number < 1000 else "", reason) for number, (i, reason) in enumerate(reasons))
   digest = hashlib.sha256(b"".join(column.tobytes() for column in columns.values())).hexdigest()[:16]
   header = {
-      "digest": digest, "left_out": bounded(listed), "numbered": bool(facts["numbered"].any()),
-      "reasons": dict(collections.Counter(reason for _, reason in reasons)),
-      "counts": {kind: int(((partners[:, k] > 0) | (own == k)).sum()) for k, kind in enumerate(KINDS)}}
+    "digest": digest,
+    "left_out": bounded(listed),
+    "numbered": bool(facts["numbered"].any()),
+    "reasons": dict(collections.Counter(reason for _, reason in reasons)),
+    "counts": {kind: int(((partners[:, k] > 0) | (own == k)).sum()) for k, kind in enumerate(KINDS)},
+  }
   return header, {"name": []}, columns
 
 
@@ -189,8 +195,14 @@ def _read_facts(source: ImageSource, frame_rate: float) -> dict[str, np.ndarray]
     own = _UNKNOWN if kind is None else KINDS.index(kind) if kind in KINDS else _OTHER_KIND
     numbered = "time" not in facts and "frame" in facts
     seconds = facts["frame"] / frame_rate if numbered else facts.get("time", -1)
-    rows[i] = (code("group", facts.get("group")), code("identity", person.get("identity")),
-               code("camera", facts.get("camera")), own, round(seconds * 1000), numbered)
+    rows[i] = (
+      code("group", facts.get("group")),
+      code("identity", person.get("identity")),
+      code("camera", facts.get("camera")),
+      own,
+      round(seconds * 1000),
+      numbered,
+    )
   return dict(zip(("group", "identity", "camera", "own", "time", "numbered"), rows.T))
 
 
@@ -213,8 +225,10 @@ def _pose_ranges(facts: dict[str, np.ndarray], rules: PairRules) -> tuple[np.nda
   number = np.cumsum(np.arange(len(order)) == sequences[:, 0])
   since = time - time[sequences[:, 0]]
   clock = number * (since.max(initial=0) + most + 1) + since
-  bounds = [np.searchsorted(clock, clock + shift, side) for shift, side in (
-      (-most, "left"), (-least, "right"), (least, "left"), (most, "right"))]
+  bounds = [
+    np.searchsorted(clock, clock + shift, side)
+    for shift, side in ((-most, "left"), (-least, "right"), (least, "left"), (most, "right"))
+  ]
   return order, np.stack(bounds, 1).reshape(-1, 2, 2)
 
 
@@ -230,10 +244,12 @@ def _runs(keys: list[np.ndarray]) -> np.ndarray:
 
 def _reasons(facts: dict[str, np.ndarray], has_partner: np.ndarray) -> list[tuple[int, str]]:
   """(image, why it has no partner) of all that have none."""
+
   def reason(i: int) -> str:
     if facts["own"][i] != _UNKNOWN:
       return "its record holds a pair of a kind that is not wanted"
     if facts["group"][i] < 0 or facts["time"][i] < 0:
       return "nothing says of which group of images and which time it is"
     return "no other camera saw its instant, and its camera no other moment that far away"
+
   return [(i, reason(i)) for i in np.flatnonzero(~has_partner).tolist()]

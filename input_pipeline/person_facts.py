@@ -3,8 +3,12 @@
 _DECIMALS = 4  # so few that they mean something, so many that a keypoint stays where it is
 
 
-def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_xy: tuple[float, float] = (0., 0.),
-                 size: tuple[int, int] | None = None) -> dict:
+def moved_person(
+  person: dict,
+  scale_xy: tuple[float, float] = (1.0, 1.0),
+  shift_xy: tuple[float, float] = (0.0, 0.0),
+  size: tuple[int, int] | None = None,
+) -> dict:
   """A person's facts, as in records.py, for a picture in which x becomes x * scale + shift.
 
   Args:
@@ -25,7 +29,7 @@ def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_x
     for x, y, v in values:
       x, y = point(x, y)
       inside = size is None or v and 0 <= x <= size[0] and 0 <= y <= size[1]
-      moved.append([x, y, v] if inside else [0., 0., 0])
+      moved.append([x, y, v] if inside else [0.0, 0.0, 0])
     return moved
 
   def box(value):
@@ -35,8 +39,15 @@ def moved_person(person: dict, scale_xy: tuple[float, float] = (1., 1.), shift_x
     return round(value * scale_x * scale_y, _DECIMALS) if type(value) in (int, float) else value
 
   each = lambda move: lambda values: {name: move(value) for name, value in values.items()}
-  moves = {"keypoints": keypoints, "more_keypoints": each(keypoints), "box": box, "box_full": box, "box_visible": box,
-           "boxes": each(box), "area": area}
+  moves = {
+    "keypoints": keypoints,
+    "more_keypoints": each(keypoints),
+    "box": box,
+    "box_full": box,
+    "box_visible": box,
+    "boxes": each(box),
+    "area": area,
+  }
   return {key: moves[key](value) if key in moves else value for key, value in person.items()}
 
 
@@ -51,12 +62,14 @@ def keypoints_lost(person: dict, moved: dict) -> dict:
     `keypoints` and `more_keypoints` with those alone, in the pixels of `person`, all others [0, 0, 0]; lists without
     any are left out.
   """
+
   def lost(values, kept):
-    return [[*value] if value[2] > 0 and not inside[2] else [0., 0., 0] for value, inside in zip(values, kept)]
+    return [[*value] if value[2] > 0 and not inside[2] else [0.0, 0.0, 0] for value, inside in zip(values, kept)]
 
   known = lambda values: any(v for _, _, v in values)
   own = lost(person.get("keypoints") or (), moved.get("keypoints") or ())
-  further = {name: lost(values, moved["more_keypoints"][name])
-             for name, values in person.get("more_keypoints", {}).items()}
+  further = {
+    name: lost(values, moved["more_keypoints"][name]) for name, values in person.get("more_keypoints", {}).items()
+  }
   further = {name: values for name, values in further.items() if known(values)}
   return ({"keypoints": own} if known(own) else {}) | ({"more_keypoints": further} if further else {})

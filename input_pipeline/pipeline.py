@@ -24,7 +24,7 @@ from input_pipeline.names import shown
 from input_pipeline.orders import balanced, shuffled
 from input_pipeline.pairs import PairRules, Pairs, open_pairs
 from input_pipeline.scenes import open_scenes
-from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.source import ImageSource, count_left_out
 from input_pipeline.sources.table import open_mixture, open_source, whole_photos
 
 # Decoded batches that may wait, in this process or in each worker. One of the published size is 0.7 GB: never many.
@@ -47,10 +47,22 @@ class TrainData:
     classes: field -> what its labels stand for, of those that are classes.
   """
 
-  def __init__(self, source: ImageSource, scene_source: ImageSource | None, *, canvas_hw: tuple[int, int],
-               scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int, workers: int, threads: int,
-               max_damaged_fraction: float, fields: Collection[str] = (), pairs: Pairs | None = None,
-               pictures_per_identity: int = 0):
+  def __init__(
+    self,
+    source: ImageSource,
+    scene_source: ImageSource | None,
+    *,
+    canvas_hw: tuple[int, int],
+    scene_canvas_hw: tuple[int, int] | None,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    threads: int,
+    max_damaged_fraction: float,
+    fields: Collection[str] = (),
+    pairs: Pairs | None = None,
+    pictures_per_identity: int = 0,
+  ):
     self._source, self._scene_source = source, scene_source
     self._batch_size, self._seed, self._workers, self._threads = batch_size, seed, workers, threads
     self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
@@ -66,7 +78,8 @@ class TrainData:
       self.identity["pictures_per_identity"] = pictures_per_identity
     self.classes = {name: field.classes for name, field in self._fields.items() if field.classes}
     self._decoder = BatchDecoder(
-        source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._fields, pairs)
+      source, scene_source, canvas_hw, scene_canvas_hw, threads, max_damaged_fraction, self._fields, pairs
+    )
 
   def __len__(self) -> int:
     """Images per epoch."""
@@ -78,14 +91,15 @@ class TrainData:
     scenes = self._scene_source.identity if self._scene_source else None
     left_out = [item for source in (self._source, self._scene_source) if source for item in source.left_out]
     return [
-        f"images   {len(self):,} from {identity['source']} '{shown(identity['name'])}' (digest {identity['digest']})",
-        f"scenes   {scenes['length']:,} from {scenes['source']} '{shown(scenes['name'])}' (digest {scenes['digest']})"
-        if scenes else f"scenes   {'other images of the same data set' if self._scene_canvas_hw else 'none'}",
-        f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}"
-        + (f", scenes {self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}" if self._scene_canvas_hw else ""),
-        *[f"pairs    {line}" for line in (self._pairs.summary if self._pairs else ())],
-        *[f"fields   {line}" for field in self._fields.values() for line in field.summary],
-        f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
+      f"images   {len(self):,} from {identity['source']} '{shown(identity['name'])}' (digest {identity['digest']})",
+      f"scenes   {scenes['length']:,} from {scenes['source']} '{shown(scenes['name'])}' (digest {scenes['digest']})"
+      if scenes
+      else f"scenes   {'other images of the same data set' if self._scene_canvas_hw else 'none'}",
+      f"canvas   {self._canvas_hw[0]}x{self._canvas_hw[1]}"
+      + (f", scenes {self._scene_canvas_hw[0]}x{self._scene_canvas_hw[1]}" if self._scene_canvas_hw else ""),
+      *[f"pairs    {line}" for line in (self._pairs.summary if self._pairs else ())],
+      *[f"fields   {line}" for field in self._fields.values() for line in field.summary],
+      f"decoding {self._workers or 'no'} extra processes, {self._threads} threads each",
     ] + [f"left out {count_left_out(left_out):,}, the first: {shown(name)}: {reason}" for name, reason in left_out[:1]]
 
   def batches(self, start_step: int = 0, host: int = 0, hosts: int = 1) -> Iterator[dict[str, np.ndarray]]:
@@ -111,8 +125,7 @@ class TrainData:
     positions = self._positions().batch(self._batch_size // hosts)[host::hosts][start_step:]
     ready = _READY_BATCHES_PER_WORKER if self._workers else _READY_BATCHES
     # One reading thread: the threads that decode share the rows of one batch (see BatchDecoder).
-    batches = positions.map(self._decoder).to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=ready))
+    batches = positions.map(self._decoder).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=ready))
     if self._workers:
       if not flags.FLAGS.is_parsed():  # Grain hands absl's flags to its workers; a plain script never parses them
         flags.FLAGS.mark_as_parsed()
@@ -173,13 +186,29 @@ def _with_draw(sample: dict[str, int], rng: np.random.Generator) -> dict[str, in
   return sample | {"draw": int(rng.integers(2**62))}
 
 
-def build_train_data(*, source: str, path: str | None, scene_path: str | None, cache_dir: str | pathlib.Path,
-                     canvas_hw: tuple[int, int], scene_canvas_hw: tuple[int, int] | None, batch_size: int, seed: int,
-                     workers: int, threads: int, max_damaged_fraction: float, people_count: int,
-                     split: str | None = None, subset: str | None = None,
-                     mixture: Mapping[str, Mapping] | None = None, people_composition: str = "crops",
-                     whole: bool = False, fields: Collection[str] = (), pairs: Mapping | None = None,
-                     pictures_per_identity: int = 0) -> TrainData:
+def build_train_data(
+  *,
+  source: str,
+  path: str | None,
+  scene_path: str | None,
+  cache_dir: str | pathlib.Path,
+  canvas_hw: tuple[int, int],
+  scene_canvas_hw: tuple[int, int] | None,
+  batch_size: int,
+  seed: int,
+  workers: int,
+  threads: int,
+  max_damaged_fraction: float,
+  people_count: int,
+  split: str | None = None,
+  subset: str | None = None,
+  mixture: Mapping[str, Mapping] | None = None,
+  people_composition: str = "crops",
+  whole: bool = False,
+  fields: Collection[str] = (),
+  pairs: Mapping | None = None,
+  pictures_per_identity: int = 0,
+) -> TrainData:
   """Opens a data set for pre-training.
 
   Args:
@@ -220,24 +249,41 @@ def build_train_data(*, source: str, path: str | None, scene_path: str | None, c
   _check("data.max_damaged_fraction", max_damaged_fraction, 0 <= max_damaged_fraction <= 1, "a share from 0 to 1")
   _check("data.canvas_hw", canvas_hw, len(canvas_hw) == 2 and min(canvas_hw) >= 1, "(height, width) in pixels")
   if scene_canvas_hw is not None:
-    _check("data.scene_canvas_hw", scene_canvas_hw, len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
-           "(height, width) in pixels")
+    _check(
+      "data.scene_canvas_hw",
+      scene_canvas_hw,
+      len(scene_canvas_hw) == 2 and min(scene_canvas_hw) >= 1,
+      "(height, width) in pixels",
+    )
     scene_canvas_hw = tuple(scene_canvas_hw)
   nobodys = [name for name in fields if name not in _PIXELS and name.removeprefix("has_") not in FIELDS]
   if nobodys:
     raise ValueError(f"no batch can hold {', '.join(nobodys)}; expected {', '.join([*_PIXELS, *FIELDS])}")
   shown = whole_photos(source) if whole else {"people_composition": people_composition}
-  images = open_mixture(mixture, cache_dir) if source == "mixture" else open_source(
-      source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count, **shown)
+  images = (
+    open_mixture(mixture, cache_dir)
+    if source == "mixture"
+    else open_source(source, path, split=split, subset=subset, cache_dir=cache_dir, people_count=people_count, **shown)
+  )
   partners = None
   if "partner" in fields:
     images, partners = open_pairs(images, PairRules(**(pairs or {})), cache_dir)
   wanted = scene_path is not None and scene_canvas_hw is not None
   scenes = open_scenes(scene_path, scene_canvas_hw, cache_dir) if wanted else None
-  return TrainData(images, scenes, canvas_hw=tuple(canvas_hw), scene_canvas_hw=scene_canvas_hw,
-                   batch_size=batch_size, seed=seed, workers=workers, threads=threads,
-                   max_damaged_fraction=max_damaged_fraction, fields=fields, pairs=partners,
-                   pictures_per_identity=pictures_per_identity)
+  return TrainData(
+    images,
+    scenes,
+    canvas_hw=tuple(canvas_hw),
+    scene_canvas_hw=scene_canvas_hw,
+    batch_size=batch_size,
+    seed=seed,
+    workers=workers,
+    threads=threads,
+    max_damaged_fraction=max_damaged_fraction,
+    fields=fields,
+    pairs=partners,
+    pictures_per_identity=pictures_per_identity,
+  )
 
 
 def _check(setting: str, value, ok: bool, expected: str) -> None:

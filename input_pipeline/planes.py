@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-# Of the median known pixel, millimetres: what lies outside is no picture of people, or in another unit.
+# Of the median known pixel, millimeters: what lies outside is no picture of people, or in another unit.
 _PLAUSIBLE_MM = (100, 100_000)
 
 # What a depth of 16 bits says of all that is farther, or of nothing.
@@ -28,17 +28,17 @@ def checked_depth(plane: np.ndarray, range_m: tuple[float, float] | None = None)
   """Depth with 0 for all that is unknown.
 
   Args:
-    plane: (H, W) uint16, millimetres; 65535, where sensors put what they do not know, is unknown.
-    range_m: nearest and farthest depth, metres, that counts as known; None: any.
+    plane: (H, W) uint16, millimeters; 65535, where sensors put what they do not know, is unknown.
+    range_m: nearest and farthest depth, meters, that counts as known; None: any.
 
   Returns:
-    (H, W) uint16 millimetres; `plane` itself where all of it holds.
+    (H, W) uint16 millimeters; `plane` itself where all of it holds.
 
   Raises:
-    UnusablePlane: it has no 16 bits, or its numbers can be no millimetres.
+    UnusablePlane: it has no 16 bits, or its numbers can be no millimeters.
   """
   if plane.dtype != np.uint16:
-    raise UnusablePlane(f"it has {plane.itemsize * 8} bits; depth in millimetres needs 16")
+    raise UnusablePlane(f"it has {plane.itemsize * 8} bits; depth in millimeters needs 16")
   near, far = (range_m[0] * 1000, range_m[1] * 1000) if range_m else (0, _BEYOND)
   unknown = (plane == _BEYOND) | (plane < near) | (plane > far)
   depth = np.where(unknown, np.uint16(0), plane) if unknown.any() else plane
@@ -46,27 +46,29 @@ def checked_depth(plane: np.ndarray, range_m: tuple[float, float] | None = None)
   return depth
 
 
-def depth_in_mm(metres: np.ndarray) -> np.ndarray:
-  """Depth (H, W) in metres of any float type as uint16 millimetres, 0 for what is not finite or not positive.
+def depth_in_mm(meters: np.ndarray) -> np.ndarray:
+  """Depth (H, W) in meters of any float type as uint16 millimeters, 0 for what is not finite or not positive.
 
   Raises:
-    UnusablePlane: it has another shape, or its numbers can be no metres.
+    UnusablePlane: it has another shape, or its numbers can be no meters.
   """
-  metres = np.squeeze(metres)
-  if metres.ndim != 2:
-    raise UnusablePlane(f"it has the shape {metres.shape}; expected (height, width)")
-  depth = np.where(np.isfinite(metres) & (metres > 0), metres, 0.) * 1000.
+  meters = np.squeeze(meters)
+  if meters.ndim != 2:
+    raise UnusablePlane(f"it has the shape {meters.shape}; expected (height, width)")
+  depth = np.where(np.isfinite(meters) & (meters > 0), meters, 0.0) * 1000.0
   _check_unit(depth[depth > 0])
   return np.clip(np.rint(depth), 0, _BEYOND).astype(np.uint16)
 
 
 def _check_unit(known_mm: np.ndarray) -> None:
-  """Raises UnusablePlane if the known pixels, in millimetres, are no depth of people in this unit."""
+  """Raises UnusablePlane if the known pixels, in millimeters, are no depth of people in this unit."""
   low, high = _PLAUSIBLE_MM
   median = np.median(known_mm) if known_mm.size else low
   if not low <= median <= high:
-    raise UnusablePlane(f"half of it is {'nearer than' if median < low else 'farther than'} "
-                        f"{(low if median < low else high) / 1000:g} m: it is in another unit")
+    raise UnusablePlane(
+      f"half of it is {'nearer than' if median < low else 'farther than'} "
+      f"{(low if median < low else high) / 1000:g} m: it is in another unit"
+    )
 
 
 def shifted_plane(plane: np.ndarray, scale: float, x: float, y: float, hw: tuple[int, int]) -> np.ndarray:
@@ -82,9 +84,10 @@ def shifted_plane(plane: np.ndarray, scale: float, x: float, y: float, hw: tuple
   Returns:
     (*hw) of the same type.
   """
-  corner = lambda start: start + (scale - 1) / 2  # OpenCV measures from the centre of the first pixel
-  return cv2.warpAffine(plane, np.array([[scale, 0, corner(x)], [0, scale, corner(y)]]), hw[::-1],
-                        flags=cv2.INTER_NEAREST)
+  corner = lambda start: start + (scale - 1) / 2  # OpenCV measures from the center of the first pixel
+  return cv2.warpAffine(
+    plane, np.array([[scale, 0, corner(x)], [0, scale, corner(y)]]), hw[::-1], flags=cv2.INTER_NEAREST
+  )
 
 
 def resized_plane(plane: np.ndarray, hw: tuple[int, int]) -> np.ndarray:

@@ -65,17 +65,20 @@ def check_holds_nothing_else(folder: str, wanted: dict, what: str) -> None:
   """
   found = read_meta(f"{folder}/{META}") or read_meta(f"{folder}/{PARTIAL}")
   if "format" in found:
-    different = [f"{key} {found.get(key)} there, {value} asked for" for key, value in wanted.items()
-                 if found.get(key) != value]
+    different = [
+      f"{key} {found.get(key)} there, {value} asked for" for key, value in wanted.items() if found.get(key) != value
+    ]
     if different:
-      raise ValueError(f"--out={folder} holds a different {what} ({'; '.join(different)}); "
-                       "choose another folder or delete this one")
+      raise ValueError(
+        f"--out={folder} holds a different {what} ({'; '.join(different)}); choose another folder or delete this one"
+      )
     return
   # a kill may leave the file that was going to be PARTIAL
   strangers = [name for name in itertools.islice(entries(folder), 3) if not name.endswith(".unfinished")]
   if strangers:
-    raise ValueError(f"--out={folder} is not empty and holds no {what} (found {', '.join(sorted(strangers))}); "
-                     "choose another folder")
+    raise ValueError(
+      f"--out={folder} is not empty and holds no {what} (found {', '.join(sorted(strangers))}); choose another folder"
+    )
 
 
 def entries(folder: str) -> Iterator[str]:
@@ -94,8 +97,9 @@ def open_shards(folder: str, meta: dict, setting: str, command: str) -> Shards:
     except OSError:
       whole = False
     if not whole:
-      raise ValueError(f"{setting}={folder} lacks a whole {name}; delete that file and run the same `{command} "
-                       "--out=...` again")
+      raise ValueError(
+        f"{setting}={folder} lacks a whole {name}; delete that file and run the same `{command} --out=...` again"
+      )
   return Shards(folder, list(meta["shards"]), [shard["records"] for shard in meta["shards"].values()])
 
 

@@ -5,17 +5,17 @@ begins with `files`, {name: bytes} of what follows it, in that order. The image 
 
     image.jpg       or png, webp, bmp: the bytes of the source, or smaller ones; ppm: pixels that need no decoding
     partner.jpg     (any of these) the other image of a pair
-    depth.png       16 bits: millimetres along the camera's axis, 0 where nothing is known
+    depth.png       16 bits: millimeters along the camera's axis, 0 where nothing is known
     instances.png   8 bits: 0 nobody, k people[k - 1]
     parts.png       8 bits: classes, named in legend.parts of meta.json; 255 what no score counts
 
 and goes on with facts, all of them optional, of which sources may have further ones. Pixels: x right, y down, measured
-from the image's edge, so that the centre of the top left pixel is (0.5, 0.5):
+from the image's edge, so that the center of the top left pixel is (0.5, 0.5):
 
     name            what the source calls the image
     people          [{identity, keypoints: [[x, y, v], ...] with v 0 unknown or outside, 1 hidden, 2 visible,
                     joints: which list of joint names in meta.json, more_keypoints: {list of joint names: keypoints},
-                    joints_xyz: [[x, y, z] or null where unknown, ...] in metres, camera's frame (x right, y down, z
+                    joints_xyz: [[x, y, z] or null where unknown, ...] in meters, camera's frame (x right, y down, z
                     forward), in the order of the keypoints, box: [x, y, width, height] of what is seen of the person,
                     boxes: {what: box}, e.g. head, or full with what is hidden, caption: a sentence,
                     captions: [sentence, ...], attributes: [0, 1 or null where unknown, ...], named in meta.json,
@@ -63,7 +63,7 @@ def decode_record(record: bytes) -> tuple[dict, dict[str, bytes]]:
   start = 4 + struct.unpack_from("<I", record)[0]
   facts, files = json.loads(record[4:start]), {}
   for name, size in facts.pop("files").items():
-    files[name] = record[start:start + size]
+    files[name] = record[start : start + size]
     start += size
   return facts, files
 
@@ -74,4 +74,4 @@ def decode_image(record: bytes) -> bytes | None:
   if match is None:
     return None
   start = 4 + struct.unpack_from("<I", record)[0]
-  return record[start:start + int(match[1])]
+  return record[start : start + int(match[1])]

@@ -7,8 +7,8 @@ from input_pipeline import storage
 from input_pipeline.prepare.prepare import needed_bytes, prepare, room_for
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.prepared import META
-from input_pipeline.sources.array_record import ArrayRecordSource
-from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.containers.array_record import ArrayRecordSource
+from input_pipeline.sources.containers.folder import FolderSource
 
 _SETTING = "data.scene_path"
 
@@ -33,16 +33,18 @@ def open_scenes(path: str | os.PathLike, canvas_hw: tuple[int, int], cache_dir: 
     return ArrayRecordSource(root, _SETTING)
   photos = FolderSource(root, cache_dir, _SETTING)
   identity = photos.identity
-  out = os.path.join(storage.cache_folder(),
-                     f"scenes-{identity['name']}-{identity['digest']}-{canvas_hw[0]}x{canvas_hw[1]}")
+  out = os.path.join(
+    storage.cache_folder(), f"scenes-{identity['name']}-{identity['digest']}-{canvas_hw[0]}x{canvas_hw[1]}"
+  )
   request = PrepareRequest("folder", root, scene_hw=tuple(canvas_hw))
   if not os.path.exists(os.path.join(out, META)):
     needed, room = needed_bytes(request), room_for(out)
     if needed > room:
       raise ValueError(
-          f"{_SETTING}={path}: its {len(photos):,} photos take {needed / 1e9:.1f} GB as pixels of {canvas_hw[0]}x"
-          f"{canvas_hw[1]}, and {storage.cache_folder()} has room for {room / 1e9:.1f} GB; set SAIP_CACHE to a larger "
-          f"disk, or prepare some of them: `saip prepare folder --path={path} --scenes --subset=FILE --out=DIR`")
+        f"{_SETTING}={path}: its {len(photos):,} photos take {needed / 1e9:.1f} GB as pixels of {canvas_hw[0]}x"
+        f"{canvas_hw[1]}, and {storage.cache_folder()} has room for {room / 1e9:.1f} GB; set SAIP_CACHE to a larger "
+        f"disk, or prepare some of them: `saip prepare folder --path={path} --scenes --subset=FILE --out=DIR`"
+      )
     print(f"preparing {len(photos):,} scenes in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr, flush=True)
     try:
       prepare(request, out)

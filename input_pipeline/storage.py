@@ -16,8 +16,10 @@ import fsspec
 from input_pipeline.names import shown
 
 CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
-NO_URL = ("a URL, and remote files do not work here yet; give a local path, or one in a folder where the bucket is "
-          "mounted (gcsfuse mounts gs://)")
+NO_URL = (
+  "a URL, and remote files do not work here yet; give a local path, or one in a folder where the bucket is "
+  "mounted (gcsfuse mounts gs://)"
+)
 _CLOUD = 'pip install "saip-jax[cloud]"'
 
 
@@ -54,9 +56,12 @@ def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
     str(absolute).encode()
   except UnicodeEncodeError:
     text = os.fsencode(absolute).decode("utf-8", "replace")
-    why = ("its name or that of a folder above it is no UTF-8, which the library that reads and writes it needs; rename"
-           " it, or give a symbolic link to it" if "\ufffd" in text else
-           "the locale of this process knows no UTF-8; set LC_ALL=C.UTF-8")
+    why = (
+      "its name or that of a folder above it is no UTF-8, which the library that reads and writes it needs; rename"
+      " it, or give a symbolic link to it"
+      if "\ufffd" in text
+      else "the locale of this process knows no UTF-8; set LC_ALL=C.UTF-8"
+    )
     raise ValueError(f"{setting}={shown(os.fspath(path))}: {why}") from None
   return absolute
 
@@ -182,7 +187,7 @@ def list_files(url: str) -> list[tuple[str, int]]:
   """(name below the URL, size) of every file below it, sorted; for URLs alone."""
   with _file_system(url) as (files, key):
     found = files.find(key, detail=True)
-    return sorted((name[len(key):].lstrip("/"), info["size"]) for name, info in found.items())
+    return sorted((name[len(key) :].lstrip("/"), info["size"]) for name, info in found.items())
 
 
 def write_file(path: str, data: bytes) -> None:

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 from input_pipeline.names import ESCAPED, shown_error
 from saip_jax.cli_flags import make_parser
@@ -44,14 +44,14 @@ def _run(options, rest: list[str]) -> int:
 
 def _pretrain(options, overrides) -> int:
   from input_pipeline.pipeline import build_train_data
+  from input_pipeline.schema import to_dict
   from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
   from saip_jax.recipes import apply_overrides, load_recipe
+  from saip_jax.run_folder.lock import holding
   from saip_jax.training.checkpoint import claim_workdir
   from saip_jax.training.distributed import first_host_first, initialize
-  from saip_jax.training.holder import holding
   from saip_jax.training.loop import pretrain
-  from saip_jax.typed import to_dict
 
   config = parse_config(apply_overrides(load_recipe(options.config), overrides))
   initialize(options.coordinator, options.processes, options.process)
@@ -62,26 +62,26 @@ def _pretrain(options, overrides) -> int:
   with holding(workdir):
     with first_host_first():  # what it renders, indexes and writes, the others find
       data = build_train_data(
-          source=config.data.source,
-          path=config.data.path,
-          scene_path=config.data.scene_path,
-          cache_dir=workdir,
-          canvas_hw=config.data.canvas_hw,
-          scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
-          batch_size=config.batch_size,
-          seed=config.seed,
-          workers=config.data.workers,
-          threads=config.data.threads,
-          max_damaged_fraction=config.data.max_damaged_fraction,
-          people_count=config.data.people_count,
-          split=config.data.split,
-          subset=config.data.subset,
-          mixture=to_dict(config.data)["mixture"],
-          people_composition=config.data.people_composition,
-          whole=config.data.whole_photos,
-          fields=tuple(spec),
-          pairs=to_dict(config.data.pairs),
-          pictures_per_identity=config.data.pictures_per_identity,
+        source=config.data.source,
+        path=config.data.path,
+        scene_path=config.data.scene_path,
+        cache_dir=workdir,
+        canvas_hw=config.data.canvas_hw,
+        scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.data.workers,
+        threads=config.data.threads,
+        max_damaged_fraction=config.data.max_damaged_fraction,
+        people_count=config.data.people_count,
+        split=config.data.split,
+        subset=config.data.subset,
+        mixture=to_dict(config.data)["mixture"],
+        people_composition=config.data.people_composition,
+        whole=config.data.whole_photos,
+        fields=tuple(spec),
+        pairs=to_dict(config.data.pairs),
+        pictures_per_identity=config.data.pictures_per_identity,
       )
       METHODS[config.method.name].check_data(config.method, data)
     pretrain(config, method, data, workdir)
@@ -93,12 +93,12 @@ def _pretrain(options, overrides) -> int:
 def _compile(options, overrides) -> int:
   import json
 
+  from saip_jax.aot.compile import OutOfMemory, examine, search_largest
+  from saip_jax.aot.report import out_of_memory_facts, report_text
+  from saip_jax.aot.topologies import find_topology
   from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
   from saip_jax.recipes import apply_overrides, load_recipe
-  from saip_jax.training.compile import OutOfMemory, examine, search_largest
-  from saip_jax.training.compile_report import out_of_memory_facts, report_text
-  from saip_jax.training.topologies import find_topology
 
   batch = [] if options.batch is None else [f"--config.batch_size={options.batch}"]
   config = parse_config(apply_overrides(load_recipe(options.config), overrides + batch))
@@ -117,8 +117,8 @@ def _compile(options, overrides) -> int:
 
 
 def _prepare_people(options) -> int:
-  from input_pipeline.people.spec import SetSpec
   from input_pipeline.people.prepare import check_request, prepare_people, usual_identities
+  from input_pipeline.people.spec import SetSpec
 
   if not options.preview and (options.out is None or options.count is None):
     raise ValueError("--out=DIR and --count=N are needed, or --preview=FILE.png; see saip prepare people --help")
@@ -140,21 +140,33 @@ def _prepare_people(options) -> int:
 
 
 def _prepare(options) -> int:
-  from input_pipeline.prepare.companions import Companions
   from input_pipeline.prepare.prepare import prepare
   from input_pipeline.prepare.shard import PrepareRequest
-  from input_pipeline.sources.annotations.categories import categories_text
+  from input_pipeline.prepare.side_files import Companions
+  from input_pipeline.sources.annotated.categories import categories_text
 
   companions = Companions(
-      depth=options.depth, depth_grid=options.depth_grid, depth_range=options.depth_range, instances=options.instances,
-      keypoints=options.keypoints, pairs=options.pairs, joints=options.joints,
+    depth=options.depth,
+    depth_grid=options.depth_grid,
+    depth_range=options.depth_range,
+    instances=options.instances,
+    keypoints=options.keypoints,
+    pairs=options.pairs,
+    joints=options.joints,
   )
   request = PrepareRequest(
-      options.kind, options.path, options.split, options.subset, options.margin, options.min_side, companions,
-      options.max_side, options.scene_hw if options.scenes else None,
+    options.kind,
+    options.path,
+    options.split,
+    options.subset,
+    options.margin,
+    options.min_side,
+    companions,
+    options.max_side,
+    options.scene_hw if options.scenes else None,
   )
   manifest = prepare(
-      request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
+    request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
   )
   print(f"{manifest['count']:,} images in {len(manifest['shards'])} shards in {options.out}")
   for sentence in categories_text(manifest["categories"]):
@@ -171,8 +183,14 @@ def _doctor(options) -> int:
   from input_pipeline.doctor.report import report_text
 
   facts = doctor(
-      options.path, source=options.source, split=options.split, out=options.out, limit=options.limit,
-      whole=options.all, subset=options.subset, seed=options.seed,
+    options.path,
+    source=options.source,
+    split=options.split,
+    out=options.out,
+    limit=options.limit,
+    whole=options.all,
+    subset=options.subset,
+    seed=options.seed,
   )
   print(json.dumps(facts, indent=2) if options.json else report_text(facts))
   return 0
@@ -183,8 +201,14 @@ def _embed(options) -> int:
   from saip_jax.evaluation.features import embed_images
 
   embedded = embed_images(
-      options.checkpoint, options.images, options.out, options.which, options.image_hw, options.tokens,
-      options.batch_size, options.overwrite,
+    options.checkpoint,
+    options.images,
+    options.out,
+    options.which,
+    options.image_hw,
+    options.tokens,
+    options.batch_size,
+    options.overwrite,
   )
   shapes = ", ".join(f"{name} {shape}" for name, shape in embedded.shapes.items())
   print(f"{embedded.count} images in {options.out}: {shapes}")
@@ -202,18 +226,30 @@ def _evaluate(options, overrides) -> int:
   from saip_jax.evaluation.splits import Data
 
   data = Data.parse(
-      options.data, cache_dir=cache_folder(), people_count=options.people_count, train_split=options.train_split,
-      test_split=options.test_split, hold_out=options.hold_out,
+    options.data,
+    cache_dir=cache_folder(),
+    people_count=options.people_count,
+    train_split=options.train_split,
+    test_split=options.test_split,
+    hold_out=options.hold_out,
   )
   output = sys.stdout
   show = lambda record: print(
-      json.dumps(record, indent=2) if options.json else report_text(record), file=output, flush=True)
+    json.dumps(record, indent=2) if options.json else report_text(record), file=output, flush=True
+  )
   if options.finetune is None:
     if overrides or options.workdir:
       raise ValueError(f"{(overrides or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
     evaluate(
-        options.checkpoint, options.task, data, options.protocol, options.which, options.image_hw, options.seed,
-        options.flip_test, show,
+      options.checkpoint,
+      options.task,
+      data,
+      options.protocol,
+      options.which,
+      options.image_hw,
+      options.seed,
+      options.flip_test,
+      show,
     )
   else:
     task_of(options.task, None)
@@ -223,8 +259,17 @@ def _evaluate(options, overrides) -> int:
 
     with contextlib.redirect_stdout(sys.stderr):  # the record alone is the command's output
       finetune(
-          options.checkpoint, options.task, data, options.finetune, overrides, options.workdir, options.image_hw,
-          options.seed, options.which, options.flip_test, show,
+        options.checkpoint,
+        options.task,
+        data,
+        options.finetune,
+        overrides,
+        options.workdir,
+        options.image_hw,
+        options.seed,
+        options.which,
+        options.flip_test,
+        show,
       )
   return 0
 
@@ -235,8 +280,7 @@ def _report(options) -> int:
   from saip_jax.evaluation.splits import Data
   from saip_jax.reporting.report import write_report
 
-  data = Data.parse(
-      options.data, cache_dir=cache_folder(), people_count=_REPORTED_COUNT, hold_out=options.hold_out)
+  data = Data.parse(options.data, cache_dir=cache_folder(), people_count=_REPORTED_COUNT, hold_out=options.hold_out)
   out = write_report(options.workdir, options.compare, options.out, data)
   print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
   return 0
@@ -246,8 +290,13 @@ def _import(options) -> int:
   from saip_jax.interop.importing import import_weights, report
 
   weights = import_weights(
-      options.source, options.dialect, options.out, options.image_hw, part=options.part, heads=options.heads,
-      last_heads=options.last_heads,
+    options.source,
+    options.dialect,
+    options.out,
+    options.image_hw,
+    part=options.part,
+    heads=options.heads,
+    last_heads=options.last_heads,
   )
   print("\n".join(report(weights, options.out)))
   return 0
@@ -257,8 +306,13 @@ def _export(options) -> int:
   from saip_jax.interop.export import export_weights, summary
 
   record = export_weights(
-      options.checkpoint, options.dialect, options.out, options.which, options.image_hw, options.positions,
-      options.with_preprocessing,
+    options.checkpoint,
+    options.dialect,
+    options.out,
+    options.which,
+    options.image_hw,
+    options.positions,
+    options.with_preprocessing,
   )
   print(summary(record, options.out))
   return 0
@@ -266,11 +320,11 @@ def _export(options) -> int:
 
 _WITH_SETTINGS = {"pretrain": _pretrain, "compile": _compile, "evaluate": _evaluate}
 _COMMANDS = {
-    "prepare_people": _prepare_people,
-    "prepare": _prepare,
-    "doctor": _doctor,
-    "embed": _embed,
-    "report": _report,
-    "import": _import,
-    "export": _export,
+  "prepare_people": _prepare_people,
+  "prepare": _prepare,
+  "doctor": _doctor,
+  "embed": _embed,
+  "report": _report,
+  "import": _import,
+  "export": _export,
 }

@@ -5,12 +5,13 @@ work.
 """
 
 import dataclasses
-from typing import Any, Literal, Mapping
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from input_pipeline.schema import build_typed, choices_hint, require, require_sizes
+from input_pipeline.settings import DataConfig
 from input_pipeline.storage import local_path
-from saip_jax.data_config import DataConfig
 from saip_jax.recipes import plain
-from saip_jax.typed import build_typed, choices_hint, require, require_sizes
 
 MonitorName = Literal["reid", "attributes", "parts"]
 """What is measured while a run trains; see `saip_jax.evaluation.monitors`."""
@@ -74,9 +75,9 @@ class OptimizerConfig:
     at = "config.optimizer"
     require(self.learning_rate > 0, f"{at}.learning_rate is {self.learning_rate}: it must be positive")
     require(
-        0 <= self.min_learning_rate <= self.learning_rate,
-        f"{at}.min_learning_rate is {self.min_learning_rate}: it must lie in 0 to {at}.learning_rate,"
-        f" which is {self.learning_rate}",
+      0 <= self.min_learning_rate <= self.learning_rate,
+      f"{at}.min_learning_rate is {self.min_learning_rate}: it must lie in 0 to {at}.learning_rate,"
+      f" which is {self.learning_rate}",
     )
     warmup = self.warmup_fraction
     require(0 <= warmup < 1, f"{at}.warmup_fraction is {warmup}: it must lie in 0 to 1, 1 excluded")
@@ -116,7 +117,7 @@ class RunConfig:
       random.
     init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
     init_which: "teacher" starts from the teacher among these weights.
-    fsdp: devices that share one copy of the state (parameters, teacher, optimiser); 1: every device has its own. For
+    fsdp: devices that share one copy of the state (parameters, teacher, optimizer); 1: every device has its own. For
       models that do not fit otherwise: it costs messages, and changes no result.
     watchdog_minutes: a process in which no step finishes for this long writes down where it stands and ends with an
       error, to be started again; 0: it may hang.
@@ -130,7 +131,7 @@ class RunConfig:
     data: the images.
     model: the network.
     method: the objective; its class stands beside the method in `saip_jax.methods`.
-    optimizer: the optimiser and its schedule.
+    optimizer: the optimizer and its schedule.
   """
 
   seed: int = 0
@@ -164,31 +165,39 @@ class RunConfig:
 
   def __post_init__(self):
     require(0 <= self.seed < 2**32, f"config.seed is {self.seed}: it must lie in 0 to 2**32 - 1")
-    for name in ("batch_size", "accumulate", "total_steps", "checkpoint_every", "keep_last", "monitor_images",
-                 "log_every", "fsdp"):
+    for name in (
+      "batch_size",
+      "accumulate",
+      "total_steps",
+      "checkpoint_every",
+      "keep_last",
+      "monitor_images",
+      "log_every",
+      "fsdp",
+    ):
       require(getattr(self, name) > 0, f"config.{name} is {getattr(self, name)}: it must be positive")
     require(
-        self.keep_every is None or self.keep_every > 0,
-        f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
+      self.keep_every is None or self.keep_every > 0,
+      f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
     )
     if self.init_from:
       local_path(self.init_from, "config.init_from")
     for name in ("panel_every", "monitor_every"):
       require(getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for never")
     require(
-        self.batch_size % self.accumulate == 0,
-        f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is"
-        f" {self.accumulate}",
+      self.batch_size % self.accumulate == 0,
+      f"config.batch_size is {self.batch_size}: it must be a multiple of config.accumulate, which is {self.accumulate}",
     )
     pictures = self.data.pictures_per_identity
     require(
-        not pictures or self.batch_size % pictures == 0,
-        f"config.batch_size is {self.batch_size}: it must be a multiple of config.data.pictures_per_identity, which is"
-        f" {pictures}",
+      not pictures or self.batch_size % pictures == 0,
+      f"config.batch_size is {self.batch_size}: it must be a multiple of config.data.pictures_per_identity, which is"
+      f" {pictures}",
     )
     for name in ("watchdog_minutes", "watchdog_startup_minutes"):
-      require(getattr(self, name) >= 0,
-              f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for no watchdog")
+      require(
+        getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for no watchdog"
+      )
     _ = self.profile_window
 
   @property
@@ -198,8 +207,8 @@ class RunConfig:
       return None
     first, _, last = self.profile_steps.partition(":")
     require(
-        first.isdigit() and last.isdigit() and int(first) < int(last),
-        f"config.profile_steps is {self.profile_steps!r}: expected FIRST:LAST in updates, as in 10:15",
+      first.isdigit() and last.isdigit() and int(first) < int(last),
+      f"config.profile_steps is {self.profile_steps!r}: expected FIRST:LAST in updates, as in 10:15",
     )
     return int(first), int(last)
 

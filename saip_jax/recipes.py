@@ -7,10 +7,11 @@ import runpy
 import sys
 import sysconfig
 import types
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from input_pipeline.schema import require
 from input_pipeline.storage import local_path
-from saip_jax.typed import require
 
 # Where our own recipes are: beside the packages, or where `pip install` puts them.
 _CHECKOUT = pathlib.Path(__file__).resolve().parent.parent / "configs"
@@ -56,8 +57,9 @@ def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
   close = difflib.get_close_matches(path.stem, ours, n=1)
   where = f"{folder}, where a name alone finds them" if ours else "the folder configs of its repository"
   meant = f", did you mean {flag}={close[0]}?" if close else ""
-  raise ValueError(f"{flag}={path}: no such file{meant or ';'} recipes are Python files, those of this program are in "
-                   f"{where}")
+  raise ValueError(
+    f"{flag}={path}: no such file{meant or ';'} recipes are Python files, those of this program are in {where}"
+  )
 
 
 def plain(value):

@@ -28,16 +28,21 @@ def main() -> None:
   args = parser.parse_args()
   on_gpu = jax.default_backend() == "gpu"
   precision = "bfloat16" if on_gpu else "float32"
-  config = parse_config(apply_overrides(load_recipe("configs/saip_vit_tiny.py"), [
-      f"--config.batch_size={args.batch}", "--config.accumulate=1", f"--config.precision={precision}"]))
+  config = parse_config(
+    apply_overrides(
+      load_recipe("configs/saip_vit_tiny.py"),
+      [f"--config.batch_size={args.batch}", "--config.accumulate=1", f"--config.precision={precision}"],
+    )
+  )
   method, step, init = step_and_state(config)
   batch = jax.device_put(made_up_batch(method, args.batch))
   views = jax.jit(method.views_and_draws)(batch, jax.random.key(0))
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   on_views = make_train_step(OnViews(**vars(method)), tx, schedule, 1, config.seed)
   contenders = {
-      "ours": compiled(step, jax.jit(init)(), batch), "ours_on_views": compiled(on_views, jax.jit(init)(), views),
-      "torch": TorchStep(args.batch, "cuda" if on_gpu else "cpu", half=on_gpu),
+    "ours": compiled(step, jax.jit(init)(), batch),
+    "ours_on_views": compiled(on_views, jax.jit(init)(), views),
+    "torch": TorchStep(args.batch, "cuda" if on_gpu else "cpu", half=on_gpu),
   }
   seconds = {name: [] for name in contenders}
   for number in range(args.rounds + 1):  # the first round warms up
@@ -46,13 +51,19 @@ def main() -> None:
       run()
       if number:
         seconds[name].append(time.perf_counter() - start)
-  ratios = {name: sorted(theirs / ours for ours, theirs in zip(seconds[name], seconds["torch"]))
-            for name in ("ours", "ours_on_views")}
-  result = {"device": jax.devices()[0].device_kind, "batch": args.batch, "precision": precision,
-            "threads": torch.get_num_threads(),
-            "images_per_s": {name: round(args.batch / statistics.median(times), 3) for name, times in seconds.items()},
-            "ratio": {name: round(statistics.median(found), 3) for name, found in ratios.items()},
-            "ratios": {name: [round(ratio, 3) for ratio in found] for name, found in ratios.items()}}
+  ratios = {
+    name: sorted(theirs / ours for ours, theirs in zip(seconds[name], seconds["torch"]))
+    for name in ("ours", "ours_on_views")
+  }
+  result = {
+    "device": jax.devices()[0].device_kind,
+    "batch": args.batch,
+    "precision": precision,
+    "threads": torch.get_num_threads(),
+    "images_per_s": {name: round(args.batch / statistics.median(times), 3) for name, times in seconds.items()},
+    "ratio": {name: round(statistics.median(found), 3) for name, found in ratios.items()},
+    "ratios": {name: [round(ratio, 3) for ratio in found] for name, found in ratios.items()},
+  }
   for name, value in result.items():
     print(f"{name:>20}  {value}")
   print(json.dumps(result))

@@ -84,8 +84,10 @@ def main(names) -> None:
     for case, session in sessions.items():
       taken = milliseconds(session, images)
       times[case] += [taken] if turn >= WARM_UPS else []
-  print(f"onnxruntime, {platform.processor() or platform.machine()}, batch 1, {IMAGE_HW[0]}x{IMAGE_HW[1]}:"
-        f" median of {RUNS} runs after {WARM_UPS}, taking turns\n")
+  print(
+    f"onnxruntime, {platform.processor() or platform.machine()}, batch 1, {IMAGE_HW[0]}x{IMAGE_HW[1]}:"
+    f" median of {RUNS} runs after {WARM_UPS}, taking turns\n"
+  )
   print("| Network | Parameters | " + " | ".join(f"ms, {t} thread{'s' * (t > 1)}" for t in THREADS) + " |")
   print("|---|---|" + "---|" * len(THREADS))
   for name, count in parameters.items():

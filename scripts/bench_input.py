@@ -22,20 +22,20 @@ import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import cv2  # noqa: E402
-import lmdb  # noqa: E402
-import numpy as np  # noqa: E402
+import cv2
+import lmdb
+import numpy as np
 
-from input_pipeline.decode import decode_into  # noqa: E402
-from input_pipeline.people.compositions import render_picture  # noqa: E402
-from input_pipeline.people.prepare import prepare_people  # noqa: E402
-from input_pipeline.people.spec import SetSpec  # noqa: E402
-from input_pipeline.pipeline import TrainData  # noqa: E402
-from input_pipeline.prepare.prepare import prepare  # noqa: E402
-from input_pipeline.prepare.shard import PrepareRequest  # noqa: E402
-from input_pipeline.scenes import open_scenes  # noqa: E402
-from input_pipeline.sources.base import ImageSource  # noqa: E402
-from input_pipeline.sources.table import open_source  # noqa: E402
+from input_pipeline.decode import decode_into
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.prepare import prepare_people
+from input_pipeline.people.spec import SetSpec
+from input_pipeline.pipeline import TrainData
+from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.shard import PrepareRequest
+from input_pipeline.scenes import open_scenes
+from input_pipeline.source import ImageSource
+from input_pipeline.sources.table import open_source
 
 CANVAS_HW, SCENE_HW, CROP_HW, PHOTO_HW = (320, 160), (256, 256), (128, 64), (480, 640)
 CROPS, COPIES, PEOPLE, PHOTOS, PHOTO_COPIES = 64, 64, 1024, 24, 43  # small sets shuffle slowly in Grain
@@ -63,8 +63,14 @@ def open_forms(folder: str, root: pathlib.Path) -> dict[str, ImageSource]:
       transaction.put(file.name.encode(), file.read_bytes())
   prepare(PrepareRequest("folder", folder), root / "records", progress=False)
   prepare_people(root / "people", SetSpec("crops", (256, 128), 0, PEOPLE // 8), PEOPLE, progress=False)
-  places = {"folder": folder, "webdataset": root / "shard.tar", "zip": root / "shard.zip", "lmdb": root / "lmdb",
-            "arrayrecord": root / "records", "people": root / "people"}
+  places = {
+    "folder": folder,
+    "webdataset": root / "shard.tar",
+    "zip": root / "shard.zip",
+    "lmdb": root / "lmdb",
+    "arrayrecord": root / "records",
+    "people": root / "people",
+  }
   return {kind: open_source(kind, place, cache_dir=root / "index") for kind, place in places.items()}
 
 
@@ -79,8 +85,17 @@ def per_second(work, seconds: float) -> float:
 
 
 def train_data(source: ImageSource, scenes: ImageSource | None, batch_size: int, threads: int = 1) -> TrainData:
-  return TrainData(source, scenes, canvas_hw=CANVAS_HW, scene_canvas_hw=SCENE_HW, batch_size=batch_size, seed=0,
-                   workers=0, threads=threads, max_damaged_fraction=.01)
+  return TrainData(
+    source,
+    scenes,
+    canvas_hw=CANVAS_HW,
+    scene_canvas_hw=SCENE_HW,
+    batch_size=batch_size,
+    seed=0,
+    workers=0,
+    threads=threads,
+    max_damaged_fraction=0.01,
+  )
 
 
 def measure(source: ImageSource, scenes: ImageSource | None, seconds: float, batch_size: int) -> dict[str, float]:
@@ -88,9 +103,11 @@ def measure(source: ImageSource, scenes: ImageSource | None, seconds: float, bat
   order = np.random.default_rng(0).permutation(len(source)).tolist()
   at = lambda number: source.read(order[number % len(order)])
   batches = train_data(source, scenes, batch_size).batches()
-  speeds = {"read": per_second(at, seconds),
-            "decode": per_second(lambda k: decode_into(at(k), np.zeros((*CANVAS_HW, 3), np.uint8)), seconds),
-            "pipeline": per_second(lambda _: next(batches), seconds) * batch_size}
+  speeds = {
+    "read": per_second(at, seconds),
+    "decode": per_second(lambda k: decode_into(at(k), np.zeros((*CANVAS_HW, 3), np.uint8)), seconds),
+    "pipeline": per_second(lambda _: next(batches), seconds) * batch_size,
+  }
   batches.close()
   return speeds
 
@@ -113,7 +130,7 @@ def input_wait(source: ImageSource, scenes: ImageSource | None, rate: float, bat
   """The share of the time that steps of `rate` images/s wait for their batch; the step itself leaves the cores idle."""
   batches = train_data(source, scenes, batch_size, threads=os.cpu_count() or 1).batches()
   next(batches)  # the start-up is no wait
-  step_s, waited, start = batch_size / rate, 0., time.perf_counter()
+  step_s, waited, start = batch_size / rate, 0.0, time.perf_counter()
   steps = max(1, int(seconds / step_s))
   for _ in range(steps):
     asked = time.perf_counter()
@@ -127,7 +144,7 @@ def input_wait(source: ImageSource, scenes: ImageSource | None, rate: float, bat
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--path", help="folder of JPEG crops; default: rendered ones")
-  parser.add_argument("--seconds", type=float, default=3., help="how long each measurement runs")
+  parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement runs")
   parser.add_argument("--batch-size", type=int, default=64)
   parser.add_argument("--soak", type=int, default=0, metavar="BATCHES", help="watch memory over so many batches")
   parser.add_argument("--rate", type=float, default=0, metavar="IMAGES_PER_S", help="measure the wait for input")

@@ -1,12 +1,12 @@
 """What the loop adds to the steps, part by part: python scripts/bench_loop.py --part=scaling|checkpoint|views [--json]
 
-  scaling     processor time of the loop's own thread per step on 1, 2, 4, 8 virtual devices, same batch on each, in the
-              real loop with the tiny SAIP of tests/: in JAX, which shards the batch, starts the step and frees the
-              arrays of the one before, and the rest, which is ours: metrics, records
-  checkpoint  how long the loop stands still for a save of the recipe's state, and the share of the time between two
-              saves that this is at steps of --step-ms
-  views       share of a step that makes views: time on this device, whole steps and steps on ready views taking turns;
-              with --topology also FLOPs, memory traffic and cycles by the TPU compiler, of the views alone and the step
+scaling     processor time of the loop's own thread per step on 1, 2, 4, 8 virtual devices, same batch on each, in the
+            real loop with the tiny SAIP of tests/: in JAX, which shards the batch, starts the step and frees the
+            arrays of the one before, and the rest, which is ours: metrics, records
+checkpoint  how long the loop stands still for a save of the recipe's state, and the share of the time between two
+            saves that this is at steps of --step-ms
+views       share of a step that makes views: time on this device, whole steps and steps on ready views taking turns;
+            with --topology also FLOPs, memory traffic and cycles by the TPU compiler, of the views alone and the step
 """
 
 import argparse
@@ -21,21 +21,21 @@ import tempfile
 import time
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".", "tests")]
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".",)]
 
 import jax  # noqa: E402
 from bench_step import OnViews, compiled, made_up_batch, step_and_state  # noqa: E402
 
+from saip_jax.aot.compile import compile_lowered  # noqa: E402
+from saip_jax.aot.hlo import Program  # noqa: E402
+from saip_jax.aot.topologies import describe_devices, find_topology  # noqa: E402
 from saip_jax.config import parse_config  # noqa: E402
 from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
 from saip_jax.training import loop  # noqa: E402
 from saip_jax.training.checkpoint import Checkpoints, state_bytes  # noqa: E402
-from saip_jax.training.compile import compile_lowered  # noqa: E402
-from saip_jax.training.hlo import Program  # noqa: E402
 from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, place_batch, place_state, replicated  # noqa: E402
 from saip_jax.training.optimizer import make_optimizer  # noqa: E402
 from saip_jax.training.step import make_train_step  # noqa: E402
-from saip_jax.training.topologies import describe_devices, find_topology  # noqa: E402
 
 _WARM_UP = 5  # first steps, left out
 
@@ -76,13 +76,17 @@ class _Step:
 
 def scaling(steps: int, per_device: int) -> dict:
   """Returns milliseconds per step of the loop's thread, by number of devices."""
-  from tiny_saip import MadeUpData, tiny
+  from tests.support.tiny_saip import MadeUpData, tiny
 
   found = {}
   shard_batch, lower = loop.shard_batch, loop.lower_step
   for devices in (1, 2, 4, 8):
-    config, method = tiny(f"batch_size={per_device * devices}", f"total_steps={steps + _WARM_UP}", "panel_every=0",
-                          f"checkpoint_every={steps + _WARM_UP}")
+    config, method = tiny(
+      f"batch_size={per_device * devices}",
+      f"total_steps={steps + _WARM_UP}",
+      "panel_every=0",
+      f"checkpoint_every={steps + _WARM_UP}",
+    )
     clock, asked = _Clocked(), []
 
     class Data(MadeUpData):
@@ -119,10 +123,15 @@ def checkpoint(config, step_ms: float, saves: int) -> dict:
       written.append(time.perf_counter() - started)
     checkpoints.close()
   stall, between = statistics.median(stalls), config.checkpoint_every * step_ms / 1e3
-  return {"state_mb": round(state_bytes(state) / 1e6), "stall_s": [round(s, 3) for s in stalls],
-          "on_disk_s": [round(s, 1) for s in written], "checkpoint_every": config.checkpoint_every,
-          "step_ms": step_ms, "share": round(stall / (between + stall), 5),
-          "share_is_1_percent_at_step_ms": round(stall * 99 / config.checkpoint_every * 1e3, 1)}
+  return {
+    "state_mb": round(state_bytes(state) / 1e6),
+    "stall_s": [round(s, 3) for s in stalls],
+    "on_disk_s": [round(s, 1) for s in written],
+    "checkpoint_every": config.checkpoint_every,
+    "step_ms": step_ms,
+    "share": round(stall / (between + stall), 5),
+    "share_is_1_percent_at_step_ms": round(stall * 99 / config.checkpoint_every * 1e3, 1),
+  }
 
 
 def views(config, rounds: int, topology: str | None) -> dict:
@@ -153,15 +162,17 @@ def views(config, rounds: int, topology: str | None) -> dict:
     spec = method.batch_spec(config.batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0)).update(sharding=replicated(mesh))
     programs = {
-        "views": jax.jit(method.views_and_draws, out_shardings=batch_sharding(mesh)).lower(
-            place_batch(mesh, spec), key),
-        "step": lower_step(mesh, step, place_state(mesh, jax.eval_shape(init)), spec),
+      "views": jax.jit(method.views_and_draws, out_shardings=batch_sharding(mesh)).lower(place_batch(mesh, spec), key),
+      "step": lower_step(mesh, step, place_state(mesh, jax.eval_shape(init)), spec),
     }
     for name, lowered in programs.items():
       program = compile_lowered(lowered, chips)
       traffic = Program(program.as_text()).traffic()
       result[f"{name}_on_{topology}"] = {
-          "flops": program.cost_analysis()["flops"], "hbm_bytes": traffic.hbm_bytes, "cycles": traffic.cycles}
+        "flops": program.cost_analysis()["flops"],
+        "hbm_bytes": traffic.hbm_bytes,
+        "cycles": traffic.cycles,
+      }
     of_views, of_step = result[f"views_on_{topology}"], result[f"step_on_{topology}"]
     result["shares_by_compiler"] = {name: round(of_views[name] / of_step[name], 4) for name in of_step}
   return result

@@ -3,7 +3,7 @@
     python scripts/bench_people.py                   # renders 2,000 crops of 250 identities for the occasion
     python scripts/bench_people.py --path=DIR        # a set made by `saip prepare people --out=DIR --count=10000`
 
-Hardness is the retrieval of test identities across cameras by colour alone (mAP, as Market-1501 counts it): histograms
+Hardness is the retrieval of test identities across cameras by color alone (mAP, as Market-1501 counts it): histograms
 of horizontal bands compared as they are, and after the linear map that best tells the training identities apart. One
 process, no jax. The last line is JSON.
 """
@@ -17,21 +17,21 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import cv2
+import numpy as np
 
-from input_pipeline.people.compositions import render_picture  # noqa: E402
-from input_pipeline.people.spec import SetSpec  # noqa: E402
-from input_pipeline.people.dataset import PeopleSource  # noqa: E402
-from input_pipeline.people.prepare import prepare_people  # noqa: E402
-from input_pipeline.people.records import encode_picture  # noqa: E402
-from input_pipeline.records import decode_record  # noqa: E402
+from input_pipeline.people.compositions import render_picture
+from input_pipeline.people.dataset import PeopleSource
+from input_pipeline.people.prepare import prepare_people
+from input_pipeline.people.records import encode_picture
+from input_pipeline.people.spec import SetSpec
+from input_pipeline.records import decode_record
 
 BANDS, BINS = 6, 8
 
 
 def measure_rendering(spec: SetSpec, seconds: float) -> float:
-  """Pictures per second of this core, rendered, labelled and encoded."""
+  """Pictures per second of this core, rendered, labeled and encoded."""
   render_picture(spec, 0)
   done, start = 0, time.perf_counter()
   while time.perf_counter() - start < seconds:
@@ -55,8 +55,9 @@ def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.n
   for i in range(len(source)):
     facts, files = decode_record(source.record_bytes(i))
     image = cv2.imdecode(np.frombuffer(files["image.jpg"], np.uint8), cv2.IMREAD_COLOR)
-    bands = np.array_split(cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV),
-                           BANDS)
+    bands = np.array_split(
+      cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV), BANDS
+    )
     counts = [np.histogram(band[..., c], BINS, (0, 181 if c == 0 else 256))[0] for band in bands for c in range(3)]
     features.append(np.sqrt(np.concatenate(counts)))
     identities.append(facts["people"][0]["identity"])
@@ -87,19 +88,25 @@ def mean_average_precision(features: np.ndarray, identities: np.ndarray, cameras
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--path", help="a prepared set of crops")
-  parser.add_argument("--seconds", type=float, default=10., help="length of each timing (10)")
+  parser.add_argument("--seconds", type=float, default=10.0, help="length of each timing (10)")
   options = parser.parse_args()
-  figures = {"crops_per_second": measure_rendering(SetSpec("crops", (256, 128), 0, 250), options.seconds),
-             "scenes_per_second": measure_rendering(SetSpec("scenes", (480, 640), 0, 120), options.seconds)}
+  figures = {
+    "crops_per_second": measure_rendering(SetSpec("crops", (256, 128), 0, 250), options.seconds),
+    "scenes_per_second": measure_rendering(SetSpec("scenes", (480, 640), 0, 120), options.seconds),
+  }
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(options.path) if options.path else prepare_people(
-        pathlib.Path(folder) / "people", SetSpec("crops", (256, 128), 0, 250), 2000)
+    path = (
+      pathlib.Path(options.path)
+      if options.path
+      else prepare_people(pathlib.Path(folder) / "people", SetSpec("crops", (256, 128), 0, 250), 2000)
+    )
     figures["bytes_per_picture"] = measure_sizes(path)
     train, test = (color_histograms(PeopleSource(path, split)) for split in ("train", "test"))
   figures["test_identities"] = len(np.unique(test[1]))
   figures["map_histogram"] = mean_average_precision(*test)
   figures["map_histogram_linear"] = mean_average_precision(
-      (test[0] - train[0].mean(0)) @ learn_linear_map(*train[:2]), *test[1:])
+    (test[0] - train[0].mean(0)) @ learn_linear_map(*train[:2]), *test[1:]
+  )
   print(json.dumps(figures))
 
 

@@ -15,27 +15,33 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.config import parse_config  # noqa: E402
-from saip_jax.methods import METHODS  # noqa: E402
-from saip_jax.methods.saip import Saip  # noqa: E402
-from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
-from saip_jax.training.mesh import make_mesh, replicated, shard_batch  # noqa: E402
-from saip_jax.training.optimizer import make_optimizer  # noqa: E402
-from saip_jax.training.step import init_state, make_train_step  # noqa: E402
+from saip_jax.config import parse_config
+from saip_jax.methods import METHODS
+from saip_jax.methods.saip.method import Saip
+from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.training.mesh import make_mesh, replicated, shard_batch
+from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.step import init_state, make_train_step
 
 PEAK_TFLOPS = {  # dense bfloat16, per device, from the vendors' data sheets
-    "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v5p": 459, "TPU v6 lite": 918,
-    "TPU v6e": 918,
-    "NVIDIA A100-SXM4-40GB": 312, "NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989,
+  "TPU v4": 275,
+  "TPU v5 lite": 197,
+  "TPU v5e": 197,
+  "TPU v5": 459,
+  "TPU v5p": 459,
+  "TPU v6 lite": 918,
+  "TPU v6e": 918,
+  "NVIDIA A100-SXM4-40GB": 312,
+  "NVIDIA A100-SXM4-80GB": 312,
+  "NVIDIA H100 80GB HBM3": 989,
+  "NVIDIA H200": 989,
 }
 
 
 def made_up_batch(method, size: int) -> dict[str, np.ndarray]:
   """Returns a random batch that fits the method's specification, every canvas filled to the edge."""
   rng = np.random.default_rng(0)
-  batch = {
-      name: rng.integers(0, 255, spec.shape).astype(spec.dtype) for name, spec in method.batch_spec(size).items()
-  }
+  batch = {name: rng.integers(0, 255, spec.shape).astype(spec.dtype) for name, spec in method.batch_spec(size).items()}
   for name in [n for n in batch if n.endswith("_hw")]:
     batch[name][:] = batch[name.removesuffix("_hw")].shape[1:3]
   return batch
@@ -52,8 +58,8 @@ def step_and_state(config, **backbone_options):
 class OnViews(Saip):
   """SAIP that is given its views and draws as the batch."""
 
-  def loss(self, params, extra, batch, key, step):
-    total, (aux, _) = self.objectives(params, extra, *batch)
+  def loss(self, params, method_state, batch, key, step):
+    total, (aux, _) = self.objectives(params, method_state, *batch)
     return total, aux
 
 
@@ -108,10 +114,14 @@ def main() -> None:
 
   device = jax.devices()[0].device_kind
   result = {
-      "device": device, "devices": jax.device_count(), "config": args.config, "batch": args.batch,
-      "precision": config.precision, "compile_s": round(compile_s, 1),
-      "step_s": [round(s, 4) for s in seconds],
-      "images_per_s": round(args.batch / float(np.median(seconds)), 3),
+    "device": device,
+    "devices": jax.device_count(),
+    "config": args.config,
+    "batch": args.batch,
+    "precision": config.precision,
+    "compile_s": round(compile_s, 1),
+    "step_s": [round(s, 4) for s in seconds],
+    "images_per_s": round(args.batch / float(np.median(seconds)), 3),
   }
   if not args.no_flops:
     result["gflop_per_image"] = round(count_flops(config) / 1e9, 2)

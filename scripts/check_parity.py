@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.replay import Check, Recording, replay  # noqa: E402
+from saip_jax.replay import Check, Recording, replay
 
 _KINDS = r"loss|out|rand|grad_norm_as_published|grad_norm|grad|\w*after|schedule"
 _LISTED = 5
@@ -38,9 +38,10 @@ def report(recording: Recording, every: bool) -> str:
   left, results = recording.left, recording.results
   passed = sum(check.passed for check in recording.checks)
   lines.append(
-      f"{passed} of {len(recording.checks)} quantities within their limits; {len(results) - len(left)} of"
-      f" {len(results)} recorded results compared" + (f", not: {', '.join(left[:_LISTED])}" if left else "")
-      + (f" and {len(left) - _LISTED} more" if len(left) > _LISTED else "")
+    f"{passed} of {len(recording.checks)} quantities within their limits; {len(results) - len(left)} of"
+    f" {len(results)} recorded results compared"
+    + (f", not: {', '.join(left[:_LISTED])}" if left else "")
+    + (f" and {len(left) - _LISTED} more" if len(left) > _LISTED else "")
   )
   return "\n".join(lines)
 

@@ -23,19 +23,27 @@ REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "scripts")]
 
 from compare_presets import Run, kept, plan_runs, pretrain  # noqa: E402
+
 from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.evaluation.tasks.cross_modality import (  # noqa: E402
-    RgbdPeople, chance, encoders_of, maps_of, open_run, place_score, read_people, transfer_scores,
+  RgbdPeople,
+  chance,
+  encoders_of,
+  maps_of,
+  open_run,
+  place_score,
+  read_people,
+  transfer_scores,
 )
 from saip_jax.methods import METHODS  # noqa: E402
 
 RECIPE = REPO / "configs" / "hcmoco_demo.py"
 ARMS = {
-    "samples": {"dense": 0.0, "nodes": 0.0, "joints": 0.0},
-    "samples, dense": {"nodes": 0.0, "joints": 0.0},
-    "samples, joints": {"dense": 0.0},
-    "all": {},
+  "samples": {"dense": 0.0, "nodes": 0.0, "joints": 0.0},
+  "samples, dense": {"nodes": 0.0, "joints": 0.0},
+  "samples, joints": {"dense": 0.0},
+  "all": {},
 }
 """Row -> weights of losses that are not those of the recipe."""
 
@@ -44,10 +52,10 @@ START = "all, no pre-training"
 
 def measure(run: Run, started: bool, people: int) -> dict[str, float]:
   """Returns the scores of a run, or of the network that it started from."""
-  method, params, extra, _ = open_run(run.workdir)
+  method, params, method_state, _ = open_run(run.workdir)
   if started:
-    params, extra = jax.jit(method.init)(jax.random.key(run.config.seed))
-  encoders, (train, test) = encoders_of(method, params, extra, {}), sets(people, run.config.model.image_hw)
+    params, method_state = jax.jit(method.init)(jax.random.key(run.config.seed))
+  encoders, (train, test) = encoders_of(method, params, method_state, {}), sets(people, run.config.model.image_hw)
   return transfer_scores(maps_of(encoders, train), train, maps_of(encoders, test), test)
 
 

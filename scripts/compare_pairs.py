@@ -16,19 +16,18 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from compare_presets import REPO, Run, kept, plan_runs, pretrain, start_of  # which finds the library
 
-from input_pipeline.pipeline import build_train_data  # noqa: E402
-from input_pipeline.storage import cache_folder  # noqa: E402
-from saip_jax.evaluation.encoders import encoder_of, open_encoder  # noqa: E402
-from saip_jax.evaluation.evaluate import measure  # noqa: E402
-from saip_jax.evaluation.splits import Data  # noqa: E402
-from saip_jax.interop.weights import open_weights  # noqa: E402
-from saip_jax.losses.reconstruction import masked_mse  # noqa: E402
-from saip_jax.masking.foreground import patch_shares  # noqa: E402
-from saip_jax.methods import METHODS  # noqa: E402
-from saip_jax.methods.croco_human import KINDS  # noqa: E402
+from input_pipeline.pipeline import build_train_data
+from input_pipeline.storage import cache_folder
+from saip_jax.evaluation.encoders import encoder_of, open_encoder
+from saip_jax.evaluation.evaluate import measure
+from saip_jax.evaluation.splits import Data
+from saip_jax.interop.weights import open_weights
+from saip_jax.losses.reconstruction import masked_mse
+from saip_jax.masking.foreground import patch_shares
+from saip_jax.methods import METHODS
+from saip_jax.methods.croco_human.method import KINDS
 
 COMPOSITIONS = dict(zip(KINDS, ("views", "clips")))  # of the built-in people that have pairs of each kind
 BATCH = 64
@@ -36,27 +35,41 @@ BATCH = 64
 
 def arms(people: int) -> dict[str, str]:
   """Returns the settings of each arm, `people` pictures all together."""
+
   def mixture(first: str, second: str, count: int) -> str:
     parts = {"views": first, "clips": second}  # names in the demo
-    return " ".join(f"--config.data.mixture.{name}.people_composition={shown}"
-                    f" --config.data.mixture.{name}.people_count={count}" for name, shown in parts.items())
+    return " ".join(
+      f"--config.data.mixture.{name}.people_composition={shown} --config.data.mixture.{name}.people_count={count}"
+      for name, shown in parts.items()
+    )
 
   both = mixture("views", "clips", people // 2)
   return {
-      "none": f"{both} --config.method.second_image=False",
-      **{kind: mixture(shown, shown, people) for kind, shown in COMPOSITIONS.items()},
-      "both": both,
+    "none": f"{both} --config.method.second_image=False",
+    **{kind: mixture(shown, shown, people) for kind, shown in COMPOSITIONS.items()},
+    "both": both,
   }
 
 
 def held_out_pairs(kind: str, config, people: int, batches: int) -> list[dict[str, np.ndarray]]:
   """Returns batches of pairs of one kind of people never trained on, with silhouettes."""
   data = build_train_data(
-      source="people", path=None, scene_path=None, cache_dir=cache_folder(), canvas_hw=config.data.canvas_hw,
-      scene_canvas_hw=None, batch_size=BATCH, seed=0, workers=0, threads=2, max_damaged_fraction=0.0,
-      people_count=people, people_composition=COMPOSITIONS[kind], split="test",
-      fields=("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground"),
-      pairs={"kinds": (kind,)},
+    source="people",
+    path=None,
+    scene_path=None,
+    cache_dir=cache_folder(),
+    canvas_hw=config.data.canvas_hw,
+    scene_canvas_hw=None,
+    batch_size=BATCH,
+    seed=0,
+    workers=0,
+    threads=2,
+    max_damaged_fraction=0.0,
+    people_count=people,
+    people_composition=COMPOSITIONS[kind],
+    split="test",
+    fields=("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground"),
+    pairs={"kinds": (kind,)},
   )
   found = data.batches()
   try:
@@ -78,14 +91,22 @@ def errors(run: Run, pairs: dict[str, list[dict[str, np.ndarray]]]) -> dict[str,
     of_person = jax.vmap(lambda mask: patch_shares(mask.astype(jnp.float32), cell) > 0.5)(batch["foreground"])
     counted = {"all": ~draws.seen, "person": ~draws.seen & of_person}
     partners = {"true": views.partners, "other": jnp.roll(views.partners, 1, axis=0)}
-    outs = {name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p), draws)
-            for name, p in partners.items()}
-    return {f"{what} {whose}": masked_mse(out.prediction, out.target, patches.astype(jnp.float32))
-            for what, patches in counted.items() for whose, out in outs.items()}
+    outs = {
+      name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p), draws)
+      for name, p in partners.items()
+    }
+    return {
+      f"{what} {whose}": masked_mse(out.prediction, out.target, patches.astype(jnp.float32))
+      for what, patches in counted.items()
+      for whose, out in outs.items()
+    }
 
   found = {kind: [jax.device_get(measured(params, batch)) for batch in batches] for kind, batches in pairs.items()}
-  return {f"{kind} {name}": float(np.mean([scores[name] for scores in batches]))
-          for kind, batches in found.items() for name in batches[0]}
+  return {
+    f"{kind} {name}": float(np.mean([scores[name] for scores in batches]))
+    for kind, batches in found.items()
+    for name in batches[0]
+  }
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -93,13 +114,15 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
   shown = [f"{kind} {what}" for kind in KINDS for what in ("all", "person")]
   titles = [f"{name}: error, more with another" for name in shown]
   spread = lambda v, form: f"{v.mean():{form}}" + (f" +- {v.std(ddof=1):{form.strip('+')}}" if len(v) > 1 else "")
-  lines = [f"| second image | {' | '.join(titles)} | MPJPE, mm | seeds |",
-           "|---|" + "---:|" * (len(shown) + 2)]
+  lines = [f"| second image | {' | '.join(titles)} | MPJPE, mm | seeds |", "|---|" + "---:|" * (len(shown) + 2)]
   for arm, seeds in rows.items():
     column = lambda name: np.array([scores[name] for scores in seeds])
-    cells = [f"{spread(column(f'{name} true'), '.3f')}, "
-             f"{spread(column(f'{name} other') - column(f'{name} true'), '+.4f')}"
-             if f"{name} true" in seeds[0] else "" for name in shown]
+    cells = [
+      f"{spread(column(f'{name} true'), '.3f')}, {spread(column(f'{name} other') - column(f'{name} true'), '+.4f')}"
+      if f"{name} true" in seeds[0]
+      else ""
+      for name in shown
+    ]
     lines.append(f"| {arm} | {' | '.join(cells)} | {spread(column('MPJPE_mm'), '.1f')} | {len(seeds)} |")
   return "\n".join(lines)
 
@@ -113,8 +136,11 @@ def main() -> None:
   parser.add_argument("--batches", type=int, default=8, help=f"of {BATCH} held-out pairs of each kind")
   args, common = parser.parse_known_args()
   demo = REPO / "configs" / "croco_human_demo.py"
-  runs = [run for arm, settings in arms(args.people).items()
-          for run in plan_runs(f"{arm}={demo} {settings}", common, args.seeds, args.out)]
+  runs = [
+    run
+    for arm, settings in arms(args.people).items()
+    for run in plan_runs(f"{arm}={demo} {settings}", common, args.seeds, args.out)
+  ]
   for run in runs:  # all before this process takes the device
     pretrain(run)
 
@@ -128,7 +154,7 @@ def main() -> None:
 
   for run in runs:
     add(run.preset, run.workdir.name, lambda: errors(run, pairs) | joints(open_encoder(str(run.workdir))))
-  for run in runs[-args.seeds:]:
+  for run in runs[-args.seeds :]:
     add("no pre-training", f"{run.workdir.name}_start", lambda: joints(encoder_of(start_of(run), {})))
   add("mean pose", "constant", lambda: joints(open_encoder("constant", image_hw=runs[0].config.model.image_hw)))
   print(table(rows))

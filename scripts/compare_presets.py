@@ -5,7 +5,7 @@
       --preset="improved=configs/saip_demo.py --config.method.fidelity=improved"
 
 `saip pretrain` runs each preset from each seed; then the frozen features are measured on --tasks as `saip evaluate`
-does, by the first score of each. Beside them: each network at its start, colour histograms, and the same feature for
+does, by the first score of each. Beside them: each network at its start, color histograms, and the same feature for
 every picture, which is what can be said without looking. What is finished is kept in --out, and the same command
 goes on where it stopped; after a change of the code take a new --out.
 """
@@ -19,7 +19,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ import numpy as np
 REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from input_pipeline.schema import to_dict  # noqa: E402
 from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.config import RunConfig, parse_config  # noqa: E402
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder  # noqa: E402
@@ -36,7 +37,6 @@ from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
 from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
 from saip_jax.training.checkpoint import checkpoint_steps  # noqa: E402
-from saip_jax.typed import to_dict  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,16 +12,24 @@ import sys
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 HEAD = (
-    "| backbone | chips | images per chip | memory GiB | traffic GB | TFLOP | bound | at best ms | MFU | images/s |"
-    " compile s |"
+  "| backbone | chips | images per chip | memory GiB | traffic GB | TFLOP | bound | at best ms | MFU | images/s |"
+  " compile s |"
 )
 
 
 def compile_row(config: str, backbone: str, topology: str, overrides: list[str]) -> dict:
   """Returns the facts of one compilation; a step that does not fit is a row too."""
   command = [
-      sys.executable, "-m", "saip_jax", "compile", f"--config={config}", f"--topology={topology}", "--json",
-      "--config.accumulate=1", f"--config.model.backbone={backbone}", *overrides,
+    sys.executable,
+    "-m",
+    "saip_jax",
+    "compile",
+    f"--config={config}",
+    f"--topology={topology}",
+    "--json",
+    "--config.accumulate=1",
+    f"--config.model.backbone={backbone}",
+    *overrides,
   ]
   run = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
   if run.returncode not in (0, 1):
@@ -36,8 +44,13 @@ def line(f: dict) -> str:
   if f["fits"]:
     r = f["roofline"]
     cells += [
-        f"{f['hbm_bytes_per_chip'] / 1e9:.1f}", f"{f['flops_per_chip'] / 1e12:.2f}", r["bound"],
-        f"{r['step_s'] * 1e3:.1f}", f"{f['mfu']:.0%}", f"{f['images_per_s']:,.0f}", f"{f['compile_s']:.0f}",
+      f"{f['hbm_bytes_per_chip'] / 1e9:.1f}",
+      f"{f['flops_per_chip'] / 1e12:.2f}",
+      r["bound"],
+      f"{r['step_s'] * 1e3:.1f}",
+      f"{f['mfu']:.0%}",
+      f"{f['images_per_s']:,.0f}",
+      f"{f['compile_s']:.0f}",
     ]
   else:
     cells += ["", "", "does not fit", "", "", "", ""]

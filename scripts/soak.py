@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".", "tests")]
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".",)]
 
-from kill_and_resume import differing, run, run_with_kills  # noqa: E402
-from processes import TOY  # noqa: E402
+from tests.support.kill_and_resume import differing, run, run_with_kills  # noqa: E402
+from tests.support.processes import TOY  # noqa: E402
 
 
 def watch_memory(command, workdir: pathlib.Path) -> tuple[list[int], list[float]]:
@@ -41,8 +41,13 @@ def main() -> int:
   parser.add_argument("--kills", type=int, default=0)
   options, settings = parser.parse_known_args()
   every, seconds = (20, 0.01) if options.kills else (100, 0)
-  command = [*TOY, f"--seconds={seconds}", f"--config.total_steps={options.steps}",
-             f"--config.checkpoint_every={every}", *settings]
+  command = [
+    *TOY,
+    f"--seconds={seconds}",
+    f"--config.total_steps={options.steps}",
+    f"--config.checkpoint_every={every}",
+    *settings,
+  ]
   if options.kills:
     killed_at = run_with_kills(command, options.out / "killed", options.steps, options.kills, seed=0)
     run(command, options.out / "whole")
@@ -52,8 +57,10 @@ def main() -> int:
   steps, megabytes = (np.array(values) for values in watch_memory(command, options.out))
   late = steps >= options.steps // 2
   growth = np.polyfit(steps[late], megabytes[late], 1)[0] * 100
-  print(f"{steps[-1]} updates: {megabytes[~late][-1]:.0f} MB half way, {megabytes[-1]:.0f} MB in the end, slope of the"
-        f" second half {growth:+.3f} MB per 100 updates over {late.sum()} readings")
+  print(
+    f"{steps[-1]} updates: {megabytes[~late][-1]:.0f} MB half way, {megabytes[-1]:.0f} MB in the end, slope of the"
+    f" second half {growth:+.3f} MB per 100 updates over {late.sum()} readings"
+  )
   return int(growth > 1)
 
 

@@ -17,7 +17,6 @@ WIDTH, DEPTH, HEADS, TAP, DECODER = 192, 12, 3, 7, 512
 
 
 class Block(nn.Module):
-
   def __init__(self, width: int, heads: int):
     super().__init__()
     self.heads, self.norm1, self.norm2 = heads, nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
@@ -27,7 +26,7 @@ class Block(nn.Module):
   def forward(self, x, values_too: bool):
     batch, length, width = x.shape
     q, k, v = self.qkv(self.norm1(x)).reshape(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-    scale = q.shape[-1] ** -.5
+    scale = q.shape[-1] ** -0.5
     maps = [(q @ k.transpose(-1, -2) * scale).softmax(-1)]
     if values_too:
       maps.append((v @ v.transpose(-1, -2) * scale).softmax(-1))
@@ -36,7 +35,6 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-
   def __init__(self):
     super().__init__()
     self.patches = nn.Conv2d(3, WIDTH, 16, 16)
@@ -61,7 +59,6 @@ class Encoder(nn.Module):
 
 
 class Heads(nn.Module):
-
   def __init__(self):
     super().__init__()
     layers = [nn.Linear(WIDTH, 2048), nn.GELU(), nn.Linear(2048, 2048), nn.GELU(), nn.Linear(2048, 256)]
@@ -117,16 +114,22 @@ class TorchStep:
     torch.manual_seed(0)
     self.student = nn.ModuleDict({"encoder": Encoder(), "heads": Heads()}).to(device)
     self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-    self.optimizer = torch.optim.AdamW(self.student.parameters(), 1e-4, (.9, .95), weight_decay=.05)
+    self.optimizer = torch.optim.AdamW(self.student.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05)
     self.scaler, self.center = torch.amp.GradScaler(device, enabled=half), torch.zeros(1, 65536, device=device)
     self.cast = lambda: torch.autocast(device, torch.float16) if half else contextlib.nullcontext()
     self.device, self.batch = device, batch
-    sizes = {"globals": (2, 256, 128), "locals": (6, 128, 64), "small": (1, 112, 56), "large": (1, 160, 80),
-             "enlarged": (1, 320, 160), "scene": (1, 224, 224)}
+    sizes = {
+      "globals": (2, 256, 128),
+      "locals": (6, 128, 64),
+      "small": (1, 112, 56),
+      "large": (1, 160, 80),
+      "enlarged": (1, 320, 160),
+      "scene": (1, 224, 224),
+    }
     self.images = {name: torch.randn(views * batch, 3, *hw, device=device) for name, (views, *hw) in sizes.items()}
     order = torch.rand(batch, 200, device=device).argsort(1)
     self.keep, self.restore = order[:, :50], order.argsort(1)
-    self.masks = (torch.rand(2, batch, 1, 196, device=device) > .84).float()
+    self.masks = (torch.rand(2, batch, 1, 196, device=device) > 0.84).float()
 
   def __call__(self) -> None:
     with self.cast():
@@ -137,7 +140,7 @@ class TorchStep:
     self.scaler.update()
     with torch.no_grad():
       for target, source in zip(self.teacher.parameters(), self.student.parameters()):
-        target.mul_(.996).add_(source, alpha=.004)
+        target.mul_(0.996).add_(source, alpha=0.004)
     if self.device == "cuda":
       torch.cuda.synchronize()
 
@@ -146,23 +149,34 @@ class TorchStep:
     cls, tapped, maps = encoder(images["globals"])
     small, _, _ = encoder(images["small"])
     large, large_tapped, _ = encoder(images["large"])
-    logits = heads.match(torch.cat([cls, encoder(images["locals"])[0], large, small])).float() / .1
+    logits = heads.match(torch.cat([cls, encoder(images["locals"])[0], large, small])).float() / 0.1
     _, masked, _ = encoder(images["enlarged"], self.keep, tapped_only=True)
     painted = heads.paint(masked, tapped[:batch], self.restore).float()
     with torch.no_grad():
       teacher_cls, _, teacher_maps = self.teacher["encoder"](images["globals"])
       teacher_logits = self.teacher["heads"].match(teacher_cls).float()
       scene = self.teacher["encoder"](images["scene"])[1][:, 1:]
-      targets = ((teacher_logits - self.center) / .04).softmax(-1).chunk(2)
-      self.center = .9 * self.center + .1 * teacher_logits.mean(0, keepdim=True)
+      targets = ((teacher_logits - self.center) / 0.04).softmax(-1).chunk(2)
+      self.center = 0.9 * self.center + 0.1 * teacher_logits.mean(0, keepdim=True)
     student = logits.chunk(10)
-    matching = sum(-(target * F.log_softmax(view, -1)).sum(-1).mean()
-                   for i, target in enumerate(targets) for v, view in enumerate(student) if v != i) / 18
-    attention = sum((t * ((t + 1e-10).log() - (s.float() + 1e-10).log())).sum(-1).mean()
-                    for t, s in ((t.float(), s) for t, s in zip(teacher_maps, maps)))
+    matching = (
+      sum(
+        -(target * F.log_softmax(view, -1)).sum(-1).mean()
+        for i, target in enumerate(targets)
+        for v, view in enumerate(student)
+        if v != i
+      )
+      / 18
+    )
+    attention = sum(
+      (t * ((t + 1e-10).log() - (s.float() + 1e-10).log())).sum(-1).mean()
+      for t, s in ((t.float(), s) for t, s in zip(teacher_maps, maps))
+    )
     patches = F.unfold(images["enlarged"], 16, stride=16).transpose(1, 2)
-    patches = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6) ** .5
+    patches = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6) ** 0.5
     errors = ((painted - patches) ** 2).mean(-1)[:, 50:].mean()
-    found = sum(F.binary_cross_entropy_with_logits(heads.search(query, scene).float(), mask)
-                for query, mask in zip((tapped[:batch], large_tapped), self.masks))
+    found = sum(
+      F.binary_cross_entropy_with_logits(heads.search(query, scene).float(), mask)
+      for query, mask in zip((tapped[:batch], large_tapped), self.masks)
+    )
     return matching + attention + errors + found

@@ -9,17 +9,17 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# The tests compile much and compute little: LLVM's optimisations double their time.
+# The tests compile much and compute little: LLVM's optimizations double their time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
 os.environ["SAIP_CACHE"] = tempfile.mkdtemp(prefix="saip_cache_")  # never the user's own
 atexit.register(shutil.rmtree, os.environ["SAIP_CACHE"], ignore_errors=True)
-sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
+sys.path.insert(0, str(_REPO))
 
-from absl import flags  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+from absl import flags  # noqa: E402
 
 hypothesis.settings.register_profile("repeatable", derandomize=True)  # every run draws the same examples
 hypothesis.settings.load_profile("repeatable")

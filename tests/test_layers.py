@@ -27,17 +27,17 @@ def imports(path: pathlib.Path, anywhere: bool) -> set[str]:
 NOT_LOSSES = tuple(f"saip_jax.{p.stem}" for p in (REPO / "saip_jax").glob("[a-z]*") if p.name != "losses")
 
 RULES = [  # folder, forbidden, whether also inside functions
-    ("input_pipeline", ("jax", "flax", "saip_jax", "torch", "tensorflow"), True),
-    ("saip_jax", HEAVY, False),
-    ("saip_jax", ("tensorflow",), True),
-    ("saip_jax/losses", ("flax", *NOT_LOSSES), True),
-    ("saip_jax/views", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
-    ("saip_jax/masking", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
-    ("saip_jax/backbones", ("saip_jax.heads", "saip_jax.methods", "saip_jax.training"), True),
-    ("saip_jax/heads", ("saip_jax.methods", "saip_jax.training"), True),
-    ("saip_jax/methods", ("saip_jax.training", "orbax"), True),
-    ("saip_jax/training", ("saip_jax.methods", "saip_jax.backbones", "saip_jax.losses"), True),
-    ("configs", ("saip_jax", "input_pipeline", "jax"), True),
+  ("input_pipeline", ("jax", "flax", "saip_jax", "torch", "tensorflow"), True),
+  ("saip_jax", HEAVY, False),
+  ("saip_jax", ("tensorflow",), True),
+  ("saip_jax/losses", ("flax", *NOT_LOSSES), True),
+  ("saip_jax/views", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
+  ("saip_jax/masking", ("flax", "saip_jax.methods", "saip_jax.backbones", "saip_jax.training"), True),
+  ("saip_jax/backbones", ("saip_jax.heads", "saip_jax.methods", "saip_jax.training"), True),
+  ("saip_jax/heads", ("saip_jax.methods", "saip_jax.training"), True),
+  ("saip_jax/methods", ("saip_jax.training", "orbax"), True),
+  ("saip_jax/training", ("saip_jax.methods", "saip_jax.backbones", "saip_jax.losses"), True),
+  ("configs", ("saip_jax", "input_pipeline", "jax"), True),
 ]
 
 
@@ -57,12 +57,14 @@ def test_only_interop_knows_pytorch():
 
 
 def test_only_the_pipeline_needs_grain():
-  users = {p.name for p in (REPO / "input_pipeline").rglob("*.py") if any(
-      n.split(".")[0] == "grain" for n in imports(p, True))}
+  users = {
+    p.name for p in (REPO / "input_pipeline").rglob("*.py") if any(n.split(".")[0] == "grain" for n in imports(p, True))
+  }
   assert users == {"pipeline.py", "orders.py"}
 
 
 def test_one_file_knows_orbax():
-  users = {p.name for p in (REPO / "saip_jax").rglob("*.py") if any(
-      n.split(".")[0] == "orbax" for n in imports(p, True))}
+  users = {
+    p.name for p in (REPO / "saip_jax").rglob("*.py") if any(n.split(".")[0] == "orbax" for n in imports(p, True))
+  }
   assert users == {"checkpoint.py"}

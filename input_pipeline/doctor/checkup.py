@@ -13,7 +13,7 @@ from input_pipeline.doctor.examine import Findings, examine
 from input_pipeline.doctor.facts import duplicate_groups, gather_facts
 from input_pipeline.doctor.picture import draw_sizes
 from input_pipeline.names import ESCAPED, shown
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.recognize import recognize
 from input_pipeline.sources.subset import write_subset
 from input_pipeline.sources.table import open_source
@@ -25,9 +25,20 @@ DEFAULT_LIMIT = 100_000
 _THREADS_PER_CORE = 2
 
 
-def doctor(path: str, *, source: str | None = None, split: str | None = None, out: str | None = None,
-           limit: int = DEFAULT_LIMIT, whole: bool = False, subset: int | None = None, seed: int = 0,
-           cache_dir: str | None = None, setting: str = "PATH", progress: bool = True) -> dict:
+def doctor(
+  path: str,
+  *,
+  source: str | None = None,
+  split: str | None = None,
+  out: str | None = None,
+  limit: int = DEFAULT_LIMIT,
+  whole: bool = False,
+  subset: int | None = None,
+  seed: int = 0,
+  cache_dir: str | None = None,
+  setting: str = "PATH",
+  progress: bool = True,
+) -> dict:
   """Tells what a data set is and what is wrong with it.
 
   Args:
@@ -66,8 +77,13 @@ def doctor(path: str, *, source: str | None = None, split: str | None = None, ou
     images = open_source(kind, path, split=split, cache_dir=cache_dir, setting=setting)
     if subset is not None and not 1 <= subset <= len(images):
       raise ValueError(f"--subset={subset}: the data set has {len(images)} images; expected 1 to that many")
-    findings = examine(images, limit=None if whole else limit, seed=seed,
-                       threads=_THREADS_PER_CORE * (os.cpu_count() or 1), progress=progress)
+    findings = examine(
+      images,
+      limit=None if whole else limit,
+      seed=seed,
+      threads=_THREADS_PER_CORE * (os.cpu_count() or 1),
+      progress=progress,
+    )
     groups = duplicate_groups(findings)
     facts = gather_facts(images, kind, path, split, findings, groups, seed)
     facts |= {"advice": advise(facts), "subset": None, "out": out}
@@ -104,10 +120,10 @@ def _write_files(out: str, images: ImageSource, findings: Findings, groups: dict
     copies += [line for group in groups[key] for line in (*map(name, group), "")]
   title = f"Sizes of {len(findings.readable):,} images of {facts['source']['name']}"
   files = {
-      "doctor.json": json.dumps(facts, indent=2, allow_nan=False) + "\n",
-      "sizes.png": draw_sizes(findings.hw[findings.readable], title),
-      "unreadable.txt": "".join(line + "\n" for line in unreadable),
-      "duplicates.txt": "\n".join(copies),
+    "doctor.json": json.dumps(facts, indent=2, allow_nan=False) + "\n",
+    "sizes.png": draw_sizes(findings.hw[findings.readable], title),
+    "unreadable.txt": "".join(line + "\n" for line in unreadable),
+    "duplicates.txt": "\n".join(copies),
   }
   try:
     for file, content in files.items():

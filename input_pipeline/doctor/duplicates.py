@@ -16,7 +16,7 @@ NEAR_LEVELS = 4.0
 _BLOCKS = 7
 _BLOCK_ENDS = [round(64 * k / _BLOCKS) for k in range(_BLOCKS + 1)]
 # Outlines with the same key that are compared with each other, so that a million empty walls end in time.
-_MOST_NEIGHBOURS = 32
+_MOST_NEIGHBORS = 32
 
 _BITS_OF_16 = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
@@ -39,7 +39,7 @@ def near_groups(outlines: np.ndarray, thumbnails: np.ndarray) -> list[np.ndarray
 
   Args:
     outlines: (n,) uint64, the dHash of each picture.
-    thumbnails: (n, cells) uint8, grey levels.
+    thumbnails: (n, cells) uint8, gray levels.
 
   Returns:
     Ascending positions of each group of two or more, the biggest group first.
@@ -56,7 +56,7 @@ def near_groups(outlines: np.ndarray, thumbnails: np.ndarray) -> list[np.ndarray
 def near_pairs(outlines: np.ndarray) -> Iterator[np.ndarray]:
   """Yields (2, k) arrays of positions whose outlines differ in at most `NEAR_BITS` bits; a pair may come often.
 
-  Of equal outlines each is paired with its neighbours among them, and only the first with different ones.
+  Of equal outlines each is paired with its neighbors among them, and only the first with different ones.
   """
   order = np.argsort(outlines, kind="stable")
   yield from _equal_pairs(outlines[order], order)
@@ -71,9 +71,9 @@ def near_pairs(outlines: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _equal_pairs(key: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-  """Pairs of rows with equal keys, which are sorted; of many equal ones only neighbours."""
+  """Pairs of rows with equal keys, which are sorted; of many equal ones only neighbors."""
   alive = np.arange(len(key))
-  for distance in range(1, _MOST_NEIGHBOURS + 1):
+  for distance in range(1, _MOST_NEIGHBORS + 1):
     alive = alive[alive < len(key) - distance]
     alive = alive[key[alive] == key[alive + distance]]
     if not len(alive):
@@ -103,5 +103,5 @@ def _groups_of(order: np.ndarray, changes: np.ndarray) -> list[np.ndarray]:
   """Pieces of `order` of two or more rows, cut where `changes` says that the next row differs; the biggest first."""
   ends = np.append(np.flatnonzero(changes) + 1, len(order))
   starts = np.append(0, ends[:-1])
-  pieces = [np.sort(order[starts[k]:ends[k]]) for k in np.flatnonzero(ends - starts > 1)]
+  pieces = [np.sort(order[starts[k] : ends[k]]) for k in np.flatnonzero(ends - starts > 1)]
   return sorted(pieces, key=lambda group: (-len(group), group[0]))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from input_pipeline.decode import DamagedImage, decode_image
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS, NotAPhoto, look_at
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 _PIECE = 64
 # One thread is timed for so long, or for so many images: enough for two digits.
@@ -92,8 +92,14 @@ def examine(source: ImageSource, *, limit: int | None, seed: int, threads: int, 
 
 def _nothing_found(positions: np.ndarray) -> Findings:
   n = len(positions)
-  return Findings(positions, np.zeros((n, 2), np.int32), np.zeros((n, 2), np.uint64), np.zeros(n, np.uint64),
-                  np.zeros((n, 64), np.uint8), np.zeros(n, np.uint16))
+  return Findings(
+    positions,
+    np.zeros((n, 2), np.int32),
+    np.zeros((n, 2), np.uint64),
+    np.zeros(n, np.uint64),
+    np.zeros((n, 64), np.uint8),
+    np.zeros(n, np.uint16),
+  )
 
 
 def _examine_piece(source: ImageSource, findings: Findings, rows: range, lock: threading.Lock) -> int:

@@ -11,8 +11,8 @@ from input_pipeline.doctor.examine import Findings
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.names import shown
-from input_pipeline.sources.annotations.coco import unread_files
-from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.source import ImageSource, count_left_out
+from input_pipeline.sources.datasets.coco import unread_files
 from input_pipeline.sources.table import SOURCES
 
 # What the dict holds of long lists; the files beside it hold all.
@@ -39,8 +39,15 @@ def duplicate_groups(findings: Findings) -> dict[str, list[np.ndarray]]:
   return {"exact": exact, "near": [compared[group] for group in near]}
 
 
-def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, findings: Findings,
-                 groups: Mapping[str, Sequence[np.ndarray]], seed: int) -> dict:
+def gather_facts(
+  source: ImageSource,
+  kind: str,
+  path: str,
+  split: str | None,
+  findings: Findings,
+  groups: Mapping[str, Sequence[np.ndarray]],
+  seed: int,
+) -> dict:
   """Everything worth knowing of a data set.
 
   Args:
@@ -65,29 +72,37 @@ def gather_facts(source: ImageSource, kind: str, path: str, split: str | None, f
   hw = findings.hw[findings.readable]
   unreadable = sorted(findings.unreadable.items())
   return {
-      "path": shown(path),
-      "kind": kind,
-      "split": split,
-      "source": source.identity | {"name": shown(str(source.identity["name"]))},
-      "unread_annotations": list(map(shown, unread_files(path, source.read_from))) if kind in _IN_COCO_FORM else [],
-      "categories": source.categories,
-      "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
-      "images": len(source),
-      "examined": examined,
-      "sample_seed": seed if examined < len(source) else None,
-      "unreadable": _share(len(unreadable), examined)
-                    | {"reasons": _counted(findings.unreadable.values()),
-                       "images": [{"name": name(row), "reason": reason} for row, reason in unreadable[:_MOST_LISTED]]},
-      "not_photos": _share(len(findings.not_photos), examined)
-                    | {"formats": _counted(findings.not_photos.values()),
-                       "names": [name(row) for row in sorted(findings.not_photos)[:_MOST_LISTED]]},
-      "left_out": _describe_left_out(source.left_out),
-      "duplicates": {key: _describe_groups(groups[key], name, examined) for key in ("exact", "near")},
-      "traits": traits,
-      "sizes": {
-          "height": _spread(hw[:, 0]), "width": _spread(hw[:, 1]), "shorter_side": _spread(hw.min(1)),
-          "aspect": _spread(hw[:, 0] / hw[:, 1]), "megapixels": _spread(hw.prod(1, dtype=np.int64) / 1e6)},
-      "speed": _speed(findings, len(source)),
+    "path": shown(path),
+    "kind": kind,
+    "split": split,
+    "source": source.identity | {"name": shown(str(source.identity["name"]))},
+    "unread_annotations": list(map(shown, unread_files(path, source.read_from))) if kind in _IN_COCO_FORM else [],
+    "categories": source.categories,
+    "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
+    "images": len(source),
+    "examined": examined,
+    "sample_seed": seed if examined < len(source) else None,
+    "unreadable": _share(len(unreadable), examined)
+    | {
+      "reasons": _counted(findings.unreadable.values()),
+      "images": [{"name": name(row), "reason": reason} for row, reason in unreadable[:_MOST_LISTED]],
+    },
+    "not_photos": _share(len(findings.not_photos), examined)
+    | {
+      "formats": _counted(findings.not_photos.values()),
+      "names": [name(row) for row in sorted(findings.not_photos)[:_MOST_LISTED]],
+    },
+    "left_out": _describe_left_out(source.left_out),
+    "duplicates": {key: _describe_groups(groups[key], name, examined) for key in ("exact", "near")},
+    "traits": traits,
+    "sizes": {
+      "height": _spread(hw[:, 0]),
+      "width": _spread(hw[:, 1]),
+      "shorter_side": _spread(hw.min(1)),
+      "aspect": _spread(hw[:, 0] / hw[:, 1]),
+      "megapixels": _spread(hw.prod(1, dtype=np.int64) / 1e6),
+    },
+    "speed": _speed(findings, len(source)),
   }
 
 
@@ -95,8 +110,11 @@ def _describe_left_out(left_out: Sequence[tuple[str, str]]) -> dict:
   reasons = collections.Counter()
   for item in left_out:
     reasons[item[1]] += count_left_out([item])
-  return {"count": count_left_out(left_out), "reasons": dict(reasons.most_common(_MOST_LISTED)),
-          "images": [{"name": shown(name), "reason": reason} for name, reason in left_out[:_MOST_LISTED]]}
+  return {
+    "count": count_left_out(left_out),
+    "reasons": dict(reasons.most_common(_MOST_LISTED)),
+    "images": [{"name": shown(name), "reason": reason} for name, reason in left_out[:_MOST_LISTED]],
+  }
 
 
 def _share(count: int, examined: int) -> dict:
@@ -110,22 +128,29 @@ def _counted(items: Iterable[str]) -> dict[str, int]:
 def _describe_groups(groups: Sequence[np.ndarray], name, examined: int) -> dict:
   """`count` is of the images that would go if one of each group stayed."""
   return _share(sum(len(group) - 1 for group in groups), examined) | {
-      "groups": len(groups), "biggest": [{"size": len(group), "names": [name(row) for row in group[:_MOST_OF_A_GROUP]]}
-                                         for group in groups[:_MOST_GROUPS]]}
+    "groups": len(groups),
+    "biggest": [
+      {"size": len(group), "names": [name(row) for row in group[:_MOST_OF_A_GROUP]]} for group in groups[:_MOST_GROUPS]
+    ],
+  }
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
   if not len(values):
     return dict.fromkeys(_PERCENTILES)
-  return dict(zip(_PERCENTILES, [round(float(value), 4) for value in
-                                 np.percentile(values, list(_PERCENTILES.values()))]))
+  return dict(
+    zip(_PERCENTILES, [round(float(value), 4) for value in np.percentile(values, list(_PERCENTILES.values()))])
+  )
 
 
 def _speed(findings: Findings, length: int) -> dict:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   rate = findings.timed_images / findings.timed_s if findings.timed_images else None
   return {
-      "canvas_hw": list(CANVAS_HW), "timed_images": findings.timed_images, "cores": cores,
-      "images_per_second_one_thread": rate and round(rate, 1),
-      "decoded_per_sample": _DECODED_PER_SAMPLE,
-      "epoch_seconds": rate and round(length * _DECODED_PER_SAMPLE / (rate * cores), 1)}
+    "canvas_hw": list(CANVAS_HW),
+    "timed_images": findings.timed_images,
+    "cores": cores,
+    "images_per_second_one_thread": rate and round(rate, 1),
+    "decoded_per_sample": _DECODED_PER_SAMPLE,
+    "epoch_seconds": rate and round(length * _DECODED_PER_SAMPLE / (rate * cores), 1),
+  }

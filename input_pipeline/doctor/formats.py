@@ -1,37 +1,43 @@
 """What bytes really are, by their first few, whatever the file is called."""
 
-PHOTO_EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WebP": (".webp",), "BMP": (".bmp",),
-                    "PPM": (".ppm",)}
+PHOTO_EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WebP": (".webp",), "BMP": (".bmp",), "PPM": (".ppm",)}
 """The formats that training decodes, and the names such files may have."""
 
 _DECLARED = {extension: kind for kind, extensions in PHOTO_EXTENSIONS.items() for extension in extensions}
 
 # Beginning -> format in words. Longer beginnings stand before shorter ones that they contain.
 _BEGINNINGS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"BM", "BMP"),
-    (b"GIF8", "a GIF"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
-    (b"\xff\x0a", "a JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
-    (b"8BPS", "a Photoshop file"),
-    (b"\0\0\1\0", "an icon"),
-    (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"version https://git-lfs", "a Git LFS pointer (the photo was not fetched: git lfs pull)"),
-    (b"P6\n", "PPM"),
-    (b"P6 ", "PPM"),
+  (b"\xff\xd8\xff", "JPEG"),
+  (b"\x89PNG\r\n\x1a\n", "PNG"),
+  (b"BM", "BMP"),
+  (b"GIF8", "a GIF"),
+  (b"II*\0", "a TIFF"),
+  (b"MM\0*", "a TIFF"),
+  (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+  (b"\xff\x0a", "a JPEG XL"),
+  (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+  (b"8BPS", "a Photoshop file"),
+  (b"\0\0\1\0", "an icon"),
+  (b"%PDF", "a PDF"),
+  (b"PK\x03\x04", "a zip archive"),
+  (b"\x1f\x8b", "a gzip archive"),
+  (b"Rar!", "a RAR archive"),
+  (b"7z\xbc\xaf", "a 7-Zip archive"),
+  (b"\x93NUMPY", "a NumPy array"),
+  (b"\x89HDF", "an HDF5 file"),
+  (b"version https://git-lfs", "a Git LFS pointer (the photo was not fetched: git lfs pull)"),
+  (b"P6\n", "PPM"),
+  (b"P6 ", "PPM"),
 )
-_BRANDS = {b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"mif1": "a HEIC photo", b"msf1": "a HEIC photo",
-           b"hevc": "a HEIC photo", b"avif": "an AVIF photo", b"avis": "an AVIF photo"}
+_BRANDS = {
+  b"heic": "a HEIC photo",
+  b"heix": "a HEIC photo",
+  b"mif1": "a HEIC photo",
+  b"msf1": "a HEIC photo",
+  b"hevc": "a HEIC photo",
+  b"avif": "an AVIF photo",
+  b"avis": "an AVIF photo",
+}
 _RIFF = {b"WEBP": "WebP", b"AVI ": "an AVI video", b"WAVE": "a sound"}
 _PICKLE_PROTOCOLS = range(2, 6)
 

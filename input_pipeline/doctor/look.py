@@ -22,27 +22,27 @@ TINY_SIDE = 32
 LARGE_PIXELS = 2_000_000
 
 TRAITS = {
-    "wrong_extension": "the name says another format than the bytes",
-    "tiny": f"shorter side under {TINY_SIDE} pixels",
-    "enlarged": f"smaller than the training input of {INPUT_HW[0]}x{INPUT_HW[1]}, so they are enlarged",
-    "large": f"larger than {LARGE_PIXELS / 1e6:g} megapixels",
-    "blank": "nearly blank: hardly any contrast",
-    "drawn": "few colours: masks or drawings rather than photos",
-    "grey": "grey: no colour anywhere",
-    "rotated": "turned upright by their orientation (EXIF or XMP)",
-    "cmyk": "CMYK colours",
-    "sixteen_bit": "16 bits a channel; the low byte is lost",
-    "transparent": "transparent; laid over white",
-    "animated": "animated; only the first frame is used",
-    "name_not_utf8": "names that are no UTF-8",
+  "wrong_extension": "the name says another format than the bytes",
+  "tiny": f"shorter side under {TINY_SIDE} pixels",
+  "enlarged": f"smaller than the training input of {INPUT_HW[0]}x{INPUT_HW[1]}, so they are enlarged",
+  "large": f"larger than {LARGE_PIXELS / 1e6:g} megapixels",
+  "blank": "nearly blank: hardly any contrast",
+  "drawn": "few colors: masks or drawings rather than photos",
+  "grey": "gray: no color anywhere",
+  "rotated": "turned upright by their orientation (EXIF or XMP)",
+  "cmyk": "CMYK colors",
+  "sixteen_bit": "16 bits a channel; the low byte is lost",
+  "transparent": "transparent; laid over white",
+  "animated": "animated; only the first frame is used",
+  "name_not_utf8": "names that are no UTF-8",
 }
 """What an image can be noted for -> in words. The order is that of the report."""
 
-# A drawing: so many colours make up so much of it. JPEG blurs colours, so it is not asked.
-_DRAWN_COLOURS, _DRAWN_SHARE = 16, 0.9
+# A drawing: so many colors make up so much of it. JPEG blurs colors, so it is not asked.
+_DRAWN_COLORS, _DRAWN_SHARE = 16, 0.9
 
-# Levels of 255. JPEG colours a grey picture by a few levels; a blank one keeps its noise and a gradient.
-_GREY_LEVELS, _GREY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
+# Levels of 255. JPEG colors a gray picture by a few levels; a blank one keeps its noise and a gradient.
+_GRAY_LEVELS, _GRAY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Look:
     hw: height and width in pixels, upright.
     digest: (2,) uint64 of the bytes: equal for exact copies.
     outline: 64 bits of the picture's dHash: nearly equal for near copies.
-    thumbnail: (64,) uint8: grey levels of 8 x 8 cells.
+    thumbnail: (64,) uint8: gray levels of 8 x 8 cells.
     traits: keys of `TRAITS`.
   """
 
@@ -100,9 +100,14 @@ def look_at(data: bytes, name: str) -> Look:
     traits.add("wrong_extension")
   if any("\udc80" <= character <= "\udcff" for character in name):
     traits.add("name_not_utf8")
-  grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-  return Look(hw, np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64), _outline(grey),
-              cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA).reshape(-1), tuple(traits))
+  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  return Look(
+    hw,
+    np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64),
+    _outline(gray),
+    cv2.resize(gray, (8, 8), interpolation=cv2.INTER_AREA).reshape(-1),
+    tuple(traits),
+  )
 
 
 def _header_of(data: bytes) -> tuple[tuple[int, int], set[str]]:
@@ -137,7 +142,7 @@ def _pixel_traits(picture: np.ndarray) -> set[str]:
   red, green, blue = cv2.split(picture)
   spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
   traits = set()
-  if np.count_nonzero(spread > _GREY_LEVELS) <= _GREY_SHARE * spread.size:
+  if np.count_nonzero(spread > _GRAY_LEVELS) <= _GRAY_SHARE * spread.size:
     traits.add("grey")
   if cv2.meanStdDev(green)[1].item() < _BLANK_DEVIATION:
     traits.add("blank")
@@ -147,10 +152,10 @@ def _pixel_traits(picture: np.ndarray) -> set[str]:
 def _is_drawn(picture: np.ndarray) -> bool:
   packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   counts = np.unique(packed, return_counts=True)[1]
-  return np.sort(counts)[-_DRAWN_COLOURS:].sum() >= _DRAWN_SHARE * packed.size
+  return np.sort(counts)[-_DRAWN_COLORS:].sum() >= _DRAWN_SHARE * packed.size
 
 
-def _outline(grey: np.ndarray) -> int:
-  """dHash: whether each of 8 x 8 cells is darker than its right neighbour."""
-  cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+def _outline(gray: np.ndarray) -> int:
+  """dHash: whether each of 8 x 8 cells is darker than its right neighbor."""
+  cells = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
   return int.from_bytes(np.packbits(cells[:, :-1] < cells[:, 1:]).tobytes(), "big")

@@ -63,13 +63,30 @@ def _together(axis: Axes, height: np.ndarray, width: np.ndarray) -> None:
   edges = _edges(min(height.min(), width.min(), *INPUT_HW), max(height.max(), width.max(), *INPUT_HW))
   low, high = edges[0], edges[-1]
   counts, _, _ = np.histogram2d(width, height, (edges, edges))
-  shares = axis.pcolormesh(edges, edges, np.where(counts, counts, np.nan).T, cmap="viridis",
-                           norm=LogNorm(1, max(10, counts.max())), zorder=2)
+  shares = axis.pcolormesh(
+    edges, edges, np.where(counts, counts, np.nan).T, cmap="viridis", norm=LogNorm(1, max(10, counts.max())), zorder=2
+  )
   axis.figure.colorbar(shares, ax=axis, label="images (logarithmic)")
-  axis.plot([low, high], [low * _ASPECT, high * _ASPECT], color=_MARK, linestyle="--", linewidth=1.5,
-            label=f"height = {_ASPECT:g} x width", zorder=3)
-  axis.plot(INPUT_HW[1], INPUT_HW[0], "o", markersize=9, markerfacecolor="none", markeredgecolor=_MARK,
-            markeredgewidth=1.8, label=f"training input: {INPUT_HW[0]} x {INPUT_HW[1]}", zorder=4)
+  axis.plot(
+    [low, high],
+    [low * _ASPECT, high * _ASPECT],
+    color=_MARK,
+    linestyle="--",
+    linewidth=1.5,
+    label=f"height = {_ASPECT:g} x width",
+    zorder=3,
+  )
+  axis.plot(
+    INPUT_HW[1],
+    INPUT_HW[0],
+    "o",
+    markersize=9,
+    markerfacecolor="none",
+    markeredgecolor=_MARK,
+    markeredgewidth=1.8,
+    label=f"training input: {INPUT_HW[0]} x {INPUT_HW[1]}",
+    zorder=4,
+  )
   _scale(axis, "x", edges)
   _scale(axis, "y", edges)
   _finish(axis, "Height and width", "width (pixels)", "height (pixels)")
@@ -77,13 +94,13 @@ def _together(axis: Axes, height: np.ndarray, width: np.ndarray) -> None:
 
 def _edges(low: float, high: float) -> np.ndarray:
   first, last = (round(_BINS_PER_DOUBLING * np.log2(end)) for end in (low, high))
-  return 2.0**((np.arange(first - 2, last + 3) + 0.5) / _BINS_PER_DOUBLING)
+  return 2.0 ** ((np.arange(first - 2, last + 3) + 0.5) / _BINS_PER_DOUBLING)
 
 
 def _scale(axis: Axes, which: str, edges: np.ndarray) -> None:
   """A logarithmic axis with plain numbers at powers of two, and between them where there is room."""
   doublings = (len(edges) - 1) / _BINS_PER_DOUBLING
-  ticks = _TICKS[::1 if doublings < 4 else 2 if doublings < 9 else 4]
+  ticks = _TICKS[:: 1 if doublings < 4 else 2 if doublings < 9 else 4]
   getattr(axis, f"set_{which}scale")("log")
   getattr(axis, f"set_{which}lim")(edges[0], edges[-1])
   getattr(axis, f"set_{which}ticks")([tick for tick in ticks if edges[0] <= tick <= edges[-1]])

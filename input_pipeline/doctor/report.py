@@ -4,7 +4,7 @@ import textwrap
 
 from input_pipeline.doctor.look import TRAITS
 from input_pipeline.names import shown
-from input_pipeline.sources.annotations.categories import categories_text
+from input_pipeline.sources.annotated.categories import categories_text
 
 _EXAMPLES, _REASONS, _NAMES_OF_A_GROUP = 5, 10, 3
 _WIDTH = 110
@@ -22,20 +22,32 @@ def report_text(facts: dict) -> str:
   Returns:
     The text, without a line break at its end.
   """
-  sections = [_head(facts), _unreadable(facts), _traits(facts, _BAD_TRAITS), _duplicates(facts), _sizes(facts),
-              _traits(facts, [trait for trait in TRAITS if trait not in _BAD_TRAITS]), _speed(facts), _advice(facts),
-              _written(facts)]
+  sections = [
+    _head(facts),
+    _unreadable(facts),
+    _traits(facts, _BAD_TRAITS),
+    _duplicates(facts),
+    _sizes(facts),
+    _traits(facts, [trait for trait in TRAITS if trait not in _BAD_TRAITS]),
+    _speed(facts),
+    _advice(facts),
+    _written(facts),
+  ]
   return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _head(facts: dict) -> list[str]:
   source = facts["source"]
-  seen = "all examined" if facts["sample_seed"] is None else (
-      f"a sample of {facts['examined']:,} examined, seed {facts['sample_seed']}")
+  seen = (
+    "all examined"
+    if facts["sample_seed"] is None
+    else (f"a sample of {facts['examined']:,} examined, seed {facts['sample_seed']}")
+  )
   split = f", split {facts['split']}" if facts["split"] else ""
-  return [f"{facts['path']}", f"  {facts['images']:,} images, {seen}; read as {facts['kind']}{split} "
-          f"(digest {source['digest']})"] + _wrapped(
-              [*map(shown, categories_text(facts["categories"])), *_unread(facts), *facts["known"]])
+  return [
+    f"{facts['path']}",
+    f"  {facts['images']:,} images, {seen}; read as {facts['kind']}{split} (digest {source['digest']})",
+  ] + _wrapped([*map(shown, categories_text(facts["categories"])), *_unread(facts), *facts["known"]])
 
 
 def _unread(facts: dict) -> list[str]:
@@ -72,8 +84,12 @@ def _duplicates(facts: dict) -> list[str]:
     lines.append(f"{found['count']:>9,}  {title} ({_percent(found['share'])}, {groups})")
     for group in found["biggest"][:_EXAMPLES]:
       more = f", and {group['size'] - _NAMES_OF_A_GROUP:,} more" if group["size"] > _NAMES_OF_A_GROUP else ""
-      lines.append(f"             {' = ' if key == 'exact' else ' ~ '}".rstrip() + " "
-                   + ", ".join(group["names"][:_NAMES_OF_A_GROUP]) + more)
+      lines.append(
+        f"             {' = ' if key == 'exact' else ' ~ '}".rstrip()
+        + " "
+        + ", ".join(group["names"][:_NAMES_OF_A_GROUP])
+        + more
+      )
     lines += _rest(found["groups"], "groups")
   return ["Copies"] + lines if lines else ["Copies: none found"]
 
@@ -106,11 +122,12 @@ def _speed(facts: dict) -> list[str]:
   if not speed["images_per_second_one_thread"]:
     return []
   cores = f"{speed['cores']} cores" if speed["cores"] > 1 else "1 core"
-  return ["Speed of this machine's host side",
-          f"  {speed['images_per_second_one_thread']:,.0f} images/s by one thread: read and decoded onto a canvas of "
-          f"{speed['canvas_hw'][0]}x{speed['canvas_hw'][1]}",
-          f"  an epoch takes {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a "
-          "scene each)"]
+  return [
+    "Speed of this machine's host side",
+    f"  {speed['images_per_second_one_thread']:,.0f} images/s by one thread: read and decoded onto a canvas of "
+    f"{speed['canvas_hw'][0]}x{speed['canvas_hw'][1]}",
+    f"  an epoch takes {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a scene each)",
+  ]
 
 
 def _advice(facts: dict) -> list[str]:
@@ -126,9 +143,18 @@ def _written(facts: dict) -> list[str]:
 
 def _wrapped(sentences: list[str], bullet: str = "") -> list[str]:
   """Sentences broken between words, never within a path or a flag."""
-  return [line for sentence in sentences for line in textwrap.wrap(
-      sentence, _WIDTH, initial_indent="  " + bullet, subsequent_indent="  " + " " * len(bullet),
-      break_long_words=False, break_on_hyphens=False)]
+  return [
+    line
+    for sentence in sentences
+    for line in textwrap.wrap(
+      sentence,
+      _WIDTH,
+      initial_indent="  " + bullet,
+      subsequent_indent="  " + " " * len(bullet),
+      break_long_words=False,
+      break_on_hyphens=False,
+    )
+  ]
 
 
 def _rest(count: int, what: str = "") -> list[str]:

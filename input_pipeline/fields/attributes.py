@@ -4,7 +4,7 @@ import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.fields.legend import classes_of
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Attributes(Field):
@@ -55,8 +55,10 @@ class AttributeShares(Field):
         true += signs > 0
         known += signs != 0
     for place in np.flatnonzero(known == 0):
-      raise ValueError(f"attribute {names[place]!r} is known of none of the {len(source):,} images of "
-                       f"{source.identity['name']!r}: choose other data")
+      raise ValueError(
+        f"attribute {names[place]!r} is known of none of the {len(source):,} images of "
+        f"{source.identity['name']!r}: choose other data"
+      )
     self._shares = (true / known).astype(np.float32)
     self.summary = [f"attributes true in {self._shares.min():.1%} to {self._shares.max():.1%} of the images"]
 

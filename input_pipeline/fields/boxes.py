@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.held import found_in
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.fields.coverage import found_in
+from input_pipeline.source import ImageSource
 
 MOST_BOXES = 256  # of a photo
 COUNTED, IGNORED = 1, -1
@@ -28,8 +28,12 @@ class Boxes(Field):
   classes = ("person",)
 
   def __init__(self, source: ImageSource):
-    self.summary = found_in(source, lambda facts, _: any(map(box_of, facts.get("people") or ())), "boxes",
-                            "has any; choose data with boxes of persons, such as people or crowdhuman")
+    self.summary = found_in(
+      source,
+      lambda facts, _: any(map(box_of, facts.get("people") or ())),
+      "boxes",
+      "has any; choose data with boxes of persons, such as people or crowdhuman",
+    )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"boxes": ((MOST_BOXES, 5), np.float32), "has_boxes": ((), np.bool_)}
@@ -42,8 +46,8 @@ class Boxes(Field):
       return "boxes: a person without one"
     boxes, ignored = boxes_in(people, sample.image_hw)
     largest = np.argsort(-boxes[:, 2:].prod(1), kind="stable")[:MOST_BOXES]
-    row["boxes"][:len(largest), :4] = boxes[largest] * np.tile(sample.valid_hw[::-1], 2)
-    row["boxes"][:len(largest), 4] = np.where(ignored[largest], IGNORED, COUNTED)
+    row["boxes"][: len(largest), :4] = boxes[largest] * np.tile(sample.valid_hw[::-1], 2)
+    row["boxes"][: len(largest), 4] = np.where(ignored[largest], IGNORED, COUNTED)
     row["has_boxes"][...] = True
     return f"boxes: more than {MOST_BOXES}" if len(boxes) > MOST_BOXES else None
 

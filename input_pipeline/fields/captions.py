@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from input_pipeline.fields.base import Field, Sample, first_person
-from input_pipeline.fields.held import found_in
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.fields.coverage import found_in
+from input_pipeline.source import ImageSource
 
 WORDS = 2**14  # numbers of words, with 0 for none
 LENGTH = 64  # words of a caption
@@ -28,8 +28,12 @@ class Captions(Field):
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = found_in(source, lambda facts, _: bool(captions_of(first_person(facts))), "captions",
-                            "has any; choose data with captions, such as people or cuhkpedes")
+    self.summary = found_in(
+      source,
+      lambda facts, _: bool(captions_of(first_person(facts))),
+      "captions",
+      "has any; choose data with captions, such as people or cuhkpedes",
+    )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"captions": ((MOST_CAPTIONS, LENGTH), np.int32)}
@@ -58,5 +62,5 @@ def word_numbers(caption: str) -> np.ndarray:
   """
   numbers = np.zeros(LENGTH, np.int32)
   words = words_of(caption)[:LENGTH]
-  numbers[:len(words)] = [1 + zlib.crc32(word.encode()) % (WORDS - 1) for word in words]
+  numbers[: len(words)] = [1 + zlib.crc32(word.encode()) % (WORDS - 1) for word in words]
   return numbers

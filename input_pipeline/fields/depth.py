@@ -3,13 +3,13 @@
 import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.held import held_in
+from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, checked_depth, resized_plane
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Depth(Field):
-  """`depth` (Hc, Wc) uint16, millimetres on the canvas with 0 for unknown, and `has_depth`, whether any is known.
+  """`depth` (Hc, Wc) uint16, millimeters on the canvas with 0 for unknown, and `has_depth`, whether any is known.
 
   From depth.png; where the person's silhouette is known, the person's pixels alone (HCMoCo's masked depth). Shrunk by
   the nearest pixel: depth between a person and what is behind is nobody's.
@@ -22,8 +22,12 @@ class Depth(Field):
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(source, ("depth.png",), "depth", "prepare them with `saip prepare ... --depth=PLACE`, "
-                           "or choose data.source=people")
+    self.summary = held_in(
+      source,
+      ("depth.png",),
+      "depth",
+      "prepare them with `saip prepare ... --depth=PLACE`, or choose data.source=people",
+    )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"depth": (tuple(canvas_hw), np.uint16), "has_depth": ((), np.bool_)}

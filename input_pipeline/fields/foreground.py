@@ -3,9 +3,9 @@
 import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.held import held_in
+from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, resized_plane
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Foreground(Field):
@@ -22,8 +22,12 @@ class Foreground(Field):
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(source, ("instances.png", "parts.png"), "masks", 
-                           "prepare them with `saip prepare ... --instances=PLACE`, or choose data.source=people")
+    self.summary = held_in(
+      source,
+      ("instances.png", "parts.png"),
+      "masks",
+      "prepare them with `saip prepare ... --instances=PLACE`, or choose data.source=people",
+    )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"foreground": (tuple(canvas_hw), np.bool_), "has_foreground": ((), np.bool_)}

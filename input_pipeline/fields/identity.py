@@ -4,7 +4,7 @@ import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.identities import number_identities
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Identity(Field):

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from input_pipeline.body import whole_body_names, whole_body_points
 from input_pipeline.fields.base import Field, Sample, first_person
-from input_pipeline.fields.held import found_in
+from input_pipeline.fields.coverage import found_in
 from input_pipeline.fields.keypoints import put_on_canvas
-from input_pipeline.sources.annotations.whole_body import whole_body_names, whole_body_points
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
 
 
@@ -25,8 +25,12 @@ class Joints(Field):
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = found_in(source, lambda facts, _: bool(first_person(facts).get("keypoints")), "keypoints",
-                            "has any of its first person; choose data with keypoints, such as people or coco")
+    self.summary = found_in(
+      source,
+      lambda facts, _: bool(first_person(facts).get("keypoints")),
+      "keypoints",
+      "has any of its first person; choose data with keypoints, such as people or coco",
+    )
     self._list, self.classes = _the_same_of_each_part(source, joint_list, "joints")
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:

@@ -6,14 +6,14 @@ import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.fields.joints import joint_list
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
 
 _ROOTS = (("left_hip", "right_hip"), ("pelvis",))
 
 
 class JointsXyz(Field):
-  """`joints_xyz` (J, 4) float32: x, y, z from the root in metres, camera's frame, and 1; zeros where unknown.
+  """`joints_xyz` (J, 4) float32: x, y, z from the root in meters, camera's frame, and 1; zeros where unknown.
 
   Of the first person; x right, y down, z forward. The root is the middle of the hips, or the pelvis.
 
@@ -58,8 +58,9 @@ def root_of(names: Sequence[str], which: str) -> list[int]:
   """Returns the joints whose middle places in space are measured from. Args: which: data set, for messages."""
   root = next(([list(names).index(joint) for joint in root] for root in _ROOTS if set(root) <= set(names)), None)
   if root is None:
-    raise ValueError(f"the 3-D joints of {which} are {', '.join(names)}: expected left_hip and right_hip, or pelvis, "
-                     "to measure from")
+    raise ValueError(
+      f"the 3-D joints of {which} are {', '.join(names)}: expected left_hip and right_hip, or pelvis, to measure from"
+    )
   return root
 
 

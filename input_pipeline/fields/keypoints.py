@@ -7,8 +7,8 @@ import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
 from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.sources.annotations.person import plain_joint
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
+from input_pipeline.sources.annotated.person import plain_joint
 from input_pipeline.sources.combined import parts_of
 
 
@@ -33,13 +33,16 @@ class CocoKeypoints(Field):
     parts = parts_of(source)
     self._ends = np.cumsum([len(part) for part in parts.values()]).tolist()
     self._columns = [_columns_of(part.legend) for part in parts.values()]
-    named = {name: max((int((c >= 0).sum()) for c in columns.values()), default=0)
-             for name, columns in zip(parts, self._columns)}
+    named = {
+      name: max((int((c >= 0).sum()) for c in columns.values()), default=0)
+      for name, columns in zip(parts, self._columns)
+    }
     if not any(named.values()):
       raise ValueError(
-          f"data.source={source.identity['source']} ({source.identity['name']!r}) names none of COCO's 17 joints, "
-          "which this method reads (nose, left_shoulder, ...): choose a data.source with keypoints, such as people, "
-          "coco or lsp (one part of a mixture is enough), or for hap set config.method.masks.most_parts=0")
+        f"data.source={source.identity['source']} ({source.identity['name']!r}) names none of COCO's 17 joints, "
+        "which this method reads (nose, left_shoulder, ...): choose a data.source with keypoints, such as people, "
+        "coco or lsp (one part of a mixture is enough), or for hap set config.method.masks.most_parts=0"
+      )
     self.summary = [f"{count} of COCO's 17 joints are named by {name!r}" for name, count in named.items()]
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:

@@ -1,6 +1,6 @@
 """What the numbers of labels stand for, as a data set names it."""
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
 
 
@@ -14,8 +14,10 @@ def classes_of(source: ImageSource, key: str) -> tuple[str, ...]:
   which = f"data.source={source.identity['source']} ({source.identity['name']!r})"
   missing = [name for name, classes in named.items() if not classes]
   if missing:
-    raise ValueError(f"{which} names no {key}, which this method reads: choose data with {key}, such as people"
-                     + f"; {', '.join(map(repr, missing))} has none" * (len(named) > 1))
+    raise ValueError(
+      f"{which} names no {key}, which this method reads: choose data with {key}, such as people"
+      + f"; {', '.join(map(repr, missing))} has none" * (len(named) > 1)
+    )
   if len(set(named.values())) > 1:
     raise ValueError(f"the parts of {which} name different {key}: expected the same of each")
   return next(iter(named.values()))

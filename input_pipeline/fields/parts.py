@@ -3,10 +3,10 @@
 import numpy as np
 
 from input_pipeline.fields.base import NOT_COUNTED, Field, Sample
-from input_pipeline.fields.held import held_in
+from input_pipeline.fields.coverage import held_in
 from input_pipeline.fields.legend import classes_of
 from input_pipeline.planes import UnusablePlane, resized_plane
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Parts(Field):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.held import held_in
+from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, resized_plane
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class Persons(Field):
@@ -21,8 +21,9 @@ class Persons(Field):
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(source, ("instances.png",), "masks", "choose data that tells persons apart, as people or "
-                           "cihp")
+    self.summary = held_in(
+      source, ("instances.png",), "masks", "choose data that tells persons apart, as people or cihp"
+    )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"persons": (tuple(canvas_hw), np.uint8), "has_persons": ((), np.bool_)}

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class FieldReport:
@@ -31,5 +31,7 @@ class FieldReport:
 
   def lines(self) -> list[str]:
     """One line for a person per reason."""
-    return [f"unknown  {reason}: {count:,} images, the first: {self._source.name(self._first[reason])}"
-            for reason, count in sorted(self.counts.items())]
+    return [
+      f"unknown  {reason}: {count:,} images, the first: {self._source.name(self._first[reason])}"
+      for reason, count in sorted(self.counts.items())
+    ]

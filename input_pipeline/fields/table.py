@@ -14,23 +14,23 @@ from input_pipeline.fields.joints_xyz import JointsXyz
 from input_pipeline.fields.keypoints import CocoKeypoints
 from input_pipeline.fields.parts import Parts
 from input_pipeline.fields.persons import Persons
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 # Name in a method's batch_spec -> what reads it. `has_NAME` comes with it.
 FIELDS: dict[str, Callable[[ImageSource], Field]] = {
-    "keypoints": CocoKeypoints,
-    "joints": Joints,
-    "landmarks": Landmarks,
-    "joints_xyz": JointsXyz,
-    "boxes": Boxes,
-    "captions": Captions,
-    "depth": Depth,
-    "foreground": Foreground,
-    "identity": Identity,
-    "attributes": Attributes,
-    "attribute_shares": AttributeShares,
-    "parts": Parts,
-    "persons": Persons,
+  "keypoints": CocoKeypoints,
+  "joints": Joints,
+  "landmarks": Landmarks,
+  "joints_xyz": JointsXyz,
+  "boxes": Boxes,
+  "captions": Captions,
+  "depth": Depth,
+  "foreground": Foreground,
+  "identity": Identity,
+  "attributes": Attributes,
+  "attribute_shares": AttributeShares,
+  "parts": Parts,
+  "persons": Persons,
 }
 
 

@@ -13,20 +13,52 @@ from input_pipeline.people.cloth import ALL_OVER_PATTERNS, Cloth, pick, sample_c
 
 _SKIN_RGB = ((250, 214, 188), (236, 190, 158), (214, 160, 122), (182, 126, 90), (134, 88, 60), (86, 56, 42))
 _HAIR_RGB = {
-    "black": ((24, 20, 18), (36, 30, 28)), "brown": ((58, 40, 29), (98, 66, 41)),
-    "blond": ((158, 118, 68), (216, 182, 118)), "red": ((128, 56, 30), (160, 78, 42)),
-    "grey": ((138, 136, 134), (218, 216, 212))}
+  "black": ((24, 20, 18), (36, 30, 28)),
+  "brown": ((58, 40, 29), (98, 66, 41)),
+  "blond": ((158, 118, 68), (216, 182, 118)),
+  "red": ((128, 56, 30), (160, 78, 42)),
+  "grey": ((138, 136, 134), (218, 216, 212)),
+}
 
-_TOPS = {"black": .23, "blue": .17, "grey": .16, "white": .15, "red": .07, "green": .07, "brown": .06, "pink": .03,
-         "yellow": .03, "purple": .02, "orange": .01}
-_BOTTOMS = {"black": .33, "blue": .33, "grey": .14, "brown": .10, "white": .04, "green": .03, "red": .01, "pink": .01,
-            "purple": .01}
-_SHOES = {"black": .42, "white": .25, "brown": .13, "grey": .10, "blue": .05, "red": .05}
-_EXTRAS = {"black": .30, "grey": .18, "blue": .16, "red": .10, "brown": .10, "white": .06, "green": .05, "yellow": .03,
-           "pink": .02}
-_GLOVES = {"black": .60, "brown": .20, "grey": .10, "red": .10}
-_SOCKS = {"white": .40, "black": .30, "grey": .20, "red": .05, "blue": .05}
-_PATTERNED_TOPS, _PATTERNED_BOTTOMS, _PATTERNED_COATS = .38, .10, .10
+_TOPS = {
+  "black": 0.23,
+  "blue": 0.17,
+  "grey": 0.16,
+  "white": 0.15,
+  "red": 0.07,
+  "green": 0.07,
+  "brown": 0.06,
+  "pink": 0.03,
+  "yellow": 0.03,
+  "purple": 0.02,
+  "orange": 0.01,
+}
+_BOTTOMS = {
+  "black": 0.33,
+  "blue": 0.33,
+  "grey": 0.14,
+  "brown": 0.10,
+  "white": 0.04,
+  "green": 0.03,
+  "red": 0.01,
+  "pink": 0.01,
+  "purple": 0.01,
+}
+_SHOES = {"black": 0.42, "white": 0.25, "brown": 0.13, "grey": 0.10, "blue": 0.05, "red": 0.05}
+_EXTRAS = {
+  "black": 0.30,
+  "grey": 0.18,
+  "blue": 0.16,
+  "red": 0.10,
+  "brown": 0.10,
+  "white": 0.06,
+  "green": 0.05,
+  "yellow": 0.03,
+  "pink": 0.02,
+}
+_GLOVES = {"black": 0.60, "brown": 0.20, "grey": 0.10, "red": 0.10}
+_SOCKS = {"white": 0.40, "black": 0.30, "grey": 0.20, "red": 0.05, "blue": 0.05}
+_PATTERNED_TOPS, _PATTERNED_BOTTOMS, _PATTERNED_COATS = 0.38, 0.10, 0.10
 
 
 class _Taste(NamedTuple):
@@ -38,19 +70,26 @@ class _Taste(NamedTuple):
 
 
 _TASTES = (
-    _Taste({"trousers": .46, "shorts": .10, "skirt": .18, "dress": .20, "jumpsuit": .06},
-           {"short": .12, "bob": .24, "long": .30, "tail": .22, "bun": .12}, 0.),
-    _Taste({"trousers": .78, "shorts": .20, "jumpsuit": .02},
-           {"bald": .10, "short": .78, "bob": .04, "long": .04, "tail": .02, "bun": .02}, .30))
-_HAIR = {"black": .33, "brown": .37, "blond": .15, "red": .05, "grey": .10}
-_SLEEVES = {"none": .08, "short": .44, "long": .48}
-_COATS = {"none": .75, "jacket": .13, "coat": .12}
-_HATS = {"none": .80, "cap": .10, "beanie": .06, "brim": .04}
-_BAGS = {"none": .65, "backpack": .19, "shoulder": .16}
-_SUNGLASSES, _BOOTS = .11, .12
-_SOCKS_SHARE = .45  # of those whose shins are bare but for shoes
-_GLOVES_SHARE, _SCARF_SHARE = .15, .20  # of those with long sleeves
-_OPEN_COATS, _TUCKED, _CROPPED = .5, .45, .12
+  _Taste(
+    {"trousers": 0.46, "shorts": 0.10, "skirt": 0.18, "dress": 0.20, "jumpsuit": 0.06},
+    {"short": 0.12, "bob": 0.24, "long": 0.30, "tail": 0.22, "bun": 0.12},
+    0.0,
+  ),
+  _Taste(
+    {"trousers": 0.78, "shorts": 0.20, "jumpsuit": 0.02},
+    {"bald": 0.10, "short": 0.78, "bob": 0.04, "long": 0.04, "tail": 0.02, "bun": 0.02},
+    0.30,
+  ),
+)
+_HAIR = {"black": 0.33, "brown": 0.37, "blond": 0.15, "red": 0.05, "grey": 0.10}
+_SLEEVES = {"none": 0.08, "short": 0.44, "long": 0.48}
+_COATS = {"none": 0.75, "jacket": 0.13, "coat": 0.12}
+_HATS = {"none": 0.80, "cap": 0.10, "beanie": 0.06, "brim": 0.04}
+_BAGS = {"none": 0.65, "backpack": 0.19, "shoulder": 0.16}
+_SUNGLASSES, _BOOTS = 0.11, 0.12
+_SOCKS_SHARE = 0.45  # of those whose shins are bare but for shoes
+_GLOVES_SHARE, _SCARF_SHARE = 0.15, 0.20  # of those with long sleeves
+_OPEN_COATS, _TUCKED, _CROPPED = 0.5, 0.45, 0.12
 
 
 class Garment(NamedTuple):
@@ -87,7 +126,7 @@ class Outfit:
     looseness: factor on the thickness of sleeves and trouser legs.
     socks: how far up the shin long socks reach, 0 without them.
     boots: how far up the shin boots reach, 0 for shoes.
-    hair_colour: black, brown, blond, red or grey.
+    hair_color: black, brown, blond, red or grey.
     hair_style: bald, short, bob, long, tail or bun.
     hat: none, cap, beanie or brim.
     bag: none, backpack or shoulder.
@@ -115,7 +154,7 @@ class Outfit:
   socks: float
   sock_cloth: Cloth
   boots: float
-  hair_colour: str
+  hair_color: str
   hair_style: str
   beard: bool
   sunglasses: bool
@@ -139,30 +178,50 @@ class Outfit:
     top = sample_cloth(rng, _TOPS, _PATTERNED_TOPS, *((ALL_OVER_PATTERNS,) if whole else ()))
     bottom = sample_cloth(rng, _BOTTOMS, _PATTERNED_BOTTOMS, ALL_OVER_PATTERNS)
     coat = pick(rng, _COATS)
-    sleeve = {"none": 0., "short": rng.uniform(.28, .5), "long": 1.}[pick(rng, _SLEEVES)]
-    leg = {"shorts": rng.uniform(.27, .47), "trousers": .86 if rng.random() < _CROPPED else 1.,
-           "jumpsuit": 1.}.get(wears, 0.)
-    skirt = rng.uniform(.5, 1.2) if wears in ("skirt", "dress") else 0.
-    boots = rng.uniform(.35, .8) if rng.random() < _BOOTS else 0.
-    socks = rng.uniform(.3, .7) if leg < .5 and not boots and rng.random() < _SOCKS_SHARE else 0.
+    sleeve = {"none": 0.0, "short": rng.uniform(0.28, 0.5), "long": 1.0}[pick(rng, _SLEEVES)]
+    leg = {
+      "shorts": rng.uniform(0.27, 0.47),
+      "trousers": 0.86 if rng.random() < _CROPPED else 1.0,
+      "jumpsuit": 1.0,
+    }.get(wears, 0.0)
+    skirt = rng.uniform(0.5, 1.2) if wears in ("skirt", "dress") else 0.0
+    boots = rng.uniform(0.35, 0.8) if rng.random() < _BOOTS else 0.0
+    socks = rng.uniform(0.3, 0.7) if leg < 0.5 and not boots and rng.random() < _SOCKS_SHARE else 0.0
     wrapped = coat != "none" or sleeve == 1
-    hair_colour, hair_style = pick(rng, _HAIR), pick(rng, taste.hair)
+    hair_color, hair_style = pick(rng, _HAIR), pick(rng, taste.hair)
     if child:
-      hair_colour = "brown" if hair_colour == "grey" else hair_colour
+      hair_color = "brown" if hair_color == "grey" else hair_color
       hair_style = "short" if hair_style == "bald" else hair_style
     return cls(
-        wears=wears, top=top, bottom=top if whole else bottom, coat=coat,
-        coat_cloth=sample_cloth(rng, _TOPS, _PATTERNED_COATS, ALL_OVER_PATTERNS), shoes=sample_cloth(rng, _SHOES),
-        scarf=sample_cloth(rng, _EXTRAS, .4, ALL_OVER_PATTERNS) if wrapped and rng.random() < _SCARF_SHARE else None,
-        gloves=sample_cloth(rng, _GLOVES) if wrapped and rng.random() < _GLOVES_SHARE else None,
-        skin=Cloth.plain(_between(rng, _SKIN_RGB)), hair=Cloth.plain(_between(rng, _HAIR_RGB[hair_colour])),
-        hat_cloth=sample_cloth(rng, _EXTRAS, .2, ALL_OVER_PATTERNS), bag_cloth=sample_cloth(rng, _EXTRAS),
-        sleeve=sleeve, leg=leg, skirt=skirt,
-        hem=rng.uniform(.35, min(.9, skirt - .12) if skirt else .9) if coat == "coat" else 0.,
-        coat_open=rng.random() < _OPEN_COATS, tucked=rng.random() < _TUCKED, looseness=rng.uniform(1.06, 1.3),
-        socks=socks, sock_cloth=sample_cloth(rng, _SOCKS), boots=boots, hair_colour=hair_colour, hair_style=hair_style,
-        beard=rng.random() < taste.beard and not child, sunglasses=rng.random() < _SUNGLASSES,
-        hat=pick(rng, _HATS), bag=pick(rng, _BAGS))
+      wears=wears,
+      top=top,
+      bottom=top if whole else bottom,
+      coat=coat,
+      coat_cloth=sample_cloth(rng, _TOPS, _PATTERNED_COATS, ALL_OVER_PATTERNS),
+      shoes=sample_cloth(rng, _SHOES),
+      scarf=sample_cloth(rng, _EXTRAS, 0.4, ALL_OVER_PATTERNS) if wrapped and rng.random() < _SCARF_SHARE else None,
+      gloves=sample_cloth(rng, _GLOVES) if wrapped and rng.random() < _GLOVES_SHARE else None,
+      skin=Cloth.plain(_between(rng, _SKIN_RGB)),
+      hair=Cloth.plain(_between(rng, _HAIR_RGB[hair_color])),
+      hat_cloth=sample_cloth(rng, _EXTRAS, 0.2, ALL_OVER_PATTERNS),
+      bag_cloth=sample_cloth(rng, _EXTRAS),
+      sleeve=sleeve,
+      leg=leg,
+      skirt=skirt,
+      hem=rng.uniform(0.35, min(0.9, skirt - 0.12) if skirt else 0.9) if coat == "coat" else 0.0,
+      coat_open=rng.random() < _OPEN_COATS,
+      tucked=rng.random() < _TUCKED,
+      looseness=rng.uniform(1.06, 1.3),
+      socks=socks,
+      sock_cloth=sample_cloth(rng, _SOCKS),
+      boots=boots,
+      hair_color=hair_color,
+      hair_style=hair_style,
+      beard=rng.random() < taste.beard and not child,
+      sunglasses=rng.random() < _SUNGLASSES,
+      hat=pick(rng, _HATS),
+      bag=pick(rng, _BAGS),
+    )
 
   @property
   def under(self) -> Garment:
@@ -172,7 +231,7 @@ class Outfit:
   @property
   def upper(self) -> Garment:
     """What one sees on trunk and arms: the coat, where there is one."""
-    return self.under if self.coat == "none" else Garment(self.coat_cloth, "Coat", 1.)
+    return self.under if self.coat == "none" else Garment(self.coat_cloth, "Coat", 1.0)
 
   @property
   def lower(self) -> Garment:
@@ -182,6 +241,6 @@ class Outfit:
 
 
 def _between(rng: np.random.Generator, tones) -> np.ndarray:
-  """A colour between two neighbours of (N, 3) tones of 0 to 255."""
+  """A color between two neighbors of (N, 3) tones of 0 to 255."""
   place = rng.uniform(0, len(tones) - 1)
   return np.array([np.interp(place, range(len(tones)), channel) for channel in np.transpose(tones)]) / 255

@@ -1,4 +1,4 @@
-"""What surfaces look like: cloth patterns, the colours that clothes come in, and what those colours are called."""
+"""What surfaces look like: cloth patterns, the colors that clothes come in, and what those colors are called."""
 
 import dataclasses
 
@@ -8,39 +8,46 @@ PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "gradient", "blocks", 
 ALL_OVER_PATTERNS = ("stripes", "bars", "checks", "dots")
 """Those that any part of a garment shows, not the front of the trunk alone."""
 
-COLOURS = ("black", "grey", "white", "brown", "red", "pink", "orange", "yellow", "green", "blue", "purple")
-"""The eleven basic colour words of English: every colour has exactly one of them, see `colour_name`."""
+COLORS = ("black", "grey", "white", "brown", "red", "pink", "orange", "yellow", "green", "blue", "purple")
+"""The eleven basic color words of English: every color has exactly one of them, see `color_name`."""
 
 # What cloth is dyed in: few tones each, so that many people wear nearly the same.
 _TONES = {
-    "black": ((.045, .045, .05), (.075, .07, .075), (.105, .105, .11)),
-    "grey": ((.20, .20, .21), (.34, .34, .35), (.50, .50, .51), (.64, .64, .63)),
-    "white": ((.88, .88, .87), (.93, .92, .90)),
-    "brown": ((.22, .145, .09), (.37, .245, .15), (.54, .44, .30), (.74, .64, .47)),
-    "red": ((.60, .08, .09), (.38, .06, .09), (.78, .15, .13)),
-    "pink": ((.88, .62, .68), (.83, .42, .54)),
-    "orange": ((.86, .43, .11), (.80, .35, .08)),
-    "yellow": ((.90, .78, .22), (.80, .67, .13)),
-    "green": ((.09, .22, .13), (.25, .30, .13), (.18, .47, .25), (.55, .72, .52)),
-    "blue": ((.06, .08, .20), (.09, .12, .27), (.17, .24, .38), (.30, .41, .56), (.12, .28, .66), (.58, .69, .84)),
-    "purple": ((.28, .14, .36), (.54, .41, .68)),
+  "black": ((0.045, 0.045, 0.05), (0.075, 0.07, 0.075), (0.105, 0.105, 0.11)),
+  "grey": ((0.20, 0.20, 0.21), (0.34, 0.34, 0.35), (0.50, 0.50, 0.51), (0.64, 0.64, 0.63)),
+  "white": ((0.88, 0.88, 0.87), (0.93, 0.92, 0.90)),
+  "brown": ((0.22, 0.145, 0.09), (0.37, 0.245, 0.15), (0.54, 0.44, 0.30), (0.74, 0.64, 0.47)),
+  "red": ((0.60, 0.08, 0.09), (0.38, 0.06, 0.09), (0.78, 0.15, 0.13)),
+  "pink": ((0.88, 0.62, 0.68), (0.83, 0.42, 0.54)),
+  "orange": ((0.86, 0.43, 0.11), (0.80, 0.35, 0.08)),
+  "yellow": ((0.90, 0.78, 0.22), (0.80, 0.67, 0.13)),
+  "green": ((0.09, 0.22, 0.13), (0.25, 0.30, 0.13), (0.18, 0.47, 0.25), (0.55, 0.72, 0.52)),
+  "blue": (
+    (0.06, 0.08, 0.20),
+    (0.09, 0.12, 0.27),
+    (0.17, 0.24, 0.38),
+    (0.30, 0.41, 0.56),
+    (0.12, 0.28, 0.66),
+    (0.58, 0.69, 0.84),
+  ),
+  "purple": ((0.28, 0.14, 0.36), (0.54, 0.41, 0.68)),
 }
-# What people call the tones: word of `COLOURS` -> (brightness up to which they fit, words).
+# What people call the tones: word of `COLORS` -> (brightness up to which they fit, words).
 _WORDS = {
-    "black": ((1., ("black",)),),
-    "grey": ((.28, ("dark grey", "charcoal")), (.57, ("grey",)), (1., ("light grey", "grey"))),
-    "white": ((1., ("white",)),),
-    "brown": ((.29, ("dark brown",)), (.46, ("brown",)), (.64, ("khaki", "light brown")), (1., ("beige", "tan"))),
-    "red": ((.48, ("burgundy", "dark red")), (1., ("red", "bright red"))),
-    "pink": ((1., ("pink",)),),
-    "orange": ((1., ("orange", "bright orange")),),
-    "yellow": ((1., ("yellow", "bright yellow")),),
-    "green": ((.37, ("dark green",)), (.62, ("green",)), (1., ("light green", "pale green"))),
-    "blue": ((.32, ("navy", "navy blue", "dark blue")), (.74, ("blue",)), (1., ("light blue", "pale blue"))),
-    "purple": ((.5, ("dark purple", "purple")), (1., ("lilac", "light purple"))),
+  "black": ((1.0, ("black",)),),
+  "grey": ((0.28, ("dark grey", "charcoal")), (0.57, ("grey",)), (1.0, ("light grey", "grey"))),
+  "white": ((1.0, ("white",)),),
+  "brown": ((0.29, ("dark brown",)), (0.46, ("brown",)), (0.64, ("khaki", "light brown")), (1.0, ("beige", "tan"))),
+  "red": ((0.48, ("burgundy", "dark red")), (1.0, ("red", "bright red"))),
+  "pink": ((1.0, ("pink",)),),
+  "orange": ((1.0, ("orange", "bright orange")),),
+  "yellow": ((1.0, ("yellow", "bright yellow")),),
+  "green": ((0.37, ("dark green",)), (0.62, ("green",)), (1.0, ("light green", "pale green"))),
+  "blue": ((0.32, ("navy", "navy blue", "dark blue")), (0.74, ("blue",)), (1.0, ("light blue", "pale blue"))),
+  "purple": ((0.5, ("dark purple", "purple")), (1.0, ("lilac", "light purple"))),
 }
-_TONE_JITTER, _TINT_JITTER = .08, .008
-_LEAST_CONTRAST = .22
+_TONE_JITTER, _TINT_JITTER = 0.08, 0.008
+_LEAST_CONTRAST = 0.22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +57,8 @@ class Cloth:
   Attributes:
     pattern: one of `PATTERNS`.
     base_rgb: (3,) linear-ish albedo, 0 to 1; more than half of the surface has it.
-    accent_rgb: (3,) the pattern's second colour.
-    period: size of a repeat, metres.
+    accent_rgb: (3,) the pattern's second color.
+    period: size of a repeat, meters.
   """
 
   pattern: str
@@ -61,19 +68,19 @@ class Cloth:
 
   @classmethod
   def plain(cls, rgb) -> "Cloth":
-    """A surface of one colour."""
+    """A surface of one color."""
     rgb = np.asarray(rgb, np.float32)
-    return cls("plain", rgb, rgb, 1.)
+    return cls("plain", rgb, rgb, 1.0)
 
   def all_over(self) -> "Cloth":
     """The same cloth away from the front of the trunk: a print or a band across the chest is not there."""
     return self if self.pattern in ("plain", *ALL_OVER_PATTERNS) else Cloth.plain(self.base_rgb)
 
   def albedo(self, points: np.ndarray) -> np.ndarray:
-    """Colours at points on a solid.
+    """Colors at points on a solid.
 
     Args:
-      points: (3, N) in the solid's own frame, metres: x across, y along its axis, z to its front. On the trunk y runs
+      points: (3, N) in the solid's own frame, meters: x across, y along its axis, z to its front. On the trunk y runs
         downwards from the middle of the chest.
 
     Returns:
@@ -84,38 +91,38 @@ class Cloth:
       return np.broadcast_to(base_rgb, points.shape)
     x, y, z = points
     if self.pattern == "stripes":
-      share = np.mod(y, self.period) < self.period * .42
+      share = np.mod(y, self.period) < self.period * 0.42
     elif self.pattern == "gradient":
-      share = np.clip((y - .08) / .35, 0, 1)
+      share = np.clip((y - 0.08) / 0.35, 0, 1)
     elif self.pattern == "blocks":
-      share = np.abs(y - .07) < .065
+      share = np.abs(y - 0.07) < 0.065
     elif self.pattern == "print":
-      share = (np.abs(x) < .03 + self.period * .4) & (z > 0) & (np.abs(y - .05) < .02 + self.period * .4)
+      share = (np.abs(x) < 0.03 + self.period * 0.4) & (z > 0) & (np.abs(y - 0.05) < 0.02 + self.period * 0.4)
     else:
-      around = np.arctan2(x, z) * np.float32(.13)  # metres along the cloth of a middling limb
+      around = np.arctan2(x, z) * np.float32(0.13)  # meters along the cloth of a middling limb
       if self.pattern == "bars":
-        share = np.mod(around, self.period) < self.period * .4
+        share = np.mod(around, self.period) < self.period * 0.4
       elif self.pattern == "checks":
-        share = sum((np.mod(place, self.period) < self.period * .42) * np.float32(.5) for place in (y, around))
+        share = sum((np.mod(place, self.period) < self.period * 0.42) * np.float32(0.5) for place in (y, around))
       elif self.pattern == "dots":
-        dx = np.mod(around + np.floor(y / self.period) * (self.period * .5), self.period) - self.period * .5
-        dy = np.mod(y, self.period) - self.period * .5
-        share = dx * dx + dy * dy < (self.period * .3) ** 2
+        dx = np.mod(around + np.floor(y / self.period) * (self.period * 0.5), self.period) - self.period * 0.5
+        dy = np.mod(y, self.period) - self.period * 0.5
+        share = dx * dx + dy * dy < (self.period * 0.3) ** 2
       else:
-        assert False, self.pattern
+        raise AssertionError(self.pattern)
     return base_rgb + share.astype(np.float32) * (self.accent_rgb[:, None] - base_rgb)
 
 
-def colour_name(rgb: np.ndarray) -> str:
-  """The word of `COLOURS` for a colour: attributes and captions both go by it."""
+def color_name(rgb: np.ndarray) -> str:
+  """The word of `COLORS` for a color: attributes and captions both go by it."""
   red, green, blue = (float(channel) for channel in rgb)
   value = max(red, green, blue)
   chroma = value - min(red, green, blue)
   saturation = chroma / max(value, 1e-6)
-  if value < .14:
+  if value < 0.14:
     return "black"
-  if saturation < .14:
-    return "white" if value > .76 else "grey"
+  if saturation < 0.14:
+    return "white" if value > 0.76 else "grey"
   if value == red:
     hue = 60 * ((green - blue) / chroma) % 360
   elif value == green:
@@ -123,46 +130,47 @@ def colour_name(rgb: np.ndarray) -> str:
   else:
     hue = 60 * ((red - green) / chroma + 4)
   if hue < 14 or hue >= 325:
-    return "red" if saturation > .6 else "pink" if value > .5 else "brown" if hue < 14 else "purple"
+    return "red" if saturation > 0.6 else "pink" if value > 0.5 else "brown" if hue < 14 else "purple"
   if hue < 60:
-    if saturation < .6 or value < .5:
+    if saturation < 0.6 or value < 0.5:
       return "brown"
     return "orange" if hue < 38 else "yellow"
   return "yellow" if hue < 66 else "green" if hue < 170 else "blue" if hue < 257 else "purple"
 
 
-def colour_words(rgb: np.ndarray) -> tuple[str, ...]:
-  """What a colour may be called in a sentence: finer than `colour_name` and never at odds with it."""
+def color_words(rgb: np.ndarray) -> tuple[str, ...]:
+  """What a color may be called in a sentence: finer than `color_name` and never at odds with it."""
   value = float(np.max(rgb))
-  return next(words for brightest, words in _WORDS[colour_name(rgb)] if value <= brightest)
+  return next(words for brightest, words in _WORDS[color_name(rgb)] if value <= brightest)
 
 
-def sample_cloth(rng: np.random.Generator, colours: dict[str, float], patterned: float = 0.,
-                 patterns: tuple[str, ...] = PATTERNS[1:]) -> Cloth:
+def sample_cloth(
+  rng: np.random.Generator, colors: dict[str, float], patterned: float = 0.0, patterns: tuple[str, ...] = PATTERNS[1:]
+) -> Cloth:
   """A random cloth.
 
   Args:
     rng: source of all draws.
-    colours: word of `COLOURS` -> chance that it is the base colour; they add up to 1.
+    colors: word of `COLORS` -> chance that it is the base color; they add up to 1.
     patterned: chance of a pattern.
     patterns: those to choose from.
 
   Returns:
     The cloth.
   """
-  base = _sample_rgb(rng, colours)
+  base = _sample_rgb(rng, colors)
   if rng.random() >= patterned:
     return Cloth.plain(base)
-  accent = _sample_rgb(rng, colours)
+  accent = _sample_rgb(rng, colors)
   while np.abs(accent - base).max() < _LEAST_CONTRAST:
-    accent = _sample_rgb(rng, dict.fromkeys(COLOURS, 1 / len(COLOURS)))
-  return Cloth(str(rng.choice(patterns)), base, accent, float(rng.uniform(.035, .11)))
+    accent = _sample_rgb(rng, dict.fromkeys(COLORS, 1 / len(COLORS)))
+  return Cloth(str(rng.choice(patterns)), base, accent, float(rng.uniform(0.035, 0.11)))
 
 
-def _sample_rgb(rng: np.random.Generator, colours: dict[str, float]) -> np.ndarray:
-  tones = _TONES[pick(rng, colours)]
+def _sample_rgb(rng: np.random.Generator, colors: dict[str, float]) -> np.ndarray:
+  tones = _TONES[pick(rng, colors)]
   tone = np.array(tones[rng.integers(len(tones))]) * rng.uniform(1 - _TONE_JITTER, 1 + _TONE_JITTER)
-  return np.clip(tone + rng.uniform(-_TINT_JITTER, _TINT_JITTER, 3), .02, .97).astype(np.float32)
+  return np.clip(tone + rng.uniform(-_TINT_JITTER, _TINT_JITTER, 3), 0.02, 0.97).astype(np.float32)
 
 
 def pick(rng: np.random.Generator, chances: dict[str, float]) -> str:

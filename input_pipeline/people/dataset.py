@@ -16,15 +16,9 @@ from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import IMAGE, decode_picture
 from input_pipeline.people.render import RENDERER_VERSION
 from input_pipeline.people.spec import SPLITS, SetSpec, group_size, split_of_picture
-from input_pipeline.prepared import (
-  META,
-  digest_of,
-  is_unfinished,
-  open_shards,
-  read_meta,
-)
+from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
 from input_pipeline.records import decode_image, decode_record
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 _DEFAULT_HW, _DEFAULT_SEED = (256, 128), 0
 
@@ -51,20 +45,27 @@ def open_people(path: str | None, count: int, split: str | None = None, composit
     raise ValueError(f"data.people_count={count}: expected 1 or more")
   group = group_size(composition)
   if count % group:
-    raise ValueError(f"data.people_count={count}: {composition} come in groups of {group} pictures; expected a "
-                     f"multiple of {group}")
+    raise ValueError(
+      f"data.people_count={count}: {composition} come in groups of {group} pictures; expected a multiple of {group}"
+    )
   height, width = _DEFAULT_HW
-  out = os.path.join(storage.cache_folder(),
-                     f"people{RENDERER_VERSION}-{composition}-{count}-{height}x{width}-seed{_DEFAULT_SEED}")
+  out = os.path.join(
+    storage.cache_folder(), f"people{RENDERER_VERSION}-{composition}-{count}-{height}x{width}-seed{_DEFAULT_SEED}"
+  )
   if not os.path.exists(os.path.join(out, META)):
-    print(f"preparing {count:,} built-in people, {composition}, in {out} (once; elsewhere: set SAIP_CACHE)",
-          file=sys.stderr, flush=True)
+    print(
+      f"preparing {count:,} built-in people, {composition}, in {out} (once; elsewhere: set SAIP_CACHE)",
+      file=sys.stderr,
+      flush=True,
+    )
   spec = SetSpec(composition, _DEFAULT_HW, _DEFAULT_SEED, usual_identities(composition, count))
   try:
     prepare_people(out, spec, count)
   except ValueError as error:
-    raise ValueError("the default set of people cannot be kept in the cache (set SAIP_CACHE to another folder, or "
-                     f"name a prepared set): {error}") from error
+    raise ValueError(
+      "the default set of people cannot be kept in the cache (set SAIP_CACHE to another folder, or "
+      f"name a prepared set): {error}"
+    ) from error
   return PeopleSource(out, split or "train")
 
 
@@ -79,8 +80,12 @@ class PeopleSource(ImageSource):
     ValueError: the folder is no prepared set, is unfinished, or has lost a shard, or the split is empty.
   """
 
-  legend = {"joints": list(COCO_JOINTS), "landmarks": list(LANDMARKS), "parts": list(PARTS),
-            "attributes": list(ATTRIBUTES)}
+  legend = {
+    "joints": list(COCO_JOINTS),
+    "landmarks": list(LANDMARKS),
+    "parts": list(PARTS),
+    "attributes": list(ATTRIBUTES),
+  }
 
   def __init__(self, path: str | os.PathLike, split: str | None = None):
     if split is not None and split not in SPLITS:
@@ -93,8 +98,12 @@ class PeopleSource(ImageSource):
       raise ValueError(f"data.path={path} has no picture of a {split} identity; make a set of more pictures")
     height, width = self._spec.image_hw
     self._name = f"people-{self._spec.composition}-{meta['count']}-{height}x{width}-seed{self._spec.seed}"
-    self.identity = {"source": "people", "name": self._name + (f"/{split}" if split else ""), "length": len(self),
-                     "digest": digest_of(meta)}
+    self.identity = {
+      "source": "people",
+      "name": self._name + (f"/{split}" if split else ""),
+      "length": len(self),
+      "digest": digest_of(meta),
+    }
 
   def __len__(self) -> int:
     return len(self._numbers)
@@ -139,14 +148,19 @@ class PeopleSource(ImageSource):
 
 def _checked_meta(folder: str, path: str | os.PathLike) -> dict:
   if is_unfinished(folder):
-    raise ValueError(f"data.path={path} is an unfinished set of people; run the same `saip prepare people "
-                     "--out=...` again, it goes on where it stopped")
+    raise ValueError(
+      f"data.path={path} is an unfinished set of people; run the same `saip prepare people "
+      "--out=...` again, it goes on where it stopped"
+    )
   meta = read_meta(f"{folder}/{META}")
   if meta.get("format") != FORMAT:
-    raise ValueError(f"data.path={path} is no prepared set of people that this version reads (format "
-                     f"{meta.get('format')!r} in its {META}, expected {FORMAT!r}); make one with `saip prepare people "
-                     "--out=...`")
+    raise ValueError(
+      f"data.path={path} is no prepared set of people that this version reads (format "
+      f"{meta.get('format')!r} in its {META}, expected {FORMAT!r}); make one with `saip prepare people "
+      "--out=...`"
+    )
   if meta["export"]:
-    raise ValueError(f"data.path={path} is a set of people for other tools (--export={meta['export']}); make one "
-                     "without --export")
+    raise ValueError(
+      f"data.path={path} is a set of people for other tools (--export={meta['export']}); make one without --export"
+    )
   return meta

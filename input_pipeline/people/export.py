@@ -27,9 +27,8 @@ class Export:
 
 
 EXPORTS: dict[str, Export] = {
-    "coco": Export(
-        COMPOSITIONS, export_coco.encode_for_coco, export_coco.write_coco, export_coco.FOLDERS),
-    "market1501": Export(
-        ("crops",), export_market1501.encode_for_market1501, export_market1501.write_market1501,
-        export_market1501.FOLDERS),
+  "coco": Export(COMPOSITIONS, export_coco.encode_for_coco, export_coco.write_coco, export_coco.FOLDERS),
+  "market1501": Export(
+    ("crops",), export_market1501.encode_for_market1501, export_market1501.write_market1501, export_market1501.FOLDERS
+  ),
 }

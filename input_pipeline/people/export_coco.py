@@ -5,7 +5,7 @@
 
 Beside COCO's keys, an annotation has `identity`, `bbox_full` (the whole body, as if nothing hid it), `caption` and
 `attributes` (0 or 1, names in the category), and an image has `group`, `camera` and `time`. As in COCO, boxes are
-measured from the picture's edge, and keypoints in pixel indices: (0, 0) is the centre of the top left pixel. A person
+measured from the picture's edge, and keypoints in pixel indices: (0, 0) is the center of the top left pixel. A person
 of whom nothing is visible is left out.
 """
 
@@ -26,12 +26,18 @@ from input_pipeline.records import decode_record, encode_record
 FOLDERS = ("images", "annotations")
 
 _HEAD = {
-    "info": {"description": "built-in people of saip_jax, rendered"},
-    "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
-    "categories": [{
-        "id": 1, "name": "person", "supercategory": "person", "keypoints": COCO_JOINTS,
-        "skeleton": [[COCO_JOINTS.index(end) + 1 for end in limb] for limb in SKELETON],
-        "attributes": list(ATTRIBUTES)}],
+  "info": {"description": "built-in people of saip_jax, rendered"},
+  "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
+  "categories": [
+    {
+      "id": 1,
+      "name": "person",
+      "supercategory": "person",
+      "keypoints": COCO_JOINTS,
+      "skeleton": [[COCO_JOINTS.index(end) + 1 for end in limb] for limb in SKELETON],
+      "attributes": list(ATTRIBUTES),
+    }
+  ],
 }
 
 
@@ -39,23 +45,45 @@ def encode_for_coco(picture: Picture) -> bytes:
   """A picture as a record of its JPEG, its `image` and its `annotations`, which still lack an id."""
   facts = picture.facts
   height, width = picture.parts.shape
-  image = {"id": facts["index"], "file_name": f"{facts['index']:012d}.jpg", "height": height, "width": width,
-           "license": 1, "coco_url": "", "flickr_url": "", "date_captured": "",
-           "group": facts["group"], "camera": facts["camera"], "time": facts["time"]}
-  annotations = [_annotation(facts["index"], person, picture.instances == k)
-                 for k, person in enumerate(facts["people"], 1) if person["area"]]
-  return encode_record(rounded({"split": facts["split"], "image": image, "annotations": annotations}, decimals=4),
-                       {IMAGE: encode_jpeg(picture)})
+  image = {
+    "id": facts["index"],
+    "file_name": f"{facts['index']:012d}.jpg",
+    "height": height,
+    "width": width,
+    "license": 1,
+    "coco_url": "",
+    "flickr_url": "",
+    "date_captured": "",
+    "group": facts["group"],
+    "camera": facts["camera"],
+    "time": facts["time"],
+  }
+  annotations = [
+    _annotation(facts["index"], person, picture.instances == k)
+    for k, person in enumerate(facts["people"], 1)
+    if person["area"]
+  ]
+  return encode_record(
+    rounded({"split": facts["split"], "image": image, "annotations": annotations}, decimals=4),
+    {IMAGE: encode_jpeg(picture)},
+  )
 
 
 def _annotation(image_id: int, person: dict, mask: np.ndarray) -> dict:
   return {
-      "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": person["box_visible"], "area": person["area"],
-      "num_keypoints": sum(v > 0 for _, _, v in person["keypoints"]),
-      "keypoints": [number for x, y, v in person["keypoints"] for number in ((x - .5, y - .5, v) if v else (0, 0, 0))],
-      "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
-      "identity": person["identity"], "bbox_full": person["box_full"], "attributes": person["attributes"],
-      "caption": person["caption"]}
+    "image_id": image_id,
+    "category_id": 1,
+    "iscrowd": 0,
+    "bbox": person["box_visible"],
+    "area": person["area"],
+    "num_keypoints": sum(v > 0 for _, _, v in person["keypoints"]),
+    "keypoints": [number for x, y, v in person["keypoints"] for number in ((x - 0.5, y - 0.5, v) if v else (0, 0, 0))],
+    "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
+    "identity": person["identity"],
+    "bbox_full": person["box_full"],
+    "attributes": person["attributes"],
+    "caption": person["caption"],
+  }
 
 
 def _run_lengths(mask: np.ndarray) -> list[int]:

@@ -9,7 +9,7 @@ from input_pipeline.people.render import View
 from input_pipeline.people.scene import Person, Scene
 
 # How much farther under a surface than its limb's radius a joint may lie and still count as seen: cloth, bent limbs.
-_CLOTH = .03  # metres
+_CLOTH = 0.03  # meters
 
 
 def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -23,8 +23,9 @@ def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
   return instance_of[view.solid], part_of[view.solid]
 
 
-def label_people(rng: np.random.Generator, scene: Scene, camera: Camera, view: View,
-                 instances: np.ndarray) -> list[dict]:
+def label_people(
+  rng: np.random.Generator, scene: Scene, camera: Camera, view: View, instances: np.ndarray
+) -> list[dict]:
   """The JSON-able labels of everybody in `scene.people` (see `Picture`); rng chooses the wording of captions."""
   first, labels = 0, []
   for number, person in enumerate(scene.people, start=1):
@@ -38,7 +39,7 @@ def facing(person: Person, camera: Camera) -> str:
   """How the trunk is turned to the camera: front within 45 degrees, back beyond 135, side between."""
   front, towards = person.rotations["chest"][:, 2][[0, 2]], (camera.position - person.positions["chest"])[[0, 2]]
   cosine = front @ towards / (np.linalg.norm(front) * np.linalg.norm(towards) + 1e-9)
-  return "front" if cosine > np.sqrt(.5) else "back" if cosine < -np.sqrt(.5) else "side"
+  return "front" if cosine > np.sqrt(0.5) else "back" if cosine < -np.sqrt(0.5) else "side"
 
 
 def _label_person(rng, person: Person, camera: Camera, view: View, solids: slice, mask: np.ndarray) -> dict:
@@ -53,15 +54,15 @@ def _label_person(rng, person: Person, camera: Camera, view: View, solids: slice
   worn = [solid.label > 0 for solid in person.solids]
   (left, top), (right, bottom) = view.boxes[solids][worn, :2].min(0), view.boxes[solids][worn, 2:].max(0)
   return {
-      "identity": person.identity,
-      "facing": turned,
-      "keypoints": [[float(x), float(y), int(v)] for (x, y), v in zip(places, visible[:len(COCO_JOINTS)])],
-      "landmarks_xyz": points.tolist(),
-      "box_full": [float(value) for value in (left, top, right - left, bottom - top)],
-      "box_visible": [int(value) for value in box],
-      "area": len(rows),
-      "attributes": [int(value) for value in attributes_of(person.body, person.outfit, turned).values()],
-      "caption": caption(rng, person.body, person.outfit, turned),
+    "identity": person.identity,
+    "facing": turned,
+    "keypoints": [[float(x), float(y), int(v)] for (x, y), v in zip(places, visible[: len(COCO_JOINTS)])],
+    "landmarks_xyz": points.tolist(),
+    "box_full": [float(value) for value in (left, top, right - left, bottom - top)],
+    "box_visible": [int(value) for value in box],
+    "area": len(rows),
+    "attributes": [int(value) for value in attributes_of(person.body, person.outfit, turned).values()],
+    "caption": caption(rng, person.body, person.outfit, turned),
   }
 
 
@@ -72,8 +73,9 @@ def _visible(person: Person, points, places, view: View, first: int) -> np.ndarr
   """
   height, width = view.depth.shape
   flags = np.zeros(len(points), int)
-  for number, (mark, (x, y, z), (column, row)) in enumerate(zip(LANDMARKS.values(), points,
-                                                                np.floor(places).astype(int))):
+  for number, (mark, (x, y, z), (column, row)) in enumerate(
+    zip(LANDMARKS.values(), points, np.floor(places).astype(int))
+  ):
     if z <= 0 or not (0 <= row < height and 0 <= column < width):
       continue
     flags[number] = 1

@@ -1,4 +1,4 @@
-"""Named points of the body that every picture is labelled with: COCO's 17 joints first, more after them."""
+"""Named points of the body that every picture is labeled with: COCO's 17 joints first, more after them."""
 
 from typing import NamedTuple
 
@@ -18,49 +18,68 @@ class Landmark(NamedTuple):
   """
 
   joint: str
-  offset: tuple[float, float, float] = (0., 0., 0.)
-  radius: float = .01
+  offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+  radius: float = 0.01
   parts: tuple[str, ...] = ("head",)
 
 
-def _sides(name: str, joint: str, radius: float, *parts: str, offset=(0., 0., 0.)) -> dict[str, Landmark]:
+def _sides(name: str, joint: str, radius: float, *parts: str, offset=(0.0, 0.0, 0.0)) -> dict[str, Landmark]:
   x, y, z = offset
-  return {f"{side}_{name}": Landmark(
-      joint if joint == "head" else f"{side}_{joint}", (sign * x, y, z), radius,
-      tuple(part if part in ("head", "hips", "torso", "skirt") else f"{side}_{part}" for part in parts))
-          for side, sign in (("left", 1), ("right", -1))}
+  return {
+    f"{side}_{name}": Landmark(
+      joint if joint == "head" else f"{side}_{joint}",
+      (sign * x, y, z),
+      radius,
+      tuple(part if part in ("head", "hips", "torso", "skirt") else f"{side}_{part}" for part in parts),
+    )
+    for side, sign in (("left", 1), ("right", -1))
+  }
 
 
 LANDMARKS: dict[str, Landmark] = {
-    "nose": Landmark("head", (0, -.018, .066)),
-    **_sides("eye", "head", .01, "head", offset=(.019, .006, .053)),
-    **_sides("ear", "head", .012, "head", offset=(.0475, .001, -.002)),
-    **_sides("shoulder", "shoulder", .05, "upper_arm", "torso"),
-    **_sides("elbow", "elbow", .035, "upper_arm", "forearm"),
-    **_sides("wrist", "wrist", .025, "forearm", "hand"),
-    **_sides("hip", "hip", .075, "thigh", "hips", "torso", "skirt"),
-    **_sides("knee", "knee", .05, "thigh", "shin", "skirt"),
-    **_sides("ankle", "ankle", .03, "shin", "foot", "skirt"),
-    "neck": Landmark("neck", (0, .01, 0), .04, ("neck", "torso", "head")),
-    "head_top": Landmark("head", (0, .068, -.005), .02),
-    "chin": Landmark("head", (0, -.062, .035), .015, ("head", "neck")),
-    "chest": Landmark("chest", (0, 0, 0), .09, ("torso",)),
-    "pelvis": Landmark("pelvis", (0, 0, 0), .09, ("hips", "torso", "skirt")),
-    **_sides("fingertips", "fingers", .02, "hand"),
-    **_sides("heel", "ankle", .025, "foot", offset=(0, -.02, -.02)),
-    **_sides("toes", "toes", .02, "foot"),
+  "nose": Landmark("head", (0, -0.018, 0.066)),
+  **_sides("eye", "head", 0.01, "head", offset=(0.019, 0.006, 0.053)),
+  **_sides("ear", "head", 0.012, "head", offset=(0.0475, 0.001, -0.002)),
+  **_sides("shoulder", "shoulder", 0.05, "upper_arm", "torso"),
+  **_sides("elbow", "elbow", 0.035, "upper_arm", "forearm"),
+  **_sides("wrist", "wrist", 0.025, "forearm", "hand"),
+  **_sides("hip", "hip", 0.075, "thigh", "hips", "torso", "skirt"),
+  **_sides("knee", "knee", 0.05, "thigh", "shin", "skirt"),
+  **_sides("ankle", "ankle", 0.03, "shin", "foot", "skirt"),
+  "neck": Landmark("neck", (0, 0.01, 0), 0.04, ("neck", "torso", "head")),
+  "head_top": Landmark("head", (0, 0.068, -0.005), 0.02),
+  "chin": Landmark("head", (0, -0.062, 0.035), 0.015, ("head", "neck")),
+  "chest": Landmark("chest", (0, 0, 0), 0.09, ("torso",)),
+  "pelvis": Landmark("pelvis", (0, 0, 0), 0.09, ("hips", "torso", "skirt")),
+  **_sides("fingertips", "fingers", 0.02, "hand"),
+  **_sides("heel", "ankle", 0.025, "foot", offset=(0, -0.02, -0.02)),
+  **_sides("toes", "toes", 0.02, "foot"),
 }
 """Name -> where it is; the first 17 are COCO's, in COCO's order."""
 
 COCO_JOINTS: tuple[str, ...] = tuple(LANDMARKS)[:17]
 
 SKELETON: tuple[tuple[str, str], ...] = (
-    ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
-    ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
-    ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"),
-    ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"), ("left_eye", "right_eye"), ("nose", "left_eye"),
-    ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"), ("left_ear", "left_shoulder"),
-    ("right_ear", "right_shoulder"))
+  ("left_ankle", "left_knee"),
+  ("left_knee", "left_hip"),
+  ("right_ankle", "right_knee"),
+  ("right_knee", "right_hip"),
+  ("left_hip", "right_hip"),
+  ("left_shoulder", "left_hip"),
+  ("right_shoulder", "right_hip"),
+  ("left_shoulder", "right_shoulder"),
+  ("left_shoulder", "left_elbow"),
+  ("right_shoulder", "right_elbow"),
+  ("left_elbow", "left_wrist"),
+  ("right_elbow", "right_wrist"),
+  ("left_eye", "right_eye"),
+  ("nose", "left_eye"),
+  ("nose", "right_eye"),
+  ("left_eye", "left_ear"),
+  ("right_eye", "right_ear"),
+  ("left_ear", "left_shoulder"),
+  ("right_ear", "right_shoulder"),
+)
 """COCO's limbs, in COCO's order."""
 
 
@@ -75,8 +94,12 @@ FLIPPED_LANDMARKS: np.ndarray = np.array([list(LANDMARKS).index(_mirror_name(nam
 
 
 def place_landmarks(body: Body, positions: dict[str, np.ndarray], rotations: dict[str, np.ndarray]) -> np.ndarray:
-  """Landmarks of a posed body: (L, 3) metres, world frame."""
+  """Landmarks of a posed body: (L, 3) meters, world frame."""
   head_size = body.stature * body.head
-  return np.array([
-      positions[mark.joint] + rotations[mark.joint] @ np.array(mark.offset) *
-      (head_size if mark.joint == "head" else body.stature) for mark in LANDMARKS.values()])
+  return np.array(
+    [
+      positions[mark.joint]
+      + rotations[mark.joint] @ np.array(mark.offset) * (head_size if mark.joint == "head" else body.stature)
+      for mark in LANDMARKS.values()
+    ]
+  )

@@ -7,11 +7,11 @@ import numpy as np
 from input_pipeline.people.raycast import Camera, Cast
 from input_pipeline.people.solid import Solid
 
-_SUN_DISTANCE = 80.  # metres; far enough for parallel rays
-_CELL = .016  # metres that a cell of a shadow map covers
-_BIAS = .03  # metres that a surface must lie behind what the sun sees
-_LEAST_RADIUS = .018  # metres; smaller things (eyes, straps) throw no shadow worth its time
-_MARGIN = .35  # metres; more than any solid reaches beyond the points it is built on
+_SUN_DISTANCE = 80.0  # meters; far enough for parallel rays
+_CELL = 0.016  # meters that a cell of a shadow map covers
+_BIAS = 0.03  # meters that a surface must lie behind what the sun sees
+_LEAST_RADIUS = 0.018  # meters; smaller things (eyes, straps) throw no shadow worth its time
+_MARGIN = 0.35  # meters; more than any solid reaches beyond the points it is built on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Light:
   def sample(cls, rng: np.random.Generator, time: float) -> "Light":
     """Light at a time of day, in seconds since midnight, between 7 and 19 o'clock: low and warm at both ends."""
     noon = np.sin(np.pi * (time / 3600 - 6) / 14)
-    height, turn, sun = np.deg2rad(12 + 58 * noon), rng.uniform(0, 2 * np.pi), rng.uniform(.05, .95)
+    height, turn, sun = np.deg2rad(12 + 58 * noon), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.95)
     direction = np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
-    warmth = .22 * (1 - noon) + rng.normal(0, .03)
-    warm = np.array([1 + warmth, 1., 1 - warmth], np.float32)
-    return cls(direction, np.float32(1.1 * sun) * warm, np.float32(1.02 - .66 * sun) * (2 - warm ** .5))
+    warmth = 0.22 * (1 - noon) + rng.normal(0, 0.03)
+    warm = np.array([1 + warmth, 1.0, 1 - warmth], np.float32)
+    return cls(direction, np.float32(1.1 * sun) * warm, np.float32(1.02 - 0.66 * sun) * (2 - warm**0.5))
 
-  def on(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.) -> np.ndarray:
+  def on(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.0) -> np.ndarray:
     """Brightness (3, ...) of surfaces.
 
     Args:
@@ -64,7 +64,9 @@ class ShadowMap:
     self.low, self.high = points.min(0) - _MARGIN, points.max(0) + _MARGIN
     self._direction = light.direction
     middle = (self.low + self.high) / 2
-    sun = Camera.looking_at(middle + _SUN_DISTANCE * light.direction, middle, 0., _SUN_DISTANCE / _CELL, (0, 0), (0, 0))
+    sun = Camera.looking_at(
+      middle + _SUN_DISTANCE * light.direction, middle, 0.0, _SUN_DISTANCE / _CELL, (0, 0), (0, 0)
+    )
     place = sun.to_pixels(sun.to_camera(points))
     start = place.min(0) - _MARGIN / _CELL / 2
     width, height = np.ceil(place.max(0) - start + _MARGIN / _CELL / 2).astype(int)
@@ -73,8 +75,9 @@ class ShadowMap:
 
   def footprint(self) -> np.ndarray:
     """(8, 3) world points around the solids and the shadow that they throw on the ground."""
-    corners = np.array([(x, y, z) for x in (self.low[0], self.high[0]) for y in (0., self.high[1])
-                        for z in (self.low[2], self.high[2])])
+    corners = np.array(
+      [(x, y, z) for x in (self.low[0], self.high[0]) for y in (0.0, self.high[1]) for z in (self.low[2], self.high[2])]
+    )
     thrown = corners - self._direction * (corners[:, 1:2] / self._direction[1])
     return np.concatenate([corners[corners[:, 1] > 0], thrown[corners[:, 1] > 0]])
 
@@ -83,8 +86,9 @@ class ShadowMap:
     pose = self._sun.pose().astype(np.float32)
     x, y, z = pose[:, :3] @ points + pose[:, 3:]
     scale = np.float32(self._sun.focal) / z
-    column, row = ((place * scale + np.float32(center)).astype(np.int32)
-                   for place, center in zip((x, y), self._sun.center_xy))
+    column, row = (
+      (place * scale + np.float32(center)).astype(np.int32) for place, center in zip((x, y), self._sun.center_xy)
+    )
     height, width = self._sun.image_hw
     inside = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
     shadow = np.zeros(len(z), bool)

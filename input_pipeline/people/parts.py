@@ -2,9 +2,28 @@
 
 import numpy as np
 
-PARTS = ("Background", "Hat", "Hair", "Glove", "Sunglasses", "Upper-clothes", "Dress", "Coat", "Socks", "Pants",
-         "Jumpsuits", "Scarf", "Skirt", "Face", "Left-arm", "Right-arm", "Left-leg", "Right-leg", "Left-shoe",
-         "Right-shoe")
+PARTS = (
+  "Background",
+  "Hat",
+  "Hair",
+  "Glove",
+  "Sunglasses",
+  "Upper-clothes",
+  "Dress",
+  "Coat",
+  "Socks",
+  "Pants",
+  "Jumpsuits",
+  "Scarf",
+  "Skirt",
+  "Face",
+  "Left-arm",
+  "Right-arm",
+  "Left-leg",
+  "Right-leg",
+  "Left-shoe",
+  "Right-shoe",
+)
 """LIP's 20 classes: a pixel's class is its place here. Neck counts as face, hands as arms; left is the person's own."""
 
 LABELS = {name: label for label, name in enumerate(PARTS)}

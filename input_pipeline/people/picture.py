@@ -11,11 +11,11 @@ from input_pipeline.people.parts import FLIPPED_PARTS
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """Pixels and labels of one geometry. Pixel frame: x right, y down, the centre of the top left pixel at (.5, .5).
+  """Pixels and labels of one geometry. Pixel frame: x right, y down, the center of the top left pixel at (.5, .5).
 
   Attributes:
     image_u8: (H, W, 3) RGB.
-    depth: (H, W) float32 metres along the camera's axis; 0 where nothing solid is.
+    depth: (H, W) float32 meters along the camera's axis; 0 where nothing solid is.
     instances: (H, W) uint8; 0 nobody, k the visible part of facts["people"][k - 1], without what they carry.
     parts: (H, W) uint8 classes of `PARTS`; above 0 exactly where `instances` is.
     jpeg_quality: what the camera would store the picture with, 1 to 100.
@@ -38,13 +38,15 @@ class Picture:
     facts = copy.deepcopy(self.facts) | {"world_to_camera": None}
     facts["camera_matrix"][0][2] = width - facts["camera_matrix"][0][2]
     for person in facts["people"]:
-      swapped = FLIPPED_LANDMARKS[:len(COCO_JOINTS)]
+      swapped = FLIPPED_LANDMARKS[: len(COCO_JOINTS)]
       person["keypoints"] = [[width - x, y, v] for x, y, v in (person["keypoints"][j] for j in swapped)]
       person["landmarks_xyz"] = [[-x, y, z] for x, y, z in (person["landmarks_xyz"][j] for j in FLIPPED_LANDMARKS)]
       for box in ("box_full", "box_visible"):
         x, y, w, h = person[box]
         person[box] = [width - x - w, y, w, h] if w else [x, y, w, h]
-    image, depth, instances, parts = (np.ascontiguousarray(plane[:, ::-1]) for plane in (
-        self.image_u8, self.depth, self.instances, self.parts))
-    return dataclasses.replace(self, image_u8=image, depth=depth, instances=instances, parts=FLIPPED_PARTS[parts],
-                               facts=facts)
+    image, depth, instances, parts = (
+      np.ascontiguousarray(plane[:, ::-1]) for plane in (self.image_u8, self.depth, self.instances, self.parts)
+    )
+    return dataclasses.replace(
+      self, image_u8=image, depth=depth, instances=instances, parts=FLIPPED_PARTS[parts], facts=facts
+    )

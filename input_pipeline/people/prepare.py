@@ -18,19 +18,8 @@ from input_pipeline.people.description import describe_set, identify_set
 from input_pipeline.people.export import EXPORTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import encode_picture, read_shards, shard_ranges
-from input_pipeline.people.spec import (
-  IMAGES_PER_IDENTITY,
-  LEAST_SCENE_IDENTITIES,
-  SetSpec,
-  group_size,
-)
-from input_pipeline.prepared import (
-  META,
-  PARTIAL,
-  check_holds_nothing_else,
-  one_writer,
-  write_json,
-)
+from input_pipeline.people.spec import IMAGES_PER_IDENTITY, LEAST_SCENE_IDENTITIES, SetSpec, group_size
+from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, one_writer, write_json
 from input_pipeline.processes import deaf_to_interrupts
 from input_pipeline.shards import file_digest, write_shard
 
@@ -63,17 +52,27 @@ def check_request(spec: SetSpec, count: int, export: str | None) -> None:
     raise ValueError(f"--count={count}: a set of people needs at least 1 picture")
   group = group_size(spec.composition)
   if count % group:
-    raise ValueError(f"--count={count}: {spec.composition} come in groups of {group} pictures; expected a multiple, "
-                     f"e.g. {-(-count // group) * group}")
+    raise ValueError(
+      f"--count={count}: {spec.composition} come in groups of {group} pictures; expected a multiple, "
+      f"e.g. {-(-count // group) * group}"
+    )
   if export is not None and export not in EXPORTS:
     raise ValueError(f"--export={export} is unknown; choose one of: {', '.join(EXPORTS)}")
   if export and spec.composition not in EXPORTS[export].compositions:
-    raise ValueError(f"--export={export} cannot hold {spec.composition}; "
-                     f"expected --composition={'|'.join(EXPORTS[export].compositions)}")
+    raise ValueError(
+      f"--export={export} cannot hold {spec.composition}; "
+      f"expected --composition={'|'.join(EXPORTS[export].compositions)}"
+    )
 
 
-def prepare_people(out_dir: str | os.PathLike, spec: SetSpec, count: int, export: str | None = None,
-                   progress: bool = True, processes: int | None = None) -> pathlib.Path:
+def prepare_people(
+  out_dir: str | os.PathLike,
+  spec: SetSpec,
+  count: int,
+  export: str | None = None,
+  progress: bool = True,
+  processes: int | None = None,
+) -> pathlib.Path:
   """Writes the first `count` pictures of a set into `out_dir`, or goes on where an earlier call stopped.
 
   Pictures are rendered into shards, which appear under their name when whole; `meta.json` comes last, so a folder
@@ -125,8 +124,10 @@ def _whole(out: pathlib.Path, count: int, export: str | None) -> bool:
 
 
 def _describe_shards(out: pathlib.Path, count: int) -> dict:
-  return {name: {"records": len(numbers), "bytes": (out / name).stat().st_size, "sha256": file_digest(out / name)}
-          for name, numbers in shard_ranges(count).items()}
+  return {
+    name: {"records": len(numbers), "bytes": (out / name).stat().st_size, "sha256": file_digest(out / name)}
+    for name, numbers in shard_ranges(count).items()
+  }
 
 
 def _write_export(out: pathlib.Path, export: str, meta: dict, render_shards: Callable[[pathlib.Path], None]) -> None:
@@ -145,16 +146,19 @@ def _write_export(out: pathlib.Path, export: str, meta: dict, render_shards: Cal
       os.replace(assembled / name, out / name)
 
 
-def _render_shards(folder: pathlib.Path, count: int, record_of: Callable[[int], bytes], progress: bool,
-                   processes: int) -> None:
+def _render_shards(
+  folder: pathlib.Path, count: int, record_of: Callable[[int], bytes], progress: bool, processes: int
+) -> None:
   """Renders the shards that the folder lacks."""
   missing = {name: numbers for name, numbers in shard_ranges(count).items() if not (folder / name).exists()}
   left = sum(map(len, missing.values()))
   # disable=None: quiet unless standard error is a terminal
-  with tqdm(total=count, initial=count - left, desc="rendering people", unit=" images",
-            disable=None if progress else True) as bar:
-    with _mapped(record_of, itertools.chain.from_iterable(missing.values()),
-                 processes if left > _FEWEST_FOR_PROCESSES else 1) as records:
+  with tqdm(
+    total=count, initial=count - left, desc="rendering people", unit=" images", disable=None if progress else True
+  ) as bar:
+    with _mapped(
+      record_of, itertools.chain.from_iterable(missing.values()), processes if left > _FEWEST_FOR_PROCESSES else 1
+    ) as records:
       for name, numbers in missing.items():
         write_shard(folder / name, _counted(itertools.islice(records, len(numbers)), bar))
 

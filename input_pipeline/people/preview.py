@@ -20,10 +20,10 @@ MOST_PICTURES = 1000
 
 _SHEET_WIDTH, _GAP = 2048, 4
 _SMALL_HEIGHT = 64  # at which crops must still read as people
-_LABELLED = {"crops": 6, "views": 4, "clips": 8, "scenes": 3}  # pictures on the second sheet
-_LABELLED_HEIGHT = 600  # the least that one on the second sheet is enlarged to
+_LABELED = {"crops": 6, "views": 4, "clips": 8, "scenes": 3}  # pictures on the second sheet
+_LABELED_HEIGHT = 600  # the least that one on the second sheet is enlarged to
 _LABEL_SHEET_WIDTH = 2400
-_LINE_HEIGHT, _FONT_SIZE = 18, .45
+_LINE_HEIGHT, _FONT_SIZE = 18, 0.45
 
 _SHIFT = 4  # binary digits behind the point in OpenCV's drawing coordinates
 
@@ -31,11 +31,32 @@ _PAPER, _INK = (24, 24, 24), (230, 230, 230)
 _LEFT, _RIGHT, _MIDDLE = (255, 140, 0), (0, 190, 255), (235, 235, 235)
 _FULL_BOX, _VISIBLE_BOX = (255, 230, 0), (60, 255, 60)
 
-# The colours that LIP's own tools show the 20 classes in.
-_LIP_PALETTE = np.array([
-    (0, 0, 0), (128, 0, 0), (255, 0, 0), (0, 85, 0), (170, 0, 51), (255, 85, 0), (0, 0, 85), (0, 119, 221), (85, 85, 0),
-    (0, 85, 85), (85, 51, 0), (52, 86, 128), (0, 128, 0), (0, 0, 255), (51, 170, 221), (0, 255, 255), (85, 255, 170),
-    (170, 255, 85), (255, 255, 0), (255, 170, 0)], np.uint8)
+# The colors that LIP's own tools show the 20 classes in.
+_LIP_PALETTE = np.array(
+  [
+    (0, 0, 0),
+    (128, 0, 0),
+    (255, 0, 0),
+    (0, 85, 0),
+    (170, 0, 51),
+    (255, 85, 0),
+    (0, 0, 85),
+    (0, 119, 221),
+    (85, 85, 0),
+    (0, 85, 85),
+    (85, 51, 0),
+    (52, 86, 128),
+    (0, 128, 0),
+    (0, 0, 255),
+    (51, 170, 221),
+    (0, 255, 255),
+    (85, 255, 170),
+    (170, 255, 85),
+    (255, 255, 0),
+    (255, 170, 0),
+  ],
+  np.uint8,
+)
 
 
 def draw_preview(path: str | os.PathLike, spec: SetSpec, count: int) -> list[pathlib.Path]:
@@ -59,13 +80,13 @@ def draw_preview(path: str | os.PathLike, spec: SetSpec, count: int) -> list[pat
   if not 1 <= count <= MOST_PICTURES:
     raise ValueError(f"count={count}: a sheet shows 1 to {MOST_PICTURES} pictures; set --count")
   _check_can_become_files(paths)
-  images, labelled = [], []
+  images, labeled = [], []
   for index in range(count):
     picture = render_picture(spec, index)
     images.append(picture.image_u8)
-    if index < _LABELLED[spec.composition]:
-      labelled.append(_draw_labels(picture))
-  _write_all(paths, [_picture_sheet(images, spec.composition), _label_sheet(labelled)])
+    if index < _LABELED[spec.composition]:
+      labeled.append(_draw_labels(picture))
+  _write_all(paths, [_picture_sheet(images, spec.composition), _label_sheet(labeled)])
   return paths
 
 
@@ -111,23 +132,24 @@ def _picture_sheet(images: list[np.ndarray], composition: str) -> np.ndarray:
 def _label_sheet(cells: list[np.ndarray]) -> np.ndarray:
   columns = max(1, _LABEL_SHEET_WIDTH // cells[0].shape[1])
   tallest = max(cell.shape[0] for cell in cells)
-  cells = [cv2.copyMakeBorder(cell, 0, tallest - cell.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=_PAPER)
-           for cell in cells]
+  cells = [
+    cv2.copyMakeBorder(cell, 0, tallest - cell.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=_PAPER) for cell in cells
+  ]
   sheet = _grid(cells, columns)
   return _stacked([sheet, _legend(sheet.shape[1])])
 
 
 def _draw_labels(picture: Picture) -> np.ndarray:
   """One picture three times, under its points and boxes, its parts and its depth, and what is known in words."""
-  factor = -(-_LABELLED_HEIGHT // picture.image_u8.shape[0])
+  factor = -(-_LABELED_HEIGHT // picture.image_u8.shape[0])
   image = _enlarged(picture.image_u8, factor)
   points = image.copy()
   for person in picture.facts["people"]:
     _draw_person(points, person, factor)
   parts = _LIP_PALETTE[_enlarged(picture.parts, factor)]
   covered = _enlarged(picture.instances, factor)[..., None] > 0
-  parts = np.where(covered, .75 * parts + .25 * image, .4 * image).astype(np.uint8)
-  depth = _enlarged(_depth_colours(picture.depth), factor)
+  parts = np.where(covered, 0.75 * parts + 0.25 * image, 0.4 * image).astype(np.uint8)
+  depth = _enlarged(_depth_colors(picture.depth), factor)
   outline = _outline(_enlarged(picture.instances, factor))
   parts[outline], depth[outline] = 255, 255
   panels = _grid([points, parts, depth], 3)
@@ -137,10 +159,14 @@ def _draw_labels(picture: Picture) -> np.ndarray:
 def _lines_about(picture: Picture) -> list[str]:
   facts, solid = picture.facts, picture.depth[picture.depth > 0]
   reach = f"depth {solid.min():.1f} to {solid.max():.1f} m" if solid.size else "nothing solid in sight"
-  lines = [f"{facts['composition']} {facts['index']}   {facts['split']}   group {facts['group']}   camera "
-           f"{facts['camera']}   {facts['time']:.3f} s   {reach}"]
-  return lines + [f"{number}: identity {person['identity']}, {person['facing']}. {person['caption']}"
-                  for number, person in enumerate(facts["people"], 1)]
+  lines = [
+    f"{facts['composition']} {facts['index']}   {facts['split']}   group {facts['group']}   camera "
+    f"{facts['camera']}   {facts['time']:.3f} s   {reach}"
+  ]
+  return lines + [
+    f"{number}: identity {person['identity']}, {person['facing']}. {person['caption']}"
+    for number, person in enumerate(facts["people"], 1)
+  ]
 
 
 def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
@@ -149,43 +175,51 @@ def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
     x, y, w, h = person[name]
     if w > 0 and h > 0:
       corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
-      cv2.polylines(canvas, [np.array([_place(corner, factor) for corner in corners])], True, color, thickness,
-                    cv2.LINE_AA, _SHIFT)
+      cv2.polylines(
+        canvas, [np.array([_place(corner, factor) for corner in corners])], True, color, thickness, cv2.LINE_AA, _SHIFT
+      )
   joints = {name: point for name, point in zip(COCO_JOINTS, person["keypoints"]) if point[2] > 0}
   radius = float(np.clip(person["box_full"][3] * factor / 150, 1.5, 5))
   for first, second in SKELETON:
     if first in joints and second in joints:
-      cv2.line(canvas, _place(joints[first], factor), _place(joints[second], factor), _side_colour(first, second),
-               1 if radius < 3 else 2, cv2.LINE_AA, _SHIFT)
+      cv2.line(
+        canvas,
+        _place(joints[first], factor),
+        _place(joints[second], factor),
+        _side_color(first, second),
+        1 if radius < 3 else 2,
+        cv2.LINE_AA,
+        _SHIFT,
+      )
   for name, point in joints.items():
-    center, size = _place(point, factor), round(radius * 2 ** _SHIFT)
+    center, size = _place(point, factor), round(radius * 2**_SHIFT)
     if point[2] == 2:
-      cv2.circle(canvas, center, size, _side_colour(name, name), -1, cv2.LINE_AA, _SHIFT)
+      cv2.circle(canvas, center, size, _side_color(name, name), -1, cv2.LINE_AA, _SHIFT)
       cv2.circle(canvas, center, size, (0, 0, 0), 1, cv2.LINE_AA, _SHIFT)
     else:
-      cv2.circle(canvas, center, size, _side_colour(name, name), 1, cv2.LINE_AA, _SHIFT)
+      cv2.circle(canvas, center, size, _side_color(name, name), 1, cv2.LINE_AA, _SHIFT)
 
 
 def _place(point, factor: int) -> tuple[int, int]:
-  """Pixel frame of the picture -> OpenCV's drawing coordinates on the enlarged one, where pixel centres are whole."""
-  x, y = (round((float(value) * factor - .5) * 2 ** _SHIFT) for value in point[:2])
+  """Pixel frame of the picture -> OpenCV's drawing coordinates on the enlarged one, where pixel centers are whole."""
+  x, y = (round((float(value) * factor - 0.5) * 2**_SHIFT) for value in point[:2])
   return x, y
 
 
-def _side_colour(first: str, second: str) -> tuple[int, int, int]:
+def _side_color(first: str, second: str) -> tuple[int, int, int]:
   sides = {name.partition("_")[0] for name in (first, second)}
   return {"left": _LEFT, "right": _RIGHT}.get(sides.pop(), _MIDDLE) if len(sides) == 1 else _MIDDLE
 
 
-def _depth_colours(depth: np.ndarray) -> np.ndarray:
-  """Near is red, far is blue, evenly in 1 / depth; black where nothing is. (H, W) metres -> (H, W, 3)."""
+def _depth_colors(depth: np.ndarray) -> np.ndarray:
+  """Near is red, far is blue, evenly in 1 / depth; black where nothing is. (H, W) meters -> (H, W, 3)."""
   solid = depth > 0
   nearness = np.zeros(depth.shape, np.float32)
   nearness[solid] = 1 / depth[solid]
   low, high = np.percentile(nearness[solid], (1, 99)) if solid.any() else (0, 1)
   levels = np.clip((nearness - low) / max(high - low, 1e-6), 0, 1) * 255
-  colours = cv2.applyColorMap(levels.astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-  return np.where(solid[..., None], colours, 0).astype(np.uint8)
+  colors = cv2.applyColorMap(levels.astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+  return np.where(solid[..., None], colors, 0).astype(np.uint8)
 
 
 def _outline(instances: np.ndarray) -> np.ndarray:
@@ -197,14 +231,14 @@ def _outline(instances: np.ndarray) -> np.ndarray:
 
 
 def _legend(width: int) -> np.ndarray:
-  """The classes' colours and names, and what the drawn lines mean."""
+  """The classes' colors and names, and what the drawn lines mean."""
   entries = [(tuple(int(c) for c in color), name) for color, name in zip(_LIP_PALETTE[1:], PARTS[1:])]
   entries += [(_LEFT, "left limbs"), (_RIGHT, "right limbs"), (_FULL_BOX, "full box"), (_VISIBLE_BOX, "visible box")]
   columns = max(1, width // 130)
   legend = np.full((-(-len(entries) // columns) * _LINE_HEIGHT, width, 3), _PAPER, np.uint8)
   for number, (color, name) in enumerate(entries):
     x, y = number % columns * 130, number // columns * _LINE_HEIGHT
-    legend[y + 4:y + 15, x + 2:x + 16] = color
+    legend[y + 4 : y + 15, x + 2 : x + 16] = color
     _write(legend, name, (x + 20, y + 14))
   return legend
 
@@ -244,13 +278,14 @@ def _grid(images: list[np.ndarray], columns: int) -> np.ndarray:
   sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), _PAPER, np.uint8)
   for number, image in enumerate(images):
     top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
-    sheet[top:top + height, left:left + width] = image
+    sheet[top : top + height, left : left + width] = image
   return sheet
 
 
 def _stacked(blocks: list[np.ndarray]) -> np.ndarray:
   """Blocks below each other, left-aligned, a gap between them."""
   width = max(block.shape[1] for block in blocks)
-  blocks = [cv2.copyMakeBorder(block, 0, _GAP, 0, width - block.shape[1], cv2.BORDER_CONSTANT, value=_PAPER)
-            for block in blocks]
+  blocks = [
+    cv2.copyMakeBorder(block, 0, _GAP, 0, width - block.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for block in blocks
+  ]
   return np.concatenate(blocks)

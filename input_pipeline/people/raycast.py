@@ -13,10 +13,10 @@ class Camera:
   """A pinhole camera.
 
   Attributes:
-    position: (3,) in the world, metres.
+    position: (3,) in the world, meters.
     rotation: (3, 3) world to camera: rows are the camera's right, down and forward.
     focal: in pixels.
-    center_xy: principal point in pixels; the centre of the top left pixel is (0.5, 0.5).
+    center_xy: principal point in pixels; the center of the top left pixel is (0.5, 0.5).
     image_hw: size in pixels.
   """
 
@@ -31,7 +31,7 @@ class Camera:
     """A camera at `position` whose axis meets `target`; roll in radians."""
     forward = np.subtract(target, position)
     forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, (0., 1., 0.))
+    right = np.cross(forward, (0.0, 1.0, 0.0))
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
     cos, sin = np.cos(roll), np.sin(roll)
@@ -40,26 +40,30 @@ class Camera:
 
   def scaled(self, factor: int) -> "Camera":
     """The same view with `factor` times as many pixels along each side."""
-    return dataclasses.replace(self, focal=self.focal * factor, center_xy=tuple(c * factor for c in self.center_xy),
-                               image_hw=tuple(n * factor for n in self.image_hw))
+    return dataclasses.replace(
+      self,
+      focal=self.focal * factor,
+      center_xy=tuple(c * factor for c in self.center_xy),
+      image_hw=tuple(n * factor for n in self.image_hw),
+    )
 
   def matrix(self) -> np.ndarray:
     """(3, 3) camera coordinates to homogeneous pixels."""
-    return np.array([[self.focal, 0, self.center_xy[0]], [0, self.focal, self.center_xy[1]], [0, 0, 1.]])
+    return np.array([[self.focal, 0, self.center_xy[0]], [0, self.focal, self.center_xy[1]], [0, 0, 1.0]])
 
   def pose(self) -> np.ndarray:
     """(3, 4) homogeneous world coordinates to camera coordinates."""
     return np.hstack([self.rotation, -(self.rotation @ self.position)[:, None]])
 
   def to_camera(self, points: np.ndarray) -> np.ndarray:
-    """World points (..., 3) to camera coordinates: x right, y down, z forward, metres."""
+    """World points (..., 3) to camera coordinates: x right, y down, z forward, meters."""
     return (points - self.position) @ self.rotation.T
 
   def plane_xy(self) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixel centres lie on the plane z = 1 of the camera frame: x (W,) and y (H,) float32."""
+    """Where pixel centers lie on the plane z = 1 of the camera frame: x (W,) and y (H,) float32."""
     height, width = self.image_hw
-    x = (np.arange(width) + .5 - self.center_xy[0]) / self.focal
-    y = (np.arange(height) + .5 - self.center_xy[1]) / self.focal
+    x = (np.arange(width) + 0.5 - self.center_xy[0]) / self.focal
+    y = (np.arange(height) + 0.5 - self.center_xy[1]) / self.focal
     return x.astype(np.float32), y.astype(np.float32)
 
   def to_pixels(self, points: np.ndarray) -> np.ndarray:
@@ -74,7 +78,7 @@ class Surface:
   Attributes:
     number: which solid of the list that was cast.
     pixels: (N,) row * W + column.
-    points: (3, N) where on the solid, in the solid's own frame, metres.
+    points: (3, N) where on the solid, in the solid's own frame, meters.
     normals: (3, N) outward, camera frame, unit length.
   """
 
@@ -85,7 +89,7 @@ class Surface:
 
 
 class Cast:
-  """The nearest of many solids at every pixel centre.
+  """The nearest of many solids at every pixel center.
 
   Seen from its own frame, stretched by its flattening, a solid is round. There every quantity of the hit (the
   quadratic's coefficients and its discriminant) is a polynomial in the pixel's place; each is expanded about the
@@ -96,7 +100,7 @@ class Cast:
     camera: who looks.
 
   Attributes:
-    depth: (H, W) float32 along the camera's axis, metres; infinite where nothing is.
+    depth: (H, W) float32 along the camera's axis, meters; infinite where nothing is.
     nearest: (H, W) int16, number of the solid there; -1 nothing.
     frames: (S, 3, 3) float32, rows are each solid's own axes in the world.
     boxes: (S, 4) left, top, right, bottom of each solid as if alone, pixels, not cut at the border; NaN too near the
@@ -107,12 +111,13 @@ class Cast:
     self._camera = camera
     self.depth = np.full(camera.image_hw, np.inf, np.float32)
     self.nearest = np.full(camera.image_hw, -1, np.int16)
-    start, end = (camera.to_camera(np.array([getattr(s, end) for s in solids]).reshape(-1, 3))
-                  for end in ("start", "end"))
+    start, end = (
+      camera.to_camera(np.array([getattr(s, end) for s in solids]).reshape(-1, 3)) for end in ("start", "end")
+    )
     radii = np.array([s.radii for s in solids]).reshape(-1, 2)
     axes = frames(solids)
     self.frames = axes.astype(np.float32)
-    self._flatten = np.array([(s.flatten[0], 1., s.flatten[1]) for s in solids]).reshape(-1, 3)
+    self._flatten = np.array([(s.flatten[0], 1.0, s.flatten[1]) for s in solids]).reshape(-1, 3)
     self._to_local = axes @ camera.rotation.T  # camera frame -> each solid's own frame
     self._to_round = self._to_local / self._flatten[:, :, None]
     self._origin = -np.einsum("sij,sj->si", self._to_round, start)
@@ -141,11 +146,11 @@ class Cast:
     axes = np.swapaxes(self._to_local, 1, 2) * self._flatten[:, None, :]  # columns: half axes of a ball of radius 1
     spread = axes @ np.swapaxes(axes, 1, 2)
     for center, radius in ((start, radii[:, 0]), (end, radii[:, 1])):
-      conic = center[:, :, None] * center[:, None, :] - spread * (radius ** 2)[:, None, None]
-      in_front = center[:, 2] - np.sqrt(spread[:, 2, 2]) * radius > .05
+      conic = center[:, :, None] * center[:, None, :] - spread * (radius**2)[:, None, None]
+      in_front = center[:, 2] - np.sqrt(spread[:, 2, 2]) * radius > 0.05
       depth2 = np.where(in_front, conic[:, 2, 2], np.nan)[:, None]
       middle = conic[:, :2, 2]
-      half = np.sqrt(np.maximum(middle ** 2 - conic[:, [0, 1], [0, 1]] * depth2, 0))
+      half = np.sqrt(np.maximum(middle**2 - conic[:, [0, 1], [0, 1]] * depth2, 0))
       low, high = np.minimum(low, (middle - half) / depth2), np.maximum(high, (middle + half) / depth2)
     return np.hstack([low, high]) * self._camera.focal + np.tile(self._camera.center_xy, 2)
 
@@ -157,24 +162,31 @@ class Cast:
     """
     height, width = self._camera.image_hw
     limits = np.array([width, height])
-    boxes = np.nan_to_num(self.boxes, nan=-1.)  # too near or behind: no window
-    first = np.clip(np.ceil(boxes[:, :2] - .5), 0, limits).astype(int)
-    last = np.clip(np.floor(boxes[:, 2:] + .5), 0, limits).astype(int)
+    boxes = np.nan_to_num(self.boxes, nan=-1.0)  # too near or behind: no window
+    first = np.clip(np.ceil(boxes[:, :2] - 0.5), 0, limits).astype(int)
+    last = np.clip(np.floor(boxes[:, 2:] + 0.5), 0, limits).astype(int)
     middle = np.hstack([((first + last) / 2 - self._camera.center_xy) / self._camera.focal, np.ones((len(boxes), 1))])
 
     # rays of the round frame as functions of (1, u, v), the place relative to the window's middle
     rays = np.concatenate([self._to_round @ middle[:, :, None], self._to_round[:, :, :2]], 2)
     length, taper, radius0, radius1 = self._length, self._taper, *radii.T
-    inside = length ** 2 - taper ** 2  # where it is not positive, one ball holds the other
+    inside = length**2 - taper**2  # where it is not positive, one ball holds the other
     lean = taper * radius0 - self._origin[:, 1] * length
     along = rays[:, 1] * length[:, None]
     a = np.swapaxes(rays, 1, 2) @ rays
     b = np.einsum("sji,sj->si", rays, self._origin)
     c = np.einsum("si,si->s", self._origin, self._origin)
-    cone = _equations(inside[:, None, None] * a - along[:, :, None] * along[:, None, :],
-                      inside[:, None] * b + along * lean[:, None], inside * (c - radius0 ** 2) - lean ** 2)
-    balls = np.stack([_equations(a, b, c - radius0 ** 2),
-                      _equations(a, b - along, c - 2 * self._origin[:, 1] * length + length ** 2 - radius1 ** 2)])
+    cone = _equations(
+      inside[:, None, None] * a - along[:, :, None] * along[:, None, :],
+      inside[:, None] * b + along * lean[:, None],
+      inside * (c - radius0**2) - lean**2,
+    )
+    balls = np.stack(
+      [
+        _equations(a, b, c - radius0**2),
+        _equations(a, b - along, c - 2 * self._origin[:, 1] * length + length**2 - radius1**2),
+      ]
+    )
     end_on = inside * a[:, 0, 0] < 4 * along[:, 0] ** 2  # within 60 degrees of the axis
     cut = length - self._origin[:, 1]
     cone, along, lean, inside, cut = (v.tolist() for v in (cone, along, lean, inside, cut))
@@ -211,8 +223,8 @@ class Cast:
     length, taper = float(self._length[number]), float(self._taper[number])
     flatten = self._flatten[number, :, None].astype(np.float32)
     points = self._to_round[number].astype(np.float32) @ hits + self._origin[number, :, None].astype(np.float32)
-    # The ball whose surface this is: straight in along the normal, to the axis between the two centres.
-    slope = np.float32(taper / np.sqrt(length ** 2 - taper ** 2) if length > abs(taper) else 0.)
+    # The ball whose surface this is: straight in along the normal, to the axis between the two centers.
+    slope = np.float32(taper / np.sqrt(length**2 - taper**2) if length > abs(taper) else 0.0)
     across = np.sqrt(points[0] ** 2 + points[2] ** 2)
     normals = points.copy()
     normals[1] -= np.clip(points[1] - slope * across, 0, length)
@@ -224,8 +236,10 @@ class Cast:
 def _equations(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
   """A t^2 + 2 B t + c = 0 with A = h a h', B = b h', h = (1, u, v): coefficients (S, 15) for `_first_root`."""
   discriminant = b[:, :, None] * b[:, None, :] - c[:, None, None] * a
-  forms = [np.stack([m[:, 0, 0], 2 * m[:, 0, 1], m[:, 1, 1], 2 * m[:, 0, 2], m[:, 2, 2], 2 * m[:, 1, 2]], 1)
-           for m in (discriminant, -a)]
+  forms = [
+    np.stack([m[:, 0, 0], 2 * m[:, 0, 1], m[:, 1, 1], 2 * m[:, 0, 2], m[:, 2, 2], 2 * m[:, 1, 2]], 1)
+    for m in (discriminant, -a)
+  ]
   return np.concatenate([forms[0], b, forms[1]], 1).astype(np.float32)
 
 
@@ -257,7 +271,7 @@ def frames(solids: list[Solid]) -> np.ndarray:
   axis = np.array([s.end - s.start for s in solids]).reshape(-1, 3)
   front = np.array([s.front for s in solids]).reshape(-1, 3)
   length = np.linalg.norm(axis, axis=1, keepdims=True)
-  y = np.where(length > 1e-6, axis / np.maximum(length, 1e-6), (0., 1., 0.))
+  y = np.where(length > 1e-6, axis / np.maximum(length, 1e-6), (0.0, 1.0, 0.0))
   z = front - np.sum(front * y, 1, keepdims=True) * y
   along = np.linalg.norm(z, axis=1) < 1e-3  # front along the axis: the world axis that is most across serves
   across = np.eye(3)[np.argmin(np.abs(y), axis=1)]

@@ -1,16 +1,16 @@
 """A picture of the built-in people as a record, and the shards of a set.
 
-The record is that of records.py with these files and facts (pixels as there; camera frame: metres, x right, y down, z
+The record is that of records.py with these files and facts (pixels as there; camera frame: meters, x right, y down, z
 forward):
 
     image.jpg      the picture
-    depth.png      16 bits: millimetres along the camera's axis, 0 where nothing solid is, 65535 from there on
+    depth.png      16 bits: millimeters along the camera's axis, 0 where nothing solid is, 65535 from there on
     parts.png      8 bits: classes of `PARTS`
     instances.png  8 bits: 0 nobody, k people[k - 1]; scenes only, elsewhere it is 1 where parts are above 0
 
     jpeg_quality
     index, composition, split; group: pictures of one instant, clip or scene share it; camera; time: seconds
-    camera_matrix 3x3, pixels; world_to_camera 3x4, metres
+    camera_matrix 3x3, pixels; world_to_camera 3x4, meters
     people: [{identity, facing, caption, attributes: 0 or 1 in the order of `ATTRIBUTES`,
               keypoints: 17 x [x, y, v], v: 0 outside the picture, 1 hidden, 2 visible,
               landmarks_xyz: [x, y, z] in the order of `LANDMARKS`, camera frame,
@@ -36,8 +36,15 @@ _DEPTH, _PARTS, _INSTANCES = "depth.png", "parts.png", "instances.png"
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
 
 # So few that a landmark projected with the camera still falls on its keypoint to a thousandth of a pixel.
-_DECIMALS = {"camera_matrix": 6, "world_to_camera": 9, "landmarks_xyz": 6, "time": 6, "keypoints": 4, "box_full": 4,
-             "box_visible": 4}
+_DECIMALS = {
+  "camera_matrix": 6,
+  "world_to_camera": 9,
+  "landmarks_xyz": 6,
+  "time": 6,
+  "keypoints": 4,
+  "box_full": 4,
+  "box_visible": 4,
+}
 
 
 def encode_picture(picture: Picture) -> bytes:
@@ -55,9 +62,13 @@ def decode_picture(record: bytes) -> Picture:
   planes = {name: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for name, data in files.items()}
   parts = planes[_PARTS]
   return Picture(
-      image_u8=np.ascontiguousarray(planes[IMAGE][..., ::-1]), depth=planes[_DEPTH] * np.float32(1e-3),
-      instances=planes.get(_INSTANCES, (parts > 0).astype(np.uint8)), parts=parts,
-      jpeg_quality=facts.pop("jpeg_quality"), facts=facts)
+    image_u8=np.ascontiguousarray(planes[IMAGE][..., ::-1]),
+    depth=planes[_DEPTH] * np.float32(1e-3),
+    instances=planes.get(_INSTANCES, (parts > 0).astype(np.uint8)),
+    parts=parts,
+    jpeg_quality=facts.pop("jpeg_quality"),
+    facts=facts,
+  )
 
 
 def encode_jpeg(picture: Picture) -> bytes:
@@ -85,8 +96,10 @@ def rounded(value, decimals: int = 6):
 def shard_ranges(count: int) -> dict[str, range]:
   """File name of each shard -> the picture numbers in it."""
   shards = -(-count // SHARD_LENGTH)
-  return {f"people-{k:05d}-of-{shards:05d}.array_record": range(k * SHARD_LENGTH, min((k + 1) * SHARD_LENGTH, count))
-          for k in range(shards)}
+  return {
+    f"people-{k:05d}-of-{shards:05d}.array_record": range(k * SHARD_LENGTH, min((k + 1) * SHARD_LENGTH, count))
+    for k in range(shards)
+  }
 
 
 def read_shards(folder: pathlib.Path, count: int) -> Iterator[bytes]:

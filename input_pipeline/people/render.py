@@ -22,7 +22,7 @@ class View:
 
   Attributes:
     light_rgb: (H, W, 3) float32, 1 is white.
-    depth: (H, W) float32 metres along the camera's axis, infinite for sky.
+    depth: (H, W) float32 meters along the camera's axis, infinite for sky.
     solid: (H, W) int16, which solid of all is seen; -1 the place behind.
     boxes: (S, 4) left, top, right, bottom of every solid as if alone, pixels, not cut at the border; NaN behind the
       camera.
@@ -72,7 +72,7 @@ def _lit(light: Light, normals, world, sun, up, shadow: ShadowMap) -> np.ndarray
   sunny = np.flatnonzero(cosine > 0)
   shaded = np.zeros(len(cosine), np.float32)
   shaded[sunny] = shadow.shade(world[:, sunny])
-  ambient = (.75 + .25 * (up @ normals)) * (.62 + .38 * np.clip(-normals[2], 0, 1))
+  ambient = (0.75 + 0.25 * (up @ normals)) * (0.62 + 0.38 * np.clip(-normals[2], 0, 1))
   return light.on(cosine, shaded, ambient)
 
 
@@ -85,7 +85,7 @@ def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tupl
   for figure in shadows:
     corners = camera.to_camera(figure.footprint())
     rows, columns = slice(0, height), slice(0, width)
-    if (corners[:, 2] > .1).all():
+    if (corners[:, 2] > 0.1).all():
       place = camera.to_pixels(corners)
       (left, top), (right, bottom) = place.min(0).astype(int), place.max(0).astype(int) + 1
       rows, columns = slice(max(0, top), max(0, bottom)), slice(max(0, left), max(0, right))
@@ -95,9 +95,9 @@ def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tupl
     hits = np.stack([x[c] * reach, y[r] * reach, reach])
     world = camera.rotation.T.astype(np.float32) @ hits + camera.position[:, None].astype(np.float32)
     shadow[r, c] = figure.shade(world)
-  shadow = cv2.GaussianBlur(shadow, (0, 0), max(.3, .9 * height / 256))
+  shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.3, 0.9 * height / 256))
   light = cv2.merge(list(scene.light.on(cosine, shadow)))
-  light[np.isinf(depth)] = scene.light.sun_rgb * .5 + scene.light.sky_rgb  # the sky shines itself
+  light[np.isinf(depth)] = scene.light.sun_rgb * 0.5 + scene.light.sky_rgb  # the sky shines itself
   return albedo * light, depth
 
 

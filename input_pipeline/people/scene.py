@@ -34,7 +34,7 @@ class Person:
     identity: number in the set; -1 for a passer-by who belongs to no set.
     body: proportions.
     outfit: clothes.
-    positions: joint -> (3,) metres, world frame.
+    positions: joint -> (3,) meters, world frame.
     rotations: joint -> (3, 3) from the joint's rest frame.
     solids: the figure.
   """
@@ -47,8 +47,9 @@ class Person:
   solids: list[Solid]
 
   @classmethod
-  def standing(cls, identity: int, body: Body, outfit: Outfit, pose: Pose, heading: float,
-               ground_xz: tuple[float, float]) -> "Person":
+  def standing(
+    cls, identity: int, body: Body, outfit: Outfit, pose: Pose, heading: float, ground_xz: tuple[float, float]
+  ) -> "Person":
     """Puts somebody on the ground; heading in radians, 0 looks along +z."""
     positions, rotations = place_joints(body, pose, heading, ground_xz)
     return cls(identity, body, outfit, positions, rotations, build_figure(body, outfit, positions, rotations))
@@ -66,8 +67,8 @@ class Scene:
   Attributes:
     place: ground and what stands around.
     light: the light.
-    people: who is labelled.
-    bystanders: other people, unlabelled.
+    people: who is labeled.
+    bystanders: other people, unlabeled.
     props: things that hide people: the solids of each.
   """
 
@@ -83,31 +84,35 @@ def sample_prop(rng: np.random.Generator, at: np.ndarray, across: np.ndarray) ->
 
   Args:
     rng: source of all draws.
-    at: (3,) where on the ground, metres.
+    at: (3,) where on the ground, meters.
     across: (3,) unit, level: the direction that long things extend in.
   """
-  kind = str(rng.choice(["pole", "hedge", "bin", "rail", "board"], p=[.3, .25, .15, .15, .15]))
-  rgb = np.clip(rng.uniform(.1, .8) + rng.normal(0, .12, (2, 3)), .03, .95).astype(np.float32)
+  kind = str(rng.choice(["pole", "hedge", "bin", "rail", "board"], p=[0.3, 0.25, 0.15, 0.15, 0.15]))
+  rgb = np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.12, (2, 3)), 0.03, 0.95).astype(np.float32)
   if kind == "hedge":
-    rgb *= np.array([.7, 1., .45], np.float32)
+    rgb *= np.array([0.7, 1.0, 0.45], np.float32)
   pattern = "dots" if kind == "hedge" else str(rng.choice(PATTERNS[:4]))
-  cloth = Cloth(pattern, rgb[0], rgb[1], .05 if kind == "hedge" else float(rng.uniform(.04, .3)))
-  up, front = np.array([0., 1., 0.]), np.cross(across, (0., 1., 0.))
+  cloth = Cloth(pattern, rgb[0], rgb[1], 0.05 if kind == "hedge" else float(rng.uniform(0.04, 0.3)))
+  up, front = np.array([0.0, 1.0, 0.0]), np.cross(across, (0.0, 1.0, 0.0))
 
-  def solid(start, end, radius, flatten=(1., 1.)):
+  def solid(start, end, radius, flatten=(1.0, 1.0)):
     return Solid(start, end, (radius, radius), front, flatten, cloth, part="prop", label=0)
 
   if kind == "pole":
-    return [solid(at, at + 4.5 * up, rng.uniform(.03, .11))]
+    return [solid(at, at + 4.5 * up, rng.uniform(0.03, 0.11))]
   if kind == "hedge":
-    bushes = zip(np.linspace(-1, 1, 5) * rng.uniform(.2, 1.2), rng.uniform(.2, .42, 5))
+    bushes = zip(np.linspace(-1, 1, 5) * rng.uniform(0.2, 1.2), rng.uniform(0.2, 0.42, 5))
     return [solid(at + x * across, at + x * across + radius * up, radius) for x, radius in bushes]
   if kind == "bin":
-    radius = rng.uniform(.18, .3)
-    return [solid(at, at + rng.uniform(.4, .7) * up, radius)]
-  half = across * rng.uniform(.4, 1.2)
+    radius = rng.uniform(0.18, 0.3)
+    return [solid(at, at + rng.uniform(0.4, 0.7) * up, radius)]
+  half = across * rng.uniform(0.4, 1.2)
   if kind == "rail":
-    return [solid(at - half + height * up, at + half + height * up, .025) for height in (.45, .95)] + [
-        solid(at + side * half, at + side * half + .95 * up, .03) for side in (-1, 1)]
-  radius = rng.uniform(.2, .45)
-  return [solid(at + (.2 + radius) * up, at + (.6 + radius) * up, radius, (1.2, .08)), solid(at, at + .5 * up, .04)]
+    return [solid(at - half + height * up, at + half + height * up, 0.025) for height in (0.45, 0.95)] + [
+      solid(at + side * half, at + side * half + 0.95 * up, 0.03) for side in (-1, 1)
+    ]
+  radius = rng.uniform(0.2, 0.45)
+  return [
+    solid(at + (0.2 + radius) * up, at + (0.6 + radius) * up, radius, (1.2, 0.08)),
+    solid(at, at + 0.5 * up, 0.04),
+  ]

@@ -1,6 +1,6 @@
 """The kinematic tree of the built-in people: joints, their limits, the proportions of one body, forward kinematics.
 
-World frame: metres, y up, ground at y = 0; a body in rest pose looks along +z and its left side is at +x.
+World frame: meters, y up, ground at y = 0; a body in rest pose looks along +z and its left side is at +x.
 """
 
 import dataclasses
@@ -29,36 +29,36 @@ class Joint(NamedTuple):
 
 def _side(sign: int, name: str) -> dict[str, Joint]:
   return {
-      f"{name}_shoulder": Joint("chest", (sign * .108, .060, 0), (-60, 175), (-10, 170), (-70, 70)),
-      f"{name}_elbow": Joint(f"{name}_shoulder", (sign * .004, -.172, 0), (0, 145), (0, 0), (-60, 60)),
-      f"{name}_wrist": Joint(f"{name}_elbow", (0, -.150, 0), (-60, 60), (-20, 20)),
-      f"{name}_fingers": Joint(f"{name}_wrist", (0, -.085, 0)),
-      f"{name}_hip": Joint("pelvis", (sign * .052, -.020, 0), (-30, 120), (-15, 45), (-40, 40)),
-      f"{name}_knee": Joint(f"{name}_hip", (0, -.240, 0), (-140, 0)),
-      f"{name}_ankle": Joint(f"{name}_knee", (0, -.232, 0), (-40, 30)),
-      f"{name}_toes": Joint(f"{name}_ankle", (sign * .008, -.026, .098)),
+    f"{name}_shoulder": Joint("chest", (sign * 0.108, 0.060, 0), (-60, 175), (-10, 170), (-70, 70)),
+    f"{name}_elbow": Joint(f"{name}_shoulder", (sign * 0.004, -0.172, 0), (0, 145), (0, 0), (-60, 60)),
+    f"{name}_wrist": Joint(f"{name}_elbow", (0, -0.150, 0), (-60, 60), (-20, 20)),
+    f"{name}_fingers": Joint(f"{name}_wrist", (0, -0.085, 0)),
+    f"{name}_hip": Joint("pelvis", (sign * 0.052, -0.020, 0), (-30, 120), (-15, 45), (-40, 40)),
+    f"{name}_knee": Joint(f"{name}_hip", (0, -0.240, 0), (-140, 0)),
+    f"{name}_ankle": Joint(f"{name}_knee", (0, -0.232, 0), (-40, 30)),
+    f"{name}_toes": Joint(f"{name}_ankle", (sign * 0.008, -0.026, 0.098)),
   }
 
 
 JOINTS: dict[str, Joint] = {
-    "pelvis": Joint(None, (0, 0, 0), (-20, 20), (-10, 10), (-180, 180)),
-    "spine": Joint("pelvis", (0, .085, 0), (-50, 20), (-20, 20), (-30, 30)),
-    "chest": Joint("spine", (0, .135, 0), (-25, 15), (-15, 15), (-25, 25)),
-    "neck": Joint("chest", (0, .085, -.004), (-30, 25), (-20, 20), (-40, 40)),
-    "head": Joint("neck", (0, .093, .008), (-25, 20), (-15, 15), (-40, 40)),
-    **_side(1, "left"),
-    **_side(-1, "right"),
+  "pelvis": Joint(None, (0, 0, 0), (-20, 20), (-10, 10), (-180, 180)),
+  "spine": Joint("pelvis", (0, 0.085, 0), (-50, 20), (-20, 20), (-30, 30)),
+  "chest": Joint("spine", (0, 0.135, 0), (-25, 15), (-15, 15), (-25, 25)),
+  "neck": Joint("chest", (0, 0.085, -0.004), (-30, 25), (-20, 20), (-40, 40)),
+  "head": Joint("neck", (0, 0.093, 0.008), (-25, 20), (-15, 15), (-40, 40)),
+  **_side(1, "left"),
+  **_side(-1, "right"),
 }
 """Parents come before their children."""
 
 
-# The share of children among the bodies, and their greatest stature in metres; grown-ups start above it.
-_CHILDREN, _TALLEST_CHILD = .08, 1.40
+# The share of children among the bodies, and their greatest stature in meters; grown-ups start above it.
+_CHILDREN, _TALLEST_CHILD = 0.08, 1.40
 
-SOLE = .022
+SOLE = 0.022
 """Thickness of a sole as a fraction of the stature: `heel` and toes stand that high above the ground."""
 
-HEEL = (0., -.026, -.022)
+HEEL = (0.0, -0.026, -0.022)
 """From the ankle to the heel as a fraction of the stature: as low as the toes where the foot is flat."""
 
 
@@ -67,7 +67,7 @@ class Body:
   """The proportions of one identity.
 
   Attributes:
-    stature: height in metres.
+    stature: height in meters.
     shoulders: factor on the width of the shoulders.
     hips: factor on the width of the hips.
     legs: factor on the length of the legs; the trunk makes up for it.
@@ -87,11 +87,23 @@ class Body:
     """A random body: mostly grown-ups, some children (`_CHILDREN`), who have bigger heads and shorter legs."""
     if rng.random() < _CHILDREN:
       stature = rng.uniform(1.05, _TALLEST_CHILD)
-      return cls(stature, shoulders=rng.uniform(.84, 1.), hips=rng.uniform(.86, 1.02), legs=rng.uniform(.90, .97),
-                 build=float(np.exp(rng.normal(0, .09))), head=rng.uniform(.94, 1.05) * (1.71 / stature) ** .6)
-    stature = float(np.clip(rng.normal(1.71, .10), 1.45, 1.98))
-    return cls(stature, shoulders=rng.uniform(.86, 1.14), hips=rng.uniform(.88, 1.15), legs=rng.uniform(.95, 1.05),
-               build=float(np.exp(rng.normal(0, .11))), head=rng.uniform(.94, 1.07) * (1.71 / stature) ** .6)
+      return cls(
+        stature,
+        shoulders=rng.uniform(0.84, 1.0),
+        hips=rng.uniform(0.86, 1.02),
+        legs=rng.uniform(0.90, 0.97),
+        build=float(np.exp(rng.normal(0, 0.09))),
+        head=rng.uniform(0.94, 1.05) * (1.71 / stature) ** 0.6,
+      )
+    stature = float(np.clip(rng.normal(1.71, 0.10), 1.45, 1.98))
+    return cls(
+      stature,
+      shoulders=rng.uniform(0.86, 1.14),
+      hips=rng.uniform(0.88, 1.15),
+      legs=rng.uniform(0.95, 1.05),
+      build=float(np.exp(rng.normal(0, 0.11))),
+      head=rng.uniform(0.94, 1.07) * (1.71 / stature) ** 0.6,
+    )
 
   @property
   def child(self) -> bool:
@@ -99,7 +111,7 @@ class Body:
     return self.stature <= _TALLEST_CHILD
 
   def offset(self, name: str) -> np.ndarray:
-    """Offset of a joint from its parent in rest pose: (3,) metres."""
+    """Offset of a joint from its parent in rest pose: (3,) meters."""
     x, y, z = JOINTS[name].offset
     if name.endswith("_shoulder"):
       x *= self.shoulders
@@ -127,30 +139,34 @@ def _rotation(angles: tuple[float, float, float], mirrored: bool) -> np.ndarray:
   return about_y @ about_z @ about_x
 
 
-def place_joints(body: Body, pose: Pose, heading: float = 0.,
-                 ground_xz: tuple[float, float] = (0., 0.)) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def place_joints(
+  body: Body, pose: Pose, heading: float = 0.0, ground_xz: tuple[float, float] = (0.0, 0.0)
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """Forward kinematics, with the lowest heel or toe on the ground.
 
   Args:
     body: proportions.
     pose: joint angles, assumed within their limits.
     heading: where the body looks, in radians: 0 along +z, positive turns to its left.
-    ground_xz: the point of the ground that the pelvis is above, metres.
+    ground_xz: the point of the ground that the pelvis is above, meters.
 
   Returns:
-    joint -> position (3,) in metres, and joint -> rotation (3, 3) from its rest frame, both in the world frame.
+    joint -> position (3,) in meters, and joint -> rotation (3, 3) from its rest frame, both in the world frame.
   """
   positions, rotations = {}, {}
   for name, joint in JOINTS.items():
-    rotation = _rotation(pose.get(name, (0., 0., 0.)), mirrored=name.startswith("right"))
+    rotation = _rotation(pose.get(name, (0.0, 0.0, 0.0)), mirrored=name.startswith("right"))
     if joint.parent is None:
       positions[name] = np.zeros(3)
-      rotations[name] = _rotation((0., 0., np.rad2deg(heading)), mirrored=False) @ rotation
+      rotations[name] = _rotation((0.0, 0.0, np.rad2deg(heading)), mirrored=False) @ rotation
     else:
       parent = rotations[joint.parent]
       positions[name], rotations[name] = positions[joint.parent] + parent @ body.offset(name), parent @ rotation
   heel = np.multiply(HEEL, body.stature)
-  lowest = min(low for side in ("left", "right") for low in (
-      positions[f"{side}_toes"][1], (positions[f"{side}_ankle"] + rotations[f"{side}_ankle"] @ heel)[1]))
+  lowest = min(
+    low
+    for side in ("left", "right")
+    for low in (positions[f"{side}_toes"][1], (positions[f"{side}_ankle"] + rotations[f"{side}_ankle"] @ heel)[1])
+  )
   shift = np.array([ground_xz[0], SOLE * body.stature - lowest, ground_xz[1]])
   return {name: position + shift for name, position in positions.items()}, rotations

@@ -14,15 +14,15 @@ class Solid:
   """A round cone (two balls and the hull between them), flattened across its axis; equal ends make an ellipsoid.
 
   Attributes:
-    start: (3,) centre of the first ball, metres.
-    end: (3,) centre of the second ball.
-    radii: the two balls' radii before flattening, metres.
+    start: (3,) center of the first ball, meters.
+    end: (3,) center of the second ball.
+    radii: the two balls' radii before flattening, meters.
     front: (3,) direction that the solid's own z axis points to, as far as its axis allows.
     flatten: factors on the thickness along the solid's own x (sideways) and z (front).
     cloth: its surface.
     part: one of `SOLID_PARTS`: what it belongs to; clothes are named as the limb that they wrap.
     label: its class in `PARTS`; 0 for bags, which are no part of a person.
-    open_end: cut off flat at the second centre, as the hem of a skirt.
+    open_end: cut off flat at the second center, as the hem of a skirt.
   """
 
   start: np.ndarray
@@ -36,9 +36,17 @@ class Solid:
   open_end: bool = False
 
 
-SOLID_PARTS = ("hips", "torso", "skirt", "neck", "head", "bag", *(
-    f"{side}_{limb}" for side in ("left", "right")
-    for limb in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")))
+SOLID_PARTS = (
+  "hips",
+  "torso",
+  "skirt",
+  "neck",
+  "head",
+  "bag",
+  *(
+    f"{side}_{limb}" for side in ("left", "right") for limb in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")
+  ),
+)
 """What a solid can belong to; `skirt` is everything that hangs around the thighs as a bell."""
 
 
@@ -47,12 +55,12 @@ class Draft:
 
   Args:
     body: proportions.
-    positions: joint -> (3,) metres, world frame.
+    positions: joint -> (3,) meters, world frame.
     rotations: joint -> (3, 3) from its rest frame to the world.
 
   Attributes:
     solids: those drawn so far.
-    size: the stature in metres: lengths follow it.
+    size: the stature in meters: lengths follow it.
     girth: what thicknesses follow.
   """
 
@@ -69,30 +77,72 @@ class Draft:
     """A point on the line from one joint to another."""
     return self.positions[first] + share * (self.positions[second] - self.positions[first])
 
-  def add(self, part: str, label: str | None, joint: str, start: np.ndarray, end: np.ndarray,
-          radii: tuple[float, float], cloth: Cloth, flatten: tuple[float, float] = (1., 1.), *,
-          front: tuple[float, float, float] = (0., 0., 1.), open_end: bool = False) -> None:
+  def add(
+    self,
+    part: str,
+    label: str | None,
+    joint: str,
+    start: np.ndarray,
+    end: np.ndarray,
+    radii: tuple[float, float],
+    cloth: Cloth,
+    flatten: tuple[float, float] = (1.0, 1.0),
+    *,
+    front: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    open_end: bool = False,
+  ) -> None:
     """Adds a solid whose front is fixed to a joint; `label` is of `PARTS`, None is no part of the person."""
-    self.solids.append(Solid(start, end, radii, self.rotations[joint] @ np.array(front), flatten, cloth, part,
-                             LABELS[label or "Background"], open_end))
+    self.solids.append(
+      Solid(
+        start,
+        end,
+        radii,
+        self.rotations[joint] @ np.array(front),
+        flatten,
+        cloth,
+        part,
+        LABELS[label or "Background"],
+        open_end,
+      )
+    )
 
-  def add_ellipsoid(self, part: str, label: str | None, joint: str, center: np.ndarray, radius: float, cloth: Cloth,
-                    flatten: tuple[float, float], axis: np.ndarray | None = None) -> None:
+  def add_ellipsoid(
+    self,
+    part: str,
+    label: str | None,
+    joint: str,
+    center: np.ndarray,
+    radius: float,
+    cloth: Cloth,
+    flatten: tuple[float, float],
+    axis: np.ndarray | None = None,
+  ) -> None:
     """Adds an ellipsoid, `radius` long along its axis, which is the joint's own where none is given."""
     step = (self.rotations[joint][:, 1] if axis is None else axis) * 4e-4  # far too short to be seen
     self.add(part, label, joint, center - step, center + step, (radius, radius), cloth, flatten)
 
-  def add_stretch(self, part: str, label: str, joint: str, bone: tuple[np.ndarray, np.ndarray],
-                  radii: tuple[float, float], span: tuple[float, float], cloth: Cloth, *,
-                  grown: tuple[float, float] = (1., 1.), deep: float = 1., open_end: bool = False) -> None:
+  def add_stretch(
+    self,
+    part: str,
+    label: str,
+    joint: str,
+    bone: tuple[np.ndarray, np.ndarray],
+    radii: tuple[float, float],
+    span: tuple[float, float],
+    cloth: Cloth,
+    *,
+    grown: tuple[float, float] = (1.0, 1.0),
+    deep: float = 1.0,
+    open_end: bool = False,
+  ) -> None:
     """Adds a stretch of a limb.
 
     Args:
       part: as for `Solid`.
       label: of `PARTS`.
       joint: what its front is fixed to.
-      bone: both ends of the whole limb, metres.
-      radii: of the bare limb at its ends, metres.
+      bone: both ends of the whole limb, meters.
+      radii: of the bare limb at its ends, meters.
       span: which stretch, shares of the bone.
       cloth: its surface.
       grown: factors on the radii at the ends of the stretch.
@@ -101,4 +151,4 @@ class Draft:
     """
     first, last = (bone[0] + share * (bone[1] - bone[0]) for share in span)
     thick = tuple((radii[0] + share * (radii[1] - radii[0])) * factor for share, factor in zip(span, grown))
-    self.add(part, label, joint, first, last, thick, cloth, (1., deep), open_end=open_end)
+    self.add(part, label, joint, first, last, thick, cloth, (1.0, deep), open_end=open_end)

@@ -6,7 +6,7 @@ COMPOSITIONS = ("crops", "views", "clips", "scenes")
 SPLITS = ("train", "val", "test")
 STATIONS = 6
 IMAGES_PER_IDENTITY = 8
-VIEWS, FRAMES, FRAME_SECONDS = 4, 8, .125
+VIEWS, FRAMES, FRAME_SECONDS = 4, 8, 0.125
 MOST_PEOPLE = 12
 
 _SPLIT_PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "train")
@@ -39,8 +39,10 @@ class SetSpec:
       raise ValueError(f"composition={self.composition!r} is unknown; choose one of: {', '.join(COMPOSITIONS)}")
     hw = self.image_hw
     if len(hw) != 2 or any(n < least for n, least in zip(hw, _LEAST_HW)) or max(hw) > _MOST:
-      raise ValueError(f"image_hw={'x'.join(map(str, hw))} is impossible; expected HEIGHTxWIDTH of at least "
-                       f"{_LEAST_HW[0]}x{_LEAST_HW[1]} and at most {_MOST} each, e.g. 256x128")
+      raise ValueError(
+        f"image_hw={'x'.join(map(str, hw))} is impossible; expected HEIGHTxWIDTH of at least "
+        f"{_LEAST_HW[0]}x{_LEAST_HW[1]} and at most {_MOST} each, e.g. 256x128"
+      )
     if self.seed < 0:
       raise ValueError(f"seed={self.seed}: expected 0 or more")
     least = LEAST_SCENE_IDENTITIES if self.composition == "scenes" else 1

@@ -38,19 +38,27 @@ class Station:
     rng = np.random.default_rng((seed, _STATION_STREAM, number))
     pitch, focal, quality = rng.uniform(-3, 18), rng.uniform(1.2, 2.4), int(rng.integers(62, 86))
     return cls(
-        pitch_degrees=(pitch, pitch + 10), focal=(focal, focal * 1.4),
-        gain_rgb=(rng.uniform(.8, 1.15) * np.exp(rng.normal(0, .06, 3))).astype(np.float32),
-        gamma=rng.uniform(.75, 1.15), softness=rng.uniform(0, .8), noise=rng.uniform(.003, .018),
-        detail=1. if rng.random() < .7 else rng.uniform(.45, .8), jpeg_quality=(quality - 8, quality + 8))
+      pitch_degrees=(pitch, pitch + 10),
+      focal=(focal, focal * 1.4),
+      gain_rgb=(rng.uniform(0.8, 1.15) * np.exp(rng.normal(0, 0.06, 3))).astype(np.float32),
+      gamma=rng.uniform(0.75, 1.15),
+      softness=rng.uniform(0, 0.8),
+      noise=rng.uniform(0.003, 0.018),
+      detail=1.0 if rng.random() < 0.7 else rng.uniform(0.45, 0.8),
+      jpeg_quality=(quality - 8, quality + 8),
+    )
 
   def expose(self, rng: np.random.Generator) -> "Exposure":
     """How it is set at a moment: exposure, focus, motion."""
     return Exposure(
-        gain_rgb=self.gain_rgb * np.float32(rng.uniform(.85, 1.15)), gamma=self.gamma * rng.uniform(.92, 1.08),
-        softness=self.softness + (rng.uniform(0, .9) if rng.random() < .3 else 0),
-        motion=(rng.uniform(3, 9) if rng.random() < .12 else 0., rng.uniform(0, np.pi)),
-        detail=self.detail * (rng.uniform(.3, .7) if rng.random() < .15 else 1.),
-        noise=self.noise * rng.uniform(.6, 1.6), jpeg_quality=int(rng.integers(*self.jpeg_quality)))
+      gain_rgb=self.gain_rgb * np.float32(rng.uniform(0.85, 1.15)),
+      gamma=self.gamma * rng.uniform(0.92, 1.08),
+      softness=self.softness + (rng.uniform(0, 0.9) if rng.random() < 0.3 else 0),
+      motion=(rng.uniform(3, 9) if rng.random() < 0.12 else 0.0, rng.uniform(0, np.pi)),
+      detail=self.detail * (rng.uniform(0.3, 0.7) if rng.random() < 0.15 else 1.0),
+      noise=self.noise * rng.uniform(0.6, 1.6),
+      jpeg_quality=int(rng.integers(*self.jpeg_quality)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Exposure:
     """
     scale = light_rgb.shape[0] / 256
     image = np.clip(light_rgb * self.gain_rgb, 0, 1.2) ** np.float32(self.gamma)
-    if self.softness * scale > .3:
+    if self.softness * scale > 0.3:
       image = cv2.GaussianBlur(image, (0, 0), self.softness * scale)
     if self.motion[0]:
       image = _motion_blur(image, self.motion[0] * scale, self.motion[1])
@@ -95,7 +103,7 @@ class Exposure:
       small = cv2.resize(image, None, fx=self.detail, fy=self.detail, interpolation=cv2.INTER_AREA)
       image = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     image = image + np.float32(self.noise) * rng.standard_normal(image.shape, np.float32)
-    return np.clip(image * 255 + .5, 0, 255).astype(np.uint8)
+    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _motion_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
@@ -105,6 +113,7 @@ def _motion_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
     return image
   kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
   steps = np.linspace(-length / 2, length / 2, 8 * reach + 1)
-  np.add.at(kernel, (np.rint(reach + steps * np.sin(angle)).astype(int),
-                     np.rint(reach + steps * np.cos(angle)).astype(int)), 1)
+  np.add.at(
+    kernel, (np.rint(reach + steps * np.sin(angle)).astype(int), np.rint(reach + steps * np.cos(angle)).astype(int)), 1
+  )
   return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)

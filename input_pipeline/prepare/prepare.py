@@ -12,25 +12,11 @@ from input_pipeline import storage
 from input_pipeline.decode import DamagedImage
 from input_pipeline.names import ESCAPED, shown
 from input_pipeline.prepare.run import run_in_processes, run_under_beam
-from input_pipeline.prepare.shard import (
-  PrepareRequest,
-  make_record,
-  open_request,
-  shard_name,
-  sidecar_name,
-)
-from input_pipeline.prepared import (
-  META,
-  PARTIAL,
-  check_holds_nothing_else,
-  entries,
-  one_writer,
-  read_meta,
-  write_json,
-)
+from input_pipeline.prepare.shard import PrepareRequest, make_record, open_request, shard_name, sidecar_name
+from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta, write_json
 from input_pipeline.records import encode_record
-from input_pipeline.sources.array_record import FORMAT
-from input_pipeline.sources.base import ImageSource, count_left_out
+from input_pipeline.source import ImageSource, count_left_out
+from input_pipeline.sources.containers.array_record import FORMAT
 
 SHARD_BYTES = 256 * 10**6
 
@@ -40,20 +26,27 @@ LEFT_OUT = "left_out.txt"
 _SAMPLES = 64
 
 _IN_WORDS = {
-    "record": "uint32 little endian n | n bytes of JSON | the files that its `files` lists with their sizes",
-    "image.*": "the image; ppm: pixels that need no decoding",
-    "pixels": "x right, y down, measured from the image's edge: the centre of the top left pixel is (0.5, 0.5)",
-    "keypoints": "x, y in pixels; v: 0 unknown or outside, 1 hidden, 2 visible; names in legend.joints",
-    "box": "x, y, width, height in pixels",
-    "depth.png": "16 bits, millimetres along the camera's axis, 0 where nothing is known",
-    "instances.png": "8 bits, 0 nobody, k people[k - 1]",
-    "partner.*": "the other image of a pair; `pair` says of what kind",
-    "carried": "how many records have each of these facts and files",
+  "record": "uint32 little endian n | n bytes of JSON | the files that its `files` lists with their sizes",
+  "image.*": "the image; ppm: pixels that need no decoding",
+  "pixels": "x right, y down, measured from the image's edge: the center of the top left pixel is (0.5, 0.5)",
+  "keypoints": "x, y in pixels; v: 0 unknown or outside, 1 hidden, 2 visible; names in legend.joints",
+  "box": "x, y, width, height in pixels",
+  "depth.png": "16 bits, millimeters along the camera's axis, 0 where nothing is known",
+  "instances.png": "8 bits, 0 nobody, k people[k - 1]",
+  "partner.*": "the other image of a pair; `pair` says of what kind",
+  "carried": "how many records have each of these facts and files",
 }
 
 
-def prepare(request: PrepareRequest, out: str | os.PathLike, *, processes: int | None = None,
-            runner: str | None = None, runner_options: str = "", progress: bool = True) -> dict:
+def prepare(
+  request: PrepareRequest,
+  out: str | os.PathLike,
+  *,
+  processes: int | None = None,
+  runner: str | None = None,
+  runner_options: str = "",
+  progress: bool = True,
+) -> dict:
   """Writes a set into `out`, or goes on where an earlier call stopped.
 
   Each shard is a pure function of the request and its number, and appears under its name when it is whole; the
@@ -128,8 +121,9 @@ def _record_bytes(request: PrepareRequest, source: ImageSource) -> float:
     except (DamagedImage, OSError) as error:
       reason = reason or f"{source.name(int(i))}: {error}"
   if not sizes:
-    raise ValueError(f"--path={request.path}: none of {min(_SAMPLES, len(source))} images tried can be used; first: "
-                     f"{reason}")
+    raise ValueError(
+      f"--path={request.path}: none of {min(_SAMPLES, len(source))} images tried can be used; first: {reason}"
+    )
   return float(np.mean(sizes))
 
 
@@ -145,10 +139,19 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   lines = "".join(f"{shown(name)}: {reason}\n" for name, reason in left_out)
   storage.write_file(f"{out}/{LEFT_OUT}", lines.encode("utf-8", ESCAPED))
   carried = sum((collections.Counter(note["carried"]) for note in notes.values()), collections.Counter())
-  write_json(f"{out}/{META}", wanted | {
-      "count": sum(shard["records"] for shard in shards.values()), "left_out": count_left_out(left_out),
+  write_json(
+    f"{out}/{META}",
+    wanted
+    | {
+      "count": sum(shard["records"] for shard in shards.values()),
+      "left_out": count_left_out(left_out),
       "carried": dict(carried),
-      "legend": source.legend, "categories": source.categories, "in words": _IN_WORDS, "shards": shards})
+      "legend": source.legend,
+      "categories": source.categories,
+      "in words": _IN_WORDS,
+      "shards": shards,
+    },
+  )
 
 
 def _remove_notes(out: str) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from input_pipeline.prepare.shard import PrepareRequest, write_request_shard
 from input_pipeline.processes import deaf_to_interrupts
 
-_POLL_S = .2
+_POLL_S = 0.2
 
 Jobs = tuple[PrepareRequest, str, int, int]
 """All arguments of `write_request_shard` but the number."""
@@ -72,8 +72,12 @@ def run_under_beam(jobs: Jobs, numbers: list[int], runner: str, options: str) ->
   except (ValueError, ImportError, AttributeError) as error:
     raise ValueError(f"--runner={runner}: {' '.join(str(error).split())}") from error
   with beam.Pipeline(runner=runner, options=PipelineOptions(shlex.split(options))) as pipeline:
-    _ = (pipeline | "Shards" >> beam.Create(numbers) | "Spread" >> beam.Reshuffle()
-         | "Write" >> beam.Map(functools.partial(write_request_shard, *jobs)))
+    _ = (
+      pipeline
+      | "Shards" >> beam.Create(numbers)
+      | "Spread" >> beam.Reshuffle()
+      | "Write" >> beam.Map(functools.partial(write_request_shard, *jobs))
+    )
 
 
 def _start_process(seen) -> None:

@@ -9,8 +9,9 @@ from input_pipeline.planes import decode_plane, resized_plane
 PLANES = ("depth.png", "instances.png", "parts.png")
 
 
-def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float],
-                       hw: tuple[int, int]) -> tuple[dict, dict[str, bytes]]:
+def scaled_annotations(
+  facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float], hw: tuple[int, int]
+) -> tuple[dict, dict[str, bytes]]:
   """Facts and files of an image for its smaller version.
 
   Args:
@@ -27,7 +28,7 @@ def scaled_annotations(facts: dict, files: dict[str, bytes], scale_yx: tuple[flo
   if "people" in facts:
     facts["people"] = [moved_person(person, scale_xy) for person in facts["people"]]
   if "camera_matrix" in facts:
-    facts["camera_matrix"] = (np.diag([*scale_xy, 1.]) @ facts["camera_matrix"]).tolist()
+    facts["camera_matrix"] = (np.diag([*scale_xy, 1.0]) @ facts["camera_matrix"]).tolist()
   return facts, {name: _scaled_plane(data, hw) if name in PLANES else data for name, data in files.items()}
 
 

@@ -11,11 +11,11 @@ import cv2
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_image, encode_ppm, upright_hw
-from input_pipeline.prepare.companions import Companions, with_companions
 from input_pipeline.prepare.scaling import PLANES, scaled_annotations
+from input_pipeline.prepare.side_files import Companions, with_companions
 from input_pipeline.records import encode_record, image_format
 from input_pipeline.shards import write_shard
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.table import open_source
 
 JPEG_QUALITY = 95
@@ -56,16 +56,25 @@ class PrepareRequest:
     if self.margin is not None and not 0 <= self.margin <= 2:
       raise ValueError(f"--margin={self.margin}: expected a share of the box from 0 to 2")
     if self.scene_hw and (self.max_side or self.companions != Companions()):
-      raise ValueError("--scenes makes plain pixels of a fixed size: leave out --max-side, --depth, --instances, "
-                       "--keypoints and --pairs")
+      raise ValueError(
+        "--scenes makes plain pixels of a fixed size: leave out --max-side, --depth, --instances, "
+        "--keypoints and --pairs"
+      )
 
 
 @functools.lru_cache(maxsize=1)
 def open_request(request: PrepareRequest) -> ImageSource:
   """The images of a request with what is carried along; once for each process. Raises ValueError."""
   crop_options = {name: value for name in ("margin", "min_side") if (value := getattr(request, name)) is not None}
-  source = open_source(request.source, request.path, split=request.split, subset=request.subset,
-                       cache_dir=os.path.join(storage.cache_folder(), "indices"), setting="--path", **crop_options)
+  source = open_source(
+    request.source,
+    request.path,
+    split=request.split,
+    subset=request.subset,
+    cache_dir=os.path.join(storage.cache_folder(), "indices"),
+    setting="--path",
+    **crop_options,
+  )
   return with_companions(source, request.companions)
 
 
@@ -79,8 +88,9 @@ def sidecar_name(shard: str) -> str:
   return f"{shard}.json"
 
 
-def write_request_shard(request: PrepareRequest, out: str, per_shard: int, shards: int, number: int,
-                        seen: Callable[[], None] = lambda: None) -> None:
+def write_request_shard(
+  request: PrepareRequest, out: str, per_shard: int, shards: int, number: int, seen: Callable[[], None] = lambda: None
+) -> None:
   """Writes one shard, then a note beside it that says it is whole.
 
   Args:
@@ -134,8 +144,9 @@ def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[d
     data, hw = _fitted(data, request.max_side)
     if hw != (before := upright_hw(images["image"])):
       facts, files = scaled_annotations(facts, files, (hw[0] / before[0], hw[1] / before[1]), hw)
-    images = {"image": data} | {name: _fitted(image, request.max_side)[0] for name, image in images.items()
-                                if name != "image"}
+    images = {"image": data} | {
+      name: _fitted(image, request.max_side)[0] for name, image in images.items() if name != "image"
+    }
   return facts, {f"{name.split('.')[0]}.{image_format(image)}": image for name, image in images.items()} | files
 
 

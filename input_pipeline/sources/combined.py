@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 
 
 class SubsetSource(ImageSource):
@@ -63,12 +63,16 @@ class MixtureSource(ImageSource):
     self.parts = dict(sorted(parts.items()))
     self._names, self._sources = list(self.parts), [part.source for part in self.parts.values()]
     self._ends = list(itertools.accumulate(len(source) for source in self._sources))
-    self.left_out = [(f"{name}/{item}", reason) for name, part in self.parts.items()
-                     for item, reason in part.source.left_out]
+    self.left_out = [
+      (f"{name}/{item}", reason) for name, part in self.parts.items() for item, reason in part.source.left_out
+    ]
     identities = {name: part.source.identity | {"weight": part.weight} for name, part in self.parts.items()}
     self.identity = {
-        "source": "mixture", "name": " + ".join(f"{part.weight:g} {name}" for name, part in self.parts.items()),
-        "length": len(self), "digest": hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]}
+      "source": "mixture",
+      "name": " + ".join(f"{part.weight:g} {name}" for name, part in self.parts.items()),
+      "length": len(self),
+      "digest": hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16],
+    }
 
   @property
   def ranges(self) -> Sequence[range]:

@@ -36,10 +36,14 @@ class Index:
     if self.header.get("version") != _VERSION or os.path.getsize(path) != start + self.header["bytes"]:
       raise ValueError(f"{path} is no whole index")
     content = np.memmap(path, np.uint8, "r", start, self.header["bytes"]) if self.header["bytes"] else b""
-    arrays = {name: np.ndarray(shape, dtype, content, offset)
-              for name, (dtype, shape, offset) in self.header["arrays"].items()}
-    self._texts = {name.removesuffix("/ends"): (arrays[name], arrays[name.removesuffix("/ends") + "/bytes"])
-                   for name in arrays if name.endswith("/ends")}
+    arrays = {
+      name: np.ndarray(shape, dtype, content, offset) for name, (dtype, shape, offset) in self.header["arrays"].items()
+    }
+    self._texts = {
+      name.removesuffix("/ends"): (arrays[name], arrays[name.removesuffix("/ends") + "/bytes"])
+      for name in arrays
+      if name.endswith("/ends")
+    }
     self.columns = {name: array for name, array in arrays.items() if "/" not in name}
 
   def __len__(self) -> int:
@@ -50,7 +54,7 @@ class Index:
     if not 0 <= i < len(self):
       raise IndexError(f"row {i} of an index of {len(self)}")
     ends, content = self._texts[column]
-    return content[ends[i - 1] if i else 0:ends[i]].tobytes()
+    return content[ends[i - 1] if i else 0 : ends[i]].tobytes()
 
   def __reduce__(self):
     return _reopened, (self._path, self.header["digest"])
@@ -62,13 +66,19 @@ def _reopened(path: str, digest: str) -> Index:
   except (OSError, ValueError, KeyError):
     index = None
   if index is None or index.header["digest"] != digest:
-    raise ValueError(f"the index {path} changed during the run; start the run again, it resumes from its last "
-                     "checkpoint")
+    raise ValueError(
+      f"the index {path} changed during the run; start the run again, it resumes from its last checkpoint"
+    )
   return index
 
 
-def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: Callable[[dict], bool],
-               build: Callable[[], tuple[dict, Mapping[str, Sequence[bytes]], Mapping[str, np.ndarray]]]) -> Index:
+def remembered(
+  cache_dir: str | os.PathLike,
+  kind: str,
+  root: str,
+  is_current: Callable[[dict], bool],
+  build: Callable[[], tuple[dict, Mapping[str, Sequence[bytes]], Mapping[str, np.ndarray]]],
+) -> Index:
   """The index of `root` from an earlier run if it still holds, else a new one.
 
   Args:
@@ -95,8 +105,13 @@ def remembered(cache_dir: str | os.PathLike, kind: str, root: str, is_current: C
   with _without_collector():
     header, texts, columns = build()
   of_run = os.path.exists(os.path.join(os.path.dirname(path), "run.lock"))
-  with storage.writing(path, "the image index ", "choose a --workdir that can be written and has room" if of_run else
-                       "make room there, or set TMPDIR to a folder on another disk"):
+  with storage.writing(
+    path,
+    "the image index ",
+    "choose a --workdir that can be written and has room"
+    if of_run
+    else "make room there, or set TMPDIR to a folder on another disk",
+  ):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     _write(path, header | {"root": root}, texts, columns)
   return Index(path)
@@ -133,8 +148,9 @@ def folders_unchanged(root: str, folders: Mapping[str, int], scanned_at: float) 
   """
   newest_ns = newest_trusted_ns(scanned_at)
   try:
-    return all(os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_ns
-               for below, mtime_ns in folders.items())
+    return all(
+      os.stat(os.path.join(root, below)).st_mtime_ns == mtime_ns <= newest_ns for below, mtime_ns in folders.items()
+    )
   except OSError:
     return False
 
@@ -159,8 +175,7 @@ def _write(path: str, header: dict, texts: Mapping[str, Sequence[bytes]], column
   sizes = columns.get("size")
   if "digest" not in header:
     header = header | {"digest": digest_of(texts["name"], None if sizes is None else sizes.tolist())}
-  header = header | {
-      "version": _VERSION, "length": len(texts["name"]), "arrays": places, "bytes": end}
+  header = header | {"version": _VERSION, "length": len(texts["name"]), "arrays": places, "bytes": end}
   with storage.written_whole(path, by_several=True) as temporary:
     with open(temporary, "wb") as file:
       line = json.dumps(header).encode() + b"\n"

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from input_pipeline import storage
 from input_pipeline.prepared import META, read_meta
-from input_pipeline.sources.annotations.coco import holds_annotations, may_hold_annotations
-from input_pipeline.sources.folder import EXTENSIONS
-from input_pipeline.sources.labelled.captions import CAPTION_SETS
+from input_pipeline.sources.containers.folder import EXTENSIONS
+from input_pipeline.sources.datasets.captions import CAPTION_SETS
+from input_pipeline.sources.datasets.coco import holds_annotations, may_hold_annotations
 
 # A million files are never listed: so many entries of a folder, so many folders, nearest first.
 _MOST_ENTRIES, _MOST_FOLDERS = 300, 60
@@ -128,11 +128,14 @@ def recognize(path: str, setting: str = "PATH") -> str:
     sight = _Sight(root)
     kind = next((kind for kind, is_kind in KINDS.items() if is_kind(sight)), None)
   except OSError as error:
-    raise ValueError(f"{setting}={path} cannot be looked at ({error.strerror or error}); check its permissions"
-                     ) from error
+    raise ValueError(
+      f"{setting}={path} cannot be looked at ({error.strerror or error}); check its permissions"
+    ) from error
   if kind is None:
-    raise ValueError(f"{setting}={path} looks like no data set that is known: found {_found(sight)}; say what it is "
-                     f"with --source=, one of {', '.join(sorted(KINDS))}")
+    raise ValueError(
+      f"{setting}={path} looks like no data set that is known: found {_found(sight)}; say what it is "
+      f"with --source=, one of {', '.join(sorted(KINDS))}"
+    )
   return kind
 
 
@@ -153,8 +156,11 @@ def _is_people(sight: _Sight) -> bool:
 
 
 def _is_tfds(sight: _Sight) -> bool:
-  return any(name.endswith("dataset_info.json") and f"{name[:-len('dataset_info.json')]}features.json" in sight.names
-             for name in sight.names if name.count("/") <= 2)
+  return any(
+    name.endswith("dataset_info.json") and f"{name[: -len('dataset_info.json')]}features.json" in sight.names
+    for name in sight.names
+    if name.count("/") <= 2
+  )
 
 
 def _is_array_record(sight: _Sight) -> bool:
@@ -174,8 +180,9 @@ def _is_market1501(sight: _Sight) -> bool:
   if any(sight.has(folder) for folder in _MARKET_FOLDERS):
     return True
   # Flat, or in train/ and the like; nearly all names are of that form.
-  named = sight.count(lambda name: _is_image(name) and name.count("/") <= 1
-                      and _MARKET_NAME.match(name.rpartition("/")[2]))
+  named = sight.count(
+    lambda name: _is_image(name) and name.count("/") <= 1 and _MARKET_NAME.match(name.rpartition("/")[2])
+  )
   return sight.is_folder and named > 0 and named >= _MOST_NAMES * sight.images
 
 
@@ -219,8 +226,9 @@ def _annotation_files(sight: _Sight, ending: str) -> list[str]:
   """The files of this kind where annotations lie; "" for a path that is one itself."""
   if not sight.is_folder:
     return [""] * sight.ends(ending)
-  return [name for name in sight.names if name.lower().endswith(ending)
-          and may_hold_annotations(name.rpartition("/")[0])]
+  return [
+    name for name in sight.names if name.lower().endswith(ending) and may_hold_annotations(name.rpartition("/")[0])
+  ]
 
 
 def _is_coco(sight: _Sight) -> bool:
@@ -239,8 +247,7 @@ def _is_yolo(sight: _Sight) -> bool:
   if not sight.is_folder:
     return sight.ends(".yaml", ".yml") and is_config("")
   configs = [name for name in sight.names if "/" not in name and name.lower().endswith((".yaml", ".yml"))]
-  return any(map(is_config, configs)) or (
-      sight.has("labels", "images") and _are_yolo_labels(sight))
+  return any(map(is_config, configs)) or (sight.has("labels", "images") and _are_yolo_labels(sight))
 
 
 def _are_yolo_labels(sight: _Sight) -> bool:
@@ -264,32 +271,37 @@ def _is_zip(sight: _Sight) -> bool:
 
 
 KINDS: dict[str, Callable[[_Sight], bool]] = {
-    "people": _is_people,
-    "tfds": _is_tfds,
-    "arrayrecord": _is_array_record,
-    "lmdb": _is_lmdb,
-    "msmt17": _is_msmt17,
-    "market1501": _is_market1501,
-    **{kind: _has(*layout.files) for kind, layout in CAPTION_SETS.items()},
-    "peta": _has("PETA.mat"),
-    "rap": _has("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat"),
-    "pa100k": _has("annotation.mat", "annotation/annotation.mat"),
-    "cihp": _has(*(f"{above}{folder}/Category_ids" for folder in ("Training", "Validation")
-                   for above in ("", "instance-level_human_parsing/", 2 * "instance-level_human_parsing/"))),
-    "lip": _has("train_segmentations", "val_segmentations", "TrainVal_parsing_annotations"),
-    "atr": _has("SegmentationClassAug"),
-    "ccp": _has("label_list.mat"),
-    "joints3d": _is_joints3d,
-    "crowdhuman": lambda sight: bool(_annotation_files(sight, ".odgt")),
-    "fashionpedia": _is_fashionpedia,
-    "pennfudan": _is_pennfudan,
-    "lsp": _is_lsp,
-    "coco": _is_coco,
-    "yolo": _is_yolo,
-    "webdataset": _is_webdataset,
-    "zip": _is_zip,
-    "multiview": _is_multiview,
-    "video": _is_video,
-    "folder": lambda sight: sight.is_folder and sight.images > 0,
+  "people": _is_people,
+  "tfds": _is_tfds,
+  "arrayrecord": _is_array_record,
+  "lmdb": _is_lmdb,
+  "msmt17": _is_msmt17,
+  "market1501": _is_market1501,
+  **{kind: _has(*layout.files) for kind, layout in CAPTION_SETS.items()},
+  "peta": _has("PETA.mat"),
+  "rap": _has("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat"),
+  "pa100k": _has("annotation.mat", "annotation/annotation.mat"),
+  "cihp": _has(
+    *(
+      f"{above}{folder}/Category_ids"
+      for folder in ("Training", "Validation")
+      for above in ("", "instance-level_human_parsing/", 2 * "instance-level_human_parsing/")
+    )
+  ),
+  "lip": _has("train_segmentations", "val_segmentations", "TrainVal_parsing_annotations"),
+  "atr": _has("SegmentationClassAug"),
+  "ccp": _has("label_list.mat"),
+  "joints3d": _is_joints3d,
+  "crowdhuman": lambda sight: bool(_annotation_files(sight, ".odgt")),
+  "fashionpedia": _is_fashionpedia,
+  "pennfudan": _is_pennfudan,
+  "lsp": _is_lsp,
+  "coco": _is_coco,
+  "yolo": _is_yolo,
+  "webdataset": _is_webdataset,
+  "zip": _is_zip,
+  "multiview": _is_multiview,
+  "video": _is_video,
+  "folder": lambda sight: sight.is_folder and sight.images > 0,
 }
 """Kind of data set -> whether a path looks like one; the first that does is it, so special ones stand first."""

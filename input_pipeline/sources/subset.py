@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from input_pipeline import storage
 from input_pipeline.names import ESCAPED
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 _HEADER = "# "
@@ -66,18 +66,23 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
   Raises:
     ValueError: `count` is below 1 or there are fewer images, or the file cannot be written.
   """
-  chosen = choose_subset(tqdm(names_of(source), total=len(source), unit=" names", desc="choosing", disable=None),
-                         count, seed)
+  chosen = choose_subset(
+    tqdm(names_of(source), total=len(source), unit=" names", desc="choosing", disable=None), count, seed
+  )
   identity = source.identity
-  header = (f"{count} of the {len(source)} images of {identity['source']} {identity['name']!r} (digest "
-            f"{identity['digest']}), seed {seed}", _RULE.replace("SEED", str(seed)))
+  header = (
+    f"{count} of the {len(source)} images of {identity['source']} {identity['name']!r} (digest "
+    f"{identity['digest']}), seed {seed}",
+    _RULE.replace("SEED", str(seed)),
+  )
   try:
     with storage.written_whole(path) as temporary, open(temporary, "wb") as file:
       file.writelines((_HEADER + line + "\n").encode("utf-8", ESCAPED) for line in header)
       file.writelines(_as_line(_encoded(source.name(i))) + b"\n" for i in chosen.tolist())
   except OSError as error:
-    raise ValueError(f"the subset cannot be written to {path} ({error.strerror or error}); choose another --out"
-                     ) from error
+    raise ValueError(
+      f"the subset cannot be written to {path} ({error.strerror or error}); choose another --out"
+    ) from error
   return chosen
 
 
@@ -116,8 +121,10 @@ def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: Image
   if lost:
     differ = " and ".join(source.name(i) for i in meant[lost[0]][:2])
     cause = f"it differs from {differ} only in {ONLY_SPELLING}" if differ else "it was made for other data"
-    raise ValueError(f"{len(lost)} of the {len(wanted)} names of the subset {path} are not in "
-                     f"{source.identity['name']!r}, first {lost[0].decode('utf-8', 'backslashreplace')!r}; {cause}")
+    raise ValueError(
+      f"{len(lost)} of the {len(wanted)} names of the subset {path} are not in "
+      f"{source.identity['name']!r}, first {lost[0].decode('utf-8', 'backslashreplace')!r}; {cause}"
+    )
   return np.array([place for [place] in meant.values()], np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Image encoders: (B, H, W, 3) normalised images -> `features.Features`."""
+"""Image encoders: (B, H, W, 3) normalized images -> `features.Features`."""
 
 import functools
 
@@ -10,21 +10,21 @@ from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.backbones.vit import ViT
 
 _VITS = {
-    "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),
-    "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
-    "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
-    "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+  "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),
+  "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
+  "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
+  "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
 }
 BACKBONES = {
-    **_VITS,
-    # For two CPU cores and pictures of 64x32: not in the literature. Its last block is the tapped one.
-    "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
-    **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
-    "tinyvit_5m": TinyViT,
-    "swin_tiny": Swin,
-    "convnext_femto": ConvNeXt,
-    "hrnet_w18": HRNet,
-    "hrnet_w18_bilinear": functools.partial(HRNet, enlarging="bilinear"),
+  **_VITS,
+  # For two CPU cores and pictures of 64x32: not in the literature. Its last block is the tapped one.
+  "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
+  **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
+  "tinyvit_5m": TinyViT,
+  "swin_tiny": Swin,
+  "convnext_femto": ConvNeXt,
+  "hrnet_w18": HRNet,
+  "hrnet_w18_bilinear": functools.partial(HRNet, enlarging="bilinear"),
 }
 
 

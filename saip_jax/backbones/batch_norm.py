@@ -42,5 +42,5 @@ def batch_norm(module: nn.Module, dtype, momentum: float = MOMENTUM, name: str |
   """
   moving = module.is_mutable_collection("batch_stats") and not module.is_initializing()
   return BatchNorm(
-      use_running_average=not moving, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name, **options
+    use_running_average=not moving, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name, **options
   )

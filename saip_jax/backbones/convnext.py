@@ -9,7 +9,15 @@ from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Features, Views
 from saip_jax.backbones.pyramid import (
-    PATCH, TAPPED_STAGE, WEIGHT_INIT, Mlp, PatchConv, StagedBackbone, mean_first, rematerialised, standardised,
+  PATCH,
+  TAPPED_STAGE,
+  WEIGHT_INIT,
+  Mlp,
+  PatchConv,
+  StagedBackbone,
+  mean_first,
+  rematerialized,
+  standardized,
 )
 from saip_jax.backbones.transformer import layer_norm
 from saip_jax.masking.tokens import select_tokens
@@ -108,7 +116,7 @@ class Stage(nn.Module):
     if self.shrinks:
       x = Downsample(self.width, self.dtype, name="downsample")(x, extent)
       extent = shrunk(extent, 2)
-    block = rematerialised(ConvNeXtBlock, self.remat)
+    block = rematerialized(ConvNeXtBlock, self.remat)
     for i in range(self.depth):
       x = block(self.width, self.dtype, self.unroll, name=f"blocks_{i}")(x, extent)
     return x, extent
@@ -139,8 +147,8 @@ class ConvNeXt(StagedBackbone, kw_only=True):
   def setup(self):
     self.stem = Stem(self.dims[0], self.dtype)
     self.stages = [
-        Stage(*sizes, i > 0, self.dtype, self.unroll, self.remat)
-        for i, sizes in enumerate(zip(self.dims, self.depths, strict=True))
+      Stage(*sizes, i > 0, self.dtype, self.unroll, self.remat)
+      for i, sizes in enumerate(zip(self.dims, self.depths, strict=True))
     ]
     self.inter_norm, self.head_norm = layer_norm(self.dtype), layer_norm(self.dtype)
 
@@ -164,10 +172,10 @@ class ConvNeXt(StagedBackbone, kw_only=True):
     if tokens is not None and views.keep_ids is not None:
       tokens = select_tokens(tokens, views.keep_ids)  # (B * V, K, D)
     return features.replace(
-        cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None,
-        tokens=tokens,
-        maps=(*map(standardised, maps[:-1]), self.head_norm(x)) if "maps" in reads else None,
-        grid=x.shape[1:3],
+      cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None,
+      tokens=tokens,
+      maps=(*map(standardized, maps[:-1]), self.head_norm(x)) if "maps" in reads else None,
+      grid=x.shape[1:3],
     )
 
   def _extent(self, views: Views, reads: frozenset[str]) -> Extent | None:

@@ -24,8 +24,12 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 def _native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   reach = len(kernel) // 2
   return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), [(reach, reach)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      feature_group_count=x.shape[-1] // kernel.shape[2],
+    x,
+    kernel,
+    (stride, stride),
+    [(reach, reach)] * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=x.shape[-1] // kernel.shape[2],
   )
 
 
@@ -43,8 +47,9 @@ def _gradients_by_products(x: jax.Array, kernel: jax.Array, gradient: jax.Array,
   around = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
   last = stride * (h - 1) + 1, stride * (w - 1) + 1
   seen = [
-      around[:, row : row + last[0] : stride, column : column + last[1] : stride]  # (B, h, w, C)
-      for row in range(side) for column in range(side)
+    around[:, row : row + last[0] : stride, column : column + last[1] : stride]  # (B, h, w, C)
+    for row in range(side)
+    for column in range(side)
   ]
   of_kernel = jnp.einsum("bhwc,bhwd->cd", jnp.concatenate(seen, axis=-1), gradient)
   return of_maps, of_kernel.reshape(kernel.shape)

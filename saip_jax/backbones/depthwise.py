@@ -19,12 +19,13 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def native_depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Returns the same by XLA's convolution, whose operations its cost analysis counts in full."""
   return jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
   )
 
 
 def _row_by_row(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Adds up shifted maps, in a loop over the rows of the kernel: written out in full it compiles three times longer."""
+
   def add(row, total):
     weights = jax.lax.dynamic_index_in_dim(kernel, row, 0, keepdims=False)  # (side, 1, C)
     return total + sum(shifted * weight for shifted, weight in zip(_shifted(x, row, len(kernel)), weights))

@@ -10,7 +10,7 @@ RULES = ("nearest", "bilinear")
 
 
 def enlarged(
-    x: jax.Array, like: jax.Array, rule: str, extent: Extent | None = None, like_extent: Extent | None = None
+  x: jax.Array, like: jax.Array, rule: str, extent: Extent | None = None, like_extent: Extent | None = None
 ) -> jax.Array:
   """Returns a map of the size of a finer one.
 

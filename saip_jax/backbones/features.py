@@ -1,12 +1,11 @@
 """What every backbone takes and returns."""
 
 import dataclasses
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from flax import struct
+from flax import linen as nn, struct
 
 
 @struct.dataclass
@@ -58,7 +57,7 @@ class Views:
   """Images of one canvas size, and what is wanted of them.
 
   Attributes:
-    images: (B, V, H, W, 3), normalised.
+    images: (B, V, H, W, 3), normalized.
     reads: names of `Features`: "cls", "tokens", "hidden", "attention", "maps"; only what they need is computed.
     keep_ids: None, or (B * V, K) int32: the only cells that are seen; what is read holds these alone and in this order
       (masked input, for backbones that are `maskable`). Cells of the hidden grid if "hidden" alone is read; if "cls"
@@ -110,8 +109,8 @@ class Backbone(nn.Module):
   def map_strides(self) -> tuple[int, ...]:
     """Pixels from one cell to the next of each of `Features.maps`.
 
-    Each map is normalised over its channels: the last as the network's own output is, those of earlier stages by
-    `pyramid.standardised`. HRNet's are as they come, from a ReLU.
+    Each map is normalized over its channels: the last as the network's own output is, those of earlier stages by
+    `pyramid.standardized`. HRNet's are as they come, from a ReLU.
     """
     raise NotImplementedError
 
@@ -134,11 +133,11 @@ class Backbone(nn.Module):
     return image_hw[0] // self.stride, image_hw[1] // self.stride
 
   def __call__(
-      self,
-      images: jax.Array,
-      reads: Iterable[str] = ("cls", "tokens"),
-      keep_ids: jax.Array | None = None,
-      padded: PaddedSizes | None = None,
+    self,
+    images: jax.Array,
+    reads: Iterable[str] = ("cls", "tokens"),
+    keep_ids: jax.Array | None = None,
+    padded: PaddedSizes | None = None,
   ) -> Features:
     """Encodes images (B, H, W, 3); the arguments are fields of `Views`."""
     return self.encode([Views(images[:, None], reads, keep_ids, padded)])[0]

@@ -11,7 +11,7 @@ from saip_jax.backbones.conv_norm import ConvNorm
 from saip_jax.backbones.enlarge import enlarged
 from saip_jax.backbones.extent import Extent, extent_of, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import mean_first, rematerialised
+from saip_jax.backbones.pyramid import mean_first, rematerialized
 from saip_jax.backbones.transformer import layer_norm
 
 TAPPED_STAGE = 2
@@ -38,8 +38,12 @@ def repeated(block: type[nn.Module], times: int, unroll: bool) -> Any:
     unroll: see `Backbone`.
   """
   return nn.scan(
-      block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, in_axes=nn.broadcast,
-      length=times, unroll=times if unroll else 1,
+    block,
+    variable_axes={"params": 0, "batch_stats": 0},
+    split_rngs={"params": True},
+    in_axes=nn.broadcast,
+    length=times,
+    unroll=times if unroll else 1,
   )
 
 
@@ -108,7 +112,7 @@ class MultiResolutionBlock(nn.Module):
 
   @nn.compact
   def __call__(self, maps: Maps, extents: Extents) -> tuple[Maps, None]:
-    branch = repeated(rematerialised(BasicBlock, self.remat), self.units, self.unroll)
+    branch = repeated(rematerialized(BasicBlock, self.remat), self.units, self.unroll)
     maps = [branch(self.dtype, name=f"branches_{i}")(x, extents[i])[0] for i, x in enumerate(maps)]
     fused = []
     for to in range(len(maps)):
@@ -135,7 +139,7 @@ class FirstStage(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
-    block = rematerialised(Bottleneck, self.remat)
+    block = rematerialized(Bottleneck, self.remat)
     for i in range(self.depth):
       x = block(self.dtype, name=f"blocks_{i}")(x, extent)
     return x
@@ -226,7 +230,7 @@ class HRNet(Backbone, kw_only=True):
     self.conv1, self.conv2 = conv_norm(STEM, 3, self.dtype, 2), conv_norm(STEM, 3, self.dtype, 2)
     self.stage1 = FirstStage(self.depths[0], self.dtype, self.remat)
     stage = lambda n: Stage(
-        self.dims[:n], self.depths[n - 1], self.units, self.enlarging, self.dtype, self.unroll, self.remat
+      self.dims[:n], self.depths[n - 1], self.units, self.enlarging, self.dtype, self.unroll, self.remat
     )
     self.stage2, self.stage3, self.stage4 = stage(2), stage(3), stage(4)
     self.inter_norm = layer_norm(self.dtype)
@@ -254,7 +258,7 @@ class HRNet(Backbone, kw_only=True):
       fine = [maps[0], *(enlarged(x, maps[0], self.enlarging, e, extents[0]) for x, e in zip(maps[1:], extents[1:]))]
       tokens = join(fine).reshape(len(x), -1, self.feature_width)
     return features.replace(
-        cls=join(map(mean_of_cells, maps, extents)) if "cls" in reads else None,
-        tokens=tokens,
-        maps=tuple(maps) if "maps" in reads else None,
+      cls=join(map(mean_of_cells, maps, extents)) if "cls" in reads else None,
+      tokens=tokens,
+      maps=tuple(maps) if "maps" in reads else None,
     )

@@ -26,7 +26,7 @@ def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
 
 
 def interpolate_positions(
-    table: jax.Array, stored_hw: tuple[int, int], grid_hw: tuple[int, int], mode: str
+  table: jax.Array, stored_hw: tuple[int, int], grid_hw: tuple[int, int], mode: str
 ) -> jax.Array:
   """Resamples a table of patch positions with PyTorch's bicubic kernel (a = -0.75, not antialiased).
 

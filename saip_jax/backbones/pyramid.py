@@ -100,12 +100,12 @@ def stage_layers(first: str, stages: str, count: int) -> tuple[tuple[str, int], 
   return (first, 0), *((f"{stages}{i}/", i + 1) for i in range(count))
 
 
-def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:
+def rematerialized(block: type[nn.Module], remat: str) -> type[nn.Module]:
   """Returns the block as it is or, as a key of `REMAT` says, computed again in the backward pass."""
   return block if remat == "none" else nn.remat(block, policy=REMAT[remat])
 
 
-def standardised(x: jax.Array) -> jax.Array:
+def standardized(x: jax.Array) -> jax.Array:
   """Returns a map x (B, h, w, C) with mean 0 and variance 1 over its channels, computed in float32, in the type of x.
 
   Detectors and segmentation networks put a layer norm on every stage that they read; its scale and bias belong to the

@@ -1,6 +1,6 @@
 """Semantic graph convolutions: 2-D joints of a body -> a feature of each."""
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,19 @@ from saip_jax.backbones.batch_norm import batch_norm
 from saip_jax.backbones.transformer import uniform_initializer
 
 SKELETON: dict[str, str | None] = {
-    "right_ankle": "right_knee", "right_knee": "right_hip", "right_hip": "right_shoulder", "left_hip": "left_shoulder",
-    "left_knee": "left_hip", "left_ankle": "left_knee", "nose": None, "right_wrist": "right_elbow",
-    "right_elbow": "right_shoulder", "right_shoulder": "nose", "left_shoulder": "nose", "left_elbow": "left_shoulder",
-    "left_wrist": "left_elbow",
+  "right_ankle": "right_knee",
+  "right_knee": "right_hip",
+  "right_hip": "right_shoulder",
+  "left_hip": "left_shoulder",
+  "left_knee": "left_hip",
+  "left_ankle": "left_knee",
+  "nose": None,
+  "right_wrist": "right_elbow",
+  "right_elbow": "right_shoulder",
+  "right_shoulder": "nose",
+  "left_shoulder": "nose",
+  "left_elbow": "left_shoulder",
+  "left_wrist": "left_elbow",
 }
 """Joint -> the one that it hangs on; the 13 of COCO's 17 that HCMoCo keeps, in its order. The root is the nose."""
 
@@ -86,7 +95,7 @@ class SemGCN(nn.Module):
 
   @nn.compact
   def __call__(self, joints: jax.Array) -> jax.Array:
-    """Encodes joints (B, J, 2), centred and scaled, zeros where unknown: (B, J, D)."""
+    """Encodes joints (B, J, 2), centered and scaled, zeros where unknown: (B, J, D)."""
     edges = tuple(map(tuple, edges_of(SKELETON).tolist()))
 
     def layer(x, name):

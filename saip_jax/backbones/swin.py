@@ -8,7 +8,16 @@ from jax.nn import initializers
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Features, Views
 from saip_jax.backbones.pyramid import (
-    PATCH, TAPPED_STAGE, WEIGHT_INIT, Mlp, PatchConv, StagedBackbone, dense, mean_first, rematerialised, standardised,
+  PATCH,
+  TAPPED_STAGE,
+  WEIGHT_INIT,
+  Mlp,
+  PatchConv,
+  StagedBackbone,
+  dense,
+  mean_first,
+  rematerialized,
+  standardized,
 )
 from saip_jax.backbones.transformer import layer_norm, uniform_initializer
 from saip_jax.backbones.windows import Windows, relative_positions
@@ -138,7 +147,7 @@ class Stage(nn.Module):
     if self.merges:
       x = PatchMerging(self.width, self.dtype, name="downsample")(x, extent)
       extent = shrunk(extent, 2, ceil=True)
-    block = rematerialised(SwinBlock, self.remat)
+    block = rematerialized(SwinBlock, self.remat)
     for i in range(self.depth):
       x = block(self.heads, self.window, i % 2 * (self.window // 2), self.dtype, name=f"blocks_{i}")(x, extent)
     return x, extent
@@ -171,8 +180,8 @@ class Swin(StagedBackbone, kw_only=True):
   def setup(self):
     self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
     self.layers = [
-        Stage(*sizes, self.window, i > 0, self.dtype, self.remat)
-        for i, sizes in enumerate(zip(self.dims, self.depths, self.heads, strict=True))
+      Stage(*sizes, self.window, i > 0, self.dtype, self.remat)
+      for i, sizes in enumerate(zip(self.dims, self.depths, self.heads, strict=True))
     ]
     self.inter_norm, self.norm = layer_norm(self.dtype), swin_norm(self.dtype)
 
@@ -195,8 +204,8 @@ class Swin(StagedBackbone, kw_only=True):
           return features
     x = self.norm(x)
     return features.replace(
-        cls=mean_of_cells(x, extent) if "cls" in reads else None,
-        tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
-        maps=(*map(standardised, maps[:-1]), x) if "maps" in reads else None,
-        grid=x.shape[1:3],
+      cls=mean_of_cells(x, extent) if "cls" in reads else None,
+      tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
+      maps=(*map(standardized, maps[:-1]), x) if "maps" in reads else None,
+      grid=x.shape[1:3],
     )

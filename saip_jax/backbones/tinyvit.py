@@ -9,7 +9,7 @@ from jax.nn import initializers
 from saip_jax.backbones.conv_norm import Conv, ConvNorm
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialised, stage_layers, standardised
+from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialized, stage_layers, standardized
 from saip_jax.backbones.transformer import gelu, layer_norm
 from saip_jax.backbones.windows import Windows
 
@@ -137,7 +137,7 @@ class ConvStage(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
-    block = rematerialised(ConvBlock, self.remat)
+    block = rematerialized(ConvBlock, self.remat)
     for i in range(self.depth):
       x = block(self.width, self.dtype, name=f"blocks_{i}")(x, extent)
     return x, extent
@@ -158,7 +158,7 @@ class AttentionStage(nn.Module):
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
     x = PatchMerging(self.width, self.stride, self.dtype, name="downsample")(x, extent)
     extent = shrunk(extent, self.stride, ceil=True)
-    block = rematerialised(AttentionBlock, self.remat)
+    block = rematerialized(AttentionBlock, self.remat)
     for i in range(self.depth):
       x = block(self.heads, self.window, self.dtype, name=f"blocks_{i}")(x, extent)
     return x, extent
@@ -228,11 +228,11 @@ class TinyViT(Backbone, kw_only=True):
     self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
     strides = 2, 2, 1
     self.stages = [
-        ConvStage(self.dims[0], self.depths[0], self.dtype, self.remat),
-        *(
-            AttentionStage(*sizes, self.dtype, self.remat)
-            for sizes in zip(self.dims[1:], self.depths[1:], self.heads, self.windows, strides, strict=True)
-        ),
+      ConvStage(self.dims[0], self.depths[0], self.dtype, self.remat),
+      *(
+        AttentionStage(*sizes, self.dtype, self.remat)
+        for sizes in zip(self.dims[1:], self.depths[1:], self.heads, self.windows, strides, strict=True)
+      ),
     ]
     self.inter_norm = layer_norm(self.dtype)
     self.neck = Neck(self.neck_width, self.dtype)
@@ -258,8 +258,8 @@ class TinyViT(Backbone, kw_only=True):
     if reads & {"cls", "tokens", "maps"}:
       x = self.neck(x, extent)
       features = features.replace(
-          cls=mean_of_cells(x, extent) if "cls" in reads else None,
-          tokens=x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None,
-          maps=(*map(standardised, maps[:-1]), x) if "maps" in reads else None,
+        cls=mean_of_cells(x, extent) if "cls" in reads else None,
+        tokens=x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None,
+        maps=(*map(standardized, maps[:-1]), x) if "maps" in reads else None,
       )
     return features

@@ -1,7 +1,7 @@
 """Pre-norm transformer blocks, stacked and scanned: one piece of code for the encoder and every decoder."""
 
 import dataclasses
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +14,29 @@ NORM_EPSILON = 1e-6
 
 # What the forward pass keeps of a block for the backward pass, which computes the rest again.
 REMAT = {
-    "none": jax.checkpoint_policies.everything_saveable,
-    "light": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention
-    "full": jax.checkpoint_policies.nothing_saveable,  # but its input
+  "none": jax.checkpoint_policies.everything_saveable,
+  "light": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention
+  "full": jax.checkpoint_policies.nothing_saveable,  # but its input
 }
 
 KeyMasks = Sequence[jax.Array | None] | None
 
 
 def uniform_initializer(low: float, high: float):
-  """Returns an initialiser drawing from U[low, high)."""
+  """Returns an initializer drawing from U[low, high)."""
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, low, high)
 
 
 TOKENS = {
-    "uniform": uniform_initializer(0.0, 1.0),  # as the published SAIP starts positions and mask tokens
-    "normal": initializers.normal(0.02),
+  "uniform": uniform_initializer(0.0, 1.0),  # as the published SAIP starts positions and mask tokens
+  "normal": initializers.normal(0.02),
 }
 """How learned positions and mask tokens start."""
 
 
 WEIGHTS = {
-    "xavier": initializers.xavier_uniform(),  # MAE's and SAIP's
-    "normal": initializers.normal(0.02),  # DINO's: its cut, at 100 standard deviations, cuts nothing
+  "xavier": initializers.xavier_uniform(),  # MAE's and SAIP's
+  "normal": initializers.normal(0.02),  # DINO's: its cut, at 100 standard deviations, cuts nothing
 }
 """How the kernels of linear layers start."""
 
@@ -46,6 +46,7 @@ TORCH_DEFAULT = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 def in_parts(init: initializers.Initializer, parts: int) -> initializers.Initializer:
   """Returns an initializer of kernels (C, parts * D) that draws each (C, D) as the kernel of a layer of its own."""
+
   def draw(key, shape, dtype=jnp.float32):
     inputs, features = shape
     drawn = [init(k, (inputs, features // parts), dtype) for k in jax.random.split(key, parts)]
@@ -134,7 +135,7 @@ class Packing:
     return [x[:, start:stop] for start, stop in zip(stops, stops[1:])]
 
   def merged(self, batch: int, key_masks: "KeyMasks") -> tuple["Packing", "KeyMasks"]:
-    """Returns the same with neighbouring groups of one length as one group: less to compile."""
+    """Returns the same with neighboring groups of one length as one group: less to compile."""
     groups, masks = [], []
     for (count, tokens), mask in zip(self.groups, key_masks or [None] * len(self.groups), strict=True):
       if not (groups and groups[-1][1] == tokens):
@@ -235,7 +236,7 @@ class Block(nn.Module):
     return x + self.mlp(self.norm2(x))
 
   def __call__(
-      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, angles: jax.Array | None = None
+    self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, angles: jax.Array | None = None
   ) -> jax.Array:
     """Computes the block.
 
@@ -254,8 +255,12 @@ class Block(nn.Module):
     return self._finish(x, packing.join([attend(q, k, v, mask) for q, k, v, mask in groups]))
 
   def read_first(
-      self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, maps_of: int | None = None,
-      angles: jax.Array | None = None,
+    self,
+    x: jax.Array,
+    packing: Packing | None = None,
+    key_masks: KeyMasks = None,
+    maps_of: int | None = None,
+    angles: jax.Array | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
     """Computes the first token of each sequence alone: projection and MLP for no other, queries if maps want them.
 
@@ -304,8 +309,14 @@ def init_stack(key: jax.Array, block: nn.Module, depth: int, inputs: int = 1):
 
 
 def scan_blocks(
-    apply: Callable, stacked, x: jax.Array, *, start: int = 0, stop: int | None = None, unroll: bool = False,
-    remat: str = "none",
+  apply: Callable,
+  stacked,
+  x: jax.Array,
+  *,
+  start: int = 0,
+  stop: int | None = None,
+  unroll: bool = False,
+  remat: str = "none",
 ) -> jax.Array:
   """Runs blocks start..stop-1 as one scan: compiles once, and on CPU runs faster than unrolled.
 
@@ -325,8 +336,13 @@ def scan_blocks(
 
 
 def run_stack(
-    block: Block, stacked, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None,
-    angles: jax.Array | None = None, **options,
+  block: Block,
+  stacked,
+  x: jax.Array,
+  packing: Packing | None = None,
+  key_masks: KeyMasks = None,
+  angles: jax.Array | None = None,
+  **options,
 ) -> jax.Array:
   """Runs a stack of `Block`s over packed sequences.
 

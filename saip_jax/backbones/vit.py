@@ -1,6 +1,6 @@
 """Vision transformer on rectangular images of any size, with a tapped layer and maskable input."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,17 @@ from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
 from saip_jax.backbones.transformer import (
-    TOKENS, TORCH_DEFAULT, WEIGHTS, Block, KeyMasks, Linear, Packing, init_stack, layer, layer_norm, run_stack,
+  TOKENS,
+  TORCH_DEFAULT,
+  WEIGHTS,
+  Block,
+  KeyMasks,
+  Linear,
+  Packing,
+  init_stack,
+  layer,
+  layer_norm,
+  run_stack,
 )
 from saip_jax.masking.tokens import select_tokens
 
@@ -150,7 +160,7 @@ class ViT(Backbone, kw_only=True):
       x = run(x, 0, start)
       parts = packing.split(x)
       features = [
-          f.replace(hidden=self.inter_norm(part)) if "hidden" in r else f for f, r, part in zip(features, reads, parts)
+        f.replace(hidden=self.inter_norm(part)) if "hidden" in r else f for f, r, part in zip(features, reads, parts)
       ]
       deeper = [i for i, r in enumerate(reads) if r != {"hidden"}]
       if not deeper:
@@ -176,8 +186,13 @@ class ViT(Backbone, kw_only=True):
     mapped = [place for place, i in enumerate(deeper) if "attention" in reads[i]]
     assert len(mapped) <= 1, "attention maps are read of one kind of views only"
     firsts, maps = self.last_block.apply(
-        {"params": layer(self.blocks, self.depth - 1)}, x, packing, masks, *mapped,
-        angles=self._angles(packed, packing, self.last_block), method=Block.read_first,
+      {"params": layer(self.blocks, self.depth - 1)},
+      x,
+      packing,
+      masks,
+      *mapped,
+      angles=self._angles(packed, packing, self.last_block),
+      method=Block.read_first,
     )
     firsts = self.norm(firsts)  # (B, sequences, D)
     stops = [0]
@@ -188,7 +203,7 @@ class ViT(Backbone, kw_only=True):
     return features
 
   def _run(
-      self, x: jax.Array, packing: Packing, masks: KeyMasks, views: Sequence[Views], start: int, stop: int
+    self, x: jax.Array, packing: Packing, masks: KeyMasks, views: Sequence[Views], start: int, stop: int
   ) -> jax.Array:
     """Runs blocks start..stop-1: one scan, and the last block apart if it has its own number of heads."""
     stacks = [(self.block, start, stop)]
@@ -196,8 +211,16 @@ class ViT(Backbone, kw_only=True):
       stacks = [(self.block, start, stop - 1), (self.last_block, stop - 1, stop)]
     for block, first, end in stacks:
       x = run_stack(
-          block, self.blocks, x, packing, masks, self._angles(views, packing, block), start=first, stop=end,
-          unroll=self.unroll, remat=self.remat,
+        block,
+        self.blocks,
+        x,
+        packing,
+        masks,
+        self._angles(views, packing, block),
+        start=first,
+        stop=end,
+        unroll=self.unroll,
+        remat=self.remat,
       )
     return x
 

@@ -72,7 +72,8 @@ class DenseRidge:
       raise ValueError(f"cells are {width} wide: expected {self._weights.shape[1] - 1}, as fitted")
     weights = self._weights.transpose(1, 0, 2).reshape(width + 1, t * s * s)
     blocks = on_distinct_rows(
-        lambda rows: rows.astype(np.float64) @ weights[:-1] + weights[-1], cells.reshape(-1, width))
+      lambda rows: rows.astype(np.float64) @ weights[:-1] + weights[-1], cells.reshape(-1, width)
+    )
     return blocks.reshape(count, h, w, t, s, s).transpose(0, 1, 4, 2, 5, 3).reshape(count, h * s, w * s, t)
 
 

@@ -2,18 +2,19 @@
 
 import contextlib
 import dataclasses
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
 from input_pipeline.names import shown
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.evaluation.metrics.similarity import NOISE, Variation, without_noise
-from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.resize import squashed_batches
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing, backbone_of, open_weights
 
@@ -64,18 +65,19 @@ class Encoded:
     """Yields the features of each image alone, where what is made of those of many would be large."""
     for row in range(len(self.rows)):
       one = slice(row, row + 1)
-      yield Encoded(self.rows[one], self.images[one], self.cells[one],
-                    None if self.mirrored is None else self.mirrored[one])
+      yield Encoded(
+        self.rows[one], self.images[one], self.cells[one], None if self.mirrored is None else self.mirrored[one]
+      )
 
 
 def open_encoder(
-    checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
+  checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
 ) -> Encoder:
   """Returns what `--checkpoint` names.
 
   Args:
     checkpoint: what `interop.weights.open_weights` reads; "random:NAME", the backbone of that name as it starts;
-      "histogram", colours without a network; or "constant", the same for every image and place: what can be said
+      "histogram", colors without a network; or "constant", the same for every image and place: what can be said
       without looking.
     which: "student" or "teacher", of weights that have both.
     image_hw: size in pixels; None: that of the weights, 256x128 without any.
@@ -98,8 +100,9 @@ def open_encoder(
   try:
     weights = open_weights(checkpoint)
   except ValueError as error:
-    raise ValueError(f"--checkpoint={error}" if str(error).startswith(checkpoint)
-                     else f"--checkpoint={checkpoint}: {error}") from error
+    raise ValueError(
+      f"--checkpoint={error}" if str(error).startswith(checkpoint) else f"--checkpoint={checkpoint}: {error}"
+    ) from error
   identity = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return encoder_of(backbone_of(weights, which, image_hw), identity)
 
@@ -148,7 +151,7 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
   The stripes are those of PCB (arXiv 1711.09349). Of each feature "maxima" takes the largest value among a stripe's
   cells, as MGN (arXiv 1804.01438): what is there, wherever along the stripe. "deviations" takes the standard deviation:
   what stands out against the rest of the stripe, without the light and the ground that all of it shares. A linear probe
-  learns what does not matter and makes use of both; neighbours, who count all features alike, need the latter.
+  learns what does not matter and makes use of both; neighbors, who count all features alike, need the latter.
   """
 
   def apply(images_u8):
@@ -157,7 +160,8 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
     return np.concatenate([_STRIPE_POOLS[p](s) for p in pools for s in stripes], axis=1), cells
 
   return dataclasses.replace(
-      encoder, apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes")
+    encoder, apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes"
+  )
 
 
 def _deviations(cells: np.ndarray) -> np.ndarray:
@@ -175,7 +179,7 @@ def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   codes = (images_u8.astype(np.int64) * _BINS // 256) @ np.array([_BINS**2, _BINS, 1])  # (B, H, W)
   stripes = np.concatenate([_counts(s.reshape(count, -1)) for s in np.array_split(codes, _STRIPES, axis=1)], axis=1)
   h, w = height // _CELL, width // _CELL
-  cells = codes[:, :h * _CELL, :w * _CELL].reshape(count, h, _CELL, w, _CELL)
+  cells = codes[:, : h * _CELL, : w * _CELL].reshape(count, h, _CELL, w, _CELL)
   cells = _counts(cells.transpose(0, 1, 3, 2, 4).reshape(count * h * w, -1)).reshape(count, h, w, -1)
   return np.sqrt(stripes), np.sqrt(cells)
 
@@ -233,18 +237,20 @@ def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
 
   def pooled(part: Encoded) -> np.ndarray:
     rows, columns = (np.array_split(np.arange(n), min(n, most)) for n, most in zip(part.cells.shape[1:3], _POOLED_HW))
-    cells = [part.cells[:, r[0]:r[-1] + 1, c[0]:c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
+    cells = [part.cells[:, r[0] : r[-1] + 1, c[0] : c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
     return np.concatenate([part.images, *cells], axis=1)
 
   return _joined(encoder, source, damaged, pooled)
 
 
-def _joined(encoder: Encoder, source: ImageSource, damaged: list[str],
-            features_of: Callable[[Encoded], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _joined(
+  encoder: Encoder, source: ImageSource, damaged: list[str], features_of: Callable[[Encoded], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
   parts = [(part.rows, features_of(part)) for part in _encoded(encoder, source, damaged)]
   if not parts:
-    raise ValueError(f"none of the {len(source)} images of {source.identity['name']!r} can be read; the first: "
-                     f"{damaged[0]}")
+    raise ValueError(
+      f"none of the {len(source)} images of {source.identity['name']!r} can be read; the first: {damaged[0]}"
+    )
   rows, features = map(np.concatenate, zip(*parts))
   encoder.variation.add(features)
   return rows, without_noise(features)

@@ -5,9 +5,10 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
-from input_pipeline.sources.annotations.categories import categories_text
+from input_pipeline.sources.annotated.categories import categories_text
 from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
@@ -20,9 +21,15 @@ RECORDS = "evaluations.jsonl"
 
 
 def evaluate(
-    checkpoint: str, task: str, data: Data, protocol: str | None = None, which: str = "student",
-    image_hw: tuple[int, int] | None = None, seed: int = 0, flip_test: bool = False,
-    show: Callable[[dict[str, Any]], None] | None = None,
+  checkpoint: str,
+  task: str,
+  data: Data,
+  protocol: str | None = None,
+  which: str = "student",
+  image_hw: tuple[int, int] | None = None,
+  seed: int = 0,
+  flip_test: bool = False,
+  show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
   """Measures an encoder on a task.
 
@@ -65,8 +72,12 @@ def kept(checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]
       with open(run / RECORDS, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     except OSError as e:
-      print(f"warning: {run / RECORDS} cannot be written ({e.strerror}): the run does not remember these scores; `saip"
-            " report --compare FILE` reads what --json printed into FILE", file=sys.stderr, flush=True)
+      print(
+        f"warning: {run / RECORDS} cannot be written ({e.strerror}): the run does not remember these scores; `saip"
+        " report --compare FILE` reads what --json printed into FILE",
+        file=sys.stderr,
+        flush=True,
+      )
   return record
 
 
@@ -81,10 +92,14 @@ def recorded(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Da
   encoder = dataclasses.replace(encoder, variation=Variation())
   result = run(encoder, data)
   return {
-      "task": task, "protocol": protocol, "encoder": encoder.facts, "scores": result.scores,
-      "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)} | _warning(encoder),
-      "left_out": result.damaged, "seconds": round(time.perf_counter() - started, 2),
-      "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    "task": task,
+    "protocol": protocol,
+    "encoder": encoder.facts,
+    "scores": result.scores,
+    "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)} | _warning(encoder),
+    "left_out": result.damaged,
+    "seconds": round(time.perf_counter() - started, 2),
+    "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
 
 
@@ -93,8 +108,10 @@ def _warning(encoder: Encoder) -> dict[str, str]:
   seen = encoder.variation
   if not seen.equal or seen.count < 2 or encoder.facts.get("checkpoint") == "constant":
     return {}
-  return {"warning": f"all features are equal: the encoder gives the same ones for each of {seen.count:,} images, so "
-                     "the scores are those of chance"}
+  return {
+    "warning": f"all features are equal: the encoder gives the same ones for each of {seen.count:,} images, so "
+    "the scores are those of chance"
+  }
 
 
 def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
@@ -121,8 +138,10 @@ def report_text(record: dict[str, Any]) -> str:
   """Returns a record as a table for a person."""
   encoder = record["encoder"]
   name = encoder["checkpoint"] + (f" ({encoder['which']})" if "which" in encoder else "")
-  lines = [f"{TASKS[record['task']].summary}, protocol {record['protocol']}", f"encoder    {name}, input "
-           + "x".join(map(str, encoder["image_hw"]))]
+  lines = [
+    f"{TASKS[record['task']].summary}, protocol {record['protocol']}",
+    f"encoder    {name}, input " + "x".join(map(str, encoder["image_hw"])),
+  ]
   for part in ("train", "test", "query", "gallery"):
     if part in record["facts"]:
       facts = record["facts"][part]
@@ -135,8 +154,9 @@ def report_text(record: dict[str, Any]) -> str:
   if record["left_out"]:
     lines.append(f"left out   {len(record['left_out'])} images that cannot be read, the first: {record['left_out'][0]}")
   width = max(len(name) for name in record["scores"])
-  return "\n".join([*lines, ""] + [f"{name:<{width}}  {score_text(name, value)}" for name, value in
-                                   record["scores"].items()])
+  return "\n".join(
+    [*lines, ""] + [f"{name:<{width}}  {score_text(name, value)}" for name, value in record["scores"].items()]
+  )
 
 
 def score_text(name: str, value: float) -> str:

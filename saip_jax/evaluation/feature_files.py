@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import tempfile
 import zipfile
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def check_target(out: pathlib.Path, overwrite: bool) -> None:
       import pyarrow.parquet  # noqa: F401
     except ImportError:
       raise ValueError(
-          f"--out={out} needs pyarrow, which is not installed: pip install pyarrow, or write .npz"
+        f"--out={out} needs pyarrow, which is not installed: pip install pyarrow, or write .npz"
       ) from None
 
 

@@ -6,18 +6,18 @@ import dataclasses
 import os
 import sys
 import tempfile
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from input_pipeline.names import shown
-from input_pipeline.sources.folder import FolderSource
+from input_pipeline.sources.containers.folder import FolderSource
 from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.feature_files import check_target, feature_file
-from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.resize import squashed_batches
 from saip_jax.interop.weights import load_backbone
 from saip_jax.training.mesh import batch_sharding, make_mesh, replicated
 
@@ -38,14 +38,14 @@ class Embedded:
 
 
 def embed_images(
-    checkpoint: str | os.PathLike,
-    images: str | os.PathLike,
-    out: str | os.PathLike,
-    which: str = "student",
-    image_hw: tuple[int, int] | None = None,
-    tokens: bool = False,
-    batch_size: int = 64,
-    overwrite: bool = False,
+  checkpoint: str | os.PathLike,
+  images: str | os.PathLike,
+  out: str | os.PathLike,
+  which: str = "student",
+  image_hw: tuple[int, int] | None = None,
+  tokens: bool = False,
+  batch_size: int = 64,
+  overwrite: bool = False,
 ) -> Embedded:
   """Writes the features of all images below a folder into one file.
 
@@ -85,9 +85,9 @@ def embed_images(
   features_of = feature_function(backbone.module, backbone.preprocessing)
   count, shapes, skipped = 0, {}, []
   with (
-      contextlib.closing(squashed_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
-      feature_file(out, skipped) as file,
-      tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
+    contextlib.closing(squashed_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
+    feature_file(out, skipped) as file,
+    tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
   ):
     encode = lambda images_u8: features_of(variables, jax.device_put(images_u8, batch_sharding(mesh)))
     for batch, (cls, cells) in _one_behind((batch, encode(batch.images_u8)) for batch in batches):

@@ -5,38 +5,49 @@ The loop is the one that pre-trains, so that a run that was stopped goes on by t
 
 import dataclasses
 import pathlib
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
+from input_pipeline.schema import to_dict
 from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig, parse_config
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.evaluate import kept, recorded, run_of
-from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
-from saip_jax.methods.finetune_config import class_settings
+from saip_jax.methods.finetune.config import class_settings
+from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.supervised import SUPERVISED
 from saip_jax.training.checkpoint import claim_workdir
 from saip_jax.training.loop import pretrain
 from saip_jax.training.state import TrainState
-from saip_jax.typed import to_dict
 
 PROTOCOL = "finetune"
 
 _SAID_BY_FLAGS = {
-    "data.source": "--data", "data.path": "--data", "data.subset": "--data", "data.mixture": "--data",
-    "data.split": "--train-split", "data.people_count": "--people-count", "data.whole_photos": "--task",
-    "method.classes": "--data", "method.flip_pairs": "--data", "model.backbone": "--checkpoint",
-    "model.heads": "--checkpoint", "model.last_heads": "--checkpoint",
-    "init_from": "--checkpoint", "init_heads": "--checkpoint", "init_which": "--which",
+  "data.source": "--data",
+  "data.path": "--data",
+  "data.subset": "--data",
+  "data.mixture": "--data",
+  "data.split": "--train-split",
+  "data.people_count": "--people-count",
+  "data.whole_photos": "--task",
+  "method.classes": "--data",
+  "method.flip_pairs": "--data",
+  "model.backbone": "--checkpoint",
+  "model.heads": "--checkpoint",
+  "model.last_heads": "--checkpoint",
+  "init_from": "--checkpoint",
+  "init_heads": "--checkpoint",
+  "init_which": "--which",
 }
 
 
@@ -60,9 +71,17 @@ class _Start:
 
 
 def finetune(
-    checkpoint: str, task: str, data: Data, recipe: str, overrides: Sequence[str] = (), workdir: str | None = None,
-    image_hw: tuple[int, int] | None = None, seed: int = 0, which: str = "student",
-    flip_test: bool = False, show: Callable[[dict[str, Any]], None] | None = None,
+  checkpoint: str,
+  task: str,
+  data: Data,
+  recipe: str,
+  overrides: Sequence[str] = (),
+  workdir: str | None = None,
+  image_hw: tuple[int, int] | None = None,
+  seed: int = 0,
+  which: str = "student",
+  flip_test: bool = False,
+  show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
   """Fine-tunes the backbone of a checkpoint on a task and measures it.
 
@@ -104,23 +123,35 @@ def finetune(
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
-      train.source, None, canvas_hw=config.data.canvas_hw, scene_canvas_hw=None, batch_size=config.batch_size,
-      seed=config.seed, workers=config.data.workers, threads=config.data.threads,
-      max_damaged_fraction=config.data.max_damaged_fraction, fields=tuple(method.batch_spec(1)),
-      pictures_per_identity=config.data.pictures_per_identity,
+    train.source,
+    None,
+    canvas_hw=config.data.canvas_hw,
+    scene_canvas_hw=None,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    workers=config.data.workers,
+    threads=config.data.threads,
+    max_damaged_fraction=config.data.max_damaged_fraction,
+    fields=tuple(method.batch_spec(1)),
+    pictures_per_identity=config.data.pictures_per_identity,
   )
   state = pretrain(config, method, images, claim_workdir(workdir, to_dict(config)))
   for line in images.unknown.lines():
     print(line)
   if state.step < config.total_steps:
-    raise ValueError(f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "
-                     "same command goes on")
+    raise ValueError(
+      f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "
+      "same command goes on"
+    )
   network = _network(config, state, start.facts)
   record = recorded(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
   record["facts"] |= {
-      "recipe": str(recipe), "updates": config.total_steps, "batch_size": config.batch_size,
-      "learning_rate": config.optimizer.learning_rate, "layer_decay": config.method.layer_decay,
-      "workdir": str(workdir),
+    "recipe": str(recipe),
+    "updates": config.total_steps,
+    "batch_size": config.batch_size,
+    "learning_rate": config.optimizer.learning_rate,
+    "layer_decay": config.method.layer_decay,
+    "workdir": str(workdir),
   }
   return kept(checkpoint, record, show)
 
@@ -143,8 +174,16 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
 
 
-def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train: Labelled | None, start: _Start,
-            image_hw, seed: int) -> RunConfig:
+def _config(
+  recipe: str,
+  overrides: Sequence[str],
+  task: str,
+  data: Data,
+  train: Labeled | None,
+  start: _Start,
+  image_hw,
+  seed: int,
+) -> RunConfig:
   """Returns the settings of the run: those of the recipe, and all that the other arguments decide.
 
   Without data to train on, the settings are checked as if they were for a single class.
@@ -158,15 +197,22 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
   method = settings.get("method", {})
   if method.get("name") != PROTOCOL or method.get("task") != task:
     said = " ".join(filter(None, (method.get("name"), method.get("task"))))
-    raise ValueError(f"--finetune={recipe} is a recipe of {said or 'nothing'}: --task={task} needs one of {PROTOCOL} "
-                     f"{task}, as configs/finetune_{task}.py")
+    raise ValueError(
+      f"--finetune={recipe} is a recipe of {said or 'nothing'}: --task={task} needs one of {PROTOCOL} "
+      f"{task}, as configs/finetune_{task}.py"
+    )
   names = FIELDS[SUPERVISED[task].label](train.source).classes if train else ("any",)
   settings["method"] = method | class_settings(task, names)
   size = image_hw or settings["model"]["image_hw"]
   settings["model"] = {"backbone": start.backbone, "image_hw": size, **start.own_heads}
   settings["data"] = settings["data"] | {
-      "source": data.kind, "path": data.path, "split": data.train_split, "people_count": data.people_count,
-      "mixture": None, "subset": None, "whole_photos": SUPERVISED[task].whole,
+    "source": data.kind,
+    "path": data.path,
+    "split": data.train_split,
+    "people_count": data.people_count,
+    "mixture": None,
+    "subset": None,
+    "whole_photos": SUPERVISED[task].whole,
   }
   settings |= {"init_from": start.init_from, "init_heads": False, "init_which": start.which}
   if start.init_from is None:
@@ -177,4 +223,4 @@ def _config(recipe: str, overrides: Sequence[str], task: str, data: Data, train:
 def _network(config: RunConfig, state: TrainState, facts: dict[str, Any]) -> Encoder:
   """Returns what was learned, in float32."""
   method = METHODS[PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
-  return FINETUNED[config.method.task].open(method, *jax.device_get((state.params, state.extra)), facts)
+  return FINETUNED[config.method.task].open(method, *jax.device_get((state.params, state.method_state)), facts)

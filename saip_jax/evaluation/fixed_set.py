@@ -7,8 +7,8 @@ import numpy as np
 
 from input_pipeline.names import shown
 from input_pipeline.sources.combined import SubsetSource
-from saip_jax.evaluation.splits import Data, Labelled
-from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.resize import squashed_batches
+from saip_jax.evaluation.splits import Data, Labeled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Part:
     rows: (n,) int64, where they stand in `FixedSet.pictures`.
   """
 
-  images: Labelled
+  images: Labeled
   rows: np.ndarray
 
 
@@ -51,7 +51,7 @@ class FixedSet:
   def fit_and_test(self) -> tuple[Part, Part]:
     """What a probe is fitted on and what it is measured on: pictures at equal distances."""
 
-    def evenly(images: Labelled) -> np.ndarray:
+    def evenly(images: Labeled) -> np.ndarray:
       count = min(len(images), self._most)
       return np.arange(count) * len(images) // count
 
@@ -70,7 +70,7 @@ class FixedSet:
     query, gallery = (self._part(side, np.flatnonzero(np.isin(of, chosen))) for side, of in zip(sides, persons))
     return query, gallery
 
-  def _part(self, images: Labelled, indices: np.ndarray) -> Part:
+  def _part(self, images: Labeled, indices: np.ndarray) -> Part:
     """Decodes some of the images."""
     chosen = SubsetSource(images.source, indices, "a few")
     (batch,) = squashed_batches(chosen, self.image_hw, len(chosen))
@@ -78,4 +78,4 @@ class FixedSet:
     self.damaged += [f"{shown(chosen.name(i))}: {batch.reasons[i]}" for i in damaged]
     readable = np.setdiff1d(np.arange(len(chosen)), damaged)
     rows = [self._rows.setdefault(batch.images_u8[i].tobytes(), len(self._rows)) for i in readable]
-    return Part(Labelled(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))
+    return Part(Labeled(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))

@@ -25,14 +25,14 @@ class LinearProbe:
   intercepts: np.ndarray
   strength: float | np.ndarray
 
-  def standardised(self, features: np.ndarray) -> np.ndarray:
+  def standardized(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, D) float64 what the layer takes of features (n, D); raises ValueError for those of another width."""
     if np.ndim(features) != 2 or np.shape(features)[1] != len(self.center):
       raise ValueError(f"features have the shape {np.shape(features)}: expected (n, {len(self.center)}), as fitted")
     return (np.asarray(features, np.float64) - self.center) / self.scale
 
 
-def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardization(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns (D,) means and deviations in float64 of features (n, D); 1 for the deviation of one that is constant."""
   center, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
   # Rounding leaves a constant feature with a tiny deviation, which must not be blown up.
@@ -55,6 +55,8 @@ def fold_of_rows(count: int, groups: np.ndarray | None) -> np.ndarray:
     raise ValueError(f"groups have the shape {groups.shape}: expected one for each of the {count} rows")
   distinct, group_of = np.unique(groups, return_inverse=True)
   if len(distinct) < 2:
-    raise ValueError(f"all {count} rows are of one group, a person or a photo: two are needed to choose a strength; "
-                     "choose larger data, or give one strength")
+    raise ValueError(
+      f"all {count} rows are of one group, a person or a photo: two are needed to choose a strength; "
+      "choose larger data, or give one strength"
+    )
   return group_of.reshape(-1) % FOLDS

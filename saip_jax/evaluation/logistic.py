@@ -1,12 +1,12 @@
 """Logistic regression on frozen features: what a linear layer can tell apart, fitted by L-BFGS."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
-from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardisation
+from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardization
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 """Penalties tried, from the strongest, each from the weights of the one before, until `_PATIENCE` in a row are no
@@ -21,13 +21,13 @@ class LogisticProbe(LinearProbe):
 
   def logits(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, C) float32 logits of features (n, D)."""
-    return self.standardised(features).astype(np.float32) @ self.weights + self.intercepts
+    return self.standardized(features).astype(np.float32) @ self.weights + self.intercepts
 
 
 def fit_classes(
-    features: np.ndarray, shares: np.ndarray, groups: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
+  features: np.ndarray, shares: np.ndarray, groups: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
 ) -> LogisticProbe:
-  """Fits  argmin_w,b  -sum_rows sum_c share_c log softmax(x w + b)_c + strength |w|^2 / 2  on standardised features x.
+  """Fits  argmin_w,b  -sum_rows sum_c share_c log softmax(x w + b)_c + strength |w|^2 / 2  on standardized features x.
 
   Args:
     features: (n, D) float.
@@ -48,11 +48,11 @@ def fit_classes(
 
 
 def fit_binary(
-    features: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    strengths: Sequence[float] = STRENGTHS,
-    weights: np.ndarray | None = None,
+  features: np.ndarray,
+  labels: np.ndarray,
+  groups: np.ndarray | None = None,
+  strengths: Sequence[float] = STRENGTHS,
+  weights: np.ndarray | None = None,
 ) -> LogisticProbe:
   """Fits a logistic regression for each column of labels, each with the strength that is best for it on all folds.
 
@@ -86,15 +86,17 @@ def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
   """
   features, targets = np.asarray(features, np.float32), np.asarray(targets, np.float32)
   if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:
-    raise ValueError(f"features and targets have the shapes {features.shape} and {targets.shape}: expected (n, D) and "
-                     "(n, C), at least one row")
+    raise ValueError(
+      f"features and targets have the shapes {features.shape} and {targets.shape}: expected (n, D) and "
+      "(n, C), at least one row"
+    )
   for name, array in (("features", features), ("targets", targets)):
     if not np.isfinite(array).all():
       raise ValueError(f"{name} are not finite in row {np.flatnonzero(~np.isfinite(array).all(1))[0]}")
   strengths = sorted(map(float, strengths), reverse=True)
   if not strengths or strengths[-1] <= 0:
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
-  center, scale = standardisation(features)
+  center, scale = standardization(features)
   x = ((features - center) / scale).astype(np.float32)
   start, columns = np.zeros((x.shape[1] + 1, targets.shape[1])), np.arange(targets.shape[1])
   chosen = np.intp(0)
@@ -103,12 +105,12 @@ def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
     held_out = [fold == number for number in np.unique(fold)[:turns]]
     weights, errors = [start] * len(held_out), []
     for strength in strengths:
-      weights = [_minimise(x[~out], targets[~out], loss, strength, w) for out, w in zip(held_out, weights)]
+      weights = [_minimize(x[~out], targets[~out], loss, strength, w) for out, w in zip(held_out, weights)]
       errors.append(sum(loss(_logits(x[out], w), targets[out])[0] for out, w in zip(held_out, weights)))
       if len(errors) - np.argmin([error.sum() for error in errors]) > _PATIENCE:
         break
     chosen = np.argmin(errors, axis=0)
-  path = [start := _minimise(x, targets, loss, strength, start) for strength in strengths[:chosen.max() + 1]]
+  path = [start := _minimize(x, targets, loss, strength, start) for strength in strengths[: chosen.max() + 1]]
   fitted = np.stack(path)[chosen, :, columns].T.astype(np.float32)  # (D + 1, C)
   return LogisticProbe(center, scale, fitted[:-1], fitted[-1], np.array(strengths)[chosen])
 
@@ -117,7 +119,7 @@ def _logits(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
   return x @ weights[:-1].astype(np.float32) + weights[-1].astype(np.float32)
 
 
-def _minimise(x, targets, loss, strength: float, start: np.ndarray) -> np.ndarray:
+def _minimize(x, targets, loss, strength: float, start: np.ndarray) -> np.ndarray:
   """Returns (D + 1, C) float64 weights, the intercepts last."""
 
   def value_and_gradient(flat):

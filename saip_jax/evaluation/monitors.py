@@ -2,7 +2,7 @@
 
 They are tasks of `saip evaluate` made cheap, for the curves of runs; a table wants the tasks themselves.
 
-    reid        mAP of nearest neighbours by cosine, the protocol of `saip evaluate --task=reid`
+    reid        mAP of nearest neighbors by cosine, the protocol of `saip evaluate --task=reid`
     attributes  mA of a ridge regression on image features. An attribute is said to be there where it is predicted above
                 its share of the pictures fitted on, so that rare ones count; those that every picture or none shows, in
                 either part, are left out
@@ -12,7 +12,7 @@ On two CPU cores all three take ViT-Ti at 128x64 two seconds of processor time f
 512 built-in people), 1.2 times an update of configs/saip_demo.py: every 100 updates, that is 1.2 % of the time.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +27,7 @@ from saip_jax.evaluation.metrics.attributes import evaluate_attributes
 from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, cameras
+from saip_jax.evaluation.splits import Data, Labeled, cameras
 from saip_jax.evaluation.tasks.attributes import UNKNOWN, attributes_of
 from saip_jax.evaluation.tasks.parsing import labels_of
 from saip_jax.interop.weights import Preprocessing
@@ -46,8 +46,9 @@ def _reid(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   query, gallery = pictures.query_and_gallery
   person_of = lambda side: np.array(side.images.of_first_persons("identity", "re-identification"), np.int64) + 1
   (asked, asked_by), (shown, shown_by) = ((person_of(side), cameras(side.images)) for side in (query, gallery))
-  return lambda images, cells: evaluate_retrieval(
-      images[query.rows], asked, asked_by, images[gallery.rows], shown, shown_by).mAP
+  return lambda images, cells: (
+    evaluate_retrieval(images[query.rows], asked, asked_by, images[gallery.rows], shown, shown_by).mAP
+  )
 
 
 def _attributes(pictures: FixedSet, grid: tuple[int, int]) -> Score:
@@ -56,8 +57,10 @@ def _attributes(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   both = lambda labels: (labels == 0).any(0) & (labels == 1).any(0)
   told = both(to_fit) & both(truth)
   if not told.any():
-    raise ValueError(f"none of the attributes {', '.join(names)} is true of some pictures and not of others in both "
-                     f"parts, of {len(to_fit)} and {len(truth)} pictures: choose other data or more of them")
+    raise ValueError(
+      f"none of the attributes {', '.join(names)} is true of some pictures and not of others in both "
+      f"parts, of {len(to_fit)} and {len(truth)} pictures: choose other data or more of them"
+    )
   to_fit, truth = to_fit[:, told], truth[:, told]
   known = to_fit != UNKNOWN
   shares = (to_fit == 1).sum(0) / known.sum(0)
@@ -77,7 +80,7 @@ def _parts(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   side = max(1, round(pictures.image_hw[0] / grid[0] / _PLACE))
   to_fit, truth = (_places(part.images, len(names), grid, side) for part in (fit, test))
   used = np.flatnonzero((to_fit != IGNORED).all(1))
-  used = used[::-(-len(used) // _MOST_CELLS) or 1]
+  used = used[:: -(-len(used) // _MOST_CELLS) or 1]
   if not len(used):
     raise ValueError(f"no cell of the {len(fit.images)} pictures to fit on has a part at each place")
   wanted = (to_fit[used, :, None] == np.arange(len(names))).reshape(len(used), -1)
@@ -91,22 +94,24 @@ def _parts(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   return score
 
 
-def _places(images: Labelled, classes: int, grid: tuple[int, int], side: int) -> np.ndarray:
+def _places(images: Labeled, classes: int, grid: tuple[int, int], side: int) -> np.ndarray:
   """Returns what stands in the middle of each of side x side places under each cell, (n h w, places) uint8."""
   (h, w), found = grid, []
   for i in range(len(images)):
     labels = labels_of(images, i, classes)
-    rows, columns = (((np.arange(cells * side) + 0.5) * pixels / (cells * side)).astype(int)
-                     for pixels, cells in zip(labels.shape, grid))
+    rows, columns = (
+      ((np.arange(cells * side) + 0.5) * pixels / (cells * side)).astype(int)
+      for pixels, cells in zip(labels.shape, grid)
+    )
     places = labels[np.ix_(rows, columns)]
     found.append(places.reshape(h, side, w, side).transpose(0, 2, 1, 3).reshape(h * w, side * side))
   return np.concatenate(found)
 
 
 _MONITORS: dict[str, tuple[str, Callable[[FixedSet, tuple[int, int]], Score]]] = {
-    "reid": ("reid_mAP", _reid),
-    "attributes": ("attributes_mA", _attributes),
-    "parts": ("parts_mIoU", _parts),
+  "reid": ("reid_mAP", _reid),
+  "attributes": ("attributes_mA", _attributes),
+  "parts": ("parts_mIoU", _parts),
 }
 
 
@@ -135,8 +140,9 @@ class Monitors:
     cells = self._features(split_statistics(params), np.zeros((_BATCH, *module.image_hw, 3), np.uint8))[1]
     names, named = config.monitors, config.monitor_data
     try:
-      data = Data.parse(named, cache_dir=cache_folder(), people_count=config.data.people_count,
-                        hold_out=config.monitor_hold_out)
+      data = Data.parse(
+        named, cache_dir=cache_folder(), people_count=config.data.people_count, hold_out=config.monitor_hold_out
+      )
       chosen = FixedSet(data, module.image_hw, config.monitor_images)
       metrics = {f"monitor/{metric}": find_labels for metric, find_labels in (_MONITORS[name] for name in names)}
       self._scores = {metric: find_labels(chosen, cells.shape[1:3]) for metric, find_labels in metrics.items()}
@@ -146,15 +152,15 @@ class Monitors:
         score(*blank)  # what cannot be measured shows now
     except ValueError as error:
       raise ValueError(f"config.monitor_data={named}: {error}") from error
-    self.summary = (
-        f"{', '.join(names)} on {len(self._pictures)} pictures of {named}" +
-        (f", {len(chosen.damaged)} more cannot be read, the first: {chosen.damaged[0]}" if chosen.damaged else ""))
+    self.summary = f"{', '.join(names)} on {len(self._pictures)} pictures of {named}" + (
+      f", {len(chosen.damaged)} more cannot be read, the first: {chosen.damaged[0]}" if chosen.damaged else ""
+    )
 
   def measure(self, params) -> dict[str, float]:
     """Returns "monitor/reid_mAP" and so on of an encoder with these parameters, 0 to 1."""
     variables, found, count = split_statistics(params), [], len(self._pictures)
     for start in range(0, count, _BATCH):
-      batch = self._pictures[start:start + _BATCH]
+      batch = self._pictures[start : start + _BATCH]
       batch = np.pad(batch, ((0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)))  # one shape, one program
       found.append(self._features(variables, batch))
     images, cells = (np.concatenate([np.asarray(f) for f in features])[:count] for features in zip(*found))

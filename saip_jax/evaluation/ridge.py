@@ -1,13 +1,13 @@
 """Ridge regression on frozen features: what a linear map can read from them, in closed form."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from saip_jax.evaluation.linear_probe import LinearProbe, fold_of_rows, standardisation
+from saip_jax.evaluation.linear_probe import LinearProbe, fold_of_rows, standardization
 
 STRENGTHS = tuple(10.0**k for k in range(8))
-"""Penalties tried. Features are standardised, so thousands of them need thousands."""
+"""Penalties tried. Features are standardized, so thousands of them need thousands."""
 
 
 class RidgeProbe(LinearProbe):
@@ -15,17 +15,17 @@ class RidgeProbe(LinearProbe):
 
   def predict(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, T) float64 targets of features (n, D)."""
-    return self.standardised(features) @ self.weights + self.intercepts
+    return self.standardized(features) @ self.weights + self.intercepts
 
 
 def fit_ridge(
-    features: np.ndarray,
-    targets: np.ndarray,
-    known: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
-    strengths: Sequence[float] = STRENGTHS,
+  features: np.ndarray,
+  targets: np.ndarray,
+  known: np.ndarray | None = None,
+  groups: np.ndarray | None = None,
+  strengths: Sequence[float] = STRENGTHS,
 ) -> RidgeProbe:
-  """Fits  argmin_w,b  sum over known targets of (x w + b - y)^2 + strength |w|^2  on standardised features x.
+  """Fits  argmin_w,b  sum over known targets of (x w + b - y)^2 + strength |w|^2  on standardized features x.
 
   Of several strengths, the one with the least squared error on a held-out part is taken, every target in units of its
   own variance, and then all rows are fitted. The result depends on the arguments alone, in float64.
@@ -63,14 +63,14 @@ def fit_ridge(
 def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, strengths: list[float]) -> list[RidgeProbe]:
   """Returns a probe for each strength.
 
-  Targets known in the same rows are solved together; with centred x either as  (X'X + s I)^-1 X'y  or, where features
+  Targets known in the same rows are solved together; with centered x either as  (X'X + s I)^-1 X'y  or, where features
   outnumber rows, as  X'(XX' + s I)^-1 y, whose XX' is cut out of one product of all rows.
   """
-  center, scale = standardisation(features)
+  center, scale = standardization(features)
   x = (features - center) / scale
   wide = len(x) < x.shape[1]
   products = x @ x.T if wide else None
-  # Of rows if wide, else of features; those of rows sum to zero, so that X needs no centring once they are known.
+  # Of rows if wide, else of features; those of rows sum to zero, so that X needs no centering once they are known.
   solutions = np.zeros((len(strengths), len(x) if wide else x.shape[1], targets.shape[1]))
   x_means, y_means = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
   packed = np.packbits(known, axis=0)  # an eighth to compare
@@ -86,8 +86,8 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
         matrix -= matrix.mean(1, keepdims=True)
         places, right = np.flatnonzero(rows), y - y.mean(0)
       else:
-        centred = x[rows] - x_mean
-        matrix, places, right = centred.T @ centred, np.arange(x.shape[1]), centred.T @ (y - y.mean(0))
+        centered = x[rows] - x_mean
+        matrix, places, right = centered.T @ centered, np.arange(x.shape[1]), centered.T @ (y - y.mean(0))
       for s, strength in enumerate(strengths):
         solutions[s][np.ix_(places, own)] = np.linalg.solve(matrix + strength * np.eye(len(matrix)), right)
   weights = [x.T @ solution if wide else solution for solution in solutions]
@@ -110,10 +110,14 @@ def _checked(features, targets, known) -> tuple[np.ndarray, np.ndarray, np.ndarr
   if features.ndim != 2 or not features.size:
     raise ValueError(f"features have the shape {features.shape}: expected (rows, width), at least one each")
   if targets.ndim != 2 or len(targets) != len(features) or known.shape != targets.shape:
-    raise ValueError(f"targets and known have the shapes {targets.shape} and {known.shape}: expected "
-                     f"({len(features)}, T) both, as there are {len(features)} rows of features")
+    raise ValueError(
+      f"targets and known have the shapes {targets.shape} and {known.shape}: expected "
+      f"({len(features)}, T) both, as there are {len(features)} rows of features"
+    )
   for name, bad in (("features", ~np.isfinite(features)), ("targets", known & ~np.isfinite(targets))):
     if bad.any():
-      raise ValueError(f"{name} are not finite in row {np.flatnonzero(bad.any(1))[0]}: expected numbers"
-                       + ("; mark unknown targets in `known`" if name == "targets" else ""))
+      raise ValueError(
+        f"{name} are not finite in row {np.flatnonzero(bad.any(1))[0]}: expected numbers"
+        + ("; mark unknown targets in `known`" if name == "targets" else "")
+      )
   return features, np.where(known, targets, 0.0), known

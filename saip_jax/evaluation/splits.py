@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import io
-from typing import Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
-from input_pipeline.sources.base import ImageSource, bounded
+from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
 from input_pipeline.sources.table import SOURCES, open_source, whole_photos
 
@@ -19,7 +19,7 @@ _TEST_NAMES = ("test", "val", "gallery")
 _HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
 
 
-class Labelled:
+class Labeled:
   """Images and what is known of them.
 
   Args:
@@ -45,7 +45,7 @@ class Labelled:
     """What is known of the first person in image i."""
     return next(iter(self.facts[i].get("people") or ()), {})
 
-  def having(self, key: str) -> "Labelled":
+  def having(self, key: str) -> "Labeled":
     """Returns the images whose first person has a fact; the others are left out, which the source counts.
 
     Raises:
@@ -59,15 +59,17 @@ class Labelled:
     part = SubsetSource(self.source, np.flatnonzero(has), f"with {key}")
     without = ((self.source.name(i), f"its person has no {key}") for i in np.flatnonzero(~has).tolist())
     part.left_out = [*self.source.left_out, *bounded(without)]
-    return Labelled(part)
+    return Labeled(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
     """Returns a fact of each image's first person; raises ValueError if an image has none."""
     values = [self.first_person(i).get(key) for i in range(len(self))]
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:
-      raise ValueError(f"{self.source.name(missing)} of {self.source.identity['name']!r} has no {key}: {what_for} "
-                       "needs one for each image; choose other --data")
+      raise ValueError(
+        f"{self.source.name(missing)} of {self.source.identity['name']!r} has no {key}: {what_for} "
+        "needs one for each image; choose other --data"
+      )
     return values
 
   def joint_names(self) -> list[str]:
@@ -79,8 +81,10 @@ class Labelled:
       return list(lists)
     used = {self.first_person(i).get("joints") for i in range(len(self))} & lists.keys()
     if len(used) != 1:
-      raise ValueError(f"{name!r} has keypoints of several kinds or of none of {', '.join(lists)}: expected one kind, "
-                       "choose a part of it")
+      raise ValueError(
+        f"{name!r} has keypoints of several kinds or of none of {', '.join(lists)}: expected one kind, "
+        "choose a part of it"
+      )
     return list(lists[used.pop()])
 
   def size_hw(self, i: int) -> tuple[int, int]:
@@ -103,8 +107,10 @@ class Labelled:
       with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
         plane = np.asarray(image)
     if plane.shape != self.size_hw(i):
-      raise ValueError(f"{name} of {self.source.name(i)} is {plane.shape[0]}x{plane.shape[1]}: expected the size of "
-                       f"its image, {'x'.join(map(str, self.size_hw(i)))}")
+      raise ValueError(
+        f"{name} of {self.source.name(i)} is {plane.shape[0]}x{plane.shape[1]}: expected the size of "
+        f"its image, {'x'.join(map(str, self.size_hw(i)))}"
+      )
     return plane
 
 
@@ -135,24 +141,34 @@ class Data:
     """Reads SOURCE:PATH, or "people" alone; raises ValueError for another form. Args: options: all but these two."""
     kind, colon, path = text.partition(":")
     if kind not in SOURCES:
-      raise ValueError(f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
-                       f"{', '.join(sorted(SOURCES))}")
+      raise ValueError(
+        f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
+        f"{', '.join(sorted(SOURCES))}"
+      )
     if kind != "people" and not path:
       raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCES[kind].path}")
     return cls(kind, path or None, **options)
 
-  def open(self, split: str | None, whole: bool = False) -> Labelled:
+  def open(self, split: str | None, whole: bool = False) -> Labeled:
     """Opens one split, by its name. Args: whole: photos with everybody in them, not persons cut out of photos."""
-    return Labelled(open_source(
-        self.kind, self.path, split=split, cache_dir=self.cache_dir, people_count=self.people_count, setting="--data",
-        **whole_photos(self.kind) if whole else {}))
+    return Labeled(
+      open_source(
+        self.kind,
+        self.path,
+        split=split,
+        cache_dir=self.cache_dir,
+        people_count=self.people_count,
+        setting="--data",
+        **whole_photos(self.kind) if whole else {},
+      )
+    )
 
   @property
   def names(self) -> tuple[str, ...]:
     """The splits that it has; () for none, or none that are known before."""
     return SOURCES[self.kind].splits or ()
 
-  def train_and_test(self, whole: bool = False) -> tuple[Labelled, Labelled]:
+  def train_and_test(self, whole: bool = False) -> tuple[Labeled, Labeled]:
     """Returns what is fitted on and what is measured on.
 
     A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
@@ -163,17 +179,19 @@ class Data:
       return held_out(self.open(self.train_split, whole))
     train, test = self.train_split or "train", self._usual_test()
     if train == test:
-      raise ValueError(f"--train-split and --test-split are both {train!r}: what is fitted on cannot be measured on; "
-                       "--hold-out cuts one split in two")
+      raise ValueError(
+        f"--train-split and --test-split are both {train!r}: what is fitted on cannot be measured on; "
+        "--hold-out cuts one split in two"
+      )
     return self.open(train, whole), self.open(test, whole)
 
-  def test(self, whole: bool = False) -> Labelled:
+  def test(self, whole: bool = False) -> Labeled:
     """Returns what is measured on, by a task that fits nothing. Args: whole: see `open`."""
     if self.hold_out or not (self.test_split or self.names):
       return self.train_and_test(whole)[1]
     return self.open(self._usual_test(), whole)
 
-  def query_and_gallery(self) -> tuple[Labelled, Labelled]:
+  def query_and_gallery(self) -> tuple[Labeled, Labeled]:
     """Returns the two sides of a retrieval.
 
     Those of the data set if it has such splits, else of what is measured on by Market-1501's rule: of each person and
@@ -190,7 +208,7 @@ class Data:
     return self.test_split or usual
 
 
-def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
+def held_out(whole: Labeled) -> tuple[Labeled, Labeled]:
   """Cuts images in two, disjoint in identities: (to fit on, to measure on).
 
   Three of ten identities, or of ten photos where nobody is identified, are put aside by a hash of their names: the same
@@ -199,22 +217,25 @@ def held_out(whole: Labelled) -> tuple[Labelled, Labelled]:
   keys = _owners(whole)
   test = np.array([hash_of(key) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
-    raise ValueError(f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
-                     f"has {len(set(keys))} identities or photos; choose larger --data or name splits")
-  part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+    raise ValueError(
+      f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
+      f"has {len(set(keys))} identities or photos; choose larger --data or name splits"
+    )
+  part = lambda rows, name: Labeled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
 
 
-def _cut(whole: Labelled) -> tuple[Labelled, Labelled]:
+def _cut(whole: Labeled) -> tuple[Labeled, Labeled]:
   """Returns (query, gallery), see `Data.query_and_gallery`."""
   pairs = list(zip(whole.of_first_persons("identity", "retrieval"), cameras(whole)))
   _, first = np.unique(np.array(pairs), axis=0, return_index=True)
   query = np.zeros(len(pairs), bool)
   query[first] = True
   if query.all():
-    raise ValueError(f"{whole.source.identity['name']!r} has one picture of each person by each camera: expected more "
-                     "to search among")
-  part = lambda rows, name: Labelled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+    raise ValueError(
+      f"{whole.source.identity['name']!r} has one picture of each person by each camera: expected more to search among"
+    )
+  part = lambda rows, name: Labeled(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
 
 
@@ -228,7 +249,7 @@ def hash_of(name: str) -> int:
   return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
-def cameras(images: Labelled) -> np.ndarray:
+def cameras(images: Labeled) -> np.ndarray:
   """Returns (n,) int64 the camera of each image; where a data set has none, every image has its own."""
   given = [facts.get("camera") for facts in images.facts]
   if all(camera is None for camera in given):
@@ -239,12 +260,14 @@ def cameras(images: Labelled) -> np.ndarray:
   return np.array(given, np.int64)
 
 
-def groups(images: Labelled) -> np.ndarray:
+def groups(images: Labeled) -> np.ndarray:
   """Returns (n,) int64: pictures of one person are a group, else those cut out of one photo, else each is its own."""
   return np.unique(_owners(images), return_inverse=True)[1].reshape(-1)
 
 
-def _owners(images: Labelled) -> list[str]:
+def _owners(images: Labeled) -> list[str]:
   """Returns what must stay together of each image: its person, the photo that it was cut out of, or the image."""
-  return [str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))
-          for i in range(len(images))]
+  return [
+    str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))
+    for i in range(len(images))
+  ]

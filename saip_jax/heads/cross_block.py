@@ -48,7 +48,7 @@ class CrossBlock(nn.Module):
     return x, turn(q, angles), turn(k, memory_angles), v
 
   def __call__(
-      self, x: jax.Array, memory: jax.Array, angles: jax.Array | None = None, memory_angles: jax.Array | None = None
+    self, x: jax.Array, memory: jax.Array, angles: jax.Array | None = None, memory_angles: jax.Array | None = None
   ) -> jax.Array:
     """Computes the block.
 

@@ -104,7 +104,7 @@ class MaeDecoder(nn.Module):
     return x, beside
 
   def __call__(
-      self, visible: jax.Array, restore_ids: jax.Array, grid_hw: tuple[int, int], context: jax.Array | None = None
+    self, visible: jax.Array, restore_ids: jax.Array, grid_hw: tuple[int, int], context: jax.Array | None = None
   ) -> jax.Array:
     """Predicts every patch of the grid.
 
@@ -127,7 +127,7 @@ class MaeDecoder(nn.Module):
     return scan_blocks(apply, self.blocks, x, stop=stop, unroll=self.unroll, remat=self.remat)
 
   def cross_map(
-      self, visible: jax.Array, restore_ids: jax.Array, grid_hw: tuple[int, int], context: jax.Array
+    self, visible: jax.Array, restore_ids: jax.Array, grid_hw: tuple[int, int], context: jax.Array
   ) -> jax.Array:
     """Returns how much each patch looks at each of another image in the last block, (B, h * w, h * w), heads averaged.
 

@@ -33,9 +33,7 @@ class PrototypeHead(nn.Module):
     linear = lambda features: Linear(features, self.dtype, kernel_init=WEIGHTS[self.weights])
     self.fc1, self.fc2, self.fc3 = linear(self.hidden), linear(self.hidden), linear(self.bottleneck)
     bound = self.bottleneck**-0.5
-    self.directions = self.param(
-        "prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes)
-    )
+    self.directions = self.param("prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes))
     if self.learned_gain:
       self.gain = self.param("gain", nn.initializers.ones, (self.prototypes,))
 
@@ -53,6 +51,6 @@ def cosines(x: jax.Array, prototypes: jax.Array) -> jax.Array:
   """Returns the cosine of x (..., D) to each column of prototypes (D, K): (..., K) in the type of x."""
   squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24)).astype(x.dtype)  # torch's normalize, eps 1e-12
-  # Scaled after the product: normalising the weights first makes XLA:CPU fuse them into a naive dot.
+  # Scaled after the product: normalizing the weights first makes XLA:CPU fuse them into a naive dot.
   scale = jax.lax.rsqrt(jnp.sum(jnp.square(prototypes), axis=0))
   return (x @ prototypes.astype(x.dtype)) * scale.astype(x.dtype)

@@ -1,16 +1,26 @@
 """Decoder that finds a person in a scene: a query token becomes a kernel over the scene's feature map."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from flax import struct
+from flax import linen as nn, struct
 from jax.nn import initializers
 
 from saip_jax.backbones.transformer import (
-    Block, KeyMasks, Linear, Mlp, Packing, attention_map, gelu, init_stack, layer, layer_norm, mix, run_stack,
-    uniform_initializer,
+  Block,
+  KeyMasks,
+  Linear,
+  Mlp,
+  Packing,
+  attention_map,
+  gelu,
+  init_stack,
+  layer,
+  layer_norm,
+  mix,
+  run_stack,
+  uniform_initializer,
 )
 
 
@@ -65,8 +75,11 @@ class SearchDecoder(nn.Module):
   def _conv(self) -> nn.Conv:
     bound = (9 * self.width) ** -0.5  # PyTorch's default for the bias
     return nn.Conv(
-        self.width, (3, 3), dtype=self.dtype, kernel_init=initializers.xavier_uniform(),
-        bias_init=uniform_initializer(-bound, bound),
+      self.width,
+      (3, 3),
+      dtype=self.dtype,
+      kernel_init=initializers.xavier_uniform(),
+      bias_init=uniform_initializer(-bound, bound),
     )
 
   def prepare(self, scene: jax.Array) -> Reference:
@@ -79,9 +92,7 @@ class SearchDecoder(nn.Module):
       features = gelu(transform(features))  # (B, h, w, width)
     return Reference(projected[:, :, 0], projected[:, :, 1], features)
 
-  def __call__(
-      self, queries: Sequence[jax.Array], reference: Reference, key_masks: KeyMasks = None
-  ) -> list[jax.Array]:
+  def __call__(self, queries: Sequence[jax.Array], reference: Reference, key_masks: KeyMasks = None) -> list[jax.Array]:
     """Scores every place of the scene for several persons.
 
     Args:
@@ -95,11 +106,9 @@ class SearchDecoder(nn.Module):
     packing = Packing(tuple((1, query.shape[1]) for query in queries))
     x = self.query_embed(packing.join(queries))
     last = self.depth - 1
-    x = run_stack(
-        self.block, self.blocks, x, packing, key_masks, stop=last, unroll=self.unroll, remat=self.remat
-    )
+    x = run_stack(self.block, self.blocks, x, packing, key_masks, stop=last, unroll=self.unroll, remat=self.remat)
     x, _ = self.block.apply(
-        {"params": layer(self.blocks, last)}, x, packing, key_masks, method=Block.read_first
+      {"params": layer(self.blocks, last)}, x, packing, key_masks, method=Block.read_first
     )  # (B, persons, width)
     q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(*x.shape[:2], self.heads, -1)
     x = x + self.cross_proj(mix(attention_map(q, reference.keys), reference.values).reshape(x.shape))

@@ -39,7 +39,7 @@ def _interleaved(taps, axis: int) -> jax.Array:
   before = jax.lax.slice_in_dim(jnp.pad(first, edge((1, 0))), 0, -1, axis=axis)
   after = jax.lax.slice_in_dim(jnp.pad(fourth, edge((0, 1))), 1, None, axis=axis)
   both = jnp.stack([before + third, second + after], axis=axis + 1)
-  return both.reshape(*first.shape[:axis], -1, *first.shape[axis + 1:])
+  return both.reshape(*first.shape[:axis], -1, *first.shape[axis + 1 :])
 
 
 class UpsamplingHead(nn.Module):

@@ -1,13 +1,14 @@
 """The numbers of attention heads of a ViT in a file, which its tensors do not determine."""
 
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from saip_jax.backbones import build_backbone
+from saip_jax.interop.declared import Asked, Stated
 from saip_jax.interop.nesting import Encoder
 from saip_jax.interop.saip import ADAPTER
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.interop.stated import Asked, Stated
 
 # Heads of the students that SAIP-KD and DPAL distil from larger ViTs, and of their last block (arXiv 2508.07144).
 _DISTILLED = {"vit_tiny": (6, 12), "vit_small": (6, 12), "vit_base": (12, 16)}
@@ -18,7 +19,7 @@ _PRETRAINING_HEAD = re.compile(r"(^|\.)(head|dino_head|ibot_head|csm_decoder|csr
 
 
 def heads_of(
-    spec: BackboneSpec, dialect: str, encoder: Encoder, stated: Stated, asked: Asked
+  spec: BackboneSpec, dialect: str, encoder: Encoder, stated: Stated, asked: Asked
 ) -> tuple[BackboneSpec, list[str]]:
   """Returns the spec with the numbers of heads of the file's ViT, and what was taken or assumed.
 
@@ -85,8 +86,8 @@ def heads_of(
     raise _question(spec, f"a {dialect} file with a backbone alone may be of a distilled student")
   usual = build_backbone(spec.name).heads
   return spec, [
-      f"assumed {usual} attention heads in every block, as {spec.name} has: the tensors do not determine them;"
-      " --heads and --last-heads of saip import set others"
+    f"assumed {usual} attention heads in every block, as {spec.name} has: the tensors do not determine them;"
+    " --heads and --last-heads of saip import set others"
   ]
 
 
@@ -105,5 +106,5 @@ def _question(spec: BackboneSpec, reason: str) -> ValueError:
   if spec.name in _DISTILLED:
     flags += ", --heads={} --last-heads={} if it was distilled by SAIP-KD or DPAL".format(*_DISTILLED[spec.name])
   return ValueError(
-      f"the tensors do not determine the number of attention heads, and {reason}: set it with saip import, {flags}"
+    f"the tensors do not determine the number of attention heads, and {reason}: set it with saip import, {flags}"
   )

@@ -6,11 +6,11 @@ from saip_jax.interop.tables import CONV, CONV_1X1, Row, linear, norm
 
 def _block(torch: str, path: str) -> list[Row]:
   return [
-      Row(f"{torch}.gamma", f"{path}/gamma"),
-      *linear(f"{torch}.conv_dw", f"{path}/conv_dw", CONV),
-      *norm(f"{torch}.norm", f"{path}/norm"),
-      *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1", CONV_1X1),
-      *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2", CONV_1X1),
+    Row(f"{torch}.gamma", f"{path}/gamma"),
+    *linear(f"{torch}.conv_dw", f"{path}/conv_dw", CONV),
+    *norm(f"{torch}.norm", f"{path}/norm"),
+    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1", CONV_1X1),
+    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2", CONV_1X1),
   ]
 
 
@@ -26,12 +26,7 @@ def _stages() -> list[Row]:
   return rows
 
 
-TIMM = [
-    *linear("stem.0", "stem/conv", CONV),
-    *norm("stem.1", "stem/norm"),
-    *_stages(),
-    *norm("head.norm", "head_norm"),
-]
+TIMM = [*linear("stem.0", "stem/conv", CONV), *norm("stem.1", "stem/norm"), *_stages(), *norm("head.norm", "head_norm")]
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
 IGNORED = (r"^head\.fc\.",)  # what timm's files hold beside: the classifier

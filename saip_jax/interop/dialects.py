@@ -5,17 +5,18 @@ into nested dicts of arrays and back.
 """
 
 import dataclasses
-from typing import Any, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from input_pipeline.schema import shortlist
 from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip, vit
+from saip_jax.interop.architectures import TWINS, kind_of
 from saip_jax.interop.nesting import Encoder, State, locate
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import from_torch, to_torch
-from saip_jax.interop.twins import TWINS, kind_of
-from saip_jax.typed import shortlist
 
 _BACKBONE = "backbone."  # the encoder's module in the published SAIP and in DINO
 
@@ -120,9 +121,13 @@ def _args(weights) -> dict[str, Any]:
   """Returns what no tensor of a ViT determines, and what decides whether they fit, under the published names."""
   spec, module = weights.spec, weights.spec.build()
   return {
-      "num_heads": module.heads, "last_heads": module.last_heads or module.heads, "embed_dim": module.width,
-      "depth": module.depth, "patch_size": module.patch, "image_hw": list(spec.image_hw),
-      "pos_interpolation": spec.pos_interpolation,
+    "num_heads": module.heads,
+    "last_heads": module.last_heads or module.heads,
+    "embed_dim": module.width,
+    "depth": module.depth,
+    "patch_size": module.patch,
+    "image_hw": list(spec.image_hw),
+    "pos_interpolation": spec.pos_interpolation,
   }
 
 
@@ -133,23 +138,23 @@ def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
 _TIMM = Dialect(True, "grid2d", dict)
 
 DIALECTS: dict[str, Dialect] = {
-    "timm": _TIMM,
-    "safetensors": _TIMM,  # the same names; the file stands alone
-    "saip": SaipDialect(True, "flat1d", dict, ignored=saip.IGNORED),
-    "mae": Dialect(True, "grid2d", lambda state: {"model": state}, ignored=(r"^decoder_",)),
-    "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
-        True, "grid2d",
-        lambda state: {"teacher": _prefixed(_BACKBONE, state), "student": _prefixed(f"module.{_BACKBONE}", state)},
-        ignored=(r"^(dino_head|ibot_head)\.",), with_args=True,
-    ),
-    "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=vit.VITPOSE),
-    "mmpose": Dialect(
-        False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=vit.MMPRETRAIN
-    ),
+  "timm": _TIMM,
+  "safetensors": _TIMM,  # the same names; the file stands alone
+  "saip": SaipDialect(True, "flat1d", dict, ignored=saip.IGNORED),
+  "mae": Dialect(True, "grid2d", lambda state: {"model": state}, ignored=(r"^decoder_",)),
+  "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
+    True,
+    "grid2d",
+    lambda state: {"teacher": _prefixed(_BACKBONE, state), "student": _prefixed(f"module.{_BACKBONE}", state)},
+    ignored=(r"^(dino_head|ibot_head)\.",),
+    with_args=True,
+  ),
+  "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=vit.VITPOSE),
+  "mmpose": Dialect(False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=vit.MMPRETRAIN),
 }
 
 
-def recognise(nested: Mapping, part: str | None = None) -> str | None:
+def recognize(nested: Mapping, part: str | None = None) -> str | None:
   """Returns the name of the dialect that a file's keys are of, None if there is no telling.
 
   Args:
@@ -175,8 +180,8 @@ def recognise(nested: Mapping, part: str | None = None) -> str | None:
 def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:
   """Returns why tensors cannot be read in a dialect."""
   return (
-      f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
-      f" the file begins with {shortlist(names) or 'nothing'}"
+    f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
+    f" the file begins with {shortlist(names) or 'nothing'}"
   )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import saip_jax
 from input_pipeline.names import ESCAPED
+from input_pipeline.schema import choices_hint
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
@@ -18,38 +19,43 @@ from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
 from saip_jax.interop.weights import Weights, open_weights
-from saip_jax.typed import choices_hint
 
 _NO_TORCH_NEEDED = ("timm", "safetensors")
 _PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
 EXPORTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
 # Which numbers of attention heads, other than the named backbone's, the readers of a dialect can be given.
 _OWN_HEADS = {
-    "timm": ("heads",), **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
+  "timm": ("heads",),
+  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
 }
 _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
-_RELOADED_WITH = {
-    "timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load",
-}
+_RELOADED_WITH = {"timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load"}
 _PADDED = (
-    "ViTPose pads its patch embedding by 2 pixels (patch_cfg=dict(padding=2) in mmpose), so that its patches lie 2"
-    " pixels further up and left than in pre-training; parity.json proves the features with and without it.",
+  "ViTPose pads its patch embedding by 2 pixels (patch_cfg=dict(padding=2) in mmpose), so that its patches lie 2"
+  " pixels further up and left than in pre-training; parity.json proves the features with and without it.",
 )
 _NOTES = {
-    "vitpose": (
-        *_PADDED, "ViTPose has no class token: it adds the position of the class token to every patch.",
-        "Its loader takes square position grids only, whatever the size it then resamples to.",
-    ),
-    "mmpose": (
-        *_PADDED, "With with_cls_token=False mmpretrain wants positions for exactly img_size: for another size export"
-        " again with --image-hw.",
-    ),
+  "vitpose": (
+    *_PADDED,
+    "ViTPose has no class token: it adds the position of the class token to every patch.",
+    "Its loader takes square position grids only, whatever the size it then resamples to.",
+  ),
+  "mmpose": (
+    *_PADDED,
+    "With with_cls_token=False mmpretrain wants positions for exactly img_size: for another size export"
+    " again with --image-hw.",
+  ),
 }
 
 
 def export_weights(
-    checkpoint, dialect: str, out, which: str = "student", image_hw: tuple[int, int] | None = None,
-    positions: str = "grid2d", preprocessing: bool = False,
+  checkpoint,
+  dialect: str,
+  out,
+  which: str = "student",
+  image_hw: tuple[int, int] | None = None,
+  positions: str = "grid2d",
+  preprocessing: bool = False,
 ) -> dict[str, Any]:
   """Writes the encoder for another program into a new folder, reads it back there and compares the features.
 
@@ -103,7 +109,7 @@ def export_weights(
       record |= _prove(dialect, unfinished, weights, which)
     (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec), "utf-8", ESCAPED)
     record["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
+      path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
     }
     (unfinished / "parity.json").write_text(_json(record), "utf-8")
     os.replace(unfinished, out)
@@ -116,8 +122,10 @@ def summary(record: dict[str, Any], out) -> str:
   """Returns the line that tells how an export went."""
   height, width = record["model"]["image_hw"]
   parity = record["parity"]
-  proven = f"parity {parity}" if isinstance(parity, str) else (
-      f"largest difference {parity['max_abs_difference']:.1e} with {parity['reloaded_with']}"
+  proven = (
+    f"parity {parity}"
+    if isinstance(parity, str)
+    else (f"largest difference {parity['max_abs_difference']:.1e} with {parity['reloaded_with']}")
   )
   return f"{record['dialect']}, {record['which']} at {height}x{width}, {record['tensors']} tensors, {proven}: {out}"
 
@@ -137,8 +145,8 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
   twin = weights.spec.twin
   if dialect not in twin.dialects:
     raise ValueError(
-        f"--dialect={dialect} is not for {weights.spec.name}{': ' + twin.note if dialect == 'timm' else ''};"
-        f" choose one of {', '.join(twin.dialects)}"
+      f"--dialect={dialect} is not for {weights.spec.name}{': ' + twin.note if dialect == 'timm' else ''};"
+      f" choose one of {', '.join(twin.dialects)}"
     )
   own = [name for name, n in weights.spec.own_heads.items() if n]
   able = [name for name in twin.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
@@ -147,8 +155,8 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
   if dialect not in able:
     facts = weights.spec.facts()
     raise ValueError(
-        f"--dialect={dialect} has no place for {facts['heads']} attention heads, {facts['last_heads']} in the last"
-        f" block: its readers would compute something else; choose one of {', '.join(able) or 'none'}"
+      f"--dialect={dialect} has no place for {facts['heads']} attention heads, {facts['last_heads']} in the last"
+      f" block: its readers would compute something else; choose one of {', '.join(able) or 'none'}"
     )
 
 
@@ -157,8 +165,8 @@ def _check_side(dialect: str, weights: Weights) -> None:
   if min(height, width) < twin.smallest or height % twin.multiple or width % twin.multiple:
     multiples = f", multiples of {twin.multiple}" if twin.multiple > 1 else ""
     raise ValueError(
-        f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {twin.smallest} pixels and more"
-        f"{multiples}"
+      f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {twin.smallest} pixels and more"
+      f"{multiples}"
     )
 
 
@@ -205,26 +213,26 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
   image_hw = list(facts["image_hw"])
   made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
   return {
-      "architecture": twin.architecture,
+    "architecture": twin.architecture,
+    "num_classes": 0,
+    "num_features": weights.spec.build().feature_width,
+    "global_pool": twin.pool,
+    "model_args": weights.spec.timm_arguments,
+    "pretrained_cfg": {
+      "tag": "saip_jax",
+      "custom_load": False,
+      "input_size": [3, *image_hw],
+      "fixed_input_size": "img_size" in twin.arguments(weights.spec.image_hw),
+      "interpolation": "bicubic",
+      "crop_pct": 1.0,
+      "crop_mode": "squash",
+      "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
+      "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
       "num_classes": 0,
-      "num_features": weights.spec.build().feature_width,
-      "global_pool": twin.pool,
-      "model_args": weights.spec.timm_arguments,
-      "pretrained_cfg": {
-          "tag": "saip_jax",
-          "custom_load": False,
-          "input_size": [3, *image_hw],
-          "fixed_input_size": "img_size" in twin.arguments(weights.spec.image_hw),
-          "interpolation": "bicubic",
-          "crop_pct": 1.0,
-          "crop_mode": "squash",
-          "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
-          "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
-          "num_classes": 0,
-          "pool_size": None,
-          **twin.pretrained,
-          "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
-      },
+      "pool_size": None,
+      **twin.pretrained,
+      "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
+    },
   }
 
 
@@ -235,16 +243,16 @@ def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> 
   too_much = {name: c.difference for name, c in comparisons.items() if not c.difference <= proof.LIMIT}
   if too_much:
     raise ValueError(
-        f"the exported file computes something else: largest difference of {too_much} above {proof.LIMIT:g};"
-        " nothing was written"
+      f"the exported file computes something else: largest difference of {too_much} above {proof.LIMIT:g};"
+      " nothing was written"
     )
   return {
-      "parity": {
-          "reloaded_with": _RELOADED_WITH.get(dialect, "timm"),
-          "limit": proof.LIMIT,
-          "max_abs_difference": max(c.difference for c in comparisons.values()),
-      },
-      "outputs": {name: c.record() for name, c in comparisons.items()},
+    "parity": {
+      "reloaded_with": _RELOADED_WITH.get(dialect, "timm"),
+      "limit": proof.LIMIT,
+      "max_abs_difference": max(c.difference for c in comparisons.values()),
+    },
+    "outputs": {name: c.record() for name, c in comparisons.items()},
   }
 
 
@@ -252,22 +260,21 @@ def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -
   """Returns the parts of parity.json that hold with and without a proof."""
   height, width = weights.spec.image_hw
   return {
-      "dialect": dialect,
-      "which": which,
-      "origin": shortened(weights.origin),
-      "history": history,
-      "tensors": tensors,
-      "notes": [*weights.notes, *_NOTES.get(dialect, ())],
-      "model": weights.spec.facts(),
-      "inputs": {
-          "seed": proof.SEED,
-          "images": f"rng.standard_normal((3, {height}, {width}, 3), dtype='float32'), taken as normalised RGB",
-          "pixels": f"rng.integers(0, 256, (3, {height}, {width}, 3), dtype='uint8'), for graphs that normalise",
-          "rng": f"numpy.random.default_rng({proof.SEED}), a new one for each",
-      },
-      "versions": {"saip_jax": saip_jax.__version__} | {
-          package: importlib.metadata.version(package) for package in _VERSIONED if _is_installed(package)
-      },
+    "dialect": dialect,
+    "which": which,
+    "origin": shortened(weights.origin),
+    "history": history,
+    "tensors": tensors,
+    "notes": [*weights.notes, *_NOTES.get(dialect, ())],
+    "model": weights.spec.facts(),
+    "inputs": {
+      "seed": proof.SEED,
+      "images": f"rng.standard_normal((3, {height}, {width}, 3), dtype='float32'), taken as normalized RGB",
+      "pixels": f"rng.integers(0, 256, (3, {height}, {width}, 3), dtype='uint8'), for graphs that normalize",
+      "rng": f"numpy.random.default_rng({proof.SEED}), a new one for each",
+    },
+    "versions": {"saip_jax": saip_jax.__version__}
+    | {package: importlib.metadata.version(package) for package in _VERSIONED if _is_installed(package)},
   }
 
 

@@ -36,13 +36,13 @@ def _stage(number: int) -> list[Row]:
 def rows(bottlenecks: int) -> list[Row]:
   """Returns the rows of an HRNetV2 with so many blocks in its first stage; the names tell how many others have."""
   return [
-      *_stage(2),  # its first tensor tells the width
-      *_conv_norm("conv1", "bn1", "conv1"),
-      *_conv_norm("conv2", "bn2", "conv2"),
-      *[row for i in range(bottlenecks) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
-      *_pair("layer1.0.downsample", "stage1/blocks_0/downsample"),
-      *_stage(3),
-      *_stage(4),
+    *_stage(2),  # its first tensor tells the width
+    *_conv_norm("conv1", "bn1", "conv1"),
+    *_conv_norm("conv2", "bn2", "conv2"),
+    *[row for i in range(bottlenecks) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
+    *_pair("layer1.0.downsample", "stage1/blocks_0/downsample"),
+    *_stage(3),
+    *_stage(4),
   ]
 
 

@@ -2,28 +2,29 @@
 
 import math
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from saip_jax.backbones import build_backbone
+from saip_jax.interop.architectures import TWINS
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.interop.twins import TWINS
 
 # Names that files use for a fact, ours first.
 _SYNONYMS = {
-    "heads": ("heads", "num_heads"),
-    "last_heads": ("last_heads",),
-    "width": ("width", "embed_dim"),
-    "depth": ("depth",),
-    "patch": ("patch", "patch_size"),
-    "dims": ("dims", "embed_dims"),
-    "depths": ("depths",),
-    "window": ("window", "window_size"),
-    "windows": ("windows",),
-    "stride": ("stride",),
-    "norm_eps": ("norm_eps", "layer_norm_eps"),
-    "gelu": ("gelu", "act_layer", "hidden_act"),
-    "tapped_block": ("tapped_block",),
-    "tapped_stage": ("tapped_stage",),
+  "heads": ("heads", "num_heads"),
+  "last_heads": ("last_heads",),
+  "width": ("width", "embed_dim"),
+  "depth": ("depth",),
+  "patch": ("patch", "patch_size"),
+  "dims": ("dims", "embed_dims"),
+  "depths": ("depths",),
+  "window": ("window", "window_size"),
+  "windows": ("windows",),
+  "stride": ("stride",),
+  "norm_eps": ("norm_eps", "layer_norm_eps"),
+  "gelu": ("gelu", "act_layer", "hidden_act"),
+  "tapped_block": ("tapped_block",),
+  "tapped_stage": ("tapped_stage",),
 }
 _EXACT_GELU = ("exact", "gelu", "nn.gelu")
 
@@ -84,13 +85,13 @@ def refuse_other_architecture(architecture: str, name: str) -> None:
   twin = TWINS[name]
   if not re.fullmatch(twin.same, architecture.partition(".")[0]):
     raise ValueError(
-        f"the file's architecture is {architecture!r}, which computes something else than {name}; expected"
-        f" {twin.architecture} or another image size of it"
+      f"the file's architecture is {architecture!r}, which computes something else than {name}; expected"
+      f" {twin.architecture} or another image size of it"
     )
 
 
 def size_of_positions(
-    patches: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
+  patches: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
 ) -> tuple[tuple[int, int], str | None]:
   """Returns the image size that a table of positions is for, and a note if it had to be assumed.
 
@@ -117,14 +118,12 @@ def size_of_positions(
   if hw:
     return hw, f"assumed {patches} positions to be for {text(hw)} pixels; --image-hw=HxW states another size"
   raise ValueError(
-      f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a"
-      " square nor height = 2 x width: state the size they are for with --image-hw=HxW"
+    f"{patches} positions of {patch}x{patch} patches (or {patches + 1}, if the class token has none) fit neither a"
+    " square nor height = 2 x width: state the size they are for with --image-hw=HxW"
   )
 
 
-def class_row_is_there(
-    rows: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None
-) -> bool:
+def class_row_is_there(rows: int, patch: int, stated: tuple[int, int] | None, asked: tuple[int, int] | None) -> bool:
   """Returns whether the first row of a table of positions is that of the class token.
 
   It is unless the table fits an image size without such a row and none with it: timm's `no_embed_class=True`.
@@ -135,6 +134,7 @@ def class_row_is_there(
     stated: size that the file states, if it does.
     asked: size that the user states, if they do.
   """
+
   def fits(patches):
     hw = stated or asked
     return (hw[0] // patch) * (hw[1] // patch) == patches if hw else _usual_size(patches, patch) is not None

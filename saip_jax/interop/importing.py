@@ -19,7 +19,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
 
   Args:
     source: what `open_weights` reads.
-    dialect: its dialect; None recognises it.
+    dialect: its dialect; None recognizes it.
     out: a new or empty folder, or one made by an earlier import, which is replaced.
     image_hw: size in pixels that the stored positions are for, where the source does not say.
     **asked: other arguments of `open_weights`.
@@ -42,14 +42,14 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
     write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
     model = {
-        "saip_jax": saip_jax.__version__,
-        "facts": weights.spec.facts(),
-        "origin": shown(weights.origin),
-        "tensors": weights.counts(),
-        "new": list(weights.new),
-        "head_counts": dict(weights.head_counts),
-        "notes": list(weights.notes),
-        "sha256": {WEIGHTS_FILE: sha256(partial / WEIGHTS_FILE)},
+      "saip_jax": saip_jax.__version__,
+      "facts": weights.spec.facts(),
+      "origin": shown(weights.origin),
+      "tensors": weights.counts(),
+      "new": list(weights.new),
+      "head_counts": dict(weights.head_counts),
+      "notes": list(weights.notes),
+      "sha256": {WEIGHTS_FILE: sha256(partial / WEIGHTS_FILE)},
     }
     source = pathlib.Path(source).expanduser()
     if source.is_file():
@@ -78,5 +78,5 @@ def _check_folder(out: pathlib.Path) -> None:
   if out.exists() and not out.is_dir():
     raise ValueError(f"--out={out} is a file: choose a folder")
   ours = {MODEL_FILE, WEIGHTS_FILE}
-  if out.is_dir() and not {path.name for path in out.iterdir()} in (set(), ours):
+  if out.is_dir() and {path.name for path in out.iterdir()} not in (set(), ours):
     raise ValueError(f"--out={out} holds other files: choose a new or empty folder")

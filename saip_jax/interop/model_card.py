@@ -7,7 +7,7 @@ import re
 import saip_jax
 from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.training.whole import checkpoint_steps
+from saip_jax.run_folder.integrity import checkpoint_steps
 
 
 def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
@@ -31,10 +31,10 @@ def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
     step = int(path.name) if workdir != path else max(checkpoint_steps(path), default=0)
   images = pathlib.Path(data["path"]).name if data.get("path") else "the default set"
   history = {
-      "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
-      "step": f"{step:,} of {total:,}",
-      "data": f"built-in people ({images})" if data["source"] == "people" else images,
-      "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {config['precision']})",
+    "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
+    "step": f"{step:,} of {total:,}",
+    "data": f"built-in people ({images})" if data["source"] == "people" else images,
+    "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {config['precision']})",
   }
   if config.get("init_from"):
     history["started from"] = pathlib.Path(config["init_from"]).name
@@ -66,21 +66,25 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   height, width = facts["image_hw"]
   size = f"{height}x{width}"
   parity = record["parity"]
-  proven = parity if isinstance(parity, str) else (
+  proven = (
+    parity
+    if isinstance(parity, str)
+    else (
       f"largest absolute difference between saip_jax and the file reloaded with {parity['reloaded_with']}:"
       f" {parity['max_abs_difference']:.1e} in float32"
+    )
   )
   shown, values = "RGB", f"0..1, then mean {facts['mean']}, std {facts['std']}"
   if record["which"] == "depth":
     shown = "depth, three times the same"
-    values = "metres, less their mean over the pixels whose depth is known, 0 at the others"
+    values = "meters, less their mean over the pixels whose depth is known, 0 at the others"
   activation = f"{facts['gelu']} GELU" if "gelu" in facts else "ReLU"
   rows = {
-      "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {activation}",
-      "input": f"{shown}, {size} (height x width); the whole picture squashed to that size, not cropped; {values}",
-      "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
-      **record["history"],
-      "proof": f"{proven}; all of it in parity.json",
+    "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {activation}",
+    "input": f"{shown}, {size} (height x width); the whole picture squashed to that size, not cropped; {values}",
+    "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
+    **record["history"],
+    "proof": f"{proven}; all of it in parity.json",
   }
   front = _FRONT_MATTER if dialect == "timm" else ""
   table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
@@ -90,16 +94,20 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   arguments = "".join(f"{name}={plain(value)!r}, " for name, value in spec.timm_arguments.items())
   usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
   usage = usage.format(
-      height=height, width=width, which=record["which"], architecture=twin.architecture, arguments=arguments,
-      changes=_changes(spec),
+    height=height,
+    width=width,
+    which=record["which"],
+    architecture=twin.architecture,
+    arguments=arguments,
+    changes=_changes(spec),
   )
   features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
   return (
-      f"{front}# {facts['name']} at {size}, {dialect}\n\n"
-      f"An encoder of person pictures, pre-trained without labels: {features} for\n"
-      f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {saip_jax.__version__}.\n\n"
-      f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
-      "\n## Licence\n\nThat of whoever publishes these weights; name it here.\n"
+    f"{front}# {facts['name']} at {size}, {dialect}\n\n"
+    f"An encoder of person pictures, pre-trained without labels: {features} for\n"
+    f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {saip_jax.__version__}.\n\n"
+    f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
+    "\n## License\n\nThat of whoever publishes these weights; name it here.\n"
   )
 
 
@@ -111,8 +119,8 @@ def _changes(spec: BackboneSpec) -> str:
     return ""
   heads, width = spec.last_heads, spec.build().width // spec.last_heads
   return (
-      f"attention = model.blocks[-1].attn   # the last block has {heads} heads\n"
-      f"attention.num_heads, attention.head_dim, attention.scale = {heads}, {width}, {width}**-0.5\n"
+    f"attention = model.blocks[-1].attn   # the last block has {heads} heads\n"
+    f"attention.num_heads, attention.head_dim, attention.scale = {heads}, {width}, {width}**-0.5\n"
   )
 
 
@@ -123,8 +131,11 @@ def _sizes(facts: dict) -> str:
     heads = f"{heads} heads" + (f" and {last} in the last block" if last != heads else "")
     return f"width {facts['width']}, {facts['depth']} blocks, {heads}, patches of {facts['patch']} pixels"
   names = {
-      "dims": "channels", "depths": "blocks", "heads": "heads", "window": "windows of cells",
-      "windows": "windows of cells",
+    "dims": "channels",
+    "depths": "blocks",
+    "heads": "heads",
+    "window": "windows of cells",
+    "windows": "windows of cells",
   }
   parts = [f"{word} {_listed(facts[name])}" for name, word in names.items() if name in facts]
   return ", ".join([*parts, f"tapped stage {facts['tapped_stage']} with a cell every {facts['stride']} pixels"])
@@ -169,7 +180,7 @@ in `inter_norm.safetensors`, and beside the cells their mean.
 """
 
 _USAGE = {
-    "timm": """
+  "timm": """
 ```python
 import timm
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
@@ -181,15 +192,16 @@ or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pr
 network that pre-training read: `model.forward_intermediates(x, indices=[6], norm=False)`, then the layer norm (epsilon
 1e-6) in `inter_norm.safetensors`.
 """,
-    "safetensors": """
+  "safetensors": """
 ```python
 import timm
 from safetensors.torch import load_file
 state = load_file("model.safetensors")
-""" + _INTO_TIMM,
-    ("timm", "swin"): _STAGES_IN_TIMM.format(shape="(1, h, w, D)"),
-    ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)"),
-    ("timm", "hrnet"): """
+"""
+  + _INTO_TIMM,
+  ("timm", "swin"): _STAGES_IN_TIMM.format(shape="(1, h, w, D)"),
+  ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)"),
+  ("timm", "hrnet"): """
 ```python
 import timm, torch
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
@@ -201,17 +213,19 @@ feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)   # (1, D)
 The folder holds HRNetV2 without its classifier. Pre-training also read the coarsest map of `model.stage3`, after the
 layer norm (epsilon 1e-6) in `inter_norm.safetensors`, and beside its cells their mean.
 """,
-    ("safetensors", "hrnet"): """
+  ("safetensors", "hrnet"): """
 ```python
 import timm, torch
 from safetensors.torch import load_file
 state = load_file("model.safetensors")
-""" + _INTO_TIMM.removesuffix("```\n") + """\
+"""
+  + _INTO_TIMM.removesuffix("```\n")
+  + """\
 maps = model.eval()(images)   # (B, 3, H, W), sides multiples of 32 -> four of (B, C, h, w), a cell every 4 to 32 pixels
 feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)
 ```
 """,
-    ("safetensors", "tinyvit"): """
+  ("safetensors", "tinyvit"): """
 ```python
 import timm, torch
 from safetensors.torch import load_file
@@ -228,25 +242,27 @@ cells = neck(model.eval().forward_features(images))      # (B, 3, H, W) -> (B, 2
 
 `inter_norm.*` is the norm of what `forward_features` gives, which pre-training read.
 """,
-    "mae": """
+  "mae": """
 ```python
 import timm, torch
 state = torch.load("model.pth", weights_only=True)["model"]
-""" + _INTO_TIMM,
-    "dino": """
+"""
+  + _INTO_TIMM,
+  "dino": """
 ```python
 import timm, torch
 state = torch.load("model.pth", weights_only=True)["teacher"]   # as TransReID does
 state = {{name.removeprefix("backbone."): value for name, value in state.items()}}
-""" + _INTO_TIMM,
-    "saip": """
+"""
+  + _INTO_TIMM,
+  "saip": """
 The published layout, heads included: `torch.load("model.pth", weights_only=True)["{which}"]`, names without `module.`;
 `backbone.*` is timm's ViT together with `inter_norm`, the norm of block 6's output.
 """,
-    "vitpose": """
+  "vitpose": """
 `model.pretrained = "model.pth"` in a ViTPose config (the tensors lie under `state_dict`).
 """,
-    "mmpose": """
+  "mmpose": """
 ```python
 backbone=dict(
     type="mmpretrain.VisionTransformer", img_size=({height}, {width}), patch_size=16, qkv_bias=True,
@@ -256,20 +272,20 @@ backbone=dict(
 
 with `arch=dict(...)` of the network above. Without `prefix="backbone."` nothing is loaded, and only a log line tells.
 """,
-    "onnx": """
+  "onnx": """
 ```python
 import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
 cls, patch_tokens = session.run(["cls", "patch_tokens"], {{"images": images}})   # (B, 3, {height}, {width}) float32
 ```
 
-`images` are normalised as the table says; `model_with_preproc.onnx`, where there is one, takes uint8 RGB
+`images` are normalized as the table says; `model_with_preproc.onnx`, where there is one, takes uint8 RGB
 (B, {height}, {width}, 3) and does that itself. Any batch size.
 """,
-    "torchscript": """
+  "torchscript": """
 ```python
 import torch
-cls, patch_tokens = torch.jit.load("model.ts")(images)   # (B, 3, {height}, {width}) float32, normalised; any batch size
+cls, patch_tokens = torch.jit.load("model.ts")(images)   # (B, 3, {height}, {width}) float32, normalized; any batch size
 ```
 """,
 }

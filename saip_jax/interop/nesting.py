@@ -8,12 +8,13 @@ its prefix. So `encoder.layer.0` of another naming is no prefix, and several enc
 
 import dataclasses
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from saip_jax.interop.twins import TWINS
-from saip_jax.typed import shortlist
+from input_pipeline.schema import shortlist
+from saip_jax.interop.architectures import TWINS
 
 State = Mapping[str, np.ndarray]
 
@@ -131,8 +132,8 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
       return Located(students[0], teachers[0], (*own, *notes))
   if len(found) > 1:
     raise ValueError(
-        f"it holds {len(found)} encoders: {shortlist([e.label for e in found])}; state which with --part=NAME of saip"
-        f" import, as --part={found[0].label}"
+      f"it holds {len(found)} encoders: {shortlist([e.label for e in found])}; state which with --part=NAME of saip"
+      f" import, as --part={found[0].label}"
     )
   if not found:
     return None
@@ -142,7 +143,7 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
 
 def _in_part(found: list[Encoder], part: str) -> list[Encoder]:
   wanted = [p for p in re.split(r"[./]", part) if p]
-  spans = lambda e: (e.parts[i:i + len(wanted)] for i in range(len(e.parts)))
+  spans = lambda e: (e.parts[i : i + len(wanted)] for i in range(len(e.parts)))
   chosen = [e for e in found if e.label == part] or [e for e in found if wanted in spans(e)]
   if not chosen:
     raise ValueError(f"--part={part}: no encoder is there; it has {shortlist([e.label for e in found])}")

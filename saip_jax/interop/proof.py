@@ -8,7 +8,7 @@ would go unnoticed otherwise.
 import dataclasses
 import functools
 import pathlib
-from typing import Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -56,22 +56,24 @@ def _first_values(output: np.ndarray) -> list[float]:
 
 def _described(output: np.ndarray) -> dict:
   return {
-      "shape": list(output.shape), "max_abs_value": float(np.max(np.abs(output))), "saip_jax": _first_values(output),
+    "shape": list(output.shape),
+    "max_abs_value": float(np.max(np.abs(output))),
+    "saip_jax": _first_values(output),
   }
 
 
 def probe_images(image_hw: tuple[int, int]) -> np.ndarray:
-  """Returns the images every proof uses: (3, H, W, 3) float32, standard normal, as normalised pictures are."""
+  """Returns the images every proof uses: (3, H, W, 3) float32, standard normal, as normalized pictures are."""
   return np.random.default_rng(SEED).standard_normal((_IMAGES, *image_hw, 3), dtype=np.float32)
 
 
 def probe_pixels(image_hw: tuple[int, int]) -> np.ndarray:
-  """Returns (3, H, W, 3) uint8 RGB noise, for graphs that normalise by themselves."""
+  """Returns (3, H, W, 3) uint8 RGB noise, for graphs that normalize by themselves."""
   return np.random.default_rng(SEED).integers(0, 256, (_IMAGES, *image_hw, 3), dtype=np.uint8)
 
 
 def jax_features(weights, which: str, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the features of (B, H, W, 3) normalised images by our own encoder, float32 at highest precision.
+  """Returns the features of (B, H, W, 3) normalized images by our own encoder, float32 at highest precision.
 
   Returns:
     cls (B, D), patch_tokens (B, N, D), and tapped_layer (B, 1 + M, E) after its norm.
@@ -174,8 +176,13 @@ def _read_vitpose(folder: pathlib.Path, which: str) -> dict:
 
 
 _MMPRETRAIN = (  # in this order: the final norm is called as the first of each layer
-    ("patch_embed.projection.", "patch_embed.proj."), ("ffn.layers.0.0.", "mlp.fc1."), ("ffn.layers.1.", "mlp.fc2."),
-    (".ln1.", ".norm1."), (".ln2.", ".norm2."), ("layers.", "blocks."), ("ln1.", "norm."),
+  ("patch_embed.projection.", "patch_embed.proj."),
+  ("ffn.layers.0.0.", "mlp.fc1."),
+  ("ffn.layers.1.", "mlp.fc2."),
+  (".ln1.", ".norm1."),
+  (".ln2.", ".norm2."),
+  ("layers.", "blocks."),
+  ("ln1.", "norm."),
 )
 
 
@@ -189,8 +196,12 @@ def _read_mmpose(folder: pathlib.Path, which: str) -> dict:
 
 
 READERS: dict[str, Callable[[pathlib.Path, str], dict]] = {
-    "safetensors": _read_safetensors, "saip": _read_saip, "mae": _read_mae, "dino": _read_dino,
-    "vitpose": _read_vitpose, "mmpose": _read_mmpose,
+  "safetensors": _read_safetensors,
+  "saip": _read_saip,
+  "mae": _read_mae,
+  "dino": _read_dino,
+  "vitpose": _read_vitpose,
+  "mmpose": _read_mmpose,
 }
 
 
@@ -229,8 +240,8 @@ def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, C
   """Compares the graph that takes pixels."""
   pixels, facts = probe_pixels(weights.spec.image_hw), weights.spec.facts()
   theirs = _run_onnx(path, pixels)
-  normalised = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
-  ours = jax_features(weights, which, normalised)
+  normalized = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
+  ours = jax_features(weights, which, normalized)
   return {f"{name} from pixels": Comparison(ours[name], value) for name, value in theirs.items()}
 
 

@@ -1,6 +1,6 @@
 """The published SAIP naming (`backbone.*`, `csm_decoder.*`, `csr_decoder.*`, `css_decoder.*`)."""
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -15,37 +15,37 @@ from saip_jax.interop.vit import EXTRA, TIMM, inside
 
 VIT = inside([*TIMM, *EXTRA], "backbone.", "backbone/")
 CSM = [
-    *linear("csm_decoder.mlp.0", "csm/fc1"),
-    *linear("csm_decoder.mlp.2", "csm/fc2"),
-    *linear("csm_decoder.mlp.4", "csm/fc3"),
-    Row("csm_decoder.last_layer.weight_v", "csm/prototypes", LINEAR),
+  *linear("csm_decoder.mlp.0", "csm/fc1"),
+  *linear("csm_decoder.mlp.2", "csm/fc2"),
+  *linear("csm_decoder.mlp.4", "csm/fc3"),
+  Row("csm_decoder.last_layer.weight_v", "csm/prototypes", LINEAR),
 ]
 CSR = [
-    Row("csr_decoder.mask_token", "csr/mask_token"),
-    Row("csr_decoder.decoder_pos_embed", "csr/pos_embed"),
-    *linear("csr_decoder.decoder_embed", "csr/embed"),
-    *blocks("csr_decoder.decoder_blocks", "csr/blocks"),
-    *norm("csr_decoder.decoder_norm", "csr/norm"),
-    *linear("csr_decoder.decoder_pred", "csr/pred"),
+  Row("csr_decoder.mask_token", "csr/mask_token"),
+  Row("csr_decoder.decoder_pos_embed", "csr/pos_embed"),
+  *linear("csr_decoder.decoder_embed", "csr/embed"),
+  *blocks("csr_decoder.decoder_blocks", "csr/blocks"),
+  *norm("csr_decoder.decoder_norm", "csr/norm"),
+  *linear("csr_decoder.decoder_pred", "csr/pred"),
 ]
 CSS = [
-    *linear("css_decoder.q_decoder_embed", "css/query_embed"),
-    *linear("css_decoder.kv_decoder_embed", "css/reference_embed"),
-    *norm("css_decoder.kv_decoder_norm", "css/reference_norm"),
-    *blocks("css_decoder.self_atten_blocks", "css/blocks"),
-    *norm("css_decoder.cross_atten_block.norm1", "css/cross_norm1"),
-    Row("css_decoder.cross_atten_block.attn.in_proj_weight", "css/cross_qkv/kernel", LINEAR),
-    Row("css_decoder.cross_atten_block.attn.in_proj_bias", "css/cross_qkv/bias"),
-    *linear("css_decoder.cross_atten_block.attn.out_proj", "css/cross_proj"),
-    *norm("css_decoder.cross_atten_block.norm2", "css/cross_norm2"),
-    *linear("css_decoder.cross_atten_block.mlp.fc1", "css/cross_mlp/fc1"),
-    *linear("css_decoder.cross_atten_block.mlp.fc2", "css/cross_mlp/fc2"),
-    *norm("css_decoder.q_decoder_norm", "css/kernel_norm"),
-    *linear("css_decoder.kernel_pred", "css/kernel"),
-    *linear("css_decoder.mask_head.0", "css/map_embed", CONV_1X1),
-    *linear("css_decoder.mask_head.2", "css/map1", CONV),
-    *linear("css_decoder.mask_head.4", "css/map2", CONV),
-    *linear("css_decoder.mask_head.6", "css/map3", CONV),
+  *linear("css_decoder.q_decoder_embed", "css/query_embed"),
+  *linear("css_decoder.kv_decoder_embed", "css/reference_embed"),
+  *norm("css_decoder.kv_decoder_norm", "css/reference_norm"),
+  *blocks("css_decoder.self_atten_blocks", "css/blocks"),
+  *norm("css_decoder.cross_atten_block.norm1", "css/cross_norm1"),
+  Row("css_decoder.cross_atten_block.attn.in_proj_weight", "css/cross_qkv/kernel", LINEAR),
+  Row("css_decoder.cross_atten_block.attn.in_proj_bias", "css/cross_qkv/bias"),
+  *linear("css_decoder.cross_atten_block.attn.out_proj", "css/cross_proj"),
+  *norm("css_decoder.cross_atten_block.norm2", "css/cross_norm2"),
+  *linear("css_decoder.cross_atten_block.mlp.fc1", "css/cross_mlp/fc1"),
+  *linear("css_decoder.cross_atten_block.mlp.fc2", "css/cross_mlp/fc2"),
+  *norm("css_decoder.q_decoder_norm", "css/kernel_norm"),
+  *linear("css_decoder.kernel_pred", "css/kernel"),
+  *linear("css_decoder.mask_head.0", "css/map_embed", CONV_1X1),
+  *linear("css_decoder.mask_head.2", "css/map1", CONV),
+  *linear("css_decoder.mask_head.4", "css/map2", CONV),
+  *linear("css_decoder.mask_head.6", "css/map3", CONV),
 ]
 HEADS = {"csm": ("csm_decoder.", CSM), "csr": ("csr_decoder.", CSR), "css": ("css_decoder.", CSS)}
 SAIP = [*VIT, *CSM, *CSR, *CSS]
@@ -54,8 +54,10 @@ ADAPTER = r"(adapter|align_decoder|translator|expert)\w*\."  # what a distilled 
 
 # An unused norm, the gain of the prototypes' weight norm, which is frozen at one, mask tokens, an adapter.
 IGNORED = (
-    r"^csm_decoder\.decoder_norm\.", r"^csm_decoder\.last_layer\.weight_g$",
-    r"^backbone\.(mask_token|masked_embed)$", f"^{ADAPTER}",
+  r"^csm_decoder\.decoder_norm\.",
+  r"^csm_decoder\.last_layer\.weight_g$",
+  r"^backbone\.(mask_token|masked_embed)$",
+  f"^{ADAPTER}",
 )
 
 
@@ -89,7 +91,7 @@ def write(tree: dict, patch: int) -> dict[str, np.ndarray]:
   """
   others = sorted(tree.keys() - {"backbone", *HEADS})
   if "memory_embed" in tree.get("csr", {}):
-    others.append("csr with cross-attention (behaviour.csr_context='tokens')")
+    others.append("csr with cross-attention (behavior.csr_context='tokens')")
   if others:
     raise ValueError(f"the published files have no place for {', '.join(others)}: choose another --dialect")
   table = [*VIT, *(row for name, (_, rows) in HEADS.items() if name in tree for row in rows)]
@@ -115,8 +117,12 @@ def _shapes(state, backbone: ViT) -> dict[str, tuple[int, ...]]:
 
   def csr():
     head = MaeDecoder(
-        3 * backbone.patch**2, (h, w), first("csr_decoder.decoder_embed.weight"), depth("csr_decoder.decoder_blocks."),
-        heads=1, context="token",
+      3 * backbone.patch**2,
+      (h, w),
+      first("csr_decoder.decoder_embed.weight"),
+      depth("csr_decoder.decoder_blocks."),
+      heads=1,
+      context="token",
     )
     order = jax.ShapeDtypeStruct((1, h * w), np.int32)
     return lambda key, x, ids: head.init(key, x, ids, (h, w), x[:, :1]), (tokens, order)

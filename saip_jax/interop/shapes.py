@@ -1,7 +1,8 @@
 """The shapes of a backbone's parameters and running statistics, as one tree."""
 
 import functools
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -4,7 +4,8 @@ import collections
 import dataclasses
 import math
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,9 @@ import numpy as np
 from saip_jax.backbones import build_backbone, check_heads
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
+from saip_jax.interop.architectures import TWINS, Twin
 from saip_jax.interop.tables import flatten
-from saip_jax.interop.twins import TWINS, Twin
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
-
 
 ENCODERS = {"student": "backbone", "teacher": "backbone", "depth": "depth_backbone"}
 """What can be exported -> the module that it is; "depth" is HCMoCo's encoder of depth, of the backbone's kind."""
@@ -74,8 +74,7 @@ class BackboneSpec:
     usual = build_backbone(self.name).heads
     heads = heads or usual
     return dataclasses.replace(
-        self, heads=heads if heads != usual else None,
-        last_heads=last_heads if last_heads not in (None, heads) else None,
+      self, heads=heads if heads != usual else None, last_heads=last_heads if last_heads not in (None, heads) else None
     )
 
   @property
@@ -96,9 +95,12 @@ class BackboneSpec:
   def facts(self) -> dict[str, Any]:
     """Returns them for a JSON file, with all that a reader of other software needs to know."""
     return {
-        "name": self.name, **self.twin.facts(self.build()), "image_hw": list(self.image_hw),
-        **({"pos_interpolation": self.pos_interpolation} if self.twin.positions else {}),
-        "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD),
+      "name": self.name,
+      **self.twin.facts(self.build()),
+      "image_hw": list(self.image_hw),
+      **({"pos_interpolation": self.pos_interpolation} if self.twin.positions else {}),
+      "mean": list(IMAGENET_MEAN),
+      "std": list(IMAGENET_STD),
     }
 
   def check_size(self, image_hw: tuple[int, int], flag: str = "--image-hw") -> None:
@@ -106,7 +108,7 @@ class BackboneSpec:
     height, width = image_hw
     if self.twin.positions and any(side <= 0 or side % self.patch for side in image_hw):
       raise ValueError(
-          f"{flag}={height}x{width}: height and width must be positive multiples of the patch, {self.patch}"
+        f"{flag}={height}x{width}: height and width must be positive multiples of the patch, {self.patch}"
       )
     if min(image_hw) < self.patch:
       raise ValueError(f"{flag}={height}x{width}: height and width must be at least the stride, {self.patch}")
@@ -178,8 +180,8 @@ class Weights:
       if tree is None:
         return None
       return {
-          name: resize(a) if isinstance(a, dict) else _resize(a, stored, wanted, mode) if name == "pos_embed" else a
-          for name, a in tree.items()
+        name: resize(a) if isinstance(a, dict) else _resize(a, stored, wanted, mode) if name == "pos_embed" else a
+        for name, a in tree.items()
       }
 
     return dataclasses.replace(self, spec=spec, student=resize(self.student), teacher=resize(self.teacher))

@@ -7,14 +7,14 @@ from saip_jax.interop.tables import CONV, Row, linear, norm
 def _block(torch: str, path: str) -> list[Row]:
   offsets = "attn{}relative_position_bias_table"
   return [
-      *norm(f"{torch}.norm1", f"{path}/norm1"),
-      Row(f"{torch}.{offsets.format('.')}", f"{path}/{offsets.format('/')}"),
-      linear(f"{torch}.attn.qkv", f"{path}/attn/qkv")[0],
-      Row(f"{torch}.attn.qkv.bias", f"{path}/attn/qkv_bias"),
-      *linear(f"{torch}.attn.proj", f"{path}/attn/proj"),
-      *norm(f"{torch}.norm2", f"{path}/norm2"),
-      *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
-      *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
+    *norm(f"{torch}.norm1", f"{path}/norm1"),
+    Row(f"{torch}.{offsets.format('.')}", f"{path}/{offsets.format('/')}"),
+    linear(f"{torch}.attn.qkv", f"{path}/attn/qkv")[0],
+    Row(f"{torch}.attn.qkv.bias", f"{path}/attn/qkv_bias"),
+    *linear(f"{torch}.attn.proj", f"{path}/attn/proj"),
+    *norm(f"{torch}.norm2", f"{path}/norm2"),
+    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
+    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
   ]
 
 
@@ -31,10 +31,10 @@ def _stages() -> list[Row]:
 
 
 TIMM = [
-    *linear("patch_embed.proj", "patch_embed/proj", CONV),
-    *norm("patch_embed.norm", "patch_embed/norm"),
-    *_stages(),
-    *norm("norm", "norm"),
+  *linear("patch_embed.proj", "patch_embed/proj", CONV),
+  *norm("patch_embed.norm", "patch_embed/norm"),
+  *_stages(),
+  *norm("norm", "norm"),
 ]
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 

@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 import re
-from typing import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import ml_dtypes
 import numpy as np
 
-from saip_jax.typed import shortlist
+from input_pipeline.schema import shortlist
 
 _FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
 
@@ -30,8 +30,8 @@ LINEAR = Layout(lambda a: a.T, lambda a, _: a.T)  # (out, in) <-> (in, out)
 CONV = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a, _: a.transpose(3, 2, 0, 1))  # OIHW <-> HWIO
 CONV_1X1 = Layout(lambda a: a[:, :, 0, 0].T, lambda a, _: a.T[:, :, None, None])
 PATCH = Layout(  # (D, C, p, p) <-> (p * p * C, D): a strided convolution is a linear layer over patches
-    lambda a: a.transpose(2, 3, 1, 0).reshape(-1, len(a)),
-    lambda a, patch: a.reshape(patch, patch, -1, a.shape[-1]).transpose(3, 2, 0, 1),
+  lambda a: a.transpose(2, 3, 1, 0).reshape(-1, len(a)),
+  lambda a, patch: a.reshape(patch, patch, -1, a.shape[-1]).transpose(3, 2, 0, 1),
 )
 
 
@@ -76,12 +76,12 @@ def blocks(torch: str, path: str) -> list[Row]:
   """Returns the rows of a stack of timm-style blocks."""
   torch = torch + ".{}"
   return [
-      *norm(f"{torch}.norm1", f"{path}/norm1"),
-      *linear(f"{torch}.attn.qkv", f"{path}/qkv"),
-      *linear(f"{torch}.attn.proj", f"{path}/proj"),
-      *norm(f"{torch}.norm2", f"{path}/norm2"),
-      *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
-      *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
+    *norm(f"{torch}.norm1", f"{path}/norm1"),
+    *linear(f"{torch}.attn.qkv", f"{path}/qkv"),
+    *linear(f"{torch}.attn.proj", f"{path}/proj"),
+    *norm(f"{torch}.norm2", f"{path}/norm2"),
+    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
+    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
   ]
 
 
@@ -121,11 +121,11 @@ def refuse_not_finite(tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def from_torch(
-    state: Mapping[str, np.ndarray],
-    table: Iterable[Row],
-    ignored: Iterable[str] = (),
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    patch: int = 16,
+  state: Mapping[str, np.ndarray],
+  table: Iterable[Row],
+  ignored: Iterable[str] = (),
+  shapes: Mapping[str, tuple[int, ...]] | None = None,
+  patch: int = 16,
 ) -> dict:
   """Returns the parameter tree held by a PyTorch state dict, in float32 and apart from the arrays given.
 
@@ -146,15 +146,15 @@ def from_torch(
   names = {row.path: [row.torch.format(*index) for index in indices(row)] for row in table}
   known = {name for group in names.values() for name in group}
   faults = {
-      "missing": [name for group in names.values() for name in group if name not in state],
-      "unexpected": [n for n in state if n not in known and not any(re.search(p, n) for p in ignored)],
-      "of another shape": [],
-      "of another type": [],
+    "missing": [name for group in names.values() for name in group if name not in state],
+    "unexpected": [n for n in state if n not in known and not any(re.search(p, n) for p in ignored)],
+    "of another shape": [],
+    "of another type": [],
   }
   for row in table:
     wanted = shapes.get(row.path)
     if wanted is not None:
-      wanted = _torch_shape(row, wanted[len(row.stacks):], patch)
+      wanted = _torch_shape(row, wanted[len(row.stacks) :], patch)
     for name in (name for name in names[row.path] if name in state):
       array = state[name]
       if wanted is not None and np.shape(array) != wanted:
@@ -208,11 +208,11 @@ def to_torch(tree: dict, table: Iterable[Row], patch: int) -> dict[str, np.ndarr
   if flat.keys() != rows.keys():
     listed = lambda paths: shortlist(sorted(paths)) or "none"
     raise ValueError(
-        f"the parameters do not fit the dialect: no row for {listed(flat.keys() - rows.keys())}, "
-        f"no parameter for {listed(rows.keys() - flat.keys())}"
+      f"the parameters do not fit the dialect: no row for {listed(flat.keys() - rows.keys())}, "
+      f"no parameter for {listed(rows.keys() - flat.keys())}"
     )
   state = {}
   for path, row in rows.items():
-    for index in np.ndindex(flat[path].shape[:len(row.stacks)]):
+    for index in np.ndindex(flat[path].shape[: len(row.stacks)]):
       state[row.torch.format(*index)] = row.layout.to_torch(flat[path][index], patch)
   return state

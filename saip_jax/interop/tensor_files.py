@@ -10,12 +10,13 @@ import pathlib
 import pickle
 import re
 import zipfile
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from saip_jax.typed import shortlist
+from input_pipeline.schema import shortlist
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
@@ -90,8 +91,7 @@ def _read_pickle(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import torch
   except ImportError:
     raise ValueError(
-        f"{path} is a PyTorch file and PyTorch is not installed: pip install -e '.[torch]', or save it as"
-        " .safetensors"
+      f"{path} is a PyTorch file and PyTorch is not installed: pip install -e '.[torch]', or save it as .safetensors"
     ) from None
   try:
     with torch.serialization.safe_globals([argparse.Namespace]):  # `args` of most published files
@@ -104,8 +104,8 @@ def _read_pickle(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not asked:
       raise ValueError(f"{path} is no whole PyTorch file: {_first_line(e)}") from e
     raise ValueError(
-        f"{path} is refused: beside tensors and plain values it holds {asked[1]}, and loading such objects can run any"
-        " program; nothing was run; save its state dict alone"
+      f"{path} is refused: beside tensors and plain values it holds {asked[1]}, and loading such objects can run any"
+      " program; nothing was run; save its state dict alone"
     ) from e
   except (RuntimeError, EOFError, KeyError, IndexError, TypeError, AttributeError) as e:  # RecursionError is the first
     raise ValueError(f"{path} is no whole PyTorch file: {_first_line(e)}") from e
@@ -123,8 +123,8 @@ def _check_archive(path: pathlib.Path) -> None:
   except (zipfile.BadZipFile, ValueError, NotImplementedError) as e:
     if _is_bare_pickle(path):
       raise ValueError(
-          f"{path} is refused: it is a bare pickle, as PyTorch wrote before 1.6, which does not tell the sizes of its"
-          " tensors beforehand; load it there and save it anew"
+        f"{path} is refused: it is a bare pickle, as PyTorch wrote before 1.6, which does not tell the sizes of its"
+        " tensors beforehand; load it there and save it anew"
       ) from e
     raise ValueError(f"{path} is no whole PyTorch file: truncated, or something else") from e
   names = {name.partition("/")[2] for name in (entry.filename for entry in entries)}

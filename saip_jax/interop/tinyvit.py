@@ -14,14 +14,14 @@ def _conv_norms(torch: str, path: str, count: int) -> list[Row]:
 
 def _attention_block(torch: str, path: str) -> list[Row]:
   return [
-      *norm(f"{torch}.attn.norm", f"{path}/attn/norm"),
-      *linear(f"{torch}.attn.qkv", f"{path}/attn/qkv"),
-      *linear(f"{torch}.attn.proj", f"{path}/attn/proj"),
-      Row(f"{torch}.attn.attention_biases", f"{path}/attn/attention_biases"),
-      *_conv_norm(f"{torch}.local_conv", f"{path}/local_conv"),
-      *norm(f"{torch}.mlp.norm", f"{path}/mlp/norm"),
-      *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
-      *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
+    *norm(f"{torch}.attn.norm", f"{path}/attn/norm"),
+    *linear(f"{torch}.attn.qkv", f"{path}/attn/qkv"),
+    *linear(f"{torch}.attn.proj", f"{path}/attn/proj"),
+    Row(f"{torch}.attn.attention_biases", f"{path}/attn/attention_biases"),
+    *_conv_norm(f"{torch}.local_conv", f"{path}/local_conv"),
+    *norm(f"{torch}.mlp.norm", f"{path}/mlp/norm"),
+    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
+    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
   ]
 
 
@@ -39,11 +39,11 @@ def _stages() -> list[Row]:
 
 TIMM = [*_conv_norms("patch_embed", "patch_embed", 2), *_stages()]
 EXTRA = [  # no loader of timm's names accepts these
-    Row("neck.0.weight", "neck/conv1/kernel", CONV),
-    *norm("neck.1", "neck/norm1"),
-    Row("neck.2.weight", "neck/conv2/kernel", CONV),
-    *norm("neck.3", "neck/norm2"),
-    *norm("inter_norm", "inter_norm"),
+  Row("neck.0.weight", "neck/conv1/kernel", CONV),
+  *norm("neck.1", "neck/norm1"),
+  Row("neck.2.weight", "neck/conv2/kernel", CONV),
+  *norm("neck.3", "neck/norm2"),
+  *norm("inter_norm", "inter_norm"),
 ]
 
 BUFFERS = (r"\.num_batches_tracked$", r"\.attention_bias_idxs$")  # counters, indices that the window's side tells

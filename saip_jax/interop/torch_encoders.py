@@ -4,7 +4,7 @@ Needs the optional extra `torch`; nothing of it is imported before a function is
 """
 
 import functools
-from typing import Mapping
+from collections.abc import Mapping
 
 from saip_jax.backbones.transformer import NORM_EPSILON
 
@@ -52,14 +52,14 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
     model: from `torch_model.timm_model`.
     norm: `inter_norm.weight` and `inter_norm.bias`.
     tap: index of the block, or of the stage.
-    images: normalised.
+    images: normalized.
   """
   import torch
 
   asked = {"indices": [tap], "intermediates_only": True}
   if kind == "vit":
     ((patches, first),) = model.forward_intermediates(
-        images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **asked
+      images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **asked
     )
     tokens = torch.cat([first, patches], dim=1)
   else:
@@ -69,7 +69,7 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
       (cells,) = model.forward_intermediates(images, **asked)  # (B, E, h, w)
     tokens = cells.flatten(2).transpose(1, 2)
   tokens = torch.nn.functional.layer_norm(
-      tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
+    tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
   )
   return tokens if kind == "vit" else torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
 
@@ -131,8 +131,10 @@ def _classes() -> dict[str, type]:
       neck = {name.removeprefix("neck."): tensor for name, tensor in extra.items() if name.startswith("neck.")}
       width, channels = neck["0.weight"].shape[:2]
       self.neck = torch.nn.Sequential(
-          torch.nn.Conv2d(channels, width, 1, bias=False), LayerNorm2d(width, eps=NORM_EPSILON),
-          torch.nn.Conv2d(width, width, 3, padding=1, bias=False), LayerNorm2d(width, eps=NORM_EPSILON),
+        torch.nn.Conv2d(channels, width, 1, bias=False),
+        LayerNorm2d(width, eps=NORM_EPSILON),
+        torch.nn.Conv2d(width, width, 3, padding=1, bias=False),
+        LayerNorm2d(width, eps=NORM_EPSILON),
       )
       self.neck.load_state_dict(neck, strict=True)
 

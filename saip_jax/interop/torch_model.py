@@ -10,7 +10,7 @@ import logging
 import pathlib
 import sys
 import warnings
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def _tensors(state: Mapping) -> dict:
 
 
 def _from_pixels(encoder, facts: Mapping):
-  """Returns the encoder for uint8 RGB (B, H, W, 3), which are normalised inside."""
+  """Returns the encoder for uint8 RGB (B, H, W, 3), which are normalized inside."""
   import torch
 
   class PixelEncoder(torch.nn.Module):
@@ -120,8 +120,8 @@ def _from_pixels(encoder, facts: Mapping):
       self.register_buffer("std", torch.tensor(facts["std"]))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-      normalised = (images.to(torch.float32) / 255.0 - self.mean) / self.std
-      return self.encoder(normalised.permute(0, 3, 1, 2))
+      normalized = (images.to(torch.float32) / 255.0 - self.mean) / self.std
+      return self.encoder(normalized.permute(0, 3, 1, 2))
 
   return PixelEncoder().eval()
 
@@ -133,7 +133,7 @@ def write_onnx(path: pathlib.Path, encoder, facts: Mapping, preprocessing: bool)
     path: the file.
     encoder: from `torch_encoder`.
     facts: `BackboneSpec.facts()`: image_hw, mean and std.
-    preprocessing: `images` is uint8 RGB (B, H, W, 3) and is normalised inside; else (B, 3, H, W) normalised.
+    preprocessing: `images` is uint8 RGB (B, H, W, 3) and is normalized inside; else (B, 3, H, W) normalized.
   """
   import torch
 
@@ -145,14 +145,21 @@ def write_onnx(path: pathlib.Path, encoder, facts: Mapping, preprocessing: bool)
   module = _from_pixels(encoder, facts) if preprocessing else encoder
   with quiet(), torch.no_grad():
     torch.onnx.export(
-        module, (example,), str(path), dynamo=True, opset_version=_OPSET,
-        input_names=["images"], output_names=["cls", "patch_tokens"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+      module,
+      (example,),
+      str(path),
+      dynamo=True,
+      opset_version=_OPSET,
+      input_names=["images"],
+      output_names=["cls", "patch_tokens"],
+      dynamic_shapes=({0: torch.export.Dim("batch")},),
+      external_data=False,
+      verbose=False,
     )
 
 
 def write_torchscript(path: pathlib.Path, encoder, image_hw: tuple[int, int]) -> None:
-  """Writes a TorchScript file: images (B, 3, H, W), normalised -> (cls, patch_tokens), any batch size.
+  """Writes a TorchScript file: images (B, 3, H, W), normalized -> (cls, patch_tokens), any batch size.
 
   Args:
     path: the file.

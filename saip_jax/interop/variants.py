@@ -5,12 +5,12 @@ place here is refused by name.
 """
 
 import re
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
+from input_pipeline.schema import shortlist
 from saip_jax.interop.identify import class_row_is_there
-from saip_jax.typed import shortlist
 
 State = Mapping[str, np.ndarray]
 
@@ -22,7 +22,7 @@ _TRANSFORMERS = re.compile(r"(^|\.)embeddings\.patch_embeddings\.projection\.wei
 
 
 def plain_vit(
-    state: State, stated_hw: tuple[int, int] | None = None, asked_hw: tuple[int, int] | None = None
+  state: State, stated_hw: tuple[int, int] | None = None, asked_hw: tuple[int, int] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns a ViT's tensors in the form of the tables, and what was changed, one line each.
 
@@ -38,13 +38,13 @@ def plain_vit(
   if tokens:
     counts = [f"{name} ({np.shape(state[name])[1]})" if np.ndim(state[name]) == 3 else name for name in tokens]
     raise ValueError(
-        f"it has tokens beside the class token: {shortlist(counts)}; they take part in every attention, and the ViTs"
-        " here have none (no register or distillation tokens)"
+      f"it has tokens beside the class token: {shortlist(counts)}; they take part in every attention, and the ViTs"
+      " here have none (no register or distillation tokens)"
     )
   if "fc_norm.weight" in state and "norm.weight" not in state:
     raise ValueError(
-        "it has fc_norm and no norm: its image feature is the mean of the patch tokens, normalized after it (timm's"
-        " global_pool='avg'); the ViTs here normalize every token and read the class token"
+      "it has fc_norm and no norm: its image feature is the mean of the patch tokens, normalized after it (timm's"
+      " global_pool='avg'); the ViTs here normalize every token and read the class token"
     )
   whole = any(name.startswith("blocks.") for name in state) and "patch_embed.proj.weight" in state
   if whole and "cls_token" not in state:
@@ -59,8 +59,8 @@ def plain_vit(
   if np.ndim(table) == 3 and not class_row_is_there(table.shape[1], patch, stated_hw, asked_hw):
     state["pos_embed"] = np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
     notes.append(
-        "the positions have no row for the class token: zeros here, as timm's no_embed_class=True computes; a model"
-        " that leaves out the class token computes something else"
+      "the positions have no row for the class token: zeros here, as timm's no_embed_class=True computes; a model"
+      " that leaves out the class token computes something else"
     )
   return state, notes
 
@@ -108,7 +108,7 @@ def foreign_names(names) -> str | None:
   """Returns what is known of a naming that cannot be read, None if nothing."""
   if any(_TRANSFORMERS.search(name) for name in names):
     return (
-        "its tensors have the names of transformers (embeddings.*, encoder.layer.*), whose ViT computes its norms with"
-        " another epsilon than the ViTs here (1e-12 unless its config.json states another): save it under timm's names"
+      "its tensors have the names of transformers (embeddings.*, encoder.layer.*), whose ViT computes its norms with"
+      " another epsilon than the ViTs here (1e-12 unless its config.json states another): save it under timm's names"
     )
   return None

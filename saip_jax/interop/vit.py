@@ -5,16 +5,16 @@ Paths are relative to the backbone. The norm of the tapped layer is SAIP's own a
 
 import dataclasses
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 from saip_jax.interop.tables import PATCH, Row, blocks, linear, norm
 
 TIMM = [
-    Row("cls_token", "cls_token"),
-    Row("pos_embed", "pos_embed"),
-    *linear("patch_embed.proj", "patch_embed", PATCH),
-    *blocks("blocks", "blocks"),
-    *norm("norm", "norm"),
+  Row("cls_token", "cls_token"),
+  Row("pos_embed", "pos_embed"),
+  *linear("patch_embed.proj", "patch_embed", PATCH),
+  *blocks("blocks", "blocks"),
+  *norm("norm", "norm"),
 ]
 EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
 
@@ -23,12 +23,12 @@ IGNORED = (r"^(head|heads|classifier|bottleneck|fc)\.", r"^(mask_token|masked_em
 
 VITPOSE = ((r"^norm\.", "last_norm."),)
 MMPRETRAIN = (
-    (r"^norm\.", "ln1."),
-    (r"^blocks\.", "layers."),
-    (r"\.norm([12])\.", r".ln\1."),
-    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
-    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
-    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+  (r"^norm\.", "ln1."),
+  (r"^blocks\.", "layers."),
+  (r"\.norm([12])\.", r".ln\1."),
+  (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+  (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+  (r"^patch_embed\.proj\.", "patch_embed.projection."),
 )
 
 

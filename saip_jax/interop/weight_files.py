@@ -4,23 +4,24 @@ import collections
 import dataclasses
 import pathlib
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from input_pipeline.schema import shortlist
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.features import Backbone
+from saip_jax.interop.architectures import TWINS, Twin, kind_of
 from saip_jax.interop.attention_heads import heads_of
-from saip_jax.interop.dialects import DIALECTS, Dialect, no_vit, recognise
+from saip_jax.interop.declared import Asked, Stated, read_stated, used_settings
+from saip_jax.interop.dialects import DIALECTS, Dialect, no_vit, recognize
 from saip_jax.interop.identify import name_of, refuse_other_architecture, refuse_other_facts, size_of_positions
 from saip_jax.interop.nesting import Encoder, Located, State, locate
 from saip_jax.interop.shapes import new_values, parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.stated import Asked, Stated, read_stated, used_settings
 from saip_jax.interop.tensor_files import read_tensors
-from saip_jax.interop.twins import TWINS, Twin, kind_of
 from saip_jax.interop.variants import USUAL_PATCH, foreign_names, plain_vit
-from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 EXTRA_FILES = sorted({twin.extra_file for twin in TWINS.values()})  # beside what `saip export` writes in timm's names
@@ -40,7 +41,7 @@ def open_file(path: pathlib.Path, asked: Asked) -> Weights:
     for side_file in filter(pathlib.Path.is_file, map(path.with_name, EXTRA_FILES)):
       nested = nested | read_tensors(side_file)[0]
   located = locate(nested, asked.part)
-  name = asked.dialect or recognise(nested, asked.part)
+  name = asked.dialect or recognize(nested, asked.part)
   if name is None:
     raise ValueError(_unknown(nested))
   check_dialect(name)
@@ -75,8 +76,8 @@ def open_file(path: pathlib.Path, asked: Asked) -> Weights:
 def _unknown(nested: Mapping) -> str:
   names = _names(nested)
   return foreign_names(names) or (
-      f"the names of the tensors are of no known dialect ({shortlist(names) or 'none'}): no encoder was found under any"
-      " prefix or section"
+    f"the names of the tensors are of no known dialect ({shortlist(names) or 'none'}): no encoder was found under any"
+    " prefix or section"
   )
 
 
@@ -124,10 +125,10 @@ def _spec_of(dialect: str, encoder: Encoder, stated: Stated, asked: Asked) -> tu
   notes += assumed
   for facts in stated.facts:
     refuse_other_facts(facts, spec)
-  if stated.normalisation and stated.normalisation != (IMAGENET_MEAN, IMAGENET_STD):
+  if stated.normalization and stated.normalization != (IMAGENET_MEAN, IMAGENET_STD):
     notes.append(
-        f"its configuration wants images normalised with mean {list(stated.normalisation[0])} and std"
-        f" {list(stated.normalisation[1])}; here they are normalised with ImageNet's"
+      f"its configuration wants images normalized with mean {list(stated.normalization[0])} and std"
+      f" {list(stated.normalization[1])}; here they are normalized with ImageNet's"
     )
   return spec, notes
 
@@ -173,8 +174,12 @@ def _spec_of_stages(dialect: str, kind: str, state: State, stated: Stated, asked
 
 
 def _unused(
-    entry: Dialect, twin: Twin, located: Located, nested: Mapping[str, Any], plain: Mapping[str, Any],
-    *states: State | None,
+  entry: Dialect,
+  twin: Twin,
+  located: Located,
+  nested: Mapping[str, Any],
+  plain: Mapping[str, Any],
+  *states: State | None,
 ) -> list[str]:
   """Returns lines on what the file holds and has no place here."""
   matches = lambda name, patterns: any(re.search(p, name) for p in patterns)

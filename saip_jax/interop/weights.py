@@ -8,31 +8,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.names import shown
+from input_pipeline.schema import shortlist
 from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.config import parse_config
+from saip_jax.interop.architectures import TWINS
+from saip_jax.interop.declared import Asked, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.stated import Asked, as_size, read_json
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.twins import TWINS
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
+from saip_jax.run_folder.integrity import newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
-from saip_jax.training.whole import newest_to_read
-from saip_jax.typed import shortlist
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
 
 
 def open_weights(
-    path, dialect: str | None = None, image_hw: tuple[int, int] | None = None, part: str | None = None,
-    heads: int | None = None, last_heads: int | None = None,
+  path,
+  dialect: str | None = None,
+  image_hw: tuple[int, int] | None = None,
+  part: str | None = None,
+  heads: int | None = None,
+  last_heads: int | None = None,
 ) -> Weights:
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
@@ -92,21 +96,23 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
   spec = BackboneSpec(config.model.backbone, config.model.image_hw, positions)
   spec = spec.attending(config.model.heads, config.model.last_heads)
   _refuse_other_answers(asked, spec)
-  params, extra = read_model(workdir / "checkpoints" / str(step))
+  params, method_state = read_model(workdir / "checkpoints" / str(step))
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
   head_counts = {name: n for name, n in head_counts_of(config.method).items() if name.removesuffix("_heads") in params}
   origin = f"step {step} of the run {workdir}"
-  student = _with_statistics(params, extra, "student") | {name: extra[name] for name in ("banks",) if name in extra}
-  teacher = _with_statistics(extra["teacher"], extra, "teacher") if "teacher" in extra else None
+  student = _with_statistics(params, method_state, "student") | {
+    name: method_state[name] for name in ("banks",) if name in method_state
+  }
+  teacher = _with_statistics(method_state["teacher"], method_state, "teacher") if "teacher" in method_state else None
   weights = Weights(spec, student, teacher, origin, head_counts=head_counts, step=step)
   _check_backbones(weights)
   return weights
 
 
-def _with_statistics(modules: dict, extra: dict, who: str) -> dict:
+def _with_statistics(modules: dict, method_state: dict, who: str) -> dict:
   """Returns modules with their running statistics: the backbone's stand under `who`, others' under their names."""
-  statistics = extra.get("statistics", {})
+  statistics = method_state.get("statistics", {})
   of_module = {"backbone": statistics.get(who)} | statistics
   return {name: join_statistics(tree, of_module.get(name)) for name, tree in modules.items()}
 
@@ -135,8 +141,12 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
     raise ValueError(f"{path / WEIGHTS_FILE} is not the file that was imported: its sha256 is not that of {MODEL_FILE}")
   tree, new = unflatten(tensors), tuple(model.get("new", ()))
   weights = Weights(
-      spec, tree["student"], tree.get("teacher"), model.get("origin", str(path)), new=new,
-      head_counts=model.get("head_counts", {}),
+    spec,
+    tree["student"],
+    tree.get("teacher"),
+    model.get("origin", str(path)),
+    new=new,
+    head_counts=model.get("head_counts", {}),
   )
   _check_backbones(weights)
   return weights
@@ -184,7 +194,7 @@ class Preprocessing:
   std: tuple[float, float, float] = IMAGENET_STD
 
   def __call__(self, images_u8) -> jnp.ndarray:
-    """Returns (B, H, W, 3) uint8 RGB images of that size as float32, normalised."""
+    """Returns (B, H, W, 3) uint8 RGB images of that size as float32, normalized."""
     return (jnp.asarray(images_u8, jnp.float32) / 255.0 - jnp.array(self.mean)) / jnp.array(self.std)
 
 

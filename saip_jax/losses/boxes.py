@@ -21,7 +21,7 @@ def box_targets(corners: jax.Array, counted: jax.Array, grid_hw: tuple[int, int]
     stride: pixels of a cell.
 
   Returns:
-    Peaks, 0 to 1, and for each cell the distances in cells from its centre to left, top, right, bottom of the box
+    Peaks, 0 to 1, and for each cell the distances in cells from its center to left, top, right, bottom of the box
     whose peak is the highest there; of a box that does not reach so far, 0.
   """
   corners = corners / stride
@@ -32,8 +32,8 @@ def box_targets(corners: jax.Array, counted: jax.Array, grid_hw: tuple[int, int]
   fall = lambda places, axis: jnp.square((places[:, None] - middles[:, axis]) / spread[:, axis])  # (places, N)
   peaks = jnp.exp(-0.5 * (fall(y, 1)[:, None] + fall(x, 0))) * counted  # (h, w, N)
   own = corners[jnp.argmax(peaks, axis=-1)]  # (h, w, 4)
-  centres = jnp.stack(jnp.meshgrid(x, y), axis=-1)
-  sides = jnp.concatenate([centres - own[..., :2], own[..., 2:] - centres], axis=-1)
+  centers = jnp.stack(jnp.meshgrid(x, y), axis=-1)
+  sides = jnp.concatenate([centers - own[..., :2], own[..., 2:] - centers], axis=-1)
   return jnp.max(peaks, axis=-1), jnp.maximum(sides, 0.0)
 
 

@@ -17,7 +17,7 @@ def soft_targets(places: jax.Array) -> jax.Array:
 
 
 def dense_contrast(
-    first: jax.Array, second: jax.Array, places: jax.Array, temperature: float, known: jax.Array
+  first: jax.Array, second: jax.Array, places: jax.Array, temperature: float, known: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Cross-entropy of finding each place of a map in the other one, in both directions.
 

@@ -7,7 +7,7 @@ SIGMA = 2.0  # of a peak, in cells of the map
 
 
 def heat_maps(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> jax.Array:
-  """Returns (..., J, h, w) float32, exp(-|c - p|^2 / (2 sigma^2)) for the centre c of each cell.
+  """Returns (..., J, h, w) float32, exp(-|c - p|^2 / (2 sigma^2)) for the center c of each cell.
 
   Places are measured from the picture's edge and never rounded to cells, so that maps of any size have their peaks at
   the same place of the picture, mirrored ones too: the unbiased treatment that UDP asks for.
@@ -18,11 +18,12 @@ def heat_maps(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int
     grid_hw: (h, w).
 
   Source: Huang et al. 2020, arXiv 1911.07524 (UDP); the sigma of ViTPose (Xu et al. 2022). mmpose measures from the
-  centres of the first and the last cell, and cuts a peak off at three sigma.
+  centers of the first and the last cell, and cuts a peak off at three sigma.
   """
+
   def fall(axis: int, place: jax.Array) -> jax.Array:
-    centres = jnp.arange(grid_hw[axis]) + 0.5
-    return jnp.exp(-0.5 * jnp.square((centres - place[..., None] * (grid_hw[axis] / size_hw[axis])) / SIGMA))
+    centers = jnp.arange(grid_hw[axis]) + 0.5
+    return jnp.exp(-0.5 * jnp.square((centers - place[..., None] * (grid_hw[axis] / size_hw[axis])) / SIGMA))
 
   return fall(0, points_xy[..., 1])[..., :, None] * fall(1, points_xy[..., 0])[..., None, :]
 

@@ -7,7 +7,7 @@ from saip_jax.losses.infonce import NEVER, cosines, weighted_mean
 
 
 def image_text_contrast(
-    images: jax.Array, texts: jax.Array, identity: jax.Array, known: jax.Array, temperature: float
+  images: jax.Array, texts: jax.Array, identity: jax.Array, known: jax.Array, temperature: float
 ) -> jax.Array:
   """Cross-entropy between who belongs together and the softmax of cosines, from pictures to captions and back.
 

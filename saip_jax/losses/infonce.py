@@ -27,7 +27,7 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def batch_contrast(
-    queries: jax.Array, keys: jax.Array, temperature: float, known: jax.Array | None = None
+  queries: jax.Array, keys: jax.Array, temperature: float, known: jax.Array | None = None
 ) -> jax.Array:
   """Mean over samples i of -log( exp(q_i k_i / T) / sum_j exp(q_i k_j / T) ), j being the samples of the batch.
 
@@ -44,12 +44,12 @@ def batch_contrast(
   """
   known = jnp.ones(len(queries), bool) if known is None else known
   logits = cosines(queries, keys) / temperature
-  normaliser = jax.nn.logsumexp(jnp.where(known, logits, NEVER), axis=1)
-  return weighted_mean(normaliser - jnp.diagonal(logits), known)
+  normalizer = jax.nn.logsumexp(jnp.where(known, logits, NEVER), axis=1)
+  return weighted_mean(normalizer - jnp.diagonal(logits), known)
 
 
 def bank_contrast(
-    queries: jax.Array, bank: jax.Array, index: jax.Array, drawn: jax.Array, temperature: float, known: jax.Array
+  queries: jax.Array, bank: jax.Array, index: jax.Array, drawn: jax.Array, temperature: float, known: jax.Array
 ) -> jax.Array:
   """Mean over samples i of -log( exp(q_i m_i / T) / (exp(q_i m_i / T) + sum_n exp(q_i m_n / T)) ).
 
@@ -76,13 +76,11 @@ def bank_contrast(
     others = jnp.where(drawn == index[:, None], NEVER, cosines(queries, bank[drawn]) / temperature)  # (B, K)
   else:
     others = cosines(queries[:, None], bank[drawn])[:, 0] / temperature
-  normaliser = jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=1), axis=1)
-  return weighted_mean(normaliser - own, known)
+  normalizer = jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=1), axis=1)
+  return weighted_mean(normalizer - own, known)
 
 
-def moved_bank(
-    bank: jax.Array, index: jax.Array, features: jax.Array, known: jax.Array, momentum: float
-) -> jax.Array:
+def moved_bank(bank: jax.Array, index: jax.Array, features: jax.Array, known: jax.Array, momentum: float) -> jax.Array:
   """Returns a bank after a visit: m <- unit(momentum m + (1 - momentum) f) in the rows of samples that have f.
 
   Args:

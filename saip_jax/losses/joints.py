@@ -25,7 +25,7 @@ def node_contrast(features: jax.Array, nodes: jax.Array, visible: jax.Array, tem
 
 
 def joint_contrast(
-    features: jax.Array, visible: jax.Array, temperature: float, known: jax.Array | None = None
+  features: jax.Array, visible: jax.Array, temperature: float, known: jax.Array | None = None
 ) -> jax.Array:
   """Supervised contrast: features of one joint shall be alike whosever they are and in whichever modality.
 
@@ -55,10 +55,10 @@ def joint_contrast(
   other = there & ~jnp.eye(len(rows), dtype=bool)  # (R, R)
   logits = cosines(rows, rows) / temperature
   compared = other if known is None else jnp.ones_like(other)
-  normaliser = jax.nn.logsumexp(jnp.where(compared, logits, NEVER), axis=1, keepdims=True)
+  normalizer = jax.nn.logsumexp(jnp.where(compared, logits, NEVER), axis=1, keepdims=True)
   positive = there[:, None] & other & (joint[:, None] == joint)
   count = jnp.sum(positive, axis=1)
-  losses = jnp.sum(jnp.where(positive, normaliser - logits, 0.0), axis=1) / jnp.maximum(count, 1)
+  losses = jnp.sum(jnp.where(positive, normalizer - logits, 0.0), axis=1) / jnp.maximum(count, 1)
   if known is None:
     return weighted_mean(losses, count > 0)
   return jnp.mean(losses) * jnp.any(known[:, -1])

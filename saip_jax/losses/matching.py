@@ -10,7 +10,7 @@ def teacher_probabilities(logits: jax.Array, center: jax.Array, temp_teacher: fl
 
 
 def sinkhorn_probabilities(logits: jax.Array, temp_teacher: float, iterations: int = 3) -> jax.Array:
-  """Returns assignments in which every prototype gets the same share of the batch, instead of a centre.
+  """Returns assignments in which every prototype gets the same share of the batch, instead of a center.
 
   Sinkhorn-Knopp: exp(z / temp), scaled in turn so that columns sum to 1 / K and rows to 1 / (B T), all rows of the
   batch together. Computed on logarithms.
@@ -23,7 +23,7 @@ def sinkhorn_probabilities(logits: jax.Array, temp_teacher: float, iterations: i
   Returns:
     (B, T, K) float32, every row sums to one.
 
-  Source: SwAV (Caron et al. 2020), section 3.1; DINOv2's replacement of centring.
+  Source: SwAV (Caron et al. 2020), section 3.1; DINOv2's replacement of centering.
   """
   logs = logits.astype(jnp.float32) / temp_teacher
   for _ in range(iterations):
@@ -32,9 +32,7 @@ def sinkhorn_probabilities(logits: jax.Array, temp_teacher: float, iterations: i
   return jnp.exp(logs)
 
 
-def matching_loss(
-    logits: jax.Array, teacher: jax.Array, temp_student: float
-) -> jax.Array:
+def matching_loss(logits: jax.Array, teacher: jax.Array, temp_student: float) -> jax.Array:
   """Cross-entropy between every teacher view and every other student view.
 
   L = mean over pairs (i, v), i != v, and samples of -sum_k p_i[k] log softmax(z_v / temp)[k],
@@ -51,11 +49,9 @@ def matching_loss(
   """
   views, targets = logits.shape[1], teacher.shape[1]
   teacher = jax.lax.stop_gradient(teacher)
-  normaliser = jax.nn.logsumexp(logits.astype(jnp.float32) / temp_student, axis=-1)  # (B, V)
-  agreement = jnp.einsum(
-      "btk,bvk->btv", teacher.astype(logits.dtype), logits, preferred_element_type=jnp.float32
-  )
-  cross_entropy = normaliser[:, None] - agreement / temp_student  # (B, T, V)
+  normalizer = jax.nn.logsumexp(logits.astype(jnp.float32) / temp_student, axis=-1)  # (B, V)
+  agreement = jnp.einsum("btk,bvk->btv", teacher.astype(logits.dtype), logits, preferred_element_type=jnp.float32)
+  cross_entropy = normalizer[:, None] - agreement / temp_student  # (B, T, V)
   other_view = 1.0 - jnp.eye(targets, views)
   return jnp.sum(jnp.mean(cross_entropy, axis=0) * other_view) / jnp.sum(other_view)
 
@@ -72,6 +68,7 @@ def attention_loss(student: tuple[jax.Array, jax.Array], teacher: tuple[jax.Arra
   Returns:
     float32 scalar, mean over views.
   """
+
   def divergence(s, t):
     s, t = s + 1e-10, jax.lax.stop_gradient(t) + 1e-10
     return jnp.mean(jnp.sum(t * (jnp.log(t) - jnp.log(s)), axis=-1))

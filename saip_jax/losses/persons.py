@@ -22,7 +22,7 @@ def middles_of(persons: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
 
 
 def middle_map(middles: jax.Array, there: jax.Array, grid_hw: tuple[int, int]) -> jax.Array:
-  """Returns (h, w) the largest of exp(-|c - m|^2 / (2 sigma^2)) over the middles m, for the centre c of each cell.
+  """Returns (h, w) the largest of exp(-|c - m|^2 / (2 sigma^2)) over the middles m, for the center c of each cell.
 
   Args:
     middles: (N, 2) x, y in cells.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def normalise_patches(patches: jax.Array) -> jax.Array:
+def normalize_patches(patches: jax.Array) -> jax.Array:
   """Returns patches (..., P) with mean 0 and unit unbiased variance each, eps 1e-6, as MAE's norm-pix."""
   patches = patches.astype(jnp.float32)
   mean = jnp.mean(patches, axis=-1, keepdims=True)
@@ -27,7 +27,7 @@ def masked_mse(prediction: jax.Array, target: jax.Array, hidden: jax.Array) -> j
 
 
 def masked_mse_by_kind(
-    prediction: jax.Array, target: jax.Array, hidden: jax.Array, kind: jax.Array, kinds: int
+  prediction: jax.Array, target: jax.Array, hidden: jax.Array, kind: jax.Array, kinds: int
 ) -> jax.Array:
   """`masked_mse` of the samples of each kind, (kinds,) float32; 0 for a kind that the batch has no sample of.
 

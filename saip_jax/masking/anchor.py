@@ -34,7 +34,7 @@ def order_by_mask(key: jax.Array, mask: jax.Array, ratio: float) -> tuple[jax.Ar
   Carried to the larger grid the mask shows about, not exactly, a quarter of the positions (50.0 +- 3.9
   of 200), while the encoder takes exactly int(L * (1 - ratio)): ties are broken at random. Where more are visible
   than taken, the rest is hidden but not scored; where fewer, some scored positions are seen (methods: published
-  behaviour, replicated).
+  behavior, replicated).
 
   Args:
     key: random key.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def hide_patches(
-    key: jax.Array, length: int, hidden: int, preference: jax.Array | float = 0.0
+  key: jax.Array, length: int, hidden: int, preference: jax.Array | float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
   """Draws the patches to hide, and orders all of them: those that are seen first, both kinds in raster order.
 

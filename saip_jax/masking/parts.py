@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 PARTS: dict[str, tuple[tuple[int, int], ...]] = {
-    "head": ((0, 1), (0, 2), (1, 2), (1, 3), (2, 4)),
-    "left arm": ((5, 7), (7, 9)),
-    "right arm": ((6, 8), (8, 10)),
-    "left leg": ((11, 13), (13, 15)),
-    "right leg": ((12, 14), (14, 16)),
-    "trunk": ((6, 11), (5, 12)),
+  "head": ((0, 1), (0, 2), (1, 2), (1, 3), (2, 4)),
+  "left arm": ((5, 7), (7, 9)),
+  "right arm": ((6, 8), (8, 10)),
+  "left leg": ((11, 13), (13, 15)),
+  "right leg": ((12, 14), (14, 16)),
+  "trunk": ((6, 11), (5, 12)),
 }
 """Part -> its bones, pairs of COCO's 17 keypoints. Mirrored, the list says the same. Source: HAP's released code."""
 
@@ -41,7 +41,7 @@ def part_patches(keypoints: jax.Array, grid_hw: tuple[int, int], patch: int, min
 
 
 def part_priority(
-    key: jax.Array, parts: jax.Array, count: jax.Array, fraction: tuple[float, float] = (1.0, 1.0)
+  key: jax.Array, parts: jax.Array, count: jax.Array, fraction: tuple[float, float] = (1.0, 1.0)
 ) -> jax.Array:
   """Chooses parts at random, and patches of them, to be hidden first.
 

@@ -1,26 +1,27 @@
 """The pre-training methods, by name."""
 
 import dataclasses
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.vit import ViT
-from saip_jax.methods.croco_human import CrocoHuman
-from saip_jax.methods.croco_human_config import CrocoHumanConfig
-from saip_jax.methods.dino import Dino
-from saip_jax.methods.dino_config import DinoConfig
-from saip_jax.methods.finetune import Finetune
-from saip_jax.methods.finetune_config import FinetuneConfig
-from saip_jax.methods.hap import Hap
-from saip_jax.methods.hap_config import HapConfig
-from saip_jax.methods.hcmoco import Hcmoco
-from saip_jax.methods.hcmoco_config import HcmocoConfig
-from saip_jax.methods.mae import Mae, MaeConfig
-from saip_jax.methods.saip import Saip
-from saip_jax.methods.saip_config import SaipConfig
-from saip_jax.methods.saip_networks import Expert, SaipNetworks
+from saip_jax.methods.croco_human.config import CrocoHumanConfig
+from saip_jax.methods.croco_human.method import CrocoHuman
+from saip_jax.methods.dino.config import DinoConfig
+from saip_jax.methods.dino.method import Dino
+from saip_jax.methods.finetune.config import FinetuneConfig
+from saip_jax.methods.finetune.method import Finetune
+from saip_jax.methods.hap.config import HapConfig
+from saip_jax.methods.hap.method import Hap
+from saip_jax.methods.hcmoco.config import HcmocoConfig
+from saip_jax.methods.hcmoco.method import Hcmoco
+from saip_jax.methods.mae.method import Mae, MaeConfig
+from saip_jax.methods.saip.config import SaipConfig
+from saip_jax.methods.saip.method import Saip
+from saip_jax.methods.saip.networks import Expert, SaipNetworks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,12 @@ class MethodEntry:
 def _encoder(config, backbone_options):
   """Returns the encoder of a recipe."""
   backbone = build_backbone(
-      config.model.backbone, image_hw=config.model.image_hw, dtype=jnp.dtype(config.precision), remat=config.remat,
-      **config.model.own_heads, **backbone_options,
+    config.model.backbone,
+    image_hw=config.model.image_hw,
+    dtype=jnp.dtype(config.precision),
+    remat=config.remat,
+    **config.model.own_heads,
+    **backbone_options,
   )
   if isinstance(backbone, ViT):  # others have no table of positions
     return backbone.clone(**METHODS[config.method.name].vit_options(config.method))
@@ -116,11 +121,11 @@ def _open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
 
 
 METHODS = {
-    "saip": MethodEntry(SaipConfig, _build_saip, _saip_vit_options),
-    "mae": MethodEntry(MaeConfig, _build_mae, _masked_vit_options),
-    "dino": MethodEntry(DinoConfig, _build_dino, _dino_vit_options),
-    "hap": MethodEntry(HapConfig, _build_hap, _masked_vit_options),
-    "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _masked_vit_options),
-    "hcmoco": MethodEntry(HcmocoConfig, _build_hcmoco, check_data=HcmocoConfig.check_data),
-    "finetune": MethodEntry(FinetuneConfig, _build_finetune, check_data=FinetuneConfig.check_data),
+  "saip": MethodEntry(SaipConfig, _build_saip, _saip_vit_options),
+  "mae": MethodEntry(MaeConfig, _build_mae, _masked_vit_options),
+  "dino": MethodEntry(DinoConfig, _build_dino, _dino_vit_options),
+  "hap": MethodEntry(HapConfig, _build_hap, _masked_vit_options),
+  "croco_human": MethodEntry(CrocoHumanConfig, _build_croco_human, _masked_vit_options),
+  "hcmoco": MethodEntry(HcmocoConfig, _build_hcmoco, check_data=HcmocoConfig.check_data),
+  "finetune": MethodEntry(FinetuneConfig, _build_finetune, check_data=FinetuneConfig.check_data),
 }

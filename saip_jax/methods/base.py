@@ -1,7 +1,8 @@
 """The protocol that every pre-training method follows; the trainer knows nothing else about it."""
 
 import dataclasses
-from typing import Any, Mapping, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 from flax import struct
@@ -13,16 +14,16 @@ class Aux:
 
   Attributes:
     metrics: name -> float32 scalar, averaged over micro-steps and logged.
-    cache: what `after_update` needs from this micro-step (e.g. the batch mean of teacher logits).
+    for_update: what `after_update` needs from this micro-step (e.g. the batch mean of teacher logits).
   """
 
   metrics: dict[str, jax.Array]
-  cache: Any
+  for_update: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class ParamGroup:
-  """How the optimiser treats the parameters of a group.
+  """How the optimizer treats the parameters of a group.
 
   Attributes:
     decay: weight decay.
@@ -39,7 +40,7 @@ class ParamGroup:
 
 
 class Method(Protocol):
-  """Pure functions from (params, extra, batch, key) to a loss over the global batch.
+  """Pure functions from (params, method_state, batch, key) to a loss over the global batch.
 
   `step` counts micro-steps (updates x accumulation). No method uses a collective: the batch is global, the
   partitioner inserts what is needed.
@@ -54,14 +55,14 @@ class Method(Protocol):
     """Returns name -> shape and dtype of every field of a batch of `global_batch` samples."""
 
   def init(self, key: jax.Array) -> tuple[Any, Any]:
-    """Returns (params, extra): trainable parameters, and the teacher, centre, banks kept beside them."""
+    """Returns (params, method_state): trainable parameters, and the teacher, center, banks kept beside them."""
 
-  def load_params(self, params, extra, student: dict, teacher: dict | None) -> tuple[Any, Any]:
-    """Returns (params, extra) of a new run with weights from elsewhere in them, see `replace_modules`.
+  def load_params(self, params, method_state, student: dict, teacher: dict | None) -> tuple[Any, Any]:
+    """Returns (params, method_state) of a new run with weights from elsewhere in them, see `replace_modules`.
 
     Args:
       params: from `init`.
-      extra: from `init`.
+      method_state: from `init`.
       student: top-level name in `params` -> tree, for some of them.
       teacher: the same for the teacher; what it lacks is a copy of the student.
 
@@ -69,24 +70,24 @@ class Method(Protocol):
       ValueError: weights that have no place here, all of them listed.
     """
 
-  def loss(self, params, extra, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
-    """Returns the scalar to minimise and `Aux`; gradients stop inside at everything taken from `extra`."""
+  def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
+    """Returns the scalar to minimize and `Aux`; gradients stop inside at everything taken from `method_state`."""
 
-  def after_update(self, extra, params, cache, step: jax.Array):
-    """Returns `extra` after a micro-step: moving averages, centre, banks."""
+  def after_update(self, method_state, params, for_update, step: jax.Array):
+    """Returns `method_state` after a micro-step: moving averages, center, banks."""
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
     """Returns (regex over parameter names, group) pairs; the first match wins, all must be covered."""
 
-  def export_params(self, params, extra, which: str):
+  def export_params(self, params, method_state, which: str):
     """Returns one encoder alone, its running statistics among its parameters.
 
     Args:
       which: "student", "teacher", or another encoder that the method has, of the same kind.
     """
 
-  def panels(self, params, extra, batch, key: jax.Array) -> dict[str, Any]:
-    """Returns name -> `saip_jax.reporting.panels.Panel`: pictures that show what the method does."""
+  def panels(self, params, method_state, batch, key: jax.Array) -> dict[str, Any]:
+    """Returns name -> `saip_jax.pictures.Panel`: pictures that show what the method does."""
 
 
 def replace_modules(params: dict, loaded: Mapping[str, Any]) -> dict:
@@ -102,8 +103,8 @@ def replace_modules(params: dict, loaded: Mapping[str, Any]) -> dict:
   wrong, heads_only = [], True
   for module, tree in loaded.items():
     shapes = [
-        {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
-        for leaves in (jax.tree_util.tree_leaves_with_path(t) for t in (params.get(module, {}), tree))
+      {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+      for leaves in (jax.tree_util.tree_leaves_with_path(t) for t in (params.get(module, {}), tree))
     ]
     wanted, found = shapes
     names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

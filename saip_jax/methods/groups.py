@@ -1,4 +1,4 @@
-"""How the optimiser treats the parameters of backbones and heads, whatever the method."""
+"""How the optimizer treats the parameters of backbones and heads, whatever the method."""
 
 import dataclasses
 
@@ -17,10 +17,10 @@ def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> lis
   """
   decay_positions = decay_tokens if decay_positions is None else decay_positions
   return [
-      (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
-      (r"(cls_token|mask_token)$", ParamGroup(decay=decay_tokens)),
-      (r"pos_embed$", ParamGroup(decay=decay_positions)),
-      (r"(kernel|prototypes|gain|word_embed)$", ParamGroup(decay=True)),
+    (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
+    (r"(cls_token|mask_token)$", ParamGroup(decay=decay_tokens)),
+    (r"pos_embed$", ParamGroup(decay=decay_positions)),
+    (r"(kernel|prototypes|gain|word_embed)$", ParamGroup(decay=True)),
   ]
 
 
@@ -46,7 +46,6 @@ def layer_wise(groups: list[tuple[str, ParamGroup]], backbone: Backbone, decay: 
     rates = tuple(decay ** (count - i) for i in each)
     rates = rates if isinstance(depth, tuple) else rates[0]
     slower += [
-        (f"^(?=backbone/(?:{where})).*{what}", dataclasses.replace(group, lr_multiplier=rates))
-        for what, group in groups
+      (f"^(?=backbone/(?:{where})).*{what}", dataclasses.replace(group, lr_multiplier=rates)) for what, group in groups
     ]
   return [*slower, *groups]

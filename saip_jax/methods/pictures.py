@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones.patches import patchify, unpatchify
-from saip_jax.views.photometric import denormalise
+from saip_jax.views.photometric import denormalize
 
 
 def picture(image) -> np.ndarray:
-  """Returns a normalised image (H, W, 3) as float32 in 0 to 1."""
-  return np.clip(np.asarray(denormalise(image), np.float32), 0, 1)
+  """Returns a normalized image (H, W, 3) as float32 in 0 to 1."""
+  return np.clip(np.asarray(denormalize(image), np.float32), 0, 1)
 
 
 def decoded(batch, i: int, name: str = "image") -> np.ndarray:
@@ -19,19 +19,19 @@ def decoded(batch, i: int, name: str = "image") -> np.ndarray:
   return np.asarray(batch[name])[i, :h, :w]
 
 
-def grey(values: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-  """Enlarges a grid of 0..1 to pixels as a grey image."""
+def gray(values: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+  """Enlarges a grid of 0..1 to pixels as a gray image."""
   cells = np.kron(values, np.ones((hw[0] // values.shape[0], hw[1] // values.shape[1])))
   return np.repeat(cells[..., None], 3, axis=-1).astype(np.float32)
 
 
 def paint(images: jax.Array, prediction: jax.Array, seen: jax.Array, patch: int) -> dict[str, jax.Array]:
-  """Returns what was predicted of normalised patches as images, beside what was to be predicted.
+  """Returns what was predicted of normalized patches as images, beside what was to be predicted.
 
   The networks predict patches with mean 0 and deviation 1: each gets its own back.
 
   Args:
-    images: (B, H, W, 3) normalised, the truth.
+    images: (B, H, W, 3) normalized, the truth.
     prediction: (B, L, P) of its patches.
     seen: (B, L) bool, patches that the encoder saw.
     patch: their side in pixels.
@@ -44,9 +44,9 @@ def paint(images: jax.Array, prediction: jax.Array, seen: jax.Array, patch: int)
   mean, std = jnp.mean(pixels, -1, keepdims=True), jnp.std(pixels, -1, ddof=1, keepdims=True)
   painted = prediction.astype(jnp.float32) * std + mean
   parts = {
-      "target": pixels,
-      "seen": jnp.where(seen, pixels, 0.0),
-      "painted": painted,
-      "together": jnp.where(seen, pixels, painted),
+    "target": pixels,
+    "seen": jnp.where(seen, pixels, 0.0),
+    "painted": painted,
+    "together": jnp.where(seen, pixels, painted),
   }
   return {name: unpatchify(patches, grid, patch) for name, patches in parts.items()}

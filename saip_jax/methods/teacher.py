@@ -27,26 +27,26 @@ def encode(backbone: Backbone, params: dict, statistics, views: list[Views]) -> 
 
 def start(params: dict, statistics, taught: bool) -> dict:
   """Returns "teacher", if there is to be one, a copy of these parameters, and "statistics", if there are some."""
-  extra = {"teacher": jax.tree.map(jnp.copy, params)} if taught else {}
+  method_state = {"teacher": jax.tree.map(jnp.copy, params)} if taught else {}
   if statistics:
     names = ("student", "teacher") if taught else ("student",)
-    extra["statistics"] = {name: jax.tree.map(jnp.copy, statistics) for name in names}
-  return extra
+    method_state["statistics"] = {name: jax.tree.map(jnp.copy, statistics) for name in names}
+  return method_state
 
 
-def load_params(params: dict, extra: dict, student: dict, teacher: dict | None) -> tuple[dict, dict]:
-  """See `Method.load_params`; what else `extra` holds stays as it is."""
+def load_params(params: dict, method_state: dict, student: dict, teacher: dict | None) -> tuple[dict, dict]:
+  """See `Method.load_params`; what else `method_state` holds stays as it is."""
   student, statistics = _apart(student)
   teacher, teacher_statistics = _apart(teacher or {})
   params = replace_modules(params, student)
-  if "teacher" in extra:
-    copied = {name: params[name] for name in extra["teacher"]}
-    extra = extra | {"teacher": replace_modules(copied, teacher)}
-  if "statistics" in extra and statistics:
+  if "teacher" in method_state:
+    copied = {name: params[name] for name in method_state["teacher"]}
+    method_state = method_state | {"teacher": replace_modules(copied, teacher)}
+  if "statistics" in method_state and statistics:
     taken = {"student": statistics, "teacher": teacher_statistics or statistics}
-    taken = {who: taken[who] for who in extra["statistics"]}
-    extra = extra | {"statistics": replace_modules(extra["statistics"], taken)}
-  return params, extra
+    taken = {who: taken[who] for who in method_state["statistics"]}
+    method_state = method_state | {"statistics": replace_modules(method_state["statistics"], taken)}
+  return params, method_state
 
 
 def _apart(modules: dict) -> tuple[dict, dict | None]:
@@ -80,9 +80,7 @@ def follow(teacher: dict, params: dict, kept: jax.Array | float) -> dict:
   return optax.incremental_update({name: params[name] for name in teacher}, teacher, 1.0 - kept)
 
 
-def move_statistics(
-    rule: Literal["own", "ema", "copied"], before: dict, seen: dict, kept: jax.Array | float
-) -> dict:
+def move_statistics(rule: Literal["own", "ema", "copied"], before: dict, seen: dict, kept: jax.Array | float) -> dict:
   """Returns the running statistics after a micro-step.
 
   Args:
@@ -105,7 +103,7 @@ def move_statistics(
   return after
 
 
-def export_params(params: dict, extra: dict, which: str) -> dict:
+def export_params(params: dict, method_state: dict, which: str) -> dict:
   """See `Method.export_params`.
 
   Raises:
@@ -113,7 +111,7 @@ def export_params(params: dict, extra: dict, which: str) -> dict:
   """
   if which not in ("student", "teacher"):
     raise ValueError(f"which={which!r} is unknown; choose student or teacher")
-  if which == "teacher" and "teacher" not in extra:
+  if which == "teacher" and "teacher" not in method_state:
     raise ValueError("which='teacher': this run has none, its student learns without a moving average")
-  backbone = (params if which == "student" else extra["teacher"])["backbone"]
-  return join_statistics(backbone, extra.get("statistics", {}).get(which))
+  backbone = (params if which == "student" else method_state["teacher"])["backbone"]
+  return join_statistics(backbone, method_state.get("statistics", {}).get(which))

@@ -4,18 +4,18 @@ A file holds weights, inputs, random draws and results of one step of a small in
 what the published code calls it.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 from saip_jax.replay import croco, dino, hcmoco, masked, saip
 from saip_jax.replay.recording import Check, Recording
 
 _REPLAYS: dict[str, Callable[[Recording], None]] = {
-    "saip": saip.replay,
-    "mae": masked.replay_mae,
-    "hap": masked.replay_hap,
-    "dino": dino.replay,
-    "croco": croco.replay,
-    "hcmoco": hcmoco.replay,
+  "saip": saip.replay,
+  "mae": masked.replay_mae,
+  "hap": masked.replay_hap,
+  "dino": dino.replay,
+  "croco": croco.replay,
+  "hcmoco": hcmoco.replay,
 }
 
 

@@ -18,13 +18,13 @@ from saip_jax.backbones.transformer import Block, Linear, layer_norm, run_stack,
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
 from saip_jax.interop.vit import TIMM, inside, renamed
-from saip_jax.losses.reconstruction import masked_mse, masked_mse_by_kind, normalise_patches
+from saip_jax.losses.reconstruction import masked_mse, masked_mse_by_kind, normalize_patches
 from saip_jax.masking.tokens import restore_tokens, select_tokens
 from saip_jax.methods.base import Aux
-from saip_jax.methods.croco_human import CrocoHuman
-from saip_jax.methods.croco_human_config import CrocoHumanConfig, CrocoMasksConfig
-from saip_jax.methods.masked import MaskDraws
-from saip_jax.methods.pair_autoencoder import PairViews
+from saip_jax.methods.croco_human.autoencoder import PairViews
+from saip_jax.methods.croco_human.config import CrocoHumanConfig, CrocoMasksConfig
+from saip_jax.methods.croco_human.method import CrocoHuman
+from saip_jax.methods.mae.autoencoder import MaskDraws
 from saip_jax.methods.teacher import encode
 from saip_jax.replay.masked import backbone_of, decoder_of
 from saip_jax.replay.recording import EXACT, Recording
@@ -32,20 +32,21 @@ from saip_jax.replay.step import run_step
 
 _BLOCK = "dec_blocks.{}"
 _DECODER = [
-    Row("mask_token", "mae/mask_token"),
-    *linear("decoder_embed", "mae/embed"),
-    *blocks("dec_blocks", "mae/blocks"),
-    *linear(f"{_BLOCK}.cross_attn.projq", "mae/blocks/cross_q"),
-    *linear(f"{_BLOCK}.cross_attn.projkv", "mae/blocks/cross_kv"),  # one tensor here
-    *linear(f"{_BLOCK}.cross_attn.proj", "mae/blocks/cross_proj"),
-    *norm(f"{_BLOCK}.norm3", "mae/blocks/norm3"),
-    *norm(f"{_BLOCK}.norm_y", "mae/blocks/memory_norm"),
-    *norm("dec_norm", "mae/norm"),
-    *linear("prediction_head", "mae/pred"),
+  Row("mask_token", "mae/mask_token"),
+  *linear("decoder_embed", "mae/embed"),
+  *blocks("dec_blocks", "mae/blocks"),
+  *linear(f"{_BLOCK}.cross_attn.projq", "mae/blocks/cross_q"),
+  *linear(f"{_BLOCK}.cross_attn.projkv", "mae/blocks/cross_kv"),  # one tensor here
+  *linear(f"{_BLOCK}.cross_attn.proj", "mae/blocks/cross_proj"),
+  *norm(f"{_BLOCK}.norm3", "mae/blocks/norm3"),
+  *norm(f"{_BLOCK}.norm_y", "mae/blocks/memory_norm"),
+  *norm("dec_norm", "mae/norm"),
+  *linear("prediction_head", "mae/pred"),
 ]
-_ENCODER = renamed(inside(TIMM, "", "backbone/"), (
-    (r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed"),
-))
+_ENCODER = renamed(
+  inside(TIMM, "", "backbone/"),
+  ((r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed")),
+)
 _POSITIONS = ("enc_pos_embed", "dec_pos_embed")
 _TURNED = {"attn.qkv": (3, 2), "projq": (1, 1), "projk": (1, 1), "projkv": (2, 1)}
 """Layer -> tensors that it joins, and how many of them, the first, are turned: queries and keys, not values."""
@@ -161,8 +162,13 @@ def replay(recording: Recording) -> None:
   for run in meta["runs"]:
     rope = run != "cosine"
     config = CrocoHumanConfig(
-        name="croco_human", crop_area=(1, 1), crop_aspect=(1, 1), jitter=(0, 0, 0), mae=decoder_of(meta),
-        positions="rope" if rope else "cosine", masks=CrocoMasksConfig(),
+      name="croco_human",
+      crop_area=(1, 1),
+      crop_aspect=(1, 1),
+      jitter=(0, 0, 0),
+      mae=decoder_of(meta),
+      positions="rope" if rope else "cosine",
+      masks=CrocoMasksConfig(),
     )
     backbone = backbone_of(meta, rope=rope) if rope else backbone_of(meta, positions="cosine")
     method = CrocoHuman(config, backbone, (0, 0))
@@ -173,9 +179,9 @@ def replay(recording: Recording) -> None:
 
 def _compare_without_class_token(recording, run: str, method: CrocoHuman, views: PairViews, draws: MaskDraws) -> None:
   naming = _Naming(recording, method.backbone.rope, class_token=False)
-  target = normalise_patches(patchify(views.images, method.backbone.patch))
+  target = normalize_patches(patchify(views.images, method.backbone.patch))
 
-  def objectives(params, extra, views, draws):
+  def objectives(params, method_state, views, draws):
     out = _without_class_token(method, params, views, draws)
     loss = masked_mse(out["pred"], target, 1.0 - draws.seen)
     return loss, (Aux({"loss/croco": loss}, {}), out)
@@ -196,7 +202,7 @@ def _compare_with_class_token(recording, run: str, method: CrocoHuman, views: Pa
   """Compares the method itself."""
   naming = _Naming(recording, method.backbone.rope, class_token=True)
 
-  def objectives(params, extra, views, draws):
+  def objectives(params, method_state, views, draws):
     total, aux = method.objectives(params, views, draws)
     out = method.autoencoder.forward(params["backbone"], params["mae"], views, draws)
     seen = Views(views.images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)

@@ -14,8 +14,8 @@ from saip_jax.interop.tables import LINEAR, Layout, Row, from_torch, linear, to_
 from saip_jax.interop.vit import TIMM, inside
 from saip_jax.losses.infonce import unit
 from saip_jax.methods import METHODS
-from saip_jax.methods.dino import Dino, DinoViews
-from saip_jax.methods.dino_config import DinoConfig, DinoMaskedConfig
+from saip_jax.methods.dino.config import DinoConfig, DinoMaskedConfig
+from saip_jax.methods.dino.method import Dino, DinoViews
 from saip_jax.methods.teacher import cosine_momentum, encode
 from saip_jax.replay.masked import backbone_of
 from saip_jax.replay.recording import EXACT, LOSS, Recording, largest_error
@@ -24,11 +24,11 @@ from saip_jax.training.optimizer import make_schedules
 
 _COLUMN = Layout(lambda a: a[:, 0], lambda a, _: a[:, None])
 _TABLE = [
-    *inside(TIMM, "backbone.", "backbone/"),
-    *linear("head.mlp.0", "head/fc1"),
-    *linear("head.mlp.2", "head/fc2"),
-    *linear("head.mlp.4", "head/fc3"),
-    Row("head.last_layer.weight_v", "head/prototypes", LINEAR),
+  *inside(TIMM, "backbone.", "backbone/"),
+  *linear("head.mlp.0", "head/fc1"),
+  *linear("head.mlp.2", "head/fc2"),
+  *linear("head.mlp.4", "head/fc3"),
+  Row("head.last_layer.weight_v", "head/prototypes", LINEAR),
 ]
 _GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
 
@@ -36,12 +36,24 @@ _GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
 def _method(recording: Recording, positions: str) -> Dino:
   meta, ignored = recording.meta, (1.0, 1.0)
   config = DinoConfig(
-      name="dino", local_crops=len(recording.numbered("in/local")), crop_aspect=ignored, global_area=ignored,
-      local_area=ignored, prototypes=meta["prototypes"], hidden=meta["hidden"], bottleneck=meta["bottleneck"],
-      temp_student=meta["temp_student"], temp_teacher_start=meta["temp_teacher"], temp_teacher=meta["temp_teacher"],
-      temp_teacher_warmup=0.0, center_momentum=meta["center_momentum"], teacher_momentum=meta["ema"],
-      prototypes_frozen=0.0, norm_last_layer=meta.get("norm_last_layer", True), positions=positions,
-      mae=DinoMaskedConfig(weight=0.0, mask_ratio=0.5, width=1, depth=1, heads=1),
+    name="dino",
+    local_crops=len(recording.numbered("in/local")),
+    crop_aspect=ignored,
+    global_area=ignored,
+    local_area=ignored,
+    prototypes=meta["prototypes"],
+    hidden=meta["hidden"],
+    bottleneck=meta["bottleneck"],
+    temp_student=meta["temp_student"],
+    temp_teacher_start=meta["temp_teacher"],
+    temp_teacher=meta["temp_teacher"],
+    temp_teacher_warmup=0.0,
+    center_momentum=meta["center_momentum"],
+    teacher_momentum=meta["ema"],
+    prototypes_frozen=0.0,
+    norm_last_layer=meta.get("norm_last_layer", True),
+    positions=positions,
+    mae=DinoMaskedConfig(weight=0.0, mask_ratio=0.5, width=1, depth=1, heads=1),
   )
   return Dino(config, backbone_of(meta, **METHODS["dino"].vit_options(config)), (0, 0), total_steps=1)
 
@@ -62,28 +74,28 @@ def replay(recording: Recording) -> None:
   """Runs the recorded step and adds a check for each of its numbers."""
   meta = recording.meta
   views = DinoViews(
-      recording.images(*recording.numbered("in/global")), recording.images(*recording.numbered("in/local"))
+    recording.images(*recording.numbered("in/global")), recording.images(*recording.numbered("in/local"))
   )
   table = _TABLE if meta.get("norm_last_layer", True) else [*_TABLE, _GAIN]
   recorded = {who: recording.below(f"{who}/") for who in ("student", "teacher")}
   read = lambda weights: from_torch(weights, table, (_GAIN.torch,), patch=meta["patch"])
   published = lambda tree: to_torch(tree, table, meta["patch"])
   params, teacher = (read(weights) for weights in recorded.values())
-  extra = {"teacher": teacher, "center": recording["in/center"][0]}
+  method_state = {"teacher": teacher, "center": recording["in/center"][0]}
   first = jnp.zeros((), jnp.int32)
 
   for prefix, positions in (("", "grid2d"), ("as_published/", "as_published")):
     method = _method(recording, positions)
 
-    def objectives(params, extra, views):
-      total, aux = method.objectives(params, extra, views, first)
+    def objectives(params, method_state, views):
+      total, aux = method.objectives(params, method_state, views, first)
       return total, (aux, None)
 
     if prefix:  # recorded is what positions change
       with jax.default_matmul_precision("highest"):
-        loss, _ = jax.jit(objectives)(params, extra, views)
+        loss, _ = jax.jit(objectives)(params, method_state, views)
     else:
-      step = run_step(method, objectives, params, extra, (views,), meta)
+      step = run_step(method, objectives, params, method_state, (views,), meta)
       loss = step.metrics["loss/dino"]
     recording.loss(f"{prefix}loss/dino", loss)
     for who, tree, seen in (("student", params, views), ("teacher", teacher, views.replace(locals=None))):
@@ -93,11 +105,11 @@ def replay(recording: Recording) -> None:
       recording.output(f"{prefix}out/{who}_logits", logits)
       if who == "student":
         recording.output(f"{prefix}out/head_bottleneck", code)
-  recording.output("out/new_center", step.after.extra["center"][None])
+  recording.output("out/new_center", step.after.method_state["center"][None])
   gradients, after = published(step.gradients), published(step.after.params)
   recording.gradients("", gradients)
   recording.weights("student_after/", after, "grad/", recorded["student"], gradients)
-  moved = method.after_update(extra, read(after | recording.below("student_after/")), step.cache, first)
+  moved = method.after_update(method_state, read(after | recording.below("student_after/")), step.for_update, first)
   recording.teacher(published(moved["teacher"]))
   if meta.get("norm_last_layer", True):
     for who in ("student", "teacher"):
@@ -111,14 +123,22 @@ def _compare_schedules(recording: Recording) -> None:
   s = recording.meta["schedule"]
   total, warmup = s["epochs"] * s["updates_per_epoch"], s["warmup_epochs"] * s["updates_per_epoch"]
   optimizer = OptimizerConfig(
-      learning_rate=s["lr"], min_learning_rate=s["min_lr"], warmup_fraction=warmup / total, b1=0.9, b2=0.999, eps=1e-8,
-      weight_decay=s["wd"], final_weight_decay=s["final_wd"], grad_clip_norm=None,
+    learning_rate=s["lr"],
+    min_learning_rate=s["min_lr"],
+    warmup_fraction=warmup / total,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=s["wd"],
+    final_weight_decay=s["final_wd"],
+    grad_clip_norm=None,
   )
   rate, decay = make_schedules(optimizer, total)
   updates = jnp.arange(total)
   ours = {
-      "lr": jax.vmap(rate)(updates), "weight_decay": jax.vmap(decay)(updates),
-      "momentum": jax.vmap(lambda i: cosine_momentum(s["momentum"], i, total, 1))(updates),
+    "lr": jax.vmap(rate)(updates),
+    "weight_decay": jax.vmap(decay)(updates),
+    "momentum": jax.vmap(lambda i: cosine_momentum(s["momentum"], i, total, 1))(updates),
   }
   for name, values in ours.items():
     start = warmup if name == "lr" else 0  # the published warm-up reaches the peak one update earlier
@@ -126,8 +146,11 @@ def _compare_schedules(recording: Recording) -> None:
     recording.add(f"schedule/{name}", largest_error(values[start:], theirs[start:]), LOSS)
   method = _method(recording, "grid2d")
   config = dataclasses.replace(
-      method.config, temp_teacher_start=s["temp_start"], temp_teacher=s["temp_end"],
-      temp_teacher_warmup=s["temp_warmup_epochs"] / s["epochs"], temp_teacher_stairs=s["temp_warmup_epochs"],
+    method.config,
+    temp_teacher_start=s["temp_start"],
+    temp_teacher=s["temp_end"],
+    temp_teacher_warmup=s["temp_warmup_epochs"] / s["epochs"],
+    temp_teacher_stairs=s["temp_warmup_epochs"],
   )
   method = dataclasses.replace(method, config=config, total_steps=total)
   temperatures = jax.vmap(method.temp_teacher)(updates)

@@ -13,9 +13,9 @@ from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.interop import hrnet
 from saip_jax.interop.tables import CONV_1X1, Layout, Row, batch_norm, from_torch, linear, to_torch
 from saip_jax.interop.vit import inside
-from saip_jax.methods.hcmoco import Hcmoco
-from saip_jax.methods.hcmoco_config import HcmocoBank, HcmocoConfig, HcmocoWeights
-from saip_jax.methods.hcmoco_views import HcmocoViews
+from saip_jax.methods.hcmoco.config import HcmocoBank, HcmocoConfig, HcmocoWeights
+from saip_jax.methods.hcmoco.method import Hcmoco
+from saip_jax.methods.hcmoco.views import HcmocoViews
 from saip_jax.replay.recording import Recording
 
 _EDGES = Layout(lambda a: a[0], lambda a, _: a[None])
@@ -24,8 +24,9 @@ _NUMBERS = {"rgb": "1", "depth": "2", "skeleton": "3"}  # of the modalities, in 
 
 def _graph_conv(torch: str, path: str) -> list[Row]:
   return [
-      Row(f"{torch}.W", f"{path}/kernel"), Row(f"{torch}.bias", f"{path}/bias"),
-      Row(f"{torch}.e", f"{path}/edges", _EDGES),
+    Row(f"{torch}.W", f"{path}/kernel"),
+    Row(f"{torch}.bias", f"{path}/bias"),
+    Row(f"{torch}.e", f"{path}/edges", _EDGES),
   ]
 
 
@@ -36,22 +37,34 @@ def table_of(meta: dict) -> list[Row]:
   for i in range(meta["skeleton_blocks"]):
     layers |= {f"{skeleton}_layers.{i}.gconv{n}": f"skeleton/blocks_{i}_{n}" for n in (1, 2)}
   return [
-      *inside(encoder, "encoder1.", "backbone/"), *inside(encoder, "encoder2.", "depth_backbone/"),
-      *(row for torch, path in layers.items()
-        for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm(f"{torch}.bn", f"{path}_norm"))),
-      *_graph_conv(f"{skeleton}_output", "skeleton/last_conv"),
-      *(row for modality, number in _NUMBERS.items() for row in linear(f"head{number}.0", f"sample/{modality}")),
-      *linear("encoder1_linear", "dense/rgb", CONV_1X1), *linear("encoder2_linear", "dense/depth", CONV_1X1),
+    *inside(encoder, "encoder1.", "backbone/"),
+    *inside(encoder, "encoder2.", "depth_backbone/"),
+    *(
+      row
+      for torch, path in layers.items()
+      for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm(f"{torch}.bn", f"{path}_norm"))
+    ),
+    *_graph_conv(f"{skeleton}_output", "skeleton/last_conv"),
+    *(row for modality, number in _NUMBERS.items() for row in linear(f"head{number}.0", f"sample/{modality}")),
+    *linear("encoder1_linear", "dense/rgb", CONV_1X1),
+    *linear("encoder2_linear", "dense/depth", CONV_1X1),
   ]
 
 
 def _method(meta: dict, enlarging: str, as_published: bool) -> Hcmoco:
   side = meta["image"]
   config = HcmocoConfig(
-      name="hcmoco", crop_area=(1, 1), crop_aspect=(1, 1), width=meta["width"],
-      skeleton_blocks=meta["skeleton_blocks"], temperature=meta["temperature"], negatives="bank",
-      bank=HcmocoBank(size=meta["bank_size"], draws=meta["negatives"], momentum=meta["bank_momentum"]),
-      places=meta["places"], weights=HcmocoWeights(sample=1, dense=1, nodes=1, joints=1), as_published=as_published,
+    name="hcmoco",
+    crop_area=(1, 1),
+    crop_aspect=(1, 1),
+    width=meta["width"],
+    skeleton_blocks=meta["skeleton_blocks"],
+    temperature=meta["temperature"],
+    negatives="bank",
+    bank=HcmocoBank(size=meta["bank_size"], draws=meta["negatives"], momentum=meta["bank_momentum"]),
+    places=meta["places"],
+    weights=HcmocoWeights(sample=1, dense=1, nodes=1, joints=1),
+    as_published=as_published,
   )
   sizes = {name: tuple(meta[name]) for name in ("dims", "depths")}
   return Hcmoco(config, HRNet(image_hw=(side, side), units=meta["units"], enlarging=enlarging, **sizes), (0, 0))
@@ -61,48 +74,54 @@ def _views(recording: Recording) -> HcmocoViews:
   rgbd = recording["in/rgbd"].transpose(0, 2, 3, 1)
   everything = np.ones(len(rgbd), bool)
   return HcmocoViews(
-      rgb=rgbd[..., :3], depth=rgbd[..., 3:], skeleton=recording["in/skeleton"],
-      known={"rgb": everything, "depth": recording["in/has_depth"].astype(bool), "skeleton": everything},
-      joints_xy=recording["in/joints_row_col"][..., ::-1].astype(np.float32),
-      visible=recording["in/joints_visible"].astype(bool), places=recording["rand/places"],
-      index=recording["in/index"], drawn=recording["rand/negatives_shared"],
+    rgb=rgbd[..., :3],
+    depth=rgbd[..., 3:],
+    skeleton=recording["in/skeleton"],
+    known={"rgb": everything, "depth": recording["in/has_depth"].astype(bool), "skeleton": everything},
+    joints_xy=recording["in/joints_row_col"][..., ::-1].astype(np.float32),
+    visible=recording["in/joints_visible"].astype(bool),
+    places=recording["rand/places"],
+    index=recording["in/index"],
+    drawn=recording["rand/negatives_shared"],
   )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(method: Hcmoco, published: Hcmoco, params, extra, views: HcmocoViews, drawn: dict[str, jax.Array]):
+def _run(method: Hcmoco, published: Hcmoco, params, method_state, views: HcmocoViews, drawn: dict[str, jax.Array]):
   """Returns what both methods give on the same encoders.
 
   Args:
     method: with shared negatives, and without what is missing.
     published: as the released code.
     params: recorded weights.
-    extra: recorded statistics and banks.
+    method_state: recorded statistics and banks.
     views: recorded inputs.
     drawn: rows of the banks, by how they were drawn.
 
   Returns:
     The outputs, the metrics of each method, the gradients of each, stacked, the dense maps before they are scaled, the
-    terms of the losses by their published names, and `extra` after the published update.
+    terms of the losses by their published names, and `method_state` after the published update.
   """
+
   def totals(params):
-    out = method.encode(params, extra["statistics"], views)
-    both = [m.compare(out, extra, views) for m in (method, published)]
+    out = method.encode(params, method_state["statistics"], views)
+    both = [m.compare(out, method_state, views) for m in (method, published)]
     return jnp.stack([total for total, _ in both]), (out, tuple(aux for _, aux in both))
 
   _, backward, (out, auxes) = jax.vjp(totals, params, has_aux=True)
   (gradients,) = jax.vmap(backward)(jnp.eye(2))
   dense = {
-      name: method.projection.apply({"params": head}, out.features[name], method="dense")
-      for name, head in params["dense"].items()
+    name: method.projection.apply({"params": head}, out.features[name], method="dense")
+    for name, head in params["dense"].items()
   }
   terms = {
-      f"sample_{draw}_{_NUMBERS[query]}{_NUMBERS[key]}": value for draw, rows in drawn.items()
-      for (query, key), value in method.sample_terms(out, extra, views.replace(drawn=rows)).items()
+    f"sample_{draw}_{_NUMBERS[query]}{_NUMBERS[key]}": value
+    for draw, rows in drawn.items()
+    for (query, key), value in method.sample_terms(out, method_state, views.replace(drawn=rows)).items()
   }
   terms |= dict(zip(("dense_rgb_to_depth", "dense_depth_to_rgb"), method.dense_terms(out, views)))
   terms |= dict(zip(("nodes_rgb", "nodes_depth"), method.node_terms(out, views)))
-  moved = published.after_update(extra, params, auxes[1].cache, 0)
+  moved = published.after_update(method_state, params, auxes[1].for_update, 0)
   return out, [aux.metrics for aux in auxes], gradients, dense, terms, moved
 
 
@@ -112,24 +131,25 @@ def replay(recording: Recording) -> None:
   if meta["joints"] != len(SKELETON):
     raise ValueError(f"it has {meta['joints']} joints: expected the {len(SKELETON)} of {', '.join(SKELETON)}")
   table = table_of(meta)
-  split = {name: split_statistics(tree)
-           for name, tree in from_torch(recording.below("weights/"), table, hrnet.BUFFERS).items()}
-  params = {name: parts["params"] for name, parts in split.items()}
-  extra = {
-      "statistics": {name: parts["batch_stats"] for name, parts in split.items() if "batch_stats" in parts},
-      "banks": {modality: recording[f"in/bank{number}"] for modality, number in _NUMBERS.items()},
+  split = {
+    name: split_statistics(tree) for name, tree in from_torch(recording.below("weights/"), table, hrnet.BUFFERS).items()
   }
-  params, extra, views = jax.tree.map(jnp.asarray, (params, extra, views))
+  params = {name: parts["params"] for name, parts in split.items()}
+  method_state = {
+    "statistics": {name: parts["batch_stats"] for name, parts in split.items() if "batch_stats" in parts},
+    "banks": {modality: recording[f"in/bank{number}"] for modality, number in _NUMBERS.items()},
+  }
+  params, method_state, views = jax.tree.map(jnp.asarray, (params, method_state, views))
   for rule in RULES:
-    _compare(recording, rule, table, params, extra, views)
+    _compare(recording, rule, table, params, method_state, views)
 
 
-def _compare(recording: Recording, rule: str, table: list[Row], params, extra, views: HcmocoViews) -> None:
+def _compare(recording: Recording, rule: str, table: list[Row], params, method_state, views: HcmocoViews) -> None:
   """Compares what is recorded under a rule of enlarging."""
   method, published = (_method(recording.meta, rule, as_published=flag) for flag in (False, True))
   with jax.default_matmul_precision("highest"):
     drawn = {name: recording[f"rand/negatives_{name}"] for name in ("shared", "each")}
-    out, metrics, gradients, dense, terms, moved = _run(method, published, params, extra, views, drawn)
+    out, metrics, gradients, dense, terms, moved = _run(method, published, params, method_state, views, drawn)
   for i, which in enumerate(("visible_only", "as_published")):
     terms |= {f"{name}_{which}": metrics[i][f"loss/{name}"] for name in ("joints", "total")}
   for name, ours in (terms | {"sample": metrics[0]["loss/sample"]}).items():
@@ -147,12 +167,12 @@ def _compare(recording: Recording, rule: str, table: list[Row], params, extra, v
   for modality, number in _NUMBERS.items():
     recording.output(f"{rule}/out/bank{number}_after", moved["banks"][modality][views.index])
   write = lambda tree, statistics: to_torch(
-      {name: join_statistics(part, statistics.get(name)) for name, part in tree.items()}, table, patch=1
+    {name: join_statistics(part, statistics.get(name)) for name, part in tree.items()}, table, patch=1
   )
   after = write(params, moved["statistics"])
   for name in recording.below(f"{rule}/statistics_after/"):
     recording.output(f"{rule}/statistics_after/{name}", after[name])
-  zeros = jax.tree.map(np.zeros_like, extra["statistics"])  # they have no gradients
+  zeros = jax.tree.map(np.zeros_like, method_state["statistics"])  # they have no gradients
   visible_only, as_published = (write(jax.tree.map(lambda g: g[i], gradients), zeros) for i in range(2))
   recording.gradients(f"{rule}/", visible_only)
   recording.norms(f"{rule}/grad_norm_as_published/", as_published)

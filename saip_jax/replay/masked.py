@@ -16,21 +16,21 @@ from saip_jax.interop.vit import TIMM, inside
 from saip_jax.losses.alignment import contrast
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.parts import part_patches
-from saip_jax.methods.hap import Hap, HapDraws
-from saip_jax.methods.hap_config import HapAlignConfig, HapConfig, HapMasksConfig
-from saip_jax.methods.mae import Mae, MaeConfig
-from saip_jax.methods.masked import MaskDraws, MaskedConfig
+from saip_jax.methods.hap.config import HapAlignConfig, HapConfig, HapMasksConfig
+from saip_jax.methods.hap.method import Hap, HapDraws
+from saip_jax.methods.mae.autoencoder import MaskDraws, MaskedConfig
+from saip_jax.methods.mae.method import Mae, MaeConfig
 from saip_jax.methods.teacher import encode
 from saip_jax.replay.recording import EXACT, OUTPUT, Recording, largest_error
 from saip_jax.replay.step import run_step
 
 _TABLE = [  # the positions of the decoder are computed, not stored
-    *inside(TIMM, "", "backbone/"),
-    Row("mask_token", "mae/mask_token"),
-    *linear("decoder_embed", "mae/embed"),
-    *blocks("decoder_blocks", "mae/blocks"),
-    *norm("decoder_norm", "mae/norm"),
-    *linear("decoder_pred", "mae/pred"),
+  *inside(TIMM, "", "backbone/"),
+  Row("mask_token", "mae/mask_token"),
+  *linear("decoder_embed", "mae/embed"),
+  *blocks("decoder_blocks", "mae/blocks"),
+  *norm("decoder_norm", "mae/norm"),
+  *linear("decoder_pred", "mae/pred"),
 ]
 
 
@@ -39,15 +39,14 @@ def backbone_of(meta: dict, **options) -> ViT:
   size = meta["img_size"]
   image_hw = (size, size) if isinstance(size, int) else tuple(size)
   return ViT(
-      width=meta["width"], depth=meta["depth"], heads=meta["heads"], patch=meta["patch"], image_hw=image_hw, **options
+    width=meta["width"], depth=meta["depth"], heads=meta["heads"], patch=meta["patch"], image_hw=image_hw, **options
   )
 
 
 def decoder_of(meta: dict) -> MaskedConfig:
   """Returns the settings of the recorded decoder."""
   return MaskedConfig(
-      mask_ratio=meta["mask_ratio"], width=meta["decoder_width"], depth=meta["decoder_depth"],
-      heads=meta["decoder_heads"],
+    mask_ratio=meta["mask_ratio"], width=meta["decoder_width"], depth=meta["decoder_depth"], heads=meta["decoder_heads"]
   )
 
 
@@ -78,7 +77,7 @@ def replay_mae(recording: Recording) -> None:
   method = Mae(config, backbone_of(meta, positions="cosine"), (0, 0))
   images, draws = recording.images("in/images")[:, 0], _draws(recording)
   params = _read(recording, method)
-  objectives = lambda params, extra, images, draws: _with_outputs(method, params, images, draws)
+  objectives = lambda params, method_state, images, draws: _with_outputs(method, params, images, draws)
   step = run_step(method, objectives, params, {}, (images, draws), meta)
   out = step.outputs
 
@@ -99,18 +98,25 @@ def replay_hap(recording: Recording) -> None:
   """Runs the recorded step of HAP and adds a check for each of its numbers."""
   meta = recording.meta
   config = HapConfig(
-      name="hap", crop_area=(1, 1), crop_aspect=(1, 1), mae=decoder_of(meta), masks=HapMasksConfig(),
-      align=HapAlignConfig(weight=meta["align_weight"], temperature=meta["align_temperature"]), positions="cosine",
+    name="hap",
+    crop_area=(1, 1),
+    crop_aspect=(1, 1),
+    mae=decoder_of(meta),
+    masks=HapMasksConfig(),
+    align=HapAlignConfig(weight=meta["align_weight"], temperature=meta["align_temperature"]),
+    positions="cosine",
   )
   method = Hap(config, backbone_of(meta, positions="cosine"), (0, 0))
   images, both = recording.images("in/images")[:, 0], [_draws(recording, number) for number in "01"]
-  interleaved = MaskDraws(*(
+  interleaved = MaskDraws(
+    *(
       np.stack([getattr(draws, name) for draws in both], axis=1).reshape(2 * len(images), -1)
       for name in ("keep_ids", "restore_ids")
-  ))
+    )
+  )
   params = _read(recording, method)
 
-  def objectives(params, extra, images, masks):
+  def objectives(params, method_state, images, masks):
     return _with_outputs(method, params, images, HapDraws(masks, None), jnp.repeat(images, 2, axis=0))
 
   step = run_step(method, objectives, params, {}, (images, interleaved), meta)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -166,8 +167,12 @@ class Recording:
         self.add(f"{prefix}{name}", norm / top, ROUNDING)
 
   def weights(
-      self, after: str, ours: Mapping[str, np.ndarray], gradients: str, before: Mapping[str, np.ndarray],
-      our_gradients: Mapping[str, np.ndarray],
+    self,
+    after: str,
+    ours: Mapping[str, np.ndarray],
+    gradients: str,
+    before: Mapping[str, np.ndarray],
+    our_gradients: Mapping[str, np.ndarray],
   ) -> None:
     """Compares weights after an update, and how much of each tensor decayed.
 

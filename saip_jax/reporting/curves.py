@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,17 +15,17 @@ _WIDTH, _HEIGHT = 400, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 392, 8, 168  # of the plot in it
 _DOTS = 20  # lines of fewer points show them
 
-_GROUPS = {"loss": "Losses", "monitor": "Monitors", "optim": "Optimiser", "time": "Speed", "": "Others"}
+_GROUPS = {"loss": "Losses", "monitor": "Monitors", "optim": "Optimizer", "time": "Speed", "": "Others"}
 _NOT_DRAWN = {"epoch", "time/step_s"}  # steps again, and images per second again
 _TITLES = {
-    "time/images_per_s": "throughput, images/s",
-    "time/input_wait_fraction": "input wait, share of the time",
-    "time/goodput": "goodput, share of the time since the start",
-    "time/save_stall": "saving, share of the time",
-    "time/monitors_s": "measuring the monitors, s",
-    "monitor/reid_mAP": "re-identification, mAP",
-    "monitor/attributes_mA": "attributes, mA",
-    "monitor/parts_mIoU": "parts, mIoU",
+  "time/images_per_s": "throughput, images/s",
+  "time/input_wait_fraction": "input wait, share of the time",
+  "time/goodput": "goodput, share of the time since the start",
+  "time/save_stall": "saving, share of the time",
+  "time/monitors_s": "measuring the monitors, s",
+  "monitor/reid_mAP": "re-identification, mAP",
+  "monitor/attributes_mA": "attributes, mA",
+  "monitor/parts_mIoU": "parts, mIoU",
 }
 
 
@@ -55,8 +55,7 @@ def condense(series: Series, points: int = POINTS) -> Line:
   ends = np.minimum(starts + size, len(series.steps))
   mean = np.add.reduceat(series.values / size, starts) * (size / (ends - starts))  # no sum overflows
   steps = np.stack([series.steps[starts], series.steps[ends - 1]], axis=1)
-  return Line(
-      steps, mean, np.minimum.reduceat(series.values, starts), np.maximum.reduceat(series.values, starts), size)
+  return Line(steps, mean, np.minimum.reduceat(series.values, starts), np.maximum.reduceat(series.values, starts), size)
 
 
 def curves_html(runs: Sequence[Run]) -> str:
@@ -77,8 +76,10 @@ def smoothing(runs: Iterable[Run]) -> str:
   if max(sizes) == 1:
     return "Every record is a point."
   several = f"{min(sizes):,} to {max(sizes):,}" if len(sizes) > 1 else f"{max(sizes):,}"
-  return (f"A point is the mean of {several} records in a row, so that a line has at most {POINTS}; the pale band "
-          "spans their lowest and highest and is cut off where it leaves the picture.")
+  return (
+    f"A point is the mean of {several} records in a row, so that a line has at most {POINTS}; the pale band "
+    "spans their lowest and highest and is cut off where it leaves the picture."
+  )
 
 
 def _order(name: str) -> tuple:
@@ -97,19 +98,23 @@ def _chart(name: str, all_series: Sequence[Series | None]) -> str:
   low, high = _limits(np.concatenate([line.mean for line in lines.values()]))
   drawn = "".join(f'<g class="run{i}">{_drawn(line, last_step, low, high)}</g>' for i, line in lines.items())
   values = "".join(
-      f'<span>{swatch(i) if len(all_series) > 1 else ""}<span class="value" data-run="{i}">{_number(line.mean[-1])}'
-      "</span></span>" for i, line in lines.items())
-  hover = {i: [line.steps.tolist(), _short(line.mean), _short(line.low), _short(line.high)]
-           for i, line in lines.items()}
+    f'<span>{swatch(i) if len(all_series) > 1 else ""}<span class="value" data-run="{i}">{_number(line.mean[-1])}'
+    "</span></span>"
+    for i, line in lines.items()
+  )
+  hover = {
+    i: [line.steps.tolist(), _short(line.mean), _short(line.low), _short(line.high)] for i, line in lines.items()
+  }
   hover = escape(json.dumps(hover, separators=(",", ":")))
   left_out = sum(series.left_out for series in all_series if series is not None)
-  note = f'<small>{left_out:,} values that are not finite are left out</small>' if left_out else ""
+  note = f"<small>{left_out:,} values that are not finite are left out</small>" if left_out else ""
   title = escape(_TITLES.get(name, name))
   return (
-      f'<figure class="chart" data-left="{_LEFT}" data-right="{_RIGHT}" data-last="{last_step}" data-lines="{hover}">'
-      f'<figcaption><b>{title}</b> <span class="at"></span><div class="values">{values}</div>{note}</figcaption>'
-      f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{_axes(last_step, low, high)}{drawn}'
-      f'<line class="cursor" x1="-9" x2="-9" y1="{_TOP}" y2="{_BOTTOM}"/></svg></figure>')
+    f'<figure class="chart" data-left="{_LEFT}" data-right="{_RIGHT}" data-last="{last_step}" data-lines="{hover}">'
+    f'<figcaption><b>{title}</b> <span class="at"></span><div class="values">{values}</div>{note}</figcaption>'
+    f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{_axes(last_step, low, high)}{drawn}'
+    f'<line class="cursor" x1="-9" x2="-9" y1="{_TOP}" y2="{_BOTTOM}"/></svg></figure>'
+  )
 
 
 def _drawn(line: Line, last_step: int, low: float, high: float) -> str:
@@ -118,16 +123,21 @@ def _drawn(line: Line, last_step: int, low: float, high: float) -> str:
   mean, bottom, top = (_y(np.clip(values, low, high), low, high) for values in (line.mean, line.low, line.high))
   band = [*zip(x, top), *zip(x[::-1], bottom[::-1])]
   dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5"/>' for a, b in zip(x, mean)) if len(x) <= _DOTS else ""
-  return ((f'<polygon points="{_points(band)}"/>' if line.size > 1 else "")
-          + f'<polyline points="{_points(zip(x, mean))}"/>' + dots)
+  return (
+    (f'<polygon points="{_points(band)}"/>' if line.size > 1 else "")
+    + f'<polyline points="{_points(zip(x, mean))}"/>'
+    + dots
+  )
 
 
 def _axes(last_step: int, low: float, high: float) -> str:
   lines = []
   for value in _ticks(low, high, 5):
     y = _y(value, low, high)
-    lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                 f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+    lines.append(
+      f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+      f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>'
+    )
   for step in _ticks(0, last_step, 4):
     x = _x(step, last_step)
     anchor = "end" if x > _RIGHT - 20 else "middle"

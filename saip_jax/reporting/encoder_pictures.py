@@ -6,18 +6,18 @@ import dataclasses
 import jax
 import numpy as np
 
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import SubsetSource
 from saip_jax.evaluation.encoders import Encoder, encode, encoder_of
-from saip_jax.evaluation.splits import Data, Labelled, cameras
-from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.resize import squashed_batches
+from saip_jax.evaluation.splits import Data, Labeled, cameras
 from saip_jax.interop.weights import LoadedBackbone
 from saip_jax.reporting.images import jpeg_uri, png_uri
 from saip_jax.reporting.page import escape, missing
 
-_QUERIES, _NEIGHBOURS, _GALLERY = 8, 6, 120  # encoded in seconds on two cores
+_QUERIES, _NEIGHBORS, _GALLERY = 8, 6, 120  # encoded in seconds on two cores
 _MOST_OF_ONE = 8  # pictures of one person searched among, so that there are others too
-_ATTENDED, _COLOURED = 6, 8
+_ATTENDED, _COLORED = 6, 8
 _SHOWN_HEIGHT = 192  # pixels
 _COLD_TO_HOT = np.array([[0, 0, 30], [70, 15, 110], [190, 50, 90], [250, 150, 40], [255, 250, 160]])
 
@@ -34,8 +34,8 @@ class Chosen:
   """
 
   name: str
-  query: Labelled
-  gallery: Labelled | None
+  query: Labeled
+  gallery: Labeled | None
   no_search: str | None
 
 
@@ -62,12 +62,12 @@ def choose_images(data: Data) -> Chosen:
   return Chosen(query.source.identity["name"], _part(query, queries), _part(gallery, rows), None)
 
 
-def _without_search(images: Labelled, reason: str) -> Chosen:
+def _without_search(images: Labeled, reason: str) -> Chosen:
   rows = _spread(np.arange(len(images)), _QUERIES)
   return Chosen(images.source.identity["name"], _part(images, rows), None, reason)
 
 
-def _searchable(query: Labelled, gallery: Labelled, ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _searchable(query: Labeled, gallery: Labeled, ids: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Returns the queries that another camera shows too."""
   seen: dict = {}
   for person, camera in zip(others.tolist(), cameras(gallery).tolist()):
@@ -77,8 +77,8 @@ def _searchable(query: Labelled, gallery: Labelled, ids: np.ndarray, others: np.
   return np.flatnonzero(np.array(elsewhere) & (ids != distractor))
 
 
-def _part(whole: Labelled, rows: np.ndarray) -> Labelled:
-  return Labelled(SubsetSource(whole.source, rows, "of the report"))
+def _part(whole: Labeled, rows: np.ndarray) -> Labeled:
+  return Labeled(SubsetSource(whole.source, rows, "of the report"))
 
 
 def _spread(items: np.ndarray, count: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def _spread(items: np.ndarray, count: int) -> np.ndarray:
 
 
 def encoder_html(backbone: LoadedBackbone, images: Chosen) -> str:
-  """Returns pictures of attention, of patch features and of nearest neighbours."""
+  """Returns pictures of attention, of patch features and of nearest neighbors."""
   encoder = encoder_of(backbone, {})
   shown_hw = tuple(round(side * _SHOWN_HEIGHT / encoder.image_hw[0]) for side in encoder.image_hw)
   shown = _squashed(images.query.source, shown_hw)
@@ -98,11 +98,14 @@ def encoder_html(backbone: LoadedBackbone, images: Chosen) -> str:
     return missing(f"None of the images of {images.name} can be read: {faults[0]}")
   features, cells = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "cells"))
   html = [
-      "<h3>Attention of the class token, last block</h3>", _attention_html(backbone, images, shown, rows[:_ATTENDED]),
-      "<h3>Patch features in three colours</h3>", _colours_html(cells[:_COLOURED], shown[rows[:_COLOURED]]),
-      "<h3>Nearest neighbours</h3>",
-      missing(f"Nothing to search: {images.no_search}.", "saip report W --data=people")
-      if images.gallery is None else _neighbours_html(encoder, images, shown, rows, features, faults),
+    "<h3>Attention of the class token, last block</h3>",
+    _attention_html(backbone, images, shown, rows[:_ATTENDED]),
+    "<h3>Patch features in three colors</h3>",
+    _colors_html(cells[:_COLORED], shown[rows[:_COLORED]]),
+    "<h3>Nearest neighbors</h3>",
+    missing(f"Nothing to search: {images.no_search}.", "saip report W --data=people")
+    if images.gallery is None
+    else _neighbors_html(encoder, images, shown, rows, features, faults),
   ]
   if faults:
     html.append(missing(f"{len(faults)} images cannot be read and are left out, the first: {faults[0]}"))
@@ -117,29 +120,33 @@ def _attention_html(backbone: LoadedBackbone, images: Chosen, shown: np.ndarray,
   inputs = backbone.preprocessing(_squashed(images.query.source, hw)[rows])
   read = jax.jit(lambda variables, x: module.apply(variables, x, reads=("cls", "attention")).attention[0])
   grid = module.hidden_grid(hw)
-  maps = np.asarray(read(backbone.variables, inputs))[:, :, 0, -grid[0] * grid[1]:]  # (B, heads, N)
+  maps = np.asarray(read(backbone.variables, inputs))[:, :, 0, -grid[0] * grid[1] :]  # (B, heads, N)
   blocks = []
   for row, heads in zip(rows, maps):
     figures = [_figure(jpeg_uri(shown[row]), "image")]
-    figures += [_figure(jpeg_uri(_heated(shown[row], head.reshape(grid))), f"head {i}, {head.sum():.0%}")
-                for i, head in enumerate(heads, 1)]
+    figures += [
+      _figure(jpeg_uri(_heated(shown[row], head.reshape(grid))), f"head {i}, {head.sum():.0%}")
+      for i, head in enumerate(heads, 1)
+    ]
     blocks.append(f'<div class="row">{"".join(figures)}</div>')
-  return (f"<p>Bright: where a head looks most, of each map by itself; a map has {grid[0]}x{grid[1]} cells. The number "
-          f'is what all cells get, the rest goes to the class token.</p><div class="rows">{"".join(blocks)}</div>')
+  return (
+    f"<p>Bright: where a head looks most, of each map by itself; a map has {grid[0]}x{grid[1]} cells. The number "
+    f'is what all cells get, the rest goes to the class token.</p><div class="rows">{"".join(blocks)}</div>'
+  )
 
 
 def _heated(image_u8: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """Lays a grid of values >= 0 over an image in grey: dark where 0, bright where largest."""
+  """Lays a grid of values >= 0 over an image in gray: dark where 0, bright where largest."""
   height, width, _ = image_u8.shape
   at = [np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1) for n, m in zip((height, width), values.shape)]
   weights = [np.maximum(0, 1 - np.abs(a[:, None] - np.arange(m))) for a, m in zip(at, values.shape)]
   heat = weights[0] @ (values / max(values.max(), 1e-12)) @ weights[1].T  # bilinear
   stops = np.linspace(0, 1, len(_COLD_TO_HOT))
-  colour = np.stack([np.interp(heat, stops, channel) for channel in _COLD_TO_HOT.T], axis=-1)
-  return (0.35 * image_u8.mean(-1, keepdims=True) + 0.65 * colour).astype(np.uint8)
+  color = np.stack([np.interp(heat, stops, channel) for channel in _COLD_TO_HOT.T], axis=-1)
+  return (0.35 * image_u8.mean(-1, keepdims=True) + 0.65 * color).astype(np.uint8)
 
 
-def _colours_html(cells: np.ndarray, shown: np.ndarray) -> str:
+def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
   """(n, h, w, E) cells -> their first three principal components as red, green and blue."""
   flat = cells.reshape(-1, cells.shape[-1]).astype(np.float64)
   flat = flat - flat.mean(0)
@@ -148,22 +155,26 @@ def _colours_html(cells: np.ndarray, shown: np.ndarray) -> str:
   largest = np.abs(directions).argmax(1)
   directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]  # a sign is arbitrary
   values = np.zeros((len(flat), 3))
-  values[:, :len(directions)] = flat @ directions.T
+  values[:, : len(directions)] = flat @ directions.T
   low, high = np.percentile(values, [1, 99], axis=0)
-  colours = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
-  colours = (255 * colours).astype(np.uint8).reshape(*cells.shape[:3], 3)
+  colors = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
+  colors = (255 * colors).astype(np.uint8).reshape(*cells.shape[:3], 3)
   share = (strengths[:3] ** 2).sum() / max((strengths**2).sum(), 1e-30)
   pairs = "".join(
-      f'<div class="row">{_figure(jpeg_uri(image), "image")}'
-      f'{_figure(png_uri(colour), "features", size_hw=image.shape[:2])}</div>'
-      for image, colour in zip(shown, colours))
-  return (f"<p>Three principal components of the features of all cells, one basis for all images, as red, green and "
-          f"blue: like colours, like features. They hold {share:.0%} of the variance; a map has "
-          f'{cells.shape[1]}x{cells.shape[2]} cells.</p><div class="rows">{pairs}</div>')
+    f'<div class="row">{_figure(jpeg_uri(image), "image")}'
+    f"{_figure(png_uri(color), 'features', size_hw=image.shape[:2])}</div>"
+    for image, color in zip(shown, colors)
+  )
+  return (
+    f"<p>Three principal components of the features of all cells, one basis for all images, as red, green and "
+    f"blue: like colors, like features. They hold {share:.0%} of the variance; a map has "
+    f'{cells.shape[1]}x{cells.shape[2]} cells.</p><div class="rows">{pairs}</div>'
+  )
 
 
-def _neighbours_html(encoder: Encoder, images: Chosen, shown: np.ndarray, rows: np.ndarray, features: np.ndarray,
-                     faults: list[str]) -> str:
+def _neighbors_html(
+  encoder: Encoder, images: Chosen, shown: np.ndarray, rows: np.ndarray, features: np.ndarray, faults: list[str]
+) -> str:
   parts = list(encode(encoder, images.gallery.source, faults))
   if not parts:
     return missing("None of the images to search among can be read.")
@@ -174,10 +185,11 @@ def _neighbours_html(encoder: Encoder, images: Chosen, shown: np.ndarray, rows: 
   other_cams = cameras(images.gallery)[others]
   similar = _unit(features) @ gallery.T
   similar[(ids[:, None] == other_ids) & (cams[:, None] == other_cams)] = -np.inf
-  nearest = np.argsort(-similar, axis=1, kind="stable")[:, :_NEIGHBOURS]
+  nearest = np.argsort(-similar, axis=1, kind="stable")[:, :_NEIGHBORS]
   wanted = np.unique(nearest)
-  pictures = dict(zip(wanted.tolist(), _squashed(
-      SubsetSource(images.gallery.source, others[wanted], "shown"), shown.shape[1:3])))
+  pictures = dict(
+    zip(wanted.tolist(), _squashed(SubsetSource(images.gallery.source, others[wanted], "shown"), shown.shape[1:3]))
+  )
   right, blocks, first = 0, [], 0
   for i, row in enumerate(rows):
     figures = [_figure(jpeg_uri(shown[row]), "query", "query")]
@@ -187,15 +199,16 @@ def _neighbours_html(encoder: Encoder, images: Chosen, shown: np.ndarray, rows: 
       same = bool(ids[i] == other_ids[j])
       right, first = right + same, first + (same and rank == 0)
       name = images.gallery.source.name(int(others[j]))
-      caption = f"{'✓' if same else '✗'} {similar[i, j]:.3f}"  # not by colour alone
+      caption = f"{'✓' if same else '✗'} {similar[i, j]:.3f}"  # not by color alone
       figures.append(_figure(jpeg_uri(pictures[int(j)]), caption, "right" if same else "wrong", name))
     blocks.append(f'<div class="row">{"".join(figures)}</div>')
   persons = len(np.unique(other_ids))
   return (
-      f"<p>The nearest of {len(others)} pictures of {persons} persons by the cosine of image features, which stands "
-      f"below; those by the query's own camera are put aside. Green: the same person, red: another. The first is right "
-      f"for {first} of {len(rows)} queries, {right} of all shown are. A small choice: saip evaluate measures.</p>"
-      f'<div class="rows">{"".join(blocks)}</div>')
+    f"<p>The nearest of {len(others)} pictures of {persons} persons by the cosine of image features, which stands "
+    f"below; those by the query's own camera are put aside. Green: the same person, red: another. The first is right "
+    f"for {first} of {len(rows)} queries, {right} of all shown are. A small choice: saip evaluate measures.</p>"
+    f'<div class="rows">{"".join(blocks)}</div>'
+  )
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -211,5 +224,6 @@ def _squashed(source: ImageSource, hw: tuple[int, int]) -> np.ndarray:
 def _figure(uri: str, caption: str, kind: str = "", name: str = "", size_hw: tuple[int, int] | None = None) -> str:
   size = f' class="cells" style="aspect-ratio: {size_hw[1]} / {size_hw[0]}"' if size_hw else ""
   title = f' title="{escape(name)}"' if name else ""
-  return (f'<figure class="{kind}"{title}><img{size} src="{uri}" alt="{escape(name or caption)}">{escape(caption)}'
-          "</figure>")
+  return (
+    f'<figure class="{kind}"{title}><img{size} src="{uri}" alt="{escape(name or caption)}">{escape(caption)}</figure>'
+  )

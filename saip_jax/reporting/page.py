@@ -1,10 +1,10 @@
 """What a report's page is made of: HTML that opens from a disk and asks nothing of any other place."""
 
 import html
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-COLOURS = 8
-"""Runs that can be told apart by colour."""
+COLORS = 8
+"""Runs that can be told apart by color."""
 
 
 def escape(value) -> str:
@@ -13,12 +13,12 @@ def escape(value) -> str:
 
 
 def swatch(run: int) -> str:
-  """Returns the mark of a run's colour."""
+  """Returns the mark of a run's color."""
   return f'<i class="swatch run{run}"></i>'
 
 
 def legend(names: Mapping[int, str]) -> str:
-  """Returns which colour is which run."""
+  """Returns which color is which run."""
   items = "".join(f"<span>{swatch(i)}{escape(name)}</span>" for i, name in names.items())
   return f'<p class="legend">{items}</p>'
 
@@ -55,15 +55,17 @@ def document(title: str, sections: Mapping[str, str]) -> str:
   anchors = {heading: f"s{i}" for i, heading in enumerate(sections)}
   links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for heading, anchor in anchors.items())
   body = "".join(
-      f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>{content}</section>'
-      for heading, content in sections.items())
+    f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>{content}</section>'
+    for heading, content in sections.items()
+  )
   return (
-      '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-      '<meta name="viewport" content="width=device-width, initial-scale=1">'
-      f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-      f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
-      f"<body><header><h1>{escape(title)}</h1><nav>{links}</nav></header>\n<main>{body}</main>"
-      f"<script>{_SCRIPT}</script></body></html>\n")
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
+    f"<body><header><h1>{escape(title)}</h1><nav>{links}</nav></header>\n<main>{body}</main>"
+    f"<script>{_SCRIPT}</script></body></html>\n"
+  )
 
 
 # A browser that keeps to it fetches nothing, whatever the page may hold.
@@ -71,16 +73,21 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 _LIGHT = ("#1f5fbf", "#c2500a", "#1a7f4b", "#9a35b0", "#b8860b", "#0c8599", "#c2255c", "#5f6368")
 _DARK = ("#74a9ff", "#ff9a52", "#5fd39a", "#d48bea", "#e6bd45", "#4fd0e3", "#ff85ad", "#b3b8bf")
-_runs = lambda colours: "".join(f".run{i}{{--run:{colour}}}" for i, colour in enumerate(colours))
+_runs = lambda colors: "".join(f".run{i}{{--run:{color}}}" for i, color in enumerate(colors))
 
-_STYLE = """
+_STYLE = (
+  """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #5b6470; --line: #dde1e6; --ground: #f6f7f9; --card: #fff;
   --right: #1a8a4a; --wrong: #d03030 }
-""" + _runs(_LIGHT) + """
+"""
+  + _runs(_LIGHT)
+  + """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8eaed; --soft: #9aa4b0; --line: #343a42; --ground: #14171a; --card: #1d2126;
     --right: #3fbf78; --wrong: #ff6464 }
-""" + _runs(_DARK) + """
+"""
+  + _runs(_DARK)
+  + """
 }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--ground); color: var(--ink);
@@ -142,6 +149,7 @@ svg circle { fill: var(--run) }
   .row figure { width: 62px }
 }
 """
+)
 
 # Shows what the lines of a chart are at the step under the pointer.
 _SCRIPT = """

@@ -6,11 +6,12 @@ import json
 import math
 import pathlib
 import re
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from saip_jax.typed import flattened
+from input_pipeline.schema import flattened
 
 _MOST_NAMED = 10  # lines that cannot be read
 
@@ -101,10 +102,15 @@ def read_run(path, setting: str = "W") -> Run:
   starts = [record for _, record in _records(path / "starts.jsonl", faults)]
   damaged = sorted(path.glob("damaged_images*.txt"))
   return Run(
-      name=path.absolute().name, path=path, config=config, series=_read_series(path / "metrics.jsonl", faults),
-      evaluations=_evaluations(path / "evaluations.jsonl", faults), goodput=goodput,
-      damaged=[line for file in damaged for line in file.read_text("utf-8", "replace").splitlines()], faults=faults,
-      starts=starts,
+    name=path.absolute().name,
+    path=path,
+    config=config,
+    series=_read_series(path / "metrics.jsonl", faults),
+    evaluations=_evaluations(path / "evaluations.jsonl", faults),
+    goodput=goodput,
+    damaged=[line for file in damaged for line in file.read_text("utf-8", "replace").splitlines()],
+    faults=faults,
+    starts=starts,
   )
 
 
@@ -117,8 +123,10 @@ def read_compared(path) -> Run:
   file = pathlib.Path(path).expanduser()
   if not file.is_file():
     if not file.exists():
-      raise ValueError(f"--compare={path} does not exist; expected the folder of a run, or a file with what `saip "
-                       "evaluate --json` printed, as of --checkpoint=histogram")
+      raise ValueError(
+        f"--compare={path} does not exist; expected the folder of a run, or a file with what `saip "
+        "evaluate --json` printed, as of --checkpoint=histogram"
+      )
     return read_run(file, "--compare")
   text, decoder, records, at = file.read_text("utf-8", "replace"), json.JSONDecoder(), [], 0
   while text[at:].strip():
@@ -126,8 +134,10 @@ def read_compared(path) -> Run:
     try:
       record, at = decoder.raw_decode(text, at)
     except ValueError as error:
-      raise ValueError(f"--compare={path}, line {text.count(chr(10), 0, at) + 1}: {error}; expected what `saip evaluate"
-                       " --json` printed") from error
+      raise ValueError(
+        f"--compare={path}, line {text.count(chr(10), 0, at) + 1}: {error}; expected what `saip evaluate"
+        " --json` printed"
+      ) from error
     if not _is_evaluation(record):
       raise ValueError(f"--compare={path} holds {str(record)[:60]}: expected what `saip evaluate --json` printed")
     records.append(record)
@@ -149,8 +159,9 @@ def _records(path: pathlib.Path, faults: list[str]) -> Iterator[tuple[int, dict]
     if isinstance(record, dict):
       yield number, record
     elif number == len(lines):  # without the newline that ends a line
-      faults.append(f"{path.name} ends in half a line, as of a run that was killed while it wrote, or is writing now: "
-                    "left out")
+      faults.append(
+        f"{path.name} ends in half a line, as of a run that was killed while it wrote, or is writing now: left out"
+      )
     else:
       bad += 1
       if bad <= _MOST_NAMED:
@@ -182,8 +193,8 @@ def _read_series(path: pathlib.Path, faults: list[str]) -> dict[str, Series]:
   for name in left_out.keys() - steps.keys():
     faults.append(f"{path.name}: none of the {left_out[name]:,} values of {name} is finite")
   return {
-      name: Series(np.array(steps[name], np.int64), np.array(values[name], np.float64), left_out.get(name, 0))
-      for name in steps
+    name: Series(np.array(steps[name], np.int64), np.array(values[name], np.float64), left_out.get(name, 0))
+    for name in steps
   }
 
 

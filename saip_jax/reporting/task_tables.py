@@ -1,7 +1,8 @@
 """What was measured of encoders, side by side."""
 
 import json
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from saip_jax.evaluation.evaluate import score_text
 from saip_jax.evaluation.tasks import TASKS
@@ -43,18 +44,27 @@ def _table(rows: list[tuple[int, dict]], runs: Sequence[Run]) -> str:
   encoders = [_encoder_name(record["encoder"], runs[i], several) for i, record in rows]
   task = TASKS[newest["task"]].summary if newest["task"] in TASKS else newest["task"]
   task += ", fine-tuned" * (newest["protocol"] == _FINETUNED)
-  data = [f"{part}: {size}{source.get('name', '')}" for part in _PARTS
-          if isinstance(source := newest["facts"].get(part), dict)
-          for size in [f"{source['length']:,} images of " if isinstance(source.get("length"), int) else ""]]
-  cells = [[(swatch(i) if several else "") + escape(encoder)] + [
-      _score(name, record["scores"], headline=name == names[0]) for name in names]
-           for encoder, (i, record) in zip(encoders, rows)]
-  told = "".join((f"<h4>{escape(encoder)}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
-                 for encoder, record in zip(encoders, records))
+  data = [
+    f"{part}: {size}{source.get('name', '')}"
+    for part in _PARTS
+    if isinstance(source := newest["facts"].get(part), dict)
+    for size in [f"{source['length']:,} images of " if isinstance(source.get("length"), int) else ""]
+  ]
+  cells = [
+    [(swatch(i) if several else "") + escape(encoder)]
+    + [_score(name, record["scores"], headline=name == names[0]) for name in names]
+    for encoder, (i, record) in zip(encoders, rows)
+  ]
+  told = "".join(
+    (f"<h4>{escape(encoder)}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
+    for encoder, record in zip(encoders, records)
+  )
   return (
-      f"<h3>{escape(task[:1].upper() + task[1:])}</h3><p class=\"soft\">protocol {escape(newest['protocol'])}; "
-      f"{escape('; '.join(data))}</p>" + table(["encoder", *(escape(_title(name)) for name in names)], cells)
-      + details("How it was measured", told))
+    f'<h3>{escape(task[:1].upper() + task[1:])}</h3><p class="soft">protocol {escape(newest["protocol"])}; '
+    f"{escape('; '.join(data))}</p>"
+    + table(["encoder", *(escape(_title(name)) for name in names)], cells)
+    + details("How it was measured", told)
+  )
 
 
 def _score(name: str, scores: dict[str, float], headline: bool) -> str:
@@ -77,9 +87,12 @@ def _encoder_name(encoder: dict[str, Any], run: Run, several: bool) -> str:
     checkpoint = shortened(encoder["checkpoint"])
   elif several:
     checkpoint = f"{run.name}, {checkpoint}"
-  facts_shown = [encoder.get("which"), f"seed {encoder['seed']}" if "seed" in encoder else None,
-                 "x".join(map(str, hw)) if isinstance(hw, list) else None,
-                 "flip test" if encoder.get("flip_test") else None]
+  facts_shown = [
+    encoder.get("which"),
+    f"seed {encoder['seed']}" if "seed" in encoder else None,
+    "x".join(map(str, hw)) if isinstance(hw, list) else None,
+    "flip test" if encoder.get("flip_test") else None,
+  ]
   return ", ".join([checkpoint, *(str(fact) for fact in facts_shown if fact)])
 
 

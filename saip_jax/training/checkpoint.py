@@ -9,16 +9,19 @@ import logging
 import os
 import pathlib
 import shutil
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from input_pipeline.names import shown_error
+from input_pipeline.schema import differences
 from input_pipeline.storage import utf8_path, writing
-from saip_jax.training.whole import brief, checkpoint_steps, damage_of, newest_whole, read_object
-from saip_jax.typed import differences
+from saip_jax.run_folder.integrity import brief, checkpoint_steps, damage_of, newest_whole, read_object
+from saip_jax.run_folder.older import current_names
+from saip_jax.training.state import TrainState
 
 
 class CheckpointError(OSError):
@@ -36,8 +39,10 @@ def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
   """
   workdir = utf8_path(workdir, "--workdir")
   if jax.process_index() and not (workdir / "config.json").exists():
-    raise ValueError(f"--workdir={workdir} is not shared: process {jax.process_index()} does not see what process 0"
-                     " wrote there; choose a folder that all hosts mount")
+    raise ValueError(
+      f"--workdir={workdir} is not shared: process {jax.process_index()} does not see what process 0"
+      " wrote there; choose a folder that all hosts mount"
+    )
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
   with writing(workdir, "--workdir=", "choose a folder that can be written"):
@@ -60,10 +65,12 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
   """Returns what `write_config` wrote; raises ValueError, which names the file, if it is damaged."""
   path = pathlib.Path(workdir) / "config.json"
   try:
-    return read_object(path)
+    return current_names(read_object(path))
   except (OSError, ValueError) as e:
-    raise ValueError(f"{path} cannot be read: {shown_error(e)}; copy it again, or start the run again with its recipe, "
-                     "which writes it anew") from e
+    raise ValueError(
+      f"{path} cannot be read: {shown_error(e)}; copy it again, or start the run again with its recipe, "
+      "which writes it anew"
+    ) from e
 
 
 class Checkpoints:
@@ -100,8 +107,8 @@ class Checkpoints:
     changes = differences(stored, self._fingerprint)
     if changes:
       raise ValueError(
-          f"--workdir={self._workdir} holds another run: {'; '.join(changes)};"
-          " set these back, or choose another --workdir"
+        f"--workdir={self._workdir} holds another run: {'; '.join(changes)};"
+        " set these back, or choose another --workdir"
       )
 
   def _refuse_damaged(self) -> None:
@@ -129,11 +136,11 @@ class Checkpoints:
     needed, free = state_bytes(state), shutil.disk_usage(self.path).free
     if free < needed:
       raise CheckpointError(
-          f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
-          f" room, or choose a --workdir on another disk ({self._last_good()})"
+        f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
+        f" room, or choose a --workdir on another disk ({self._last_good()})"
       )
     args = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), fingerprint=ocp.args.JsonSave(self._fingerprint)
+      state=ocp.args.StandardSave(state.stored()), fingerprint=ocp.args.JsonSave(self._fingerprint)
     )
     try:
       self._manager.check_for_errors()
@@ -152,9 +159,9 @@ class Checkpoints:
     """
     self._refuse_damaged()
     step = self.latest()
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state.stored()))
     try:
-      return self._manager.restore(step, args=args).state
+      return TrainState.from_stored(self._manager.restore(step, args=args).state)
     except (ValueError, KeyError) as e:
       raise ValueError(f"{self.step_path(step)} does not fit this version of the program: {shown_error(e)}") from e
 
@@ -179,8 +186,8 @@ class Checkpoints:
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     what = f"step {step}" if step is not None else "the last checkpoint"
     return CheckpointError(
-        f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir"
-        f" ({self._last_good()})"
+      f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir"
+      f" ({self._last_good()})"
     )
 
   def _last_good(self) -> str:
@@ -198,13 +205,13 @@ def read_fingerprint(step_path) -> dict[str, Any]:
     ValueError: none there.
   """
   try:
-    return read_object(pathlib.Path(step_path) / "fingerprint" / "metadata")
+    return current_names(read_object(pathlib.Path(step_path) / "fingerprint" / "metadata"))
   except (ValueError, OSError) as e:
     raise ValueError(f"{step_path} has no fingerprint of a run: {shown_error(e)}") from e
 
 
 def read_model(step_path) -> tuple[Any, Any]:
-  """Returns (params, extra) of one checkpoint as numpy arrays; the optimiser's state is not read.
+  """Returns (params, method_state) of one checkpoint as numpy arrays; the optimizer's state is not read.
 
   Args:
     step_path: W/checkpoints/<step>.
@@ -221,8 +228,8 @@ def read_model(step_path) -> tuple[Any, Any]:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       stored = reader.metadata(path).item_metadata.tree
       wanted = {
-          name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), stored[name])
-          for name in ("params", "extra")
+        name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), stored[name])
+        for name in ("params", "extra")
       }
       to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
       args = ocp.args.PyTreeRestore(item=wanted, restore_args=to_numpy, partial_restore=True)

@@ -9,7 +9,8 @@ import os
 import socket
 import time
 import warnings
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax._src.distributed import global_state  # barriers that need no device have no public name, nor has
@@ -23,7 +24,7 @@ _numbers = itertools.count()
 
 
 def initialize(
-    coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout_s: int = 300
+  coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout_s: int = 300
 ) -> None:
   """Joins this process with the others of its run; to be called before anything asks JAX for a device.
 
@@ -52,24 +53,26 @@ def initialize(
   if None not in given:
     _check(*given)
     _find_coordinator(*given, timeout_s)
-  advice = ("all must be started with the same --coordinator and --processes, each with its own --process, and see"
-            " their devices")
+  advice = (
+    "all must be started with the same --coordinator and --processes, each with its own --process, and see"
+    " their devices"
+  )
   try:
     with Watchdog(f"meeting all of {processes or 'the'} processes", timeout_s / 60, advice):
       _meet(given, timeout_s)
   except (ValueError, OSError) as e:
     if given != (None, None, None):
       raise ValueError(
-          f"cannot join the other processes: {_one_line(e)}; give all of --coordinator (it is {coordinator}),"
-          f" --processes ({processes}) and --process ({process})"
+        f"cannot join the other processes: {_one_line(e)}; give all of --coordinator (it is {coordinator}),"
+        f" --processes ({processes}) and --process ({process})"
       ) from e
     if "JOB_COMPLETION_INDEX" in os.environ:  # one of many, for all we know
       raise ValueError(
-          "this is one process of a Kubernetes Job and cannot find the others: `pip install kubernetes`, or give"
-          " --coordinator, --processes and --process (JAX_NUM_PROCESSES=1 if it is the only one)"
+        "this is one process of a Kubernetes Job and cannot find the others: `pip install kubernetes`, or give"
+        " --coordinator, --processes and --process (JAX_NUM_PROCESSES=1 if it is the only one)"
       ) from e
     if isinstance(e, OSError):  # a TPU of Google's cloud always has the server that tells of its hosts
-      warnings.warn(f"no Cloud TPU metadata ({_one_line(e)[:80]}): this process trains alone")
+      warnings.warn(f"no Cloud TPU metadata ({_one_line(e)[:80]}): this process trains alone", stacklevel=2)
   except RuntimeError as e:  # among them: Kubernetes refuses to tell, the port is taken
     raise ValueError(f"cannot join the other processes: {_one_line(e)}") from e
 
@@ -146,9 +149,10 @@ def _check(coordinator: str, processes: int, process: int) -> None:
 
 def _meet(given: tuple[str | None, int | None, int | None], timeout_s: int) -> None:
   jax.distributed.initialize(
-      *given, cluster_detection_method="deactivate" if None not in given else None,
-      initialization_timeout=timeout_s + 60,  # the watchdog is first, JAX itself would abort
-      shutdown_timeout_seconds=60,  # a host that failed does not keep the others for longer
+    *given,
+    cluster_detection_method="deactivate" if None not in given else None,
+    initialization_timeout=timeout_s + 60,  # the watchdog is first, JAX itself would abort
+    shutdown_timeout_seconds=60,  # a host that failed does not keep the others for longer
   )
   jax.devices()  # accelerators meet once more
 
@@ -164,8 +168,8 @@ def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s:
     except OSError as e:
       if time.monotonic() > deadline:
         raise ValueError(
-            f"process {process} of {processes} found nobody at --coordinator={coordinator} in {timeout_s} s ({e}): it"
-            " must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
+          f"process {process} of {processes} found nobody at --coordinator={coordinator} in {timeout_s} s ({e}): it"
+          " must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
         ) from e
       time.sleep(0.5)
 

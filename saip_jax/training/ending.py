@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from input_pipeline.names import shown_error
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from input_pipeline.names import shown_error
-from saip_jax.training.whole import read_object
+from saip_jax.run_folder.integrity import read_object
 
 
 class Goodput:

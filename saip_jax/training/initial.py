@@ -27,17 +27,17 @@ def open_start(config: RunConfig) -> Weights:
 
 
 def start_from(
-    config: RunConfig, method, state: TrainState, shardings, weights: Weights | None = None
+  config: RunConfig, method, state: TrainState, shardings, weights: Weights | None = None
 ) -> tuple[TrainState, str]:
   """Returns a new run's state with the weights of `config.init_from` in it, and a line that tells what they are.
 
-  Positions are resized in 2-D if the run has another size; the optimiser starts anew.
+  Positions are resized in 2-D if the run has another size; the optimizer starts anew.
 
   Args:
     config: the run.
     method: a `saip_jax.methods.base.Method`.
-    state: as initialised.
-    shardings: (of the parameters, of `extra`): where they shall live.
+    state: as initialized.
+    shardings: (of the parameters, of `method_state`): where they shall live.
     weights: those of `open_start`, if they are open already: what is wrong with them shows before anything is compiled.
 
   Raises:
@@ -51,21 +51,21 @@ def start_from(
       if teacher is None:
         raise ValueError("it has no teacher, which config.init_which asks for")
       student = teacher
-    model = method.load_params(state.params, state.extra, student, teacher)
+    model = method.load_params(state.params, state.method_state, student, teacher)
   except ValueError as e:
     raise ValueError(f"--config.init_from={config.init_from}: {e}") from e
   # Copies: the state is donated to every step, so that no two of its arrays may share memory.
-  params, extra = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)(model)
+  params, method_state = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)(model)
 
   counts = weights.counts()
   taken = lambda who, tree: f"{sum(counts[f'{who}/{name}'] for name in tree)} tensors of the {who} ({', '.join(tree)})"
   parts = [taken(config.init_which, student)]
-  if "teacher" in extra:
+  if "teacher" in method_state:
     parts.append(taken("teacher", teacher) if teacher else "the teacher is a copy of the student")
   new = [*sorted(state.params.keys() - student.keys()), *weights.new]
   line = f"initial  {', '.join(parts)} from {weights.origin}; new: {', '.join(new) or 'nothing'}"
   line = "\n         ".join([line, *weights.notes])
-  return state.replace(params=params, extra=extra), line
+  return state.replace(params=params, method_state=method_state), line
 
 
 def _same_parameters(spec: BackboneSpec, name: str) -> bool:
@@ -82,15 +82,16 @@ def _refuse_others(config: RunConfig, weights) -> None:
   if wanted != weights.spec:
     facts = weights.spec.facts()
     raise ValueError(
-        f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in"
-        f" the last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']};"
-        " --heads and --last-heads of saip import set others for a file that does not state them"
+      f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in"
+      f" the last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']};"
+      " --heads and --last-heads of saip import set others for a file that does not state them"
     )
   if config.init_heads:
     here = head_counts_of(config.method)
     odd = [
-        f"{name} was {n}, config.method.{name.replace('_', '.')} is {here[name]}"
-        for name, n in weights.head_counts.items() if n != here.get(name, n)
+      f"{name} was {n}, config.method.{name.replace('_', '.')} is {here[name]}"
+      for name, n in weights.head_counts.items()
+      if n != here.get(name, n)
     ]
     if odd:
       raise ValueError(f"{'; '.join(odd)}; --config.init_heads=False takes the backbone alone")

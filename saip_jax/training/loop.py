@@ -4,22 +4,30 @@ import functools
 import pathlib
 import sys
 import time
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from input_pipeline.names import shown
+from input_pipeline.schema import differences, to_dict
 from saip_jax.config import RunConfig
-from saip_jax.reporting import progress as reports
-from saip_jax.reporting.panels import save_panel
+from saip_jax.pictures import save_panel
+from saip_jax.run_folder.lock import holding
+from saip_jax.training import progress as reports
 from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
 from saip_jax.training.distributed import barrier, first_host_first
 from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
-from saip_jax.training.holder import holding
 from saip_jax.training.initial import open_start, start_from
 from saip_jax.training.mesh import (
-    check_batch_size, lower_step, make_mesh, on_one_device, place_state, shard_batch, shardings_of,
+  check_batch_size,
+  lower_step,
+  make_mesh,
+  on_one_device,
+  place_state,
+  shard_batch,
+  shardings_of,
 )
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
@@ -30,14 +38,11 @@ from saip_jax.training.state import TrainState
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.training.telemetry import Telemetry
 from saip_jax.training.watchdog import Watchdog
-from saip_jax.typed import differences, to_dict
 
 _PANEL_IMAGES = 4
 
 
-def pretrain(
-    config: RunConfig, method, data, workdir, devices: Sequence[jax.Device] | None = None
-) -> TrainState:
+def pretrain(config: RunConfig, method, data, workdir, devices: Sequence[jax.Device] | None = None) -> TrainState:
   """Trains `method` on `data` up to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
 
   A run that was stopped, however roughly, and started again ends in the same bits as one that was not: the state
@@ -84,7 +89,7 @@ def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending)
   shardings = shardings_of(abstract_state)
   watch = functools.partial(Watchdog, path=workdir / f"watchdog_{host}.txt")
   starting = functools.partial(
-      watch, minutes=config.watchdog_startup_minutes, advice="config.watchdog_startup_minutes sets the time"
+    watch, minutes=config.watchdog_startup_minutes, advice="config.watchdog_startup_minutes sets the time"
   )
   with starting("opening the checkpoints"):
     checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
@@ -98,7 +103,7 @@ def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending)
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
   if initial is not None:
-    state, line = start_from(config, method, state, (shardings.params, shardings.extra), initial)
+    state, line = start_from(config, method, state, (shardings.params, shardings.method_state), initial)
     progress.say(line)
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
@@ -151,9 +156,9 @@ def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending)
       if profile.is_due(step):
         profile.switch()
       if panels_due:
-        params, extra = on_one_device(mesh, (state.params, state.extra))
+        params, method_state = on_one_device(mesh, (state.params, state.method_state))
         if host == 0:
-          _draw_panels(method, params, extra, panel_batch, config.seed, workdir, step)
+          _draw_panels(method, params, method_state, panel_batch, config.seed, workdir, step)
         barrier("panels")
       if monitors_due:
         _measure(monitors, _student(mesh, method, state), writer, progress, step)
@@ -196,7 +201,8 @@ def fingerprint(config: RunConfig, data) -> dict[str, Any]:
     kept += ("init_from", "init_heads", *["init_which"] * (config.init_which == "teacher"))
   canvases = {name: settings["data"][name] for name in ("canvas_hw", "scene_canvas_hw")}
   return {f"config.{name}": settings[name] for name in kept} | {
-      "config.data": canvases, "data": dict(data.identity) | {"images": len(data)},
+    "config.data": canvases,
+    "data": dict(data.identity) | {"images": len(data)},
   }
 
 
@@ -208,15 +214,15 @@ def _first_rows(data, spec, host: int, hosts: int) -> dict[str, Any]:
   return {name: rows[name][:_PANEL_IMAGES] for name in spec}
 
 
-def _draw_panels(method, params, extra, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
+def _draw_panels(method, params, method_state, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
   """Writes W/panels/<step>_<name>.png for every panel of the method; on one device, outside the mesh."""
-  for name, panel in method.panels(params, extra, batch, jax.random.key(seed)).items():
+  for name, panel in method.panels(params, method_state, batch, jax.random.key(seed)).items():
     save_panel(workdir / "panels" / f"{step:06d}_{name}.png", panel)
 
 
 def _student(mesh, method, state: TrainState):
   """Returns the parameters of the encoder that is trained, whole and on one device; all hosts must ask."""
-  return on_one_device(mesh, method.export_params(state.params, state.extra, "student"))
+  return on_one_device(mesh, method.export_params(state.params, state.method_state, "student"))
 
 
 def _open_monitors(config: RunConfig, backbone, encoder, progress):

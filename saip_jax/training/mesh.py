@@ -1,7 +1,8 @@
 """Where arrays live: the only file that knows JAX's mesh interface."""
 
 import collections
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
@@ -50,7 +51,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def place_state(mesh: Mesh, shapes):
-  """Returns a state's shapes with the places of its arrays, by one rule for parameters, teacher and optimiser.
+  """Returns a state's shapes with the places of its arrays, by one rule for parameters, teacher and optimizer.
 
   Without an "fsdp" axis every device holds all of it. With one, an array of 2**16 elements or more is cut along its
   longest axis that is 128 or longer and a multiple of the axis; the rest is small.
@@ -78,7 +79,7 @@ def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
   """Returns the training step lowered for arrays in their places, the state donated: what trains is what is examined.
 
   What is cut over "fsdp" is gathered before the network runs: left alone, the compiler would rather gather the
-  activations, which are larger. The optimiser's state stays cut, and so does what the step returns.
+  activations, which are larger. The optimizer's state stays cut, and so does what the step returns.
 
   Args:
     mesh: the devices.
@@ -89,7 +90,7 @@ def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
   whole = lambda tree: jax.lax.with_sharding_constraint(tree, replicated(mesh)) if "fsdp" in mesh.shape else tree
 
   def train_step(state, batch):
-    return update(state.replace(params=whole(state.params), extra=whole(state.extra)), batch)
+    return update(state.replace(params=whole(state.params), method_state=whole(state.method_state)), batch)
 
   shardings = shardings_of(state), replicated(mesh)
   return jax.jit(train_step, donate_argnums=0, out_shardings=shardings).lower(state, place_batch(mesh, spec))
@@ -122,8 +123,8 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int) -> None:
   devices = mesh.devices.size
   if batch_size % (devices * accumulate):
     raise ValueError(
-        f"config.batch_size is {batch_size}: it must be a multiple of {devices} devices x config.accumulate"
-        f" {accumulate} = {devices * accumulate}"
+      f"config.batch_size is {batch_size}: it must be a multiple of {devices} devices x config.accumulate"
+      f" {accumulate} = {devices * accumulate}"
     )
 
 

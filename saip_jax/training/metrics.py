@@ -3,7 +3,8 @@
 import json
 import os
 import pathlib
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class MetricsWriter:
     self._file = path.open("a", encoding="utf-8")
     # named by the step too: two files that start in the same second would be one
     self._events = SummaryWriter(
-        str(workdir / "tensorboard"), purge_step=first_step, filename_suffix=f".from{start_step}"
+      str(workdir / "tensorboard"), purge_step=first_step, filename_suffix=f".from{start_step}"
     )
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:

@@ -52,8 +52,11 @@ def make_schedules(config, total_steps: int) -> tuple[optax.Schedule, optax.Sche
   """
   warmup_steps = min(round(config.warmup_fraction * total_steps), total_steps - 1)
   schedule = optax.warmup_cosine_decay_schedule(
-      0.0 if warmup_steps else config.learning_rate,
-      config.learning_rate, warmup_steps, total_steps, config.min_learning_rate,
+    0.0 if warmup_steps else config.learning_rate,
+    config.learning_rate,
+    warmup_steps,
+    total_steps,
+    config.min_learning_rate,
   )
   first, last = config.weight_decay, config.final_weight_decay
   course = optax.cosine_decay_schedule(1.0, total_steps)
@@ -91,15 +94,15 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   decay = config.weight_decay if config.final_weight_decay is None else rate  # a number keeps no count in the state
   decay = optax.add_decayed_weights(decay, per_group(lambda g: g.decay))
   rules = {
-      "adamw": (from_their_start(optax.scale_by_adam(config.b1, config.b2, config.eps)), decay),
-      "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as PyTorch's: the momentum gathers the decay too
+    "adamw": (from_their_start(optax.scale_by_adam(config.b1, config.b2, config.eps)), decay),
+    "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as PyTorch's: the momentum gathers the decay too
   }
   # Where all groups start at once the state has no more parts: checkpoints of such runs are read by place.
   started = lambda rule: rule if starts == {0} else optax.chain(from_their_start(optax.identity()), rule)
   tx = optax.chain(
-      started(optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity()),
-      *rules[config.name],
-      started(optax.stateless(multiply)),
-      optax.scale_by_learning_rate(schedule),
+    started(optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity()),
+    *rules[config.name],
+    started(optax.stateless(multiply)),
+    optax.scale_by_learning_rate(schedule),
   )
   return tx, schedule

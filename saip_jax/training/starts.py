@@ -19,7 +19,13 @@ def record_start(workdir: pathlib.Path, step: int, mesh: jax.sharding.Mesh) -> N
     step: updates done before this start.
     mesh: the devices.
   """
-  start = {"step": step, "time": time.time(), "devices": device_kinds(mesh), "mesh": dict(mesh.shape),
-           "hosts": jax.process_count(), "jax": jax.__version__}
+  start = {
+    "step": step,
+    "time": time.time(),
+    "devices": device_kinds(mesh),
+    "mesh": dict(mesh.shape),
+    "hosts": jax.process_count(),
+    "jax": jax.__version__,
+  }
   with (workdir / STARTS).open("a", encoding="utf-8") as file:
     file.write(json.dumps(start) + "\n")

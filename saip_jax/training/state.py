@@ -15,11 +15,20 @@ class TrainState:
   Attributes:
     step: int32 scalar, updates done so far.
     params: trainable parameters, float32.
-    extra: what the method keeps beside them (teacher, centre, memory banks).
+    method_state: what the method keeps beside them (teacher, center, memory banks).
     opt_state: state of the optax transformation.
   """
 
   step: jax.Array
   params: Any
-  extra: Any
+  method_state: Any
   opt_state: Any
+
+  def stored(self) -> dict[str, Any]:
+    """Returns the state as checkpoints hold it, where `method_state` is called "extra" as in every earlier version."""
+    return {"step": self.step, "params": self.params, "extra": self.method_state, "opt_state": self.opt_state}
+
+  @classmethod
+  def from_stored(cls, tree: dict[str, Any]) -> "TrainState":
+    """Returns the state that `stored` made a tree of."""
+    return cls(tree["step"], tree["params"], tree["extra"], tree["opt_state"])

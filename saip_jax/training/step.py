@@ -1,6 +1,7 @@
 """One update of any method: the function that trains, is tested and is compiled ahead of time."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,15 @@ def init_state(method, tx: optax.GradientTransformation, seed: int) -> TrainStat
 
   Args:
     method: a `saip_jax.methods.base.Method`.
-    tx: the optimiser.
+    tx: the optimizer.
     seed: run seed; initial weights depend on it alone.
   """
-  params, extra = method.init(jax.random.key(seed))
-  return TrainState(jnp.zeros((), jnp.int32), params, extra, tx.init(params))
+  params, method_state = method.init(jax.random.key(seed))
+  return TrainState(jnp.zeros((), jnp.int32), params, method_state, tx.init(params))
 
 
 def make_train_step(
-    method, tx: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int, seed: int
+  method, tx: optax.GradientTransformation, schedule: optax.Schedule, accumulate: int, seed: int
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
   """Returns `step(state, batch) -> (state, metrics)`, pure, to be jitted with the state donated.
 
@@ -33,47 +34,48 @@ def make_train_step(
 
   Args:
     method: a `saip_jax.methods.base.Method`.
-    tx: the optimiser.
+    tx: the optimizer.
     schedule: update count -> learning rate, logged as `optim/lr`.
     accumulate: micro-steps per update.
     seed: run seed; micro-step m draws from fold_in(key(seed), m), samples fold in their index.
   """
   value_and_grad = jax.value_and_grad(method.loss, has_aux=True)
 
-  def micro_step(params, extra, batch, step):
+  def micro_step(params, method_state, batch, step):
     key = jax.random.fold_in(jax.random.key(seed), step)
-    (_, aux), grads = value_and_grad(params, extra, batch, key, step)
+    (_, aux), grads = value_and_grad(params, method_state, batch, key, step)
     return grads, aux
 
   def train_step(state: TrainState, batch):
     params, first = state.params, state.step * accumulate
     if accumulate == 1:
-      extra, (grads, aux) = state.extra, micro_step(params, state.extra, batch, first)
+      method_state, (grads, aux) = state.method_state, micro_step(params, state.method_state, batch, first)
       metrics = aux.metrics
     else:
-      def body(carry, xs):
-        extra, total = carry
-        i, rows = xs
-        grads, aux = micro_step(params, extra, rows, first + i)
-        total = jax.tree.map(jnp.add, total, grads)
-        extra = jax.lax.cond(
-            i < accumulate - 1,
-            lambda e: method.after_update(e, params, aux.cache, first + i),
-            lambda e: e,
-            extra,
-        )
-        return (extra, total), aux
 
-      micro_batches = jax.tree.map(
-          lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1), batch
-      )
-      carry = (state.extra, jax.tree.map(jnp.zeros_like, params))
-      (extra, total), auxes = jax.lax.scan(body, carry, (jnp.arange(accumulate), micro_batches))
+      def body(carry, xs):
+        method_state, total = carry
+        i, rows = xs
+        grads, aux = micro_step(params, method_state, rows, first + i)
+        total = jax.tree.map(jnp.add, total, grads)
+        method_state = jax.lax.cond(
+          i < accumulate - 1,
+          lambda e: method.after_update(e, params, aux.for_update, first + i),
+          lambda e: e,
+          method_state,
+        )
+        return (method_state, total), aux
+
+      micro_batches = jax.tree.map(lambda a: a.reshape(-1, accumulate, *a.shape[1:]).swapaxes(0, 1), batch)
+      carry = (state.method_state, jax.tree.map(jnp.zeros_like, params))
+      (method_state, total), auxes = jax.lax.scan(body, carry, (jnp.arange(accumulate), micro_batches))
       grads = jax.tree.map(lambda g: g / accumulate, total)
       metrics = jax.tree.map(lambda m: jnp.mean(m, axis=0), auxes.metrics)
       aux = jax.tree.map(lambda a: a[-1], auxes)
 
-    after = apply_gradients(method, tx, state.replace(extra=extra), grads, aux.cache, first + accumulate - 1)
+    after = apply_gradients(
+      method, tx, state.replace(method_state=method_state), grads, aux.for_update, first + accumulate - 1
+    )
     # Norms of updates and parameters would be two more passes over all that the update writes.
     metrics = metrics | {"optim/lr": schedule(state.step), "optim/grad_norm": optax.tree.norm(grads)}
     return after, metrics
@@ -82,18 +84,20 @@ def make_train_step(
 
 
 def apply_gradients(
-    method, tx: optax.GradientTransformation, state: TrainState, grads: Any, cache: Any, micro_step: jax.Array | int
+  method, tx: optax.GradientTransformation, state: TrainState, grads: Any, for_update: Any, micro_step: jax.Array | int
 ) -> TrainState:
   """Returns the state after an update.
 
   Args:
     method: a `saip_jax.methods.base.Method`.
     tx: the optimizer.
-    state: before the update, `extra` as after all micro-steps but the last.
+    state: before the update, `method_state` as after all micro-steps but the last.
     grads: gradients, like the parameters.
-    cache: `Aux.cache` of the last micro-step.
+    for_update: `Aux.for_update` of the last micro-step.
     micro_step: its number.
   """
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  return TrainState(state.step + 1, params, method.after_update(state.extra, params, cache, micro_step), opt_state)
+  return TrainState(
+    state.step + 1, params, method.after_update(state.method_state, params, for_update, micro_step), opt_state
+  )

@@ -101,10 +101,10 @@ class Telemetry:
     self._clock = ended
     step_seconds = self._seconds / self._steps
     record = metrics | {
-        "epoch": step * self._config.batch_size / self._epoch_size,
-        "time/images_per_s": self._config.batch_size / step_seconds,
-        "time/input_wait_fraction": self._waited / self._seconds,
-        "time/step_s": step_seconds,
+      "epoch": step * self._config.batch_size / self._epoch_size,
+      "time/images_per_s": self._config.batch_size / step_seconds,
+      "time/input_wait_fraction": self._waited / self._seconds,
+      "time/step_s": step_seconds,
     }
     if not all(np.isfinite(value) for value in metrics.values()):
       self._stop(step, metrics, indices)
@@ -136,10 +136,10 @@ class Telemetry:
     shown = {name: v for name, v in values.items() if name.startswith("loss/") or not np.isfinite(v)}
     more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
     raise NonFiniteLoss(
-        f"non-finite loss at step {step}: {', '.join(f'{name} {value:.6g}' for name, value in shown.items())};"
-        f" batch indices {indices[:_INDICES_SHOWN]}{more}; {where};"
-        f" last good checkpoint: {self._checkpoints.step_path(latest) if latest is not None else 'none'};"
-        f" a lower config.optimizer.learning_rate or config.precision=float32 may help{failures}"
+      f"non-finite loss at step {step}: {', '.join(f'{name} {value:.6g}' for name, value in shown.items())};"
+      f" batch indices {indices[:_INDICES_SHOWN]}{more}; {where};"
+      f" last good checkpoint: {self._checkpoints.step_path(latest) if latest is not None else 'none'};"
+      f" a lower config.optimizer.learning_rate or config.precision=float32 may help{failures}"
     )
 
 

@@ -47,8 +47,10 @@ class Watchdog:
       self._sign_of_life.clear()
     where = f"; all stacks are in {self._path}" if self._path else ""
     print(
-        f"saip: error: {self._what} takes more than {self._seconds / 60:g} minutes: ending the process, so that it can"
-        f" be started again{where}; {self._advice}", file=sys.stderr, flush=True,
+      f"saip: error: {self._what} takes more than {self._seconds / 60:g} minutes: ending the process, so that it can"
+      f" be started again{where}; {self._advice}",
+      file=sys.stderr,
+      flush=True,
     )
     for file in (sys.stderr, *([self._path.open("w", encoding="utf-8")] if self._path else [])):
       faulthandler.dump_traceback(file, all_threads=True)

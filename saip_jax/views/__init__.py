@@ -3,7 +3,7 @@
 Every function works on one sample and is vmapped by its caller: keys, boxes and switches differ per sample,
 shapes never do. Inside a view pictures are planar float32, (3, H, W) in [0, 1]: whole planes fill vector
 lanes and feed matrix products as they are, where a trailing axis of three channels would waste both.
-`photometric.normalise` turns a finished view into the (H, W, 3) array that backbones, scenes and rescaling
+`photometric.normalize` turns a finished view into the (H, W, 3) array that backbones, scenes and rescaling
 read.
 
 Resampling, blur and pasting are products with small weight matrices built from the sample's own numbers:

@@ -1,17 +1,16 @@
-"""Random crops of one picture, several at a time: crop, flip, colour, blur, solarise, normalise."""
+"""Random crops of one picture, several at a time: crop, flip, color, blur, solarize, normalize."""
 
 import dataclasses
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box
-from saip_jax.views.photometric import (
-    COLOUR_UNIFORMS, Colours, Photometric, augment, normalise, sample_colours,
-)
+from saip_jax.views.photometric import COLOR_UNIFORMS, Colors, Photometric, augment, normalize, sample_colors
 
-VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOUR_UNIFORMS  # uniform numbers that the draw of a view takes: box, flip, colours
+VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOR_UNIFORMS  # uniform numbers that the draw of a view takes: box, flip, colors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +20,12 @@ class CropRecipe:
   Attributes:
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
-    colours: what may happen to its colours.
+    colors: what may happen to its colors.
   """
 
   area: tuple[float, float]
   aspect: tuple[float, float]
-  colours: Photometric
+  colors: Photometric
 
 
 class CropDraws(NamedTuple):
@@ -35,12 +34,12 @@ class CropDraws(NamedTuple):
   Attributes:
     box_yxhw: (V, 4) top, left, height, width in pixels of the canvas.
     flip: (V,) bool, mirrored.
-    colours: of each.
+    colors: of each.
   """
 
   box_yxhw: jax.Array
   flip: jax.Array
-  colours: Colours
+  colors: Colors
 
   def some(self, first: int, last: int) -> "CropDraws":
     """Returns the draws of views first..last-1."""
@@ -55,18 +54,18 @@ def draw_crops(uniform: jax.Array, valid_hw: jax.Array, recipes: Sequence[CropRe
   Args:
     uniform: (V, VIEW_UNIFORMS) uniform numbers.
     valid_hw: (V, 2) size in pixels of the valid part of the canvas that each is cut from.
-    recipes: of each; their colours differ in the chances of blur and solarise alone.
+    recipes: of each; their colors differ in the chances of blur and solarize alone.
   """
-  common = recipes[0].colours
-  alike = lambda c: dataclasses.replace(c, blur_probability=0.0, solarise_probability=0.0)
-  assert all(alike(r.colours) == alike(common) for r in recipes), "colours of views drawn together differ"
+  common = recipes[0].colors
+  alike = lambda c: dataclasses.replace(c, blur_probability=0.0, solarize_probability=0.0)
+  assert all(alike(r.colors) == alike(common) for r in recipes), "colors of views drawn together differ"
   limits = np.float32([(*r.area, *r.aspect) for r in recipes])
-  chances = np.float32([(r.colours.blur_probability, r.colours.solarise_probability) for r in recipes])
+  chances = np.float32([(r.colors.blur_probability, r.colors.solarize_probability) for r in recipes])
 
   def draw(uniform, valid_hw, limits, chances):
     box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, limits[:2], limits[2:])
-    recipe = dataclasses.replace(common, blur_probability=chances[0], solarise_probability=chances[1])
-    return CropDraws(box, uniform[CROP_UNIFORMS] < 0.5, sample_colours(uniform[CROP_UNIFORMS + 1 :], recipe))
+    recipe = dataclasses.replace(common, blur_probability=chances[0], solarize_probability=chances[1])
+    return CropDraws(box, uniform[CROP_UNIFORMS] < 0.5, sample_colors(uniform[CROP_UNIFORMS + 1 :], recipe))
 
   return jax.vmap(draw)(uniform, valid_hw, limits, chances)
 
@@ -80,7 +79,7 @@ def render_crops(planes: jax.Array, draws: CropDraws, out_hw: tuple[int, int]) -
     out_hw: their size in pixels.
 
   Returns:
-    (V, H, W, 3) float32, normalised.
+    (V, H, W, 3) float32, normalized.
   """
-  one = lambda box, flip, colours: normalise(augment(crop_resize(planes, box, out_hw, flip), colours))
+  one = lambda box, flip, colors: normalize(augment(crop_resize(planes, box, out_hw, flip), colors))
   return jax.vmap(one)(*draws)

@@ -29,12 +29,12 @@ def _bicubic(distance: jax.Array) -> jax.Array:
 
 
 def resample_weights(
-    out_size: int, in_size: int, start: jax.Array, length: jax.Array, picture: jax.Array | None = None
+  out_size: int, in_size: int, start: jax.Array, length: jax.Array, picture: jax.Array | None = None
 ) -> jax.Array:
   """Returns the matrix that resizes the interval [start, start + length) of an axis to `out_size` pixels.
 
   The filter widens with the scale when it shrinks (support 2 * max(scale, 1) input pixels), so that nothing
-  aliases. Weights are cut at the interval's edge and renormalised: pixels outside the crop have no
+  aliases. Weights are cut at the interval's edge and renormalized: pixels outside the crop have no
   influence, as if the crop had been cut out first.
 
   Args:
@@ -51,23 +51,23 @@ def resample_weights(
   Source: Pillow `precompute_coeffs`; torchvision's `resize(antialias=True)` follows the same law.
   """
   scale = length / out_size
-  centre = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale  # (out,)
+  center = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale  # (out,)
   pixel = jnp.arange(in_size, dtype=jnp.float32)
   first, end = (start, start + length) if picture is None else (0, picture)
   inside = (pixel >= first) & (pixel < end)  # (in,)
-  distance = (pixel + 0.5 - centre[:, None]) / jnp.maximum(scale, 1.0)  # (out, in)
+  distance = (pixel + 0.5 - center[:, None]) / jnp.maximum(scale, 1.0)  # (out, in)
   weights = jnp.where(inside, _bicubic(distance), 0)
   if picture is None:
     return weights / weights.sum(axis=1, keepdims=True)
-  shown = ((centre >= 0) & (centre < picture))[:, None]
+  shown = ((center >= 0) & (center < picture))[:, None]
   return jnp.where(shown, weights, 0) / jnp.where(shown, weights.sum(axis=1, keepdims=True), 1)
 
 
 def sample_crop_box(
-    uniform: jax.Array,
-    image_hw: jax.Array,
-    area_fraction: jax.Array | tuple[float, float],
-    aspect_w_over_h: jax.Array | tuple[float, float],
+  uniform: jax.Array,
+  image_hw: jax.Array,
+  area_fraction: jax.Array | tuple[float, float],
+  aspect_w_over_h: jax.Array | tuple[float, float],
 ) -> jax.Array:
   """Draws the box of a random resized crop, the law of torchvision's `RandomResizedCrop.get_params`.
 
@@ -108,8 +108,11 @@ def sample_crop_box(
 
 
 def crop_resize(
-    planes: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False,
-    picture_hw: jax.Array | tuple[None, None] = (None, None),
+  planes: jax.Array,
+  box_yxhw: jax.Array,
+  out_hw: tuple[int, int],
+  flip: jax.Array | bool = False,
+  picture_hw: jax.Array | tuple[None, None] = (None, None),
 ) -> jax.Array:
   """Cuts a box out, resizes it with antialiased bicubic weights and mirrors it if asked.
 
@@ -135,18 +138,18 @@ def crop_resize(
   rows = resample_weights(out_hw[0], canvas_h, top, height, picture_hw[0])  # (H, Hc)
   columns = resample_weights(out_hw[1], canvas_w, left, width, picture_hw[1])  # (W, Wc)
   columns = jnp.where(flip, columns[::-1], columns)
-  # HIGH: three bfloat16 passes on a TPU; one alone would round pixels and weights by up to half a grey level.
+  # HIGH: three bfloat16 passes on a TPU; one alone would round pixels and weights by up to half a gray level.
   half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)
   view = jnp.einsum("hy,cyw->chw", rows, half, precision=jax.lax.Precision.HIGH)
   return jnp.clip(view, 0, 1)
 
 
 def crop_nearest(
-    values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+  values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
 ) -> jax.Array:
   """Cuts the box of `crop_resize` out of an array that must not be averaged, as depth or labels.
 
-  Each pixel of the view has the value of the canvas where its centre lies: products with one-hot matrices, at a
+  Each pixel of the view has the value of the canvas where its center lies: products with one-hot matrices, at a
   precision at which they copy float32 exactly.
 
   Args:
@@ -159,8 +162,8 @@ def crop_nearest(
     (H, W) float32; 0 beyond the canvas.
   """
   rows, columns = (
-      jax.nn.one_hot(jnp.floor(start + (jnp.arange(out_size) + 0.5) * (length / out_size)).astype(jnp.int32), in_size)
-      for out_size, in_size, start, length in zip(out_hw, values.shape, box_yxhw[:2], box_yxhw[2:])
+    jax.nn.one_hot(jnp.floor(start + (jnp.arange(out_size) + 0.5) * (length / out_size)).astype(jnp.int32), in_size)
+    for out_size, in_size, start, length in zip(out_hw, values.shape, box_yxhw[:2], box_yxhw[2:])
   )
   columns = jnp.where(flip, columns[::-1], columns)
   exact = jax.lax.Precision.HIGHEST
@@ -169,7 +172,7 @@ def crop_nearest(
 
 
 def keypoints_in_crop(
-    keypoints: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+  keypoints: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
 ) -> jax.Array:
   """Returns keypoints where `crop_resize` shows them; those that it cuts off are unknown there.
 
@@ -195,7 +198,7 @@ def keypoints_in_crop(
 def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
   """Rescales to a static size, pixel i of the result being pixel floor(i * in / out) of the source.
 
-  This is torch's `interpolate(mode="nearest")`; `jax.image.resize` samples at half-pixel centres instead.
+  This is torch's `interpolate(mode="nearest")`; `jax.image.resize` samples at half-pixel centers instead.
   The law repeats with period in / gcd: a reshape and one static pattern, no index array as long as the picture.
 
   Args:
@@ -218,7 +221,7 @@ def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
 def rescale_antialiased(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
   """Rescales (..., H, W, C) to a static size with the filter of `resample_weights`; not clipped."""
   rows, columns = (
-      resample_weights(out_size, in_size, 0, in_size) for out_size, in_size in zip(out_hw, image.shape[-3:-1])
+    resample_weights(out_size, in_size, 0, in_size) for out_size, in_size in zip(out_hw, image.shape[-3:-1])
   )
   tall = jnp.einsum("hy,...yxc->...hxc", rows, image, precision=jax.lax.Precision.HIGH)
   return jnp.einsum("wx,...hxc->...hwc", columns, tall, precision=jax.lax.Precision.HIGH)
@@ -247,7 +250,7 @@ def _rescaling_matrices(in_size: int, out_sizes: tuple[int, ...], antialias: boo
 
 
 def rescale_padded(
-    images: jax.Array, index: jax.Array, sizes_hw: tuple[tuple[int, int], ...], antialias: bool
+  images: jax.Array, index: jax.Array, sizes_hw: tuple[tuple[int, int], ...], antialias: bool
 ) -> jax.Array:
   """Rescales each image to one of several sizes on a canvas of one static size, so that the choice may be traced.
 
@@ -266,8 +269,8 @@ def rescale_padded(
   exact = jax.lax.Precision.HIGHEST
   chosen = jax.nn.one_hot(index, len(sizes_hw))
   rows, columns = (
-      jnp.einsum("bs,soi->boi", chosen, _rescaling_matrices(in_size, out_sizes, antialias), precision=exact)
-      for in_size, out_sizes in zip(images.shape[1:3], zip(*sizes_hw))
+    jnp.einsum("bs,soi->boi", chosen, _rescaling_matrices(in_size, out_sizes, antialias), precision=exact)
+    for in_size, out_sizes in zip(images.shape[1:3], zip(*sizes_hw))
   )
   tall = jnp.einsum("bhy,byxc->bhxc", rows, images, precision=exact)  # (B, Hmax, W, C)
   return jnp.einsum("bwx,bhxc->bhwc", columns, tall, precision=exact)

@@ -1,18 +1,23 @@
-"""A random crop that keeps left and right, with other colours: CroCo's view of each image of a pair."""
+"""A random crop that keeps left and right, with other colors: CroCo's view of each image of a pair."""
 
 import jax
 
 from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box, to_planes
-from saip_jax.views.photometric import ColourJitter, apply_jitter, normalise, sample_jitter
+from saip_jax.views.photometric import ColorJitter, apply_jitter, normalize, sample_jitter
 
 _JITTER_UNIFORMS = 8
 
 
 def jittered_crop(
-    image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, area: tuple[float, float], aspect: tuple[float, float],
-    jitter: ColourJitter, out_hw: tuple[int, int],
+  image_u8: jax.Array,
+  valid_hw: jax.Array,
+  key: jax.Array,
+  area: tuple[float, float],
+  aspect: tuple[float, float],
+  jitter: ColorJitter,
+  out_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns a random resized crop in other colours, normalised, (H, W, 3) float32, and its box_yxhw (4,).
+  """Returns a random resized crop in other colors, normalized, (H, W, 3) float32, and its box_yxhw (4,).
 
   Args:
     image_u8: (Hc, Wc, 3) canvas.
@@ -20,7 +25,7 @@ def jittered_crop(
     key: key of the view.
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
-    jitter: strengths of the changes of colour.
+    jitter: strengths of the changes of color.
     out_hw: size of the view, pixels.
 
   Source: the transform of CroCo's released recipes (Weinzaepfel et al. 2022).
@@ -28,4 +33,4 @@ def jittered_crop(
   uniform = jax.random.uniform(key, (CROP_UNIFORMS + _JITTER_UNIFORMS,))
   box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, area, aspect)
   planes = crop_resize(to_planes(image_u8), box, out_hw)
-  return normalise(apply_jitter(planes, sample_jitter(uniform[CROP_UNIFORMS:], jitter))), box
+  return normalize(apply_jitter(planes, sample_jitter(uniform[CROP_UNIFORMS:], jitter))), box

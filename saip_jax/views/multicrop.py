@@ -1,25 +1,32 @@
-"""DINO's views of one picture: two large crops and some small ones, each with colours of its own kind."""
+"""DINO's views of one picture: two large crops and some small ones, each with colors of its own kind."""
 
 import jax
 import jax.numpy as jnp
 
 from saip_jax.views.crops import VIEW_UNIFORMS, CropRecipe, draw_crops, render_crops
 from saip_jax.views.geometry import to_planes
-from saip_jax.views.photometric import ColourJitter, Photometric
+from saip_jax.views.photometric import ColorJitter, Photometric
 
-_JITTER = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-GLOBAL_1 = Photometric(jitter=_JITTER, blur_probability=1.0, solarise_probability=0.0)
-GLOBAL_2 = Photometric(jitter=_JITTER, blur_probability=0.1, solarise_probability=0.2)
-LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarise_probability=0.0)
-"""The colours of DINO's published recipe; SAIP has the same."""
+_JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+GLOBAL_1 = Photometric(jitter=_JITTER, blur_probability=1.0, solarize_probability=0.0)
+GLOBAL_2 = Photometric(jitter=_JITTER, blur_probability=0.1, solarize_probability=0.2)
+LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarize_probability=0.0)
+"""The colors of DINO's published recipe; SAIP has the same."""
 
 
 def multicrop(
-    image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, *, locals_: int, aspect: tuple[float, float],
-    global_area: tuple[float, float], local_area: tuple[float, float], global_hw: tuple[int, int],
-    local_hw: tuple[int, int],
+  image_u8: jax.Array,
+  valid_hw: jax.Array,
+  key: jax.Array,
+  *,
+  locals_: int,
+  aspect: tuple[float, float],
+  global_area: tuple[float, float],
+  local_area: tuple[float, float],
+  global_hw: tuple[int, int],
+  local_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Returns the views of one sample, normalised: (2, H, W, 3) global and (locals_, h, w, 3) local, None for none.
+  """Returns the views of one sample, normalized: (2, H, W, 3) global and (locals_, h, w, 3) local, None for none.
 
   Args:
     image_u8: (Hc, Wc, 3) canvas.
@@ -33,8 +40,9 @@ def multicrop(
     local_hw: size of local views, pixels.
   """
   recipes = [
-      CropRecipe(global_area, aspect, GLOBAL_1), CropRecipe(global_area, aspect, GLOBAL_2),
-      *[CropRecipe(local_area, aspect, LOCAL)] * locals_,
+    CropRecipe(global_area, aspect, GLOBAL_1),
+    CropRecipe(global_area, aspect, GLOBAL_2),
+    *[CropRecipe(local_area, aspect, LOCAL)] * locals_,
   ]
   count = len(recipes)
   uniform = jax.random.uniform(key, (count, VIEW_UNIFORMS))

@@ -1,4 +1,4 @@
-"""Colour operations on planes: jitter, grey, blur, solarise, normalise.
+"""Color operations on planes: jitter, gray, blur, solarize, normalize.
 
 They follow torchvision on float pictures. The published recipes ran Pillow on uint8 pictures; the docstrings
 say by how much the two differ.
@@ -15,14 +15,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four operations
 
-COLOUR_UNIFORMS = 13  # uniform numbers that the draw of a view's colours takes
+COLOR_UNIFORMS = 13  # uniform numbers that the draw of a view's colors takes
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourJitter:
-  """Strengths: factors are drawn from [max(0, 1 - s), 1 + s], hue from [-s, s] in turns of the colour circle."""
+class ColorJitter:
+  """Strengths: factors are drawn from [max(0, 1 - s), 1 + s], hue from [-s, s] in turns of the color circle."""
 
   brightness: float = 0.4
   contrast: float = 0.4
@@ -32,23 +32,23 @@ class ColourJitter:
 
 @dataclasses.dataclass(frozen=True)
 class Photometric:
-  """What may happen to a view's colours, in this order: jitter, grey, blur, solarise.
+  """What may happen to a view's colors, in this order: jitter, gray, blur, solarize.
 
   Attributes:
     blur_probability: share of views blurred.
-    solarise_probability: share of views whose bright half is inverted.
+    solarize_probability: share of views whose bright half is inverted.
     blur_sigma: smallest and largest standard deviation of the blur, pixels of the view; at most 2.
-    jitter: strengths of the colour jitter.
+    jitter: strengths of the color jitter.
     jitter_probability: share of views jittered.
-    grey_probability: share of views without colour.
+    gray_probability: share of views without color.
   """
 
   blur_probability: float
-  solarise_probability: float = 0.0
+  solarize_probability: float = 0.0
   blur_sigma: tuple[float, float] = (0.1, 2.0)
-  jitter: ColourJitter = ColourJitter()
+  jitter: ColorJitter = ColorJitter()
   jitter_probability: float = 0.8
-  grey_probability: float = 0.2
+  gray_probability: float = 0.2
 
 
 class JitterParams(NamedTuple):
@@ -61,23 +61,23 @@ class JitterParams(NamedTuple):
   hue: jax.Array
 
 
-class Colours(NamedTuple):
-  """One draw of what happens to a view's colours; what is not to happen has parameters of no effect.
+class Colors(NamedTuple):
+  """One draw of what happens to a view's colors; what is not to happen has parameters of no effect.
 
   Attributes:
-    jitter: of the colour jitter.
-    grey: scalar bool, without colour.
+    jitter: of the color jitter.
+    gray: scalar bool, without color.
     blur_sigma: standard deviation in pixels; 0 blurs nothing.
-    solarise_threshold: values from here on are inverted; above 1 none is.
+    solarize_threshold: values from here on are inverted; above 1 none is.
   """
 
   jitter: JitterParams
-  grey: jax.Array
+  gray: jax.Array
   blur_sigma: jax.Array
-  solarise_threshold: jax.Array
+  solarize_threshold: jax.Array
 
 
-def sample_jitter(uniform: jax.Array, strengths: ColourJitter) -> JitterParams:
+def sample_jitter(uniform: jax.Array, strengths: ColorJitter) -> JitterParams:
   """Draws order and factors, the law of torchvision's `ColorJitter.get_params`, from eight uniform numbers."""
 
   def factor(u, strength):
@@ -85,27 +85,27 @@ def sample_jitter(uniform: jax.Array, strengths: ColourJitter) -> JitterParams:
     return low + (1 + strength - low) * u
 
   return JitterParams(
-      order=jnp.argsort(uniform[:4]),
-      brightness=factor(uniform[4], strengths.brightness),
-      contrast=factor(uniform[5], strengths.contrast),
-      saturation=factor(uniform[6], strengths.saturation),
-      hue=strengths.hue * (2 * uniform[7] - 1),
+    order=jnp.argsort(uniform[:4]),
+    brightness=factor(uniform[4], strengths.brightness),
+    contrast=factor(uniform[5], strengths.contrast),
+    saturation=factor(uniform[6], strengths.saturation),
+    hue=strengths.hue * (2 * uniform[7] - 1),
   )
 
 
-def to_grey(planes: jax.Array) -> jax.Array:
+def to_gray(planes: jax.Array) -> jax.Array:
   """Returns the luma (1, H, W) of planes (3, H, W); Pillow's "L" is this rounded to eight bits."""
   return sum(weight * plane for weight, plane in zip(_LUMA, planes))[None]
 
 
 def _blend(planes: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns the clipped sum of the picture, its grey version and its mean grey, weighted by `weights` (3,)."""
-  grey = to_grey(planes)
-  return jnp.clip(weights[0] * planes + weights[1] * grey + weights[2] * grey.mean(), 0, 1)
+  """Returns the clipped sum of the picture, its gray version and its mean gray, weighted by `weights` (3,)."""
+  gray = to_gray(planes)
+  return jnp.clip(weights[0] * planes + weights[1] * gray + weights[2] * gray.mean(), 0, 1)
 
 
 def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
-  """Turns the colour circle by `turns`, keeping each pixel's largest and smallest channel.
+  """Turns the color circle by `turns`, keeping each pixel's largest and smallest channel.
 
   HSV there and back in one go: hue in sixths of a turn, then channel c = max - (max - min) * f((hue + n_c) mod 6)
   with the trapezium f(k) = clip(min(k, 4 - k), 0, 1) and n = 5, 3, 1 for red, green, blue.
@@ -115,9 +115,9 @@ def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
   spread = largest - smallest
   scale = 1 / jnp.where(spread > 0, spread, 1)
   hue = jnp.where(
-      largest == red,
-      (green - blue) * scale,
-      jnp.where(largest == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+    largest == red,
+    (green - blue) * scale,
+    jnp.where(largest == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
   )
   k = hue + 6 * turns + jnp.array([5.0, 3.0, 1.0])[:, None, None]  # (3, H, W)
   k -= 6 * jnp.floor(k / 6)
@@ -127,8 +127,8 @@ def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
 def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
   """Applies brightness, contrast, saturation and hue in the drawn order, each clipped as torchvision does.
 
-  Brightness, contrast and saturation are one operation, a weighted sum of the picture, its grey version
-  and its mean grey; the weights of (1, 0, 0) change nothing. So any order is three blends, hue, three
+  Brightness, contrast and saturation are one operation, a weighted sum of the picture, its gray version
+  and its mean gray; the weights of (1, 0, 0) change nothing. So any order is three blends, hue, three
   blends, with those not due in a turn at identity: the costly hue is evaluated once, without a branch.
 
   torchvision's float path differs by at most 0.01/255 (its luma weight for red is .2989). Pillow on uint8
@@ -145,12 +145,14 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
     (3, H, W) in [0, 1].
   """
   identity = jnp.array([1.0, 0.0, 0.0])
-  operations = jnp.stack([
+  operations = jnp.stack(
+    [
       jnp.stack([params.brightness, 0, 0]),
       jnp.stack([params.contrast, 0, 1 - params.contrast]),
       jnp.stack([params.saturation, 1 - params.saturation, 0]),
       identity,  # hue has its own place
-  ])
+    ]
+  )
   chosen = params.order[:, None] == jnp.arange(4)  # (turn, operation)
   turns = jnp.sum(jnp.where(chosen[..., None], operations, 0), axis=1)  # (turn, 3)
   turn_of_hue = jnp.sum(jnp.where(chosen[:, HUE], jnp.arange(4), 0))
@@ -198,45 +200,45 @@ def gaussian_blur(planes: jax.Array, sigma: jax.Array, radius: int = 8) -> jax.A
   return jnp.einsum("hy,cyw->chw", rows, half, precision=jax.lax.Precision.HIGH)
 
 
-def solarise(planes: jax.Array, threshold: jax.Array | float = 128 / 255) -> jax.Array:
+def solarize(planes: jax.Array, threshold: jax.Array | float = 128 / 255) -> jax.Array:
   """Inverts values from `threshold` on (Pillow's `solarize(128)`); a threshold above 1 changes nothing."""
   return jnp.where(planes >= threshold, 1 - planes, planes)
 
 
-def sample_colours(uniform: jax.Array, recipe: Photometric) -> Colours:
-  """Draws which of jitter, grey, blur and solarise happen, each with its probability, and their parameters.
+def sample_colors(uniform: jax.Array, recipe: Photometric) -> Colors:
+  """Draws which of jitter, gray, blur and solarize happen, each with its probability, and their parameters.
 
   Args:
-    uniform: (COLOUR_UNIFORMS,) uniform numbers of this view: eight for the jitter, then whether to jitter, grey, blur,
-      the width of the blur, whether to solarise.
-    recipe: probabilities and strengths; those of blur and solarise may be traced.
+    uniform: (COLOR_UNIFORMS,) uniform numbers of this view: eight for the jitter, then whether to jitter, gray, blur,
+      the width of the blur, whether to solarize.
+    recipe: probabilities and strengths; those of blur and solarize may be traced.
   """
   switches = uniform[8:]
   drawn = sample_jitter(uniform[:8], recipe.jitter)
   unchanged = JitterParams(drawn.order, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0)
   jittered = switches[0] < recipe.jitter_probability
   narrow, wide = recipe.blur_sigma
-  return Colours(
-      jitter=jax.tree.map(lambda d, u: jnp.where(jittered, d, u), drawn, unchanged),
-      grey=switches[1] < recipe.grey_probability,
-      blur_sigma=jnp.where(switches[2] < recipe.blur_probability, narrow + (wide - narrow) * switches[3], 0),
-      solarise_threshold=jnp.where(switches[4] < recipe.solarise_probability, 128 / 255, 2),
+  return Colors(
+    jitter=jax.tree.map(lambda d, u: jnp.where(jittered, d, u), drawn, unchanged),
+    gray=switches[1] < recipe.gray_probability,
+    blur_sigma=jnp.where(switches[2] < recipe.blur_probability, narrow + (wide - narrow) * switches[3], 0),
+    solarize_threshold=jnp.where(switches[4] < recipe.solarize_probability, 128 / 255, 2),
   )
 
 
-def augment(planes: jax.Array, colours: Colours) -> jax.Array:
-  """Jitter, grey, blur, solarise, as drawn: (3, H, W) in [0, 1] -> the same."""
-  planes = apply_jitter(planes, colours.jitter)
-  planes = jnp.where(colours.grey, to_grey(planes), planes)
-  planes = gaussian_blur(planes, colours.blur_sigma)
-  return solarise(planes, colours.solarise_threshold)
+def augment(planes: jax.Array, colors: Colors) -> jax.Array:
+  """Jitter, gray, blur, solarize, as drawn: (3, H, W) in [0, 1] -> the same."""
+  planes = apply_jitter(planes, colors.jitter)
+  planes = jnp.where(colors.gray, to_gray(planes), planes)
+  planes = gaussian_blur(planes, colors.blur_sigma)
+  return solarize(planes, colors.solarize_threshold)
 
 
-def normalise(planes: jax.Array) -> jax.Array:
+def normalize(planes: jax.Array) -> jax.Array:
   """Returns planes (3, H, W) in [0, 1] as (H, W, 3) with ImageNet's mean and standard deviation taken out."""
   return (jnp.moveaxis(planes, 0, -1) - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
 
 
-def denormalise(image: jax.Array) -> jax.Array:
-  """Returns a normalised (..., H, W, 3) picture in [0, 1], clipped, for looking at."""
+def denormalize(image: jax.Array) -> jax.Array:
+  """Returns a normalized (..., H, W, 3) picture in [0, 1], clipped, for looking at."""
   return jnp.clip(image * jnp.array(IMAGENET_STD) + jnp.array(IMAGENET_MEAN), 0, 1)

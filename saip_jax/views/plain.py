@@ -1,16 +1,20 @@
-"""A random crop with its own colours: what masked reconstruction learns from."""
+"""A random crop with its own colors: what masked reconstruction learns from."""
 
 import jax
 
 from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, keypoints_in_crop, sample_crop_box, to_planes
-from saip_jax.views.photometric import normalise
+from saip_jax.views.photometric import normalize
 
 
 def plain_crop(
-    image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, area: tuple[float, float], aspect: tuple[float, float],
-    out_hw: tuple[int, int],
+  image_u8: jax.Array,
+  valid_hw: jax.Array,
+  key: jax.Array,
+  area: tuple[float, float],
+  aspect: tuple[float, float],
+  out_hw: tuple[int, int],
 ) -> jax.Array:
-  """Returns a random resized crop, mirrored in half of all cases, normalised: (H, W, 3) float32.
+  """Returns a random resized crop, mirrored in half of all cases, normalized: (H, W, 3) float32.
 
   Args:
     image_u8: (Hc, Wc, 3) canvas.
@@ -23,16 +27,21 @@ def plain_crop(
   Source: MAE (He et al. 2022), appendix A.1.
   """
   box, flip = _draw(key, valid_hw, area, aspect)
-  return normalise(crop_resize(to_planes(image_u8), box, out_hw, flip))
+  return normalize(crop_resize(to_planes(image_u8), box, out_hw, flip))
 
 
 def plain_crop_with_keypoints(
-    image_u8: jax.Array, valid_hw: jax.Array, keypoints: jax.Array, key: jax.Array, area: tuple[float, float],
-    aspect: tuple[float, float], out_hw: tuple[int, int],
+  image_u8: jax.Array,
+  valid_hw: jax.Array,
+  keypoints: jax.Array,
+  key: jax.Array,
+  area: tuple[float, float],
+  aspect: tuple[float, float],
+  out_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
   """Returns `plain_crop` and where keypoints (J, 3), in pixels of the canvas, are in it, see `keypoints_in_crop`."""
   box, flip = _draw(key, valid_hw, area, aspect)
-  view = normalise(crop_resize(to_planes(image_u8), box, out_hw, flip))
+  view = normalize(crop_resize(to_planes(image_u8), box, out_hw, flip))
   return view, keypoints_in_crop(keypoints, box, out_hw, flip)
 
 

@@ -14,9 +14,7 @@ def smallest_scene(crop_hw: tuple[int, int], count: int) -> tuple[int, int]:
   return crop_hw[0] + 2, count * crop_hw[1] + 2
 
 
-def sample_places(
-    uniform: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int], count: int
-) -> jax.Array:
+def sample_places(uniform: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int], count: int) -> jax.Array:
   """Draws where crops go, side by side, uniformly over the published ranges.
 
   For two crops of 128 x 64 in a scene of 224 x 224: both tops in 0..94, the left crop's left edge in 0..94, the right
@@ -39,8 +37,8 @@ def sample_places(
   least_h, least_w = smallest_scene(crop_hw, count)
   if scene_h < least_h or scene_w < least_w:
     raise ValueError(
-        f"a scene of {scene_h}x{scene_w} pixels cannot hold {count} crops of {crop_h}x{crop_w} side by side: it needs "
-        f"at least {least_h}x{least_w}; enlarge the scene or shrink the local crops"
+      f"a scene of {scene_h}x{scene_w} pixels cannot hold {count} crops of {crop_h}x{crop_w} side by side: it needs "
+      f"at least {least_h}x{least_w}; enlarge the scene or shrink the local crops"
     )
 
   def pick(u, start, stop):  # uniform over range(start, stop)
@@ -61,8 +59,8 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: j
   `dynamic_update_slice` is a scatter, which a TPU runs sample by sample.
 
   Args:
-    scene: (H, W, C) float32, normalised.
-    crops: (n, h, w, C) float32, normalised.
+    scene: (H, W, C) float32, normalized.
+    crops: (n, h, w, C) float32, normalized.
     top_left_yx: (n, 2) int, where the first pixel of each goes; no two share a column of the scene.
     opacity: (n,) weight of each crop; 0 leaves the scene as it is.
 
@@ -82,9 +80,7 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: j
   return weight * placed + (1 - weight) * scene
 
 
-def box_mask(
-    top_left_yx: jax.Array, box_hw: tuple[int, int], scene_hw: tuple[int, int], patch: int
-) -> jax.Array:
+def box_mask(top_left_yx: jax.Array, box_hw: tuple[int, int], scene_hw: tuple[int, int], patch: int) -> jax.Array:
   """Returns 1 for patches whose first pixel lies in the box, else 0: the published nearest-downsampled mask.
 
   A box whose sides are multiples of the patch always marks the same number, wherever it lies: 8 x 4 of 14 x 14 for
@@ -99,6 +95,7 @@ def box_mask(
   Returns:
     (h, w) float32 on the patch grid.
   """
+
   def covered(start, box_size, scene_size):
     pixel = jnp.arange(0, scene_size, patch)
     return (pixel >= start) & (pixel < start + box_size)

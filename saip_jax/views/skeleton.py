@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def centred_skeleton(joints_xy: jax.Array, visible: jax.Array, root: int) -> jax.Array:
+def centered_skeleton(joints_xy: jax.Array, visible: jax.Array, root: int) -> jax.Array:
   """Returns joints with the root at zero and the largest coordinate at 1 or -1; those that are not visible are zero.
 
   Where the root is not visible, the mean of the others takes its place. Only visible joints enter the scale.
@@ -18,6 +18,6 @@ def centred_skeleton(joints_xy: jax.Array, visible: jax.Array, root: int) -> jax
   """
   there = visible[:, None]
   mean = jnp.sum(jnp.where(there, joints_xy, 0.0), axis=0) / jnp.maximum(jnp.sum(visible), 1)
-  centre = jnp.where(visible[root], joints_xy[root], mean)
-  centred = jnp.where(there, joints_xy - centre, 0.0)
-  return centred / jnp.maximum(jnp.max(jnp.abs(centred)), 1e-6)
+  center = jnp.where(visible[root], joints_xy[root], mean)
+  centered = jnp.where(there, joints_xy - center, 0.0)
+  return centered / jnp.maximum(jnp.max(jnp.abs(centered)), 1e-6)

@@ -16,8 +16,8 @@ from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.description import FORMAT as PEOPLE_FORMAT
 from input_pipeline.people.spec import SPLITS
 from input_pipeline.prepared import META, read_meta
-from input_pipeline.sources.array_record import ArrayRecordSource
-from input_pipeline.sources.base import ImageSource
+from input_pipeline.source import ImageSource
+from input_pipeline.sources.containers.array_record import ArrayRecordSource
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -28,13 +28,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
-        description=__doc__,
-        features=tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "facts": tfds.features.Text(doc="JSON object"),
-            "files": tfds.features.Sequence({
-                "name": tfds.features.Text(), "data": tfds.features.Tensor(shape=(), dtype=np.object_)}),
-        }))
+      description=__doc__,
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(None, None, 3)),
+          "facts": tfds.features.Text(doc="JSON object"),
+          "files": tfds.features.Sequence(
+            {"name": tfds.features.Text(), "data": tfds.features.Tensor(shape=(), dtype=np.object_)}
+          ),
+        }
+      ),
+    )
 
   def _split_generators(self, download_manager: tfds.download.DownloadManager) -> dict:
     folder = download_manager.manual_dir
@@ -47,5 +51,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, source: ImageSource):
     for i in range(len(source)):
       facts, files = source.annotations(i)
-      yield i, {"image": source.read(i), "facts": json.dumps(facts),
-                "files": [{"name": name, "data": data} for name, data in files.items()]}
+      yield (
+        i,
+        {
+          "image": source.read(i),
+          "facts": json.dumps(facts),
+          "files": [{"name": name, "data": data} for name, data in files.items()],
+        },
+      )

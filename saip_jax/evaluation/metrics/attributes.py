@@ -46,7 +46,7 @@ class AttributeScores:
 
 
 def evaluate_attributes(
-    probabilities: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray = 0.5
+  probabilities: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray = 0.5
 ) -> AttributeScores:
   """Compares predicted with true attributes.
 
@@ -60,19 +60,25 @@ def evaluate_attributes(
   """
   probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
   if probabilities.ndim != 2 or not probabilities.size or labels.shape != probabilities.shape:
-    raise ValueError(f"probabilities and labels have the shapes {probabilities.shape} and {labels.shape}: expected "
-                     "(pictures, attributes) both, at least one each")
+    raise ValueError(
+      f"probabilities and labels have the shapes {probabilities.shape} and {labels.shape}: expected "
+      "(pictures, attributes) both, at least one each"
+    )
   if not ((probabilities >= 0) & (probabilities <= 1)).all():
     row = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)).all(1))[0]
     raise ValueError(f"probabilities[{row}] are not all within 0 to 1: expected a sigmoid of the logits")
   if not np.isin(labels, (0, 1, 2)).all():
     row = np.flatnonzero(~np.isin(labels, (0, 1, 2)).all(1))[0]
-    raise ValueError(f"labels[{row}] are not all 0, 1 or 2: expected 1 where an attribute is true, 0 where not, 2 "
-                     "where it cannot be told")
+    raise ValueError(
+      f"labels[{row}] are not all 0, 1 or 2: expected 1 where an attribute is true, 0 where not, 2 "
+      "where it cannot be told"
+    )
   threshold = np.asarray(threshold, np.float64)
   if threshold.shape not in ((), probabilities.shape[1:]):
-    raise ValueError(f"threshold has the shape {threshold.shape}: expected one number or one for each of the "
-                     f"{probabilities.shape[1]} attributes")
+    raise ValueError(
+      f"threshold has the shape {threshold.shape}: expected one number or one for each of the "
+      f"{probabilities.shape[1]} attributes"
+    )
   predicted, true = probabilities > threshold, labels == 1
   both, either = predicted & true, predicted | true
   balanced = (_share(both.sum(0), true.sum(0)) + _share((~either).sum(0), (~true).sum(0))) / 2
@@ -80,10 +86,16 @@ def evaluate_attributes(
   precision = _share(both.sum(1), predicted.sum(1)).mean()
   recall = _share(both.sum(1), true.sum(1)).mean()
   return AttributeScores(
-      mA=float(balanced.mean()), accuracy=float(accuracy), precision=float(precision), recall=float(recall),
-      f1=float(_share(2 * precision * recall, precision + recall)), balanced_accuracy=tuple(balanced.tolist()),
-      one_sided=tuple(np.flatnonzero(true.all(0) | ~true.any(0)).tolist()), pictures=len(true),
-      pictures_without=int((~true.any(1)).sum()))
+    mA=float(balanced.mean()),
+    accuracy=float(accuracy),
+    precision=float(precision),
+    recall=float(recall),
+    f1=float(_share(2 * precision * recall, precision + recall)),
+    balanced_accuracy=tuple(balanced.tolist()),
+    one_sided=tuple(np.flatnonzero(true.all(0) | ~true.any(0)).tolist()),
+    pictures=len(true),
+    pictures_without=int((~true.any(1)).sum()),
+  )
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -8,8 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from saip_jax.evaluation.metrics.coco_matching import (
-    ALL_AREAS, LARGE, MEDIUM, SMALL, checked_rows, match_objects)
+from saip_jax.evaluation.metrics.coco_matching import ALL_AREAS, LARGE, MEDIUM, SMALL, checked_rows, match_objects
 
 _MOST = 100
 
@@ -99,8 +98,17 @@ def evaluate_boxes(true: TrueBoxes, found: DetectedBoxes) -> BoxAP:
     return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
 
   matches = match_objects(
-      likeness, true.images, true.areas, true.ignored, true.ignored, found.images, found.boxes_xywh[:, 2:].prod(1),
-      found.scores, (ALL_AREAS, SMALL, MEDIUM, LARGE), _MOST)
+    likeness,
+    true.images,
+    true.areas,
+    true.ignored,
+    true.ignored,
+    found.images,
+    found.boxes_xywh[:, 2:].prod(1),
+    found.scores,
+    (ALL_AREAS, SMALL, MEDIUM, LARGE),
+    _MOST,
+  )
   if not matches.objects[0]:
     raise ValueError(f"none of the {len(true.images)} boxes counts: expected one that is not ignored")
   precision, *by_size = (matches.precision(area) for area in range(4))
@@ -122,14 +130,18 @@ def intersections(boxes_xywh: np.ndarray, others_xywh: np.ndarray) -> np.ndarray
 def checked_boxes(true: TrueBoxes, found: DetectedBoxes) -> tuple[TrueBoxes, DetectedBoxes]:
   """Returns both as arrays with areas, float64; raises ValueError for shapes that do not fit and bad numbers."""
   images, boxes, ignored = checked_rows(
-      "true", true.images, boxes_xywh=(true.boxes_xywh, (4,)), ignored=(true.ignored, ()))
+    "true", true.images, boxes_xywh=(true.boxes_xywh, (4,)), ignored=(true.ignored, ())
+  )
   areas = boxes[:, 2:].prod(1)
   if true.areas is not None:
     _, areas = checked_rows("true", images, areas=(true.areas, ()))
   found_images, found_boxes, scores = checked_rows(
-      "found", found.images, boxes_xywh=(found.boxes_xywh, (4,)), scores=(found.scores, ()))
+    "found", found.images, boxes_xywh=(found.boxes_xywh, (4,)), scores=(found.scores, ())
+  )
   for name, sizes in (("true", boxes[:, 2:]), ("found", found_boxes[:, 2:])):
     if (sizes < 0).any():
-      raise ValueError(f"{name}.boxes_xywh[{np.flatnonzero((sizes < 0).any(1))[0]}] has a negative size: expected "
-                       "left, top, width and height")
+      raise ValueError(
+        f"{name}.boxes_xywh[{np.flatnonzero((sizes < 0).any(1))[0]}] has a negative size: expected "
+        "left, top, width and height"
+      )
   return TrueBoxes(images, boxes, ignored > 0, areas), DetectedBoxes(found_images, found_boxes, scores)

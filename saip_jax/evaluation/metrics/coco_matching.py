@@ -8,7 +8,7 @@ Precision is made monotone and read at 101 recalls.
 """
 
 import dataclasses
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -59,16 +59,16 @@ class Matches:
 
 
 def match_objects(
-    likeness: Likeness,
-    true_images: np.ndarray,
-    true_areas: np.ndarray,
-    crowd: np.ndarray,
-    ignored: np.ndarray,
-    images: np.ndarray,
-    areas: np.ndarray,
-    scores: np.ndarray,
-    area_ranges: tuple[tuple[float, float], ...],
-    most: int,
+  likeness: Likeness,
+  true_images: np.ndarray,
+  true_areas: np.ndarray,
+  crowd: np.ndarray,
+  ignored: np.ndarray,
+  images: np.ndarray,
+  areas: np.ndarray,
+  scores: np.ndarray,
+  area_ranges: tuple[tuple[float, float], ...],
+  most: int,
 ) -> Matches:
   """Matches detections with the true objects of their images.
 
@@ -120,8 +120,10 @@ def checked_rows(which: str, images: np.ndarray, **fields: tuple[np.ndarray, tup
   for name, (values, shape) in fields.items():
     values = np.asarray(values, np.float64)
     if values.shape != (len(images), *shape):
-      raise ValueError(f"{which}.{name} has the shape {values.shape}: expected {(len(images), *shape)}, as "
-                       f"{which}.images has {len(images)} rows")
+      raise ValueError(
+        f"{which}.{name} has the shape {values.shape}: expected {(len(images), *shape)}, as "
+        f"{which}.images has {len(images)} rows"
+      )
     bad = np.flatnonzero(~np.isfinite(values).all(tuple(range(1, values.ndim))))
     if len(bad):
       raise ValueError(f"{which}.{name}[{bad[0]}] is not finite: expected numbers; leave that row out")

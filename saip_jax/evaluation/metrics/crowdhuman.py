@@ -65,8 +65,9 @@ def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndar
     raise ValueError(f"sizes_wh has the shape {sizes.shape}: expected (images, 2), width and height of each in pixels")
   for name, images in (("true", true.images), ("found", found.images)):
     if len(images) and not (0 <= images.min() and images.max() < len(sizes)):
-      raise ValueError(f"{name}.images are {images.min()} to {images.max()}: expected rows of the {len(sizes)} "
-                       "sizes_wh")
+      raise ValueError(
+        f"{name}.images are {images.min()} to {images.max()}: expected rows of the {len(sizes)} sizes_wh"
+      )
   if not ((found.scores >= 0) & (found.scores <= 1)).all():
     raise ValueError(f"found.scores are {found.scores.min()} to {found.scores.max()}: expected 0 to 1")
   persons = int((~true.ignored).sum())
@@ -85,8 +86,13 @@ def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndar
   hits = np.cumsum(counted)
   recall, precision = hits / persons, hits / np.arange(1, len(hits) + 1)
   area = float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
-  return CrowdHumanScores(area, _miss_rate(recall, np.cumsum(~counted) / len(sizes)),
-                          max(_jaccard(images, tenths / 10) for tenths in range(10)), persons, len(sizes))
+  return CrowdHumanScores(
+    area,
+    _miss_rate(recall, np.cumsum(~counted) / len(sizes)),
+    max(_jaccard(images, tenths / 10) for tenths in range(10)),
+    persons,
+    len(sizes),
+  )
 
 
 class _Image:

@@ -6,7 +6,7 @@ Depth has the errors of Eigen et al. 2014, over all pixels with a true depth tog
 """
 
 import dataclasses
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -56,8 +56,10 @@ def evaluate_depth(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -
   """
   predicted, true, known = np.asarray(predicted, np.float64), np.asarray(true, np.float64), np.asarray(known)
   if predicted.shape != true.shape or known.shape != true.shape or known.dtype != bool:
-    raise ValueError(f"predicted, true and known are {predicted.shape}, {true.shape} and {known.dtype} {known.shape}: "
-                     "expected one shape, known bool")
+    raise ValueError(
+      f"predicted, true and known are {predicted.shape}, {true.shape} and {known.dtype} {known.shape}: "
+      "expected one shape, known bool"
+    )
   if not known.any():
     raise ValueError(f"none of the {known.size} depths is known: expected at least one")
   d, t = predicted[known], true[known]
@@ -65,11 +67,12 @@ def evaluate_depth(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -
     raise ValueError("a known depth is no depth: expected true ones above 0 and finite predictions")
   within = (d < 1.25 * t) & (t < 1.25 * d)
   return DepthScores(
-      float(np.mean(np.abs(d - t) / t)), float(np.sqrt(np.mean((d - t) ** 2))), float(within.mean()), len(d))
+    float(np.mean(np.abs(d - t) / t)), float(np.sqrt(np.mean((d - t) ** 2))), float(within.mean()), len(d)
+  )
 
 
 def evaluate_correspondence(
-    predicted_xy: np.ndarray, true_xy: np.ndarray, limits_px: Sequence[float] = (1, 3, 5, 10)
+  predicted_xy: np.ndarray, true_xy: np.ndarray, limits_px: Sequence[float] = (1, 3, 5, 10)
 ) -> CorrespondenceScores:
   """Compares where points of one image were found in another.
 
@@ -83,10 +86,13 @@ def evaluate_correspondence(
   """
   predicted, true = np.asarray(predicted_xy, np.float64), np.asarray(true_xy, np.float64)
   if true.ndim != 2 or true.shape[1] != 2 or not len(true) or predicted.shape != true.shape:
-    raise ValueError(f"predicted_xy and true_xy have the shapes {predicted.shape} and {true.shape}: expected (n, 2) "
-                     "both, at least one point")
+    raise ValueError(
+      f"predicted_xy and true_xy have the shapes {predicted.shape} and {true.shape}: expected (n, 2) "
+      "both, at least one point"
+    )
   distances = np.linalg.norm(predicted - true, axis=1)
   if not np.isfinite(distances).all():
     raise ValueError(f"point {np.flatnonzero(~np.isfinite(distances))[0]} lies nowhere: expected finite places")
   return CorrespondenceScores(
-      float(distances.mean()), {limit: float(np.mean(distances <= limit)) for limit in limits_px}, len(distances))
+    float(distances.mean()), {limit: float(np.mean(distances <= limit)) for limit in limits_px}, len(distances)
+  )

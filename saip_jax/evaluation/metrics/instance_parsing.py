@@ -19,7 +19,7 @@ the true one of their class in the image that they overlap most. There are two f
 """
 
 import dataclasses
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -93,8 +93,10 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
     true_parts, parts, of_image = np.asarray(image.true_parts), np.asarray(image.parts), np.asarray(image.scores)
     fit = parts.ndim == true_parts.ndim == 3 and parts.shape[1:] == true_parts.shape[1:]
     if not fit or of_image.shape != parts.shape[:1] or not np.isfinite(of_image).all():
-      raise ValueError(f"image {k} has parts {parts.shape}, true_parts {true_parts.shape} and scores {of_image.shape}: "
-                       "expected (P, H, W), (N, H, W), and P finite scores")
+      raise ValueError(
+        f"image {k} has parts {parts.shape}, true_parts {true_parts.shape} and scores {of_image.shape}: "
+        "expected (P, H, W), (N, H, W), and P finite scores"
+      )
     shown = _shown(true_parts, classes)
     somebody = shown.any(1)
     without += int((~somebody).sum())
@@ -119,9 +121,19 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
   at_half = THRESHOLDS.index(0.5)
   PCP = np.array(parsed)[people.hits(_PCP)].sum() / people.true
   return InstanceParsingScores(
-      float(APp[at_half]), float(APp.mean()), float(PCP), float(APr[at_half]), float(APr.mean()),
-      float(APr_CIHP[at_half]), float(APr_CIHP.mean()), tuple(APp.tolist()), tuple(APr.tolist()),
-      tuple(APr_CIHP.tolist()), people.true, without)
+    float(APp[at_half]),
+    float(APp.mean()),
+    float(PCP),
+    float(APr[at_half]),
+    float(APr.mean()),
+    float(APr_CIHP[at_half]),
+    float(APr_CIHP.mean()),
+    tuple(APp.tolist()),
+    tuple(APr.tolist()),
+    tuple(APr_CIHP.tolist()),
+    people.true,
+    without,
+  )
 
 
 class _Detections:

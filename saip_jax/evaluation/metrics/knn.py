@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours of frozen features.
+"""Classification by the nearest neighbors of frozen features.
 
 The protocol of DINO (Caron et al. 2021, section 4.1; Wu et al. 2018): the k training features of largest cosine
 similarity s vote for their classes with the weight exp(s / temperature), k = 20 and temperature = 0.07. Where t of
@@ -6,7 +6,7 @@ the training features are equally similar and only r of them are among the k, ea
 over their orders, so that predictions do not depend on the order of files.
 """
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -15,40 +15,42 @@ from saip_jax.evaluation.metrics.similarity import similarities, unit_features
 
 
 def knn_predict(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    features: np.ndarray,
-    neighbours: int = 20,
-    temperature: float = 0.07,
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  features: np.ndarray,
+  neighbors: int = 20,
+  temperature: float = 0.07,
 ) -> np.ndarray:
-  """Returns (n,) the classes that the neighbours of features vote for; of classes with equal votes the smallest.
+  """Returns (n,) the classes that the neighbors of features vote for; of classes with equal votes the smallest.
 
   Args:
-    train_features: (m, D) float, normalised here.
+    train_features: (m, D) float, normalized here.
     train_labels: (m,) int, any numbers.
-    features: (n, D) float, normalised here.
-    neighbours: how many vote, all if there are fewer.
+    features: (n, D) float, normalized here.
+    neighbors: how many vote, all if there are fewer.
     temperature: how fast a vote fades with distance.
 
   Raises:
-    ValueError: shapes that do not fit, features that are not finite, no neighbour, or a temperature not above zero.
+    ValueError: shapes that do not fit, features that are not finite, no neighbor, or a temperature not above zero.
   """
   labels = np.asarray(train_labels)
   if labels.shape != (len(train_features),) or labels.dtype.kind not in "iu":
-    raise ValueError(f"train_labels are {labels.dtype} {labels.shape}: expected one integer for each of the "
-                     f"{len(train_features)} train_features")
+    raise ValueError(
+      f"train_labels are {labels.dtype} {labels.shape}: expected one integer for each of the "
+      f"{len(train_features)} train_features"
+    )
   classes, class_of = np.unique(labels, return_inverse=True)
   of_class = csr_matrix((np.ones(len(labels)), (np.arange(len(labels)), class_of)), (len(labels), len(classes)))
-  votes = [(weights @ of_class).toarray() for weights in _weights(train_features, features, neighbours, temperature)]
+  votes = [(weights @ of_class).toarray() for weights in _weights(train_features, features, neighbors, temperature)]
   return classes[np.concatenate([each.argmax(1) for each in votes])]
 
 
 def knn_attributes(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    features: np.ndarray,
-    neighbours: int = 20,
-    temperature: float = 0.07,
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  features: np.ndarray,
+  neighbors: int = 20,
+  temperature: float = 0.07,
 ) -> np.ndarray:
   """Returns (n, A) float64 the share of the votes that says of each attribute that it is true.
 
@@ -58,24 +60,27 @@ def knn_attributes(
   """
   labels = np.asarray(train_labels)
   if labels.ndim != 2 or len(labels) != len(train_features) or labels.dtype.kind not in "iu":
-    raise ValueError(f"train_labels are {labels.dtype} {labels.shape}: expected a row of integers for each of the "
-                     f"{len(train_features)} train_features")
+    raise ValueError(
+      f"train_labels are {labels.dtype} {labels.shape}: expected a row of integers for each of the "
+      f"{len(train_features)} train_features"
+    )
   true, known = (labels == 1).astype(float), ((labels == 0) | (labels == 1)).astype(float)
-  votes = [(weights @ true, weights @ known) for weights in _weights(train_features, features, neighbours, temperature)]
+  votes = [(weights @ true, weights @ known) for weights in _weights(train_features, features, neighbors, temperature)]
   return np.concatenate([yes / np.where(all_known > 0, all_known, 1) for yes, all_known in votes])
 
 
-def _weights(train_features, features, neighbours: int, temperature: float) -> Iterator[csr_matrix]:
+def _weights(train_features, features, neighbors: int, temperature: float) -> Iterator[csr_matrix]:
   """Yields, block by block of the features, (rows, m) the weight of the vote of each training row."""
   train, features = unit_features("train_features", train_features), unit_features("features", features)
   if train.shape[1] != features.shape[1]:
-    raise ValueError(f"train_features are {train.shape[1]} wide and features {features.shape[1]}: expected features of "
-                     "one backbone")
-  if neighbours < 1 or temperature <= 0:
-    raise ValueError(f"neighbours={neighbours} and temperature={temperature}: expected at least one and above zero")
-  k = min(neighbours, len(train))
+    raise ValueError(
+      f"train_features are {train.shape[1]} wide and features {features.shape[1]}: expected features of one backbone"
+    )
+  if neighbors < 1 or temperature <= 0:
+    raise ValueError(f"neighbors={neighbors} and temperature={temperature}: expected at least one and above zero")
+  k = min(neighbors, len(train))
   for _, near in similarities(features, train):
-    least = -np.partition(-near, k - 1, axis=1)[:, k - 1:k]
+    least = -np.partition(-near, k - 1, axis=1)[:, k - 1 : k]
     above, level = np.count_nonzero(near > least, axis=1), np.count_nonzero(near == least, axis=1)
     rows, columns = np.nonzero(near >= least)
     nearness = (near - near.max(1, keepdims=True))[rows, columns].astype(np.float64)
@@ -84,16 +89,17 @@ def _weights(train_features, features, neighbours: int, temperature: float) -> I
 
 
 def knn_accuracy(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    features: np.ndarray,
-    labels: np.ndarray,
-    neighbours: int = 20,
-    temperature: float = 0.07,
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  features: np.ndarray,
+  labels: np.ndarray,
+  neighbors: int = 20,
+  temperature: float = 0.07,
 ) -> float:
-  """Returns the share of features whose neighbours vote for their class, see `knn_predict`; labels: (n,) int."""
+  """Returns the share of features whose neighbors vote for their class, see `knn_predict`; labels: (n,) int."""
   labels = np.asarray(labels)
   if labels.shape != (len(features),) or labels.dtype.kind not in "iu":
-    raise ValueError(f"labels are {labels.dtype} {labels.shape}: expected one integer for each of the {len(features)} "
-                     "features")
-  return float(np.mean(knn_predict(train_features, train_labels, features, neighbours, temperature) == labels))
+    raise ValueError(
+      f"labels are {labels.dtype} {labels.shape}: expected one integer for each of the {len(features)} features"
+    )
+  return float(np.mean(knn_predict(train_features, train_labels, features, neighbors, temperature) == labels))

@@ -1,16 +1,16 @@
 """Keypoints of several persons in whole images: average precision by object keypoint similarity (OKS).
 
-The similarity of a detection and a true person of area s^2, over the joints that are labelled (v > 0):
+The similarity of a detection and a true person of area s^2, over the joints that are labeled (v > 0):
 
     OKS = mean of exp(-d^2 / (2 s^2 (2 sigma)^2))
 
-with d the distance and sigma how far apart annotators place that joint. For a person without a labelled joint, d is the
+with d the distance and sigma how far apart annotators place that joint. For a person without a labeled joint, d is the
 distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at most 20
 detections of an image; the area of a detection is that of the box around its keypoints.
 
 Ignored persons need not be found, and a detection on one counts neither way. The evaluators of COCO and CrowdPose
 ignore persons whose `num_keypoints` is 0; in CrowdPose it counts the visible joints alone, so that joints may be
-labelled. xtcocotools, by which AIC and COCO-WholeBody are measured, ignores persons without a labelled joint.
+labeled. xtcocotools, by which AIC and COCO-WholeBody are measured, ignores persons without a labeled joint.
 
 COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
 2019), AIC 14 others (Wu et al. 2017).
@@ -22,29 +22,160 @@ import numpy as np
 
 from saip_jax.evaluation.metrics.coco_matching import ALL_AREAS, LARGE, MEDIUM, checked_rows, match_objects
 
-COCO_SIGMAS = np.array([
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
-    0.089])
-_HAND_SIGMAS = (0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021,
-                0.021, 0.032, 0.020, 0.019, 0.022, 0.031)
-WHOLE_BODY_SIGMAS = np.array([
+COCO_SIGMAS = np.array(
+  [
+    0.026,
+    0.025,
+    0.025,
+    0.035,
+    0.035,
+    0.079,
+    0.079,
+    0.072,
+    0.072,
+    0.062,
+    0.062,
+    0.107,
+    0.107,
+    0.087,
+    0.087,
+    0.089,
+    0.089,
+  ]
+)
+_HAND_SIGMAS = (
+  0.029,
+  0.022,
+  0.035,
+  0.037,
+  0.047,
+  0.026,
+  0.025,
+  0.024,
+  0.035,
+  0.018,
+  0.024,
+  0.022,
+  0.026,
+  0.017,
+  0.021,
+  0.021,
+  0.032,
+  0.020,
+  0.019,
+  0.022,
+  0.031,
+)
+WHOLE_BODY_SIGMAS = np.array(
+  [
     *COCO_SIGMAS,
-    0.068, 0.066, 0.066, 0.092, 0.094, 0.094,  # feet
-    0.042, 0.043, 0.044, 0.043, 0.040, 0.035, 0.031, 0.025, 0.020, 0.023, 0.029, 0.032, 0.037, 0.038, 0.043, 0.041,
-    0.045, 0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015, 0.009, 0.007, 0.007, 0.007, 0.012,
-    0.009, 0.008, 0.016, 0.010, 0.017, 0.011, 0.009, 0.011, 0.009, 0.007, 0.013, 0.008, 0.011, 0.012, 0.010, 0.034,
-    0.008, 0.008, 0.009, 0.008, 0.008, 0.007, 0.010, 0.008, 0.009, 0.009, 0.009, 0.007, 0.007, 0.008, 0.011, 0.008,
-    0.008, 0.008, 0.010, 0.008,  # face
-    *_HAND_SIGMAS, *_HAND_SIGMAS])
+    0.068,
+    0.066,
+    0.066,
+    0.092,
+    0.094,
+    0.094,  # feet
+    0.042,
+    0.043,
+    0.044,
+    0.043,
+    0.040,
+    0.035,
+    0.031,
+    0.025,
+    0.020,
+    0.023,
+    0.029,
+    0.032,
+    0.037,
+    0.038,
+    0.043,
+    0.041,
+    0.045,
+    0.013,
+    0.012,
+    0.011,
+    0.011,
+    0.012,
+    0.012,
+    0.011,
+    0.011,
+    0.013,
+    0.015,
+    0.009,
+    0.007,
+    0.007,
+    0.007,
+    0.012,
+    0.009,
+    0.008,
+    0.016,
+    0.010,
+    0.017,
+    0.011,
+    0.009,
+    0.011,
+    0.009,
+    0.007,
+    0.013,
+    0.008,
+    0.011,
+    0.012,
+    0.010,
+    0.034,
+    0.008,
+    0.008,
+    0.009,
+    0.008,
+    0.008,
+    0.007,
+    0.010,
+    0.008,
+    0.009,
+    0.009,
+    0.009,
+    0.007,
+    0.007,
+    0.008,
+    0.011,
+    0.008,
+    0.008,
+    0.008,
+    0.010,
+    0.008,  # face
+    *_HAND_SIGMAS,
+    *_HAND_SIGMAS,
+  ]
+)
 WHOLE_BODY_PARTS = {
-    "body": slice(0, 17), "foot": slice(17, 23), "face": slice(23, 91), "left_hand": slice(91, 112),
-    "right_hand": slice(112, 133), "whole": slice(0, 133),
+  "body": slice(0, 17),
+  "foot": slice(17, 23),
+  "face": slice(23, 91),
+  "left_hand": slice(91, 112),
+  "right_hand": slice(112, 133),
+  "whole": slice(0, 133),
 }
-CROWDPOSE_SIGMAS = np.array([
-    0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079])
-AIC_SIGMAS = np.array([
-    0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642, 0.03686941, 0.01981803,
-    0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173])
+CROWDPOSE_SIGMAS = np.array(
+  [0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079]
+)
+AIC_SIGMAS = np.array(
+  [
+    0.01388152,
+    0.01515228,
+    0.01057665,
+    0.01417709,
+    0.01497891,
+    0.01402144,
+    0.03909642,
+    0.03686941,
+    0.01981803,
+    0.03843971,
+    0.03412318,
+    0.02415081,
+    0.01291456,
+    0.01236173,
+  ]
+)
 CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
 """Crowd index from, and below; of the published code, while the paper writes 0.1 for 0.2."""
 
@@ -60,11 +191,11 @@ class TruePersons:
 
   Attributes:
     images: (N,) int, where each person is.
-    keypoints: (N, J, 3) x and y in pixels, v > 0 where labelled; what stands elsewhere is not read.
+    keypoints: (N, J, 3) x and y in pixels, v > 0 where labeled; what stands elsewhere is not read.
     boxes_xywh: (N, 4) left, top, width and height in pixels.
     areas: (N,) square pixels of their outlines.
     crowd: (N,) bool: stands for several persons; ignored, and any number of detections may match it.
-    ignored: (N,) bool: ignored as well; None: those without a labelled joint.
+    ignored: (N,) bool: ignored as well; None: those without a labeled joint.
   """
 
   images: np.ndarray
@@ -133,12 +264,12 @@ def evaluate_keypoints(true: TruePersons, found: DetectedPersons, sigmas: np.nda
 
 
 def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, KeypointAP | None]:
-  """Returns the scores of each of `WHOLE_BODY_PARTS`, None where nobody has a labelled joint of that part.
+  """Returns the scores of each of `WHOLE_BODY_PARTS`, None where nobody has a labeled joint of that part.
 
   A detection has one score and the area of its 17 body joints in all of them, as in xtcocotools.
 
   Args:
-    true: persons with 133 joints; those without a labelled joint of a part are ignored there too.
+    true: persons with 133 joints; those without a labeled joint of a part are ignored there too.
     found: detections with as many.
 
   Raises:
@@ -149,14 +280,19 @@ def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, 
   scores = {}
   for name, part in WHOLE_BODY_PARTS.items():
     own = dataclasses.replace(true, keypoints=true.keypoints[:, part])
-    own = dataclasses.replace(own, ignored=true.ignored | ~_labelled(own))
-    scores[name] = _evaluate(own, dataclasses.replace(found, keypoints_xy=found.keypoints_xy[:, part]),
-                             WHOLE_BODY_SIGMAS[part], areas) if _some_count(own) else None
+    own = dataclasses.replace(own, ignored=true.ignored | ~_labeled(own))
+    scores[name] = (
+      _evaluate(
+        own, dataclasses.replace(found, keypoints_xy=found.keypoints_xy[:, part]), WHOLE_BODY_SIGMAS[part], areas
+      )
+      if _some_count(own)
+      else None
+    )
   return scores
 
 
 def evaluate_crowdpose(
-    true: TruePersons, found: DetectedPersons, crowd_index: dict[int, float], sigmas: np.ndarray = CROWDPOSE_SIGMAS
+  true: TruePersons, found: DetectedPersons, crowd_index: dict[int, float], sigmas: np.ndarray = CROWDPOSE_SIGMAS
 ) -> tuple[KeypointAP, dict[str, float]]:
   """Returns the scores of all images, and AP of those of each of `CROWD_LEVELS`, nan where nobody counts.
 
@@ -184,8 +320,11 @@ def evaluate_crowdpose(
 
 
 def oks_nms(
-    keypoints_xy: np.ndarray, areas: np.ndarray, scores: np.ndarray, threshold: float = 0.9,
-    sigmas: np.ndarray = COCO_SIGMAS,
+  keypoints_xy: np.ndarray,
+  areas: np.ndarray,
+  scores: np.ndarray,
+  threshold: float = 0.9,
+  sigmas: np.ndarray = COCO_SIGMAS,
 ) -> np.ndarray:
   """Returns which detections of one image stay, best first: none is more like a better one than `threshold`.
 
@@ -209,7 +348,7 @@ def oks_nms(
 
 
 def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, areas: np.ndarray) -> KeypointAP:
-  labelled = _labelled(true)
+  labeled = _labeled(true)
 
   def likeness(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
     places = found.keypoints_xy[rows][:, None]  # (d, 1, J, 2)
@@ -217,21 +356,37 @@ def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, are
     corner, size = np.split(true.boxes_xywh[true_rows][:, None], 2, axis=-1)  # (g, 1, 2)
     to_joint = places - np.where(v[..., None], true.keypoints[true_rows][..., :2], 0.0)
     to_box = np.maximum(corner - size - places, 0) + np.maximum(places - (corner + 2 * size), 0)
-    counts = v | ~labelled[true_rows][:, None]
-    squares = (np.where(labelled[true_rows][:, None, None], to_joint, to_box) ** 2).sum(-1)  # (d, g, J)
+    counts = v | ~labeled[true_rows][:, None]
+    squares = (np.where(labeled[true_rows][:, None, None], to_joint, to_box) ** 2).sum(-1)  # (d, g, J)
     similarity = _similarity(squares, true.areas[true_rows][:, None], sigmas)
     return np.where(counts, similarity, 0.0).sum(-1) / counts.sum(-1)
 
-  matches = match_objects(likeness, true.images, true.areas, true.crowd, true.ignored, found.images, areas,
-                          found.scores, (ALL_AREAS, MEDIUM, LARGE), _MOST)
+  matches = match_objects(
+    likeness,
+    true.images,
+    true.areas,
+    true.crowd,
+    true.ignored,
+    found.images,
+    areas,
+    found.scores,
+    (ALL_AREAS, MEDIUM, LARGE),
+    _MOST,
+  )
   if not matches.objects[0]:
-    raise ValueError(f"none of the {len(true.images)} persons counts: expected one with a labelled joint who is not "
-                     "ignored, no crowd")
+    raise ValueError(
+      f"none of the {len(true.images)} persons counts: expected one with a labeled joint who is not ignored, no crowd"
+    )
   numbers = {}
   for name, of_area in (("AP", matches.precision), ("AR", matches.recall)):
     every, medium, large = (of_area(a) for a in range(3))
-    numbers |= {name: every.mean(), f"{name}50": every[0], f"{name}75": every[5], f"{name}_medium": medium.mean(),
-                f"{name}_large": large.mean()}
+    numbers |= {
+      name: every.mean(),
+      f"{name}50": every[0],
+      f"{name}75": every[5],
+      f"{name}_medium": medium.mean(),
+      f"{name}_large": large.mean(),
+    }
   return KeypointAP(**{name: float(number) for name, number in numbers.items()}, persons=int(matches.objects[0]))
 
 
@@ -239,7 +394,7 @@ def _similarity(squares: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> n
   return np.exp(-squares / (2 * np.asarray(sigmas)) ** 2 / (areas + np.spacing(1)) / 2)
 
 
-def _labelled(true: TruePersons) -> np.ndarray:
+def _labeled(true: TruePersons) -> np.ndarray:
   return (true.keypoints[..., 2] > 0).any(1)
 
 
@@ -263,8 +418,15 @@ def _checked(true: TruePersons, found: DetectedPersons, joints: int) -> tuple[Tr
     keypoints = np.where(keypoints[..., 2:] > 0, keypoints, 0.0)
     ignored = ~(keypoints[..., 2] > 0).any(-1) if ignored is None else ignored
   *persons, crowd, ignored = checked_rows(
-      "true", true.images, keypoints=(keypoints, (joints, 3)), boxes_xywh=(true.boxes_xywh, (4,)),
-      areas=(true.areas, ()), crowd=(true.crowd, ()), ignored=(ignored, ()))
-  detected = checked_rows("found", found.images, keypoints_xy=(found.keypoints_xy, (joints, 2)),
-                          scores=(found.scores, ()))
+    "true",
+    true.images,
+    keypoints=(keypoints, (joints, 3)),
+    boxes_xywh=(true.boxes_xywh, (4,)),
+    areas=(true.areas, ()),
+    crowd=(true.crowd, ()),
+    ignored=(ignored, ()),
+  )
+  detected = checked_rows(
+    "found", found.images, keypoints_xy=(found.keypoints_xy, (joints, 2)), scores=(found.scores, ())
+  )
   return TruePersons(*persons, crowd > 0, ignored > 0), DetectedPersons(*detected)

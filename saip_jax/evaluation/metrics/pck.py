@@ -10,8 +10,15 @@ import numpy as np
 
 PCK_LIMITS = (0.05, 0.1)
 
-MPII_JOINTS = {"Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15), "Hip": (2, 3), "Knee": (1, 4),
-               "Ankle": (0, 5)}
+MPII_JOINTS = {
+  "Head": (9,),
+  "Shoulder": (12, 13),
+  "Elbow": (11, 14),
+  "Wrist": (10, 15),
+  "Hip": (2, 3),
+  "Knee": (1, 4),
+  "Ankle": (0, 5),
+}
 """Rows of MPII's table -> its joints, whose shares are averaged."""
 
 _MPII_COUNT, _UNCOUNTED = 16, (6, 7)  # pelvis and thorax
@@ -34,8 +41,11 @@ class KeypointScores:
 
 
 def keypoint_scores(
-    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, heights: np.ndarray,
-    weights: np.ndarray | None = None,
+  predicted_xy: np.ndarray,
+  true_xy: np.ndarray,
+  visible: np.ndarray,
+  heights: np.ndarray,
+  weights: np.ndarray | None = None,
 ) -> KeypointScores:
   """Compares joints; every visible joint of every picture counts once.
 
@@ -54,8 +64,10 @@ def keypoint_scores(
   counts = None if weights is None else np.broadcast_to(np.asarray(weights)[:, None], visible.shape)[visible]
   mean = lambda values: float(np.average(values, weights=counts))
   return KeypointScores(
-      mean(distances), {limit: mean(distances <= limit) for limit in PCK_LIMITS},
-      len(distances) if counts is None else round(float(counts.sum())))
+    mean(distances),
+    {limit: mean(distances <= limit) for limit in PCK_LIMITS},
+    len(distances) if counts is None else round(float(counts.sum())),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +88,7 @@ class PCKhScores:
 
 
 def evaluate_mpii(
-    predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, head_boxes_xyxy: np.ndarray
+  predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, head_boxes_xyxy: np.ndarray
 ) -> PCKhScores:
   """Returns MPII's scores as HRNet and mmpose compute them, which differ in two edges.
 
@@ -104,8 +116,10 @@ def evaluate_mpii(
   sizes = _HEAD_SIZE * np.linalg.norm(heads[:, 2:] - heads[:, :2], axis=1)
   without = np.flatnonzero(~(sizes > 0))
   if len(without):
-    raise ValueError(f"head_boxes_xyxy[{without[0]}] is {heads[without[0]].tolist()}, a box without a size: expected "
-                     "two corners that differ; leave that person out")
+    raise ValueError(
+      f"head_boxes_xyxy[{without[0]}] is {heads[without[0]].tolist()}, a box without a size: expected "
+      "two corners that differ; leave that person out"
+    )
   distances, visible = _distances(predicted_xy, true_xy, visible, sizes)
   counted = visible.copy()
   counted[:, _UNCOUNTED] = False
@@ -114,8 +128,11 @@ def evaluate_mpii(
   near, counts = visible & (distances <= 0.5), visible.sum(0)
   shares = np.where(counts > 0, near.sum(0) / np.maximum(counts, 1), np.nan)
   return PCKhScores(
-      float(near[counted].mean()), float((distances <= 0.1)[counted].mean()),
-      {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_JOINTS.items()}, int(counted.sum()))
+    float(near[counted].mean()),
+    float((distances <= 0.1)[counted].mean()),
+    {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_JOINTS.items()},
+    int(counted.sum()),
+  )
 
 
 def _distances(predicted_xy, true_xy, visible, units) -> tuple[np.ndarray, np.ndarray]:
@@ -129,8 +146,10 @@ def _distances(predicted_xy, true_xy, visible, units) -> tuple[np.ndarray, np.nd
   if true.ndim != 3 or true.shape[2] != 2 or predicted.shape != true.shape:
     raise ValueError(f"predicted_xy and true_xy have the shapes {predicted.shape} and {true.shape}: expected (n, J, 2)")
   if visible.shape != true.shape[:2] or visible.dtype != bool or units.shape != true.shape[:1]:
-    raise ValueError(f"visible is {visible.dtype} {visible.shape} and heights {units.shape}: expected bool "
-                     f"{true.shape[:2]} and {true.shape[:1]}")
+    raise ValueError(
+      f"visible is {visible.dtype} {visible.shape} and heights {units.shape}: expected bool "
+      f"{true.shape[:2]} and {true.shape[:1]}"
+    )
   if not visible.any():
     raise ValueError(f"none of the {visible.size} joints is visible: expected at least one")
   pixels = np.where(visible, np.linalg.norm(predicted - true, axis=2), np.inf)

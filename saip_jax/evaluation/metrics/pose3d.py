@@ -6,14 +6,14 @@ least squares and without mirroring (Procrustes; Umeyama 1991). MPVPE is the MPJ
 """
 
 import dataclasses
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose3DScores:
-  """What `evaluate_pose3d` found, in millimetres.
+  """What `evaluate_pose3d` found, in millimeters.
 
   Attributes:
     MPJPE: mean per joint position error, roots aligned.
@@ -32,8 +32,8 @@ def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequenc
   """Compares joints of persons.
 
   Args:
-    predicted_mm: (n, J, 3) millimetres, in any frame that is turned as that of the truth.
-    true_mm: (n, J, 3) millimetres.
+    predicted_mm: (n, J, 3) millimeters, in any frame that is turned as that of the truth.
+    true_mm: (n, J, 3) millimeters.
     root: the joints whose mean place is the root, as (0,) or the two hips.
 
   Raises:
@@ -41,8 +41,10 @@ def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequenc
   """
   predicted, true = np.asarray(predicted_mm, np.float64), np.asarray(true_mm, np.float64)
   if true.ndim != 3 or true.shape[2] != 3 or not true.size or predicted.shape != true.shape:
-    raise ValueError(f"predicted_mm and true_mm have the shapes {predicted.shape} and {true.shape}: expected (n, J, 3) "
-                     "both, at least one each")
+    raise ValueError(
+      f"predicted_mm and true_mm have the shapes {predicted.shape} and {true.shape}: expected (n, J, 3) "
+      "both, at least one each"
+    )
   for name, places in (("predicted_mm", predicted), ("true_mm", true)):
     bad = np.flatnonzero(~np.isfinite(places).all((1, 2)))
     if len(bad):

@@ -14,7 +14,7 @@ every caption is a query, all images are the gallery, cameras play no part; CMC@
 """
 
 import dataclasses
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -49,20 +49,20 @@ class RetrievalScores:
 
 
 def evaluate_retrieval(
-    query_features: np.ndarray,
-    query_ids: np.ndarray,
-    query_cameras: np.ndarray,
-    gallery_features: np.ndarray,
-    gallery_ids: np.ndarray,
-    gallery_cameras: np.ndarray,
+  query_features: np.ndarray,
+  query_ids: np.ndarray,
+  query_cameras: np.ndarray,
+  gallery_features: np.ndarray,
+  gallery_ids: np.ndarray,
+  gallery_cameras: np.ndarray,
 ) -> RetrievalScores:
   """Ranks the gallery for each query, without re-ranking, and measures how early the matches come.
 
   Args:
-    query_features: (Q, D) float, normalised here.
+    query_features: (Q, D) float, normalized here.
     query_ids: (Q,) int, persons, from 1.
     query_cameras: (Q,) int.
-    gallery_features: (G, D) float, normalised here.
+    gallery_features: (G, D) float, normalized here.
     gallery_ids: (G,) int, persons from 1; 0: a distractor, which matches nobody; -1: junk, which is left out.
     gallery_cameras: (G,) int.
 
@@ -79,8 +79,10 @@ def evaluate_retrieval(
   gallery_cameras = _one_integer_each("gallery_cameras", gallery_cameras, gallery)
   nobody = np.flatnonzero(query_ids <= 0)
   if len(nobody):
-    raise ValueError(f"query_ids[{nobody[0]}] is {query_ids[nobody[0]]}: expected persons from 1, as {DISTRACTOR} "
-                     f"(distractor) and {JUNK} (junk) are for the gallery alone; add 1 to ids that start at 0")
+    raise ValueError(
+      f"query_ids[{nobody[0]}] is {query_ids[nobody[0]]}: expected persons from 1, as {DISTRACTOR} "
+      f"(distractor) and {JUNK} (junk) are for the gallery alone; add 1 to ids that start at 0"
+    )
   ranked = gallery_ids != JUNK
   gallery, gallery_ids, gallery_cameras = gallery[ranked], gallery_ids[ranked], gallery_cameras[ranked]
   aside = lambda q, same: same & (gallery_cameras == query_cameras[q])
@@ -88,14 +90,14 @@ def evaluate_retrieval(
 
 
 def evaluate_text_retrieval(
-    text_features: np.ndarray, text_ids: np.ndarray, image_features: np.ndarray, image_ids: np.ndarray
+  text_features: np.ndarray, text_ids: np.ndarray, image_features: np.ndarray, image_ids: np.ndarray
 ) -> RetrievalScores:
   """Ranks all images for each caption and measures how early those of the person described come.
 
   Args:
-    text_features: (Q, D) float, one for each caption, normalised here.
+    text_features: (Q, D) float, one for each caption, normalized here.
     text_ids: (Q,) int, the persons described.
-    image_features: (G, D) float, normalised here.
+    image_features: (G, D) float, normalized here.
     image_ids: (G,) int, the persons shown.
 
   Returns:
@@ -113,8 +115,10 @@ def evaluate_text_retrieval(
 def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_none: str) -> RetrievalScores:
   """Returns the scores of features of length 1; `aside(q, same)` is (G,) bool: what query q does not rank."""
   if query.shape[1] != gallery.shape[1]:
-    raise ValueError(f"the features of queries are {query.shape[1]} wide and those of the gallery {gallery.shape[1]}: "
-                     "expected features of one backbone")
+    raise ValueError(
+      f"the features of queries are {query.shape[1]} wide and those of the gallery {gallery.shape[1]}: "
+      "expected features of one backbone"
+    )
   precisions, penalties, hits, ties = [], [], [], 0
   for block, rows in similarities(query, gallery):
     for q, row in zip(block, rows):
@@ -129,11 +133,17 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
         hits.append([ranking.hit_within(k) for k in CMC_RANKS])
         ties += ranking.tied
   if not precisions:
-    raise ValueError(f"none of the {len(query)} queries has a match: {why_none} their persons in the gallery of "
-                     f"{len(gallery)}")
+    raise ValueError(
+      f"none of the {len(query)} queries has a match: {why_none} their persons in the gallery of {len(gallery)}"
+    )
   return RetrievalScores(
-      float(np.mean(precisions)), float(np.mean(penalties)), dict(zip(CMC_RANKS, np.mean(hits, axis=0).tolist())),
-      len(precisions), len(query) - len(precisions), ties)
+    float(np.mean(precisions)),
+    float(np.mean(penalties)),
+    dict(zip(CMC_RANKS, np.mean(hits, axis=0).tolist())),
+    len(precisions),
+    len(query) - len(precisions),
+    ties,
+  )
 
 
 def _checked(which: str, features, ids) -> tuple[np.ndarray, np.ndarray]:
@@ -145,6 +155,7 @@ def _checked(which: str, features, ids) -> tuple[np.ndarray, np.ndarray]:
 def _one_integer_each(name: str, values, features: np.ndarray) -> np.ndarray:
   values = np.asarray(values)
   if values.shape != (len(features),) or values.dtype.kind not in "iu":
-    raise ValueError(f"{name} are {values.dtype} {values.shape}: expected one integer for each of the {len(features)} "
-                     "features")
+    raise ValueError(
+      f"{name} are {values.dtype} {values.shape}: expected one integer for each of the {len(features)} features"
+    )
   return values

@@ -1,6 +1,6 @@
 """Classes of pixels: body parts, clothes, stuff.
 
-One confusion matrix over the whole set, at the resolution of the labels, background being a class; pixels labelled 255
+One confusion matrix over the whole set, at the resolution of the labels, background being a class; pixels labeled 255
 count nowhere. The protocol of LIP as SCHP measures it, and of mmsegmentation. With C[t, p] the pixels of class t that
 were taken for p:
 
@@ -13,7 +13,7 @@ part of the scores. (SCHP counts them 0, which differs only where a set lacks a 
 """
 
 import dataclasses
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,21 +57,26 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
   """
   true, predicted = np.asarray(true), np.asarray(predicted)
   if true.shape != predicted.shape or true.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
-    raise ValueError(f"true and predicted are {true.dtype} {true.shape} and {predicted.dtype} {predicted.shape}: "
-                     "expected integers of one shape; resize predictions to the labels")
+    raise ValueError(
+      f"true and predicted are {true.dtype} {true.shape} and {predicted.dtype} {predicted.shape}: "
+      "expected integers of one shape; resize predictions to the labels"
+    )
   if not 1 <= classes <= IGNORED:
     raise ValueError(f"classes is {classes}: expected 1 to {IGNORED}")
   table = np.zeros(2**16, np.int64)
   true, predicted = true.reshape(-1), predicted.reshape(-1)
   for start in range(0, true.size, _CHUNK):
-    t, p = _as_bytes("true", true[start:start + _CHUNK]), _as_bytes("predicted", predicted[start:start + _CHUNK])
+    t, p = _as_bytes("true", true[start : start + _CHUNK]), _as_bytes("predicted", predicted[start : start + _CHUNK])
     table += np.bincount(t * np.uint16(2**8) + p, minlength=2**16)
   table = table.reshape(2**8, 2**8)
-  for name, counts, last in (("true", table[classes:IGNORED].sum(1), "or 255: not counted"),
-                             ("predicted", table[:classes, classes:].sum(0), "where true counts")):
+  for name, counts, last in (
+    ("true", table[classes:IGNORED].sum(1), "or 255: not counted"),
+    ("predicted", table[:classes, classes:].sum(0), "where true counts"),
+  ):
     if counts.any():
       raise ValueError(
-          f"{name} has the label {classes + np.flatnonzero(counts)[0]}: expected 0 to {classes - 1}, {last}")
+        f"{name} has the label {classes + np.flatnonzero(counts)[0]}: expected 0 to {classes - 1}, {last}"
+      )
   return table[:classes, :classes].copy()
 
 
@@ -90,8 +95,13 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
   union = true + predicted - right
   iou = np.where(union > 0, right / np.maximum(union, 1), np.nan)
   return SegmentationScores(
-      float(np.nanmean(iou)), float(np.mean(right[true > 0] / true[true > 0])), float(right.sum() / confusion.sum()),
-      tuple(iou.tolist()), tuple(np.flatnonzero(union == 0).tolist()), int(confusion.sum()))
+    float(np.nanmean(iou)),
+    float(np.mean(right[true > 0] / true[true > 0])),
+    float(right.sum() / confusion.sum()),
+    tuple(iou.tolist()),
+    tuple(np.flatnonzero(union == 0).tolist()),
+    int(confusion.sum()),
+  )
 
 
 def unflip(scores: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -5,7 +5,7 @@ their similarities to anything are the same to the last bit, which a product of 
 """
 
 import dataclasses
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Variation:
     for start in range(0, len(features), _AT_ONCE):
       if not self.equal:
         return
-      some = features[start:start + _AT_ONCE]
+      some = features[start : start + _AT_ONCE]
       first = self._first.setdefault(some.shape[1:], some[0].copy())
       self.equal = bool((np.abs(some - first) <= NOISE * np.abs(first).max()).all())
 
@@ -69,7 +69,7 @@ def similarities(asked: np.ndarray, shown: np.ndarray) -> Iterator[tuple[range, 
   size = max(1, _BLOCK_BYTES // (4 * max(1, len(shown))))
   for start in range(0, len(asked), size):
     block = range(start, min(start + size, len(asked)))
-    found = asked[block.start:block.stop] @ columns
+    found = asked[block.start : block.stop] @ columns
     yield block, found if all_differ else found[:, place]
 
 

@@ -8,14 +8,14 @@ from scipy.special import expit
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.logistic import fit_binary
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
-from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.splits import Data, Labeled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.losses.classification import attribute_weights
 
 UNKNOWN = 2
 
 
-def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
+def attributes_of(images: Labeled) -> tuple[list[str], np.ndarray]:
   """Returns the names of the attributes and (n, A) int64: 0, 1, or `UNKNOWN`."""
   names = images.legend.get("attributes")
   if not names:
@@ -24,8 +24,9 @@ def attributes_of(images: Labelled) -> tuple[list[str], np.ndarray]:
   values = images.of_first_persons("attributes", "attributes")
   wrong = next((i for i, value in enumerate(values) if len(value) != len(names)), None)
   if wrong is not None:
-    raise ValueError(f"{images.source.name(wrong)} has {len(values[wrong])} attributes: expected {len(names)}, one for "
-                     "each name")
+    raise ValueError(
+      f"{images.source.name(wrong)} has {len(values[wrong])} attributes: expected {len(names)}, one for each name"
+    )
   return list(names), np.array([[UNKNOWN if v is None else v for v in value] for value in values], np.int64)
 
 
@@ -42,8 +43,9 @@ def linear(encoder: Encoder, data: Data) -> Result:
   probe = fit_binary(features, labels, groups(train)[rows], weights=np.asarray(attribute_weights(true, shares)))
   rows, features = encode_images(encoder, test.source, damaged)
   facts = facts_of(train=train, test=test) | {
-      "image_features": encoder.image_features, "loss": "weighted as in arXiv 2107.03576",
-      "strengths": dict(zip(names, probe.strength.tolist())),
+    "image_features": encoder.image_features,
+    "loss": "weighted as in arXiv 2107.03576",
+    "strengths": dict(zip(names, probe.strength.tolist())),
   }
   return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
 
@@ -59,8 +61,9 @@ def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.n
     raise ValueError(f"the attributes of the two parts differ: {', '.join(train[0])} and {', '.join(test[0])}")
 
 
-def scored(probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
+) -> Result:
   """Measures attributes that were predicted, by whatever.
 
   Args:
@@ -71,8 +74,17 @@ def scored(probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts
     damaged: see `Result`.
   """
   found = evaluate_attributes(probabilities, truth)
-  scores = {"mA": found.mA, "F1": found.f1, "accuracy": found.accuracy, "precision": found.precision,
-            "recall": found.recall}
-  told = {"balanced_accuracy": dict(zip(names, found.balanced_accuracy)),
-          "one_sided": [names[a] for a in found.one_sided], "threshold": 0.5, "F1": "of the mean precision and recall"}
+  scores = {
+    "mA": found.mA,
+    "F1": found.f1,
+    "accuracy": found.accuracy,
+    "precision": found.precision,
+    "recall": found.recall,
+  }
+  told = {
+    "balanced_accuracy": dict(zip(names, found.balanced_accuracy)),
+    "one_sided": [names[a] for a in found.one_sided],
+    "threshold": 0.5,
+    "F1": "of the mean precision and recall",
+  }
   return Result(scores, facts | told, damaged)

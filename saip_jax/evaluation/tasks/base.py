@@ -1,12 +1,13 @@
 """What a task is: a protocol that turns an encoder and a data set into scores."""
 
 import dataclasses
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from input_pipeline.names import shown
-from input_pipeline.sources.base import count_left_out
+from input_pipeline.source import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
-from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.splits import Data, Labeled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Task:
   open: Callable[..., Any] = open_encoder
 
 
-def facts_of(**parts: Labelled) -> dict[str, Any]:
+def facts_of(**parts: Labeled) -> dict[str, Any]:
   """Returns what the parts of a data set are, and what of it was left out, for `Result.facts`."""
 
-  def more(part: Labelled) -> dict[str, Any]:
+  def more(part: Labeled) -> dict[str, Any]:
     listed, categories = part.source.left_out, part.source.categories
     left_out = {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
     return left_out | ({"categories": categories} if categories else {})

@@ -13,9 +13,9 @@ import numpy as np
 from saip_jax.evaluation.encoders import Encoder, encode
 from saip_jax.evaluation.metrics.pck import KeypointScores, keypoint_scores
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
-from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.splits import Data, Labeled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import cells_at
+from saip_jax.evaluation.tasks.grid_cells import cells_at
 from saip_jax.evaluation.tasks.joints import boxes_of, joints_of
 from saip_jax.evaluation.tasks.keypoints import all_maxima
 
@@ -47,23 +47,31 @@ def nearest(encoder: Encoder, data: Data) -> Result:
   def score(sought: np.ndarray, places: np.ndarray) -> KeypointScores:
     second = pairs[pair[sought], 1]
     sizes = truth.sizes[second]
-    return keypoint_scores((places * sizes)[:, None], (truth.places[second, joint[sought]] * sizes)[:, None],
-                           np.ones((len(sought), 1), bool), sizes[:, 1], 1 / np.bincount(sought)[sought])
+    return keypoint_scores(
+      (places * sizes)[:, None],
+      (truth.places[second, joint[sought]] * sizes)[:, None],
+      np.ones((len(sought), 1), bool),
+      sizes[:, 1],
+      1 / np.bincount(sought)[sought],
+    )
 
   by_features = score(sought, np.concatenate([places for _, places in found]))
   by_place = score(np.arange(len(joint)), truth.places[pairs[pair, 0], joint])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(by_features.pck.items())}
   facts = facts_of(test=test) | {
-      "pairs": len(pairs), "pairs_of": "one person" if of_one else "different persons",
-      "boxes": boxes_of(images["people"][0] for images in truth.facts),
-      "joints": list(truth.names), "counted_joints": by_features.joints, "unit": "height of the crop",
-      "joints_with_ties": int(np.count_nonzero(np.bincount(sought) > 1)),
-      "PCK@0.1_of_the_same_place": round(by_place.pck[0.1], 4),
+    "pairs": len(pairs),
+    "pairs_of": "one person" if of_one else "different persons",
+    "boxes": boxes_of(images["people"][0] for images in truth.facts),
+    "joints": list(truth.names),
+    "counted_joints": by_features.joints,
+    "unit": "height of the crop",
+    "joints_with_ties": int(np.count_nonzero(np.bincount(sought) > 1)),
+    "PCK@0.1_of_the_same_place": round(by_place.pck[0.1], 4),
   }
   return Result(scores | {"error": by_features.error}, facts, damaged)
 
 
-def _pairs(images: Labelled) -> tuple[list[tuple[int, int]], bool]:
+def _pairs(images: Labeled) -> tuple[list[tuple[int, int]], bool]:
   """Returns each picture and the next one of the same person, and whether persons are known; else any next picture."""
   of_one = "identity" in images.first_person(0)
   owners = groups(images) if of_one else np.zeros(len(images), np.int64)
@@ -72,9 +80,11 @@ def _pairs(images: Labelled) -> tuple[list[tuple[int, int]], bool]:
     own = np.flatnonzero(owners == owner).tolist()
     pairs += zip(own, own[1:] + own[:1]) if len(own) > 1 else []
   if not pairs:
-    raise ValueError(f"{images.source.identity['name']!r} has one picture of each person: correspondence needs two of "
-                     "some; choose larger --data")
-  return pairs[::-(-len(pairs) // _MOST)], of_one
+    raise ValueError(
+      f"{images.source.identity['name']!r} has one picture of each person: correspondence needs two of "
+      "some; choose larger --data"
+    )
+  return pairs[:: -(-len(pairs) // _MOST)], of_one
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

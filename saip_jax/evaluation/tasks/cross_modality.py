@@ -9,7 +9,8 @@ Source: methods, HCMoCo section 6, versatility; there the probe is a small netwo
 
 import dataclasses
 import pathlib
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import cv2
 import jax
@@ -21,17 +22,17 @@ from saip_jax.config import parse_config
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.metrics.similarity import Variation
-from saip_jax.evaluation.splits import Data, Labelled
-from saip_jax.evaluation.squash import squashed_batches
+from saip_jax.evaluation.resize import squashed_batches
+from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells
 from saip_jax.evaluation.tasks.depth import depth_of
+from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells
 from saip_jax.evaluation.tasks.parsing import labels_of, names_of
 from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
-from saip_jax.methods.hcmoco import Hcmoco
+from saip_jax.methods.hcmoco.method import Hcmoco
+from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
-from saip_jax.training.whole import checkpoint_steps, newest_to_read
 from saip_jax.views.rgbd import depth_picture
 
 MODALITIES = ("rgb", "depth", "both")
@@ -68,7 +69,7 @@ class ModalityEncoders:
   Attributes:
     facts: JSON-able: what they are, for tables and records.
     image_hw: size in pixels of what they take.
-    apply: (B, H, W, 3) uint8 RGB and (B, H, W) uint16 millimetres -> `Maps`.
+    apply: (B, H, W, 3) uint8 RGB and (B, H, W) uint16 millimeters -> `Maps`.
     variation: whether the maps of both differ from image to image.
   """
 
@@ -79,7 +80,7 @@ class ModalityEncoders:
 
 
 def open_encoders(
-    checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
+  checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
 ) -> ModalityEncoders:
   """Returns the encoders of a run of HCMoCo, at its newest checkpoint; arguments as in `encoders.open_encoder`.
 
@@ -88,14 +89,17 @@ def open_encoders(
   """
   del seed
   if not (pathlib.Path(checkpoint) / "config.json").is_file():
-    raise ValueError(f"--checkpoint={checkpoint} is no run: expected one of hcmoco, which has encoders of pictures and "
-                     "of depth")
-  method, params, extra, step = open_run(checkpoint)
+    raise ValueError(
+      f"--checkpoint={checkpoint} is no run: expected one of hcmoco, which has encoders of pictures and of depth"
+    )
+  method, params, method_state, step = open_run(checkpoint)
   own_hw = tuple(method.backbone.image_hw)
   if which != "student" or image_hw not in (None, own_hw):
-    raise ValueError("--which and --image-hw: pictures and depth are compared as the run was trained, by both encoders "
-                     f"at {own_hw[0]}x{own_hw[1]}; leave them out")
-  return encoders_of(method, params, extra, {"checkpoint": f"step {step} of the run {checkpoint}"})
+    raise ValueError(
+      "--which and --image-hw: pictures and depth are compared as the run was trained, by both encoders "
+      f"at {own_hw[0]}x{own_hw[1]}; leave them out"
+    )
+  return encoders_of(method, params, method_state, {"checkpoint": f"step {step} of the run {checkpoint}"})
 
 
 def linear(encoders: ModalityEncoders, data: Data) -> Result:
@@ -106,16 +110,18 @@ def linear(encoders: ModalityEncoders, data: Data) -> Result:
   train_maps, test_maps = maps_of(encoders, fitted), maps_of(encoders, tested)
   found = transfer_scores(train_maps, fitted, test_maps, tested)
   facts = facts_of(train=train, test=test) | {
-      "score": "mIoU of the parts, on the person", "persons": len(tested.parts), "parts": list(tested.names),
-      "commonest_part_everywhere": round(chance(fitted, tested), 4),
-      "place_in_the_picture": round(place_score(fitted, tested, train_maps["rgb"].shape[1:3]), 4),
-      "strength": _STRENGTH,
+    "score": "mIoU of the parts, on the person",
+    "persons": len(tested.parts),
+    "parts": list(tested.names),
+    "commonest_part_everywhere": round(chance(fitted, tested), 4),
+    "place_in_the_picture": round(place_score(fitted, tested, train_maps["rgb"].shape[1:3]), 4),
+    "strength": _STRENGTH,
   }
   headline = {"rgb -> depth": found["rgb -> depth"]}
   return Result(headline | found, facts, damaged)
 
 
-def read_people(images: Labelled, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
+def read_people(images: Labeled, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
   """Returns all persons of a data set, squashed to a size; depth and parts by the nearest pixel.
 
   Args:
@@ -141,13 +147,14 @@ def read_people(images: Labelled, image_hw: tuple[int, int], damaged: list[str])
       depth.append(np.where(person, np.rint(1e3 * nearest(depth_of(images, i))), 0).astype(np.uint16))
       parts.append(np.where(person, labels - 1, IGNORED).astype(np.uint8))
   if not pixels:
-    raise ValueError(f"none of the {len(images)} images of {images.source.identity['name']!r} can be read; the first: "
-                     f"{damaged[0]}")
+    raise ValueError(
+      f"none of the {len(images)} images of {images.source.identity['name']!r} can be read; the first: {damaged[0]}"
+    )
   return RgbdPeople(*map(np.stack, (pixels, depth, parts)), tuple(names[1:]))
 
 
 def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
-  """Returns the method of an HCMoCo run, in float32, `params` and `extra` of its newest whole checkpoint, and its step.
+  """Returns the float32 method of an HCMoCo run, `params` and `method_state` of its newest whole checkpoint, its step.
 
   Raises:
     ValueError: no such run, or one of another method.
@@ -161,16 +168,16 @@ def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
   return method, *read_model(workdir / "checkpoints" / str(step)), step
 
 
-def encoders_of(method: Hcmoco, params, extra, facts: dict[str, Any]) -> ModalityEncoders:
+def encoders_of(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> ModalityEncoders:
   """Returns the encoders of a method with these weights: "rgb", "depth", and "both", the element-wise maximum."""
   prepare, image_hw = Preprocessing(method.backbone.image_hw), tuple(method.backbone.image_hw)
 
   @jax.jit
-  def compute(params, extra, images_u8, depth_mm):
-    maps = method.dense_maps(params, extra, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
+  def compute(params, method_state, images_u8, depth_mm):
+    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
     return maps | {"both": jnp.maximum(maps["rgb"], maps["depth"])}
 
-  apply = lambda images_u8, depth_mm: jax.device_get(compute(params, extra, images_u8, depth_mm))
+  apply = lambda images_u8, depth_mm: jax.device_get(compute(params, method_state, images_u8, depth_mm))
   return ModalityEncoders(facts | {"image_hw": list(image_hw)}, image_hw, apply)
 
 
@@ -223,7 +230,7 @@ def _fitted(maps: np.ndarray, people: RgbdPeople) -> LogisticProbe:
   shares = np.stack([mean_of_cells(labels[..., None] == classes, maps.shape[1:3]) for labels in people.parts])
   shares = shares.reshape(-1, len(classes))
   there = np.flatnonzero(shares.sum(1) > 0)
-  there = there[::-(-len(there) // _MOST_CELLS)]
+  there = there[:: -(-len(there) // _MOST_CELLS)]
   return fit_classes(maps.reshape(-1, maps.shape[-1])[there], shares[there], strengths=(_STRENGTH,))
 
 

@@ -5,9 +5,9 @@ import numpy as np
 from saip_jax.evaluation.encoders import Encoder, encode
 from saip_jax.evaluation.metrics.dense import evaluate_depth
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, sample_cells
+from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, sample_cells
 
 _LEAST = 0.5  # of a cell must be known for it to be fitted on
 
@@ -18,9 +18,9 @@ def linear(encoder: Encoder, data: Data) -> Result:
   damaged: list[str] = []
 
   def targets(i: int, grid_hw: tuple[int, int]) -> np.ndarray:
-    metres = depth_of(train, i)
-    logs = np.log(np.maximum(metres, 1e-3)) * (metres > 0)
-    share, total = np.moveaxis(mean_of_cells(np.stack([metres > 0, logs], axis=2), grid_hw), 2, 0)
+    meters = depth_of(train, i)
+    logs = np.log(np.maximum(meters, 1e-3)) * (meters > 0)
+    share, total = np.moveaxis(mean_of_cells(np.stack([meters > 0, logs], axis=2), grid_hw), 2, 0)
     return np.where(share >= _LEAST, total / np.maximum(share, _LEAST), np.nan)[..., None]
 
   cells, logs, of_person = sample_cells(encoder, train, targets, damaged)
@@ -29,22 +29,26 @@ def linear(encoder: Encoder, data: Data) -> Result:
   for part in encode(encoder, test.source, damaged):
     maps = probe.predict(part.cells.reshape(-1, part.cells.shape[-1])).reshape(*part.cells.shape[:3], 1)
     for row, logs in zip(part.rows, maps):
-      metres = depth_of(test, int(row))
-      predicted.append(np.exp(enlarged(logs, metres.shape)[..., 0][metres > 0]))
-      true.append(metres[metres > 0])
+      meters = depth_of(test, int(row))
+      predicted.append(np.exp(enlarged(logs, meters.shape)[..., 0][meters > 0]))
+      true.append(meters[meters > 0])
   true = np.concatenate(true)
   found = evaluate_depth(np.concatenate(predicted), true, np.ones(len(true), bool))
   scores = {"delta1": found.delta1, "AbsRel": found.abs_rel, "RMSE_mm": found.rmse * 1e3}
-  facts = facts_of(train=train, test=test) | {"pixels": found.pixels, "where": "on the person, where depth is known",
-                                             "ridge_strength": probe.strength}
+  facts = facts_of(train=train, test=test) | {
+    "pixels": found.pixels,
+    "where": "on the person, where depth is known",
+    "ridge_strength": probe.strength,
+  }
   return Result(scores, facts, damaged)
 
 
-def depth_of(images: Labelled, i: int) -> np.ndarray:
-  """Returns the depth of image i, (H, W) float32 metres, 0 where it is not known or not of the person."""
+def depth_of(images: Labeled, i: int) -> np.ndarray:
+  """Returns the depth of image i, (H, W) float32 meters, 0 where it is not known or not of the person."""
   depth = images.plane(i, "depth.png")
   if depth is None:
-    raise ValueError(f"{images.source.name(i)} of {images.source.identity['name']!r} has no depth: choose other "
-                     "--data, such as people")
+    raise ValueError(
+      f"{images.source.name(i)} of {images.source.identity['name']!r} has no depth: choose other --data, such as people"
+    )
   person = images.plane(i, "instances.png", "parts.png")
   return np.where(True if person is None else person > 0, depth, 0).astype(np.float32) / 1e3

@@ -15,7 +15,7 @@ from saip_jax.evaluation.encoders import Encoder, encode
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
 from saip_jax.evaluation.metrics.crowdhuman import evaluate_crowdhuman
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, order_by_hash
+from saip_jax.evaluation.splits import Data, Labeled, order_by_hash
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 IMAGE_HW = (256, 384)  # photos are wider than crops of persons
@@ -52,12 +52,14 @@ def linear(encoder: Encoder, data: Data) -> Result:
   return scored(found, np.array(numbers), test, facts_of(train=train, test=test), damaged)
 
 
-def boxes_of(images: Labelled, i: int) -> tuple[np.ndarray, np.ndarray]:
+def boxes_of(images: Labeled, i: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the persons of a photo: (n, 4) x, y, width, height as shares of its size, cut to it, and (n,) ignored."""
   people = images.facts[i].get("people") or []
   if not all(map(box_of, people)):
-    raise ValueError(f"a person in {images.source.name(i)} of {images.source.identity['name']!r} has no box: detection "
-                     "needs one for everybody; choose other --data")
+    raise ValueError(
+      f"a person in {images.source.name(i)} of {images.source.identity['name']!r} has no box: detection "
+      "needs one for everybody; choose other --data"
+    )
   return boxes_in(people, images.size_hw(i))
 
 
@@ -65,7 +67,7 @@ def _peaks(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   """(n, 4) shares -> (h, w), the largest of the Gaussians around the middles of the boxes."""
   x, y = (np.arange(n) + 0.5 for n in reversed(hw))
   at = (boxes[:, :2] + boxes[:, 2:] / 2) * hw[::-1]
-  fall = lambda grid, centre: np.exp(-0.5 * ((grid - centre[:, None]) / _SIGMA) ** 2)
+  fall = lambda grid, center: np.exp(-0.5 * ((grid - center[:, None]) / _SIGMA) ** 2)
   return np.max(fall(y, at[:, 1])[:, :, None] * fall(x, at[:, 0])[:, None], axis=0, initial=0.0)
 
 
@@ -78,7 +80,7 @@ def _detections(middle: np.ndarray, cells: np.ndarray, size) -> tuple[np.ndarray
 
 
 def best_places(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(h, w) -> rows and columns of at most 100 values that are the largest among their neighbours, and these, 0 to 1."""
+  """(h, w) -> rows and columns of at most 100 values that are the largest among their neighbors, and these, 0 to 1."""
   rows, columns = np.nonzero(middle == maximum_filter(middle, 3))
   best = np.argsort(-middle[rows, columns], kind="stable")[:_MOST]
   rows, columns = rows[best], columns[best]
@@ -89,8 +91,9 @@ Detections = tuple[np.ndarray, np.ndarray]
 """Of a photo: (n, 4) x, y, width, height as shares of its size, and (n,) scores, 0 to 1."""
 
 
-def scored(found: list[Detections], rows: np.ndarray, test: Labelled, facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  found: list[Detections], rows: np.ndarray, test: Labeled, facts: dict[str, Any], damaged: list[str]
+) -> Result:
   """Measures persons that were detected, by whatever.
 
   Of detections with equal scores those of the earlier photo come first, as in the published evaluators; photos are put
@@ -110,13 +113,21 @@ def scored(found: list[Detections], rows: np.ndarray, test: Labelled, facts: dic
   truth = [boxes_of(test, int(row)) for row in rows]
   of = lambda lengths: np.repeat(np.arange(len(rows)), lengths)
   true = TrueBoxes(
-      of([len(b) for b, _ in truth]), np.concatenate([in_pixels(b, n) for n, (b, _) in enumerate(truth)]),
-      np.concatenate([ignored for _, ignored in truth]))
+    of([len(b) for b, _ in truth]),
+    np.concatenate([in_pixels(b, n) for n, (b, _) in enumerate(truth)]),
+    np.concatenate([ignored for _, ignored in truth]),
+  )
   detected = DetectedBoxes(
-      of([len(b) for b, _ in found]), np.concatenate([in_pixels(b, n) for n, (b, _) in enumerate(found)]),
-      np.concatenate([scores for _, scores in found]))
+    of([len(b) for b, _ in found]),
+    np.concatenate([in_pixels(b, n) for n, (b, _) in enumerate(found)]),
+    np.concatenate([scores for _, scores in found]),
+  )
   crowd, coco = evaluate_crowdhuman(true, detected, sizes), evaluate_boxes(true, detected)
   scores = {"AP@0.5": crowd.AP, "MR-2": crowd.MR, "JI": crowd.JI, "AP_coco": coco.AP}
-  told = {"persons": crowd.persons, "MR-2": "0 is best", "scales": "1.0",
-          "JI": "of a matching of most pairs, as mmdet; CrowdDet's tool takes that of largest total IoU"}
+  told = {
+    "persons": crowd.persons,
+    "MR-2": "0 is best",
+    "scales": "1.0",
+    "JI": "of a matching of most pairs, as mmdet; CrowdDet's tool takes that of largest total IoU",
+  }
   return Result(scores, facts | told, damaged)

@@ -4,32 +4,34 @@ A network is an `Encoder` that gives what its head says in place of features: of
 """
 
 import dataclasses
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from scipy.special import expit
 
+from input_pipeline.body import whole_body_names
 from input_pipeline.fields.captions import word_numbers
 from input_pipeline.fields.joints import joint_list
 from input_pipeline.fields.joints_xyz import joints_in_space
-from input_pipeline.sources.annotations.whole_body import whole_body_names
 from saip_jax.evaluation.encoders import Encoder, encode, encode_images, encoder_of
-from saip_jax.evaluation.splits import Data, Labelled
-from saip_jax.evaluation.tasks import attributes as attribute_task
-from saip_jax.evaluation.tasks import detection as detection_task
-from saip_jax.evaluation.tasks import joints3d as joints3d_task
-from saip_jax.evaluation.tasks import multi_parsing as multi_parsing_task
-from saip_jax.evaluation.tasks import parsing as parsing_task
-from saip_jax.evaluation.tasks import text as text_task
+from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.tasks import (
+  attributes as attribute_task,
+  detection as detection_task,
+  joints3d as joints3d_task,
+  multi_parsing as multi_parsing_task,
+  parsing as parsing_task,
+  text as text_task,
+)
 from saip_jax.evaluation.tasks.base import Protocol, Result, facts_of
-from saip_jax.evaluation.tasks.cells import read_both
+from saip_jax.evaluation.tasks.grid_cells import read_both
 from saip_jax.evaluation.tasks.joints import Joints, joints_of, scored, whole_body_of
 from saip_jax.evaluation.tasks.keypoints import maxima
-from saip_jax.evaluation.tasks.reid import nearest_neighbour
+from saip_jax.evaluation.tasks.reid import nearest_neighbor
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing
-from saip_jax.methods.finetune import Finetune
-from saip_jax.supervised.detection import read_maps
+from saip_jax.methods.finetune.detection import read_maps
+from saip_jax.methods.finetune.method import Finetune
 
 _SENTENCES = 256  # computed at once
 
@@ -45,44 +47,46 @@ class TextEncoder(Encoder):
   of_text: Callable[[list[str]], np.ndarray]
 
 
-def encoder_alone(method: Finetune, params, extra, facts: dict) -> Encoder:
+def encoder_alone(method: Finetune, params, method_state, facts: dict) -> Encoder:
   """Returns the backbone, whose features are used as they are."""
   prepare = Preprocessing(method.backbone.image_hw)
-  return encoder_of(LoadedBackbone(method.backbone, method.export_params(params, extra, "student"), prepare), facts)
+  return encoder_of(
+    LoadedBackbone(method.backbone, method.export_params(params, method_state, "student"), prepare), facts
+  )
 
 
-def head_outputs(method: Finetune, params, extra, facts: dict) -> Encoder:
+def head_outputs(method: Finetune, params, method_state, facts: dict) -> Encoder:
   """Returns the network with its head, with float32 products."""
   image_hw = tuple(method.backbone.image_hw)
   prepare = Preprocessing(image_hw)
 
   @jax.jit
-  def outputs(params, extra, images_u8):
+  def outputs(params, method_state, images_u8):
     with jax.default_matmul_precision("highest"):
-      return method.outputs(params, extra, prepare(images_u8))
+      return method.outputs(params, method_state, prepare(images_u8))
 
-  params, extra = jax.device_put((params, extra))
+  params, method_state = jax.device_put((params, method_state))
 
   def apply(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    said = np.asarray(outputs(params, extra, images_u8))
+    said = np.asarray(outputs(params, method_state, images_u8))
     return (said, said[:, None, None]) if said.ndim == 2 else (said.mean((1, 2)), said)
 
   return Encoder(facts | {"image_hw": list(image_hw)}, image_hw, apply)
 
 
-def text_and_images(method: Finetune, params, extra, facts: dict) -> TextEncoder:
+def text_and_images(method: Finetune, params, method_state, facts: dict) -> TextEncoder:
   """Returns the network with its head, which takes captions too."""
-  images = head_outputs(method, params, extra, facts)
+  images = head_outputs(method, params, method_state, facts)
 
   @jax.jit
-  def say(params, extra, sentences):
+  def say(params, method_state, sentences):
     with jax.default_matmul_precision("highest"):
-      return method.head.apply(method.head_variables(params, extra), sentences, method="text")
+      return method.head.apply(method.head_variables(params, method_state), sentences, method="text")
 
   def of_text(captions: list[str]) -> np.ndarray:
     sentences = np.stack([word_numbers(caption) for caption in captions])
     parts = range(0, len(captions), _SENTENCES)
-    return np.concatenate([np.asarray(say(params, extra, sentences[i:i + _SENTENCES])) for i in parts])
+    return np.concatenate([np.asarray(say(params, method_state, sentences[i : i + _SENTENCES])) for i in parts])
 
   return TextEncoder(facts=images.facts, image_hw=images.image_hw, apply=images.apply, of_text=of_text)
 
@@ -104,7 +108,8 @@ def attributes(network: Encoder, data: Data) -> Result:
   damaged: list[str] = []
   rows, logits = encode_images(network, test.source, damaged)
   return attribute_task.scored(
-      expit(logits.astype(np.float64)), truth[rows], names, facts_of(train=train, test=test), damaged)
+    expit(logits.astype(np.float64)), truth[rows], names, facts_of(train=train, test=test), damaged
+  )
 
 
 def keypoints(network: Encoder, data: Data) -> Result:
@@ -120,7 +125,7 @@ def whole_body(network: Encoder, data: Data) -> Result:
   return _keypoints(network, train, test, whole_body_names(train.legend), whole_body_of(test))
 
 
-def _keypoints(network: Encoder, train: Labelled, test: Labelled, names: Sequence[str], truth: Joints) -> Result:
+def _keypoints(network: Encoder, train: Labeled, test: Labeled, names: Sequence[str], truth: Joints) -> Result:
   _check_names(names, truth.names, test)
   damaged, found, rows = [], [], []
   for part in encode(network, test.source, damaged):
@@ -131,7 +136,7 @@ def _keypoints(network: Encoder, train: Labelled, test: Labelled, names: Sequenc
 
 
 def detection(network: Encoder, data: Data) -> Result:
-  """Persons are where the map of middles is largest among its neighbours, with the box that is said there."""
+  """Persons are where the map of middles is largest among its neighbors, with the box that is said there."""
   train, test = data.train_and_test(whole=True)
   damaged, found, rows = [], [], []
   for part in encode(network, test.source, damaged):
@@ -153,8 +158,11 @@ def parsing(network: Encoder, data: Data) -> Result:
   train, test = data.train_and_test()
   names, damaged = parsing_task.names_of(test), []
   _check_names(parsing_task.names_of(train), names, test)
-  said = (each for part in encode(network, test.source, damaged)
-          for each in zip(part.rows.tolist(), read_both(_as_said, part, names)))
+  said = (
+    each
+    for part in encode(network, test.source, damaged)
+    for each in zip(part.rows.tolist(), read_both(_as_said, part, names))
+  )
   return parsing_task.scored(said, names, test, facts_of(train=train, test=test), damaged)
 
 
@@ -173,24 +181,27 @@ def multi_parsing(network: Encoder, data: Data) -> Result:
 
 
 def joints3d(network: Encoder, data: Data) -> Result:
-  """Joints lie where the head says, in metres."""
+  """Joints lie where the head says, in meters."""
   train, test = data.train_and_test()
   (names, truth), damaged = joints3d_task.joints_of(test), []
   _check_names(joints_in_space(train.source), names, test)
   rows, places = encode_images(network, test.source, damaged)
   return joints3d_task.scored(
-      1e3 * places.reshape(len(rows), -1, 3), truth[rows], names, facts_of(train=train, test=test), damaged)
+    1e3 * places.reshape(len(rows), -1, 3), truth[rows], names, facts_of(train=train, test=test), damaged
+  )
 
 
 def _as_said(maps: np.ndarray) -> np.ndarray:
   return maps
 
 
-def _check_names(of_train: Sequence[str], names: Sequence[str], test: Labelled) -> None:
+def _check_names(of_train: Sequence[str], names: Sequence[str], test: Labeled) -> None:
   """Raises ValueError where what is measured on has other labels than what was trained on."""
   if list(of_train) != list(names):
-    raise ValueError(f"{test.source.identity['name']!r} has labels of {', '.join(names)}, what was trained on of "
-                     f"{', '.join(of_train)}: expected the same ones")
+    raise ValueError(
+      f"{test.source.identity['name']!r} has labels of {', '.join(names)}, what was trained on of "
+      f"{', '.join(of_train)}: expected the same ones"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +210,7 @@ class FinetunedTask:
 
   Attributes:
     protocol: what measures it.
-    open: (method, params, extra, facts) -> what that takes.
+    open: (method, params, method_state, facts) -> what that takes.
     flip_test: whether it can average over the mirror image, see `encoders.flip_tested`.
   """
 
@@ -209,15 +220,15 @@ class FinetunedTask:
 
 
 FINETUNED: dict[str, FinetunedTask] = {
-    "reid": FinetunedTask(nearest_neighbour, encoder_alone, flip_test=True),
-    "text": FinetunedTask(text, text_and_images, flip_test=True),
-    "attributes": FinetunedTask(attributes, flip_test=True),
-    "keypoints": FinetunedTask(keypoints, flip_test=True),
-    "wholebody": FinetunedTask(whole_body, flip_test=True),
-    "detection": FinetunedTask(detection),
-    "parsing": FinetunedTask(parsing, flip_test=True),
-    "segmentation": FinetunedTask(parsing, flip_test=True),
-    "multi_parsing": FinetunedTask(multi_parsing),
-    "joints3d": FinetunedTask(joints3d),
+  "reid": FinetunedTask(nearest_neighbor, encoder_alone, flip_test=True),
+  "text": FinetunedTask(text, text_and_images, flip_test=True),
+  "attributes": FinetunedTask(attributes, flip_test=True),
+  "keypoints": FinetunedTask(keypoints, flip_test=True),
+  "wholebody": FinetunedTask(whole_body, flip_test=True),
+  "detection": FinetunedTask(detection),
+  "parsing": FinetunedTask(parsing, flip_test=True),
+  "segmentation": FinetunedTask(parsing, flip_test=True),
+  "multi_parsing": FinetunedTask(multi_parsing),
+  "joints3d": FinetunedTask(joints3d),
 }
 """By task; those of `supervised.SUPERVISED`."""

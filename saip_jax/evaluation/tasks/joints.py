@@ -9,14 +9,15 @@ Each person is alone in a crop around the true box ("ground-truth boxes"), so no
 """
 
 import dataclasses
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from input_pipeline.sources.annotations.lists_json import MPII_JOINTS
-from input_pipeline.sources.annotations.whole_body import whole_body_names, whole_body_points
+from input_pipeline.body import whole_body_names, whole_body_points
+from input_pipeline.sources.datasets.lists_json import MPII_JOINTS
 from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
-from saip_jax.evaluation.splits import Labelled
+from saip_jax.evaluation.splits import Labeled
 from saip_jax.evaluation.tasks.base import Result
 from saip_jax.evaluation.tasks.keypoint_ap import IN_PHOTO, average_precision
 
@@ -28,9 +29,9 @@ class Joints:
   Attributes:
     names: (J,) what they are.
     places: (n, J, 2) x, y as shares of the image's width and height, from 0 to 1 inside it.
-    labelled: (n, J) bool: the annotations say where it is.
-    known: (n, J) bool: labelled, and inside the image.
-    visible: (n, J) bool: known, and labelled as visible, where a data set tells.
+    labeled: (n, J) bool: the annotations say where it is.
+    known: (n, J) bool: labeled, and inside the image.
+    visible: (n, J) bool: known, and labeled as visible, where a data set tells.
     sizes: (n, 2) width and height in pixels.
     images: what the images are called.
     facts: of each image, see input_pipeline/records.py.
@@ -38,7 +39,7 @@ class Joints:
 
   names: tuple[str, ...]
   places: np.ndarray
-  labelled: np.ndarray
+  labeled: np.ndarray
   known: np.ndarray
   visible: np.ndarray
   sizes: np.ndarray
@@ -46,7 +47,7 @@ class Joints:
   facts: list[dict]
 
 
-def joints_of(images: Labelled) -> Joints:
+def joints_of(images: Labeled) -> Joints:
   """Returns the keypoints of the first persons; raises ValueError if an image has none or they differ in kind."""
   points, names = images.of_first_persons("keypoints", "keypoints"), images.joint_names()
   wrong = next((i for i, p in enumerate(points) if len(p) != len(names)), None)
@@ -55,31 +56,39 @@ def joints_of(images: Labelled) -> Joints:
   return _placed(images, names, points)
 
 
-def whole_body_of(images: Labelled) -> Joints:
-  """Returns the 133 landmarks of COCO-WholeBody; of the built-in people all that they are labelled with.
+def whole_body_of(images: Labeled) -> Joints:
+  """Returns the 133 landmarks of COCO-WholeBody; of the built-in people all that they are labeled with.
 
   Raises:
     ValueError: the data set has neither.
   """
   names = whole_body_names(images.legend)
   if not names:
-    raise ValueError(f"{images.source.identity['name']!r} has no landmarks of feet, face and hands: choose other "
-                     "--data, as COCO-WholeBody or people")
+    raise ValueError(
+      f"{images.source.identity['name']!r} has no landmarks of feet, face and hands: choose other "
+      "--data, as COCO-WholeBody or people"
+    )
   return _placed(images, names, [whole_body_points(facts) for facts in images.facts])
 
 
-def _placed(images: Labelled, names, points) -> Joints:
+def _placed(images: Labeled, names, points) -> Joints:
   points = np.array(points, np.float64)
   sizes = np.array([images.size_hw(i)[::-1] for i in range(len(images))], np.float64)
   places = points[..., :2] / sizes[:, None]
-  labelled = points[..., 2] > 0
-  known = labelled & (places >= 0).all(2) & (places < 1).all(2)
+  labeled = points[..., 2] > 0
+  known = labeled & (places >= 0).all(2) & (places < 1).all(2)
   called = [images.source.name(i) for i in range(len(images))]
-  return Joints(tuple(names), places, labelled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
+  return Joints(tuple(names), places, labeled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
 
 
-def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, truth: Joints, facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  places: np.ndarray,
+  confidence: np.ndarray | None,
+  rows: np.ndarray,
+  truth: Joints,
+  facts: dict[str, Any],
+  damaged: list[str],
+) -> Result:
   """Measures joints that were found, by whatever.
 
   Args:
@@ -97,8 +106,12 @@ def scored(places: np.ndarray, confidence: np.ndarray | None, rows: np.ndarray, 
   found = keypoint_scores(found_xy, true_xy, counted, sizes[:, 1])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
   people = [truth.facts[row]["people"][0] for row in rows]
-  told = {"boxes": boxes_of(people), "joints": list(truth.names),
-          "counted_joints": found.joints, "unit": "height of the crop"}
+  told = {
+    "boxes": boxes_of(people),
+    "joints": list(truth.names),
+    "counted_joints": found.joints,
+    "unit": "height of the crop",
+  }
   if truth.names == MPII_JOINTS:
     by_head, how = _in_heads(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
     scores, told = by_head | scores, told | how
@@ -114,12 +127,15 @@ def boxes_of(people: Iterable[dict]) -> str:
   """Returns what persons were cut out by, for the facts of a score."""
   if not any(person.get("box_from") == "keypoints" for person in people):
     return "ground truth"
-  return ("around the true joints, 25 % larger on every side, so that the frame tells where the outermost joints are; "
-          "published numbers are of boxes that do not (MPII: center and scale)")
+  return (
+    "around the true joints, 25 % larger on every side, so that the frame tells where the outermost joints are; "
+    "published numbers are of boxes that do not (MPII: center and scale)"
+  )
 
 
-def _in_heads(found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, people: list[dict],
-              images: list[str]) -> tuple[dict[str, float], dict[str, Any]]:
+def _in_heads(
+  found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, people: list[dict], images: list[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
   """Returns the scores in heads of those whose head box is known, and what must be known of them."""
   heads = [person.get("boxes", {}).get("head") or [0.0] * 4 for person in people]
   boxes = np.array(heads, np.float64)
@@ -130,9 +146,13 @@ def _in_heads(found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, pe
   if not counted[good].any():
     return {}, {"PCKh": "not measured: no person with a head box shows a joint"}
   found = evaluate_mpii(found_xy[good], true_xy[good], counted[good], boxes[good])
-  told = {"PCKh@0.5": {row: share for row, share in found.by_joint.items() if share == share},
-          "PCKh_limit": "0.5 of a head and no farther, as HRNet counts; mmpose leaves out a joint exactly there"}
+  told = {
+    "PCKh@0.5": {row: share for row, share in found.by_joint.items() if share == share},
+    "PCKh_limit": "0.5 of a head and no farther, as HRNet counts; mmpose leaves out a joint exactly there",
+  }
   if not good.all():
-    told["PCKh_leaves_out"] = (f"{np.count_nonzero(~good):,} persons without a head box or with one of no size, the "
-                               f"first: {images[np.argmin(good)]}")
+    told["PCKh_leaves_out"] = (
+      f"{np.count_nonzero(~good):,} persons without a head box or with one of no size, the "
+      f"first: {images[np.argmin(good)]}"
+    )
   return {"PCKh@0.5": found.PCKh, "PCKh@0.1": found.PCKh01}, told

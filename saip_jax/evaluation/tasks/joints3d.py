@@ -8,11 +8,12 @@ from input_pipeline.fields.joints_xyz import root_of
 from saip_jax.evaluation.encoders import Encoder, encode_pooled
 from saip_jax.evaluation.metrics.pose3d import evaluate_pose3d
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.splits import Data, Labeled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
-def joints_of(images: Labelled) -> tuple[list[str], np.ndarray]:
-  """Returns the names of the joints and where they are, (n, J, 3) millimetres in the camera's frame, nan if unknown."""
+
+def joints_of(images: Labeled) -> tuple[list[str], np.ndarray]:
+  """Returns the names of the joints and where they are, (n, J, 3) millimeters in the camera's frame, nan if unknown."""
   built_in = "landmarks" in images.legend
   names = list(images.legend["landmarks"]) if built_in else images.joint_names()
   places = images.of_first_persons("landmarks_xyz" if built_in else "joints_xyz", "joints3d")
@@ -35,19 +36,24 @@ def linear(encoder: Encoder, data: Data) -> Result:
   return scored(probe.predict(features).reshape(len(rows), -1, 3), truth[rows], names, facts, damaged)
 
 
-def scored(found_mm: np.ndarray, true_mm: np.ndarray, names: list[str], facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  found_mm: np.ndarray, true_mm: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
+) -> Result:
   """Measures joints in space that were found, by whatever.
 
   Args:
-    found_mm: (n, J, 3) millimetres, from anywhere.
-    true_mm: (n, J, 3) millimetres of the same persons, nan where unknown.
+    found_mm: (n, J, 3) millimeters, from anywhere.
+    true_mm: (n, J, 3) millimeters of the same persons, nan where unknown.
     names: (J,) of the joints.
     facts: what must be known to compare the scores, besides what is told here.
     damaged: see `Result`.
   """
   root, whole = root_of(names, "--data"), ~np.isnan(true_mm).any((1, 2))
   found = evaluate_pose3d(found_mm[whole], true_mm[whole], root)
-  told = {"joints": names, "root": " + ".join(names[joint] for joint in root), "persons": found.persons,
-          "persons_with_unknown_joints": int((~whole).sum())}
+  told = {
+    "joints": names,
+    "root": " + ".join(names[joint] for joint in root),
+    "persons": found.persons,
+    "persons_with_unknown_joints": int((~whole).sum()),
+  }
   return Result({"MPJPE_mm": found.MPJPE, "PA-MPJPE_mm": found.PA_MPJPE}, facts | told, damaged)

@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.body import WHOLE_BODY_JOINTS, whole_body_points
 from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.sources.annotations.person import is_number
-from input_pipeline.sources.annotations.whole_body import WHOLE_BODY_JOINTS, whole_body_points
+from input_pipeline.sources.annotated.person import is_number
 from saip_jax.evaluation.metrics.oks import (
-    AIC_SIGMAS, BOX_SHARE, COCO_SIGMAS, CROWDPOSE_SIGMAS, WHOLE_BODY_SIGMAS, DetectedPersons, TruePersons,
-    evaluate_crowdpose, evaluate_keypoints, evaluate_whole_body)
+  AIC_SIGMAS,
+  BOX_SHARE,
+  COCO_SIGMAS,
+  CROWDPOSE_SIGMAS,
+  WHOLE_BODY_SIGMAS,
+  DetectedPersons,
+  TruePersons,
+  evaluate_crowdpose,
+  evaluate_keypoints,
+  evaluate_whole_body,
+)
 from saip_jax.evaluation.splits import order_by_hash
 
 IN_PHOTO = "in the photo"
@@ -34,7 +43,7 @@ class _Rules:
   Attributes:
     sigmas: (J,) see metrics/oks.py.
     annotated_areas: persons have their annotated areas; else `BOX_SHARE` of their boxes, even where areas are given.
-    counted: a person whose `num_keypoints` is 0 is ignored; else, and where it is not given, one without a labelled
+    counted: a person whose `num_keypoints` is 0 is ignored; else, and where it is not given, one without a labeled
       joint.
   """
 
@@ -43,13 +52,17 @@ class _Rules:
   counted: bool
 
 
-_AIC_LIMBS = tuple(f"{side}_{joint}" for joints in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
-                   for side in ("right", "left") for joint in joints)
+_AIC_LIMBS = tuple(
+  f"{side}_{joint}"
+  for joints in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
+  for side in ("right", "left")
+  for joint in joints
+)
 _RULES = {
-    COCO_JOINTS: _Rules(COCO_SIGMAS, annotated_areas=True, counted=True),
-    COCO_JOINTS[5:]: _Rules(CROWDPOSE_SIGMAS, annotated_areas=False, counted=True),
-    _AIC_LIMBS: _Rules(AIC_SIGMAS, annotated_areas=False, counted=False),
-    WHOLE_BODY_JOINTS: _Rules(WHOLE_BODY_SIGMAS, annotated_areas=True, counted=False),
+  COCO_JOINTS: _Rules(COCO_SIGMAS, annotated_areas=True, counted=True),
+  COCO_JOINTS[5:]: _Rules(CROWDPOSE_SIGMAS, annotated_areas=False, counted=True),
+  _AIC_LIMBS: _Rules(AIC_SIGMAS, annotated_areas=False, counted=False),
+  WHOLE_BODY_JOINTS: _Rules(WHOLE_BODY_SIGMAS, annotated_areas=True, counted=False),
 }
 """By joint list; CrowdPose and AIC end in the head and the neck, of which files differ in the names."""
 
@@ -61,8 +74,9 @@ def _rules_of(names: tuple[str, ...]) -> _Rules | None:
   return found if found is not None and len(found.sigmas) == len(names) else None
 
 
-def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarray,
-                      truth) -> tuple[dict[str, float], dict[str, Any]]:
+def average_precision(
+  places: np.ndarray, confidence: np.ndarray, rows: np.ndarray, truth
+) -> tuple[dict[str, float], dict[str, Any]]:
   """Returns scores, and what must be known of them; both empty where a joint list has no sigmas.
 
   Args:
@@ -77,8 +91,9 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   facts = [truth.facts[row] for row in rows]
   in_photo = all("crop" in each for each in facts)
   # Left, top, width and height of each image in its photo, in pixels.
-  frames = np.array([each["crop"] for each in facts], float) if in_photo else np.pad(
-      truth.sizes[rows], ((0, 0), (2, 0)))
+  frames = (
+    np.array([each["crop"] for each in facts], float) if in_photo else np.pad(truth.sizes[rows], ((0, 0), (2, 0)))
+  )
   in_frame = lambda shares: shares * frames[:, None, 2:] + frames[:, None, :2] - _HALF
   photos = [each["photo"] for each in facts] if in_photo else range(len(facts))
   _, first, number = np.unique(list(photos), return_index=True, return_inverse=True)
@@ -94,28 +109,36 @@ def average_precision(places: np.ndarray, confidence: np.ndarray, rows: np.ndarr
   if not (areas > 0).any():
     return {}, {"AP": "not measured: neither areas nor boxes of persons are known"}
   outside = np.array([_points(each.get("outside", {}), people[0], truth.names) for each in facts])
-  points = np.where(outside[..., 2:] > 0, outside, np.concatenate(
-      [in_frame(truth.places[rows]), truth.labelled[rows][..., None]], axis=2))
+  points = np.where(
+    outside[..., 2:] > 0,
+    outside,
+    np.concatenate([in_frame(truth.places[rows]), truth.labeled[rows][..., None]], axis=2),
+  )
   ignored, reasons = _ignored(rules, people, points)
   if ignored.all():
     return {}, {"AP": f"not measured: every person is ignored, the first as {reasons[0]}"}
   other_people = [person for _, person in others]
   other_boxes = _boxes_of(other_people)
   true = TruePersons(
-      np.concatenate([number, np.array([k for k, _ in others], int)]),
-      np.concatenate([points, *(_points(person, people[0], truth.names)[None] for person in other_people)]),
-      np.concatenate([boxes, other_boxes]),
-      np.concatenate([areas, _areas(rules, other_people, other_boxes, np.ones(len(others)))[0]]),
-      np.concatenate([np.zeros(len(rows), bool), np.array([person["crowd"] for person in other_people], bool)]),
-      np.concatenate([ignored, np.ones(len(others), bool)]))
+    np.concatenate([number, np.array([k for k, _ in others], int)]),
+    np.concatenate([points, *(_points(person, people[0], truth.names)[None] for person in other_people)]),
+    np.concatenate([boxes, other_boxes]),
+    np.concatenate([areas, _areas(rules, other_people, other_boxes, np.ones(len(others)))[0]]),
+    np.concatenate([np.zeros(len(rows), bool), np.array([person["crowd"] for person in other_people], bool)]),
+    np.concatenate([ignored, np.ones(len(others), bool)]),
+  )
   # As with other methods, an ignored person is not looked for.
   found = DetectedPersons(number[~ignored], in_frame(places)[~ignored], confidence.mean(1)[~ignored])
 
   counts = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
   counts = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-  told = {"matched": IN_PHOTO if in_photo else "each person alone", "persons": int((~ignored).sum()), "area": how,
-          "AP_ranks_by": "mean of the maxima",
-          "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in counts) or "none"}
+  told = {
+    "matched": IN_PHOTO if in_photo else "each person alone",
+    "persons": int((~ignored).sum()),
+    "area": how,
+    "AP_ranks_by": "mean of the maxima",
+    "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in counts) or "none",
+  }
   if not in_photo:
     told["AP_leaves_out"] = "crowds and persons without an image of their own: the photos of the images are unknown"
   scores = _scores(rules, true, found, [facts[row].get("crowd_index") for row in first])
@@ -127,15 +150,19 @@ def _scores(rules: _Rules, true: TruePersons, found: DetectedPersons, crowd_inde
   """Returns the scores by their names, nan where no person counts; crowd_index: of each photo, None where unknown."""
   if rules.sigmas is WHOLE_BODY_SIGMAS:
     parts = evaluate_whole_body(true, found)
-    return {"AP" if part == "whole" else f"AP_{part}": scores.AP for part, scores in reversed(parts.items())
-            if scores is not None}
+    return {
+      "AP" if part == "whole" else f"AP_{part}": scores.AP
+      for part, scores in reversed(parts.items())
+      if scores is not None
+    }
   levels = {}
   if rules.sigmas is CROWDPOSE_SIGMAS and None not in crowd_index:
     scores, levels = evaluate_crowdpose(true, found, dict(enumerate(crowd_index)))
   else:
     scores = evaluate_keypoints(true, found, rules.sigmas)
   return {name: getattr(scores, attribute) for attribute, name in _AP_NAMES.items()} | {
-      f"AP_{level}": score for level, score in levels.items()}
+    f"AP_{level}": score for level, score in levels.items()
+  }
 
 
 def _boxes_of(people: list[dict]) -> np.ndarray:
@@ -166,7 +193,7 @@ def _ignored(rules: _Rules, people: list[dict], points: np.ndarray) -> tuple[np.
   given = np.array([rules.counted and is_number(person.get("num_keypoints")) for person in people], bool)
   counted = np.array([person["num_keypoints"] if known else 0 for person, known in zip(people, given)])
   ignored = np.where(given, counted, (points[..., 2] > 0).sum(1)) == 0
-  return ignored, ["num_keypoints is 0" if known else "no labelled joint" for known in given[ignored]]
+  return ignored, ["num_keypoints is 0" if known else "no labeled joint" for known in given[ignored]]
 
 
 def _points(person: dict, like: dict, names: tuple[str, ...]) -> np.ndarray:

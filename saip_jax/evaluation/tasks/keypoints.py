@@ -1,15 +1,15 @@
 """2-D keypoints of a person in a crop: heat maps that a linear layer draws, or coordinates that it says."""
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode, encode_pooled
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, groups, hash_of
+from saip_jax.evaluation.splits import Data, Labeled, groups, hash_of
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import read_both
+from saip_jax.evaluation.tasks.grid_cells import read_both
 from saip_jax.evaluation.tasks.joints import Joints, joints_of, scored
 
 _PLACES = 4  # of a heat map along a cell: a map of 64x32 for a ViT at 256x128
@@ -17,11 +17,12 @@ _SIGMA = 2.0  # of its peaks, in its places
 _MOST_VALUES = 2**24  # of heat maps held at once
 
 
-def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joints] = joints_of,
-              needs: str | None = "keypoints") -> Result:
+def heat_maps(
+  encoder: Encoder, data: Data, truth_of: Callable[[Labeled], Joints] = joints_of, needs: str | None = "keypoints"
+) -> Result:
   """A linear layer draws a heat map for each joint, four places along a cell; joints lie at their maxima.
 
-  A maximum is refined by a parabola through it and its neighbours; places are measured from the image's edge, which
+  A maximum is refined by a parabola through it and its neighbors; places are measured from the image's edge, which
   is the unbiased treatment that UDP asks for.
 
   Args:
@@ -37,14 +38,16 @@ def heat_maps(encoder: Encoder, data: Data, truth_of: Callable[[Labelled], Joint
     hw = tuple(n * _PLACES for n in part.cells.shape[1:3])
     at_once = max(1, _MOST_VALUES // (hw[0] * hw[1] * len(joints.names)))
     for start in range(0, len(part.rows), at_once):
-      rows = part.rows[start:start + at_once]
+      rows = part.rows[start : start + at_once]
       maps = peaks(joints.places[rows], hw)
-      probe.add(part.cells[start:start + at_once], maps, joints.known[rows], of_person[rows])
+      probe.add(part.cells[start : start + at_once], maps, joints.known[rows], of_person[rows])
   strength = probe.fit()
   found, rows = [], []
   for part in encode(encoder, test.source, damaged):
-    found += [maxima(read_both(probe.predict, one, joints.names), [test.source.name(int(row)) for row in one.rows])
-              for one in part.singly()]
+    found += [
+      maxima(read_both(probe.predict, one, joints.names), [test.source.name(int(row)) for row in one.rows])
+      for one in part.singly()
+    ]
     rows.append(part.rows)
   places, heights = map(np.concatenate, zip(*found))
   facts = facts_of(train=train, test=test) | {"ridge_strength": strength}
@@ -65,21 +68,23 @@ def coordinates(encoder: Encoder, data: Data) -> Result:
   return scored(places, None, rows, truth, facts, damaged)
 
 
-def _check(joints: Joints, truth: Joints, train: Labelled) -> None:
+def _check(joints: Joints, truth: Joints, train: Labeled) -> None:
   """Raises ValueError where a joint cannot be fitted, or the two parts name other ones."""
   if joints.names != truth.names:
     raise ValueError(f"the joints of the two parts differ: {', '.join(joints.names)} and {', '.join(truth.names)}")
   unknown = [name for name, known in zip(joints.names, joints.known.any(0)) if not known]
   if unknown:
-    raise ValueError(f"none of the {len(train)} images of {train.source.identity['name']!r} shows {unknown[0]}: "
-                     "expected each joint at least once, to fit on; choose larger --data")
+    raise ValueError(
+      f"none of the {len(train)} images of {train.source.identity['name']!r} shows {unknown[0]}: "
+      "expected each joint at least once, to fit on; choose larger --data"
+    )
 
 
 def peaks(places: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   """(n, J, 2) shares of width and height -> (n, h, w, J) a Gaussian around each."""
   x, y = (np.arange(n) + 0.5 for n in reversed(hw))
   at = places * np.array(hw[::-1])
-  fall = lambda grid, centre: np.exp(-0.5 * ((grid - centre[..., None]) / _SIGMA) ** 2)
+  fall = lambda grid, center: np.exp(-0.5 * ((grid - center[..., None]) / _SIGMA) ** 2)
   return np.einsum("njh,njw->nhwj", fall(y, at[..., 1]), fall(x, at[..., 0]))
 
 
@@ -102,8 +107,10 @@ def maxima(maps: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     largest[k] = equal[hash_of(f"{names[k // joints]} {k % joints}") % len(equal)]
   rows, columns = np.unravel_index(largest, (h, w))
   each = np.arange(len(flat))
-  return (_refined(flat, each, rows, columns).reshape(count, joints, 2),
-          flat[each, rows, columns].reshape(count, joints))
+  return (
+    _refined(flat, each, rows, columns).reshape(count, joints, 2),
+    flat[each, rows, columns].reshape(count, joints),
+  )
 
 
 def all_maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

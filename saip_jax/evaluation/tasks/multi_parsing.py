@@ -5,7 +5,8 @@ a cell, one how close the middle of a person is, and one where the middle of the
 go to the middle that is nearest to the one that they point at. Nothing is told of the test photos: no boxes.
 """
 
-from typing import Any, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -15,9 +16,9 @@ from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.instance_parsing import ParsedImage, evaluate_instance_parsing, persons_of_maps
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, sample_cells
+from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, sample_cells
 from saip_jax.evaluation.tasks.parsing import labels_of, names_of
 
 _PLACES = 4  # along a cell, on which middles are sought
@@ -36,8 +37,9 @@ def linear(encoder: Encoder, data: Data) -> Result:
   shares, near, way = np.split(targets, [classes, classes + 1], axis=1)
   shown = 2 * shares[:, 1:].sum(1) >= 1  # of the cell, by persons
   if not shown.any():
-    raise ValueError(f"no cell of the {len(train)} photos of {train.source.identity['name']!r} shows a person: "
-                     "expected some to fit on")
+    raise ValueError(
+      f"no cell of the {len(train)} photos of {train.source.identity['name']!r} shows a person: expected some to fit on"
+    )
   part, middle = fit_classes(cells, shares, of_photo), fit_ridge(cells, near, groups=of_photo)
   to_middle = fit_ridge(cells[shown], way[shown], groups=of_photo[shown])
 
@@ -55,8 +57,9 @@ Said = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """A photo, (h, w, C) logits of the classes, (h, w, 1) nearness of a middle, (h, w, 2) x, y in cells to the own one."""
 
 
-def scored(said: Iterable[Said], names: list[str], test: Labelled, places: int, facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  said: Iterable[Said], names: list[str], test: Labeled, places: int, facts: dict[str, Any], damaged: list[str]
+) -> Result:
   """Measures persons and their parts that were predicted, by whatever.
 
   Args:
@@ -78,31 +81,44 @@ def scored(said: Iterable[Said], names: list[str], test: Labelled, places: int, 
       yield ParsedImage(persons_of_maps(truth, persons), *_persons(found, near, way, places))
 
   found, semantic = evaluate_instance_parsing(parsed(), classes), segmentation_scores(counts)
-  scores = {"APp_vol": found.APp_vol, "APp@0.5": found.APp50, "PCP@0.5": found.PCP50, "APr_vol": found.APr_vol,
-            "APr@0.5": found.APr50, "APr_CIHP_vol": found.APr_CIHP_vol, "APr_CIHP@0.5": found.APr_CIHP50,
-            "mIoU": semantic.mIoU, "pixel_accuracy": semantic.pixel_accuracy}
+  scores = {
+    "APp_vol": found.APp_vol,
+    "APp@0.5": found.APp50,
+    "PCP@0.5": found.PCP50,
+    "APr_vol": found.APr_vol,
+    "APr@0.5": found.APr50,
+    "APr_CIHP_vol": found.APr_CIHP_vol,
+    "APr_CIHP@0.5": found.APr_CIHP50,
+    "mIoU": semantic.mIoU,
+    "pixel_accuracy": semantic.pixel_accuracy,
+  }
   told = {
-      "boxes": "none", "persons": found.persons, "persons_without_parts": found.persons_without_parts,
-      "APr": "each region found once (Hariharan et al. 2014), mean over the classes shown",
-      "APr_CIHP": "as CIHP's public evaluators: a region may be found again, so that it can pass 100 %; mean over all "
-                  "classes",
-      "IoU": {name: iou for name, iou in zip(names, semantic.iou) if iou == iou},
-      "resolution": "of the labels", "scales": "1.0",
+    "boxes": "none",
+    "persons": found.persons,
+    "persons_without_parts": found.persons_without_parts,
+    "APr": "each region found once (Hariharan et al. 2014), mean over the classes shown",
+    "APr_CIHP": "as CIHP's public evaluators: a region may be found again, so that it can pass 100 %; mean over all "
+    "classes",
+    "IoU": {name: iou for name, iou in zip(names, semantic.iou) if iou == iou},
+    "resolution": "of the labels",
+    "scales": "1.0",
   }
   return Result(scores, facts | told, damaged)
 
 
-def persons_in(images: Labelled, i: int) -> np.ndarray:
+def persons_in(images: Labeled, i: int) -> np.ndarray:
   """Returns whose each pixel of photo i is, (H, W) uint8: 0 nobody's."""
   persons = images.plane(i, "instances.png")
   if persons is None:
-    raise ValueError(f"{images.source.name(i)} of {images.source.identity['name']!r} does not tell persons apart: "
-                     "parsing of several needs instances.png for each photo; choose other --data, as cihp or people "
-                     "(scenes)")
+    raise ValueError(
+      f"{images.source.name(i)} of {images.source.identity['name']!r} does not tell persons apart: "
+      "parsing of several needs instances.png for each photo; choose other --data, as cihp or people "
+      "(scenes)"
+    )
   return persons
 
 
-def _targets(images: Labelled, i: int, classes: int, grid_hw: tuple[int, int]) -> np.ndarray:
+def _targets(images: Labeled, i: int, classes: int, grid_hw: tuple[int, int]) -> np.ndarray:
   """Returns (h, w, classes + 3): shares of the classes, nearness of a middle, and x, y in cells to the own one."""
   parts, persons = labels_of(images, i, classes), persons_in(images, i)
   persons = np.where((parts > 0) & (parts != IGNORED), persons, 0)
@@ -110,9 +126,9 @@ def _targets(images: Labelled, i: int, classes: int, grid_hw: tuple[int, int]) -
   if not len(everybody):
     return np.concatenate([shares, np.zeros((*grid_hw, 3))], axis=2)
   of_person = mean_of_cells(persons[..., None] == everybody, grid_hw)  # (h, w, n)
-  centres = _centres(grid_hw)
-  middles = np.einsum("hwn,hwc->nc", of_person, centres) / of_person.sum((0, 1))[:, None]
-  away = middles - centres[:, :, None]  # (h, w, n, 2)
+  centers = _centers(grid_hw)
+  middles = np.einsum("hwn,hwc->nc", of_person, centers) / of_person.sum((0, 1))[:, None]
+  away = middles - centers[:, :, None]  # (h, w, n, 2)
   near = np.exp(-0.5 * (away**2).sum(3) / _SIGMA**2).max(2, keepdims=True)
   way = np.take_along_axis(away, of_person.argmax(2)[..., None, None], axis=2)[:, :, 0]
   return np.concatenate([shares, near, way], axis=2)
@@ -128,14 +144,14 @@ def _persons(found: np.ndarray, near: np.ndarray, way: np.ndarray, places: int) 
   if not len(best):
     return np.zeros((0, *found.shape), found.dtype), np.zeros(0)
   middles = (np.stack([columns, rows], axis=1) + 0.5) / places  # (m, 2) in cells
-  owners = (((_centres(grid_hw) + way)[:, :, None] - middles) ** 2).sum(3).argmin(2)  # (h, w)
+  owners = (((_centers(grid_hw) + way)[:, :, None] - middles) ** 2).sum(3).argmin(2)  # (h, w)
   y, x = (((np.arange(pixels) + 0.5) * cells / pixels).astype(int) for pixels, cells in zip(found.shape, grid_hw))
   of_pixel = np.where(found > 0, owners[y[:, None], x], -1)
   kept = np.setdiff1d(of_pixel, [-1])
   return np.where(of_pixel == kept[:, None, None], found, 0), np.clip(fine[rows, columns][kept], 0, 1)
 
 
-def _centres(grid_hw: tuple[int, int]) -> np.ndarray:
-  """(h, w, 2) x, y of the centres of cells, in cells."""
+def _centers(grid_hw: tuple[int, int]) -> np.ndarray:
+  """(h, w, 2) x, y of the centers of cells, in cells."""
   y, x = (np.arange(n) + 0.5 for n in grid_hw)
   return np.stack(np.broadcast_arrays(x, y[:, None]), axis=2)

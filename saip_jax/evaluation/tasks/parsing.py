@@ -1,15 +1,16 @@
 """Parsing of a person: the class of each pixel, by a linear layer on each cell, enlarged to the image."""
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode
 from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
-from saip_jax.evaluation.splits import Data, Labelled
+from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.cells import enlarged, mean_of_cells, read_both, sample_cells
+from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, read_both, sample_cells
 
 
 def linear(encoder: Encoder, data: Data) -> Result:
@@ -20,13 +21,16 @@ def linear(encoder: Encoder, data: Data) -> Result:
   shares = lambda i, grid: mean_of_cells(labels_of(train, i, classes)[..., None] == np.arange(classes), grid)
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
   logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
-  said = ((int(row), maps) for part in encode(encoder, test.source, damaged)
-          for row, maps in zip(part.rows, read_both(logits, part, names)))
+  said = (
+    (int(row), maps)
+    for part in encode(encoder, test.source, damaged)
+    for row, maps in zip(part.rows, read_both(logits, part, names))
+  )
   facts = facts_of(train=train, test=test) | {"strength": probe.strength}
   return scored(said, names, test, facts, damaged)
 
 
-def names_of(images: Labelled) -> list[str]:
+def names_of(images: Labeled) -> list[str]:
   """Returns the names of the classes; raises ValueError where there are none."""
   names = images.legend.get("parts")
   if not names:
@@ -34,8 +38,9 @@ def names_of(images: Labelled) -> list[str]:
   return list(names)
 
 
-def scored(said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Labelled, facts: dict[str, Any],
-           damaged: list[str]) -> Result:
+def scored(
+  said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Labeled, facts: dict[str, Any], damaged: list[str]
+) -> Result:
   """Measures classes that were predicted, by whatever.
 
   Args:
@@ -51,17 +56,22 @@ def scored(said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Label
     counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), len(names))
   found = segmentation_scores(counts)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
-  told = {"IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
-          "absent": [names[c] for c in found.absent], "resolution": "of the labels", "scales": "1.0"}
+  told = {
+    "IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
+    "absent": [names[c] for c in found.absent],
+    "resolution": "of the labels",
+    "scales": "1.0",
+  }
   return Result(scores, facts | told, damaged)
 
 
-def labels_of(images: Labelled, i: int, classes: int) -> np.ndarray:
+def labels_of(images: Labeled, i: int, classes: int) -> np.ndarray:
   """Returns the classes of image i, (H, W) uint8, `IGNORED` where a pixel is not counted."""
   labels = images.plane(i, "parts.png")
   if labels is None:
-    raise ValueError(f"{images.source.name(i)} of {images.source.identity['name']!r} has no parts: parsing needs them "
-                     "for each image")
+    raise ValueError(
+      f"{images.source.name(i)} of {images.source.identity['name']!r} has no parts: parsing needs them for each image"
+    )
   wrong = np.setdiff1d(np.unique(labels), [*range(classes), IGNORED])
   if len(wrong):
     raise ValueError(f"the parts of {images.source.name(i)} hold {wrong[0]}: expected 0 to {classes - 1}, or {IGNORED}")

@@ -4,30 +4,34 @@ import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.metrics.retrieval import DISTRACTOR, TIES, evaluate_retrieval
-from saip_jax.evaluation.splits import Data, Labelled, cameras
+from saip_jax.evaluation.splits import Data, Labeled, cameras
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 
-def nearest_neighbour(encoder: Encoder, data: Data) -> Result:
+def nearest_neighbor(encoder: Encoder, data: Data) -> Result:
   """Cosine similarity of image features, without re-ranking, pictures by the same camera put aside."""
   query, gallery = data.query_and_gallery()
   damaged: list[str] = []
   found = evaluate_retrieval(*_side(encoder, query, damaged), *_side(encoder, gallery, damaged))
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"CMC@{k}": share for k, share in found.cmc.items()}
   facts = facts_of(query=query, gallery=gallery) | {
-      "queries": found.queries, "queries_without_match": found.queries_without_match, "re_ranking": False,
-      "queries_with_ties": found.queries_with_ties, "ties": TIES, "same_camera": "put aside",
-      "image_features": encoder.image_features,
+    "queries": found.queries,
+    "queries_without_match": found.queries_without_match,
+    "re_ranking": False,
+    "queries_with_ties": found.queries_with_ties,
+    "ties": TIES,
+    "same_camera": "put aside",
+    "image_features": encoder.image_features,
   }
   return Result(scores, facts, damaged)
 
 
 def stripes(encoder: Encoder, data: Data) -> Result:
-  """As `nearest_neighbour`, by what stands out in each of four stripes of an image."""
-  return nearest_neighbour(striped(encoder, "deviations"), data)
+  """As `nearest_neighbor`, by what stands out in each of four stripes of an image."""
+  return nearest_neighbor(striped(encoder, "deviations"), data)
 
 
-def _side(encoder: Encoder, images: Labelled, damaged: list[str]):
+def _side(encoder: Encoder, images: Labeled, damaged: list[str]):
   """Returns features, persons from 1 (a distractor is 0), and cameras."""
   persons = np.array(images.of_first_persons("identity", "re-identification"), np.int64)
   ids = np.where(persons == images.legend.get("distractor"), DISTRACTOR, persons + 1)  # some count from 0

@@ -5,30 +5,32 @@ ranked by how well these fit the words of the query. Published results train the
 """
 
 import collections
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from input_pipeline.fields.captions import captions_of as captions_of_person
-from input_pipeline.fields.captions import words_of
+from input_pipeline.fields.captions import captions_of as captions_of_person, words_of
 from saip_jax.evaluation.encoders import Encoder, encode_images
 from saip_jax.evaluation.metrics.retrieval import TIES, evaluate_text_retrieval
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labelled, groups
+from saip_jax.evaluation.splits import Data, Labeled, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 _FEWEST = 3  # captions that a word must be in
 _MOST_WORDS = 2000
 
 
-def captions_of(images: Labelled) -> list[list[str]]:
+def captions_of(images: Labeled) -> list[list[str]]:
   """Returns the sentences that describe the first person of each image."""
   given = [captions_of_person(images.first_person(i)) for i in range(len(images))]
   missing = next((i for i, captions in enumerate(given) if not captions), None)
   if missing is not None:
-    raise ValueError(f"{images.source.name(missing)} of {images.source.identity['name']!r} has no caption: text "
-                     "retrieval needs one for each image; choose other --data, such as people")
+    raise ValueError(
+      f"{images.source.name(missing)} of {images.source.identity['name']!r} has no caption: text "
+      "retrieval needs one for each image; choose other --data, such as people"
+    )
   return given
 
 
@@ -44,13 +46,23 @@ def linear(encoder: Encoder, data: Data) -> Result:
   rows, features = encode_images(encoder, test.source, damaged)
   middle = to_fit.mean(0)
   facts = facts_of(train=train, test=test) | {
-      "words": len(words), "text_encoder": "none: words that a linear layer says", "ridge_strength": probe.strength}
+    "words": len(words),
+    "text_encoder": "none: words that a linear layer says",
+    "ridge_strength": probe.strength,
+  }
   say = lambda captions: words.vectors(captions) - middle
   return scored(say, on_distinct_rows(probe.predict, features) - middle, rows, test, asked, facts, damaged)
 
 
-def scored(of_text: Callable[[list[str]], np.ndarray], of_images: np.ndarray, rows: np.ndarray, test: Labelled,
-           asked: list[list[str]], facts: dict[str, Any], damaged: list[str]) -> Result:
+def scored(
+  of_text: Callable[[list[str]], np.ndarray],
+  of_images: np.ndarray,
+  rows: np.ndarray,
+  test: Labeled,
+  asked: list[list[str]],
+  facts: dict[str, Any],
+  damaged: list[str],
+) -> Result:
   """Measures how well captions find the pictures that they describe.
 
   Args:

@@ -1,0 +1,259 @@
+"""Files that lie beside the images of a source: depth, masks, keypoints, and lists of pairs."""
+
+import dataclasses
+import io
+import json
+import os
+
+import cv2
+import numpy as np
+
+from input_pipeline import storage
+from input_pipeline.decode import upright_hw
+from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.planes import UnusablePlane, checked_depth, decode_plane, depth_in_mm, shifted_plane
+from input_pipeline.records import image_format
+from input_pipeline.source import ImageSource
+from input_pipeline.sources.combined import SubsetSource
+from input_pipeline.sources.containers.folder import FolderSource
+from input_pipeline.sources.containers.frames import FrameSource
+from input_pipeline.sources.spelling import positions_of
+
+_DEPTH_ENDINGS, _MASK_ENDINGS, _POINT_ENDINGS = (".png", ".npy"), (".png", ".jpg"), (".npy", ".json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Companions:
+  """Where the companions of an image lie.
+
+  A place is a folder with the same tree of names, or a pattern in which `{name}` stands for the image's path without
+  its extension, `{stem}` for the last part of that and `{number}` for what this begins with up to its first `_`. An
+  image without a companion goes without; a file that is the companion of another is no image.
+
+  Attributes:
+    depth: .png of 16 bits in millimeters, or .npy of floats in meters; 0 and what is not finite: nothing is known.
+    depth_grid: (scale, x, y), where depth is not on the image's grid: a point of it lies at scale times its own place
+      plus (x, y) in the image, pixels from the edge.
+    depth_range: nearest and farthest, meters, of what counts as known.
+    instances: masks, .png or .jpg of one channel: 0 nobody, k the k-th person; or 0 and 255 (a JPEG is cut at 127).
+    keypoints: .npy (no pickles) or .json of [[x, y, v], ...] for each person, or .json as OpenPose writes it; x and y
+      in pixels from the image's edge.
+    pairs: a text file with a line for each pair: the names of two images and, if it has one, its kind, separated by
+      tabs. The set then holds the pairs: the first image with the second as its partner.
+    joints: what the keypoints are, in their order: names with commas between, or "coco" for its 17.
+  """
+
+  depth: str | None = None
+  depth_grid: tuple[float, float, float] | None = None
+  depth_range: tuple[float, float] | None = None
+  instances: str | None = None
+  keypoints: str | None = None
+  pairs: str | None = None
+  joints: str | None = None
+
+  def __post_init__(self):
+    if self.joints is not None and self.keypoints is None:
+      raise ValueError(f"--joints={self.joints} names keypoints: it goes with --keypoints")
+    if self.depth is None and (self.depth_grid or self.depth_range):
+      raise ValueError("--depth-grid and --depth-range say what depth is: they go with --depth")
+    if self.depth_grid and self.depth_grid[0] <= 0:
+      raise ValueError(f"--depth-grid={','.join(map(str, self.depth_grid))}: the scale must be positive")
+
+
+def with_companions(source: ImageSource, companions: Companions) -> ImageSource:
+  """The source with its companions among the annotations; raises ValueError for places that do not exist."""
+  for flag in ("depth", "instances", "keypoints", "pairs"):
+    place = getattr(companions, flag)
+    if place is not None and "{" not in place and not storage.exists(storage.normalized(place)):
+      raise ValueError(f"--{flag}={place} does not exist")
+  beside = dataclasses.replace(companions, pairs=None)
+  if beside != Companions():
+    source = _WithFilesBeside(_without_files_beside(source, beside), beside)
+  return source if companions.pairs is None else _Pairs(source, companions.pairs)
+
+
+class _Wrapped(ImageSource):
+  """A source that says the same as another."""
+
+  def __init__(self, source: ImageSource):
+    self._source = source
+    self.identity, self.left_out, self.legend = source.identity, source.left_out, source.legend
+    self.categories = source.categories
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def read(self, i: int) -> bytes:
+    return self._source.read(i)
+
+  def name(self, i: int) -> str:
+    return self._source.name(i)
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    return self._source.annotations(i)
+
+
+class _WithFilesBeside(_Wrapped):
+  def __init__(self, source: ImageSource, companions: Companions):
+    super().__init__(source)
+    self._companions = companions
+    if joints := companions.joints:
+      self.legend = self.legend | {"joints": list(COCO_JOINTS) if joints == "coco" else joints.split(",")}
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    facts, files = super().annotations(i)
+    name = os.path.splitext(self.name(i))[0]
+    files = dict(files)
+    if depth := _beside(self._companions.depth, name, _DEPTH_ENDINGS):
+      files["depth.png"] = self._depth_png(i, *depth)
+    if instances := _beside(self._companions.instances, name, _MASK_ENDINGS):
+      files["instances.png"] = _instances_png(*instances)
+    if keypoints := _beside(self._companions.keypoints, name, _POINT_ENDINGS):
+      facts = facts | {"people": _merged(facts.get("people", []), _read_keypoints(*keypoints))}
+    return facts, files
+
+  def _depth_png(self, i: int, path: str, data: bytes) -> bytes:
+    try:
+      plane = depth_in_mm(_array(path, data)) if path.endswith(".npy") else decode_plane(data)
+      depth = checked_depth(plane, self._companions.depth_range)
+    except UnusablePlane as error:
+      raise OSError(f"{path}: {error}") from error
+    if self._companions.depth_grid:
+      depth = shifted_plane(depth, *self._companions.depth_grid, upright_hw(self.read(i)))
+    return _png(depth) if path.endswith(".npy") or depth is not plane else data
+
+
+class _Pairs(_Wrapped):
+  def __init__(self, source: ImageSource, path: str):
+    super().__init__(source)
+    lines = [
+      line
+      for line in storage.lines_of(storage.read_file(storage.normalized(path)))
+      if line.strip() and not line.startswith("#")
+    ]
+    pairs = [line.split("\t") + [""] * (2 - line.count("\t")) for line in lines]
+    found = positions_of([source.name(i) for i in range(len(source))], {name for pair in pairs for name in pair[:2]})
+    self._pairs, missing = [], []
+    for line, (first, second, *kind) in zip(lines, pairs):
+      if len(found[first]) == len(found[second]) == 1:
+        self._pairs.append((found[first][0], found[second][0], kind[0].strip() if kind else ""))
+      else:
+        missing.append((line.replace("\t", " + "), "a pair whose images are not both there"))
+    if not self._pairs:
+      raise ValueError(
+        f"--pairs={path}: none of its {len(missing)} lines names two images of the source; expected "
+        f"NAME<tab>NAME<tab>kind, e.g. {source.name(0)}<tab>{source.name(len(source) - 1)}<tab>view"
+      )
+    self.left_out = [*source.left_out, *missing]
+    self.identity = source.identity | {"length": len(self._pairs)}
+
+  def __len__(self) -> int:
+    return len(self._pairs)
+
+  def read(self, i: int) -> bytes:
+    return super().read(self._pairs[i][0])
+
+  def name(self, i: int) -> str:
+    first, second, _ = self._pairs[i]
+    return f"{super().name(first)} + {super().name(second)}"
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    first, second, kind = self._pairs[i]
+    partner = self._source.read(second)
+    facts, files = self._source.annotations(first)
+    return facts | {"pair": kind}, {f"partner.{image_format(partner)}": partner} | files
+
+
+def _without_files_beside(source: ImageSource, companions: Companions) -> ImageSource:
+  """The source without the files that are companions of others, where they lie among the images of a folder."""
+  if not isinstance(source, (FolderSource, FrameSource)):
+    return source
+  beside = set()
+  for place, extensions in ((companions.depth, _DEPTH_ENDINGS), (companions.instances, _MASK_ENDINGS)):
+    for i in range(len(source) if place else 0):
+      beside.update(_paths_beside(place, os.path.splitext(source.name(i))[0], extensions))
+  images = [i for i in range(len(source)) if source.path(i) not in beside]
+  if not images:
+    raise ValueError(
+      f"--depth={companions.depth}, --instances={companions.instances}: every image is one of these "
+      "files; name the places of the files beside them"
+    )
+  return source if len(images) == len(source) else SubsetSource(source, np.array(images), "images")
+
+
+def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
+  """Where the companion of an image may lie. Args: name: of the image, without its extension."""
+  if "{" not in place:
+    return [storage.normalized(f"{place}/{name}{extension}") for extension in extensions]
+  stem = os.path.basename(name)
+  for key, value in {"{name}": name, "{stem}": stem, "{number}": stem.partition("_")[0]}.items():
+    place = place.replace(key, value)
+  return [storage.normalized(place)]
+
+
+def _beside(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
+  """The path and bytes of an image's companion, if there is one."""
+  for path in _paths_beside(place, name, extensions) if place else ():
+    if storage.exists(path):
+      return path, storage.read_file(path)
+  return None
+
+
+def _array(path: str, data: bytes) -> np.ndarray:
+  try:
+    return np.load(io.BytesIO(data), allow_pickle=False)
+  except (ValueError, EOFError) as error:
+    raise OSError(
+      f"{path} is no array that can be read ({error}); pickles are never loaded, np.save plain numbers"
+    ) from error
+
+
+def _plane(path: str, data: bytes) -> np.ndarray:
+  try:
+    return decode_plane(data)
+  except UnusablePlane as error:
+    raise OSError(f"{path}: {error}") from error
+
+
+def _png(plane: np.ndarray) -> bytes:
+  return cv2.imencode(".png", plane)[1].tobytes()
+
+
+def _instances_png(path: str, data: bytes) -> bytes:
+  plane = _plane(path, data)
+  if path.endswith(".jpg"):
+    return _png((plane > 127).astype(np.uint8))
+  if plane.dtype != np.uint8:
+    raise OSError(f"{path} has {plane.itemsize * 8} bits; masks of up to 255 persons have 8")
+  return _png((plane == 255).astype(np.uint8)) if set(np.unique(plane)) <= {0, 255} else data
+
+
+def _read_keypoints(path: str, data: bytes) -> list[list[list[float]]]:
+  """Persons x joints x [x, y, v]."""
+  if path.endswith(".npy"):
+    people = _array(path, data)
+  else:
+    try:
+      content = json.loads(data)
+    except ValueError as error:
+      raise OSError(f"{path} is no JSON: {error}") from error
+    if isinstance(content, dict):  # OpenPose
+      content = [np.reshape(person["pose_keypoints_2d"], (-1, 3)).tolist() for person in content.get("people", [])]
+    try:
+      people = np.array(content, np.float64)
+    except (TypeError, ValueError) as error:
+      raise OSError(f"{path}: expected [[x, y, v], ...] for each person") from error
+  people = people[None] if people.ndim == 2 else people
+  if people.size == 0:
+    return []
+  if people.ndim != 3 or people.shape[2] not in (2, 3):
+    raise OSError(f"{path} has the shape {people.shape}; expected (joints, 3) or (persons, joints, 3)")
+  if people.shape[2] == 2:
+    people = np.concatenate([people, np.full_like(people[..., :1], 2)], -1)
+  return people.astype(np.float64).tolist()
+
+
+def _merged(people: list[dict], keypoints: list) -> list[dict]:
+  """Persons that the source knows, with these keypoints."""
+  people = people + [{}] * (len(keypoints) - len(people))
+  return [person | {"keypoints": points} for person, points in zip(people, keypoints)] + people[len(keypoints) :]

@@ -1,0 +1,308 @@
+"""Annotated photos as an ImageSource of person crops: one image for each person."""
+
+import collections
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from input_pipeline import storage
+from input_pipeline.decode import DamagedImage, decode_photo
+from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.source import ImageSource, bounded
+from input_pipeline.sources.annotated.categories import categories_text
+from input_pipeline.sources.annotated.masks import read_mask
+from input_pipeline.sources.annotated.person import Annotated, Person, is_number
+from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
+from input_pipeline.sources.annotated.whole import LabeledSource, open_labeled
+from input_pipeline.sources.annotated.whole_photos import whole_photos
+from input_pipeline.sources.datasets.coco_json import CROWD
+from input_pipeline.sources.index import Index, remembered
+
+DEFAULT_MARGIN = 0.1
+"""What a box is grown by on every side, as a fraction of its larger side."""
+
+DEFAULT_MIN_SIDE = 16
+"""Pixels; a person whose box has a shorter side than this inside the picture is left out."""
+
+# Where the folder above a data set holds more, it is no place to search.
+_MOST_FILES_ABOVE = 1_000_000
+
+# What keypoint AP asks of a person who was not cut out.
+_MEASURED = ("box", "area", "num_keypoints", "joints", "keypoints", "more_keypoints")
+
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # one for all: millions of facts are written
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+class CropSource(ImageSource):
+  """Every annotated person of a data set, cut out of its photo.
+
+  A crop is the person's box, grown by the margin, clipped to the picture and rounded outward to whole pixels, as JPEG
+  of quality 95 without chroma subsampling: the same bytes every time, so that training from photos and from what
+  `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Of the photo's other persons
+  those are carried who have no crop, as far as keypoint AP needs them.
+
+  Coordinates count in the photo's stored pixels or in the upright photo, as its orientation makes it, whichever
+  has the size that the annotation states; stored where none is stated, as pycocotools shows them.
+
+  Args:
+    index: rows of `open_crops`.
+    identity: {source, name}; length and digest are added.
+    margin: see `DEFAULT_MARGIN`.
+  """
+
+  def __init__(self, index: Index, identity: dict, margin: float):
+    self._index, self._root, self._margin = index, index.header["photo_root"], margin
+    self.left_out = [tuple(item) for item in index.header["left_out"]]
+    self.legend, self.categories = index.header["legend"], index.header["categories"]
+    self.read_from = list(index.header["files"])
+    digest = hashlib.sha256(f"{index.header['digest']} {margin!r}".encode()).hexdigest()[:16]
+    self.identity = identity | {"length": len(self), "digest": digest}
+
+  def __len__(self) -> int:
+    return len(self._index)
+
+  def name(self, i: int) -> str:
+    return os.fsdecode(self._index.text("name", i))
+
+  def read(self, i: int) -> bytes:
+    """The crop of person `i` as JPEG; raises OSError if its photo cannot be read, decoded, or is another one now."""
+    try:
+      photo = decode_photo(storage.read_file(f"{self._root}/{self._photo(i)}"), bool(self._index.columns["upright"][i]))
+    except DamagedImage as error:
+      raise OSError(f"{self._photo(i)}: {error}") from error
+    height, width = self._photo_hw(i)
+    if photo.shape[:2] != (height, width):
+      raise OSError(
+        f"{self._photo(i)} has {photo.shape[1]} x {photo.shape[0]} pixels; it had {width} x {height} when "
+        "its folder was listed"
+      )
+    left, top, right, bottom = self.crop_box(i)
+    encoded, data = cv2.imencode(".jpg", photo[top:bottom, left:right, ::-1], _JPEG)
+    if not encoded:
+      raise OSError(f"{self.name(i)}: a crop of {right - left} x {bottom - top} pixels is too large for a JPEG")
+    return data.tobytes()
+
+  def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
+    """{"people": [the person]} in the crop's pixels, the photo's facts, `photo` and `crop`: where in it the crop lies,
+    `outside` and `not_cut_out`: what the crop does not show, and instances.png where there is a mask."""
+    left, top, right, bottom = self.crop_box(i)
+    facts = json.loads(self._index.text("facts", i))
+    in_photo = facts.pop("person")
+    person = moved_person(in_photo, shift_xy=(-left, -top), size=(right - left, bottom - top))
+    outside = keypoints_lost(in_photo, person)
+    reference, files = self._index.text("mask", i), {}
+    if reference:
+      mask = read_mask(json.loads(reference), self._root, self._photo_hw(i))[top:bottom, left:right]
+      files["instances.png"] = cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()
+    place = {
+      "photo": os.fsencode(self._photo(i)).decode("utf-8", "backslashreplace"),
+      "crop": [left, top, right - left, bottom - top],
+    }
+    return facts | place | ({"outside": outside} if outside else {}) | {"people": [person]}, files
+
+  def crop_box(self, i: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of crop `i` in the pixels of its photo."""
+    return grown_box(self._index.columns["box"][i].tolist(), self._photo_hw(i), self._margin)
+
+  def _photo(self, i: int) -> str:
+    return os.fsdecode(self._index.text("photo", i))
+
+  def _photo_hw(self, i: int) -> tuple[int, int]:
+    return tuple(self._index.columns["photo_hw"][i].tolist())
+
+
+def grown_box(box: Sequence[float], hw: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
+  """A box inside the picture, grown by `margin` of its larger side, clipped and rounded outward to whole pixels."""
+  x1, y1, x2, y2 = box
+  step = margin * max(x2 - x1, y2 - y1)
+  return (
+    max(0, math.floor(x1 - step)),
+    max(0, math.floor(y1 - step)),
+    min(hw[1], math.ceil(x2 + step)),
+    min(hw[0], math.ceil(y2 + step)),
+  )
+
+
+def open_crops(
+  kind: str,
+  path: str,
+  root: str,
+  files: Sequence[str],
+  read: Callable[[Photos], Annotated],
+  *,
+  cache_dir: str,
+  setting: str,
+  margin: float,
+  min_side: int,
+  whole: bool,
+  split: str | None = None,
+  search_above: bool = False,
+) -> CropSource | LabeledSource:
+  """The persons of a data set, listed in an index that is remembered while its files stay as they are.
+
+  Args:
+    kind: key of the format, e.g. "coco".
+    path: what the user named; its base name becomes the data set's.
+    root: folder or URL below which the photos lie.
+    files: the annotation files; a change of one makes a new list, as a change of the photos' folders does (not in a
+      bucket, whose folders have no times).
+    read: the persons, given the photos; called only if the list must be made.
+    cache_dir: where the list is remembered.
+    setting: the option that gave `path`, for messages.
+    margin: what a box is grown by on every side, as a fraction of its larger side; 0 or more.
+    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
+    whole: no crops but the photos, each with everybody in it (see labeled/whole_photos.py); no size leaves a person
+      out then.
+    split: the part of the data set that `files` and `read` are of.
+    search_above: where none of the photos lies below `root`, search the folder above it: annotations alone are
+      often kept beside the photos of another set.
+
+  Raises:
+    ValueError: no usable person, or options out of range.
+  """
+  if not is_number(margin) or margin < 0:
+    raise ValueError(f"margin={margin!r}: expected a fraction of the box's larger side, 0 or more (--margin)")
+  if not is_number(min_side) or min_side < 0:
+    raise ValueError(f"min_side={min_side!r}: expected pixels, 0 or more (--min-side)")
+
+  if whole:
+    return open_labeled(
+      kind,
+      path,
+      root,
+      files,
+      lambda: whole_photos(*_read(root, read, search_above)),
+      cache_dir=cache_dir,
+      setting=setting,
+      protocol={"photos": "whole"} | ({"split": split} if split else {}),
+    )
+
+  def build() -> tuple[dict, dict, dict]:
+    try:
+      seen = stamps(files)
+      photos, annotated = _read(root, read, search_above)
+      seen |= stamps(annotated.read_from)
+    except OSError as error:
+      raise ValueError(f"{setting}={path} cannot be read: {error}") from error
+    rows, not_cut_out = _rows(photos, annotated, min_side)
+    left_out = annotated.left_out
+    if not rows:
+      raise ValueError(
+        f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
+        f"{len(left_out):,} annotations left out{_reasons(left_out)}"
+        + "".join(f"; {sentence}" for sentence in categories_text(annotated.counted_categories()))
+      )
+    header = list_header(photos, seen) | {
+      "left_out": bounded(left_out),
+      "legend": annotated.legend,
+      "categories": annotated.counted_categories(),
+    }
+    return _columns(rows, not_cut_out, header, annotated)
+
+  index = remembered(
+    cache_dir,
+    kind,
+    f"{path} split={split} min_side={min_side} root={root}",
+    lambda header: still_holds(header, files, root),
+    build,
+  )
+  return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
+
+
+def _read(root: str, read: Callable[[Photos], Annotated], search_above: bool) -> tuple[Photos, Annotated]:
+  """The photos and what the annotations say of them."""
+  photos = Photos(root)
+  annotated = read(photos)
+  if search_above and not annotated.persons and any(reason == NO_PHOTO for _, reason in annotated.left_out):
+    photos, annotated = _found_above(root, read) or (photos, annotated)
+  annotated.make_ids_unique()
+  return photos, annotated
+
+
+def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos, Annotated] | None:
+  """The photos of the folder above `root` and the persons in them; None: there are none, or it may not be read."""
+  above = root.rpartition("/")[0]
+  if not above or above.endswith(("/", ":")):
+    return None
+  try:
+    photos = Photos(above, _MOST_FILES_ABOVE)
+  except OSError:
+    return None
+  annotated = read(photos)
+  return (photos, annotated) if annotated.persons else None
+
+
+def _rows(photos: Photos, annotated: Annotated, min_side: int) -> tuple[list[tuple], list[tuple[Person, str]]]:
+  """(person, (height, width), box inside the picture) of every usable one, by photo, and (person, reason) of the others
+  in photos that can be used; adds all others to left_out."""
+  photos.measure(person.photo for person in annotated.persons)
+  bytes_of = {photo: os.fsencode(photo) for photo in {person.photo for person in annotated.persons}}
+  persons, rows, not_cut_out = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), [], []
+  frames = [frame_of(photos.header(person.photo), person.size, person.upright) for person in persons]
+  corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as the index keeps them
+  inside = np.clip(corners, 0, [(size or (0, 0)) * 2 for size, *_ in frames] or np.zeros((0, 4)))
+  sides = (inside[:, 2:] - inside[:, :2]).min(1)
+  for person, (size, upright, reason), box, side in zip(persons, frames, inside.tolist(), sides.tolist()):
+    person.upright, reason = upright, reason or person.ignored
+    if not reason:
+      if person.box[2] <= person.box[0] or person.box[3] <= person.box[1]:
+        reason = "its box has no area"
+      elif side <= 0:
+        reason = "its box lies outside the picture"
+      elif side < min_side:
+        reason = f"too small: the shorter side of its box has less than {min_side} pixels"
+    if reason:
+      annotated.left_out.append((f"{person.photo}#{person.id}", reason))
+      not_cut_out += [(person, reason)] * (size is not None)
+    else:
+      rows.append((person, size[::-1], box))
+  return rows, not_cut_out
+
+
+def _columns(
+  rows: Sequence[tuple], not_cut_out: Sequence[tuple[Person, str]], header: dict, annotated: Annotated
+) -> tuple[dict, dict, dict]:
+  """Header, texts and columns of the index."""
+  people = [person for person, _, _ in rows]
+  header["legend"] |= (named := annotated.joint_legend(people))
+  others = collections.defaultdict(list)
+  for person, reason in not_cut_out:
+    others[person.photo].append(_measured(person.as_facts(named)) | {"reason": reason, "crowd": reason == CROWD})
+  beside = {photo: {"not_cut_out": persons} for photo, persons in others.items()}
+  photos = {photo: os.fsencode(photo) for photo in {person.photo for person in people}}
+  texts = {
+    "name": [b"%s#%s" % (photos[person.photo], person.id.encode()) for person in people],
+    "photo": [photos[person.photo] for person in people],
+    "facts": [
+      _as_json(person.photo_facts | beside.get(person.photo, {}) | {"person": person.as_facts(named)}).encode()
+      for person in people
+    ],
+    "mask": [_as_json(person.mask).encode() if person.mask else b"" for person in people],
+  }
+  columns = {
+    "box": np.array([box for _, _, box in rows], np.float32),
+    "photo_hw": np.array([hw for _, hw, _ in rows], np.int32),
+    "upright": np.array([person.upright for person in people], bool),
+  }
+  digest = hashlib.sha256()
+  for data in (*texts["name"], columns["box"].tobytes(), columns["photo_hw"].tobytes(), columns["upright"].tobytes()):
+    digest.update(b"%d " % len(data) + data)
+  return header | {"digest": digest.hexdigest()[:16]}, texts, columns
+
+
+def _measured(facts: dict) -> dict:
+  """What keypoint AP asks of a person, without keypoints where none is known."""
+  known = any(v > 0 for _, _, v in facts.get("keypoints") or ())
+  return {key: facts[key] for key in _MEASURED if key in facts and (key not in ("joints", "keypoints") or known)}
+
+
+def _reasons(left_out: Sequence[tuple[str, str]]) -> str:
+  """The commonest reasons, with their counts."""
+  counts = collections.Counter(reason for _, reason in left_out).most_common(3)
+  return "".join(f"; {count:,}: {reason}" for reason, count in counts)

@@ -1,0 +1,1 @@
+"""Data sets with annotations, one module for each format or family."""

@@ -1,0 +1,1 @@
+"""Ahead-of-time compilation: what a train step costs on a TPU topology, without a TPU."""

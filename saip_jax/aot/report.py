@@ -1,0 +1,67 @@
+"""What `saip compile` says."""
+
+from collections.abc import Callable
+from typing import Any
+
+from saip_jax.aot.compile import OutOfMemory, bytes_of_state, estimate_largest, setting_facts
+from saip_jax.aot.topologies import Topology, describe_devices
+from saip_jax.config import RunConfig
+
+_GIB = 2**30
+
+
+def out_of_memory_facts(
+  config: RunConfig, build: Callable[..., Any], topology: Topology, error: OutOfMemory
+) -> dict[str, Any]:
+  """Returns what `compile.examine` would, of a step that does not fit."""
+  state = bytes_of_state(config, build, describe_devices(topology))
+  return setting_facts(config, topology) | {
+    "fits": False,
+    "error": str(error),
+    "hbm": {"state": state, "total": error.needed, "limit": error.limit},
+    "estimated_largest_batch": estimate_largest(config, topology.chips, error.needed, state, error.limit),
+  }
+
+
+def report_text(facts: dict[str, Any]) -> str:
+  """Returns the facts of `compile.examine` for a person."""
+  f, hbm = facts, facts["hbm"]
+  gib = lambda name: f"{hbm[name] / _GIB:.2f}"
+  lines = [
+    f"{f['method']} with {f['backbone']} on {f['topology']}: {f['chips']} chips; all numbers are per chip",
+    f"  batch          {f['batch_size']:,} images, {f['images_per_chip']:,} per chip"
+    + (f", in {f['accumulate']} micro-steps" if f["accumulate"] > 1 else ""),
+  ]
+  if not f["fits"]:
+    lines.append(f"  {f['error']}; {gib('state')} GiB are the state")
+    return "\n".join(lines + _largest(f))
+  r = f["roofline"]
+  ms = lambda seconds: f"{seconds * 1e3:.2f} ms"
+  lines += [
+    f"  parameters     {f['parameters']:,}",
+    f"  memory         {gib('total')} of {gib('limit')} GiB: state and batch {gib('arguments')}, temporaries"
+    f" {gib('temporaries')}, program {gib('program')}",
+    f"  arithmetic     {f['flops_per_chip'] / 1e12:.3f} TFLOP, {f['gflop_per_image']:.1f} GFLOP per image"
+    f" (XLA's count, blocks written out); with what is computed twice {f['flops_executed_per_chip'] / 1e12:.3f}",
+    f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run (XLA, which counts"
+    f" loops once and on-chip memory too, says {f['hbm_bytes_per_chip_xla'] / 1e9:.2f})",
+    "  network        "
+    + ", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()),
+    f"  at best        {ms(r['step_s'])} a step, bound by {r['bound']}: compute {ms(r['compute_s'])}, memory"
+    f" {ms(r['memory_s'])}, network {ms(r['network_s'])}",
+    f"  that implies   {f['images_per_s']:,.0f} images/s on all chips, MFU {f['mfu']:.1%}, {f['hours']:.1f} hours for"
+    f" {f['total_steps']:,} steps",
+    f"  assuming       {f['assumptions']}",
+    f"  the compiler's own estimate of the step, without network: {ms(f['compiler_step_s'])}",
+    f"  compiled in    {f['compile_s']:.1f} s",
+  ]
+  return "\n".join(lines + _largest(f))
+
+
+def _largest(facts: dict[str, Any]) -> list[str]:
+  if "tried_batches" not in facts:
+    estimate = facts["estimated_largest_batch"]
+    return [f"  largest batch  about {estimate:,}, if memory grows as the batch does; --largest searches for it"]
+  tried = ", ".join(f"{batch:,}: {size / _GIB:.2f} GiB" for batch, size in sorted(facts["tried_batches"].items()))
+  found = facts["largest_batch"]
+  return [f"  largest batch  {found:,} (tried {tried})" if found else f"  no batch fits (tried {tried})"]

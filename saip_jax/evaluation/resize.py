@@ -1,0 +1,95 @@
+"""Image files to uint8 batches of one size: the host's part of computing features."""
+
+import collections
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from input_pipeline.decode import DamagedImage, decode_into
+from input_pipeline.sources.table import ImageSource
+
+# Sides longer than this are averaged down to it before the resize proper: bounds a thread's memory to 48 MiB.
+_LONGEST_SIDE = 4096
+_BATCHES_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SquashedBatch:
+  """Images of one size.
+
+  Attributes:
+    start: position of the first row in its source.
+    images_u8: (B, H, W, 3) RGB; rows of damaged images and rows past the end of the source are black.
+    reasons: for each row that the source has, why its image cannot be used, or None.
+  """
+
+  start: int
+  images_u8: np.ndarray
+  reasons: list[str | None]
+
+
+def squashed_batches(source: ImageSource, image_hw: tuple[int, int], batch_size: int) -> Iterator[SquashedBatch]:
+  """Decodes all images of a source in order, in threads that work ahead of whoever takes the batches.
+
+  Every image is resized to `image_hw` whatever its shape, by Pillow's antialiased bicubic filter: what timm does with
+  an exported model (`crop_mode` squash, `crop_pct` 1). Decoding follows `decode_into`, so that the orientation is
+  applied and transparency lies over white. Memory is bounded by three batches and one canvas per thread.
+
+  Args:
+    source: the images.
+    image_hw: size of the results in pixels.
+    batch_size: rows of every batch, the last one too.
+  """
+  local = threading.local()
+
+  def make_canvas() -> None:
+    local.canvas = np.zeros((_LONGEST_SIDE, _LONGEST_SIDE, 3), np.uint8)
+
+  def fill(i: int, row_u8: np.ndarray) -> str | None:
+    try:
+      squash_into(source.read(i), local.canvas, row_u8)
+    except DamagedImage as error:
+      return " ".join(str(error).split())
+    except OSError as error:
+      return f"cannot be read: {error.strerror or error}"
+    return None
+
+  pool = ThreadPoolExecutor(os.cpu_count(), "squash", make_canvas)
+  ahead: collections.deque[tuple[int, np.ndarray, list[Future]]] = collections.deque()
+  try:
+    for start in range(0, len(source), batch_size):
+      images_u8 = np.zeros((batch_size, *image_hw, 3), np.uint8)
+      rows = zip(range(start, len(source)), images_u8)
+      ahead.append((start, images_u8, [pool.submit(fill, i, row_u8) for i, row_u8 in rows]))
+      if len(ahead) > _BATCHES_AHEAD:
+        yield _finished(*ahead.popleft())
+    while ahead:
+      yield _finished(*ahead.popleft())
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _finished(start: int, images_u8: np.ndarray, jobs: list[Future]) -> SquashedBatch:
+  return SquashedBatch(start, images_u8, [job.result() for job in jobs])
+
+
+def squash_into(data: bytes, canvas: np.ndarray, out_u8: np.ndarray) -> None:
+  """Decodes one image and resizes it.
+
+  Args:
+    data: an encoded image.
+    canvas: (Hc, Wc, 3) uint8 of zeros, and zero again afterwards; larger images are first averaged down to fit.
+    out_u8: (H, W, 3) uint8, written.
+
+  Raises:
+    DamagedImage: as `decode_into`.
+  """
+  h, w = decode_into(data, canvas)
+  image = Image.fromarray(canvas[:h, :w])
+  canvas[:h, :w] = 0
+  out_u8[:] = image.resize((out_u8.shape[1], out_u8.shape[0]), Image.Resampling.BICUBIC)

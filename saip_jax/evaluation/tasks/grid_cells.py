@@ -1,0 +1,92 @@
+"""What linear layers on the cells of a grid are fitted on, and how what they say becomes a map."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from input_pipeline.mirror import flip_pairs
+from saip_jax.evaluation.encoders import Encoded, Encoder, encode
+from saip_jax.evaluation.metrics.segmentation import unflip
+from saip_jax.evaluation.splits import Labeled, groups
+
+_MOST = 60_000  # cells
+
+
+def sample_cells(
+  encoder: Encoder, images: Labeled, targets: Callable[[int, tuple[int, int]], np.ndarray], damaged: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns cells of all images, evenly chosen where there are more than 60,000, and what they should say.
+
+  Args:
+    encoder: gives the cells.
+    images: whose.
+    targets: (image, (h, w)) -> (h, w, T), nan in cells that are not to be fitted.
+    damaged: see `encode`.
+
+  Returns:
+    (n, E) cells, (n, T) targets, and (n,) the group of each, see `splits.groups`.
+  """
+  of_person, found, every = groups(images), [], None
+  for part in encode(encoder, images.source, damaged):
+    grid = part.cells.shape[1:3]
+    every = every or -(-len(images) * grid[0] * grid[1] // _MOST)
+    wanted = np.stack([targets(int(row), grid) for row in part.rows])
+    count = len(part.rows) * grid[0] * grid[1]
+    chosen = np.arange(int(part.rows[0]) % every, count, every)
+    wanted = wanted.reshape(count, -1)[chosen]
+    used = ~np.isnan(wanted).any(1)
+    persons = np.repeat(of_person[part.rows], grid[0] * grid[1])[chosen]
+    found.append((part.cells.reshape(count, -1)[chosen][used], wanted[used], persons[used]))
+  if not sum(len(cells) for cells, _, _ in found):
+    raise ValueError(
+      f"no cell of the {len(images)} images of {images.source.identity['name']!r} has a label: expected some to fit on"
+    )
+  return tuple(map(np.concatenate, zip(*found)))
+
+
+def read_both(read: Callable[[np.ndarray], np.ndarray], part: Encoded, names: Sequence[str]) -> np.ndarray:
+  """Returns maps of some images, (n, H, W, C); with a flip test, averaged with those of their mirror images.
+
+  Args:
+    read: cells (n, h, w, E) -> maps (n, H, W, C).
+    part: the images.
+    names: (C,) of what the maps are of; what differs in left and right alone changes places in the mirror image.
+  """
+  maps = read(part.cells)
+  return maps if part.mirrored is None else (maps + unflip(read(part.mirrored), flip_pairs(names))) / 2
+
+
+def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
+  """(H, W, C) -> (h, w, C) float32 means over the pixels of each cell, those on its edge by their share."""
+
+  def shares(pixels: int, cells: int) -> np.ndarray:
+    edges, own = np.arange(cells + 1) * pixels / cells, np.arange(pixels)
+    inside = np.minimum(edges[1:, None], own + 1) - np.maximum(edges[:-1, None], own)
+    return np.clip(inside, 0, 1) * cells / pixels
+
+  return _products(plane, shares(plane.shape[0], grid_hw[0]), shares(plane.shape[1], grid_hw[1]))
+
+
+def enlarged(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+  """(h, w, C) -> (H, W, C), bilinear, the centers of cells on the centers of the pixels that they cover."""
+  rows, columns = (_weights((np.arange(pixels) + 0.5) / pixels, n) for pixels, n in zip(hw, maps.shape))
+  return _products(maps, rows, columns)
+
+
+def cells_at(cells: np.ndarray, places: np.ndarray) -> np.ndarray:
+  """(h, w, E) cells and (n, 2) x, y as shares of width and height -> (n, E), bilinear as `enlarged`."""
+  rows, columns = _weights(places[:, 1], cells.shape[0]), _weights(places[:, 0], cells.shape[1])
+  return np.einsum("nh,nw,hwe->ne", rows, columns, cells, optimize=True)
+
+
+def _weights(places: np.ndarray, cells: int) -> np.ndarray:
+  """(n,) places along a side, from 0 to 1 -> (n, cells) how much each cell says there."""
+  at = np.clip(places * cells - 0.5, 0, cells - 1)
+  return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
+
+
+def _products(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+  """(H, W, C), (h, H), (w, W) -> (h, w, C) float32."""
+  height, width, channels = plane.shape
+  short = rows.astype(np.float32) @ plane.reshape(height, -1).astype(np.float32)
+  return columns.astype(np.float32) @ short.reshape(len(rows), width, channels)

@@ -1,0 +1,1 @@
+"""Cross-view and cross-pose completion (CroCo, CroCo-Human)."""

@@ -1,0 +1,55 @@
+"""The settings of CroCo-Human."""
+
+import dataclasses
+from typing import Literal
+
+from saip_jax.methods.mae.autoencoder import MaskedConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrocoMasksConfig:
+  """What is hidden of the first image.
+
+  Attributes:
+    mode: "uniform": every patch is equally likely; "foreground": the person rather than what is around, which needs
+      silhouettes. Images without one are hidden uniformly.
+    preference: of "foreground": added to the uniform number of a patch that the person covers; the largest numbers are
+      hidden, so that from 1 on the person is hidden first.
+  """
+
+  mode: Literal["uniform", "foreground"] = "uniform"
+  preference: float = 1.0
+
+  def __post_init__(self):
+    if self.preference < 0:
+      raise ValueError(f"config.method.masks.preference is {self.preference}: it must be 0 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrocoHumanConfig:
+  """CroCo-Human's own settings; recipes state every number.
+
+  Attributes:
+    name: "croco_human".
+    crop_area: range of the area fraction of the crops.
+    crop_aspect: range of their width / height.
+    jitter: largest change of brightness, contrast and saturation of each image; 0.4 draws factors from 0.6 to 1.4.
+    positions: where patches are, in encoder and decoder: "cosine", fixed; "learned"; "rope", queries and keys turned,
+      for the backbones vit_*_rope and no others.
+    second_image: the decoder looks at the second image; False: at nothing, which is MAE on the same pictures.
+    mae: how much is hidden, and the decoder.
+    masks: what is hidden.
+  """
+
+  name: str
+  crop_area: tuple[float, float]
+  crop_aspect: tuple[float, float]
+  jitter: tuple[float, float, float]
+  positions: Literal["cosine", "learned", "rope"]
+  second_image: bool = True
+  mae: MaskedConfig
+  masks: CrocoMasksConfig
+
+  def __post_init__(self):
+    if not all(0 <= strength <= 1 for strength in self.jitter):
+      raise ValueError(f"config.method.jitter is {self.jitter}: expected three numbers in 0 to 1")

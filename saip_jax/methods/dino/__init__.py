@@ -1,0 +1,1 @@
+"""DINO: self-distillation with an EMA teacher."""

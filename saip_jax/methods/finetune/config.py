@@ -1,0 +1,77 @@
+"""The settings of fine-tuning."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from input_pipeline.mirror import flip_pairs
+from input_pipeline.schema import choices_hint
+from saip_jax.methods.finetune.tasks import SUPERVISED
+from saip_jax.methods.finetune.views import SupervisedViews
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+  """Fine-tuning's own settings; recipes state every number.
+
+  Attributes:
+    name: "finetune".
+    task: a key of `saip_jax.methods.finetune.tasks.SUPERVISED`.
+    classes: how many the head tells apart: identities, attributes, joints, or classes of pixels of the data set; for
+      detection 1, persons.
+    flip_pairs: classes or joints that change places in the mirror image, counted from 0; () where nothing does.
+    layer_decay: what the learning rate is multiplied by from each layer to the one before it, see `groups.layer_wise`.
+    views: how views differ from the pictures.
+  """
+
+  name: str
+  task: str
+  classes: int
+  flip_pairs: tuple[tuple[int, int], ...] = ()
+  layer_decay: float = 1.0
+  views: SupervisedViews
+
+  def __post_init__(self):
+    at = "config.method"
+    if self.task not in SUPERVISED:
+      raise ValueError(f"{at}.task is {self.task!r}: no such task to fine-tune on{choices_hint(self.task, SUPERVISED)}")
+    if self.classes < 1:
+      raise ValueError(f"{at}.classes is {self.classes}: it must be positive")
+    if not 0 < self.layer_decay <= 1:
+      raise ValueError(f"{at}.layer_decay is {self.layer_decay}: it must lie in 0 to 1, 0 excluded")
+    places = [place for pair in self.flip_pairs for place in pair]
+    if len(set(places)) < len(places) or not all(0 <= place < self.classes for place in places):
+      raise ValueError(f"{at}.flip_pairs is {self.flip_pairs}: expected different classes from 0 to {self.classes - 1}")
+
+  @property
+  def mirrored(self) -> tuple[int, ...]:
+    """(classes,) class -> its class in the mirror image."""
+    swapped = {left: right for pair in self.flip_pairs for left, right in (pair, pair[::-1])}
+    return tuple(swapped.get(place, place) for place in range(self.classes))
+
+  def check_run(self, config) -> None:
+    """See `SupervisedTask.check_run`."""
+    SUPERVISED[self.task].check_run(config)
+
+  def check_data(self, data) -> None:
+    """Raises ValueError unless the head fits the labels of the data set.
+
+    Args:
+      data: a `input_pipeline.pipeline.TrainData` that reads the task's labels.
+    """
+    needed = class_settings(self.task, data.classes[SUPERVISED[self.task].label])
+    for name, value in needed.items():
+      if getattr(self, name) != value:
+        raise ValueError(
+          f"config.method.{name} is {getattr(self, name)}, the labels of the data set need {value}: set it to that"
+        )
+
+
+def class_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
+  """Returns the settings that the classes of a data set decide: `classes`, and `flip_pairs` where sides have names.
+
+  Args:
+    task: a key of `SUPERVISED`.
+    names: of its classes.
+  """
+  return {"classes": len(names), "flip_pairs": flip_pairs(names) if SUPERVISED[task].mirrors else ()}

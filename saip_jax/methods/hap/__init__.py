@@ -1,0 +1,1 @@
+"""HAP: masked image modeling guided by human parts."""

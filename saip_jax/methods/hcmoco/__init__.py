@@ -1,0 +1,1 @@
+"""HCMoCo: contrastive learning across RGB, depth and skeleton."""

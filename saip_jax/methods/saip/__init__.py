@@ -1,0 +1,1 @@
+"""SAIP: cross-scale matching, reconstruction and search."""

@@ -1,0 +1,116 @@
+"""Which checkpoints of a run are whole.
+
+A save that is killed leaves none under its name; a full disk, a copy that ended early or a broken machine may.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Collection
+
+import tensorstore as ts
+
+from input_pipeline.names import shown_error
+from input_pipeline.storage import utf8_path
+
+_COMMITTED = "commit_success.txt"  # Orbax writes it last
+_FINGERPRINT, _METADATA = "fingerprint/metadata", "state/_METADATA"
+_READ_BY_WEIGHTS = ("params", "extra")
+
+
+def checkpoint_steps(workdir) -> list[int]:
+  """Returns the steps of the checkpoints of a run, whole or not, oldest first."""
+  path = pathlib.Path(workdir) / "checkpoints"
+  names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> tuple[int | None, list[str]]:
+  """Returns the step of a run's newest whole checkpoint, and what is wrong with newer ones.
+
+  Args:
+    workdir: the run's folder.
+    parts: of the state, which must be readable, as in `damage_of`.
+
+  Returns:
+    (step or None, one line for each newer checkpoint that is not whole, the newest first).
+  """
+  damaged = []
+  for step in reversed(checkpoint_steps(workdir)):
+    path = pathlib.Path(workdir).absolute() / "checkpoints" / str(step)
+    reason = damage_of(path, parts)
+    if reason is None:
+      return step, damaged
+    damaged.append(f"{path} holds no checkpoint that is whole: {reason}")
+  return None, damaged
+
+
+def newest_to_read(workdir) -> tuple[int, tuple[str, ...]]:
+  """Returns the step of a run's newest whole checkpoint, to be read, and notes on newer ones that are damaged.
+
+  An older checkpoint instead of a damaged one is never taken silently: notes say so, and so does standard error.
+
+  Raises:
+    ValueError: no checkpoint, or none that is whole.
+  """
+  step, damaged = newest_whole(workdir)
+  if step is None:
+    raise ValueError("; ".join(damaged) or f"{workdir} holds no checkpoint yet")
+  notes = tuple(f"{line}; step {step} is read instead" for line in damaged)
+  for note in notes:
+    print(f"warning: {note}", file=sys.stderr, flush=True)
+  return step, notes
+
+
+def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> str | None:
+  """Returns why a checkpoint is not whole, or None; reads its arrays to the end, one after the other.
+
+  Args:
+    step_path: W/checkpoints/<step>.
+    parts: names at the top of the state whose arrays are read, "params" and so on; None reads all.
+
+  Raises:
+    ValueError: a path that is no UTF-8.
+  """
+  path = utf8_path(step_path, "checkpoint")
+  lacking = [name for name in (_METADATA, _FINGERPRINT, _COMMITTED) if not (path / name).exists()]
+  if lacking:
+    return f"it has no {lacking[0]}"
+  for name in (_FINGERPRINT, _METADATA):
+    try:
+      read_object(path / name)
+    except (OSError, ValueError) as e:
+      return f"its {name} cannot be read: {shown_error(e)}"
+  for keys in _arrays(read_object(path / _METADATA), parts):
+    name = ".".join(keys)
+    try:
+      store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path / 'state'}/"}, "path": f"{name}/"}
+      ts.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result().read().result()
+    except (OSError, ValueError, RuntimeError) as e:
+      return f"its {name} cannot be read: {brief(e)}"
+  return None
+
+
+def brief(error: BaseException) -> str:
+  """Returns an error of Orbax or of what is below it: many layers, each with words of its own, the system's last."""
+  reason = shown_error(error).partition(" [tensorstore_spec=")[0]
+  return reason if len(reason) <= 200 else f"{reason[:60]} ... {reason[-120:]}"
+
+
+def read_object(path: pathlib.Path) -> dict:
+  """Returns the object that a JSON file holds; raises OSError, or ValueError where it holds none."""
+  content = json.loads(path.read_text("utf-8"))
+  if not isinstance(content, dict):
+    raise ValueError(f"it holds a {type(content).__name__}, no object")
+  return content
+
+
+def _arrays(metadata: dict, parts: Collection[str] | None) -> list[list[str]]:
+  """Returns the path of each array of a state, by Orbax's description of it."""
+  leaves = metadata.get("tree_metadata", {}).values()
+  paths = [
+    [str(key["key"]) for key in leaf["key_metadata"]]
+    for leaf in leaves
+    if not leaf["value_metadata"]["skip_deserialize"]
+  ]
+  return [keys for keys in paths if parts is None or keys[0] in parts]

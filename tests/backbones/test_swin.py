@@ -1,0 +1,75 @@
+"""Swin: timm's numbers from timm's weights, and images of any size, alone or on a canvas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saip_jax.backbones.extent import Extent
+from saip_jax.backbones.swin import PatchEmbed, Swin, SwinBlock
+from saip_jax.backbones.windows import Windows
+from saip_jax.interop import swin as table
+from tests.support import pyramid_laws
+
+TINY = Swin(dims=(8, 12, 16, 24), depths=(1, 2, 1, 1), heads=(2, 2, 4, 3), window=4)
+
+
+@pytest.fixture(scope="module")
+def twin():
+  options = dict(always_partition=True, strict_img_size=False)
+  return pyramid_laws.timms_twin("swin_tiny_patch4_window7_224", Swin(), table, **options)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("image_hw", [(256, 128), (72, 40)])
+def test_the_features_are_timms(twin, image_hw):
+  """On the second size maps have odd sides, and the last two are smaller than a window."""
+  pyramid_laws.check_features(twin, Swin(), image_hw, channels_last=True)
+
+
+@pytest.mark.torch
+def test_timms_state_returns_unchanged(twin):
+  pyramid_laws.check_round_trip(twin, 27_519_354)
+
+
+def test_padding_changes_nothing():
+  pyramid_laws.check_padding(TINY, (48, 24), (72, 36))
+
+
+def test_windows_of_a_canvas_are_those_of_the_images_alone():
+  """Each image's windows come first along both axes, and what the canvas has beyond them is zero."""
+  x, sizes = pyramid_laws.images(1, 2, 11, 9), [(5, 9), (11, 2)]
+  canvas = Windows((11, 9), 4, 2, Extent(np.asarray(sizes)))
+  cut, strangers, joined = jax.jit(lambda x: (canvas.cut(x), canvas.strangers(), canvas.join(canvas.cut(x))))(x)
+  for i, (h, w) in enumerate(sizes):
+    alone = Windows((h, w), 4, 2, None)
+    own, hidden = jax.jit(lambda x: (alone.cut(x)[0], alone.strangers()[0]))(x[i : i + 1, :h, :w])
+    rows, columns = -(-h // 4), -(-w // 4)
+    shape = lambda a: np.asarray(a).reshape(3, 3, *a.shape[1:])
+    own, hidden = own.reshape(rows, columns, 16, 3), hidden.reshape(rows, columns, 16, 16)
+    np.testing.assert_array_equal(shape(cut[i])[:rows, :columns], own)
+    assert np.abs(cut[i]).sum() == pytest.approx(np.abs(own).sum())
+    np.testing.assert_array_equal(shape(strangers[i])[:rows, :columns], hidden)
+    np.testing.assert_array_equal(joined[i, :h, :w], x[i, :h, :w])
+
+
+def test_only_what_is_read_is_needed_in_either_type():
+  pyramid_laws.check_reads(TINY, "layers_3", "norm")
+
+
+def test_maps_are_those_of_the_stages():
+  pyramid_laws.check_stages_are_standardized(pyramid_laws.check_maps(TINY))
+
+
+def test_recomputing_changes_no_gradient():
+  pyramid_laws.check_recomputing(TINY)
+
+
+def test_initial_values_are_timms():
+  init = lambda module, *inputs: jax.jit(lambda: module.init(jax.random.key(0), *inputs))()["params"]
+  attention = init(SwinBlock(3, 7, 0), jnp.zeros((1, 7, 7, 24)), None)["attn"]
+  for values in (attention["qkv"]["kernel"], attention["relative_position_bias_table"]):
+    assert 0.015 < np.std(values) < 0.025
+  assert not attention["qkv_bias"].any() and not attention["proj"]["bias"].any()
+  kernel = init(PatchEmbed(24), jnp.zeros((1, 4, 4, 3)))["proj"]["kernel"]
+  assert 0.95 < np.abs(kernel).max() * np.sqrt(48) <= 1  # uniform within 1 / sqrt(fan in)

@@ -1,0 +1,152 @@
+"""Every recipe in configs/ builds, and its whole step has the right shapes, without computing anything."""
+
+import pathlib
+
+import jax
+import pytest
+
+from saip_jax import recipes
+from saip_jax.config import parse_config
+from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.step import init_state, make_train_step
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+RECIPES = sorted((REPO / "configs").glob("*.py"))
+
+
+def load(path, *overrides):
+  return parse_config(apply_overrides(load_recipe(path), overrides))
+
+
+def losses_of(settings) -> set[str]:
+  """Returns the losses that a method with these settings logs: those of a positive weight."""
+  match settings.name:
+    case "saip":
+      css = settings.css.weight
+      weights = {
+        "csm_rep": settings.csm.weight,
+        "csm_att": settings.csm.weight and settings.csm.attention_weight,
+        "csr": settings.csr.weight,
+        "css_inst": css,
+        "css_roi": css,
+      }
+    case "mae":
+      weights = {"mae": 1.0}
+    case "dino":
+      weights = {"dino": 1.0, "mae": settings.mae.weight}
+    case "croco_human":
+      weights = {"view": 1.0, "pose": 1.0}
+    case "hap":
+      weights = {"mae": 1.0, "align": settings.align.weight}
+    case "hcmoco":
+      weights = vars(settings.weights)
+    case "finetune":
+      names = {
+        "reid": ("identity", "triplet"),
+        "text": ("contrast", "identity"),
+        "wholebody": ("keypoints",),
+        "detection": ("middles", "sides"),
+        "parsing": ("parts",),
+        "segmentation": ("parts",),
+        "multi_parsing": ("parts", "middles", "ways"),
+      }
+      weights = dict.fromkeys(names.get(settings.task, (settings.task,)), 1.0)
+  return {name for name, weight in weights.items() if weight}
+
+
+# They compile for long; of the two stages of HCMoCo the second, which is not among them, has all losses.
+SLOW = {name: pytest.mark.slow for name in ("hcmoco", "saip_convnext_femto", "saip_swin_tiny", "saip_tinyvit_5m")}
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, marks=SLOW.get(p.stem, ()), id=p.stem) for p in RECIPES])
+def test_step_of_every_recipe(path):
+  config = load(path)
+  method = METHODS[config.method.name].build(config)
+  tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
+  step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
+  state = jax.eval_shape(lambda: init_state(method, tx, config.seed))
+  after, metrics = jax.eval_shape(step, state, method.batch_spec(config.batch_size))
+  assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+  assert all(m.shape == () for m in metrics.values())
+  assert {n.removeprefix("loss/") for n in metrics if n.startswith("loss/")} == {"total", *losses_of(config.method)}
+  monitors = {"teacher_entropy", "center_norm"} if "center" in after.method_state else set()
+  assert {"optim/lr", "optim/grad_norm", *(f"monitor/{name}" for name in monitors)} <= metrics.keys()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_docstring_gives_command_and_hardware(path):
+  text = path.read_text()
+  assert f"--config=configs/{path.name}" in text and "Hardware:" in text
+
+
+def test_published_recipe():
+  """The numbers of the published run, spelled out here once more on purpose."""
+  config = load(REPO / "configs" / "saip_vit_tiny.py")
+  method = METHODS["saip"].build(config)
+  params = jax.eval_shape(method.init, jax.random.key(0))[0]
+  count = {name: sum(a.size for a in jax.tree.leaves(part)) for name, part in params.items()}
+  assert count["backbone"] == 5_511_744
+  # Published: 21.96 M with an unused norm (384) and 65,536 frozen gains.
+  assert count["csm"] + 384 + 65_536 == 21_959_296
+  assert round(count["csr"] / 1e6, 2) == 25.78 and round(count["css"] / 1e6, 2) == 17.10
+  assert method.networks.grid == (16, 8) and method.networks.csr_grid == (20, 10)
+  _, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
+  per_epoch = 488
+  assert float(schedule(0)) == 0
+  assert float(schedule(10 * per_epoch)) == pytest.approx(2e-3)
+  assert float(schedule(155 * per_epoch)) == pytest.approx(1e-3, rel=1e-3)
+  assert float(schedule(300 * per_epoch)) == pytest.approx(0, abs=1e-9)
+
+
+def test_baselines_have_the_published_numbers_and_read_what_saip_reads():
+  """MAE of He et al. 2022, DINO of Caron et al. 2021, both on SAIP's images for its 300 epochs."""
+  saip, mae, dino = (load(REPO / "configs" / f"{name}.py") for name in ("saip_vit_tiny", "mae", "dino"))
+  for config in (mae, dino):
+    assert (config.data, config.model) == (saip.data, saip.model)
+    images = config.total_steps * config.batch_size
+    assert images == pytest.approx(300e6, rel=1e-3) and images == pytest.approx(saip.total_steps * 2048, rel=2e-3)
+  assert mae.optimizer.learning_rate == pytest.approx(1.5e-4 * mae.batch_size / 256)
+  assert dino.optimizer.learning_rate == pytest.approx(5e-4 * dino.batch_size / 256)
+  method = METHODS["dino"].build(dino)
+  epoch = dino.total_steps // 300 * dino.accumulate  # micro-steps
+  temps = [float(method.temp_teacher(epoch * at)) for at in (0, 15, 30, 299)]
+  assert temps == pytest.approx([0.04, 0.04 + 0.03 * 15 / 29, 0.07, 0.07])  # a stair an epoch, 30 of them
+  _, schedule = make_optimizer(dino.optimizer, dino.total_steps, method.param_groups())
+  assert float(schedule(10 * dino.total_steps // 300)) == pytest.approx(2e-3)
+  assert float(schedule(dino.total_steps)) == pytest.approx(1e-6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["saip_demo", "configs/saip_demo.py", "/elsewhere/configs/saip_demo.py"])
+def test_our_own_recipes_are_found_from_anywhere(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)
+  assert load_recipe(name) == load_recipe(REPO / "configs" / "saip_demo.py")
+
+
+@pytest.mark.parametrize(
+  "name, words",
+  [
+    ("saip_dmo", "did you mean --config=saip_demo?"),
+    ("saip_demo.py", "did you mean --config=saip_demo?"),
+    ("nothing_of_the_kind", "a name alone finds them"),
+  ],
+)
+def test_a_missing_recipe_names_the_folder_of_ours(tmp_path, monkeypatch, name, words):
+  """A file of ours is not taken where one of somebody else's is meant."""
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match=f"--config={name}: no such file.*{REPO / 'configs'}") as caught:
+    load_recipe(name)
+  assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_after_an_installation_they_are_found_too(tmp_path, monkeypatch):
+  monkeypatch.setattr(recipes, "_CHECKOUT", tmp_path / "configs")
+  installed = tmp_path / "share" / "saip_jax" / "configs"
+  installed.mkdir(parents=True)
+  (installed / "one.py").write_text("def get_config():\n  return {'a': 1}\n")
+  monkeypatch.setattr(recipes, "_INSTALLED", installed)
+  assert load_recipe("one") == load_recipe("configs/one.py") == {"a": 1}
+  monkeypatch.setattr(recipes, "_INSTALLED", tmp_path / "nothing")
+  with pytest.raises(ValueError, match="in the folder configs of its repository"):
+    load_recipe("one")

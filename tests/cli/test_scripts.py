@@ -1,0 +1,57 @@
+"""The scripts that set up the environment hand on what is theirs to hand on."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+_STUB = '#!/bin/bash\necho "$(basename "$0")" "$@" >> "$CALLS"\n'
+
+
+@pytest.fixture
+def checkout(tmp_path):
+  """A checkout whose .venv writes down how it is called."""
+  (tmp_path / "scripts").mkdir()
+  (tmp_path / ".venv" / "bin").mkdir(parents=True)
+  for name in ("environment.sh", "quickstart.sh", "test.sh"):
+    shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+  for name in ("requirements.txt", "pyproject.toml"):
+    (tmp_path / name).write_text("")
+  for name in ("python", "saip"):
+    (tmp_path / ".venv" / "bin" / name).write_text(_STUB)
+    (tmp_path / ".venv" / "bin" / name).chmod(0o755)
+  return tmp_path
+
+
+def _called(checkout, script, *arguments):
+  calls = checkout / "calls"
+  calls.unlink(missing_ok=True)
+  done = subprocess.run(
+    [checkout / "scripts" / script, *arguments],
+    capture_output=True,
+    text=True,
+    cwd="/",
+    env=os.environ | {"CALLS": str(calls)},
+  )
+  assert done.returncode == 0, done.stderr
+  return calls.read_text().splitlines()
+
+
+@pytest.mark.parametrize("flags", [[], ["--config.total_steps=3"], ["[test]", "--config.batch_size=4"]])
+def test_quickstart_hands_its_flags_to_the_run_alone(checkout, flags):
+  install, people, run = _called(checkout, "quickstart.sh", *flags)
+  assert install.startswith("python -m pip install") and install.endswith("-r requirements.txt -e .")
+  assert people.startswith("saip prepare people --out=runs/people") and "--config" not in people
+  assert run == " ".join(
+    ["saip pretrain --config=configs/saip_demo.py --workdir=runs/demo --config.data.path=runs/people", *flags]
+  )
+  assert _called(checkout, "quickstart.sh", *flags) == [people, run]  # installed once
+
+
+def test_the_tests_hand_theirs_to_pytest(checkout):
+  install, tests = _called(checkout, "test.sh", "-k", "name")
+  assert install.endswith("-r requirements.txt -e .[test]")
+  assert tests.startswith("python -m pytest") and tests.endswith("-k name")

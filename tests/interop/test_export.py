@@ -1,0 +1,173 @@
+"""`saip export`: what it says and refuses, with PyTorch and without, and the card beside the files."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from saip_jax import cli
+from saip_jax.interop import export, torch_model
+from saip_jax.interop.dialects import DIALECTS
+from saip_jax.interop.model_card import run_history, shortened
+from saip_jax.interop.tensor_files import read_tensors
+from tests.support.trained_weights import REPO, trained_weights
+
+
+@pytest.fixture
+def weights():
+  return trained_weights()
+
+
+@pytest.fixture
+def checkpoint(weights, monkeypatch):
+  """Lets the command find these weights whatever checkpoint it is given."""
+  monkeypatch.setattr(export, "open_weights", lambda path: weights)
+
+
+def run(*arguments) -> int:
+  return cli.main(["export", "--checkpoint=W", *arguments])
+
+
+def parity(folder: pathlib.Path) -> dict:
+  return json.loads((folder / "parity.json").read_text())
+
+
+@pytest.fixture
+def one_thread():
+  """The machine's cores are shared: threads of PyTorch that wait for each other cost more than they bring."""
+  torch = pytest.importorskip("torch")
+  pytest.importorskip("timm")
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield
+  torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("dialect", ["timm", "safetensors"])
+def test_without_pytorch_the_files_are_written_and_the_proof_is_not_run(
+  tmp_path, checkpoint, weights, monkeypatch, capfd, dialect
+):
+  monkeypatch.setitem(sys.modules, "torch", None)  # makes every import of it fail
+  out = tmp_path / "out"
+  assert run(f"--dialect={dialect}", f"--out={out}") == 0
+  reason = "not run: PyTorch is not installed; pip install -e '.[torch]' mends it"
+  printed = capfd.readouterr()
+  assert reason in printed.out and printed.out.count("\n") == 1 and not printed.err
+  record = parity(out)
+  assert record["parity"] == reason and reason in (out / "README.md").read_text()
+  assert len(record["outputs"]["cls"]["saip_jax"]) == 8 and record["files"]["model.safetensors"]["bytes"] > 22e6
+  tensors, metadata = read_tensors(out / "model.safetensors")
+  assert metadata == {"format": "pt"} and not {"mask_token", "inter_norm.weight"} & tensors.keys()
+  for name, tensor in DIALECTS["timm"].to_state(weights, "student").items():
+    np.testing.assert_array_equal(tensors.pop(name), tensor)
+  assert not tensors
+
+
+@pytest.mark.parametrize("dialect", ["saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript"])
+def test_what_needs_pytorch_says_so(tmp_path, checkpoint, monkeypatch, capfd, dialect):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  assert run(f"--dialect={dialect}", f"--out={tmp_path / 'out'}") == 2
+  error = capfd.readouterr().err
+  assert error.count("\n") == 1 and "PyTorch is not installed" in error and ".[torch]" in error
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--dialect=tim"], ["did you mean 'timm'"]),
+    (["--dialect=timm", "--with-preprocessing"], ["--dialect=onnx"]),
+    (["--dialect=timm", "--image-hw=250x125"], ["250x125", "multiples", "16"]),
+    (["--dialect=timm", "--out={tmp}"], ["--out={tmp}", "exists"]),
+    (["--dialect=timm", "--out={tmp}/file"], ["--out={tmp}/file", "exists"]),
+    (["--dialect=timm", "--out=/proc/nowhere/x"], ["/proc/nowhere"]),
+    (["--dialect=timm", "--size=3"], ["--size=3", "--help"]),
+  ],
+)
+def test_a_mistake_is_one_line(tmp_path, checkpoint, monkeypatch, capfd, flags, words):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  (tmp_path / "file").touch()
+  flags = [flag.format(tmp=tmp_path) for flag in (["--out={tmp}/out"] + flags)]
+  assert run(*flags) == 2
+  error = capfd.readouterr().err
+  assert error.startswith("saip export: error: ") and error.count("\n") == 1, error
+  assert all(word.format(tmp=tmp_path) in error for word in words), error
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.torch
+def test_vitpose_takes_squares_only(tmp_path, checkpoint, one_thread, capfd):
+  assert run("--dialect=vitpose", f"--out={tmp_path / 'out'}", "--image-hw=256x192") == 2
+  assert "--image-hw=256x256" in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_broken_installation_is_told_apart_from_none(tmp_path, checkpoint, monkeypatch, capfd):
+  def fail(package):
+    raise RuntimeError("operator torchvision::nms\ndoes not exist")
+
+  monkeypatch.setattr(torch_model.importlib, "import_module", fail)
+  assert run("--dialect=mae", f"--out={tmp_path / 'out'}") == 2
+  error = capfd.readouterr().err
+  assert error.count("\n") == 1 and "torch cannot be imported (operator torchvision::nms does not exist)" in error
+
+
+def test_weights_without_a_teacher_are_refused_by_name(tmp_path, checkpoint, weights, monkeypatch, capfd):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  monkeypatch.setattr(export, "open_weights", lambda path: dataclasses.replace(weights, teacher=None))
+  assert run("--dialect=timm", "--which=teacher", f"--out={tmp_path / 'out'}") == 2
+  assert "no teacher" in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_card_tells_how_the_weights_were_made(tmp_path, checkpoint, monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  run_folder = tmp_path / "W"
+  for step in (2, 40):
+    (run_folder / "checkpoints" / str(step)).mkdir(parents=True)
+  (run_folder / "config.json").write_text(
+    json.dumps(
+      {
+        "batch_size": 2048,
+        "precision": "bfloat16",
+        "total_steps": 100,
+        "data": {"source": "folder", "path": "/a/crops"},
+        "method": {"name": "saip", "fidelity": "official"},
+        "init_from": None,
+      }
+    )
+  )
+  for checkpoint_path, step, images in ((run_folder, 40, "81,920"), (run_folder / "checkpoints" / "2", 2, "4,096")):
+    out = tmp_path / f"out{step}"
+    assert cli.main(["export", f"--checkpoint={checkpoint_path}", "--dialect=timm", f"--out={out}"]) == 0
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: timm\n") and "{" not in card
+    for words in ("saip, fidelity official", f"| {step} of 100 |", "| crops |", images, "256x128", "3 heads"):
+      assert words in card, words
+    assert str(tmp_path) not in card
+  told = run_history(run_folder)
+  assert told == run_history(tmp_path / "out40") == run_history(tmp_path / "out40" / "model.safetensors")
+  assert run_history(tmp_path / "out40" / "other.safetensors") == run_history(tmp_path) == {}
+
+
+def test_no_folders_of_the_own_disk_are_told():
+  assert shortened("step 200 of the run /home/me/runs/W") == "step 200 of the run runs/W"
+  assert shortened("/data/a/model.pth (saip)") == "a/model.pth (saip)" and shortened("model.pth") == "model.pth"
+
+
+@pytest.mark.torch
+def test_the_lines_in_the_readme_work(tmp_path, checkpoint, one_thread, capfd):
+  blocks = re.findall(r"```python\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
+  lines = [block for block in blocks if "local-dir:" in block]
+  if not lines:
+    pytest.skip("README.md has no python block with local-dir: yet")
+  assert len(lines) == 1 and len(lines[0].splitlines()) <= 12
+  assert run("--dialect=timm", f"--out={tmp_path / 'DIR'}") == 0
+  capfd.readouterr()
+  import torch
+
+  torch.manual_seed(0)
+  exec(lines[0].replace("local-dir:DIR", f"local-dir:{tmp_path / 'DIR'}"), {})
+  assert float(capfd.readouterr().out.split()[-1]) < 0.5  # the layer has learned its labels
