@@ -43,49 +43,13 @@ def _run(options, rest: list[str]) -> int:
 
 
 def _pretrain(options, overrides) -> int:
-  from input_pipeline.pipeline import build_train_data
-  from input_pipeline.schema import to_dict
-  from saip_jax.methods import METHODS
-  from saip_jax.recipes import apply_overrides, load_recipe, parse_config
-  from saip_jax.run_folder.lock import holding
-  from saip_jax.training.checkpoint import claim_workdir
-  from saip_jax.training.distributed import first_host_first, initialize
-  from saip_jax.training.loop import pretrain
+  from saip_jax.pretraining import pretrain
+  from saip_jax.recipes import open_recipe
 
-  config = parse_config(apply_overrides(load_recipe(options.config), overrides))
-  initialize(options.coordinator, options.processes, options.process)
-  method = METHODS[config.method.name].build(config)
-  spec = method.batch_spec(config.batch_size)
-  with first_host_first():
-    workdir = claim_workdir(options.workdir, to_dict(config))
-  with holding(workdir):
-    with first_host_first():  # what it renders, indexes and writes, the others find
-      data = build_train_data(
-        source=config.data.source,
-        path=config.data.path,
-        scene_path=config.data.scene_path,
-        cache_dir=workdir,
-        canvas_hw=config.data.canvas_hw,
-        scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=config.data.workers,
-        threads=config.data.threads,
-        max_damaged_fraction=config.data.max_damaged_fraction,
-        people_count=config.data.people_count,
-        split=config.data.split,
-        subset=config.data.subset,
-        mixture=to_dict(config.data)["mixture"],
-        people_composition=config.data.people_composition,
-        whole=config.data.whole_photos,
-        fields=tuple(spec),
-        pairs=to_dict(config.data.pairs),
-        pictures_per_identity=config.data.pictures_per_identity,
-      )
-      METHODS[config.method.name].check_data(config.method, data)
-    pretrain(config, method, data, workdir)
-  for line in data.unknown.lines():
-    print(line)
+  config = open_recipe(options.config, overrides)
+  pretrain(
+    config, options.workdir, coordinator=options.coordinator, processes=options.processes, process=options.process
+  )
   return 0
 
 

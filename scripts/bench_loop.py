@@ -30,7 +30,7 @@ from saip_jax.aot.compile import compile_lowered  # noqa: E402
 from saip_jax.aot.hlo import Program  # noqa: E402
 from saip_jax.aot.topologies import describe_devices, find_topology  # noqa: E402
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config  # noqa: E402
-from saip_jax.training import loop  # noqa: E402
+from saip_jax.training import loop, opening  # noqa: E402
 from saip_jax.training.checkpoint import Checkpoints, state_bytes  # noqa: E402
 from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, place_batch, place_state, replicated  # noqa: E402
 from saip_jax.training.optimizer import make_optimizer  # noqa: E402
@@ -78,7 +78,7 @@ def scaling(steps: int, per_device: int) -> dict:
   from tests.support.tiny_saip import MadeUpData, tiny
 
   found = {}
-  shard_batch, lower = loop.shard_batch, loop.lower_step
+  shard_batch, lower = loop.shard_batch, opening.lower_step
   for devices in (1, 2, 4, 8):
     config, method = tiny(
       f"batch_size={per_device * devices}",
@@ -96,9 +96,9 @@ def scaling(steps: int, per_device: int) -> dict:
           yield batch
 
     loop.shard_batch = clock.wrap("shard_batch", shard_batch)
-    loop.lower_step = lambda *args: _Step(lower(*args), clock)
+    opening.lower_step = lambda *args: _Step(lower(*args), clock)
     with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(sys.stderr):
-      loop.pretrain(config, method, Data(config.batch_size), pathlib.Path(workdir) / "run", jax.devices()[:devices])
+      loop.train(config, method, Data(config.batch_size), pathlib.Path(workdir), devices=jax.devices()[:devices])
     (start, before), (end, after) = asked[_WARM_UP], asked[-1]
     count = len(asked) - 1 - _WARM_UP
     parts = {name: (after[name] - before[name]) / count * 1e3 for name in after}

@@ -36,7 +36,7 @@ from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config  # noqa: E402
-from saip_jax.training.checkpoint import checkpoint_steps  # noqa: E402
+from saip_jax.run_folder.integrity import checkpoint_steps  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

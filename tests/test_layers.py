@@ -63,8 +63,11 @@ def test_only_the_pipeline_needs_grain():
   assert users == {"pipeline.py", "orders.py"}
 
 
-def test_one_file_knows_orbax():
+def test_two_files_know_orbax():
+  """One writes checkpoints, one reads them; `training/distributed.py` uses its barrier between processes."""
   users = {
-    p.name for p in (REPO / "saip_jax").rglob("*.py") if any(n.split(".")[0] == "orbax" for n in imports(p, True))
+    str(p.relative_to(REPO / "saip_jax"))
+    for p in (REPO / "saip_jax").rglob("*.py")
+    if any(n.split(".")[0] == "orbax" for n in imports(p, True))
   }
-  assert users == {"checkpoint.py"}
+  assert users == {"run_folder/reading.py", "training/checkpoint.py", "training/distributed.py"}

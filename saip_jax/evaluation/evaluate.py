@@ -15,7 +15,7 @@ from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol
-from saip_jax.training.checkpoint import checkpoint_steps
+from saip_jax.run_folder.integrity import checkpoint_steps
 
 RECORDS = "evaluations.jsonl"
 

@@ -13,7 +13,6 @@ import jax
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
-from input_pipeline.schema import to_dict
 from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig
@@ -25,9 +24,8 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
+from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
-from saip_jax.training.checkpoint import claim_workdir
-from saip_jax.training.loop import pretrain
 from saip_jax.training.state import TrainState
 
 PROTOCOL = "finetune"
@@ -135,9 +133,7 @@ def finetune(
     fields=tuple(method.batch_spec(1)),
     pictures_per_identity=config.data.pictures_per_identity,
   )
-  state = pretrain(config, method, images, claim_workdir(workdir, to_dict(config)))
-  for line in images.unknown.lines():
-    print(line)
+  state = train_in_folder(config, method, lambda _: images, workdir)
   if state.step < config.total_steps:
     raise ValueError(
       f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "

@@ -9,9 +9,11 @@ import tempfile
 import saip_jax
 from input_pipeline.names import shown
 from input_pipeline.storage import utf8_path, writing
+from saip_jax.interop.spec import Weights
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
-from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
+from saip_jax.interop.weights import WEIGHTS_FILE, open_weights
+from saip_jax.run_folder.files import MODEL_FILE
 
 
 def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **asked) -> Weights:

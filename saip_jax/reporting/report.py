@@ -114,7 +114,7 @@ def _facts_html(runs: Sequence[Run], newest: int | None) -> str:
 
 def _data_fact(run: Run, newest: int | None) -> str:
   """The data set by the fingerprint of a checkpoint, which is sure; without one, as the settings name it."""
-  from saip_jax.training.checkpoint import read_fingerprint
+  from saip_jax.run_folder.reading import read_fingerprint
 
   if newest is not None:
     try:

@@ -17,6 +17,7 @@ from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.evaluation.features import embed_images
+from saip_jax.initial import start_from
 from saip_jax.interop import export, proof
 from saip_jax.interop.architectures import TWINS
 from saip_jax.interop.dialects import DIALECTS, recognize
@@ -28,8 +29,8 @@ from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import Preprocessing, load_backbone, open_weights
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
-from saip_jax.training.checkpoint import Checkpoints, write_config
-from saip_jax.training.initial import start_from
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.state import TrainState
 from tests.support.pyramid_laws import values_of_training

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import saip_jax
-from saip_jax import cli
+from saip_jax import cli, pretraining
+from saip_jax.methods import METHODS
 from tests.support.toy_method import TOY_METHODS, ToyData, toy_recipe
 
 
@@ -22,14 +23,13 @@ def recipe(tmp_path):
 def toy(monkeypatch):
   """Lets the command train the toy method on toy images; returns the settings that reach the pipeline."""
   calls = []
-  pipeline = pytest.importorskip("input_pipeline.pipeline")
 
   def build_train_data(**settings):
     calls.append(settings)
     return ToyData(settings["batch_size"], settings["seed"])
 
-  monkeypatch.setattr(pipeline, "build_train_data", build_train_data)
-  monkeypatch.setattr("saip_jax.methods.METHODS", TOY_METHODS)
+  monkeypatch.setattr(pretraining, "build_train_data", build_train_data)
+  monkeypatch.setitem(METHODS, "toy", TOY_METHODS["toy"])
   return calls
 
 
@@ -66,15 +66,13 @@ def test_a_mistake_is_one_line(tmp_path, recipe, toy, capsys, arguments, words):
 
 def test_a_wrong_data_path_can_be_mended_in_the_same_workdir(tmp_path, recipe, toy, monkeypatch, capsys):
   command = ["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
-  import input_pipeline.pipeline as pipeline
-
   with monkeypatch.context() as context:
 
     def missing(cache_dir, **_):
       (cache_dir / "index.json").touch()
       raise FileNotFoundError(2, "No such file or directory", "/data/typo")
 
-    context.setattr(pipeline, "build_train_data", missing)
+    context.setattr(pretraining, "build_train_data", missing)
     assert cli.main(command) == 2
   assert "/data/typo" in capsys.readouterr().err
   assert cli.main(command) == 0
@@ -90,10 +88,10 @@ def test_the_traceback_is_there_on_request(tmp_path, recipe, monkeypatch):
 
 
 def test_our_own_mistakes_keep_their_traceback(recipe, tmp_path, monkeypatch, toy):
-  def bug(*_):
+  def bug(*_, **__):
     raise TypeError("a bug")
 
-  monkeypatch.setattr("saip_jax.training.loop.pretrain", bug)
+  monkeypatch.setattr("saip_jax.pretraining.train", bug)
   with pytest.raises(TypeError):
     cli.main(["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"])
 

@@ -16,7 +16,7 @@ from saip_jax.evaluation.tasks.cross_modality import (
   read_people,
   transfer_scores,
 )
-from saip_jax.training.checkpoint import write_config
+from saip_jax.run_folder.folder import write_config
 from tests.support.tiny_methods import tiny_method
 
 CELL = 4  # pixels

@@ -23,7 +23,8 @@ from saip_jax.interop.weights import load_backbone, open_weights
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.replay import replay
-from saip_jax.training.checkpoint import Checkpoints, write_config
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.state import TrainState
 from tests.support.tiny_saip import TINY
 from tests.support.toy_weights import (

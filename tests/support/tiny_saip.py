@@ -13,9 +13,9 @@ if __name__ == "__main__":
 import numpy as np
 
 from saip_jax.methods import METHODS
+from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.distributed import initialize
-from saip_jax.training.loop import pretrain
 from tests.support.toy_method import ToyData
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ class MadeUpData(ToyData):
 def train_tiny(workdir, *overrides):
   """Trains all three objectives on all devices of all processes."""
   config, method = tiny("panel_every=0", *overrides)
-  pretrain(config, method, MadeUpData(config.batch_size), workdir)
+  train_in_folder(config, method, lambda _: MadeUpData(config.batch_size), workdir)
 
 
 if __name__ == "__main__":

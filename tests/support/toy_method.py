@@ -20,9 +20,9 @@ from saip_jax.backbones.features import Backbone, Features
 from saip_jax.methods import MethodEntry
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.pictures import Panel
+from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, parse_config
 from saip_jax.training.distributed import initialize
-from saip_jax.training.loop import pretrain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ def train_toy(workdir, *overrides: str, devices=1, hangs=False, **data_options):
   """Trains and returns the final state on the host; `devices=None` takes all."""
   config = toy_config(*overrides)
   data = ToyData(config.batch_size, config.seed, **data_options)
-  state = pretrain(config, Toy(config.method, hangs), data, workdir, devices=jax.devices()[:devices])
+  state = train_in_folder(config, Toy(config.method, hangs), lambda _: data, workdir, jax.devices()[:devices])
   return jax.device_get(state) if jax.process_count() == 1 else None
 
 

@@ -12,8 +12,8 @@ import jax
 import pytest
 
 from saip_jax import cli
+from saip_jax.run_folder.folder import claim_workdir
 from saip_jax.training import distributed
-from saip_jax.training.checkpoint import claim_workdir
 from saip_jax.training.metrics import read_metrics
 from saip_jax.training.watchdog import EXIT_STATUS
 from tests.support.processes import TINY_SAIP, TOY, assert_same_run, finished, run, started

@@ -31,8 +31,9 @@ from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.method import Hcmoco
 from saip_jax.recipes import parse_config
+from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
-from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.run_folder.reading import read_model
 from saip_jax.views.rgbd import depth_picture
 
 MODALITIES = ("rgb", "depth", "both")

@@ -1,0 +1,142 @@
+"""`saip pretrain` as a function: from a config to a trained state."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import saip_jax
+from input_pipeline.pipeline import build_train_data
+from input_pipeline.schema import to_dict
+from saip_jax.config import RunConfig
+from saip_jax.initial import open_initial
+from saip_jax.interop.spec import BackboneSpec
+from saip_jax.methods import METHODS
+from saip_jax.run_folder.folder import claim_workdir
+from saip_jax.run_folder.lock import holding
+from saip_jax.training.distributed import first_host_first, initialize, on_first_host
+from saip_jax.training.loop import train
+from saip_jax.training.state import TrainState
+
+
+def pretrain(
+  config: RunConfig,
+  workdir,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  coordinator: str | None = None,
+  processes: int | None = None,
+  process: int | None = None,
+) -> TrainState:
+  """Pre-trains a model, as `saip pretrain` does; called again, it continues from the newest checkpoint.
+
+  >>> config = open_recipe("mae_demo", ["--config.total_steps=20"])  # from saip_jax.recipes
+  ... # doctest: +SKIP
+  >>> state = saip_jax.pretrain(config, "runs/demo")  # doctest: +SKIP
+  >>> backbone = saip_jax.load_backbone("runs/demo")  # doctest: +SKIP
+
+  Args:
+    config: the run, from `saip_jax.recipes.open_recipe`.
+    workdir: folder of the run: new, empty, or of this run.
+    devices: where to train; None uses all devices.
+    coordinator: with several processes, HOST:PORT on the machine of process 0, see `training.distributed.initialize`.
+    processes: their number.
+    process: which one this is, from 0.
+
+  Returns:
+    The state after the last update done.
+
+  Raises:
+    ValueError: settings, data or a folder that do not fit.
+    NonFiniteLoss: a loss became infinite or NaN.
+    CheckpointError: a checkpoint could not be written.
+  """
+  initialize(coordinator, processes, process)
+  entry = METHODS[config.method.name]
+  method = entry.build(config)
+
+  def open_data(workdir: Path):
+    data = _build_data(config, method.batch_spec(config.batch_size), workdir)
+    entry.check_data(config.method, data)
+    return data
+
+  return train_in_folder(config, method, open_data, workdir, devices)
+
+
+def train_in_folder(
+  config: RunConfig, method, open_data: Callable[[Path], Any], workdir, devices: Sequence[jax.Device] | None = None
+) -> TrainState:
+  """Claims the folder of a run, opens its data, trains, and prints the labels that were unknown.
+
+  Args:
+    config: the run.
+    method: a `saip_jax.methods.base.Method`.
+    open_data: folder of the run -> data of `training.loop.train`, called on the first host first: files that it renders
+      or indexes there are found by the others.
+    workdir: as in `pretrain`.
+    devices: as in `pretrain`.
+  """
+  with first_host_first():
+    workdir = claim_workdir(workdir, to_dict(config))
+  with holding(workdir, on_first_host):
+    with first_host_first():
+      data = open_data(workdir)
+    state = train(
+      config,
+      method,
+      data,
+      workdir,
+      model=describe_model(config, method),
+      monitors=_monitors_of(config, method) if config.monitor_every and config.monitors else None,
+      initial=(lambda: open_initial(config, method)) if config.init_from else None,
+      devices=devices,
+    )
+  for line in data.unknown.lines():
+    print(line)
+  return state
+
+
+def describe_model(config: RunConfig, method) -> dict[str, Any]:
+  """Returns the model.json of a run's checkpoints: its backbone as `saip import` describes one, and decoders' heads."""
+  interpolation = getattr(method.backbone, "pos_interpolation", None)  # of backbones with a table of positions
+  spec = BackboneSpec(config.model.backbone, config.model.image_hw, interpolation)
+  spec = spec.attending(config.model.heads, config.model.last_heads)
+  return {"saip_jax": saip_jax.__version__, "facts": spec.facts(), "head_counts": config.head_counts}
+
+
+def _monitors_of(config: RunConfig, method):
+  """Returns parameters of the encoder -> its open monitors."""
+
+  def open_monitors(encoder):
+    from saip_jax.evaluation.monitors import Monitors  # with all metrics: a second that most runs need not wait
+
+    return Monitors(config, method.backbone, encoder)
+
+  return open_monitors
+
+
+def _build_data(config: RunConfig, spec: Mapping[str, Any], cache_dir: Path):
+  """Returns the training data of a run with the fields of its batches."""
+  return build_train_data(
+    source=config.data.source,
+    path=config.data.path,
+    scene_path=config.data.scene_path,
+    cache_dir=cache_dir,
+    canvas_hw=config.data.canvas_hw,
+    scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    workers=config.data.workers,
+    threads=config.data.threads,
+    max_damaged_fraction=config.data.max_damaged_fraction,
+    people_count=config.data.people_count,
+    split=config.data.split,
+    subset=config.data.subset,
+    mixture=to_dict(config.data)["mixture"],
+    people_composition=config.data.people_composition,
+    whole=config.data.whole_photos,
+    fields=tuple(spec),
+    pairs=to_dict(config.data.pairs),
+    pictures_per_identity=config.data.pictures_per_identity,
+  )
