@@ -1,22 +1,17 @@
 """`saip pretrain` as a function: from a config to a trained state."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-import saip_jax
 from input_pipeline.pipeline import build_train_data
 from input_pipeline.schema import to_dict
 from saip_jax.config import RunConfig
-from saip_jax.initial import open_initial
-from saip_jax.interop.spec import BackboneSpec
 from saip_jax.methods import METHODS
-from saip_jax.run_folder.folder import claim_workdir
-from saip_jax.run_folder.lock import holding
-from saip_jax.training.distributed import first_host_first, initialize, on_first_host
-from saip_jax.training.loop import train
+from saip_jax.running import train_in_folder
+from saip_jax.training.distributed import initialize
 from saip_jax.training.state import TrainState
 
 
@@ -61,59 +56,12 @@ def pretrain(
     entry.check_data(config.method, data)
     return data
 
-  return train_in_folder(config, method, open_data, workdir, devices)
+  monitors = None
+  if config.monitor_every:
+    from saip_jax.evaluation.monitors import monitors_for  # with all metrics: most runs need not wait for the import
 
-
-def train_in_folder(
-  config: RunConfig, method, open_data: Callable[[Path], Any], workdir, devices: Sequence[jax.Device] | None = None
-) -> TrainState:
-  """Claims the folder of a run, opens its data, trains, and prints the labels that were unknown.
-
-  Args:
-    config: the run.
-    method: a `saip_jax.methods.base.Method`.
-    open_data: folder of the run -> data of `training.loop.train`, called on the first host first: files that it renders
-      or indexes there are found by the others.
-    workdir: as in `pretrain`.
-    devices: as in `pretrain`.
-  """
-  with first_host_first():
-    workdir = claim_workdir(workdir, to_dict(config))
-  with holding(workdir, on_first_host):
-    with first_host_first():
-      data = open_data(workdir)
-    state = train(
-      config,
-      method,
-      data,
-      workdir,
-      model=describe_model(config, method),
-      monitors=_monitors_of(config, method) if config.monitor_every and config.monitors else None,
-      initial=(lambda: open_initial(config, method)) if config.init_from else None,
-      devices=devices,
-    )
-  for line in data.unknown.lines():
-    print(line)
-  return state
-
-
-def describe_model(config: RunConfig, method) -> dict[str, Any]:
-  """Returns the model.json of a run's checkpoints: its backbone as `saip import` describes one, and decoders' heads."""
-  interpolation = getattr(method.backbone, "pos_interpolation", None)  # of backbones with a table of positions
-  spec = BackboneSpec(config.model.backbone, config.model.image_hw, interpolation)
-  spec = spec.attending(config.model.heads, config.model.last_heads)
-  return {"saip_jax": saip_jax.__version__, "facts": spec.facts(), "head_counts": config.head_counts}
-
-
-def _monitors_of(config: RunConfig, method):
-  """Returns parameters of the encoder -> its open monitors."""
-
-  def open_monitors(encoder):
-    from saip_jax.evaluation.monitors import Monitors  # with all metrics: a second that most runs need not wait
-
-    return Monitors(config, method.backbone, encoder)
-
-  return open_monitors
+    monitors = monitors_for(config, method.backbone)
+  return train_in_folder(config, method, open_data, workdir, monitors, devices)
 
 
 def _build_data(config: RunConfig, spec: Mapping[str, Any], cache_dir: Path):

@@ -18,14 +18,15 @@ from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.evaluate import kept, recorded, run_of
+from saip_jax.evaluation.monitors import monitors_for
 from saip_jax.evaluation.splits import Data, Labeled
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.state import TrainState
 
 PROTOCOL = "finetune"
@@ -133,7 +134,7 @@ def finetune(
     fields=tuple(method.batch_spec(1)),
     pictures_per_identity=config.data.pictures_per_identity,
   )
-  state = train_in_folder(config, method, lambda _: images, workdir)
+  state = train_in_folder(config, method, lambda _: images, workdir, monitors_for(config, method.backbone))
   if state.step < config.total_steps:
     raise ValueError(
       f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "

@@ -8,7 +8,6 @@ import re
 import shutil
 from typing import Any
 
-import saip_jax
 from input_pipeline.names import ESCAPED
 from input_pipeline.schema import choices_hint
 from input_pipeline.storage import utf8_path, writing
@@ -19,6 +18,7 @@ from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
 from saip_jax.interop.weights import Weights, open_weights
+from saip_jax.version import __version__
 
 _NO_TORCH_NEEDED = ("timm", "safetensors")
 _PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
@@ -273,7 +273,7 @@ def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -
       "pixels": f"rng.integers(0, 256, (3, {height}, {width}, 3), dtype='uint8'), for graphs that normalize",
       "rng": f"numpy.random.default_rng({proof.SEED}), a new one for each",
     },
-    "versions": {"saip_jax": saip_jax.__version__}
+    "versions": {"saip_jax": __version__}
     | {package: importlib.metadata.version(package) for package in _VERSIONED if _is_installed(package)},
   }
 

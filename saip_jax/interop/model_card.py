@@ -4,10 +4,10 @@ import json
 import pathlib
 import re
 
-import saip_jax
 from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.run_folder.integrity import checkpoint_steps
+from saip_jax.version import __version__
 
 
 def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
@@ -105,7 +105,7 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   return (
     f"{front}# {facts['name']} at {size}, {dialect}\n\n"
     f"An encoder of person pictures, pre-trained without labels: {features} for\n"
-    f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {saip_jax.__version__}.\n\n"
+    f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {__version__}.\n\n"
     f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
     "\n## License\n\nThat of whoever publishes these weights; name it here.\n"
   )

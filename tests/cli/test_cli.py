@@ -91,7 +91,7 @@ def test_our_own_mistakes_keep_their_traceback(recipe, tmp_path, monkeypatch, to
   def bug(*_, **__):
     raise TypeError("a bug")
 
-  monkeypatch.setattr("saip_jax.pretraining.train", bug)
+  monkeypatch.setattr("saip_jax.running.train", bug)
   with pytest.raises(TypeError):
     cli.main(["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"])
 

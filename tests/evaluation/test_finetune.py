@@ -18,8 +18,8 @@ from saip_jax.evaluation.splits import Data
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.groups import layer_wise, usual_groups
-from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from tests.support.batches import assert_same, take
 from tests.support.kill_and_resume import differing
@@ -121,7 +121,9 @@ def train(people, workdir, steps=4, devices=1):
   """Trains on persons at a constant rate, which no length changes, by SGD, which does not enlarge rounding as Adam."""
   config = config_of("reid", people, f"total_steps={steps}", "optimizer.min_learning_rate=1e-3", "optimizer.name=sgd")
   method = METHODS["finetune"].build(config)
-  state = train_in_folder(config, method, lambda _: data_of(people, config, method), workdir, jax.devices()[:devices])
+  state = train_in_folder(
+    config, method, lambda _: data_of(people, config, method), workdir, devices=jax.devices()[:devices]
+  )
   return method, parameter_names(jax.device_get(state.params))
 
 

@@ -13,8 +13,8 @@ if __name__ == "__main__":
 import numpy as np
 
 from saip_jax.methods import METHODS
-from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.distributed import initialize
 from tests.support.toy_method import ToyData
 

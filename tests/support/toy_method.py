@@ -17,11 +17,12 @@ import numpy as np
 from flax import linen as nn
 
 from saip_jax.backbones.features import Backbone, Features
+from saip_jax.evaluation.monitors import monitors_for
 from saip_jax.methods import MethodEntry
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.pictures import Panel
-from saip_jax.pretraining import train_in_folder
 from saip_jax.recipes import apply_overrides, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.distributed import initialize
 
 
@@ -179,7 +180,8 @@ def train_toy(workdir, *overrides: str, devices=1, hangs=False, **data_options):
   """Trains and returns the final state on the host; `devices=None` takes all."""
   config = toy_config(*overrides)
   data = ToyData(config.batch_size, config.seed, **data_options)
-  state = train_in_folder(config, Toy(config.method, hangs), lambda _: data, workdir, jax.devices()[:devices])
+  method, devices = Toy(config.method, hangs), jax.devices()[:devices]
+  state = train_in_folder(config, method, lambda _: data, workdir, monitors_for(config, method.backbone), devices)
   return jax.device_get(state) if jax.process_count() == 1 else None
 
 

@@ -7,9 +7,9 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax.interop.weights import _spec_of
 from saip_jax.methods import METHODS
-from saip_jax.pretraining import describe_model
 from saip_jax.recipes import open_recipe
 from saip_jax.run_folder.older import current_names, describe_older_model
+from saip_jax.running import describe_model
 
 
 @pytest.mark.parametrize(
