@@ -56,8 +56,8 @@ def _pretrain(options, overrides) -> int:
 def _compile(options, overrides) -> int:
   import json
 
-  from saip_jax.aot.compile import OutOfMemory, examine, search_largest
-  from saip_jax.aot.report import out_of_memory_facts, report_text
+  from saip_jax.aot.compile import OutOfMemory, examine_step, search_largest
+  from saip_jax.aot.report import compile_report, out_of_memory_facts
   from saip_jax.aot.topologies import find_topology
   from saip_jax.methods import METHODS
   from saip_jax.recipes import apply_overrides, load_recipe, parse_config
@@ -66,7 +66,7 @@ def _compile(options, overrides) -> int:
   config = parse_config(apply_overrides(load_recipe(options.config), overrides + batch))
   topology, build = find_topology(options.topology), METHODS[config.method.name].build
   try:
-    facts = examine(config, build, topology)
+    facts = examine_step(config, build, topology)
     first = config.batch_size, facts["hbm"]["total"]
   except OutOfMemory as error:
     facts = out_of_memory_facts(config, build, topology, error)
@@ -74,7 +74,7 @@ def _compile(options, overrides) -> int:
   if options.largest:
     state = facts["hbm"]["state"]
     facts["largest_batch"], facts["tried_batches"] = search_largest(config, build, topology, first, state)
-  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  print(json.dumps(facts, indent=2) if options.json else compile_report(facts))
   return 0 if facts["fits"] else 1
 
 

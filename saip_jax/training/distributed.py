@@ -182,8 +182,8 @@ def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s:
     except OSError as e:
       if time.monotonic() > deadline:
         raise ValueError(
-          f"process {process} of {processes} found no coordinator at --coordinator={coordinator} in {timeout_s} s ({e}):"
-          " it must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
+          f"process {process} of {processes} found no coordinator at --coordinator={coordinator} in {timeout_s} s ({e})"
+          ": it must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
         ) from e
       time.sleep(0.5)
 
