@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-from input_pipeline.schema import require, require_sizes
+from input_pipeline.checks import require, require_sizes
 
 SourceName = Literal[
   "folder",
