@@ -32,6 +32,6 @@ def require(condition: bool, message: str) -> None:
 def require_sizes(path: str, sizes_hw: tuple[int, int], multiple: int = 1) -> None:
   """Raises ValueError unless height and width are positive multiples; `path` is the setting's name in the error."""
   require(
-    all(size > 0 and size % multiple == 0 for size in sizes_hw),
+    len(sizes_hw) == 2 and all(size > 0 and size % multiple == 0 for size in sizes_hw),
     f"{path} is {sizes_hw}: height and width must be positive" + (f" multiples of {multiple}" if multiple > 1 else ""),
   )
