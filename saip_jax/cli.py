@@ -62,26 +62,7 @@ def _pretrain(options, overrides) -> int:
   with holding(workdir):
     with first_host_first():  # what it renders, indexes and writes, the others find
       data = build_train_data(
-        source=config.data.source,
-        path=config.data.path,
-        scene_path=config.data.scene_path,
-        cache_dir=workdir,
-        canvas_hw=config.data.canvas_hw,
-        scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=config.data.workers,
-        threads=config.data.threads,
-        max_damaged_fraction=config.data.max_damaged_fraction,
-        people_count=config.data.people_count,
-        split=config.data.split,
-        subset=config.data.subset,
-        mixture=to_dict(config.data)["mixture"],
-        people_composition=config.data.people_composition,
-        whole=config.data.whole_photos,
-        fields=tuple(spec),
-        pairs=to_dict(config.data.pairs),
-        pictures_per_identity=config.data.pictures_per_identity,
+        config.data, fields=tuple(spec), batch_size=config.batch_size, seed=config.seed, cache_dir=workdir
       )
       METHODS[config.method.name].check_data(config.method, data)
     pretrain(config, method, data, workdir)

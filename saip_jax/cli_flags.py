@@ -2,10 +2,9 @@
 
 import argparse
 import os
-from typing import get_args
 
 import saip_jax
-from input_pipeline.settings import SourceName
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
 _RECIPE = "recipe: a Python file, or the name of one that comes with the program, as {0} or configs/{0}.py"
 
@@ -94,13 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
     metavar="FILE",
     help="draw the first pictures into FILE.png and their labels into FILE_labels.png",
   )
-  for kind in get_args(SourceName):
+  for kind in SOURCE_KINDS:
     if kind != "people":
       _add_prepare(kinds, kind)
 
   doctor = _add_command(commands, "doctor", "doctor", "examine a data set: what is wrong with it, and what helps")
   doctor.add_argument("path", metavar="PATH", help="where it lies: a folder, a file or a URL")
-  doctor.add_argument("--source", choices=get_args(SourceName), metavar="KIND", help="its kind (recognized by looking)")
+  doctor.add_argument("--source", choices=tuple(SOURCE_KINDS), metavar="KIND", help="its kind (recognized by looking)")
   doctor.add_argument("--split", metavar="NAME", help="which part of it")
   doctor.add_argument("--json", action="store_true", help="print everything as JSON")
   doctor.add_argument("--out", metavar="DIR", help="folder for a picture of the sizes and for lists of names")

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from input_pipeline.schema import require
+from input_pipeline.checks import require
 from input_pipeline.storage import local_path
 
 # Where our own recipes are: beside the packages, or where `pip install` puts them.

@@ -123,17 +123,7 @@ def finetune(
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
-    train.source,
-    None,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    workers=config.data.workers,
-    threads=config.data.threads,
-    max_damaged_fraction=config.data.max_damaged_fraction,
-    fields=tuple(method.batch_spec(1)),
-    pictures_per_identity=config.data.pictures_per_identity,
+    train.source, None, config.data, fields=tuple(method.batch_spec(1)), batch_size=config.batch_size, seed=config.seed
   )
   state = pretrain(config, method, images, claim_workdir(workdir, to_dict(config)))
   for line in images.unknown.lines():

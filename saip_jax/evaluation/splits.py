@@ -13,7 +13,8 @@ from PIL import Image
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
-from input_pipeline.sources.table import SOURCES, open_source, whole_photos
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from input_pipeline.sources.table import open_source, whole_photo_options
 
 _TEST_NAMES = ("test", "val", "gallery")
 _HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
@@ -119,7 +120,7 @@ class Data:
   """A data set as `--data` names it.
 
   Attributes:
-    kind: a key of `SOURCES`.
+    kind: a key of `SOURCE_KINDS`.
     path: where it lies; None: the default set of built-in people.
     cache_dir: a folder for what a source wants to remember.
     people_count: size of the default set of built-in people, of scenes where whole photos are asked for.
@@ -140,13 +141,13 @@ class Data:
   def parse(cls, text: str, **options) -> "Data":
     """Reads SOURCE:PATH, or "people" alone; raises ValueError for another form. Args: options: all but these two."""
     kind, colon, path = text.partition(":")
-    if kind not in SOURCES:
+    if kind not in SOURCE_KINDS:
       raise ValueError(
         f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
-        f"{', '.join(sorted(SOURCES))}"
+        f"{', '.join(sorted(SOURCE_KINDS))}"
       )
     if kind != "people" and not path:
-      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCES[kind].path}")
+      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")
     return cls(kind, path or None, **options)
 
   def open(self, split: str | None, whole: bool = False) -> Labeled:
@@ -159,14 +160,14 @@ class Data:
         cache_dir=self.cache_dir,
         people_count=self.people_count,
         setting="--data",
-        **whole_photos(self.kind) if whole else {},
+        **whole_photo_options(self.kind) if whole else {},
       )
     )
 
   @property
   def names(self) -> tuple[str, ...]:
     """The splits that it has; () for none, or none that are known before."""
-    return SOURCES[self.kind].splits or ()
+    return SOURCE_KINDS[self.kind].splits or ()
 
   def train_and_test(self, whole: bool = False) -> tuple[Labeled, Labeled]:
     """Returns what is fitted on and what is measured on.

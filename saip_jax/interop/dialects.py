@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip, vit
 from saip_jax.interop.architectures import TWINS, kind_of

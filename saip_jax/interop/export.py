@@ -9,8 +9,8 @@ import shutil
 from typing import Any
 
 import saip_jax
+from input_pipeline.checks import choices_hint
 from input_pipeline.names import ESCAPED
-from input_pipeline.schema import choices_hint
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 from saip_jax.interop.architectures import TWINS
 
 State = Mapping[str, np.ndarray]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 from saip_jax.interop.identify import class_row_is_there
 
 State = Mapping[str, np.ndarray]

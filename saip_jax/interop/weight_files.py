@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.interop.architectures import TWINS, Twin, kind_of

@@ -7,8 +7,8 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
-from input_pipeline.schema import shortlist
 from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone

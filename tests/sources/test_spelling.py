@@ -90,14 +90,14 @@ def _pairs(path):
 
 
 def test_json_and_yaml_with_a_byte_order_mark_are_recognized_and_read(tmp_path):
-  from input_pipeline.sources.recognize import recognize
+  from input_pipeline.sources.recognize import recognize_source
 
   write_photo(tmp_path / "a.jpg")
   _listed(tmp_path, ["a.jpg"], "a.json")
   plain = (tmp_path / "a.json").read_text()
   for data in (b"\xef\xbb\xbf" + plain.encode(), plain.encode("utf-16")):
     (tmp_path / "a.json").write_bytes(data)
-    assert recognize(str(tmp_path / "a.json")) == recognize(str(tmp_path)) == "coco"
+    assert recognize_source(str(tmp_path / "a.json")) == recognize_source(str(tmp_path)) == "coco"
     assert len(_open("coco", tmp_path / "a.json", tmp_path)) == 1
 
 
