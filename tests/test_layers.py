@@ -26,6 +26,9 @@ def imports(path: pathlib.Path, anywhere: bool) -> set[str]:
 
 NOT_LOSSES = tuple(f"saip_jax.{p.stem}" for p in (REPO / "saip_jax").glob("[a-z]*") if p.name != "losses")
 
+_SOURCES = "input_pipeline.sources"
+ABOVE_DATASETS = tuple(f"{_SOURCES}.{name}" for name in ("table", "recognize", "combined", "subset"))
+
 RULES = [  # folder, forbidden, whether also inside functions
   ("input_pipeline", ("jax", "flax", "saip_jax", "torch", "tensorflow"), True),
   ("saip_jax", HEAVY, False),
@@ -38,6 +41,9 @@ RULES = [  # folder, forbidden, whether also inside functions
   ("saip_jax/methods", ("saip_jax.training", "orbax"), True),
   ("saip_jax/training", ("saip_jax.methods", "saip_jax.backbones", "saip_jax.losses"), True),
   ("configs", ("saip_jax", "input_pipeline", "jax"), True),
+  ("input_pipeline/sources/containers", (*ABOVE_DATASETS, f"{_SOURCES}.annotated", f"{_SOURCES}.datasets"), True),
+  ("input_pipeline/sources/annotated", (*ABOVE_DATASETS, f"{_SOURCES}.datasets"), True),
+  ("input_pipeline/sources/datasets", ABOVE_DATASETS, True),
 ]
 
 
