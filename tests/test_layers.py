@@ -30,6 +30,9 @@ NOT_LOSSES = tuple(f"saip_jax.{p.stem}" for p in (REPO / "saip_jax").glob("[a-z]
 
 ABOVE_TRAINING = tuple(f"saip_jax.{name}" for name in ("reporting", "evaluation", "interop", "methods", "recipes"))
 
+_SOURCES = "input_pipeline.sources"
+ABOVE_DATASETS = tuple(f"{_SOURCES}.{name}" for name in ("table", "recognize", "combined", "subset"))
+
 RULES = [  # folder or file, forbidden, whether also inside functions
   ("input_pipeline", ("jax", "flax", "saip_jax", "torch", "tensorflow"), True),
   ("saip_jax", HEAVY, False),
@@ -48,6 +51,9 @@ RULES = [  # folder or file, forbidden, whether also inside functions
   ("saip_jax/evaluation", ("saip_jax.reporting", "saip_jax.commands"), True),
   ("saip_jax/reporting", ("saip_jax.commands",), True),
   ("configs", ("saip_jax", "input_pipeline", "jax"), True),
+  ("input_pipeline/sources/containers", (*ABOVE_DATASETS, f"{_SOURCES}.annotated", f"{_SOURCES}.datasets"), True),
+  ("input_pipeline/sources/annotated", (*ABOVE_DATASETS, f"{_SOURCES}.datasets"), True),
+  ("input_pipeline/sources/datasets", ABOVE_DATASETS, True),
 ]
 
 

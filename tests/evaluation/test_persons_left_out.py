@@ -48,7 +48,7 @@ def test_the_evaluation_reports_who_was_left_out_and_what_was_taken_for_a_person
   data = _data(tmp_path / "set", tmp_path, lambda k: None if k % 3 == 2 else [50, 30, 2, 35, 60, 2, 65, 60, 2])
   printed = report_text(measure(open_encoder("histogram", image_hw=(64, 32)), "keypoints", data, "coordinates"))
   assert "of the set left out, the first: p" in printed
-  assert "Taken for persons: annotations of 'person' (24)." in printed
+  assert "Read as persons: annotations of 'person' (24)." in printed
 
 
 def test_a_set_without_any_keypoints_is_refused_in_one_line(tmp_path):

@@ -156,7 +156,7 @@ def test_what_could_be_two_photos_is_refused_with_the_difference(tmp_path):
 def test_no_photo_is_taken_for_two_names(tmp_path):
   photos = _photos(tmp_path, "a.jpg", "seq/cam1/0.jpg")
   [(first, _), (second, reason)] = photos.find_all(["a.jpg", "A.JPG"])
-  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list calls a.jpg" in reason
+  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list also names a.jpg" in reason
   found = photos.find_all(["/x/seq/cam1/0.jpg", "/x/gone/cam1/0.jpg"])  # the same name, another sequence
   assert found == [("seq/cam1/0.jpg", ""), (None, NO_PHOTO)]
 
