@@ -20,12 +20,11 @@ each image with its own crop and colors, not mirrored; AdamW 0.9, 0.95, weight d
 An encoder of MAE: `--config.init_from=MAE_VIT_BASE.pth`, whose positions are the same waves.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["batch_size"], config["accumulate"], config["total_steps"] = 256, 1, 100 * 3906
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 3906, 10 * 3906, 3906
   config["data"].update({"source": "arrayrecord", "canvas_hw": (256, 256)})

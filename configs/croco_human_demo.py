@@ -10,12 +10,11 @@ pairs of views and from 0.68 to 0.70 in pairs of poses: what is around a person 
 scripts/compare_pairs.py measures that.
 """
 
-import pathlib
-import runpy
+from saip_demo import get_config as saip_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config = saip_demo()
   people = lambda composition: {"source": "people", "people_composition": composition, "people_count": 512}
   config["data"].update({"source": "mixture", "mixture": {"views": people("views"), "clips": people("clips")}})
   config["method"] = {

@@ -22,12 +22,11 @@ person's shape, local ones of half a side; gradients are cut as a whole (publish
 DINO+MAE, the student also painting hidden patches of the first global view: `--config.method.mae.weight=1.0`.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   updates = 977  # of an epoch
   config.update(
     {

@@ -13,14 +13,13 @@ the published one drops on a plateau of the loss on the test set; the last weigh
 epoch on the test set is.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 90_000 // 64
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 5 * _EPOCH
   config["data"].update({"source": "pa100k", "split": "trainval", "pictures_per_identity": 0})

@@ -8,12 +8,11 @@ Hardware: two CPU cores, about four minutes (28 images/s on a busy machine). Exp
 and 29.8 %.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["data"]["pictures_per_identity"] = 0
   config["method"].update({"task": "attributes", "classes": 49})
   config["method"]["views"]["erase"] = 0.0

@@ -12,14 +12,13 @@ pyramid; short side 800 and long side 1400 at most, 16 photos, AdamW, learning r
 times those of the photo; a cosine in place of steps at 24 and 27 epochs.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 15_000 // 16
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 16
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 2 * _EPOCH

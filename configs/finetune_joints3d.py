@@ -11,14 +11,13 @@ configs/finetune_keypoints.py at a batch of 128, for 30 epochs. Data with other 
 `method.flip_pairs`, which `saip evaluate --finetune` reads from them.
 """
 
-import pathlib
-import runpy
+from finetune_keypoints import get_config as finetune_keypoints
 
 _EPOCH = 22_735 // 128
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints.py")))["get_config"]()
+  config = finetune_keypoints()
   config["batch_size"] = 128
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 5 * _EPOCH

@@ -6,11 +6,10 @@ r"""Fine-tuning on 3-D joints made small, on built-in people, for two CPU cores.
 Hardware: two CPU cores, some minutes.
 """
 
-import pathlib
-import runpy
+from finetune_wholebody_demo import get_config as finetune_wholebody_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_wholebody_demo.py")))["get_config"]()
+  config = finetune_wholebody_demo()
   config["method"]["task"] = "joints3d"
   return config

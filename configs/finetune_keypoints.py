@@ -14,14 +14,13 @@ shifts, but no rotations and no half bodies; patches without a padding of 2; cro
 the mirror image.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 149_813 // 512
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 512
   config["total_steps"] = 210 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

@@ -10,14 +10,13 @@ configs/finetune_parsing.py, with the losses of Panoptic-DeepLab for middles and
 the input.
 """
 
-import pathlib
-import runpy
+from finetune_parsing import get_config as finetune_parsing
 
 _EPOCH = 28_280 // 32
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_parsing.py")))["get_config"]()
+  config = finetune_parsing()
   config["batch_size"] = 32
   config["total_steps"] = 150 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

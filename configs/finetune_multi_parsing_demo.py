@@ -7,11 +7,10 @@ r"""Fine-tuning on parsing of several persons made small, on built-in people in 
 Hardware: two CPU cores, some ten minutes.
 """
 
-import pathlib
-import runpy
+from finetune_detection_demo import get_config as finetune_detection_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_detection_demo.py")))["get_config"]()
+  config = finetune_detection_demo()
   config["method"].update({"task": "multi_parsing", "classes": 20, "flip_pairs": ((14, 15), (16, 17), (18, 19))})
   return config

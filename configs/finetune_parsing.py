@@ -11,14 +11,13 @@ of pixels alone in place of SCHP's head, losses and label correction in cycles (
 `saip_jax/methods/finetune/parsing.py`); no rotations; measured at one scale.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 30_462 // 96
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 96
   config["total_steps"] = 150 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

@@ -11,14 +11,13 @@ classes of pixels alone, smaller pieces over larger ones, so that a mean IoU is 
 configs/finetune_parsing.py; a cosine in place of steps at 26 and 30 epochs; pictures are squashed to the input.
 """
 
-import pathlib
-import runpy
+from finetune_parsing import get_config as finetune_parsing
 
 _EPOCH = 45_623 // 8
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_parsing.py")))["get_config"]()
+  config = finetune_parsing()
   config["batch_size"] = 8
   config["total_steps"] = 32 * _EPOCH
   config["checkpoint_every"] = 2 * _EPOCH

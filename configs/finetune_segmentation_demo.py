@@ -7,11 +7,10 @@ Hardware: two CPU cores, some minutes. Built-in people have clothes and parts in
 parsing by another name; real data are photos, as `--data=ccp:DIR`.
 """
 
-import pathlib
-import runpy
+from finetune_parsing_demo import get_config as finetune_parsing_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_parsing_demo.py")))["get_config"]()
+  config = finetune_parsing_demo()
   config["method"]["task"] = "segmentation"
   return config

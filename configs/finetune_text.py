@@ -12,14 +12,13 @@ published ones (see `saip_jax/methods/finetune/text.py`); new layers learn no fa
 the mean and deviation of ImageNet. ICFG-PEDES differs in `method.classes` alone: 3102.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 34_054 // 128
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 128
   config["total_steps"] = 60 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

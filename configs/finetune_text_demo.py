@@ -6,12 +6,11 @@ r"""Fine-tuning on text-to-image retrieval made small, on built-in people, for t
 Hardware: two CPU cores, some minutes.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["data"]["pictures_per_identity"] = 0
   config["method"]["task"] = "text"
   config["method"]["views"]["erase"] = 0.0

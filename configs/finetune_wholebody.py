@@ -12,8 +12,7 @@ Published (SAIP's downstream repository): the head of configs/finetune_keypoints
 all else of that recipe; the class token is there, though nothing reads it.
 """
 
-import pathlib
-import runpy
+from finetune_keypoints import get_config as finetune_keypoints
 
 _BODY = tuple((left, left + 1) for left in range(1, 17, 2))
 _FEET = tuple((left, left + 3) for left in range(17, 20))
@@ -41,7 +40,7 @@ _HANDS = tuple((left, left + 21) for left in range(91, 112))
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints.py")))["get_config"]()
+  config = finetune_keypoints()
   config["method"].update(
     {"task": "wholebody", "classes": 133, "flip_pairs": _BODY + _FEET + _FACE + _HANDS, "layer_decay": 1.0}
   )

@@ -7,14 +7,13 @@ Hardware: two CPU cores, some minutes. These people have 28 landmarks, 11 more t
 head, chin, chest, pelvis, fingertips, heels and toes.
 """
 
-import pathlib
-import runpy
+from finetune_keypoints_demo import get_config as finetune_keypoints_demo
 
 _FINGERTIPS, _HEELS, _TOES = (22, 23), (24, 25), (26, 27)
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints_demo.py")))["get_config"]()
+  config = finetune_keypoints_demo()
   config["method"].update({"task": "wholebody", "classes": 28})
   config["method"]["flip_pairs"] += (_FINGERTIPS, _HEELS, _TOES)
   return config

@@ -20,12 +20,11 @@ encoder those of the weights that it starts from).
 An epoch of 2,090,121 images is 510 updates; with another number of images set `total_steps`.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["batch_size"], config["accumulate"], config["total_steps"] = 4096, 1, 400 * 510
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 510, 20 * 510, 5100
   config["data"]["source"] = "arrayrecord"

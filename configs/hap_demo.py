@@ -8,12 +8,11 @@ size, optimizer and number of updates are those of configs/saip_demo.py. Expecte
 body in the crop.
 """
 
-import pathlib
-import runpy
+from saip_demo import get_config as saip_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config = saip_demo()
   config["method"] = {
     "name": "hap",
     "crop_area": (0.8, 1.0),

@@ -23,12 +23,11 @@ or themselves, and not at all without a sample that has depth. Of an image that 
 counts for the banks, in both.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["batch_size"], config["accumulate"], config["total_steps"] = 224, 4, 100 * 366
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 366, 20 * 366, 3660
   config["precision"] = "float32"

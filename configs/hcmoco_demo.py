@@ -10,12 +10,11 @@ the picture, which one crop gives to both. Negatives are the batch: banks (`meth
 image) need more visits to each image than this run has.
 """
 
-import pathlib
-import runpy
+from saip_demo import get_config as saip_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config = saip_demo()
   config["model"], config["remat"] = {"backbone": "convnext_femto", "image_hw": (96, 48)}, "none"
   config["method"] = {
     "name": "hcmoco",

@@ -6,11 +6,10 @@
 Hardware: that of configs/hcmoco.py, and so is all else but the losses; the learning rate starts at 0.03 once more.
 """
 
-import pathlib
-import runpy
+from hcmoco import get_config as hcmoco
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("hcmoco.py")))["get_config"]()
+  config = hcmoco()
   config["method"]["weights"] = {"sample": 1.0, "dense": 1.0, "nodes": 1.0, "joints": 1.0}
   return config

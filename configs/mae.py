@@ -12,12 +12,11 @@ warm-up. Chosen here, to compare with SAIP: its encoder, data, 300 epochs and ba
 larger, 800 or 1600 epochs, 4096); learned positions (published: fixed waves, `method.positions=cosine`).
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["accumulate"] = 1
   config["method"] = {
     "name": "mae",

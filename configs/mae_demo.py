@@ -7,12 +7,11 @@ size, optimizer and number of updates are those of configs/saip_demo.py. Expecte
 updates, from 1.32; the reconstructions have the colors of the picture, not yet its shapes.
 """
 
-import pathlib
-import runpy
+from saip_demo import get_config as saip_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config = saip_demo()
   config["method"] = {
     "name": "mae",
     "crop_area": (0.2, 1.0),

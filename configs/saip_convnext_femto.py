@@ -12,12 +12,11 @@ what counts; not timed on an accelerator.
 before every convolution.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["model"]["backbone"] = "convnext_femto"
   config["method"]["csm"]["attention_weight"] = 0.0  # it has no attention
   config["method"]["csr"]["weight"] = 0.0

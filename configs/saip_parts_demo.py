@@ -7,11 +7,10 @@ With any SAIP recipe: --config.method.csr.masks.blocks=True makes the section, a
 Hardware: two CPU cores, as configs/saip_demo.py.
 """
 
-import pathlib
-import runpy
+from saip_demo import get_config as saip_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_demo.py")))["get_config"]()
+  config = saip_demo()
   config["method"]["csr"]["masks"] = {"blocks": True, "most_parts": 6, "part_fraction": (1.0, 1.0)}
   return config

@@ -8,12 +8,11 @@ Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below
 what counts; not timed on an accelerator.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["model"]["backbone"] = "swin_tiny"
   config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
   config["method"]["csr"]["weight"] = 0.0  # it takes whole images only

@@ -12,12 +12,11 @@ Released, too: crops rescaled by 0.75 to 1.125 only. With `--config.method.fidel
 statistics follow the student's.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["model"]["backbone"] = "tinyvit_5m"
   config["method"]["rescale_factors"] = (0.75, 0.875, 1.0, 1.125)
   config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
