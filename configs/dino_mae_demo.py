@@ -1,4 +1,4 @@
-"""DINO+MAE made small: configs/dino_demo.py, and the student paints hidden patches of the first global view.
+"""DINO+MAE at demo size: configs/dino_demo.py plus reconstruction of hidden patches of the first global view.
 
   saip pretrain --config=configs/dino_mae_demo.py --workdir=runs/dino_mae_demo
 

@@ -1,10 +1,10 @@
-r"""Fine-tuning on attributes made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on attributes at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=attributes --data=people --finetune=configs/finetune_attributes_demo.py
   saip pretrain --config=configs/finetune_attributes_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, about four minutes (28 images/s on a busy machine). Expected, from random weights with
-`--config.method.layer_decay=1.0`: mA 52.9 % and F1 32.9 %; a logistic probe on the same weights, frozen, reaches 50.6 %
+Hardware: two CPU cores, about four minutes (28 images/s on a busy machine). Expected from random weights with
+`--config.method.layer_decay=1.0`: mA 52.9 % and F1 32.9 %. A logistic probe on the same weights, frozen, reaches 50.6 %
 and 29.8 %.
 """
 

@@ -1,9 +1,9 @@
-r"""Fine-tuning on text-to-image retrieval made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on text-to-image retrieval at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=text --data=people --finetune=configs/finetune_text_demo.py
   saip pretrain --config=configs/finetune_text_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes.
+Hardware: two CPU cores, a few minutes.
 """
 
 from finetune_reid_demo import get_config as finetune_reid_demo

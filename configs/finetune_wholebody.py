@@ -1,4 +1,4 @@
-r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 draws 133 heat maps, 210 epochs.
+r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 predicts 133 heat maps, 210 epochs.
 
   saip evaluate --checkpoint=W --task=wholebody --data=coco:annotations/coco_wholebody_train_v1.0.json --hold-out \
       --finetune=configs/finetune_wholebody.py
@@ -7,9 +7,11 @@ r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 draws 133 heat maps, 210
 
 Hardware: a host of 8 accelerators, 64 persons on each. Not timed on one.
 
-Published (SAIP's downstream repository): the head of configs/finetune_keypoints.py with 133 maps, Adam, learning rate
-5e-4, 256 persons on each GPU, 210 epochs, no class token. Otherwise than there: a batch of 512; the unbiased maps and
-all else of that recipe; the class token is there, though nothing reads it.
+As published (SAIP's downstream repository): the head of configs/finetune_keypoints.py with 133 maps; Adam; learning
+rate 5e-4; 256 persons on each GPU; 210 epochs; no class token.
+
+Deviations: a batch of 512; the unbiased maps and all other settings of that recipe; the class token is there, though
+no head reads it.
 """
 
 from finetune_keypoints import get_config as finetune_keypoints
