@@ -1,13 +1,15 @@
 """Recipes: Python files whose `get_config()` returns nested mappings, and settings of the command line on top."""
 
 import ast
+import contextlib
 import difflib
+import importlib
 import pathlib
 import runpy
 import sys
 import sysconfig
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from input_pipeline.checks import require
@@ -36,13 +38,32 @@ def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
     sys.modules["ml_collections"] = types.ModuleType("ml_collections")
     sys.modules["ml_collections"].ConfigDict = dict
   try:
-    recipe = runpy.run_path(str(path))
-    config = recipe["get_config"]() if "get_config" in recipe else None
+    with _siblings_importable(path.resolve().parent):
+      recipe = runpy.run_path(str(path))
+      config = recipe["get_config"]() if "get_config" in recipe else None
   except Exception as e:
     raise ValueError(f"{flag}={path}: cannot be executed: {type(e).__name__}: {e}") from e
   require("get_config" in recipe, f"{flag}={path}: defines no get_config(); recipes look as those in configs/")
   require(hasattr(config, "items"), f"{flag}={path}: get_config() returned {type(config).__name__}, not a mapping")
   return plain(config)
+
+
+@contextlib.contextmanager
+def _siblings_importable(folder: pathlib.Path) -> Iterator[None]:
+  """Lets a recipe import the files beside it by name, and forgets them afterwards: another folder may use the names."""
+  before, writes_bytecode = set(sys.modules), sys.dont_write_bytecode
+  sys.path.insert(0, str(folder))
+  sys.dont_write_bytecode = True  # its time stamp would hide a recipe that is edited twice within a second
+  importlib.invalidate_caches()
+  try:
+    yield
+  finally:
+    sys.path.remove(str(folder))
+    sys.dont_write_bytecode = writes_bytecode
+    for name in set(sys.modules) - before:
+      file = getattr(sys.modules[name], "__file__", None)
+      if "." not in name and file and pathlib.Path(file).resolve().parent == folder:
+        del sys.modules[name]
 
 
 def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
