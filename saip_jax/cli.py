@@ -94,7 +94,7 @@ def _compile(options, overrides) -> int:
   import json
 
   from saip_jax.aot.compile import OutOfMemory, examine, search_largest
-  from saip_jax.aot.report import out_of_memory_facts, report_text
+  from saip_jax.aot.report import evaluation_text, out_of_memory_facts
   from saip_jax.aot.topologies import find_topology
   from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
@@ -112,7 +112,7 @@ def _compile(options, overrides) -> int:
   if options.largest:
     state = facts["hbm"]["state"]
     facts["largest_batch"], facts["tried_batches"] = search_largest(config, build, topology, first, state)
-  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  print(json.dumps(facts, indent=2) if options.json else evaluation_text(facts))
   return 0 if facts["fits"] else 1
 
 
@@ -180,7 +180,7 @@ def _doctor(options) -> int:
   import json
 
   from input_pipeline.doctor.checkup import doctor
-  from input_pipeline.doctor.report import report_text
+  from input_pipeline.doctor.report import evaluation_text
 
   facts = doctor(
     options.path,
@@ -192,7 +192,7 @@ def _doctor(options) -> int:
     subset=options.subset,
     seed=options.seed,
   )
-  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  print(json.dumps(facts, indent=2) if options.json else evaluation_text(facts))
   return 0
 
 
@@ -222,7 +222,7 @@ def _evaluate(options, overrides) -> int:
   import json
 
   from input_pipeline.storage import cache_folder
-  from saip_jax.evaluation.evaluate import evaluate, report_text, task_of
+  from saip_jax.evaluation.evaluate import evaluate, evaluation_text, find_protocol
   from saip_jax.evaluation.splits import Data
 
   data = Data.parse(
@@ -235,7 +235,7 @@ def _evaluate(options, overrides) -> int:
   )
   output = sys.stdout
   show = lambda record: print(
-    json.dumps(record, indent=2) if options.json else report_text(record), file=output, flush=True
+    json.dumps(record, indent=2) if options.json else evaluation_text(record), file=output, flush=True
   )
   if options.finetune is None:
     if overrides or options.workdir:
@@ -252,7 +252,7 @@ def _evaluate(options, overrides) -> int:
       show,
     )
   else:
-    task_of(options.task, None)
+    find_protocol(options.task, None)
     if options.protocol:
       raise ValueError("--finetune measures in its own way: leave out --protocol")
     from saip_jax.evaluation.finetune import finetune
@@ -303,7 +303,7 @@ def _import(options) -> int:
 
 
 def _export(options) -> int:
-  from saip_jax.interop.export import export_weights, summary
+  from saip_jax.interop.export import export_summary, export_weights
 
   record = export_weights(
     options.checkpoint,
@@ -314,7 +314,7 @@ def _export(options) -> int:
     options.positions,
     options.with_preprocessing,
   )
-  print(summary(record, options.out))
+  print(export_summary(record, options.out))
   return 0
 
 
