@@ -1,6 +1,6 @@
 """Self-supervised pre-training of lightweight human-centric vision models, in JAX."""
 
-__version__ = "0.1.0"
+from saip_jax.version import __version__ as __version__
 
 
 def __getattr__(name):

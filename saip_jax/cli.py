@@ -203,7 +203,7 @@ def _evaluate(options, overrides) -> int:
   import json
 
   from input_pipeline.storage import cache_folder
-  from saip_jax.evaluation.evaluate import evaluate, report_text, task_of
+  from saip_jax.evaluation.evaluate import evaluate, evaluation_text, find_protocol
   from saip_jax.evaluation.splits import Data
 
   data = Data.parse(
@@ -216,7 +216,7 @@ def _evaluate(options, overrides) -> int:
   )
   output = sys.stdout
   show = lambda record: print(
-    json.dumps(record, indent=2) if options.json else report_text(record), file=output, flush=True
+    json.dumps(record, indent=2) if options.json else evaluation_text(record), file=output, flush=True
   )
   if options.finetune is None:
     if overrides or options.workdir:
@@ -233,7 +233,7 @@ def _evaluate(options, overrides) -> int:
       show,
     )
   else:
-    task_of(options.task, None)
+    find_protocol(options.task, None)
     if options.protocol:
       raise ValueError("--finetune measures in its own way: leave out --protocol")
     from saip_jax.evaluation.finetune import finetune
@@ -284,7 +284,7 @@ def _import(options) -> int:
 
 
 def _export(options) -> int:
-  from saip_jax.interop.export import export_weights, summary
+  from saip_jax.interop.export import export_summary, export_weights
 
   record = export_weights(
     options.checkpoint,
@@ -295,7 +295,7 @@ def _export(options) -> int:
     options.positions,
     options.with_preprocessing,
   )
-  print(summary(record, options.out))
+  print(export_summary(record, options.out))
   return 0
 
 

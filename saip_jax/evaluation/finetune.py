@@ -18,8 +18,8 @@ from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig, parse_config
 from saip_jax.evaluation.encoders import Encoder, flip_tested
-from saip_jax.evaluation.evaluate import kept, recorded, run_of
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.evaluate import run_of, run_protocol, save_record
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
@@ -134,7 +134,7 @@ def finetune(
       "same command goes on"
     )
   network = _network(config, state, start.facts)
-  record = recorded(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
+  record = run_protocol(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
   record["facts"] |= {
     "recipe": str(recipe),
     "updates": config.total_steps,
@@ -143,7 +143,7 @@ def finetune(
     "layer_decay": config.method.layer_decay,
     "workdir": str(workdir),
   }
-  return kept(checkpoint, record, show)
+  return save_record(checkpoint, record, show)
 
 
 def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
@@ -169,7 +169,7 @@ def _config(
   overrides: Sequence[str],
   task: str,
   data: Data,
-  train: Labeled | None,
+  train: LabeledImages | None,
   start: _Start,
   image_hw,
   seed: int,

@@ -6,12 +6,12 @@ import pathlib
 import shutil
 import tempfile
 
-import saip_jax
 from input_pipeline.names import shown
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
+from saip_jax.version import __version__
 
 
 def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **asked) -> Weights:
@@ -42,7 +42,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
     write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
     model = {
-      "saip_jax": saip_jax.__version__,
+      "saip_jax": __version__,
       "facts": weights.spec.facts(),
       "origin": shown(weights.origin),
       "tensors": weights.counts(),

@@ -15,14 +15,14 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.config import parse_config
-from saip_jax.interop.architectures import TWINS
-from saip_jax.interop.declared import Asked, as_size, read_json
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
+from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weight_file
 from saip_jax.run_folder.integrity import newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
@@ -53,7 +53,7 @@ def open_weights(
     ValueError: nothing to read there, weights that are not finite, or something that does not fit, all of it named.
   """
   path = local_path(path, "the weights")
-  asked = Asked(dialect, image_hw, part, heads, last_heads)
+  asked = ReadOptions(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -61,12 +61,12 @@ def open_weights(
   try:
     if path.is_dir():
       return _open_folder(path.absolute(), asked)
-    return open_file(path, asked)
+    return open_weight_file(path, asked)
   except ValueError as e:
     raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
-def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
+def _open_folder(path: pathlib.Path, asked: ReadOptions) -> Weights:
   if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
     return _open_newest(path, asked)
   if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
@@ -77,16 +77,16 @@ def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
-  return open_file(files[0], asked)
+  return open_weight_file(files[0], asked)
 
 
-def _open_newest(workdir: pathlib.Path, asked: Asked) -> Weights:
+def _open_newest(workdir: pathlib.Path, asked: ReadOptions) -> Weights:
   step, notes = newest_to_read(workdir)
   weights = _open_checkpoint(workdir, step, asked)
   return dataclasses.replace(weights, notes=(*notes, *weights.notes))
 
 
-def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
+def _open_checkpoint(workdir: pathlib.Path, step: int, asked: ReadOptions) -> Weights:
   from saip_jax.methods import METHODS
 
   config = parse_config(read_config(workdir))
@@ -122,14 +122,14 @@ def head_counts_of(method) -> dict[str, int]:
   return {f"{name}_heads": part.heads for name, part in vars(method).items() if hasattr(part, "heads")}
 
 
-def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
+def _open_imported(path: pathlib.Path, asked: ReadOptions) -> Weights:
   model = read_json(path / MODEL_FILE)
   facts, hw = model.get("facts"), None
   if isinstance(facts, dict):
     hw = as_size(facts.get("image_hw"))
   known = hw and facts.get("name") in BACKBONES
   positions = facts.get("pos_interpolation") if known else None
-  if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
+  if not known or ARCHITECTURES[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
   spec = BackboneSpec(facts["name"], hw, positions)
   if type(facts.get("last_heads")) is int:  # absent in older folders, and of other networks
@@ -152,7 +152,7 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   return weights
 
 
-def _refuse_other_answers(asked: Asked, spec: BackboneSpec) -> None:
+def _refuse_other_answers(asked: ReadOptions, spec: BackboneSpec) -> None:
   """Raises ValueError if the user states something else than what a run or an import is known to be."""
   if asked.image_hw and tuple(asked.image_hw) != spec.image_hw:
     size, own = ("x".join(map(str, hw)) for hw in (asked.image_hw, spec.image_hw))
@@ -229,10 +229,12 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
   Raises:
     ValueError: nothing to read there, no such teacher, or a size that the backbone does not take.
   """
-  return backbone_of(open_weights(path), which, image_hw)
+  return loaded_backbone(open_weights(path), which, image_hw)
 
 
-def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
+def loaded_backbone(
+  weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None
+) -> LoadedBackbone:
   """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
 
   What was assumed when they were read is printed on standard error.

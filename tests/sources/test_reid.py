@@ -11,8 +11,8 @@ import scipy.io
 
 from input_pipeline.sources.datasets import reid as reid_module
 from input_pipeline.sources.datasets.reid import msmt17_version, open_market1501, open_msmt17
-from saip_jax.evaluation.splits import Labeled
-from saip_jax.evaluation.tasks.attributes import attributes_of
+from saip_jax.evaluation.splits import LabeledImages
+from saip_jax.evaluation.tasks.attributes import attribute_labels
 from tests.support.annotated_photos import names
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -102,7 +102,7 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
     assert without.annotations(0)[0]["people"] == [{"identity": 2}]
     assert "attributes cannot be read" in without.left_out[-1][1]
     with pytest.raises(ValueError, match="names no attributes .*market_attribute.mat: its attributes cannot"):
-      attributes_of(Labeled(without))
+      attribute_labels(LabeledImages(without))
 
 
 def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):
