@@ -45,9 +45,8 @@ def _run(options, rest: list[str]) -> int:
 def _pretrain(options, overrides) -> int:
   from input_pipeline.pipeline import build_train_data
   from input_pipeline.schema import to_dict
-  from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
-  from saip_jax.recipes import apply_overrides, load_recipe
+  from saip_jax.recipes import apply_overrides, load_recipe, parse_config
   from saip_jax.run_folder.lock import holding
   from saip_jax.training.checkpoint import claim_workdir
   from saip_jax.training.distributed import first_host_first, initialize
@@ -77,9 +76,8 @@ def _compile(options, overrides) -> int:
   from saip_jax.aot.compile import OutOfMemory, examine, search_largest
   from saip_jax.aot.report import out_of_memory_facts, report_text
   from saip_jax.aot.topologies import find_topology
-  from saip_jax.config import parse_config
   from saip_jax.methods import METHODS
-  from saip_jax.recipes import apply_overrides, load_recipe
+  from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
   batch = [] if options.batch is None else [f"--config.batch_size={options.batch}"]
   config = parse_config(apply_overrides(load_recipe(options.config), overrides + batch))

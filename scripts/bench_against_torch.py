@@ -15,8 +15,7 @@ import torch
 from bench_step import OnViews, compiled, made_up_batch, step_and_state
 from torch_step import TorchStep
 
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import make_train_step
 

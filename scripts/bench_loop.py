@@ -29,8 +29,7 @@ from bench_step import OnViews, compiled, made_up_batch, step_and_state  # noqa:
 from saip_jax.aot.compile import compile_lowered  # noqa: E402
 from saip_jax.aot.hlo import Program  # noqa: E402
 from saip_jax.aot.topologies import describe_devices, find_topology  # noqa: E402
-from saip_jax.config import parse_config  # noqa: E402
-from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config  # noqa: E402
 from saip_jax.training import loop  # noqa: E402
 from saip_jax.training.checkpoint import Checkpoints, state_bytes  # noqa: E402
 from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, place_batch, place_state, replicated  # noqa: E402

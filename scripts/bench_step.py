@@ -15,10 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
 from saip_jax.methods.saip.method import Saip
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, replicated, shard_batch
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import init_state, make_train_step

@@ -29,13 +29,13 @@ sys.path.insert(0, str(REPO))
 
 from input_pipeline.schema import to_dict  # noqa: E402
 from input_pipeline.storage import cache_folder  # noqa: E402
-from saip_jax.config import RunConfig, parse_config  # noqa: E402
+from saip_jax.config import RunConfig  # noqa: E402
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder  # noqa: E402
 from saip_jax.evaluation.evaluate import find_protocol, measure, score_text  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
-from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config  # noqa: E402
 from saip_jax.training.checkpoint import checkpoint_steps  # noqa: E402
 
 

@@ -16,7 +16,7 @@ from input_pipeline.pipeline import TrainData
 from input_pipeline.schema import to_dict
 from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import RunConfig, parse_config
+from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.evaluate import run_of, run_protocol, save_record
 from saip_jax.evaluation.splits import Data, LabeledImages
@@ -25,7 +25,7 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.checkpoint import claim_workdir
 from saip_jax.training.loop import pretrain
 from saip_jax.training.state import TrainState

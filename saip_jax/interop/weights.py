@@ -14,7 +14,6 @@ from saip_jax.backbones import BACKBONES, build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
-from saip_jax.config import parse_config
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
@@ -23,6 +22,7 @@ from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weight_file
+from saip_jax.recipes import parse_config
 from saip_jax.run_folder.integrity import newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD

@@ -10,9 +10,8 @@ from saip_jax.aot import compile as aot
 from saip_jax.aot.hlo import Program, shape_bytes
 from saip_jax.aot.roofline import roofline
 from saip_jax.aot.topologies import CHIPS, find_topology
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS, MethodEntry
-from saip_jax.recipes import apply_overrides
+from saip_jax.recipes import apply_overrides, parse_config
 from tests.support.toy_method import Toy, ToyConfig, toy_recipe
 
 has_libtpu = importlib.util.find_spec("libtpu") is not None

@@ -16,7 +16,6 @@ from saip_jax import cli
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.backbones.tinyvit import TinyViT
-from saip_jax.config import parse_config
 from saip_jax.evaluation.features import embed_images
 from saip_jax.interop import export, proof
 from saip_jax.interop.architectures import ARCHITECTURES
@@ -28,7 +27,7 @@ from saip_jax.interop.tables import flatten, to_torch, unflatten
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import Preprocessing, load_backbone, open_weights
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.checkpoint import Checkpoints, write_config
 from saip_jax.training.initial import start_from
 from saip_jax.training.mesh import make_mesh, replicated

@@ -6,8 +6,7 @@ import pytest
 
 from input_pipeline.schema import to_dict
 from input_pipeline.settings import MixturePart
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides
+from saip_jax.recipes import apply_overrides, parse_config
 from tests.support.toy_method import TOY_METHODS, toy_config, toy_recipe
 
 MIXTURE = "{'a': {'source': 'lmdb', 'path': '/x', 'weight': 3}, 'b': {'source': 'folder', 'path': '/y'}}"

@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from saip_jax.cli_flags import make_parser
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yaml"

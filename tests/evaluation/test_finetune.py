@@ -13,13 +13,12 @@ from input_pipeline.orders import balanced
 from input_pipeline.people.dataset import PeopleSource
 from saip_jax import cli
 from saip_jax.backbones import build_backbone
-from saip_jax.config import parse_config
 from saip_jax.evaluation import finetune
 from saip_jax.evaluation.splits import Data
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.groups import layer_wise, usual_groups
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.loop import pretrain
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from tests.support.batches import assert_same, take

@@ -15,14 +15,13 @@ import pytest
 import saip_jax
 from input_pipeline.schema import to_dict
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.config import parse_config
 from saip_jax.interop import saip
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.importing import import_weights, report
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.weights import load_backbone, open_weights
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.replay import replay
 from saip_jax.training.checkpoint import Checkpoints, write_config
 from saip_jax.training.state import TrainState

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from input_pipeline import pairs as pairs_of_batches
-from saip_jax.config import parse_config
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.losses.reconstruction import masked_mse_by_kind
 from saip_jax.masking.foreground import hide_patches, patch_shares
 from saip_jax.methods import METHODS
 from saip_jax.methods.croco_human.method import KINDS
-from saip_jax.recipes import load_recipe
+from saip_jax.recipes import load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.config import parse_config
 from saip_jax.losses import matching
 from saip_jax.methods import teacher as teacher_of
-from saip_jax.recipes import load_recipe
+from saip_jax.recipes import load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.multicrop import multicrop

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.config import parse_config
 from saip_jax.losses.alignment import alignment_loss, contrast
 from saip_jax.masking.parts import part_patches
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.photometric import denormalize

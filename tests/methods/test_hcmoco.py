@@ -10,13 +10,12 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax import cli
 from saip_jax.backbones.statistics import split_statistics
-from saip_jax.config import parse_config
 from saip_jax.interop import export
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import Weights, load_backbone, open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.views import draw_places
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.checkpoint import Checkpoints, write_config
 from saip_jax.training.initial import start_from
 from saip_jax.training.mesh import make_mesh, place_state, replicated, shard_batch, shardings_of

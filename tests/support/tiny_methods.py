@@ -3,9 +3,8 @@
 import dataclasses
 import pathlib
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from tests.support.tiny_saip import made_up_batch
 
 REPO = pathlib.Path(__file__).resolve().parents[2]

@@ -12,9 +12,8 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.distributed import initialize
 from saip_jax.training.loop import pretrain
 from tests.support.toy_method import ToyData

@@ -11,13 +11,12 @@ from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.pipeline import TrainData
 from saip_jax import cli
-from saip_jax.config import parse_config
 from saip_jax.heads.image_text import ImageTextHead
 from saip_jax.heads.upsampling import UpsamplingHead
 from saip_jax.methods.finetune import dense, text
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from tests.support.tiny_methods import REPO
 from tests.support.toy_people import toy_picture
 from tests.support.toy_weights import add_toy_backbone

@@ -17,11 +17,10 @@ import numpy as np
 from flax import linen as nn
 
 from saip_jax.backbones.features import Backbone, Features
-from saip_jax.config import parse_config
 from saip_jax.methods import MethodEntry
 from saip_jax.methods.base import Aux, ParamGroup, replace_modules
 from saip_jax.pictures import Panel
-from saip_jax.recipes import apply_overrides
+from saip_jax.recipes import apply_overrides, parse_config
 from saip_jax.training.distributed import initialize
 from saip_jax.training.loop import pretrain
 

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from input_pipeline.schema import to_dict
-from saip_jax.config import parse_config
 from saip_jax.evaluation import finetune
 from saip_jax.interop import weights
 from saip_jax.interop.importing import import_weights
 from saip_jax.interop.model_card import run_history
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import open_weights
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.reporting.report import write_report
 from saip_jax.run_folder.integrity import checkpoint_steps, damage_of, newest_whole
 from saip_jax.training.checkpoint import Checkpoints, read_config, write_config

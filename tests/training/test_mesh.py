@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, on_one_device, place_state, shardings_of
 from saip_jax.training.metrics import read_metrics
 from saip_jax.training.optimizer import make_optimizer

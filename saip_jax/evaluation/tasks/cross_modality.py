@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.names import shown
-from saip_jax.config import parse_config
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.metrics.similarity import Variation
@@ -31,6 +30,7 @@ from saip_jax.evaluation.tasks.parsing import part_labels, part_names
 from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.method import Hcmoco
+from saip_jax.recipes import parse_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
 from saip_jax.views.rgbd import depth_picture
