@@ -6,7 +6,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from input_pipeline.schema import require, require_sizes
+from input_pipeline.checks import require, require_sizes
 from input_pipeline.settings import DataConfig
 from input_pipeline.storage import local_path
 

@@ -82,7 +82,9 @@ def start_from(
 def _same_parameters(spec: BackboneSpec, name: str) -> bool:
   """Returns whether another backbone has the same parameters, as HRNets that enlarge maps in another way."""
   other = dataclasses.replace(spec, name=name)
-  return spec.twin.kind == other.twin.kind and parameter_shapes(spec.build()) == parameter_shapes(other.build())
+  return spec.architecture.kind == other.architecture.kind and parameter_shapes(spec.build()) == parameter_shapes(
+    other.build()
+  )
 
 
 def _refuse_others(config: RunConfig, weights: Weights) -> None:

@@ -1,13 +1,11 @@
 """`saip pretrain` as a function: from a config to a trained state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from input_pipeline.pipeline import build_train_data
-from input_pipeline.schema import to_dict
 from saip_jax.config import RunConfig
 from saip_jax.methods import METHODS
 from saip_jax.running import train_in_folder
@@ -52,7 +50,10 @@ def pretrain(
   method = entry.build(config)
 
   def open_data(workdir: Path):
-    data = _build_data(config, method.batch_spec(config.batch_size), workdir)
+    fields = tuple(method.batch_spec(config.batch_size))
+    data = build_train_data(
+      config.data, fields=fields, batch_size=config.batch_size, seed=config.seed, cache_dir=workdir
+    )
     entry.check_data(config.method, data)
     return data
 
@@ -62,29 +63,3 @@ def pretrain(
 
     monitors = monitors_for(config, method.backbone)
   return train_in_folder(config, method, open_data, workdir, monitors, devices)
-
-
-def _build_data(config: RunConfig, spec: Mapping[str, Any], cache_dir: Path):
-  """Returns the training data of a run with the fields of its batches."""
-  return build_train_data(
-    source=config.data.source,
-    path=config.data.path,
-    scene_path=config.data.scene_path,
-    cache_dir=cache_dir,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=config.data.scene_canvas_hw if "scene" in spec else None,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    workers=config.data.workers,
-    threads=config.data.threads,
-    max_damaged_fraction=config.data.max_damaged_fraction,
-    people_count=config.data.people_count,
-    split=config.data.split,
-    subset=config.data.subset,
-    mixture=to_dict(config.data)["mixture"],
-    people_composition=config.data.people_composition,
-    whole=config.data.whole_photos,
-    fields=tuple(spec),
-    pairs=to_dict(config.data.pairs),
-    pictures_per_identity=config.data.pictures_per_identity,
-  )

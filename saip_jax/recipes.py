@@ -12,7 +12,8 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from input_pipeline.schema import build_typed, choices_hint, require
+from input_pipeline.checks import choices_hint, require
+from input_pipeline.schema import from_dict
 from input_pipeline.storage import local_path
 from saip_jax.config import RunConfig
 
@@ -186,7 +187,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
   name = method["name"]
   if name not in methods:
     raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
-  config = build_typed(RunConfig, recipe, "config", {"method": methods[name].config_class})
+  config = from_dict(RunConfig, recipe, "config", {"method": methods[name].config_class})
   backbone = config.model.backbone
   if backbone not in BACKBONES:
     raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")

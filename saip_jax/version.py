@@ -1,3 +1,3 @@
-"""The version of the program, which runs and exports record."""
+"""The version of this program; pyproject.toml reads it from here."""
 
 __version__ = "0.1.0"

@@ -32,9 +32,9 @@ THREADS, WARM_UPS, RUNS = (1, 2), 10, 50
 def encoder_of(name: str):
   """Returns (PyTorch module, parameters, facts) of a new backbone."""
   spec = BackboneSpec(name, IMAGE_HW, "grid2d")
-  module, twin = spec.build(), spec.twin
+  module, architecture = spec.build(), spec.architecture
   tree = new_values(module, parameter_shapes(module))
-  own = to_torch({part: tree[part] for part in twin.extra_modules}, twin.extra, spec.patch)
+  own = to_torch({part: tree[part] for part in architecture.names.extra_modules}, architecture.names.extra, spec.patch)
   state = DIALECTS["timm"].to_state(Weights(spec, {"backbone": tree}, None, name))
   return torch_encoder(spec, state, own), spec.facts()
 

@@ -34,6 +34,7 @@ from input_pipeline.pipeline import TrainData
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.scenes import open_scenes
+from input_pipeline.settings import DataConfig
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.table import open_source
 
@@ -85,17 +86,8 @@ def per_second(work, seconds: float) -> float:
 
 
 def train_data(source: ImageSource, scenes: ImageSource | None, batch_size: int, threads: int = 1) -> TrainData:
-  return TrainData(
-    source,
-    scenes,
-    canvas_hw=CANVAS_HW,
-    scene_canvas_hw=SCENE_HW,
-    batch_size=batch_size,
-    seed=0,
-    workers=0,
-    threads=threads,
-    max_damaged_fraction=0.01,
-  )
+  settings = DataConfig(source="folder", canvas_hw=CANVAS_HW, scene_canvas_hw=SCENE_HW, threads=threads)
+  return TrainData(source, scenes, settings, fields=("image", "scene"), batch_size=batch_size, seed=0)
 
 
 def measure(source: ImageSource, scenes: ImageSource | None, seconds: float, batch_size: int) -> dict[str, float]:

@@ -28,10 +28,10 @@ from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.evaluation.tasks.cross_modality import (  # noqa: E402
   RgbdPeople,
-  chance,
-  encoders_of,
+  chance_score,
   maps_of,
-  open_run,
+  modality_encoders,
+  open_hcmoco_run,
   place_score,
   read_people,
   transfer_scores,
@@ -52,10 +52,10 @@ START = "all, no pre-training"
 
 def measure(run: Run, started: bool, people: int) -> dict[str, float]:
   """Returns the scores of a run, or of the network that it started from."""
-  method, params, method_state, _ = open_run(run.workdir)
+  method, params, method_state, _ = open_hcmoco_run(run.workdir)
   if started:
     params, method_state = jax.jit(method.init)(jax.random.key(run.config.seed))
-  encoders, (train, test) = encoders_of(method, params, method_state, {}), sets(people, run.config.model.image_hw)
+  encoders, (train, test) = modality_encoders(method, params, method_state, {}), sets(people, run.config.model.image_hw)
   return transfer_scores(maps_of(encoders, train), train, maps_of(encoders, test), test)
 
 
@@ -100,7 +100,10 @@ def main() -> None:
   config = runs[0][1].config
   train, test = sets(args.people, config.model.image_hw)
   grid = METHODS["hcmoco"].build(config).grid
-  alone = {"place in the picture": place_score(train, test, grid), "commonest part everywhere": chance(train, test)}
+  alone = {
+    "place in the picture": place_score(train, test, grid),
+    "commonest part everywhere": chance_score(train, test),
+  }
   print(table(rows, alone))
 
 

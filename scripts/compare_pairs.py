@@ -19,6 +19,7 @@ import numpy as np
 from compare_presets import REPO, Run, kept, plan_runs, pretrain, start_of  # which finds the library
 
 from input_pipeline.pipeline import build_train_data
+from input_pipeline.settings import DataConfig, PairsConfig
 from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import measure
@@ -53,24 +54,18 @@ def arms(people: int) -> dict[str, str]:
 
 def held_out_pairs(kind: str, config, people: int, batches: int) -> list[dict[str, np.ndarray]]:
   """Returns batches of pairs of one kind of people never trained on, with silhouettes."""
-  data = build_train_data(
+  settings = DataConfig(
     source="people",
-    path=None,
-    scene_path=None,
-    cache_dir=cache_folder(),
+    split="test",
     canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
-    batch_size=BATCH,
-    seed=0,
-    workers=0,
-    threads=2,
-    max_damaged_fraction=0.0,
     people_count=people,
     people_composition=COMPOSITIONS[kind],
-    split="test",
-    fields=("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground"),
-    pairs={"kinds": (kind,)},
+    pairs=PairsConfig(kinds=(kind,)),
+    threads=2,
+    max_damaged_fraction=0.0,
   )
+  fields = ("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground")
+  data = build_train_data(settings, fields=fields, batch_size=BATCH, seed=0, cache_dir=cache_folder())
   found = data.batches()
   try:
     return [next(found) for _ in range(batches)]

@@ -31,7 +31,7 @@ from input_pipeline.schema import to_dict  # noqa: E402
 from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.config import RunConfig  # noqa: E402
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder  # noqa: E402
-from saip_jax.evaluation.evaluate import measure, score_text, task_of  # noqa: E402
+from saip_jax.evaluation.evaluate import find_protocol, measure, score_text  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
@@ -127,7 +127,7 @@ def main() -> None:
   tasks = {}
   for column in args.tasks.split(","):
     task, _, protocol = column.partition(":")
-    tasks[column] = task, task_of(task, protocol or None)[0]
+    tasks[column] = task, find_protocol(task, protocol or None)[0]
   data = Data.parse(args.data, cache_dir=cache_folder(), people_count=args.people, hold_out=args.hold_out)
   runs = [run for text in args.preset for run in plan_runs(text, common, args.seeds, args.out)]
   for run in runs:  # all before this process takes the device

@@ -4,7 +4,7 @@ import math
 import shlex
 
 from input_pipeline.doctor.look import INPUT_HW, TINY_SIDE
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
 # The default of data.max_damaged_fraction.
 _ALLOWED_DAMAGE = 0.01
@@ -17,7 +17,7 @@ _LUPERSON_LIKE = 2_000_000
 # Kinds that hold whatever a person put there, so that whole photos may be a mistake.
 _PLAIN_KINDS = ("folder", "webdataset", "zip", "lmdb", "tfds", "arrayrecord")
 _PREPARED_KINDS = ("arrayrecord", "people", "tfds")
-_ANNOTATED_KINDS = tuple(name for name, kind in SOURCES.items() if kind.crops)
+_ANNOTATED_KINDS = tuple(name for name, kind in SOURCE_KINDS.items() if kind.crops)
 _RESEARCH_KINDS = (
   "market1501",
   "msmt17",

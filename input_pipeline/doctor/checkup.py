@@ -14,7 +14,7 @@ from input_pipeline.doctor.facts import duplicate_groups, gather_facts
 from input_pipeline.doctor.picture import draw_sizes
 from input_pipeline.names import ESCAPED, shown
 from input_pipeline.source import ImageSource
-from input_pipeline.sources.recognize import recognize
+from input_pipeline.sources.recognize import recognize_source
 from input_pipeline.sources.subset import write_subset
 from input_pipeline.sources.table import open_source
 
@@ -66,7 +66,7 @@ def doctor(
     raise ValueError(f"--limit={limit}: expected 1 or more images, or --all")
   if subset is not None and out is None:
     raise ValueError("--subset needs --out=DIR, where its list of names is written")
-  kind = source or recognize(path, setting)
+  kind = source or recognize_source(path, setting)
   if out is not None:
     out = _made_folder(out, path)
   with contextlib.ExitStack() as stack:

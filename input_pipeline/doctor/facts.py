@@ -13,7 +13,7 @@ from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.names import shown
 from input_pipeline.source import ImageSource, count_left_out
 from input_pipeline.sources.datasets.coco import unread_files
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
 # What the dict holds of long lists; the files beside it hold all.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
@@ -78,7 +78,7 @@ def gather_facts(
     "source": source.identity | {"name": shown(str(source.identity["name"]))},
     "unread_annotations": list(map(shown, unread_files(path, source.read_from))) if kind in _IN_COCO_FORM else [],
     "categories": source.categories,
-    "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
+    "known": known_sets(kind, path, len(source), split or next(iter(SOURCE_KINDS[kind].splits or ()), None)),
     "images": len(source),
     "examined": examined,
     "sample_seed": seed if examined < len(source) else None,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.legend import classes_of
 from input_pipeline.source import ImageSource
 
@@ -24,8 +24,8 @@ class Attributes(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"attributes": ((len(self.classes),), np.int8)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    signs = signs_of(sample.facts, len(self.classes))
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    signs = signs_of(image.facts, len(self.classes))
     if signs is None:
       return "attributes: not one 0, 1 or null for each name"
     row["attributes"][:] = signs
@@ -65,7 +65,7 @@ class AttributeShares(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"attribute_shares": (self._shares.shape, np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     row["attribute_shares"][:] = self._shares
     return None
 

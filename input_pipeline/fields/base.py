@@ -13,7 +13,7 @@ NOT_COUNTED = 255
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class AnnotatedImage:
   """An image of a batch and all that its source knows of it.
 
   Attributes:
@@ -80,11 +80,11 @@ class Field(abc.ABC):
     """Name -> shape and dtype of one row, for images on a canvas of this size. A row of zeros says "unknown"."""
 
   @abc.abstractmethod
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     """Fills one row.
 
     Args:
-      sample: the image.
+      image: the image.
       row: name -> array of one row, all zero.
 
     Returns:

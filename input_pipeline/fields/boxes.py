@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.coverage import found_in
 from input_pipeline.source import ImageSource
 
@@ -38,15 +38,15 @@ class Boxes(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"boxes": ((MOST_BOXES, 5), np.float32), "has_boxes": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    people = sample.facts.get("people")
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    people = image.facts.get("people")
     if people is None:
       return None
     if not all(map(box_of, people)):
       return "boxes: a person without one"
-    boxes, ignored = boxes_in(people, sample.image_hw)
+    boxes, ignored = boxes_in(people, image.image_hw)
     largest = np.argsort(-boxes[:, 2:].prod(1), kind="stable")[:MOST_BOXES]
-    row["boxes"][: len(largest), :4] = boxes[largest] * np.tile(sample.valid_hw[::-1], 2)
+    row["boxes"][: len(largest), :4] = boxes[largest] * np.tile(image.valid_hw[::-1], 2)
     row["boxes"][: len(largest), 4] = np.where(ignored[largest], IGNORED, COUNTED)
     row["has_boxes"][...] = True
     return f"boxes: more than {MOST_BOXES}" if len(boxes) > MOST_BOXES else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample, first_person
+from input_pipeline.fields.base import AnnotatedImage, Field, first_person
 from input_pipeline.fields.coverage import found_in
 from input_pipeline.source import ImageSource
 
@@ -38,8 +38,8 @@ class Captions(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"captions": ((MOST_CAPTIONS, LENGTH), np.int32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    for place, caption in enumerate(captions_of(sample.first_person)[:MOST_CAPTIONS]):
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    for place, caption in enumerate(captions_of(image.first_person)[:MOST_CAPTIONS]):
       row["captions"][place] = word_numbers(caption)
     return None
 

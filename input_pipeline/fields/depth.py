@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, checked_depth, resized_plane
 from input_pipeline.source import ImageSource
@@ -32,17 +32,17 @@ class Depth(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"depth": (tuple(canvas_hw), np.uint16), "has_depth": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    if "depth.png" not in sample.files:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    if "depth.png" not in image.files:
       return None
     try:
-      depth = checked_depth(sample.plane("depth.png"))
-      if sample.person is not None:
-        depth = np.where(sample.person, depth, np.uint16(0))
+      depth = checked_depth(image.plane("depth.png"))
+      if image.person is not None:
+        depth = np.where(image.person, depth, np.uint16(0))
     except UnusablePlane as error:
       return f"depth: {error}"
-    height, width = sample.valid_hw
-    depth = resized_plane(depth, sample.valid_hw)
+    height, width = image.valid_hw
+    depth = resized_plane(depth, image.valid_hw)
     if not depth.any():
       return "depth: none of the person's pixels has any"
     row["depth"][:height, :width] = depth

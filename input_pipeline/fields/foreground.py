@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, resized_plane
 from input_pipeline.source import ImageSource
@@ -32,15 +32,15 @@ class Foreground(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"foreground": (tuple(canvas_hw), np.bool_), "has_foreground": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     try:
-      person = sample.person
+      person = image.person
     except UnusablePlane as error:
       return f"mask: {error}"
     if person is None:
       return None
-    height, width = sample.valid_hw
-    mask = resized_plane(person, sample.valid_hw)
+    height, width = image.valid_hw
+    mask = resized_plane(person, image.valid_hw)
     if not mask.any():
       return "mask: it shows nobody"
     row["foreground"][:height, :width] = mask

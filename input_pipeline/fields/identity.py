@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.identities import number_identities
 from input_pipeline.source import ImageSource
 
@@ -28,6 +28,6 @@ class Identity(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"identity": ((), np.int32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    row["identity"][...] = self.numbers[sample.index]
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    row["identity"][...] = self.numbers[image.index]
     return None

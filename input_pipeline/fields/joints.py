@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from input_pipeline.body import whole_body_names, whole_body_points
-from input_pipeline.fields.base import Field, Sample, first_person
+from input_pipeline.fields.base import AnnotatedImage, Field, first_person
 from input_pipeline.fields.coverage import found_in
 from input_pipeline.fields.keypoints import put_on_canvas
 from input_pipeline.source import ImageSource
@@ -36,13 +36,13 @@ class Joints(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"joints": ((len(self.classes), 3), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    person = sample.first_person
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    person = image.first_person
     if not person.get("keypoints"):
       return None
     if self._list not in (None, person.get("joints")) or len(person["keypoints"]) != len(self.classes):
       return "keypoints: of another list of joints"
-    return put_on_canvas(np.array(person["keypoints"], np.float64), sample, row["joints"])
+    return put_on_canvas(np.array(person["keypoints"], np.float64), image, row["joints"])
 
 
 class Landmarks(Field):
@@ -62,14 +62,14 @@ class Landmarks(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"landmarks": ((len(self.classes), 3), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     try:
-      points = whole_body_points(sample.facts)
+      points = whole_body_points(image.facts)
     except ValueError:
       return "landmarks: a list of another length"
     if len(points) != len(self.classes):
       return "landmarks: of another list"
-    return put_on_canvas(points, sample, row["landmarks"])
+    return put_on_canvas(points, image, row["landmarks"])
 
 
 def joint_list(source: ImageSource) -> tuple[str | None, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.joints import joint_list
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
@@ -36,8 +36,8 @@ class JointsXyz(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"joints_xyz": ((len(self.classes), 4), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    given = sample.first_person.get(self._key)
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    given = image.first_person.get(self._key)
     if given is None:
       return None
     if len(given) != len(self.classes):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.annotated.person import plain_joint
@@ -48,9 +48,9 @@ class CocoKeypoints(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"keypoints": ((len(COCO_JOINTS), 3), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    person = next(iter(sample.facts.get("people") or ()), {})
-    columns = self._columns[bisect.bisect_right(self._ends, sample.index)]
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    person = next(iter(image.facts.get("people") or ()), {})
+    columns = self._columns[bisect.bisect_right(self._ends, image.index)]
     column = columns.get(person.get("joints"), columns.get(None))
     if column is None or not person.get("keypoints"):
       return None
@@ -59,21 +59,21 @@ class CocoKeypoints(Field):
     except (TypeError, ValueError):  # not three numbers each
       points = np.zeros((0, 3))
     points = np.concatenate([points, np.full((max(column.max() + 1 - len(points), 0), 3), np.nan)])
-    return put_on_canvas(np.where(column[:, None] >= 0, points[column], 0.0), sample, row["keypoints"])
+    return put_on_canvas(np.where(column[:, None] >= 0, points[column], 0.0), image, row["keypoints"])
 
 
-def put_on_canvas(points: np.ndarray, sample: Sample, row: np.ndarray) -> str | None:
+def put_on_canvas(points: np.ndarray, image: AnnotatedImage, row: np.ndarray) -> str | None:
   """Fills in the keypoints that can be used, as `Field.read` does.
 
   Args:
     points: (J, 3) x, y in pixels of the image and visibility.
-    sample: the image.
+    image: the image.
     row: (J, 3) zeros; gets x, y in pixels of the canvas and visibility.
   """
   given = ~(points[:, 2] <= 0)
-  size_xy = np.array(sample.image_hw[::-1])
+  size_xy = np.array(image.image_hw[::-1])
   good = given & np.isfinite(points).all(1) & (points[:, :2] >= 0).all(1) & (points[:, :2] < size_xy).all(1)
-  row[good] = points[good] * [*np.array(sample.valid_hw[::-1]) / size_xy, 1]
+  row[good] = points[good] * [*np.array(image.valid_hw[::-1]) / size_xy, 1]
   return "keypoints: not finite or outside the image" if (given & ~good).any() else None
 
 

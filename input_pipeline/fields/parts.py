@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import NOT_COUNTED, Field, Sample
+from input_pipeline.fields.base import NOT_COUNTED, AnnotatedImage, Field
 from input_pipeline.fields.coverage import held_in
 from input_pipeline.fields.legend import classes_of
 from input_pipeline.planes import UnusablePlane, resized_plane
@@ -28,17 +28,17 @@ class Parts(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"parts": (tuple(canvas_hw), np.uint8), "has_parts": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    if "parts.png" not in sample.files:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    if "parts.png" not in image.files:
       return None
     try:
-      parts = sample.plane("parts.png")
+      parts = image.plane("parts.png")
     except UnusablePlane as error:
       return f"parts: {error}"
     if ((parts >= len(self.classes)) & (parts != NOT_COUNTED)).any():
       return "parts: a class without a name"
-    height, width = sample.valid_hw
+    height, width = image.valid_hw
     row["parts"][...] = NOT_COUNTED
-    row["parts"][:height, :width] = resized_plane(parts, sample.valid_hw)
+    row["parts"][:height, :width] = resized_plane(parts, image.valid_hw)
     row["has_parts"][...] = True
     return None

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.coverage import held_in
 from input_pipeline.planes import UnusablePlane, resized_plane
 from input_pipeline.source import ImageSource
@@ -28,16 +28,16 @@ class Persons(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"persons": (tuple(canvas_hw), np.uint8), "has_persons": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    if "instances.png" not in sample.files:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    if "instances.png" not in image.files:
       return None
     try:
-      persons = sample.plane("instances.png")
+      persons = image.plane("instances.png")
     except UnusablePlane as error:
       return f"mask: {error}"
     if persons.max() > 255:
       return "mask: more than 255 persons"
-    height, width = sample.valid_hw
-    row["persons"][:height, :width] = resized_plane(persons, sample.valid_hw)
+    height, width = image.valid_hw
+    row["persons"][:height, :width] = resized_plane(persons, image.valid_hw)
     row["has_persons"][...] = True
     return None

@@ -37,6 +37,31 @@ def usual_identities(composition: str, count: int) -> int:
   return max(1, -(-count // IMAGES_PER_IDENTITY))
 
 
+def usual_spec(
+  count: int,
+  export: str | None = None,
+  composition: str | None = None,
+  image_hw: tuple[int, int] | None = None,
+  seed: int = 0,
+  identities: int | None = None,
+) -> SetSpec:
+  """Returns the spec of a set of `count` images, with the usual values of unspecified settings.
+
+  Args:
+    count: number of images.
+    export: a key of `EXPORTS` or None.
+    composition: None means scenes for the export "coco", else crops.
+    image_hw: size in pixels; None means 480x640 for scenes, else 256x128.
+    seed: seed of the people.
+    identities: number of different people; None means `usual_identities`.
+  """
+  composition = composition or ("scenes" if export == "coco" else "crops")
+  image_hw = image_hw or ((480, 640) if composition == "scenes" else (256, 128))
+  return SetSpec(
+    composition, image_hw, seed, usual_identities(composition, count) if identities is None else identities
+  )
+
+
 def check_request(spec: SetSpec, count: int, export: str | None) -> None:
   """Refuses a set that cannot be.
 

@@ -29,7 +29,7 @@ class PrepareRequest:
   """What a prepared set is made from, and how; the same request is the same set.
 
   Attributes:
-    source: a key of `table.SOURCES`.
+    source: a key of `kinds.SOURCE_KINDS`.
     path: where it lies.
     split: which part of it; None: the usual one.
     subset: a file of names: these images alone; None: all.

@@ -5,7 +5,7 @@ import os
 
 import jax
 
-from input_pipeline.schema import choices_hint
+from input_pipeline.checks import choices_hint
 
 _INSTALL = 'pip install "libtpu==0.0.42.*"'
 

@@ -17,9 +17,9 @@ from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
-from saip_jax.evaluation.evaluate import kept, recorded, run_of
+from saip_jax.evaluation.evaluate import run_of, run_protocol, save_record
 from saip_jax.evaluation.monitors import monitors_for
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
@@ -122,17 +122,7 @@ def finetune(
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
-    train.source,
-    None,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    workers=config.data.workers,
-    threads=config.data.threads,
-    max_damaged_fraction=config.data.max_damaged_fraction,
-    fields=tuple(method.batch_spec(1)),
-    pictures_per_identity=config.data.pictures_per_identity,
+    train.source, None, config.data, fields=tuple(method.batch_spec(1)), batch_size=config.batch_size, seed=config.seed
   )
   state = train_in_folder(config, method, lambda _: images, workdir, monitors_for(config, method.backbone))
   if state.step < config.total_steps:
@@ -141,7 +131,7 @@ def finetune(
       "same command goes on"
     )
   network = _network(config, state, start.facts)
-  record = recorded(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
+  record = run_protocol(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
   record["facts"] |= {
     "recipe": str(recipe),
     "updates": config.total_steps,
@@ -150,7 +140,7 @@ def finetune(
     "layer_decay": config.method.layer_decay,
     "workdir": str(workdir),
   }
-  return kept(checkpoint, record, show)
+  return save_record(checkpoint, record, show)
 
 
 def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
@@ -176,7 +166,7 @@ def _config(
   overrides: Sequence[str],
   task: str,
   data: Data,
-  train: Labeled | None,
+  train: LabeledImages | None,
   start: _Start,
   image_hw,
   seed: int,

@@ -26,11 +26,11 @@ from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.fixed_set import FixedSet
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
 from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval
-from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled, cameras
-from saip_jax.evaluation.tasks.attributes import UNKNOWN, attributes_of
-from saip_jax.evaluation.tasks.parsing import labels_of
+from saip_jax.evaluation.splits import Data, LabeledImages, cameras
+from saip_jax.evaluation.tasks.attributes import UNKNOWN, attribute_labels
+from saip_jax.evaluation.tasks.parsing import part_labels
 from saip_jax.interop.weights import Preprocessing
 
 _BATCH = 64
@@ -54,7 +54,7 @@ def _reid(pictures: FixedSet, grid: tuple[int, int]) -> Score:
 
 def _attributes(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   fit, test = pictures.fit_and_test
-  (names, to_fit), (_, truth) = attributes_of(fit.images), attributes_of(test.images)
+  (names, to_fit), (_, truth) = attribute_labels(fit.images), attribute_labels(test.images)
   both = lambda labels: (labels == 0).any(0) & (labels == 1).any(0)
   varying = both(to_fit) & both(truth)
   if not varying.any():
@@ -80,7 +80,7 @@ def _parts(pictures: FixedSet, grid: tuple[int, int]) -> Score:
     raise ValueError(f"{fit.images.source.identity['name']!r} names no parts: choose other data, such as people")
   side = max(1, round(pictures.image_hw[0] / grid[0] / _PLACE))
   to_fit, truth = (_places(part.images, len(names), grid, side) for part in (fit, test))
-  used = np.flatnonzero((to_fit != IGNORED).all(1))
+  used = np.flatnonzero((to_fit != IGNORED_LABEL).all(1))
   used = used[:: -(-len(used) // _MOST_CELLS) or 1]
   if not len(used):
     raise ValueError(f"no cell of the {len(fit.images)} images to fit on has a part at each place")
@@ -95,11 +95,11 @@ def _parts(pictures: FixedSet, grid: tuple[int, int]) -> Score:
   return score
 
 
-def _places(images: Labeled, classes: int, grid: tuple[int, int], side: int) -> np.ndarray:
+def _places(images: LabeledImages, classes: int, grid: tuple[int, int], side: int) -> np.ndarray:
   """Returns the class in the middle of each of side x side places under each cell, (n h w, places) uint8."""
   (h, w), found = grid, []
   for i in range(len(images)):
-    labels = labels_of(images, i, classes)
+    labels = part_labels(images, i, classes)
     rows, columns = (
       ((np.arange(cells * side) + 0.5) * pixels / (cells * side)).astype(int)
       for pixels, cells in zip(labels.shape, grid)

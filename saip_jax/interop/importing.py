@@ -65,7 +65,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   return weights
 
 
-def report(weights: Weights, out) -> list[str]:
+def import_summary(weights: Weights, out) -> list[str]:
   """Returns what was matched, what could not be used and what to do next, one line each."""
   height, width = weights.spec.image_hw
   lines = [f"{weights.spec.name} for {height}x{width} pixels from {weights.origin}"]

@@ -9,21 +9,21 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
-from input_pipeline.schema import shortlist
 from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
-from saip_jax.interop.architectures import TWINS
-from saip_jax.interop.declared import Asked, as_size, read_json
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
+from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weight_file
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, MODEL, MODEL_FILE
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model, read_model_description
@@ -56,7 +56,7 @@ def open_weights(
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
   """
   path = local_path(path, "the weights")
-  asked = Asked(dialect, image_hw, part, heads, last_heads)
+  asked = ReadOptions(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -64,12 +64,12 @@ def open_weights(
   try:
     if path.is_dir():
       return _open_folder(path.absolute(), asked)
-    return open_file(path, asked)
+    return open_weight_file(path, asked)
   except ValueError as e:
     raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
-def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
+def _open_folder(path: pathlib.Path, asked: ReadOptions) -> Weights:
   if (path / CHECKPOINTS).is_dir() and ((path / CONFIG).is_file() or checkpoint_steps(path)):
     return _open_newest(path, asked)
   if path.name.isdigit() and path.parent.name == CHECKPOINTS:
@@ -81,16 +81,16 @@ def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and does not hold exactly one file of weights ({found}); name the file itself")
-  return open_file(files[0], asked)
+  return open_weight_file(files[0], asked)
 
 
-def _open_newest(workdir: pathlib.Path, asked: Asked) -> Weights:
+def _open_newest(workdir: pathlib.Path, asked: ReadOptions) -> Weights:
   step, notes = newest_to_read(workdir)
   weights = _open_checkpoint(workdir, step, asked)
   return dataclasses.replace(weights, notes=(*notes, *weights.notes))
 
 
-def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
+def _open_checkpoint(workdir: pathlib.Path, step: int, asked: ReadOptions) -> Weights:
   step_path = workdir / CHECKPOINTS / str(step)
   model = read_model_description(workdir, step)
   spec = _spec_of(model, step_path)
@@ -130,8 +130,8 @@ def _spec_of(model: Mapping[str, Any], where: pathlib.Path) -> BackboneSpec:
   facts = model.get("facts")
   image_hw = as_size(facts.get("image_hw")) if isinstance(facts, dict) else None
   known = image_hw and facts.get("name") in BACKBONES
-  positions = facts.get("pos_interpolation") if known and TWINS[facts["name"]].positions else None
-  if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
+  positions = facts.get("pos_interpolation") if known and ARCHITECTURES[facts["name"]].positions else None
+  if not known or ARCHITECTURES[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{where} does not describe a known backbone, as saip import does: its facts are {facts}")
   spec = BackboneSpec(facts["name"], image_hw, positions)
   if type(facts.get("last_heads")) is int:  # absent in older folders and for backbones other than ViTs
@@ -140,7 +140,7 @@ def _spec_of(model: Mapping[str, Any], where: pathlib.Path) -> BackboneSpec:
   return spec
 
 
-def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
+def _open_imported(path: pathlib.Path, asked: ReadOptions) -> Weights:
   model = read_json(path / MODEL_FILE)
   spec = _spec_of(model, path / MODEL_FILE)
   _refuse_other_answers(asked, spec)
@@ -160,7 +160,7 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   return weights
 
 
-def _refuse_other_answers(asked: Asked, spec: BackboneSpec) -> None:
+def _refuse_other_answers(asked: ReadOptions, spec: BackboneSpec) -> None:
   """Raises ValueError if an argument of `open_weights` contradicts a run or an import."""
   if asked.image_hw and tuple(asked.image_hw) != spec.image_hw:
     size, own = ("x".join(map(str, hw)) for hw in (asked.image_hw, spec.image_hw))
@@ -243,10 +243,12 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
   Raises:
     ValueError: nothing to read there, no such teacher, or a size that the backbone does not accept.
   """
-  return backbone_of(open_weights(path), which, image_hw)
+  return loaded_backbone(open_weights(path), which, image_hw)
 
 
-def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
+def loaded_backbone(
+  weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None
+) -> LoadedBackbone:
   """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
 
   Assumptions made in reading them are printed on standard error.

@@ -16,8 +16,8 @@ from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.rope import grid_angles
 from saip_jax.backbones.transformer import Block, Linear, layer_norm, run_stack, scan_blocks
 from saip_jax.heads.cross_block import CrossBlock
-from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
-from saip_jax.interop.vit import TIMM, inside, renamed
+from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch
+from saip_jax.interop.vit import VIT_NAMES, inside, renamed
 from saip_jax.losses.reconstruction import masked_mse, masked_mse_by_kind, normalize_patches
 from saip_jax.masking.tokens import restore_tokens, select_tokens
 from saip_jax.methods.base import Aux
@@ -33,18 +33,18 @@ from saip_jax.replay.step import run_step
 _BLOCK = "dec_blocks.{}"
 _DECODER = [
   Row("mask_token", "mae/mask_token"),
-  *linear("decoder_embed", "mae/embed"),
-  *blocks("dec_blocks", "mae/blocks"),
-  *linear(f"{_BLOCK}.cross_attn.projq", "mae/blocks/cross_q"),
-  *linear(f"{_BLOCK}.cross_attn.projkv", "mae/blocks/cross_kv"),  # one tensor here
-  *linear(f"{_BLOCK}.cross_attn.proj", "mae/blocks/cross_proj"),
-  *norm(f"{_BLOCK}.norm3", "mae/blocks/norm3"),
-  *norm(f"{_BLOCK}.norm_y", "mae/blocks/memory_norm"),
-  *norm("dec_norm", "mae/norm"),
-  *linear("prediction_head", "mae/pred"),
+  *linear_rows("decoder_embed", "mae/embed"),
+  *block_rows("dec_blocks", "mae/blocks"),
+  *linear_rows(f"{_BLOCK}.cross_attn.projq", "mae/blocks/cross_q"),
+  *linear_rows(f"{_BLOCK}.cross_attn.projkv", "mae/blocks/cross_kv"),  # one tensor here
+  *linear_rows(f"{_BLOCK}.cross_attn.proj", "mae/blocks/cross_proj"),
+  *norm_rows(f"{_BLOCK}.norm3", "mae/blocks/norm3"),
+  *norm_rows(f"{_BLOCK}.norm_y", "mae/blocks/memory_norm"),
+  *norm_rows("dec_norm", "mae/norm"),
+  *linear_rows("prediction_head", "mae/pred"),
 ]
 _ENCODER = renamed(
-  inside(TIMM, "", "backbone/"),
+  inside(VIT_NAMES.timm, "", "backbone/"),
   ((r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed")),
 )
 _POSITIONS = ("enc_pos_embed", "dec_pos_embed")

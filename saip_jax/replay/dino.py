@@ -10,8 +10,8 @@ import numpy as np
 from saip_jax.backbones.features import Views
 from saip_jax.config import OptimizerConfig
 from saip_jax.heads.prototype import PrototypeHead
-from saip_jax.interop.tables import LINEAR, Layout, Row, from_torch, linear, to_torch
-from saip_jax.interop.vit import TIMM, inside
+from saip_jax.interop.tables import LINEAR_LAYOUT, Layout, Row, from_torch, linear_rows, to_torch
+from saip_jax.interop.vit import VIT_NAMES, inside
 from saip_jax.losses.infonce import unit
 from saip_jax.methods import METHODS
 from saip_jax.methods.dino.config import DinoConfig, DinoMaskedConfig
@@ -24,11 +24,11 @@ from saip_jax.training.optimizer import make_schedules
 
 _COLUMN = Layout(lambda a: a[:, 0], lambda a, _: a[:, None])
 _TABLE = [
-  *inside(TIMM, "backbone.", "backbone/"),
-  *linear("head.mlp.0", "head/fc1"),
-  *linear("head.mlp.2", "head/fc2"),
-  *linear("head.mlp.4", "head/fc3"),
-  Row("head.last_layer.weight_v", "head/prototypes", LINEAR),
+  *inside(VIT_NAMES.timm, "backbone.", "backbone/"),
+  *linear_rows("head.mlp.0", "head/fc1"),
+  *linear_rows("head.mlp.2", "head/fc2"),
+  *linear_rows("head.mlp.4", "head/fc3"),
+  Row("head.last_layer.weight_v", "head/prototypes", LINEAR_LAYOUT),
 ]
 _GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
 

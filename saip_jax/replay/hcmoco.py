@@ -11,7 +11,7 @@ from saip_jax.backbones.hrnet import HRNet
 from saip_jax.backbones.semgcn import SKELETON
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.interop import hrnet
-from saip_jax.interop.tables import CONV_1X1, Layout, Row, batch_norm, from_torch, linear, to_torch
+from saip_jax.interop.tables import CONV_1X1_LAYOUT, Layout, Row, batch_norm_rows, from_torch, linear_rows, to_torch
 from saip_jax.interop.vit import inside
 from saip_jax.methods.hcmoco.config import HcmocoBank, HcmocoConfig, HcmocoWeights
 from saip_jax.methods.hcmoco.method import Hcmoco
@@ -32,7 +32,7 @@ def _graph_conv(torch: str, path: str) -> list[Row]:
 
 def table_of(meta: dict) -> list[Row]:
   """Returns the published names of all networks of the recorded sizes."""
-  encoder, skeleton = hrnet.rows(meta["depths"][0]), "encoder3.gconv"
+  encoder, skeleton = hrnet.hrnet_rows(meta["depths"][0]), "encoder3.gconv"
   layers = {f"{skeleton}_input.0": "skeleton/first"}
   for i in range(meta["skeleton_blocks"]):
     layers |= {f"{skeleton}_layers.{i}.gconv{n}": f"skeleton/blocks_{i}_{n}" for n in (1, 2)}
@@ -42,12 +42,12 @@ def table_of(meta: dict) -> list[Row]:
     *(
       row
       for torch, path in layers.items()
-      for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm(f"{torch}.bn", f"{path}_norm"))
+      for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm_rows(f"{torch}.bn", f"{path}_norm"))
     ),
     *_graph_conv(f"{skeleton}_output", "skeleton/last_conv"),
-    *(row for modality, number in _NUMBERS.items() for row in linear(f"head{number}.0", f"sample/{modality}")),
-    *linear("encoder1_linear", "dense/rgb", CONV_1X1),
-    *linear("encoder2_linear", "dense/depth", CONV_1X1),
+    *(row for modality, number in _NUMBERS.items() for row in linear_rows(f"head{number}.0", f"sample/{modality}")),
+    *linear_rows("encoder1_linear", "dense/rgb", CONV_1X1_LAYOUT),
+    *linear_rows("encoder2_linear", "dense/depth", CONV_1X1_LAYOUT),
   ]
 
 
@@ -132,7 +132,8 @@ def replay(recording: Recording) -> None:
     raise ValueError(f"it has {meta['joints']} joints: expected the {len(SKELETON)} of {', '.join(SKELETON)}")
   table = table_of(meta)
   split = {
-    name: split_statistics(tree) for name, tree in from_torch(recording.below("weights/"), table, hrnet.BUFFERS).items()
+    name: split_statistics(tree)
+    for name, tree in from_torch(recording.below("weights/"), table, hrnet.HRNET_NAMES.buffers).items()
   }
   params = {name: parts["params"] for name, parts in split.items()}
   method_state = {

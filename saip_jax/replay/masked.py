@@ -11,8 +11,8 @@ from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.backbones.vit import ViT
-from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
-from saip_jax.interop.vit import TIMM, inside
+from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch
+from saip_jax.interop.vit import VIT_NAMES, inside
 from saip_jax.losses.alignment import contrast
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.parts import part_patches
@@ -25,12 +25,12 @@ from saip_jax.replay.recording import EXACT, OUTPUT, Recording, largest_error
 from saip_jax.replay.step import run_step
 
 _TABLE = [  # the positions of the decoder are computed, not stored
-  *inside(TIMM, "", "backbone/"),
+  *inside(VIT_NAMES.timm, "", "backbone/"),
   Row("mask_token", "mae/mask_token"),
-  *linear("decoder_embed", "mae/embed"),
-  *blocks("decoder_blocks", "mae/blocks"),
-  *norm("decoder_norm", "mae/norm"),
-  *linear("decoder_pred", "mae/pred"),
+  *linear_rows("decoder_embed", "mae/embed"),
+  *block_rows("decoder_blocks", "mae/blocks"),
+  *norm_rows("decoder_norm", "mae/norm"),
+  *linear_rows("decoder_pred", "mae/pred"),
 ]
 
 

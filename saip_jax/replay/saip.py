@@ -92,7 +92,7 @@ def replay(recording: Recording) -> None:
   params, teacher = (dialect.read(weights) for weights in recorded.values())
   method_state = {"teacher": teacher, "center": recording["in/center"][0]}
   step = run_step(method, method.objectives, params, method_state, (views, draws), recording.meta)
-  out, published = step.outputs, lambda tree: to_torch(tree, dialect.SAIP, patch)
+  out, published = step.outputs, lambda tree: to_torch(tree, dialect.SAIP_ROWS, patch)
 
   for name in recording.below("loss/"):
     recording.loss(f"loss/{name}", step.metrics[f"loss/{name}"])

@@ -8,28 +8,28 @@ import pytest
 from saip_jax.backbones.extent import Extent
 from saip_jax.backbones.swin import PatchEmbed, Swin, SwinBlock
 from saip_jax.backbones.windows import Windows
-from saip_jax.interop import swin as table
+from saip_jax.interop.swin import SWIN_NAMES
 from tests.support import pyramid_laws
 
 TINY = Swin(dims=(8, 12, 16, 24), depths=(1, 2, 1, 1), heads=(2, 2, 4, 3), window=4)
 
 
 @pytest.fixture(scope="module")
-def twin():
+def timms():
   options = dict(always_partition=True, strict_img_size=False)
-  return pyramid_laws.timms_twin("swin_tiny_patch4_window7_224", Swin(), table, **options)
+  return pyramid_laws.timms_model("swin_tiny_patch4_window7_224", Swin(), SWIN_NAMES, **options)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw", [(256, 128), (72, 40)])
-def test_the_features_are_timms(twin, image_hw):
+def test_the_features_are_timms(timms, image_hw):
   """On the second size maps have odd sides, and the last two are smaller than a window."""
-  pyramid_laws.check_features(twin, Swin(), image_hw, channels_last=True)
+  pyramid_laws.check_features(timms, Swin(), image_hw, channels_last=True)
 
 
 @pytest.mark.torch
-def test_timms_state_returns_unchanged(twin):
-  pyramid_laws.check_round_trip(twin, 27_519_354)
+def test_timms_state_returns_unchanged(timms):
+  pyramid_laws.check_round_trip(timms, 27_519_354)
 
 
 def test_padding_changes_nothing():

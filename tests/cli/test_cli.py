@@ -21,12 +21,12 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def toy(monkeypatch):
-  """Lets the command train the toy method on toy images; returns the settings that reach the pipeline."""
+  """Lets the command train the toy method on toy images; returns what reaches the pipeline."""
   calls = []
 
-  def build_train_data(**settings):
-    calls.append(settings)
-    return ToyData(settings["batch_size"], settings["seed"])
+  def build_train_data(settings, **options):
+    calls.append((settings, options))
+    return ToyData(options["batch_size"], options["seed"])
 
   monkeypatch.setattr(pretraining, "build_train_data", build_train_data)
   monkeypatch.setitem(METHODS, "toy", TOY_METHODS["toy"])
@@ -37,8 +37,9 @@ def test_pretrain_trains_and_resumes(tmp_path, recipe, toy, capsys):
   command = ["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}", "--config.data.threads=3"]
   assert cli.main([*command, "--config.total_steps=4"]) == 0
   assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
-  assert toy[0]["threads"] == 3 and toy[0]["canvas_hw"] == (320, 160) and toy[0]["cache_dir"] == tmp_path / "run"
-  assert set(toy[0]["fields"]) == {"image", "index"}  # what the method asks for, and no more
+  settings, options = toy[0]
+  assert settings.threads == 3 and settings.canvas_hw == (320, 160) and options["cache_dir"] == tmp_path / "run"
+  assert set(options["fields"]) == {"image", "index"}  # what the method asks for, and no more
   assert cli.main([*command, "--config.total_steps=6"]) == 0
   assert "resuming at step 4" in capsys.readouterr().out
 
@@ -68,7 +69,7 @@ def test_a_wrong_data_path_can_be_mended_in_the_same_workdir(tmp_path, recipe, t
   command = ["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
   with monkeypatch.context() as context:
 
-    def missing(cache_dir, **_):
+    def missing(settings, cache_dir, **_):
       (cache_dir / "index.json").touch()
       raise FileNotFoundError(2, "No such file or directory", "/data/typo")
 

@@ -15,7 +15,7 @@ import time
 import pytest
 import yaml
 
-from saip_jax.cli_flags import make_parser
+from saip_jax.cli import make_parser
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
 REPO = pathlib.Path(__file__).resolve().parents[2]

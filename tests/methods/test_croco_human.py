@@ -204,7 +204,7 @@ def test_silhouettes_decide_what_is_hidden_where_there_are_some():
   settings = "method.masks.mode=foreground", "method.masks.preference=10.0", "method.crop_area=(1.0, 1.0)"
   _, method = tiny(*settings)
   spec = method.batch_spec(8)
-  assert KINDS == pairs_of_batches.KINDS
+  assert KINDS == pairs_of_batches.PAIR_KINDS
   assert (spec["foreground"].shape, spec["has_foreground"].shape) == ((8, 80, 40), (8,))
   assert spec["pair_type"].dtype == jnp.int32 and spec["partner"].shape == (8, 80, 40, 3)
   batch = pairs() | {"foreground": np.zeros((8, 80, 40), bool), "has_foreground": np.arange(8) < 6}

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from input_pipeline.fields.coverage import held_in
-from input_pipeline.pipeline import TrainData, build_train_data
 from input_pipeline.planes import UnusablePlane, checked_depth, depth_in_mm, shifted_plane
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.prepare.side_files import Companions
 from input_pipeline.source import ImageSource
-from tests.support.batches import assert_same, take
+from tests.support.batches import assert_same, data_of_source, open_data, take
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 HW = (40, 20)
@@ -55,15 +54,12 @@ class Toy(ImageSource):
 def data_of(source, **changes):
   options = dict(
     canvas_hw=HW,
-    scene_canvas_hw=None,
-    batch_size=6,
-    seed=0,
-    workers=0,
     threads=2,
     max_damaged_fraction=0.0,
     fields=("depth", "has_depth", "foreground", "has_foreground"),
+    batch_size=6,
   )
-  return TrainData(source, None, **(options | changes))
+  return data_of_source(source, **(options | changes))
 
 
 def by_index(batch, name):
@@ -140,21 +136,7 @@ def test_a_set_without_depth_is_refused_and_a_field_that_nobody_reads(tmp_path):
     "depth in 1 of 6 images tried of 'scenes'"
   ]
   with pytest.raises(ValueError, match="no batch can hold flow"):
-    build_train_data(
-      source="folder",
-      path=str(tmp_path),
-      scene_path=None,
-      cache_dir="",
-      canvas_hw=HW,
-      scene_canvas_hw=None,
-      batch_size=1,
-      seed=0,
-      workers=0,
-      threads=1,
-      max_damaged_fraction=0.0,
-      people_count=0,
-      fields=("image", "flow"),
-    )
+    open_data("", source="folder", path=str(tmp_path), canvas_hw=HW, batch_size=1, fields=("image", "flow"))
 
 
 def test_units_of_depth_are_checked():
@@ -209,20 +191,14 @@ def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tm
   assert "02_image.png" in left_out and "farther than 100 m: it is in another unit" in left_out
   assert "03_image.png: its depth.png has 10 x 20 pixels, the image 20 x 40" in left_out and "--depth-grid" in left_out
   (batch,) = take(
-    build_train_data(
+    open_data(
+      tmp_path,
       source="arrayrecord",
       path=str(tmp_path / "set"),
-      scene_path=None,
-      cache_dir=str(tmp_path),
       canvas_hw=HW,
-      scene_canvas_hw=None,
-      batch_size=4,
-      seed=0,
-      workers=0,
-      threads=1,
       max_damaged_fraction=0.0,
-      people_count=0,
       fields=("depth", "foreground"),
+      batch_size=4,
     ),
     1,
   )
@@ -257,20 +233,14 @@ def test_real_depth_is_found(tmp_path, name, below, depth, options, count):
   companions = Companions(depth=f"{root}/{depth}", **options)
   meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == count and not meta["left_out"]
-  data = build_train_data(
+  data = open_data(
+    tmp_path,
     source="arrayrecord",
     path=str(tmp_path / "set"),
-    scene_path=None,
-    cache_dir=str(tmp_path),
     canvas_hw=(96, 96),
-    scene_canvas_hw=None,
-    batch_size=meta["count"],
-    seed=0,
-    workers=0,
-    threads=2,
     max_damaged_fraction=0.0,
-    people_count=0,
     fields=("depth",),
+    batch_size=meta["count"],
   )
   (batch,) = take(data, 1)
   assert batch["has_depth"].sum() == count and not data.unknown.counts

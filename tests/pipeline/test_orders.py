@@ -11,11 +11,10 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.pipeline import build_train_data
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.sources.table import SOURCES
-from tests.support.batches import assert_same, take
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from tests.support.batches import assert_same, open_data, take
 
 COUNT, BATCH = 22, 4
 
@@ -189,18 +188,15 @@ def _data(source, path, cache, **changes):
   options = dict(
     source=source,
     path=path,
-    scene_path=None,
-    cache_dir=str(cache),
     canvas_hw=(48, 24),
     scene_canvas_hw=(16, 16),
-    batch_size=BATCH,
-    seed=3,
-    workers=0,
     threads=2,
     max_damaged_fraction=0.0,
-    people_count=1,
+    fields=("image", "scene"),
+    batch_size=BATCH,
+    seed=3,
   )
-  return build_train_data(**(options | changes))
+  return open_data(str(cache), **(options | changes))
 
 
 def _assert_one_order(open_data):
@@ -223,7 +219,7 @@ READ_BY_THE_SAME_CODE = {
 
 
 def test_every_kind_is_tested():
-  assert {"folder", *MAKERS, *set.union(*READ_BY_THE_SAME_CODE.values())} == set(SOURCES)
+  assert {"folder", *MAKERS, *set.union(*READ_BY_THE_SAME_CODE.values())} == set(SOURCE_KINDS)
 
 
 @pytest.mark.parametrize("kind", ["folder", *MAKERS])

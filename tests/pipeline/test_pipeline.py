@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from input_pipeline.decode import decode_image
-from input_pipeline.pipeline import build_train_data
 from input_pipeline.sources.containers.folder import FolderSource
-from tests.support.batches import assert_same, take
+from tests.support.batches import assert_same, open_data, take
 
 CANVAS_HW, SCENE_HW, BATCH = (20, 10), (16, 16), 8
 
@@ -21,21 +20,17 @@ def _write_images(root, count):
 
 
 def _data(root, cache, **changes):
-  arguments = dict(
+  options = dict(
     source="folder",
     path=str(root),
-    scene_path=None,
-    cache_dir=str(cache),
     canvas_hw=CANVAS_HW,
     scene_canvas_hw=SCENE_HW,
+    threads=2,
+    fields=("image", "scene"),
     batch_size=BATCH,
     seed=3,
-    workers=0,
-    threads=2,
-    max_damaged_fraction=0.01,
-    people_count=1,
   )
-  return build_train_data(**(arguments | changes))
+  return open_data(str(cache), **(options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,7 @@ def test_batch_is_as_promised(images, tmp_path, reference):
 
 def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_path, reference):
   """Nothing is opened or read for scenes, even where a path to some is given; workers and threads are as before."""
-  data = _data(images, tmp_path, scene_canvas_hw=None, scene_path="nowhere")
+  data = _data(images, tmp_path, fields=("image",), scene_path="nowhere")
   batches = take(data, 3)
   for batch, with_scenes in zip(batches, reference):
     assert batch.keys() == {"image", "image_hw", "index"}

@@ -85,7 +85,7 @@ def test_odd_annotations_are_left_out_by_name_and_the_others_stay(tmp_path):
   ]
   reasons = dict(source.left_out)
   assert "crowd" in reasons["a.jpg#2"] and "99" in reasons["x: annotation 3"]
-  assert "no four numbers" in reasons["a.jpg#4"] and "no four numbers" in reasons["a.jpg#5"]
+  assert "not four numbers" in reasons["a.jpg#4"] and "not four numbers" in reasons["a.jpg#5"]
   assert {"x: annotation 5", "x: annotation 6", "a.jpg#7", "b.jpg#14", "b.jpg#15"} <= reasons.keys()
   assert person(source, 5)["box"][2:] == [50, 50]  # 200 pixels at scale 1
   assert "score" not in person(source, 9) and person(source, 9)["tag"] == "x"
@@ -245,16 +245,16 @@ def test_one_file_for_each_video_is_read_together(tmp_path):
   "content, message",
   [
     (b"", "is empty"),
-    (b'{"images": [', "cut off"),
-    (b'{"images": "abc', "cut off"),
-    (b"\xff\xd8\xff", "no JSON"),
-    (b"hello", "no JSON"),
-    (b"[" * 100_000, "no JSON|cut off"),
-    (b"5", "another kind"),
-    (b"[]", "another kind"),
-    (b'{"a": 1}', "another kind.*object of a"),
+    (b'{"images": [', "truncated JSON"),
+    (b'{"images": "abc', "truncated JSON"),
+    (b"\xff\xd8\xff", "not JSON"),
+    (b"hello", "not JSON"),
+    (b"[" * 100_000, "not JSON|truncated"),
+    (b"5", "another format"),
+    (b"[]", "another format"),
+    (b'{"a": 1}', "another format.*object of a"),
     (b'{"images": []}', "no list `annotations`"),
-    (b'{"images": [], "annotations": []}', "no person"),
+    (b'{"images": [], "annotations": []}', "no usable person"),
     (b'[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 1}]', "holds detections"),
   ],
 )
@@ -384,7 +384,7 @@ def test_captions_and_detections_are_no_persons(tmp_path):
     _open(SHARED / "coco_mini" / "annotations" / "captions_train2017.json", tmp_path)
   with pytest.raises(ValueError, match="detections"):
     _open(SHARED / "mmpose_tests" / "coco" / "test_coco_det_AP_H_56.json", tmp_path)
-  with pytest.raises(ValueError, match="another kind"):
+  with pytest.raises(ValueError, match="another format"):
     _open(SHARED / "mmpose_tests" / "interhand2.6m" / "test_interhand2.6m_camera.json", tmp_path)
 
 

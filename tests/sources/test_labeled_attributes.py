@@ -129,10 +129,10 @@ def test_files_of_attributes_that_cannot_be_used_end_with_one_line(tmp_path):
   content = scipy.io.loadmat(root / "PETA.mat")
   content["peta"]["data"][0, 0][1, 6] = 3
   scipy.io.savemat(root / "PETA.mat", {"peta": content["peta"]})
-  assert dict(open_set("peta", root).left_out)["00002.png"] == "row 2 has a label that is none of 0, 1 and 2"
+  assert dict(open_set("peta", root).left_out)["00002.png"] == "row 2 has a label other than 0, 1 and 2"
   scipy.io.savemat(root / "PETA.mat", {"peta": {"a": 1}})
-  assert_refused("peta", root, "PETA.mat is of another form")
+  assert_refused("peta", root, "PETA.mat does not have")
   (root / "PETA.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(600))
   assert_refused("peta", root, "MATLAB 7.3", "-v7")
   (root / "PETA.mat").write_bytes(b"no mat file")
-  assert_refused("peta", root, "no MATLAB file")
+  assert_refused("peta", root, "not a readable MATLAB file")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.sources.annotated import whole as source_module
+from input_pipeline.sources.annotated import labeled_images as source_module
 from input_pipeline.sources.datasets.parsing import ATR_PARTS, CIHP_PARTS
 from input_pipeline.sources.table import open_source
 from tests.support.annotated_photos import names, write_photo
@@ -109,7 +109,7 @@ def test_labels_that_do_not_fit_leave_their_image_out(tmp_path):
   assert [os.path.basename(name) for name in names(source)] == ["colored.jpg", "good.jpg", "strange.jpg"]
   reasons = {os.path.basename(name): reason for name, reason in source.left_out}
   assert "160 x 120 pixels, the annotation is for 80 x 60" in reasons["small.jpg"]
-  assert "no such photo" in reasons["none.jpg"] and "no image" in reasons["text.jpg"]
+  assert "no such photo" in reasons["none.jpg"] and "not a readable image" in reasons["text.jpg"]
   with pytest.raises(OSError, match="strange.jpg: 19,200 pixels have the label 20; .* 20 classes, 0 to 19"):
     source.annotations(2)
   with pytest.raises(OSError, match="colored.png has 3 color channels"):
@@ -123,7 +123,7 @@ def test_labels_that_do_not_fit_leave_their_image_out(tmp_path):
 
 @pytest.mark.parametrize(
   "content, words",
-  [(b"", "is empty: expected labels"), (b"GIF89a", "is no PNG or BMP"), (None, "cannot be read: .*truncated")],
+  [(b"", "is empty: expected labels"), (b"GIF89a", "is not a PNG or BMP"), (None, "cannot be read: .*truncated")],
 )
 def test_labels_that_cannot_be_read_name_their_file(tmp_path, content, words):
   root = _lip(tmp_path / "set")
@@ -136,7 +136,7 @@ def test_labels_that_cannot_be_read_name_their_file(tmp_path, content, words):
 def test_a_list_of_nothing_says_so(tmp_path):
   root = _lip(tmp_path / "set")
   (root / "val_id.txt").write_text("\n")
-  assert_refused("lip", root, "no image that can be used", "0 left out; nothing is listed", split="val")
+  assert_refused("lip", root, "no usable image", "0 left out; nothing is listed", split="val")
 
 
 def test_labels_of_a_turned_photo_lie_on_the_pixels_that_they_were_drawn_on(tmp_path):
@@ -167,7 +167,7 @@ def test_a_list_is_remembered_until_something_changes_and_travels_light(tmp_path
   fewer = open_set("lip", root, "val")
   assert names(fewer) == ["val_images/2_2.jpg"] and fewer.identity["digest"] != first.identity["digest"]
   (root / "val_images" / "2_2.jpg").unlink()
-  assert_refused("lip", root, "no image that can be used", "1 left out; 1: no such photo", split="val")
+  assert_refused("lip", root, "no usable image", "1 left out; 1: no such photo", split="val")
 
 
 def test_a_set_in_a_bucket_is_the_same_set(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.sources.recognize import KINDS, recognize
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from input_pipeline.sources.recognize import LAYOUTS, recognize_source
+from input_pipeline.sources.table import OPENERS
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -119,19 +120,19 @@ def _tar_bytes():
   ],
 )
 def test_every_kind_is_told_by_its_layout(tmp_path, kind, files, below):
-  assert recognize(str(_make(tmp_path / "set", files) / below)) == kind
+  assert recognize_source(str(_make(tmp_path / "set", files) / below)) == kind
 
 
-def test_every_kind_that_can_be_opened_is_known_and_none_else():
-  assert set(KINDS) == set(SOURCES)
+def test_every_kind_is_opened_and_recognized():
+  assert OPENERS.keys() == LAYOUTS.keys() == SOURCE_KINDS.keys()
 
 
 def test_built_in_people_are_told_from_their_exports(tmp_path):
   spec = SetSpec("crops", (32, 16), 0, 12)
   prepare_people(tmp_path / "people", spec, 12, progress=False)
   prepare_people(tmp_path / "market", spec, 12, export="market1501", progress=False)
-  assert recognize(str(tmp_path / "people")) == "people"
-  assert recognize(str(tmp_path / "market")) == "market1501"
+  assert recognize_source(str(tmp_path / "people")) == "people"
+  assert recognize_source(str(tmp_path / "market")) == "market1501"
 
 
 def test_buckets_are_recognized_too():
@@ -145,9 +146,10 @@ def test_buckets_are_recognized_too():
       "/recognize/db/data.mdb": b"x",
     }
   )
-  found = {name: recognize(f"memory://recognize/{name}") for name in ("photos", "shards", "prepared", "coco", "db")}
+  names = ("photos", "shards", "prepared", "coco", "db")
+  found = {name: recognize_source(f"memory://recognize/{name}") for name in names}
   assert found == {"photos": "folder", "shards": "webdataset", "prepared": "arrayrecord", "coco": "coco", "db": "lmdb"}
-  assert recognize("memory://recognize/shards/0.tar") == "webdataset"
+  assert recognize_source("memory://recognize/shards/0.tar") == "webdataset"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_buckets_are_recognized_too():
 def test_what_is_no_data_set_is_said_in_one_line(tmp_path, files, below, parts):
   (tmp_path / "set").mkdir()
   with pytest.raises(ValueError) as error:
-    recognize(str(_make(tmp_path / "set", files) / below), "--path")
+    recognize_source(str(_make(tmp_path / "set", files) / below), "--path")
   message = str(error.value)
   assert "\n" not in message and message.startswith("--path=") and all(part in message for part in parts), message
 
@@ -175,7 +177,7 @@ def test_a_folder_of_very_many_files_is_not_listed_whole(tmp_path, monkeypatch):
   seen = []
   real = os.path.splitext
   monkeypatch.setattr("input_pipeline.sources.recognize.os.path.splitext", lambda name: seen.append(name) or real(name))
-  assert recognize(str(tmp_path)) == "folder"
+  assert recognize_source(str(tmp_path)) == "folder"
   assert len(set(seen)) <= 300
 
 
@@ -204,10 +206,10 @@ def test_a_folder_of_very_many_files_is_not_listed_whole(tmp_path, monkeypatch):
 def test_real_data_sets(kind, name):
   if not SHARED.is_dir():
     pytest.skip(f"{SHARED} is not here")
-  assert recognize(str(SHARED / name)) == kind
+  assert recognize_source(str(SHARED / name)) == kind
 
 
 def test_numpy_archives_are_no_zip_of_images(tmp_path):
   np.savez(tmp_path / "x.npz", a=np.zeros(3))
-  with pytest.raises(ValueError, match="looks like no data set"):
-    recognize(str(tmp_path / "x.npz"))
+  with pytest.raises(ValueError, match="looks like no known kind"):
+    recognize_source(str(tmp_path / "x.npz"))

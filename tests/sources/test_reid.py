@@ -11,8 +11,8 @@ import scipy.io
 
 from input_pipeline.sources.datasets import reid as reid_module
 from input_pipeline.sources.datasets.reid import msmt17_version, open_market1501, open_msmt17
-from saip_jax.evaluation.splits import Labeled
-from saip_jax.evaluation.tasks.attributes import attributes_of
+from saip_jax.evaluation.splits import LabeledImages
+from saip_jax.evaluation.tasks.attributes import attribute_labels
 from tests.support.annotated_photos import names
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -74,7 +74,7 @@ def test_market1501_splits_that_are_not_there(tmp_path):
   with pytest.raises(ValueError, match="train alone"):
     _open(open_market1501, flat, tmp_path, "query")
   _write(tmp_path / "other", "a.jpg", "b.jpg")
-  with pytest.raises(ValueError, match="no image that can be used: 2 images.*a.jpg: its name does not begin"):
+  with pytest.raises(ValueError, match="no usable image: 2 images.*a.jpg: its name does not begin"):
     _open(open_market1501, tmp_path / "other", tmp_path)
   with pytest.raises(ValueError, match="does not exist; expected the folder"):
     _open(open_market1501, tmp_path / "nowhere", tmp_path)
@@ -102,7 +102,7 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
     assert without.annotations(0)[0]["people"] == [{"identity": 2}]
     assert "attributes cannot be read" in without.left_out[-1][1]
     with pytest.raises(ValueError, match="names no attributes .*market_attribute.mat: its attributes cannot"):
-      attributes_of(Labeled(without))
+      attribute_labels(LabeledImages(without))
 
 
 def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_msmt17_of_both_versions(tmp_path, version, folders):
   assert train.read(0).startswith(folders[0].encode()) and query.read(0).startswith(folders[1].encode())
   reasons = dict(train.left_out)
   assert reasons["0000/0000_009_01_gone.jpg"] == "no such file" and len(reasons) == 5
-  assert "climbs" in reasons["../secret_000_01_a.jpg"] and "climbs" in reasons["/etc/a_b_01_a.jpg"]
+  assert "leads out" in reasons["../secret_000_01_a.jpg"] and "leads out" in reasons["/etc/a_b_01_a.jpg"]
   assert "listed twice" in reasons.values() and any(name.startswith("line 5") for name in reasons)
 
 
@@ -156,10 +156,10 @@ def test_msmt17_is_found_in_the_folder_above_and_says_what_it_lacks(tmp_path):
   root = _msmt17(tmp_path / "up" / "MSMT17_V1")
   assert len(_open(open_msmt17, root.parent, tmp_path)) == 1
   (root / "list_val.txt").unlink()
-  with pytest.raises(ValueError, match="no MSMT17 with a split 'val'; expected list_val.txt"):
+  with pytest.raises(ValueError, match="not MSMT17 with a split 'val'; expected list_val.txt"):
     _open(open_msmt17, root, tmp_path, "val")
   (root / "list_train.txt").write_text("gone_000_01_a.jpg 1")
-  with pytest.raises(ValueError, match="no image that can be used.*no such file"):
+  with pytest.raises(ValueError, match="no usable image.*no such file"):
     _open(open_msmt17, root, tmp_path)
 
 

@@ -90,14 +90,14 @@ def _pairs(path):
 
 
 def test_json_and_yaml_with_a_byte_order_mark_are_recognized_and_read(tmp_path):
-  from input_pipeline.sources.recognize import recognize
+  from input_pipeline.sources.recognize import recognize_source
 
   write_photo(tmp_path / "a.jpg")
   _listed(tmp_path, ["a.jpg"], "a.json")
   plain = (tmp_path / "a.json").read_text()
   for data in (b"\xef\xbb\xbf" + plain.encode(), plain.encode("utf-16")):
     (tmp_path / "a.json").write_bytes(data)
-    assert recognize(str(tmp_path / "a.json")) == recognize(str(tmp_path)) == "coco"
+    assert recognize_source(str(tmp_path / "a.json")) == recognize_source(str(tmp_path)) == "coco"
     assert len(_open("coco", tmp_path / "a.json", tmp_path)) == 1
 
 
@@ -156,7 +156,7 @@ def test_what_could_be_two_photos_is_refused_with_the_difference(tmp_path):
 def test_no_photo_is_taken_for_two_names(tmp_path):
   photos = _photos(tmp_path, "a.jpg", "seq/cam1/0.jpg")
   [(first, _), (second, reason)] = photos.find_all(["a.jpg", "A.JPG"])
-  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list calls a.jpg" in reason
+  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list also names a.jpg" in reason
   found = photos.find_all(["/x/seq/cam1/0.jpg", "/x/gone/cam1/0.jpg"])  # the same name, another sequence
   assert found == [("seq/cam1/0.jpg", ""), (None, NO_PHOTO)]
 

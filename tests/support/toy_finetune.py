@@ -1,5 +1,6 @@
 """Fine-tuning at toy size: the data, the settings and the command."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -60,15 +61,10 @@ def data_of(people, config, method):
   return TrainData(
     PeopleSource(people, "train"),
     None,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
+    dataclasses.replace(config.data, threads=1, max_damaged_fraction=0.0),
+    fields=tuple(method.batch_spec(1)),
     batch_size=config.batch_size,
     seed=config.seed,
-    workers=config.data.workers,
-    threads=1,
-    max_damaged_fraction=0.0,
-    fields=tuple(method.batch_spec(1)),
-    pictures_per_identity=config.data.pictures_per_identity,
   )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 PCK_LIMITS = (0.05, 0.1)
 
-MPII_JOINTS = {
+MPII_ROWS = {
   "Head": (9,),
   "Shoulder": (12, 13),
   "Elbow": (11, 14),
@@ -77,7 +77,7 @@ class PCKhScores:
   Attributes:
     PCKh: share of joints within 0.5 of a head, the pelvis and the thorax left out; every visible joint counts once.
     PCKh01: within 0.1.
-    by_joint: row of `MPII_JOINTS` -> PCKh there, nan where one of its joints is visible in nobody.
+    by_joint: row of `MPII_ROWS` -> PCKh there, nan where one of its joints is visible in nobody.
     joints: how many count.
   """
 
@@ -130,7 +130,7 @@ def evaluate_mpii(
   return PCKhScores(
     float(near[counted].mean()),
     float((distances <= 0.1)[counted].mean()),
-    {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_JOINTS.items()},
+    {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_ROWS.items()},
     int(counted.sum()),
   )
 

@@ -20,9 +20,8 @@ from saip_jax.methods.croco_human.autoencoder import PairAutoencoder, PairViews
 from saip_jax.methods.croco_human.config import CrocoHumanConfig
 from saip_jax.methods.mae.autoencoder import MaskDraws
 from saip_jax.methods.mae.method import Mae, painted_row
-from saip_jax.methods.pictures import decoded, paint, picture
 from saip_jax.methods.samples import sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, paint, picture
 from saip_jax.views.geometry import crop_resize
 from saip_jax.views.jittered import jittered_crop
 from saip_jax.views.photometric import ColorJitter

@@ -22,9 +22,8 @@ from saip_jax.methods.dino.config import DinoConfig
 from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.mae.autoencoder import MaskDraws, MaskedAutoencoder
 from saip_jax.methods.mae.method import painted_images, painted_row
-from saip_jax.methods.pictures import decoded, picture
 from saip_jax.methods.samples import image_spec, sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, picture
 from saip_jax.views.multicrop import multicrop
 
 

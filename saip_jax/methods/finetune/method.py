@@ -20,10 +20,9 @@ from saip_jax.methods.finetune.task import SupervisedTask
 from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.methods.finetune.views import supervised_view
 from saip_jax.methods.groups import layer_wise, usual_groups
-from saip_jax.methods.pictures import decoded, picture
 from saip_jax.methods.samples import image_spec, sample_keys
 from saip_jax.methods.teacher import encode
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, picture
 
 
 @dataclasses.dataclass(frozen=True)

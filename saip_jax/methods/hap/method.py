@@ -8,7 +8,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from saip_jax.losses import matching
@@ -19,21 +18,9 @@ from saip_jax.methods.hap.config import HapConfig
 from saip_jax.methods.hap.masks import draw_masks
 from saip_jax.methods.mae.autoencoder import MaskDraws
 from saip_jax.methods.mae.method import Mae, painted_images, painted_row
-from saip_jax.methods.pictures import decoded, gray, picture
 from saip_jax.methods.samples import sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, picture, tint
 from saip_jax.views.plain import plain_crop, plain_crop_with_keypoints
-
-_COLORS = np.float32(
-  [
-    (0.95, 0.77, 0.06),
-    (0.20, 0.60, 0.86),
-    (0.61, 0.35, 0.71),
-    (0.18, 0.80, 0.44),
-    (0.90, 0.49, 0.13),
-    (0.91, 0.30, 0.24),
-  ]
-)  # of the parts in panels
 
 
 @struct.dataclass
@@ -104,7 +91,7 @@ class Hap(Mae):
     crop = picture(images[i])
     row = [("image", decoded(batch, i)), ("crop", crop)]
     if parts is not None:
-      row.append(("parts", _tinted(crop, parts[i].reshape(len(PARTS), *self.autoencoder.grid))))
+      row.append(("parts", tint(crop, parts[i].reshape(len(PARTS), *self.autoencoder.grid))))
     for number in range(2):
       row += [(f"{name} {number + 1}", cell) for name, cell in painted_row(painted, 2 * i + number)]
     return row
@@ -115,11 +102,3 @@ def _paint(method: Hap, params, batch, key: jax.Array):
   images, draws = method.views_and_draws(batch, key)
   twice = jnp.repeat(images, 2, axis=0)
   return images, draws.parts, painted_images(method.autoencoder, params, twice, draws.masks)
-
-
-def _tinted(image: np.ndarray, parts: np.ndarray) -> np.ndarray:
-  """Returns an image (H, W, 3) in 0 to 1 with parts (6, h, w) tinted, where they overlap in a mixture of colors."""
-  covers = np.stack([gray(part.astype(np.float32), image.shape[:2])[..., 0] for part in parts])  # (6, H, W)
-  number = covers.sum(0)[..., None]
-  tint = np.tensordot(covers, _COLORS, (0, 0)) / np.maximum(number, 1)
-  return np.where(number > 0, 0.5 * image + 0.5 * tint, 0.5 * image).astype(np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from saip_jax.methods.hcmoco.views import HcmocoViews
-from saip_jax.methods.pictures import decoded, picture
+from saip_jax.pictures import decoded, picture
 
 _DOT = 24  # a joint is drawn as a square, one side of which is this part of the picture's height
 

@@ -16,9 +16,8 @@ from saip_jax.methods import teacher as teacher_of
 from saip_jax.methods.base import Aux, ParamGroup
 from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.mae.autoencoder import MaskDraws, MaskedAutoencoder, MaskedConfig
-from saip_jax.methods.pictures import decoded, gray, paint, picture
 from saip_jax.methods.samples import image_spec, sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, gray, paint, picture
 from saip_jax.views.plain import plain_crop
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from input_pipeline.schema import require
+from input_pipeline.checks import require
 from saip_jax.methods.hap.config import HapMasksConfig
 
 

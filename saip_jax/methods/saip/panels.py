@@ -5,8 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from saip_jax.methods.pictures import decoded, gray, paint, picture
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, gray, heat, paint, picture
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -73,20 +72,13 @@ def _search_row(views, out, i: int, second: int):
   return [
     ("scene", scene),
     ("find: anchor", picture(views.globals[i, 0])),
-    ("where it is", _heat(scene, views.inst_mask[i])),
-    ("search", _heat(scene, _sigmoid(out.inst_logits[i]))),
+    ("where it is", heat(scene, views.inst_mask[i])),
+    ("search", heat(scene, _sigmoid(out.inst_logits[i]))),
     ("find: local crop", picture(views.crops[second, -2])),
-    ("where it is", _heat(scene, views.roi_mask[i])),
-    ("search", _heat(scene, _sigmoid(out.roi_logits[i]))),
+    ("where it is", heat(scene, views.roi_mask[i])),
+    ("search", heat(scene, _sigmoid(out.roi_logits[i]))),
   ]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
   return 0.5 * (1 + np.tanh(0.5 * logits))
-
-
-def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """Lays a grid of 0..1 over an image: dark blue where 0, bright red where 1."""
-  heat = gray(values, image.shape[:2])
-  color = heat * np.array([1.0, 0.15, 0.05]) + (1 - heat) * np.array([0.0, 0.05, 0.35])
-  return (0.45 * image + 0.55 * color).astype(np.float32)
