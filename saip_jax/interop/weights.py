@@ -191,6 +191,9 @@ def _check_backbones(weights: Weights) -> None:
 class Preprocessing:
   """Turns images into the input of a backbone.
 
+  >>> Preprocessing((256, 128))(np.zeros((1, 256, 128, 3), np.uint8)).shape
+  (1, 256, 128, 3)
+
   Attributes:
     image_hw: size in pixels that images are resized to, without keeping their aspect ratio.
     mean: mean of each channel, for values 0 to 1, RGB.
@@ -230,10 +233,7 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
   """Returns the backbone of a run or of a file of weights.
 
   >>> backbone = saip_jax.load_backbone("runs/demo", which="teacher")  # doctest: +SKIP
-  >>> images = np.zeros((2, *backbone.preprocessing.image_hw, 3), np.uint8)  # doctest: +SKIP
-  >>> features = backbone.module.apply(backbone.variables, backbone.preprocessing(images))  # doctest: +SKIP
-  >>> features.cls.shape  # doctest: +SKIP
-  (2, 192)
+  >>> features = backbone.module.apply(backbone.variables, backbone.preprocessing(images_u8))  # doctest: +SKIP
 
   Args:
     path: anything that `open_weights` reads.
