@@ -158,7 +158,7 @@ def test_a_run_comes_back_from_an_import_and_from_a_published_file(run_folder, t
     (".", "no checkpoint yet"),
     ("checkpoints/4", "holds no checkpoint"),
     ("missing", "no such file or folder"),
-    ("empty", "holds not one file of weights"),
+    ("empty", "exactly one file of weights"),
   ],
 )
 def test_a_run_that_cannot_be_read(run_folder, tmp_path, name, words):
