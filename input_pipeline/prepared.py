@@ -103,7 +103,7 @@ def open_shards(folder: str, meta: dict, setting: str, command: str) -> Shards:
   return Shards(folder, list(meta["shards"]), [shard["records"] for shard in meta["shards"].values()])
 
 
-def digest_of(meta: dict) -> str:
+def set_digest(meta: dict) -> str:
   """What the contents of all shards make."""
   contents = "".join(shard["sha256"] for shard in meta["shards"].values())
   return hashlib.sha256(contents.encode()).hexdigest()[:16]

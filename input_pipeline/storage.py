@@ -171,7 +171,7 @@ def local_copy(url: str) -> str:
 
 
 @contextlib.contextmanager
-def open_file(path: str) -> Iterator[BinaryIO]:
+def open_binary(path: str) -> Iterator[BinaryIO]:
   """A file to read forwards and to seek in; raises OSError."""
   if not is_remote(path):
     with open(path, "rb") as file:

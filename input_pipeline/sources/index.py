@@ -155,7 +155,7 @@ def folders_unchanged(root: str, folders: Mapping[str, int], scanned_at: float) 
     return False
 
 
-def digest_of(names: Sequence[bytes], sizes: Sequence[int] | None) -> str:
+def names_digest(names: Sequence[bytes], sizes: Sequence[int] | None) -> str:
   """What the names and sizes of all images make, whatever order of hosts or disks they came from."""
   digest = hashlib.sha256()
   for name, size in zip(names, sizes if sizes is not None else [0] * len(names)):
@@ -174,7 +174,7 @@ def _write(path: str, header: dict, texts: Mapping[str, Sequence[bytes]], column
     end = -(-(end + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
   sizes = columns.get("size")
   if "digest" not in header:
-    header = header | {"digest": digest_of(texts["name"], None if sizes is None else sizes.tolist())}
+    header = header | {"digest": names_digest(texts["name"], None if sizes is None else sizes.tolist())}
   header = header | {"version": _VERSION, "length": len(texts["name"]), "arrays": places, "bytes": end}
   with storage.written_whole(path, by_several=True) as temporary:
     with open(temporary, "wb") as file:

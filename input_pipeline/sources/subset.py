@@ -25,7 +25,7 @@ def choose_subset(names: Iterable[bytes], count: int, seed: int) -> np.ndarray:
   a few images that are missing here change the choice by no more than those.
 
   Args:
-    names: the name of every image, e.g. `names_of(source)`; 4.18 million take half a minute and 70 MB.
+    names: the name of every image, e.g. `image_names(source)`; 4.18 million take half a minute and 70 MB.
     count: size of the subset.
     seed: another seed, another subset.
 
@@ -67,7 +67,7 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
     ValueError: `count` is below 1 or there are fewer images, or the file cannot be written.
   """
   chosen = choose_subset(
-    tqdm(names_of(source), total=len(source), unit=" names", desc="choosing", disable=None), count, seed
+    tqdm(image_names(source), total=len(source), unit=" names", desc="choosing", disable=None), count, seed
   )
   identity = source.identity
   header = (
@@ -106,7 +106,7 @@ def read_subset(path: str, source: ImageSource) -> np.ndarray:
   wanted = {_as_name(line) for line in lines if line and not line.startswith(_HEADER.encode())}
   if not wanted:
     raise ValueError(f"the subset {path} holds no names; expected one a line, as saip doctor --subset writes them")
-  found = np.fromiter((i for i, name in enumerate(names_of(source)) if name in wanted), np.int64)
+  found = np.fromiter((i for i, name in enumerate(image_names(source)) if name in wanted), np.int64)
   missing = wanted.difference(_encoded(source.name(i)) for i in found.tolist()) if len(found) < len(wanted) else set()
   missing = {name for name in missing if name.strip()}
   return np.sort(np.concatenate([found, _respelled(missing, wanted, path, source)])) if missing else found
@@ -128,7 +128,7 @@ def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: Image
   return np.array([place for [place] in meant.values()], np.int64)
 
 
-def names_of(source: ImageSource) -> Iterator[bytes]:
+def image_names(source: ImageSource) -> Iterator[bytes]:
   """The name of every image as bytes, in order."""
   return (_encoded(source.name(i)) for i in range(len(source)))
 

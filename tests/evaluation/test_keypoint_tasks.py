@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.body import FURTHER_JOINTS, WHOLE_BODY_JOINTS
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
-from input_pipeline.sources.datasets.lists_json import MPII_JOINTS
+from input_pipeline.body import COCO_JOINTS, FURTHER_JOINTS, MPII_JOINTS, WHOLE_BODY_JOINTS
+from input_pipeline.people.landmarks import LANDMARKS
 from saip_jax.evaluation.splits import Data, Labeled, groups
 from saip_jax.evaluation.tasks import joints, keypoints
 from tests.support.coded_people import HW, CodedData, CodedPictures, knowing_encoder

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from input_pipeline.body import FURTHER_JOINTS, MIRRORED_FACE, WHOLE_BODY_JOINTS
+from input_pipeline.body import COCO_JOINTS, FURTHER_JOINTS, MIRRORED_FACE, WHOLE_BODY_JOINTS, flip_pairs
 from input_pipeline.fields.base import AnnotatedImage
 from input_pipeline.fields.boxes import MOST_BOXES
 from input_pipeline.fields.captions import LENGTH, word_numbers
 from input_pipeline.fields.table import FIELDS
-from input_pipeline.mirror import flip_pairs
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.sources.combined import MixtureSource, WeightedSource
 from tests.support.coded_people import HW, CodedPictures
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.checks import is_number
 from input_pipeline.decode import DamagedImage, decode_photo
-from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.records import keypoints_lost, moved_person
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.categories import categories_text
 from input_pipeline.sources.annotated.masks import read_mask
-from input_pipeline.sources.annotated.person import Annotated, Person, is_number
+from input_pipeline.sources.annotated.person import Annotated, Person
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
 from input_pipeline.sources.annotated.whole import LabeledSource, open_labeled
 from input_pipeline.sources.annotated.whole_photos import whole_photos

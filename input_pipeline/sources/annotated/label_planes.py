@@ -11,11 +11,9 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline import storage
+from input_pipeline.records import UNCOUNTED
 from input_pipeline.sources.annotated.masks import read_mask
 from input_pipeline.sources.annotated.matlab import load_matlab
-
-NOT_COUNTED = 255
-"""The label in parts.png of pixels that no score counts."""
 
 
 def read_labels(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
@@ -44,12 +42,12 @@ def read_labels(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
 
 
 def check_classes(parts: np.ndarray, classes: int, name: str) -> None:
-  """Raises OSError where a plane of parts (H, W) has a label that is neither one of the classes nor `NOT_COUNTED`."""
-  unknown = parts[(parts >= classes) & (parts != NOT_COUNTED)]
+  """Raises OSError where a plane of parts (H, W) has a label that is neither one of the classes nor `UNCOUNTED`."""
+  unknown = parts[(parts >= classes) & (parts != UNCOUNTED)]
   if unknown.size:
     raise OSError(
       f"{name}: {unknown.size:,} pixels have the label {unknown[0]}; the data set has {classes} classes, "
-      f"0 to {classes - 1}, and {NOT_COUNTED} for what is not counted"
+      f"0 to {classes - 1}, and {UNCOUNTED} for what is not counted"
     )
 
 

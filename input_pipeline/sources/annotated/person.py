@@ -7,12 +7,12 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.checks import LARGEST_NUMBER, is_number
 
 BOX_MARGIN = 0.25
 """What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
 
-_LARGEST = 1e15
 _NUMBERS = frozenset({int, float})
 
 
@@ -131,11 +131,6 @@ def plain_joint(name) -> str:
   return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def is_number(value) -> bool:
-  """A finite number that a float holds to a pixel, not a truth value."""
-  return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
 def numbers(value, count: int | None = None) -> list[float] | None:
   """A flat list of finite numbers, of length `count` if given; None: it is something else."""
   if not isinstance(value, (list, tuple)) or count not in (None, len(value)) or not _are_numbers(value):
@@ -146,7 +141,7 @@ def numbers(value, count: int | None = None) -> list[float] | None:
 def _are_numbers(values: Sequence) -> bool:
   """As `is_number` of each, at the speed that millions of them take."""
   for value in values:
-    if type(value) not in _NUMBERS or not abs(value) <= _LARGEST:
+    if type(value) not in _NUMBERS or not abs(value) <= LARGEST_NUMBER:
       return False
   return True
 

@@ -174,7 +174,7 @@ class _Listing:
   def _scan(self, name: str, size: int, progress: "_Progress") -> Contents:
     path = f"{self.folder}/{name}"
     try:
-      with storage.open_file(path) as file:
+      with storage.open_binary(path) as file:
         if self.kind == "zip":
           contents = scan_zip(file, size, name)
         else:

@@ -88,7 +88,7 @@ def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
   names, starts, sizes, left_out, databases = [], array.array("q"), array.array("q"), [], []
   try:
     stamp = storage.stamp(path)
-    with storage.open_file(path) as file:
+    with storage.open_binary(path) as file:
       content = LmdbFile(file, stamp[0])
       for value in tqdm.tqdm(content.values(), total=content.entries, unit=" keys", disable=None, desc="listing LMDB"):
         reason = _reason_against(value)

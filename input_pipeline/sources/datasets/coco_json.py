@@ -6,17 +6,10 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from input_pipeline.body import FURTHER_JOINTS
+from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import Categories, key_of
 from input_pipeline.sources.annotated.masks import coco_mask
-from input_pipeline.sources.annotated.person import (
-  Annotated,
-  Person,
-  box_around,
-  is_number,
-  keypoints_of,
-  numbers,
-  plain_facts,
-)
+from input_pipeline.sources.annotated.person import Annotated, Person, box_around, keypoints_of, numbers, plain_facts
 from input_pipeline.sources.annotated.photos import Photos
 
 PIXELS_PER_SCALE = 200

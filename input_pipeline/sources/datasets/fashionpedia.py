@@ -2,8 +2,8 @@
 
 import os
 
+from input_pipeline.records import UNCOUNTED
 from input_pipeline.sources.annotated.categories import key_of
-from input_pipeline.sources.annotated.label_planes import NOT_COUNTED
 from input_pipeline.sources.annotated.masks import coco_mask
 from input_pipeline.sources.annotated.person import Annotated
 from input_pipeline.sources.annotated.photos import Photos
@@ -47,8 +47,8 @@ def _read(file: str, photos: Photos, setting: str) -> Labels:
   images, annotations, categories = tables
   categories = [category for category in categories if isinstance(category, dict) and type(category.get("id")) is int]
   categories.sort(key=lambda category: category["id"])
-  if not 0 < len(categories) < NOT_COUNTED:
-    raise ValueError(f"{setting}: {file} has {len(categories)} categories; a pixel can tell {NOT_COUNTED - 1} apart")
+  if not 0 < len(categories) < UNCOUNTED:
+    raise ValueError(f"{setting}: {file} has {len(categories)} categories; a pixel can tell {UNCOUNTED - 1} apart")
   classes = {str(category["id"]): number for number, category in enumerate(categories, 1)}
   annotated, hint = Annotated(), os.path.splitext(os.path.basename(file))[0]
   rows = {

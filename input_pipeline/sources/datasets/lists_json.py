@@ -3,30 +3,11 @@
 import os
 from collections.abc import Sequence
 
+from input_pipeline.body import MPII_JOINTS
 from input_pipeline.sources.annotated.categories import Categories, key_of
 from input_pipeline.sources.annotated.person import Annotated, Person, box_around, keypoints_of, numbers, plain_facts
 from input_pipeline.sources.annotated.photos import Photos
 from input_pipeline.sources.datasets.coco_json import CROWD, box_of_scale, found_images
-
-# The order of MPII's file format, which names them nowhere.
-MPII_JOINTS = (
-  "right_ankle",
-  "right_knee",
-  "right_hip",
-  "left_hip",
-  "left_knee",
-  "left_ankle",
-  "pelvis",
-  "thorax",
-  "upper_neck",
-  "head_top",
-  "right_wrist",
-  "right_elbow",
-  "right_shoulder",
-  "left_shoulder",
-  "left_elbow",
-  "left_wrist",
-)
 
 _IGNORED = "marked as to be ignored: a crowd, a reflection, something like a person"
 

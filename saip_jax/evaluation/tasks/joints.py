@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.body import whole_body_names, whole_body_points
-from input_pipeline.sources.datasets.lists_json import MPII_JOINTS
+from input_pipeline.body import MPII_JOINTS, whole_body_names, whole_body_points
 from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.splits import Labeled
 from saip_jax.evaluation.tasks.base import Result
