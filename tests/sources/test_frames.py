@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.pairs import PairRules, open_pairs
+from input_pipeline.pairs import open_pairs
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
+from input_pipeline.settings import PairsConfig
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
 
@@ -62,7 +63,7 @@ def test_cameras_are_in_the_names_of_files_or_of_folders(tmp_path, names):
   assert all_facts(source) == {
     name: {"group": "rec", "camera": camera, "frame": frame} for name, (camera, frame) in zip(names, of)
   }
-  _, pairs = open_pairs(source, PairRules(), tmp_path / "w")
+  _, pairs = open_pairs(source, PairsConfig(), tmp_path / "w")
   assert pairs.summary[:2] == ["4 images have a view partner", "4 images have a pose partner"]
 
 
@@ -94,7 +95,7 @@ def test_other_folders_are_refused(tmp_path, kind, names, message):
   [("multiview", "pose2sim_multiview/Demo_SinglePerson", 32, 32), ("video", "uva_kinect_turntable", 0, 10)],
 )
 def test_real_recordings_have_pairs(tmp_path, kind, path, views, poses):
-  source, pairs = open_pairs(open_source(kind, SHARED / path, cache_dir=tmp_path), PairRules(), tmp_path)
+  source, pairs = open_pairs(open_source(kind, SHARED / path, cache_dir=tmp_path), PairsConfig(), tmp_path)
   assert pairs.summary[:2] == [f"{views} images have a view partner", f"{poses} images have a pose partner"]
   for i in range(len(source)):
     partner, kind = pairs.partner(i, 7 * i)
