@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
+def ignoring_interrupts() -> Iterator[None]:
   """Processes started in this block ignore Ctrl-C; their parent ends them."""
   if threading.current_thread() is not threading.main_thread():  # which alone may set signals
     yield

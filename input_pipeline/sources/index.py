@@ -71,7 +71,7 @@ def _reopened(path: str, digest: str) -> Index:
   return index
 
 
-def remembered(
+def cached_index(
   cache_dir: str | os.PathLike,
   kind: str,
   root: str,

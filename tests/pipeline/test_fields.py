@@ -23,7 +23,7 @@ def png(plane):
 
 
 def scene(i):
-  """A picture, the depth of a wall 5 m away with somebody 2 m away before it, and the silhouette."""
+  """An image, the depth of a wall 5 m away with a person 2 m away before it, and the silhouette."""
   person = np.zeros(HW, np.uint8)
   person[10:38, 3 + i : 9 + i] = 1
   depth = np.where(person, 2000 + i, 5000).astype(np.uint16)
@@ -31,7 +31,7 @@ def scene(i):
 
 
 class Toy(ImageSource):
-  """`change(i, files)` says what files each image has."""
+  """`change(i, files)` returns the files of each image."""
 
   def __init__(self, change=lambda i, files: files, length=6):
     self.identity = {"source": "toy", "name": "scenes", "length": length, "digest": "1"}
@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_read_and_threads_change_nothing():
   assert take(data_of(unread, fields=()), 1)[0].keys() == {"image", "image_hw", "index"}
 
 
-def test_a_set_without_depth_is_refused_and_a_field_that_nobody_reads(tmp_path):
+def test_a_set_without_depth_is_refused_and_so_is_an_unknown_field(tmp_path):
   with pytest.raises(ValueError, match="data.source=toy .'scenes'. holds no depth.*--depth=PLACE") as error:
     data_of(Toy(lambda i, files: {}))
   assert "\n" not in str(error.value)

@@ -80,8 +80,8 @@ def test_boxes():
   assert reason == "boxes: a person without one" and not row["has_boxes"] and not row["boxes"].any()
   row, reason, _ = read("boxes", source, {"people": [{"box": [0, 0, 1 + k / 100, 2]} for k in range(MOST_BOXES + 4)]})
   assert reason == f"boxes: more than {MOST_BOXES}" and row["boxes"][:, 2].min() == pytest.approx(1.04)
-  assert not read("boxes", source, {"camera": 1})[0]["has_boxes"]  # nobody looked
-  assert read("boxes", source, {"people": []})[0]["has_boxes"]  # somebody looked, and found nobody
+  assert not read("boxes", source, {"camera": 1})[0]["has_boxes"]  # not annotated
+  assert read("boxes", source, {"people": []})[0]["has_boxes"]  # annotated, without persons
 
 
 def test_captions():

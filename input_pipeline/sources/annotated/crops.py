@@ -22,7 +22,7 @@ from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, 
 from input_pipeline.sources.annotated.whole import LabeledSource, open_labeled
 from input_pipeline.sources.annotated.whole_photos import whole_photos
 from input_pipeline.sources.datasets.coco_json import CROWD
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, cached_index
 
 DEFAULT_MARGIN = 0.1
 """What a box is grown by on every side, as a fraction of its larger side."""
@@ -206,7 +206,7 @@ def open_crops(
     }
     return _columns(rows, not_cut_out, header, annotated)
 
-  index = remembered(
+  index = cached_index(
     cache_dir,
     kind,
     f"{path} split={split} min_side={min_side} root={root}",
