@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people.attributes import ATTRIBUTES
 from input_pipeline.people.description import FORMAT, spec_of_meta
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
+from input_pipeline.people.landmarks import LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.prepare import prepare_people, usual_identities
 from input_pipeline.people.records import IMAGE, decode_picture
 from input_pipeline.people.render import RENDERER_VERSION
 from input_pipeline.people.spec import SPLITS, SetSpec, group_size, split_of_picture
-from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
-from input_pipeline.records import decode_image, decode_record
+from input_pipeline.prepared import META, is_unfinished, open_shards, read_meta, set_digest
+from input_pipeline.records import decode_record, image_of_record
 from input_pipeline.source import ImageSource
 
 _DEFAULT_HW, _DEFAULT_SEED = (256, 128), 0
@@ -102,7 +103,7 @@ class PeopleSource(ImageSource):
       "source": "people",
       "name": self._name + (f"/{split}" if split else ""),
       "length": len(self),
-      "digest": digest_of(meta),
+      "digest": set_digest(meta),
     }
 
   def __len__(self) -> int:
@@ -110,7 +111,7 @@ class PeopleSource(ImageSource):
 
   def read(self, i: int) -> bytes:
     """The JPEG bytes of picture `i`."""
-    return decode_image(self.record_bytes(i))
+    return image_of_record(self.record_bytes(i))
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     """The facts of picture `i` and its other files, name -> encoded bytes; people/records.py says what they mean."""

@@ -1,7 +1,8 @@
 """meta.json: what a prepared set is, for programs and for people."""
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
+from input_pipeline.people.landmarks import LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.render import RENDERER_VERSION
 from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture

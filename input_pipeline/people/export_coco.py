@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from input_pipeline.body import COCO_JOINTS, COCO_LIMBS
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import IMAGE, encode_jpeg, rounded
 from input_pipeline.people.spec import SPLITS
@@ -34,7 +34,7 @@ _HEAD = {
       "name": "person",
       "supercategory": "person",
       "keypoints": COCO_JOINTS,
-      "skeleton": [[COCO_JOINTS.index(end) + 1 for end in limb] for limb in SKELETON],
+      "skeleton": [[COCO_JOINTS.index(end) + 1 for end in limb] for limb in COCO_LIMBS],
       "attributes": list(ATTRIBUTES),
     }
   ],

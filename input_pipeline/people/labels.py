@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people.attributes import attributes_of, caption
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS, place_landmarks
+from input_pipeline.people.landmarks import LANDMARKS, place_landmarks
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import View
 from input_pipeline.people.scene import Person, Scene

@@ -5,7 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from input_pipeline.people.landmarks import COCO_JOINTS, FLIPPED_LANDMARKS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.people.landmarks import FLIPPED_LANDMARKS
 from input_pipeline.people.parts import FLIPPED_PARTS
 
 

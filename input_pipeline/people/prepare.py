@@ -20,7 +20,7 @@ from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import encode_picture, read_shards, shard_ranges
 from input_pipeline.people.spec import IMAGES_PER_IDENTITY, LEAST_SCENE_IDENTITIES, SetSpec, group_size
 from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, one_writer, write_json
-from input_pipeline.processes import deaf_to_interrupts
+from input_pipeline.processes import ignoring_interrupts
 from input_pipeline.shards import file_digest, write_shard
 
 # What an export is made from and put together in, all its files but META at once whole in _ASSEMBLED.
@@ -200,7 +200,7 @@ def _mapped(record_of: Callable[[int], bytes], numbers: Iterable[int], processes
   if processes == 1:
     yield map(record_of, numbers)
   else:
-    with deaf_to_interrupts():
+    with ignoring_interrupts():
       pool = multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (1,))  # the cores are taken
     with pool:
       yield pool.imap(record_of, numbers, chunksize=4)

@@ -10,8 +10,8 @@ import pathlib
 import cv2
 import numpy as np
 
+from input_pipeline.body import COCO_JOINTS, COCO_LIMBS
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.spec import SetSpec, group_size
@@ -180,7 +180,7 @@ def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
       )
   joints = {name: point for name, point in zip(COCO_JOINTS, person["keypoints"]) if point[2] > 0}
   radius = float(np.clip(person["box_full"][3] * factor / 150, 1.5, 5))
-  for first, second in SKELETON:
+  for first, second in COCO_LIMBS:
     if first in joints and second in joints:
       cv2.line(
         canvas,

@@ -8,7 +8,7 @@ import cv2
 from tqdm import tqdm
 
 from input_pipeline.prepare.shard import PrepareRequest, write_request_shard
-from input_pipeline.processes import deaf_to_interrupts
+from input_pipeline.processes import ignoring_interrupts
 
 _POLL_S = 0.2
 
@@ -37,7 +37,7 @@ def run_in_processes(jobs: Jobs, numbers: list[int], images: int, processes: int
       return
     context = multiprocessing.get_context("spawn")
     seen = context.Value("q", 0)
-    with deaf_to_interrupts():
+    with ignoring_interrupts():
       pool = context.Pool(min(processes, len(numbers)), _start_process, (seen,))
     with pool:
       pending = [pool.apply_async(_write_shard, (jobs, number)) for number in numbers]

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from input_pipeline.person_facts import moved_person
 from input_pipeline.planes import decode_plane, resized_plane
+from input_pipeline.records import moved_person
 
 PLANES = ("depth.png", "instances.png", "parts.png")
 

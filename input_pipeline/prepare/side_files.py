@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.decode import upright_hw
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.planes import UnusablePlane, checked_depth, decode_plane, depth_in_mm, shifted_plane
 from input_pipeline.records import image_format
 from input_pipeline.source import ImageSource

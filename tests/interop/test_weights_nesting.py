@@ -8,7 +8,7 @@ import pytest
 
 from saip_jax import cli
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.importing import report
+from saip_jax.interop.importing import import_summary
 from saip_jax.interop.nesting import locate
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import open_weights
@@ -46,7 +46,7 @@ def read(tmp_path, content, **asked):
     path = tmp_path / "a.safetensors"
     write_safetensors(path, content)
   found = open_weights(path, **asked)
-  return found, "\n".join(report(found, "W"))
+  return found, "\n".join(import_summary(found, "W"))
 
 
 @pytest.mark.parametrize(

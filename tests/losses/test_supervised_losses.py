@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from input_pipeline.mirror import flip_pairs
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS, flip_pairs
 from input_pipeline.people.parts import FLIPPED_PARTS, PARTS
 from saip_jax.evaluation.tasks.keypoints import maxima
 from saip_jax.losses.classification import attribute_loss, cross_entropy

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from input_pipeline.body import COCO_JOINTS, COCO_LIMBS
 from input_pipeline.people.attributes import ATTRIBUTES
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.landmarks import COCO_JOINTS, FLIPPED_LANDMARKS, LANDMARKS, SKELETON
+from input_pipeline.people.landmarks import FLIPPED_LANDMARKS, LANDMARKS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.spec import (
   COMPOSITIONS,
@@ -193,7 +194,8 @@ def test_flips_swap_left_and_right_everywhere(pictures):
     for before, after in zip(picture.facts["people"], again.facts["people"]):
       np.testing.assert_allclose(after["keypoints"], before["keypoints"], atol=1e-9)
   assert (FLIPPED_LANDMARKS[FLIPPED_LANDMARKS] == np.arange(len(LANDMARKS))).all()
-  assert all(name in LANDMARKS for limb in SKELETON for name in limb)
+  assert all(name in LANDMARKS for limb in COCO_LIMBS for name in limb)
+  assert tuple(LANDMARKS)[: len(COCO_JOINTS)] == COCO_JOINTS
 
 
 def test_identity_fixes_body_and_clothes_and_nothing_else(pictures):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people import preview
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.people.parts import PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.spec import COMPOSITIONS, SetSpec

@@ -281,7 +281,7 @@ def test_a_real_set_and_copies_planted_in_it(tmp_path):
   names = sorted(os.listdir(SHARED / "market1501_sample" / "train"))[:600]
   for name in names:
     shutil.copyfile(SHARED / "market1501_sample" / "train" / name, tmp_path / name)
-  for k in range(20):  # saved again by somebody else, larger
+  for k in range(20):  # saved again, larger
     with Image.open(tmp_path / names[k * 25]) as image:
       image.resize((96, 192)).save(tmp_path / f"again_{k}.jpg", quality=80)
   groups = FolderSource(tmp_path, tmp_path / ".index")
@@ -291,4 +291,4 @@ def test_a_real_set_and_copies_planted_in_it(tmp_path):
   assert len(groups) == facts["images"] == 620 and facts["unreadable"]["count"] == 0
   assert sum(f"again_{k}.jpg" in group and names[k * 25] in group for k in range(20) for group in found) >= 18
   identities = [{name[:4] for name in group if not name.startswith("again")} for group in found]
-  assert all(len(group) == 1 for group in identities)  # nobody is taken for somebody else
+  assert all(len(group) == 1 for group in identities)  # no two persons are confused

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.fields.coverage import held_in
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, checked_depth, depth_in_mm, shifted_plane
 from input_pipeline.prepare.prepare import prepare
 from input_pipeline.prepare.shard import PrepareRequest
@@ -23,7 +23,7 @@ def png(plane):
 
 
 def scene(i):
-  """A picture, the depth of a wall 5 m away with somebody 2 m away before it, and the silhouette."""
+  """An image, the depth of a wall 5 m away with a person 2 m away before it, and the silhouette."""
   person = np.zeros(HW, np.uint8)
   person[10:38, 3 + i : 9 + i] = 1
   depth = np.where(person, 2000 + i, 5000).astype(np.uint16)
@@ -31,7 +31,7 @@ def scene(i):
 
 
 class Toy(ImageSource):
-  """`change(i, files)` says what files each image has."""
+  """`change(i, files)` returns the files of each image."""
 
   def __init__(self, change=lambda i, files: files, length=6):
     self.identity = {"source": "toy", "name": "scenes", "length": length, "digest": "1"}
@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_unknown_and_counted_by_its_reason():
     "mask: instances.png is of another size than the image": 1,
     "depth: none of the person's pixels has any": 1,
     "depth: it cannot be decoded": 1,
-    "mask: it shows nobody": 1,
+    "mask: it is empty": 1,
   }
   assert not data.damage.lines()
 
@@ -128,11 +128,11 @@ def test_only_what_is_asked_for_is_read_and_threads_change_nothing():
   assert take(data_of(unread, fields=()), 1)[0].keys() == {"image", "image_hw", "index"}
 
 
-def test_a_set_without_depth_is_refused_and_a_field_that_nobody_reads(tmp_path):
+def test_a_set_without_depth_is_refused_and_so_is_an_unknown_field(tmp_path):
   with pytest.raises(ValueError, match="data.source=toy .'scenes'. holds no depth.*--depth=PLACE") as error:
     data_of(Toy(lambda i, files: {}))
   assert "\n" not in str(error.value)
-  assert held_in(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
+  assert file_coverage(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
     "depth in 1 of 6 images tried of 'scenes'"
   ]
   with pytest.raises(ValueError, match="no batch can hold flow"):

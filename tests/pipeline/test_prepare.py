@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.decode import decode_image
-from input_pipeline.fields.keypoints import CocoKeypoints
+from input_pipeline.fields.keypoints import KeypointsField
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.prepare import prepare as prepare_module
@@ -151,7 +151,7 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   assert source.annotations(2)[0]["people"][0]["keypoints"] == [[1, 2, 0.9], [3, 4, 0.5]]
   assert source.annotations(3) == ({"name": "003.jpg"}, {})
   assert source.legend["joints"] == ["nose", "left_eye"]  # so that training knows what they are
-  assert CocoKeypoints(source).summary == ["2 of COCO's 17 joints are named by 'set'"]
+  assert KeypointsField(source).summary == ["2 of COCO's 17 joints are named by 'set'"]
   with pytest.raises(ValueError, match="goes with --keypoints"):
     Companions(joints="coco")
 

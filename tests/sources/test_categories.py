@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.sources.annotated.categories import categories_text, is_person, key_of
 from input_pipeline.sources.table import open_source
 from saip_jax import cli

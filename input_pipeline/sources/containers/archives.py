@@ -20,7 +20,7 @@ from input_pipeline.sources.containers.archive_members import TAR, Contents, Mem
 from input_pipeline.sources.containers.archive_paths import absolute, find_archives
 from input_pipeline.sources.containers.tar_files import CompressedTar, scan_tar
 from input_pipeline.sources.containers.zip_files import read_zip_member, scan_zip
-from input_pipeline.sources.index import Index, newest_trusted_ns, remembered
+from input_pipeline.sources.index import Index, cached_index, newest_trusted_ns
 
 # Archives listed at once: in a bucket waiting is all there is to do, here Python is.
 _SCANS_REMOTE, _SCANS_LOCAL, _STATS_AT_ONCE = 16, 1, 16
@@ -66,7 +66,7 @@ class ArchiveSource(ImageSource):
     self._kind, self._name = kind, os.path.basename(absolute(path))
     self._folder, names = find_archives(path, _NAME_ENDS[kind], setting)
     listing = _Listing(kind, self._folder, names, path, setting)
-    self._index: Index = remembered(cache_dir, kind, absolute(path), listing.is_current, listing.build)
+    self._index: Index = cached_index(cache_dir, kind, absolute(path), listing.is_current, listing.build)
 
   @property
   def identity(self) -> dict:
@@ -174,7 +174,7 @@ class _Listing:
   def _scan(self, name: str, size: int, progress: "_Progress") -> Contents:
     path = f"{self.folder}/{name}"
     try:
-      with storage.open_file(path) as file:
+      with storage.open_binary(path) as file:
         if self.kind == "zip":
           contents = scan_zip(file, size, name)
         else:

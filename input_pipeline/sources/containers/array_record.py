@@ -5,8 +5,8 @@ import os
 import re
 
 from input_pipeline import storage
-from input_pipeline.prepared import META, digest_of, is_unfinished, open_shards, read_meta
-from input_pipeline.records import decode_image, decode_record, image_format
+from input_pipeline.prepared import META, is_unfinished, open_shards, read_meta, set_digest
+from input_pipeline.records import decode_record, image_format, image_of_record
 from input_pipeline.shards import Shards, open_shard
 from input_pipeline.source import ImageSource
 
@@ -33,7 +33,7 @@ class ArrayRecordSource(ImageSource):
     try:
       meta = self._checked_meta(folder, setting)
       self._shards, digest = (
-        (open_shards(folder, meta, setting, COMMAND), digest_of(meta)) if meta else (_open_any_shards(folder, setting))
+        (open_shards(folder, meta, setting, COMMAND), set_digest(meta)) if meta else (_open_any_shards(folder, setting))
       )
     except OSError as error:
       raise ValueError(f"{setting}={path} cannot be read: {error}") from error
@@ -61,14 +61,14 @@ class ArrayRecordSource(ImageSource):
 
   def read(self, i: int) -> bytes:
     record = self._shards.read(i)
-    image = record if image_format(record) else decode_image(record)
+    image = record if image_format(record) else image_of_record(record)
     if image is None:
       raise OSError("the record holds no image: it is neither an encoded image nor a record of `saip prepare`")
     return image
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     record = self._shards.read(i)
-    if image_format(record) or decode_image(record) is None:
+    if image_format(record) or image_of_record(record) is None:
       return {}, {}
     facts, files = decode_record(record)
     return facts, {name: data for name, data in files.items() if not name.startswith("image.")}

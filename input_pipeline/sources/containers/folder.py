@@ -8,7 +8,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
-from input_pipeline.sources.index import folders_unchanged, remembered
+from input_pipeline.sources.index import cached_index, folders_unchanged
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 
@@ -38,7 +38,7 @@ class FolderSource(ImageSource):
   def __init__(self, root: str | os.PathLike, cache_dir: str | os.PathLike, setting: str = "data.path"):
     self._root = _checked_root(root, setting)
     remote = storage.is_remote(self._root)
-    self._index = remembered(
+    self._index = cached_index(
       cache_dir,
       "folder",
       self._root,

@@ -11,7 +11,7 @@ from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.containers.archive_members import MAX_IMAGE, too_large
 from input_pipeline.sources.containers.lmdb_file import NAMED_DATABASE, LmdbFile, NoLmdb, Value
-from input_pipeline.sources.index import newest_trusted_ns, remembered
+from input_pipeline.sources.index import cached_index, newest_trusted_ns
 
 _DATA = "data.mdb"
 
@@ -48,7 +48,7 @@ class LmdbSource(ImageSource):
     self._name = os.path.basename(os.path.dirname(given) if os.path.basename(given) == _DATA else given)
     if not os.path.isfile(self._path):
       raise ValueError(f"{setting}={path} does not exist or has no {_DATA}; expected a folder with one or the file")
-    self._index = remembered(
+    self._index = cached_index(
       cache_dir,
       "lmdb",
       self._path,
@@ -88,7 +88,7 @@ def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
   names, starts, sizes, left_out, databases = [], array.array("q"), array.array("q"), [], []
   try:
     stamp = storage.stamp(path)
-    with storage.open_file(path) as file:
+    with storage.open_binary(path) as file:
       content = LmdbFile(file, stamp[0])
       for value in tqdm.tqdm(content.values(), total=content.entries, unit=" keys", disable=None, desc="listing LMDB"):
         reason = _reason_against(value)

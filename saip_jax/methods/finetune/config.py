@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from input_pipeline.body import flip_pairs
 from input_pipeline.checks import choices_hint
-from input_pipeline.mirror import flip_pairs
 from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.methods.finetune.views import SupervisedViews
 

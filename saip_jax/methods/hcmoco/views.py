@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
 from saip_jax.backbones.semgcn import SKELETON
 from saip_jax.methods.hcmoco.config import HcmocoConfig
 from saip_jax.methods.samples import sample_keys
