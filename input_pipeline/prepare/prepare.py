@@ -16,7 +16,7 @@ from input_pipeline.prepare.shard import PrepareRequest, make_record, open_reque
 from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta, write_json
 from input_pipeline.records import encode_record
 from input_pipeline.source import ImageSource, count_left_out
-from input_pipeline.sources.containers.array_record import FORMAT
+from input_pipeline.sources.containers.array_record import PREPARED_FORMAT
 
 SHARD_BYTES = 256 * 10**6
 
@@ -75,7 +75,7 @@ def prepare(
   with storage.writing(out, "--out=", "choose another folder or make room"):
     per_shard = _images_per_shard(request, source)
     shards = -(-len(source) // per_shard)
-    wanted = {"format": FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
+    wanted = {"format": PREPARED_FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
     if not storage.is_remote(out):
       os.makedirs(out, exist_ok=True)
     with one_writer(out):

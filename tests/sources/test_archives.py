@@ -92,10 +92,10 @@ def test_what_lies_beside_an_image_in_a_tar(tmp_path):
   assert facts == {"people": [{"identity": 7}], "x": None, "txt": "é", "cls": "3", "pose.json": [1]}
   assert files == {"depth.png": b"D", "npy": b"N"}
   assert source.annotations(1) == ({"json": [2]}, {"mask.jpg": b"M", "instances.png": b"I"})
-  with pytest.raises(OSError, match="a.tar/b/2.jpg: its json is no JSON"):
+  with pytest.raises(OSError, match="a.tar/b/2.jpg: its json is not JSON"):
     source.annotations(2)
   assert source.left_out == [
-    ("a.tar/c/9.depth.png", "a label without its picture"),
+    ("a.tar/c/9.depth.png", "a label without its image"),
     ("a.tar/b/2.pyd", "a pickle, which is never loaded; 2 such members are ignored"),
   ]
 
@@ -139,7 +139,7 @@ def test_patterns_of_shards(tmp_path):
   (tmp_path / "empty").mkdir()
   one_line_error(lambda: open_archives(tmp_path / "empty", tmp_path / "w"), "holds no archives")
   texts = write_tar(tmp_path / "texts.tar", [("a.txt", b""), ("b.txt", b"")])
-  one_line_error(lambda: open_archives(texts, tmp_path / "w"), "holds no images", "2 txt")
+  one_line_error(lambda: open_archives(texts, tmp_path / "w"), "no usable image", "2 txt")
 
 
 def test_braces_are_those_of_a_shell():

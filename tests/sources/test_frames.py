@@ -77,9 +77,9 @@ def test_prepared_frames_say_the_same(tmp_path):
 @pytest.mark.parametrize(
   "kind, names, message",
   [
-    ("video", ["a/front.png"], "no image of 'set' is called after the number of its frame.*00017.jpg"),
-    ("multiview", ["a/1.png", "a/2.png"], "no two images of 'set' are of one instant.*data.source=video"),
-    ("multiview", ["a/1.png", "b/2.png"], "no two images of 'set' are of one instant"),
+    ("video", ["a/front.png"], "no image of 'set' has a name that ends in the number of a frame.*00017.jpg"),
+    ("multiview", ["a/1.png", "a/2.png"], "no two images of 'set' show the same instant.*data.source=video"),
+    ("multiview", ["a/1.png", "b/2.png"], "no two images of 'set' show the same instant"),
   ],
 )
 def test_other_folders_are_refused(tmp_path, kind, names, message):

@@ -95,7 +95,7 @@ def test_a_foreign_set_gives_images_and_plain_facts(tmp_path):
 
 def test_what_is_no_set_is_named(tmp_path):
   for path in (tmp_path, "no_such_data_set"):
-    with pytest.raises(ValueError, match="data.path=.* is no TensorFlow Datasets set") as error:
+    with pytest.raises(ValueError, match="data.path=.* is not a TensorFlow Datasets set") as error:
       open_source("tfds", path, cache_dir=tmp_path)
     assert "\n" not in str(error.value)
 
