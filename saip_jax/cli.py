@@ -140,12 +140,12 @@ def _prepare_people(options) -> int:
 
 
 def _prepare(options) -> int:
-  from input_pipeline.prepare.prepare import prepare
+  from input_pipeline.prepare.prepare import prepare_dataset
   from input_pipeline.prepare.shard import PrepareRequest
-  from input_pipeline.prepare.side_files import Companions
+  from input_pipeline.prepare.side_files import SideFiles
   from input_pipeline.sources.annotated.categories import categories_text
 
-  companions = Companions(
+  side_files = SideFiles(
     depth=options.depth,
     depth_grid=options.depth_grid,
     depth_range=options.depth_range,
@@ -161,11 +161,11 @@ def _prepare(options) -> int:
     options.subset,
     options.margin,
     options.min_side,
-    companions,
+    side_files,
     options.max_side,
     options.scene_hw if options.scenes else None,
   )
-  manifest = prepare(
+  manifest = prepare_dataset(
     request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
   )
   print(f"{manifest['count']:,} images in {len(manifest['shards'])} shards in {options.out}")
@@ -180,7 +180,7 @@ def _doctor(options) -> int:
   import json
 
   from input_pipeline.doctor.checkup import doctor
-  from input_pipeline.doctor.report import report_text
+  from input_pipeline.doctor.report import doctor_report
 
   facts = doctor(
     options.path,
@@ -192,7 +192,7 @@ def _doctor(options) -> int:
     subset=options.subset,
     seed=options.seed,
   )
-  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  print(json.dumps(facts, indent=2) if options.json else doctor_report(facts))
   return 0
 
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from input_pipeline.doctor.look import INPUT_HW, TINY_SIDE
+from input_pipeline.doctor.inspect_image import INPUT_HW, TINY_SIDE
 from input_pipeline.sources.table import SOURCES
 
 # The default of data.max_damaged_fraction.

@@ -9,7 +9,7 @@ import warnings
 
 from input_pipeline import storage
 from input_pipeline.doctor.advice import advise
-from input_pipeline.doctor.examine import Findings, examine
+from input_pipeline.doctor.examine import Findings, examine_images
 from input_pipeline.doctor.facts import duplicate_groups, gather_facts
 from input_pipeline.doctor.picture import draw_sizes
 from input_pipeline.names import ESCAPED, shown
@@ -77,7 +77,7 @@ def doctor(
     images = open_source(kind, path, split=split, cache_dir=cache_dir, setting=setting)
     if subset is not None and not 1 <= subset <= len(images):
       raise ValueError(f"--subset={subset}: the data set has {len(images)} images; expected 1 to that many")
-    findings = examine(
+    findings = examine_images(
       images,
       limit=None if whole else limit,
       seed=seed,

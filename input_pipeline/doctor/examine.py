@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline.decode import DamagedImage, decode_image
-from input_pipeline.doctor.look import CANVAS_HW, TRAITS, NotAPhoto, look_at
+from input_pipeline.doctor.inspect_image import CANVAS_HW, TRAITS, NotAPhoto, inspect_image
 from input_pipeline.source import ImageSource
 
 _PIECE = 64
@@ -59,7 +59,7 @@ class Findings:
     return np.flatnonzero(self.traits >> list(TRAITS).index(trait) & 1)
 
 
-def examine(source: ImageSource, *, limit: int | None, seed: int, threads: int, progress: bool) -> Findings:
+def examine_images(source: ImageSource, *, limit: int | None, seed: int, threads: int, progress: bool) -> Findings:
   """Reads and decodes images as training does.
 
   Args:
@@ -107,7 +107,7 @@ def _examine_piece(source: ImageSource, findings: Findings, rows: range, lock: t
   for row in rows:
     position = int(findings.positions[row])
     try:
-      look = look_at(source.read(position), source.name(position))
+      look = inspect_image(source.read(position), source.name(position))
     except Exception as error:  # OSError and DamagedImage are expected; a doctor survives the others too
       with lock:
         findings.unreadable[row] = _reason(error)

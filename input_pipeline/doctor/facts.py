@@ -8,8 +8,8 @@ import numpy as np
 
 from input_pipeline.doctor.duplicates import exact_groups, near_groups
 from input_pipeline.doctor.examine import Findings
+from input_pipeline.doctor.inspect_image import CANVAS_HW, TRAITS
 from input_pipeline.doctor.known_sets import known_sets
-from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.names import shown
 from input_pipeline.source import ImageSource, count_left_out
 from input_pipeline.sources.datasets.coco import unread_files

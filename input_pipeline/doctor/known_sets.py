@@ -75,7 +75,7 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
   ]
   nearest = min(parts, key=lambda part: abs(part.count - length), default=None)
   sentences = [sentence] if nearest and (sentence := _compared(nearest, kind, length)) else []
-  version = msmt17_version(path)
+  version = _msmt17_version(path)
   return sentences + (
     [
       f"This is MSMT17 {version} by its folders ({', '.join(_MSMT_FOLDERS[version])}); numbers of V1 "
@@ -86,7 +86,7 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
   )
 
 
-def msmt17_version(path: str) -> str | None:
+def _msmt17_version(path: str) -> str | None:
   """ "V1" or "V2" by the layout of an MSMT17 folder; None if it is none. Masked faces came with V2."""
   if os.path.exists(os.path.join(path, "list_train.txt")):
     for version, folders in _MSMT_FOLDERS.items():

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from input_pipeline.doctor.look import INPUT_HW
+from input_pipeline.doctor.inspect_image import INPUT_HW
 
 _BLUE, _MARK, _PALE = "#3b6ea5", "#c8452d", "#e8e8e8"
 _ASPECT = INPUT_HW[0] / INPUT_HW[1]

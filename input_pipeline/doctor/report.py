@@ -2,7 +2,7 @@
 
 import textwrap
 
-from input_pipeline.doctor.look import TRAITS
+from input_pipeline.doctor.inspect_image import TRAITS
 from input_pipeline.names import shown
 from input_pipeline.sources.annotated.categories import categories_text
 
@@ -13,7 +13,7 @@ _WIDTH = 110
 _BAD_TRAITS = ("drawn", "wrong_extension", "name_not_utf8", "blank", "tiny")
 
 
-def report_text(facts: dict) -> str:
+def doctor_report(facts: dict) -> str:
   """The report as lines for a person, without one that says nothing.
 
   Args:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from input_pipeline.doctor.checkup import doctor
-from input_pipeline.doctor.examine import examine
-from input_pipeline.doctor.report import report_text
+from input_pipeline.doctor.examine import examine_images
+from input_pipeline.doctor.report import doctor_report
 from input_pipeline.sources.containers.folder import FolderSource
 from tests.support.damaged_files import make_files, write_folder, write_lmdb, write_tars, write_zip
 from tests.support.noise_pictures import Named, encoded, noise
@@ -149,7 +149,7 @@ def test_copies_are_grouped_and_blank_pictures_are_no_copies_of_each_other(check
 
 def test_text_tells_the_worst_first_and_json_holds_everything(checked):
   facts, out = checked
-  text = report_text(facts)
+  text = doctor_report(facts)
   order = [
     text.index(title)
     for title in ("Damage", "Doubtful", "Copies", "Sizes", "Worth knowing", "Speed", "Advice", "Written")
@@ -184,7 +184,7 @@ def test_without_out_nothing_is_written(tmp_path, monkeypatch):
   (root / "a.jpg").write_bytes(encoded(noise(0)))
   facts = doctor(str(root), progress=False)
   assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.jpg"] and facts["images"] == 1
-  assert "none found" in report_text(facts)
+  assert "none found" in doctor_report(facts)
 
 
 def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
@@ -221,7 +221,7 @@ def test_a_set_of_nothing_but_damage_is_survived(tmp_path):
     (tmp_path / "set" / f"{i}.jpg").write_bytes(b"no photo at all")
   facts = doctor(str(tmp_path / "set"), out=str(tmp_path / "out"), progress=False)
   assert facts["unreadable"]["share"] == 1 and facts["speed"]["epoch_seconds"] is None
-  assert "refuse" in report_text(facts) and (tmp_path / "out" / "sizes.png").exists()
+  assert "refuse" in doctor_report(facts) and (tmp_path / "out" / "sizes.png").exists()
 
 
 def test_mistakes_are_one_line(tmp_path):
@@ -266,11 +266,11 @@ def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kin
 
 def test_a_sample_is_the_same_again_and_no_error_of_a_reader_ends_it():
   source = Named([f"{i}.jpg" for i in range(50)], {"7.jpg"})
-  first, again = (examine(source, limit=20, seed=3, threads=4, progress=False) for _ in range(2))
-  other = examine(source, limit=20, seed=4, threads=1, progress=False)
+  first, again = (examine_images(source, limit=20, seed=3, threads=4, progress=False) for _ in range(2))
+  other = examine_images(source, limit=20, seed=4, threads=1, progress=False)
   assert len(first) == 20 and (first.positions == again.positions).all() and (first.digests == again.digests).all()
   assert (first.positions != other.positions).any() and (np.diff(first.positions) > 0).all()
-  everything = examine(source, limit=None, seed=0, threads=4, progress=False)
+  everything = examine_images(source, limit=None, seed=0, threads=4, progress=False)
   assert everything.unreadable == {7: "damaged image: RuntimeError: the reader broke"}
   assert len(everything.readable) == 49 and everything.timed_images == 49
 

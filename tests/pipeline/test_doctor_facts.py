@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from input_pipeline.doctor.duplicates import NEAR_BITS, exact_groups, near_groups
-from input_pipeline.doctor.examine import examine
+from input_pipeline.doctor.examine import examine_images
 from input_pipeline.doctor.formats import format_of
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.picture import draw_sizes
@@ -119,7 +119,7 @@ def test_no_bytes_confuse_the_doctor(data):
     def read(self, i):
       return data
 
-  findings = examine(Source(["x.jpg"]), limit=None, seed=0, threads=1, progress=False)
+  findings = examine_images(Source(["x.jpg"]), limit=None, seed=0, threads=1, progress=False)
   assert len(findings.unreadable) + len(findings.readable) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.pipeline import build_train_data
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.table import SOURCES
 from tests.support.batches import assert_same, take
@@ -121,7 +121,7 @@ def _msmt17(root, folder):
 
 
 def _arrayrecord(root, folder):
-  prepare(PrepareRequest("folder", str(folder)), root, progress=False)
+  prepare_dataset(PrepareRequest("folder", str(folder)), root, progress=False)
   return root
 
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings, strategies as st
 from input_pipeline.decode import decode_image
 from input_pipeline.pairs import KINDS, PairRules, open_pairs
 from input_pipeline.pipeline import TrainData, build_train_data
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import MixtureSource, Part
 from tests.support.batches import assert_same, take
@@ -235,8 +235,8 @@ def test_pairs_that_lie_in_one_record(tmp_path):
   (tmp_path / "pairs.txt").write_text(
     "0.png\t1.png\tview\n3.png\t2.png\tpose\n1.png\t2.png\tstereo\n2.png\t9.png\tview\n"
   )
-  request = PrepareRequest("folder", str(photos), companions=Companions(pairs=str(tmp_path / "pairs.txt")))
-  prepare(request, tmp_path / "set", progress=False)
+  request = PrepareRequest("folder", str(photos), side_files=SideFiles(pairs=str(tmp_path / "pairs.txt")))
+  prepare_dataset(request, tmp_path / "set", progress=False)
   data = build_train_data(
     source="arrayrecord",
     path=str(tmp_path / "set"),

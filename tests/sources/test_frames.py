@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.pairs import PairRules, open_pairs
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
@@ -68,7 +68,7 @@ def test_cameras_are_in_the_names_of_files_or_of_folders(tmp_path, names):
 
 def test_prepared_frames_say_the_same(tmp_path):
   root = write(tmp_path / "set", "a/1.png", "b/1.png", "a/2.png")
-  prepare(PrepareRequest("multiview", root), tmp_path / "records", progress=False)
+  prepare_dataset(PrepareRequest("multiview", root), tmp_path / "records", progress=False)
   prepared = ArrayRecordSource(tmp_path / "records")
   source = open_source("multiview", root, cache_dir=tmp_path / "w")
   assert {name: facts | {"name": name} for name, facts in all_facts(source).items()} == all_facts(prepared)

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos
 from input_pipeline.sources.spelling import spelling
@@ -79,14 +79,14 @@ def test_every_list_that_passed_through_windows_is_read(tmp_path, form):
   assert read_subset(str(tmp_path / "subset.txt"), Named(["images/b.jpg", "images/a.jpg"])).tolist() == [1]
 
   (tmp_path / "pairs.txt").write_bytes(changed("images/a.jpg\timages/B.JPG\tview\n"))
-  request = PrepareRequest("folder", str(yolo), companions=_pairs(tmp_path / "pairs.txt"))
-  assert prepare(request, tmp_path / "prepared", progress=False)["count"] == 1
+  request = PrepareRequest("folder", str(yolo), side_files=_pairs(tmp_path / "pairs.txt"))
+  assert prepare_dataset(request, tmp_path / "prepared", progress=False)["count"] == 1
 
 
 def _pairs(path):
-  from input_pipeline.prepare.side_files import Companions
+  from input_pipeline.prepare.side_files import SideFiles
 
-  return Companions(pairs=str(path))
+  return SideFiles(pairs=str(path))
 
 
 def test_json_and_yaml_with_a_byte_order_mark_are_recognized_and_read(tmp_path):
@@ -213,7 +213,7 @@ def test_names_that_are_no_utf8_go_through_lists_and_prepared_sets(tmp_path):
   subset = os.path.join(root, "subset.txt")
   chosen = write_subset(subset, source, 2, 0)
   out = os.path.join(str(tmp_path), f"prepared_{LATIN}")
-  manifest = prepare(PrepareRequest("folder", root, subset=subset), out, progress=False)
+  manifest = prepare_dataset(PrepareRequest("folder", root, subset=subset), out, progress=False)
   prepared = _open("arrayrecord", out, tmp_path)
   assert manifest["count"] == len(prepared) == 2
   assert [prepared.name(i) for i in range(2)] == [source.name(i) for i in chosen.tolist()]

@@ -13,7 +13,7 @@ import pytest
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
@@ -52,7 +52,7 @@ def test_any_prepared_set_can_be_built(tmp_path, monkeypatch):
   (tmp_path / "photos").mkdir()
   for i in range(3):
     cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), np.full((4, 6, 3), i, np.uint8))
-  prepare(PrepareRequest("folder", str(tmp_path / "photos")), tmp_path / "set")
+  prepare_dataset(PrepareRequest("folder", str(tmp_path / "photos")), tmp_path / "set")
   source = open_source("tfds", build(tmp_path / "set", tmp_path / "tfds"), cache_dir=tmp_path)
   prepared = ArrayRecordSource(tmp_path / "set")
   assert sorted(map(source.read, range(3))) == sorted(map(prepared.read, range(3)))

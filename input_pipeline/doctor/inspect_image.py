@@ -46,7 +46,7 @@ _GRAY_LEVELS, _GRAY_SHARE, _BLANK_DEVIATION = 8, 0.01, 4.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
   """What was found in one image.
 
   Attributes:
@@ -73,7 +73,7 @@ class NotAPhoto(DamagedImage):
     self.format = kind
 
 
-def look_at(data: bytes, name: str) -> Look:
+def inspect_image(data: bytes, name: str) -> Inspection:
   """Decodes an image as training does and notes what stands out.
 
   Args:
@@ -101,7 +101,7 @@ def look_at(data: bytes, name: str) -> Look:
   if any("\udc80" <= character <= "\udcff" for character in name):
     traits.add("name_not_utf8")
   gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-  return Look(
+  return Inspection(
     hw,
     np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64),
     _outline(gray),
