@@ -155,7 +155,7 @@ def test_text_tells_the_worst_first_and_json_holds_everything(checked):
     for title in ("Damage", "Doubtful", "Copies", "Sizes", "Worth knowing", "Speed", "Advice", "Written")
   ]
   assert order == sorted(order)
-  assert "1  a web page (HTML), not the JPEG that its name says (e.g. page.jpg)" in text
+  assert "1  a web page (HTML), not the JPEG that its extension declares (e.g. page.jpg)" in text
   assert "max_damaged_fraction" in text and "--scenes" in text and "nan" not in text.lower()
   assert all(line.isprintable() for line in text.splitlines())
   assert json.loads((out / "doctor.json").read_text()) == facts == json.loads(json.dumps(facts, allow_nan=False))
@@ -230,7 +230,7 @@ def test_mistakes_are_one_line(tmp_path):
   (root / "a.jpg").write_bytes(encoded(noise(0)))
   (tmp_path / "file").write_text("x")
   for options, part in [
-    ({"out": str(root / "report")}, "lies in the data set"),
+    ({"out": str(root / "report")}, "is inside the data set"),
     ({"out": str(tmp_path / "file" / "x")}, "--out="),
     ({"subset": 1}, "--out"),
     ({"subset": 2, "out": str(tmp_path / "out")}, "1 images"),
