@@ -90,17 +90,17 @@ def inspect_image(data: bytes, name: str) -> Inspection:
   if kind and kind not in PHOTO_EXTENSIONS and data:
     raise NotAPhoto(kind, name)
   canvas, (height, width) = decode_image(data, CANVAS_HW)
-  picture = canvas[:height, :width]
+  pixels = canvas[:height, :width]
   hw, traits = _header_of(data)
-  traits |= _pixel_traits(picture) | _size_traits(hw)
-  if kind != "JPEG" and _is_drawn(picture):
+  traits |= _pixel_traits(pixels) | _size_traits(hw)
+  if kind != "JPEG" and _is_drawn(pixels):
     traits.add("drawn")
   declared = declared_format(name)
   if declared and kind and declared != kind:
     traits.add("wrong_extension")
   if any("\udc80" <= character <= "\udcff" for character in name):
     traits.add("name_not_utf8")
-  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
   return Inspection(
     hw,
     np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64),
@@ -138,8 +138,8 @@ def _size_traits(hw: tuple[int, int]) -> set[str]:
   return traits
 
 
-def _pixel_traits(picture: np.ndarray) -> set[str]:
-  red, green, blue = cv2.split(picture)
+def _pixel_traits(pixels: np.ndarray) -> set[str]:
+  red, green, blue = cv2.split(pixels)
   spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
   traits = set()
   if np.count_nonzero(spread > _GRAY_LEVELS) <= _GRAY_SHARE * spread.size:
@@ -149,8 +149,8 @@ def _pixel_traits(picture: np.ndarray) -> set[str]:
   return traits
 
 
-def _is_drawn(picture: np.ndarray) -> bool:
-  packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+def _is_drawn(pixels: np.ndarray) -> bool:
+  packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   counts = np.unique(packed, return_counts=True)[1]
   return np.sort(counts)[-_DRAWN_COLORS:].sum() >= _DRAWN_SHARE * packed.size
 

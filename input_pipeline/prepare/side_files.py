@@ -69,7 +69,7 @@ def with_side_files(source: ImageSource, side_files: SideFiles) -> ImageSource:
       raise ValueError(f"--{flag}={place} does not exist")
   beside = dataclasses.replace(side_files, pairs=None)
   if beside != SideFiles():
-    source = _WithFilesBeside(_without_files_beside(source, beside), beside)
+    source = _WithSideFiles(_without_side_files(source, beside), beside)
   return source if side_files.pairs is None else _Pairs(source, side_files.pairs)
 
 
@@ -94,7 +94,7 @@ class _Wrapped(ImageSource):
     return self._source.annotations(i)
 
 
-class _WithFilesBeside(_Wrapped):
+class _WithSideFiles(_Wrapped):
   def __init__(self, source: ImageSource, side_files: SideFiles):
     super().__init__(source)
     self._side_files = side_files
@@ -105,11 +105,11 @@ class _WithFilesBeside(_Wrapped):
     facts, files = super().annotations(i)
     name = os.path.splitext(self.name(i))[0]
     files = dict(files)
-    if depth := _beside(self._side_files.depth, name, _DEPTH_ENDINGS):
+    if depth := _read_side_file(self._side_files.depth, name, _DEPTH_ENDINGS):
       files["depth.png"] = self._depth_png(i, *depth)
-    if instances := _beside(self._side_files.instances, name, _MASK_ENDINGS):
+    if instances := _read_side_file(self._side_files.instances, name, _MASK_ENDINGS):
       files["instances.png"] = _instances_png(*instances)
-    if keypoints := _beside(self._side_files.keypoints, name, _POINT_ENDINGS):
+    if keypoints := _read_side_file(self._side_files.keypoints, name, _POINT_ENDINGS):
       facts = facts | {"people": _merged(facts.get("people", []), _read_keypoints(*keypoints))}
     return facts, files
 
@@ -139,7 +139,7 @@ class _Pairs(_Wrapped):
       if len(found[first]) == len(found[second]) == 1:
         self._pairs.append((found[first][0], found[second][0], kind[0].strip() if kind else ""))
       else:
-        missing.append((line.replace("\t", " + "), "a pair whose images are not both there"))
+        missing.append((line.replace("\t", " + "), "not both images of the pair are there"))
     if not self._pairs:
       raise ValueError(
         f"--pairs={path}: none of its {len(missing)} lines has the names of two images of the source; expected "
@@ -165,14 +165,14 @@ class _Pairs(_Wrapped):
     return facts | {"pair": kind}, {f"partner.{image_format(partner)}": partner} | files
 
 
-def _without_files_beside(source: ImageSource, side_files: SideFiles) -> ImageSource:
+def _without_side_files(source: ImageSource, side_files: SideFiles) -> ImageSource:
   """Returns the source without the images that are side files of others in the same folder."""
   if not isinstance(source, (FolderSource, FrameSource)):
     return source
   beside = set()
   for place, extensions in ((side_files.depth, _DEPTH_ENDINGS), (side_files.instances, _MASK_ENDINGS)):
     for i in range(len(source) if place else 0):
-      beside.update(_paths_beside(place, os.path.splitext(source.name(i))[0], extensions))
+      beside.update(_side_file_paths(place, os.path.splitext(source.name(i))[0], extensions))
   images = [i for i in range(len(source)) if source.path(i) not in beside]
   if not images:
     raise ValueError(
@@ -182,7 +182,7 @@ def _without_files_beside(source: ImageSource, side_files: SideFiles) -> ImageSo
   return source if len(images) == len(source) else SubsetSource(source, np.array(images), "images")
 
 
-def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
+def _side_file_paths(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
   """Returns the possible paths of a side file; `name` is the image's name without its extension."""
   if "{" not in place:
     return [storage.normalized(f"{place}/{name}{extension}") for extension in extensions]
@@ -192,9 +192,9 @@ def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[st
   return [storage.normalized(place)]
 
 
-def _beside(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
+def _read_side_file(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
   """Returns path and bytes of an image's side file; None if there is none."""
-  for path in _paths_beside(place, name, extensions) if place else ():
+  for path in _side_file_paths(place, name, extensions) if place else ():
     if storage.exists(path):
       return path, storage.read_file(path)
   return None

@@ -1,4 +1,4 @@
-"""The doctor: what it finds in a folder of every fault, in any container, and what it writes of it."""
+"""saip doctor: its findings and files for a folder with every fault, and for every container."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def _bomb():
 
 
 def _faulty_set(root):
-  """Twenty good photos and one or more of every fault; name -> content."""
+  """Name -> content of twenty good photos and one or more files with every fault."""
   exif = Image.Exif()
   exif[0x0112] = 6
   good = encoded(noise(0))
@@ -129,7 +129,7 @@ def test_every_damaged_file_is_named_with_its_reason(checked):
     ("name_not_utf8", {r"caf\xe9.jpg"}),
   ],
 )
-def test_what_stands_out_is_noted(checked, trait, names):
+def test_traits_are_found(checked, trait, names):
   found = checked[0]["traits"][trait]
   assert set(found["names"]) == names and found["count"] == len(names)
 
@@ -140,14 +140,14 @@ def test_sizes_are_upright(checked):
   assert sizes["aspect"]["max"] == 3  # of the turned one, which is stored 100 high and 300 wide
 
 
-def test_copies_are_grouped_and_blank_pictures_are_no_copies_of_each_other(checked):
+def test_copies_are_grouped_but_not_blank_images(checked):
   exact, near = checked[0]["duplicates"]["exact"], checked[0]["duplicates"]["near"]
   assert [group["names"] for group in exact["biggest"]] == [["copies/of_00.jpg", "copy_of_00.jpg", "good_00.jpg"]]
   assert (exact["count"], exact["groups"], near["count"]) == (2, 1, 1)
   assert [set(group["names"]) for group in near["biggest"]] == [{"good_01.jpg", "near_01.jpg"}]
 
 
-def test_text_tells_the_worst_first_and_json_holds_everything(checked):
+def test_text_has_the_worst_first_and_json_has_everything(checked):
   facts, out = checked
   text = doctor_report(facts)
   order = [
@@ -187,7 +187,7 @@ def test_without_out_nothing_is_written(tmp_path, monkeypatch):
   assert "none found" in doctor_report(facts)
 
 
-def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
+def test_without_a_split_counts_are_compared_with_the_default_one(tmp_path):
   for folder in ("bounding_box_train", "query", "bounding_box_test"):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "0002_c1s1_000001_00.jpg").write_bytes(encoded(noise(1)))
@@ -195,8 +195,8 @@ def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
   assert "Market-1501 train has 12,936 (12,935 missing)" in sentence
 
 
-def test_warnings_of_the_decoder_do_not_stand_before_the_report(tmp_path, monkeypatch):
-  """Damaged EXIF, and a photo of more pixels than Pillow takes without a word."""
+def test_warnings_of_the_decoder_are_not_printed(tmp_path, monkeypatch):
+  """Damaged EXIF, and a photo so large that Pillow warns."""
   exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 30
   Image.new("CMYK", (64, 128), "teal").save(tmp_path / "a.jpg", exif=exif)
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 128 - 1)
@@ -215,7 +215,7 @@ def test_buckets_are_examined_and_written_to():
   assert len(files.cat_file("/doctor/out/subset.txt").splitlines()) == 4 and files.exists("/doctor/out/sizes.png")
 
 
-def test_a_set_of_nothing_but_damage_is_survived(tmp_path):
+def test_a_set_with_only_damaged_images_is_reported(tmp_path):
   (tmp_path / "set").mkdir()
   for i in range(3):
     (tmp_path / "set" / f"{i}.jpg").write_bytes(b"no photo at all")
@@ -224,7 +224,7 @@ def test_a_set_of_nothing_but_damage_is_survived(tmp_path):
   assert "refuse" in doctor_report(facts) and (tmp_path / "out" / "sizes.png").exists()
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_user_errors_are_one_line(tmp_path):
   root = tmp_path / "set"
   root.mkdir()
   (root / "a.jpg").write_bytes(encoded(noise(0)))
@@ -246,7 +246,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "webdataset", "zip", "lmdb"])
-def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kind):
+def test_damage_in_every_kind_of_container_is_counted(tmp_path, kind):
   if kind == "lmdb":
     pytest.importorskip("lmdb")
   files = make_files()
@@ -264,7 +264,7 @@ def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kin
   assert all(f"{name}: " in named for name in files.damaged if name.isascii())
 
 
-def test_a_sample_is_the_same_again_and_no_error_of_a_reader_ends_it():
+def test_a_sample_is_reproducible_and_survives_errors_of_a_reader():
   source = Named([f"{i}.jpg" for i in range(50)], {"7.jpg"})
   first, again = (examine_images(source, limit=20, seed=3, threads=4, progress=False) for _ in range(2))
   other = examine_images(source, limit=20, seed=4, threads=1, progress=False)

@@ -198,7 +198,7 @@ def _folder(root):
   return root
 
 
-def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tmp_path):
+def test_side_files_in_the_folder_of_the_images_are_not_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
   side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_range=(1.0, 4.0)

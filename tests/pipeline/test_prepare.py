@@ -1,4 +1,4 @@
-"""`saip prepare`: bytes kept, annotations carried, shards that survive kills, whatever does the work."""
+"""`saip prepare`: unchanged bytes, annotations, and resuming after a kill, in processes or under Beam."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ from input_pipeline.sources.containers.array_record import ArrayRecordSource
 
 
 class Killed(BaseException):
-  """Stands for the end of the process."""
+  """Simulates the end of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_damaged_images_are_left_out_counted_and_named(tmp_path):
     prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "other")
 
 
-def test_larger_images_are_shrunk_with_all_that_is_known_of_them(tmp_path):
+def test_larger_images_are_shrunk_with_their_annotations(tmp_path):
   prepare_people(tmp_path / "people", SetSpec("crops", (96, 48), 0, 4), 12, progress=False)
   request = PrepareRequest("people", str(tmp_path / "people"))
   prepare_dataset(request, tmp_path / "whole")
@@ -107,7 +107,7 @@ def test_larger_images_are_shrunk_with_all_that_is_known_of_them(tmp_path):
   assert source.annotations(0)[0]["people"] and len(pickle.dumps(source)) < 2000
 
 
-def test_scenes_are_pixels_that_decode_to_what_the_photo_does(tmp_path):
+def test_scenes_are_raw_pixels_equal_to_the_decoded_photo(tmp_path):
   photos = write_photos(tmp_path / "photos", hw=(60, 90))
   prepare_dataset(PrepareRequest("folder", str(photos), scene_hw=(32, 32)), tmp_path / "scenes")
   scenes = ArrayRecordSource(tmp_path / "scenes")
@@ -118,7 +118,7 @@ def test_scenes_are_pixels_that_decode_to_what_the_photo_does(tmp_path):
     assert scenes.read(i).startswith(b"P6 32 21 255\n")
 
 
-def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
+def test_side_files_become_annotations(tmp_path):
   photos = write_photos(tmp_path / "photos", 4)
   for kind in ("depth", "masks", "points"):
     (tmp_path / kind).mkdir()
@@ -156,7 +156,7 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
     SideFiles(joints="coco")
 
 
-def test_a_companion_that_cannot_be_used_leaves_its_image_out_by_name(tmp_path):
+def test_an_image_with_an_unusable_side_file_is_left_out_by_name(tmp_path):
   photos = write_photos(tmp_path / "photos", 4)
   (tmp_path / "points").mkdir()
   with open(tmp_path / "points" / "002.npy", "wb") as file:
@@ -203,7 +203,7 @@ def test_shards_are_of_the_wanted_size_and_processes_change_nothing(tmp_path, sm
   assert [source.read(i) for i in range(16)] == [path.read_bytes() for path in sorted(photos.iterdir())]
 
 
-def test_a_shard_of_damaged_images_alone_is_none(tmp_path, small_shards):
+def test_a_shard_with_only_damaged_images_is_dropped(tmp_path, small_shards):
   photos = write_photos(tmp_path / "photos", 12)
   for path in sorted(photos.iterdir())[:-3]:
     path.write_bytes(bytes(path.stat().st_size))
@@ -239,7 +239,7 @@ def _die_at(monkeypatch, step):
     monkeypatch.setattr(owner, name, call)
 
 
-def test_killed_at_any_step_it_goes_on_to_the_same_bytes(tmp_path, small_shards, monkeypatch):
+def test_resumed_after_a_kill_at_any_step_the_bytes_are_the_same(tmp_path, small_shards, monkeypatch):
   request = PrepareRequest("folder", str(write_photos(tmp_path / "photos", 6)))
   prepare_dataset(request, tmp_path / "undisturbed", processes=1)
   whole, step = digests(tmp_path / "undisturbed"), 0
@@ -262,7 +262,7 @@ def test_killed_at_any_step_it_goes_on_to_the_same_bytes(tmp_path, small_shards,
 
 
 @pytest.mark.distributed
-def test_killed_for_real_it_goes_on(tmp_path):
+def test_resumes_after_sigkill(tmp_path):
   photos = write_photos(tmp_path / "photos", 120, hw=(200, 100))
   script = (
     "import sys\n"
@@ -312,7 +312,7 @@ def test_another_set_or_other_files_in_the_folder_are_refused(tmp_path):
       PrepareRequest("folder", str(photos), **wrong)
 
 
-def test_a_missing_or_cut_shard_is_named(tmp_path):
+def test_a_missing_or_truncated_shard_is_named(tmp_path):
   prepare_dataset(PrepareRequest("folder", str(write_photos(tmp_path / "photos"))), tmp_path / "set")
   [shard] = (tmp_path / "set").glob("*.array_record")
   shard.write_bytes(shard.read_bytes()[:-100])
@@ -331,7 +331,7 @@ def test_a_set_can_be_written_to_and_read_from_a_bucket(tmp_path):
   assert prepare_dataset(PrepareRequest("folder", str(photos)), url, processes=1)["count"] == 10
 
 
-def test_a_record_is_what_the_manifest_says(tmp_path):
+def test_a_record_has_the_format_in_the_manifest(tmp_path):
   prepare_dataset(PrepareRequest("folder", str(write_photos(tmp_path / "photos", 2))), tmp_path / "set")
   from array_record.python.array_record_module import ArrayRecordReader
 

@@ -1,4 +1,4 @@
-"""Folders of frames: what their names say of recording, camera and time."""
+"""Folders of frames: recording, camera and time from their names."""
 
 import pathlib
 
@@ -66,7 +66,7 @@ def test_cameras_are_in_the_names_of_files_or_of_folders(tmp_path, names):
   assert pairs.summary[:2] == ["4 images have a view partner", "4 images have a pose partner"]
 
 
-def test_prepared_frames_say_the_same(tmp_path):
+def test_prepared_frames_have_the_same_facts(tmp_path):
   root = write(tmp_path / "set", "a/1.png", "b/1.png", "a/2.png")
   prepare_dataset(PrepareRequest("multiview", root), tmp_path / "records", progress=False)
   prepared = ArrayRecordSource(tmp_path / "records")

@@ -1,4 +1,4 @@
-"""Which kind of data set lies at a path: the layouts of every kind, and what is none."""
+"""Recognizing the kind of a data set: the layouts of every kind, and other paths."""
 
 import io
 import json
@@ -118,15 +118,15 @@ def _tar_bytes():
     ("msmt17", ["list_train.txt", "mask_train_v2/0000/a.jpg"], ""),
   ],
 )
-def test_every_kind_is_told_by_its_layout(tmp_path, kind, files, below):
+def test_every_kind_is_recognized_by_its_layout(tmp_path, kind, files, below):
   assert recognize(str(_make(tmp_path / "set", files) / below)) == kind
 
 
-def test_every_kind_that_can_be_opened_is_known_and_none_else():
+def test_recognized_kinds_are_those_that_can_be_opened():
   assert set(KINDS) == set(SOURCES)
 
 
-def test_built_in_people_are_told_from_their_exports(tmp_path):
+def test_built_in_people_are_distinguished_from_their_exports(tmp_path):
   spec = SetSpec("crops", (32, 16), 0, 12)
   prepare_people(tmp_path / "people", spec, 12, progress=False)
   prepare_people(tmp_path / "market", spec, 12, export="market1501", progress=False)
@@ -160,7 +160,7 @@ def test_buckets_are_recognized_too():
     (["a.jpg"], "missing", ("does not exist",)),
   ],
 )
-def test_what_is_no_data_set_is_said_in_one_line(tmp_path, files, below, parts):
+def test_other_paths_raise_one_line(tmp_path, files, below, parts):
   (tmp_path / "set").mkdir()
   with pytest.raises(ValueError) as error:
     recognize(str(_make(tmp_path / "set", files) / below), "--path")
@@ -207,7 +207,7 @@ def test_real_data_sets(kind, name):
   assert recognize(str(SHARED / name)) == kind
 
 
-def test_numpy_archives_are_no_zip_of_images(tmp_path):
+def test_numpy_archives_are_not_recognized_as_zip(tmp_path):
   np.savez(tmp_path / "x.npz", a=np.zeros(3))
   with pytest.raises(ValueError, match="looks like no data set"):
     recognize(str(tmp_path / "x.npz"))

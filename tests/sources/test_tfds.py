@@ -31,7 +31,7 @@ def build(prepared, data_dir):
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-  """A prepared set of people, and its TFDS form."""
+  """A prepared set of people, and its TFDS set."""
   root = tmp_path_factory.mktemp("people")
   prepare_people(root / "set", SetSpec("crops", (32, 16), 0, 5), 20, progress=False)
   return root / "set", build(root / "set", root / "tfds")
@@ -93,7 +93,7 @@ def test_a_foreign_set_gives_images_and_plain_facts(tmp_path):
     open_source("tfds", builder.data_dir, cache_dir=tmp_path)
 
 
-def test_what_is_no_set_is_named(tmp_path):
+def test_errors_name_the_missing_set(tmp_path):
   for path in (tmp_path, "no_such_data_set"):
     with pytest.raises(ValueError, match="data.path=.* is not a TensorFlow Datasets set") as error:
       open_source("tfds", path, cache_dir=tmp_path)

@@ -101,10 +101,10 @@ def samples_of(contents: Contents, dotted: bool) -> tuple[list[ArchiveSample], c
   samples, found, pickles = [], collections.Counter(), []
   for group in groups.values():
     images = _images_of(group, dotted, contents)
-    taken, others = {name for _, name in images}, []
+    image_names, others = {name for _, name in images}, []
     for extension, name in group:
       kind = extension.rpartition(".")[2]
-      if name in taken:
+      if name in image_names:
         continue
       found[kind] += 1
       if kind in _PICKLES:
