@@ -4,7 +4,7 @@ import os
 import sys
 
 from input_pipeline import storage
-from input_pipeline.prepare.prepare import needed_bytes, prepare, room_for
+from input_pipeline.prepare.prepare import needed_bytes, prepare_dataset, room_for
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.prepared import META
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
@@ -49,7 +49,7 @@ def open_scenes(path: str | os.PathLike, canvas_hw: tuple[int, int], cache_dir: 
       )
     print(f"preparing {len(photos):,} scenes in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr, flush=True)
     try:
-      prepare(request, out)
+      prepare_dataset(request, out)
     except ValueError as error:
       raise ValueError(f"{_SETTING}={path} cannot be prepared: {error}") from error
   return ArrayRecordSource(out, _SETTING)

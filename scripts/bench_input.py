@@ -31,7 +31,7 @@ from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.pipeline import TrainData
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.scenes import open_scenes
 from input_pipeline.settings import DataConfig
@@ -62,7 +62,7 @@ def open_forms(folder: str, root: pathlib.Path) -> dict[str, ImageSource]:
   with lmdb.open(str(root / "lmdb"), map_size=2**34) as database, database.begin(write=True) as transaction:
     for file in files:
       transaction.put(file.name.encode(), file.read_bytes())
-  prepare(PrepareRequest("folder", folder), root / "records", progress=False)
+  prepare_dataset(PrepareRequest("folder", folder), root / "records", progress=False)
   prepare_people(root / "people", SetSpec("crops", (256, 128), 0, PEOPLE // 8), PEOPLE, progress=False)
   places = {
     "folder": folder,

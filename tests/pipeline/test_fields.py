@@ -8,9 +8,9 @@ import pytest
 
 from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, checked_depth, depth_in_mm, shifted_plane
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.source import ImageSource
 from tests.support.batches import assert_same, data_of_source, open_data, take
 
@@ -180,12 +180,12 @@ def _folder(root):
   return root
 
 
-def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tmp_path):
+def test_side_files_in_the_folder_of_the_images_are_not_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_range=(1.0, 4.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"] == {"name": 4, "image.png": 4, "depth.png": 4, "instances.png": 4} and meta["left_out"] == 2
   left_out = (tmp_path / "set" / "left_out.txt").read_text()
   assert "02_image.png" in left_out and "farther than 100 m: it is in another unit" in left_out
@@ -208,13 +208,13 @@ def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tm
 
 def test_depth_on_a_grid_of_its_own_is_brought_to_the_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_grid=(2.0, 0.0, 0.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == 5  # of all but the one in millimeters
   with pytest.raises(ValueError, match="--depth-grid and --depth-range.*--depth"):
-    Companions(depth_range=(0.5, 3.0))
+    SideFiles(depth_range=(0.5, 3.0))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the folder of real samples")
@@ -230,8 +230,8 @@ def test_real_depth_is_found(tmp_path, name, below, depth, options, count):
   root = SHARED / name / below
   if "instances" in options:
     options = options | {"instances": f"{root}/{options['instances']}"}
-  companions = Companions(depth=f"{root}/{depth}", **options)
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  side_files = SideFiles(depth=f"{root}/{depth}", **options)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == count and not meta["left_out"]
   data = open_data(
     tmp_path,
