@@ -117,7 +117,7 @@ def _compile(options, overrides) -> int:
 
 
 def _prepare_people(options) -> int:
-  from input_pipeline.people.prepare import check_request, prepare_people, usual_identities
+  from input_pipeline.people.prepare import check_request, default_identities, prepare_people
   from input_pipeline.people.spec import SetSpec
 
   if not options.preview and (options.out is None or options.count is None):
@@ -125,7 +125,7 @@ def _prepare_people(options) -> int:
   composition = options.composition or ("scenes" if options.export == "coco" else "crops")
   image_hw = options.image_hw or ((480, 640) if composition == "scenes" else (256, 128))
   count = _PREVIEWED_COUNT if options.count is None else options.count
-  identities = usual_identities(composition, count) if options.identities is None else options.identities
+  identities = default_identities(composition, count) if options.identities is None else options.identities
   spec = SetSpec(composition, image_hw, options.seed, identities)
   check_request(spec, count, options.export)
   if options.preview:
