@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from input_pipeline.body import COCO_JOINTS, flip_pairs
-from input_pipeline.people.parts import FLIPPED_PARTS, PARTS
+from input_pipeline.people.parts import FLIPPED_PARTS, LIP_PARTS
 from saip_jax.evaluation.tasks.keypoints import maxima
 from saip_jax.losses.classification import attribute_loss, cross_entropy
 from saip_jax.losses.heat_maps import SIGMA, heat_map_loss, heat_maps
@@ -85,11 +85,11 @@ def test_what_is_drawn_is_found_again(x, y):
 
 
 def test_left_and_right_are_told_from_names():
-  assert flip_pairs(PARTS) == ((14, 15), (16, 17), (18, 19))
+  assert flip_pairs(LIP_PARTS) == ((14, 15), (16, 17), (18, 19))
   assert flip_pairs(COCO_JOINTS) == tuple((k, k + 1) for k in range(1, 17, 2))
   assert flip_pairs(("left_eye", "nose", "upright")) == ()
   config = lambda **k: FinetuneConfig(name="finetune", task="parsing", views=SupervisedViews(), **k)
-  assert config(classes=20, flip_pairs=flip_pairs(PARTS)).mirrored == tuple(FLIPPED_PARTS.tolist())
+  assert config(classes=20, flip_pairs=flip_pairs(LIP_PARTS)).mirrored == tuple(FLIPPED_PARTS.tolist())
   for pairs in (((3, 20),), ((1, 2), (2, 3))):
     with pytest.raises(ValueError, match="flip_pairs"):
       config(classes=20, flip_pairs=pairs)
