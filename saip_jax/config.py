@@ -218,7 +218,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
 
   Args:
     recipe: nested mappings, from `load_recipe` and `apply_overrides`.
-    methods: name -> entry with a `config_class`; `saip_jax.methods.METHODS` unless a test brings its own.
+    methods: name -> `saip_jax.methods.base.Method` class; `saip_jax.methods.METHODS` unless a test brings its own.
 
   Raises:
     ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that cannot go
@@ -234,7 +234,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
   name = method["name"]
   if name not in methods:
     raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
-  config = build_typed(RunConfig, recipe, "config", {"method": methods[name].config_class})
+  config = build_typed(RunConfig, recipe, "config", {"method": methods[name].Config})
   backbone = config.model.backbone
   if backbone not in BACKBONES:
     raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")

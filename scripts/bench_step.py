@@ -56,11 +56,10 @@ def step_and_state(config, **backbone_options):
 
 
 class OnViews(Saip):
-  """SAIP that is given its views and draws as the batch."""
+  """SAIP that is given its views as the batch."""
 
-  def loss(self, params, method_state, batch, key, step):
-    total, (aux, _) = self.objectives(params, method_state, *batch)
-    return total, aux
+  def views(self, batch, key):
+    return batch
 
 
 def compiled(step, state, batch):

@@ -103,7 +103,7 @@ def test_skeleton_encoder_of_hcmoco():
   """The part of HCMoCo's file that compiles within seconds: nodes from joints, biases not zero."""
   recording = Recording(str(FIXTURES / "hcmoco_dev.npz"))
   meta = recording.meta
-  tree = from_torch(recording.below("weights/"), hcmoco.table_of(meta), hrnet.BUFFERS)["skeleton"]
+  tree = from_torch(recording.below("weights/"), hcmoco.hcmoco_table(meta), hrnet.BUFFERS)["skeleton"]
   module = SemGCN(meta["width"], meta["skeleton_blocks"])
   run = jax.jit(lambda variables, x: module.apply(variables, x, mutable=["batch_stats"])[0])
   with jax.default_matmul_precision("highest"):
