@@ -10,7 +10,7 @@ import pytest
 
 from saip_jax.config import parse_config
 from saip_jax.losses import matching
-from saip_jax.methods import teacher as teacher_of
+from saip_jax.methods.teacher import cosine_momentum
 from saip_jax.recipes import load_recipe
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
@@ -29,13 +29,7 @@ def runner(method):
   def run(params, method_state, batch, key, step):
     value_and_grad = jax.value_and_grad(method.loss, argnums=(0, 1), has_aux=True)
     (loss, aux), grads = value_and_grad(params, method_state, batch, key, step)
-    return (
-      loss,
-      aux,
-      grads,
-      method.make_views(batch, key),
-      method.after_update(method_state, params, aux.for_update, step),
-    )
+    return (loss, aux, grads, method.views(batch, key), method.after_update(method_state, params, aux.for_update, step))
 
   return jax.jit(run)
 
@@ -113,7 +107,7 @@ def test_teacher_and_center_follow_their_laws(setup):
   for name, after in parameter_names(moved["teacher"]).items():
     before, student = parameter_names(method_state["teacher"])[name], parameter_names(params)[name]
     np.testing.assert_allclose(after, kept * before + (1 - kept) * student, atol=1e-6, err_msg=name)
-  assert float(teacher_of.cosine_momentum(0.98, jnp.int32(2 * 100 - 1), 100, 2)) == pytest.approx(1, abs=1e-4)
+  assert float(cosine_momentum(0.98, jnp.int32(2 * 100 - 1), 100, 2)) == pytest.approx(1, abs=1e-4)
 
 
 def test_temperature_rises(setup):
@@ -163,7 +157,7 @@ def test_draws_depend_on_seed_step_and_index_alone(setup):
 
 def test_draws_are_equal_on_1_and_8_devices(setup):
   _, method, _, _, _, (_, _, _, views, _) = setup
-  eight = jax.device_get(jax.jit(method.make_views)(shard_batch(make_mesh(jax.devices()), images_alone()), KEY))
+  eight = jax.device_get(jax.jit(method.views)(shard_batch(make_mesh(jax.devices()), images_alone()), KEY))
   jax.tree.map(np.testing.assert_array_equal, views.masks, eight.masks)
   np.testing.assert_allclose(views.globals, eight.globals, atol=1e-5)
   np.testing.assert_allclose(views.locals, eight.locals, atol=1e-5)

@@ -29,9 +29,9 @@ def behave(**options):
 
 @pytest.fixture(scope="module")
 def improved():
-  """The improved method, persons pasted with full opacity, and its views and draws of 32 samples."""
+  """The improved method, persons pasted with full opacity, and its views of 32 samples."""
   _, method = tiny("method.fidelity=improved", "method.css.paste_opacity=1.0")
-  return method, *jax.device_get(jax.jit(method.views_and_draws)(made_up_batch(32), KEY))
+  return method, jax.device_get(jax.jit(method.views)(made_up_batch(32), KEY))
 
 
 def draws_of(method, size=64):
@@ -57,7 +57,7 @@ def test_every_behavior_is_documented():
 
 def test_exact_mask_scores_what_is_hidden(improved):
   seen = lambda draws: np.take_along_axis(draws.scored, draws.keep_ids, 1)
-  draws = improved[2]
+  draws = improved[1].draws
   length, kept = draws.scored.shape[1], draws.keep_ids.shape[1]
   assert not seen(draws).any() and (draws.scored.sum(1) == length - kept).all()
   carried = draws_of(tiny()[1])
@@ -96,7 +96,7 @@ def stands_at(crop, scene, mask):
 
 
 def test_whose_crops_stand_in_the_scene(improved):
-  """The region is the sample's own; the local crop is that of the next sample."""
+  """The instance is the sample's own; the RoI is the one of the next sample."""
   views = improved[1]
   for i in range(32):
     assert stands_at(views.crops[i, -1], views.scene[i], views.inst_mask[i])
@@ -107,17 +107,17 @@ def test_whose_crops_stand_in_the_scene(improved):
 
 def test_one_to_three_persons(improved):
   views = improved[1]
-  assert views.inst_mask.any((1, 2)).all()  # the region is always there
+  assert views.inst_mask.any((1, 2)).all()  # the instance is always there
   alone = 32 - views.roi_mask.any((1, 2)).sum()
-  assert 4 < alone < 18  # in a third of the scenes: then the search is for who is not there
+  assert 4 < alone < 18  # in a third of the scenes: then the RoI is searched for in vain
   with pytest.raises(ValueError, match="within 1 to 3"):
     tiny(*behave(scene_persons=(0, 2)))
 
 
-def test_region_is_the_filtered_anchor(improved):
+def test_instance_is_the_filtered_anchor(improved):
   views = improved[1]
-  region = rescale_antialiased(jnp.asarray(views.globals[:, 0]), views.crops.shape[2:4])
-  np.testing.assert_allclose(views.crops[:, -1], region, atol=1e-5)
+  instance = rescale_antialiased(jnp.asarray(views.globals[:, 0]), views.crops.shape[2:4])
+  np.testing.assert_allclose(views.crops[:, -1], instance, atol=1e-5)
 
 
 def test_normal_tokens_start_small_and_are_not_decayed():
@@ -237,5 +237,5 @@ def test_an_expert_teaches(tmp_path, monkeypatch):
   assert losses[-1]["loss/total"] < losses[0]["loss/total"]
   for name in ("expert", "directions"):
     jax.tree.map(np.testing.assert_array_equal, state.method_state[name], first.method_state[name])
-  with pytest.raises(ValueError, match="has none"):
+  with pytest.raises(ValueError, match="which=.teacher."):
     method.export_params(state.params, state.method_state, "teacher")
