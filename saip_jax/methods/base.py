@@ -117,7 +117,7 @@ class Method(abc.ABC):
 
   @abc.abstractmethod
   def init(self, key: jax.Array) -> tuple[Any, Any]:
-    """Returns (params, method_state): trainable parameters, and the teacher, center or banks kept beside them."""
+    """Returns (params, method_state): trainable parameters, and the state beside them: teacher, center, banks."""
 
   def load_params(self, params, method_state, student: dict, teacher: dict | None) -> tuple[Any, Any]:
     """Returns (params, method_state) of a new run with loaded weights, see `modules.replace_modules`.
@@ -141,9 +141,9 @@ class Method(abc.ABC):
 
   @abc.abstractmethod
   def objectives(self, params, method_state, views, step: jax.Array) -> tuple[jax.Array, Aux]:
-    """Returns the scalar to minimize and `Aux`, whose metrics hold each term of the sum unweighted.
+    """Returns the scalar to minimize, and `Aux`; its metrics hold each term of the sum unweighted.
 
-    Gradients stop at everything taken from `method_state`.
+    No gradient flows into `method_state`.
     """
 
   def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:

@@ -56,7 +56,7 @@ def load_modules(params: dict, method_state: dict, loaded: Mapping[str, Any]) ->
 
   Args:
     params: module name -> tree of parameters.
-    method_state: kept beside them.
+    method_state: the state beside them.
     loaded: module name -> tree of parameters and running statistics, for some of the modules.
 
   Returns:

@@ -1,7 +1,7 @@
 """One step of the published CroCo, with fixed waves and with rotary positions.
 
-CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules as CroCo arranges them, and
-the method itself is compared with the published modules to which a class token was added.
+CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules in CroCo's arrangement, and the
+method itself is compared with the published modules plus a class token.
 """
 
 import dataclasses
@@ -48,8 +48,8 @@ _ENCODER = renamed(
   ((r"^blocks\.", "enc_blocks."), (r"^norm\.", "enc_norm."), ("^pos_embed$", "enc_pos_embed")),
 )
 _POSITIONS = ("enc_pos_embed", "dec_pos_embed")
-_TURNED = {"attn.qkv": (3, 2), "projq": (1, 1), "projk": (1, 1), "projkv": (2, 1)}
-"""Layer -> tensors that it joins, and how many of them, the first, are turned: queries and keys, not values."""
+_ROTATED = {"attn.qkv": (3, 2), "projq": (1, 1), "projk": (1, 1), "projkv": (2, 1)}
+"""Layer -> (joined tensors, how many of them, from the first, are rotated): queries and keys, not values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Naming:
   Attributes:
     recording: the fixture.
     rope: positions are rotary.
-    class_token: there is one.
+    class_token: the encoder has a class token.
   """
 
   recording: Recording
@@ -82,7 +82,7 @@ class _Naming:
     for name in [n for n in state if ".cross_attn.projk." in n]:
       parts = [state.pop(name), state.pop(name.replace("projk", "projv"))]
       state[name.replace("projk", "projkv")] = np.concatenate(parts)
-    state = {name: self._turned(name, array) for name, array in state.items()}
+    state = {name: self._renumbered(name, array) for name, array in state.items()}
     left = _POSITIONS if self.rope else _POSITIONS[1:]
     return from_torch(state, self.table, left, patch=self.recording.meta["patch"])
 
@@ -93,29 +93,29 @@ class _Naming:
     for name in [n for n in state if ".cross_attn.projkv." in n]:
       for part, array in zip("kv", np.split(state.pop(name), 2)):
         state[name.replace("projkv", f"proj{part}")] = array
-    return {name: self._turned(name, array) for name, array in state.items()}
+    return {name: self._renumbered(name, array) for name, array in state.items()}
 
-  def _turned(self, name: str, array: np.ndarray) -> np.ndarray:
+  def _renumbered(self, name: str, array: np.ndarray) -> np.ndarray:
     """Renumbers the features of rotary heads, see `rope.turn`; its own inverse.
 
     A head has quarters [row a, row b, column a, column b] there and [row a, column a, row b, column b] here.
     """
     if not self.rope:
       return array
-    part = next((part for part in _TURNED if f".{part}." in name), None)
+    part = next((part for part in _ROTATED if f".{part}." in name), None)
     if part is None:
       return array
     heads = self.recording.meta["heads" if name.startswith("enc_") else "decoder_heads"]
-    count, turned = _TURNED[part]
+    count, rotated = _ROTATED[part]
     parts = np.split(array, count)
-    for i in range(turned):
+    for i in range(rotated):
       quarters = parts[i].reshape(heads, 4, -1, *array.shape[1:])
       parts[i] = quarters[:, [0, 2, 1, 3]].reshape(parts[i].shape)
     return np.concatenate(parts)
 
 
 def _draws(recording: Recording) -> MaskDraws:
-  """Seen patches come in raster order."""
+  """Returns the recorded masks, with the seen patches in raster order."""
   hidden = recording["rand/mask"]
   order = np.argsort(hidden, axis=1, kind="stable")
   seen = int(np.sum(~hidden[0]))
@@ -199,7 +199,7 @@ def _compare_without_class_token(recording, run: str, method: CrocoHuman, views:
 
 
 def _compare_with_class_token(recording, run: str, method: CrocoHuman, views: PairViews) -> None:
-  """Compares the method itself."""
+  """Compares the method itself with the published modules plus a class token."""
   naming = _Naming(recording, method.backbone.rope, class_token=True)
 
   def objectives(params, method_state, views, step):

@@ -56,7 +56,7 @@ def _draws(recording: Recording, number: str = "") -> MaskDraws:
 
 
 def _latent(method: Mae, params, images, draws: MaskDraws, depth: int) -> jax.Array:
-  """Returns the class token and the seen patches (B, 1 + M, D) after the norm, of the first `depth` blocks."""
+  """Returns class token and seen patches (B, 1 + M, D) of the first `depth` blocks, after the norm."""
   tree = params["backbone"] | {"blocks": jax.tree.map(lambda a: a[:depth], params["backbone"]["blocks"])}
   views = Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)
   (features,), _ = encode_views(method.backbone.clone(depth=depth), tree, None, [views])
@@ -65,7 +65,7 @@ def _latent(method: Mae, params, images, draws: MaskDraws, depth: int) -> jax.Ar
 
 @functools.partial(jax.jit, static_argnums=0)
 def _latents(method: Mae, params, images, draws: MaskDraws) -> list[jax.Array]:
-  """Returns `_latent` of one block, of two, ..., of all."""
+  """Returns `_latent` for one block, for two, ..., for all."""
   with jax.default_matmul_precision("highest"):
     return [_latent(method, params, images, draws, depth) for depth in range(1, method.backbone.depth + 1)]
 
@@ -135,7 +135,7 @@ def replay_hap(recording: Recording) -> None:
 
 
 def _read(recording: Recording, method: Mae) -> dict:
-  """Returns the recorded weights, after a check that the decoder's recorded positions are those computed here."""
+  """Returns the recorded weights, and checks the recorded positions of the decoder, which are computed here."""
   weights = recording.below("weights/")
   waves = wave_positions(method.autoencoder.grid, method.config.mae.width)
   recording.output("weights/decoder_pos_embed", np.pad(waves, ((1, 0), (0, 0)))[None])

@@ -38,7 +38,7 @@ class CrocoHumanConfig:
       the backbones vit_*_rope.
     second_image: the decoder attends to the second image; False: it does not, which is MAE on the same images.
     mae: hidden fraction, and the decoder.
-    masks: what is hidden.
+    masks: masks of the first image.
   """
 
   name: str

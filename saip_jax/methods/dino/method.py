@@ -34,7 +34,7 @@ class DinoViews:
   Attributes:
     globals: (B, 2, H, W, 3).
     locals: (B, n, H/2, W/2, 3); None without local crops.
-    masks: what is hidden of the first global view; None where nothing is reconstructed.
+    masks: masks of the first global view; None without reconstruction.
   """
 
   globals: jax.Array

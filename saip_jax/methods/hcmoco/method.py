@@ -30,7 +30,7 @@ from saip_jax.methods.hcmoco.views import HcmocoViews, hcmoco_views
 from saip_jax.methods.modules import load_modules, replace_modules
 from saip_jax.pictures import Panel
 
-MODALITIES = {"rgb": "backbone", "depth": "depth_backbone", "skeleton": "skeleton"}
+MODALITY_ENCODERS = {"rgb": "backbone", "depth": "depth_backbone", "skeleton": "skeleton"}
 """Modality -> name of its encoder among the parameters."""
 
 
@@ -120,13 +120,13 @@ class Hcmoco(Method):
       return self.projection.init(next(keys), shapes, method="pooled")["params"]
 
     params = {name: variables["params"] for name, variables in encoders.items()}
-    params["sample"] = {modality: project(modality) for modality in MODALITIES}
+    params["sample"] = {modality: project(modality) for modality in MODALITY_ENCODERS}
     if self.has_maps:
       params["dense"] = {modality: project(modality) for modality in ("rgb", "depth")}
     method_state = {"statistics": {name: v["batch_stats"] for name, v in encoders.items() if "batch_stats" in v}}
     if self.config.negatives == "bank":
       shape = self.config.bank.size, self.config.width
-      method_state["banks"] = {modality: unit(jax.random.normal(next(keys), shape)) for modality in MODALITIES}
+      method_state["banks"] = {modality: unit(jax.random.normal(next(keys), shape)) for modality in MODALITY_ENCODERS}
     return params, method_state
 
   def load_params(self, params, method_state, student: dict, teacher: dict | None):
@@ -154,7 +154,7 @@ class Hcmoco(Method):
       return out
 
     maps = {
-      modality: run(MODALITIES[modality], self.backbone, getattr(views, modality), ("maps",)).maps
+      modality: run(MODALITY_ENCODERS[modality], self.backbone, getattr(views, modality), ("maps",)).maps
       for modality in ("rgb", "depth")
     }
     nodes = run("skeleton", self.skeleton, views.skeleton)
@@ -175,7 +175,9 @@ class Hcmoco(Method):
       images: "rgb" and "depth" -> (B, H, W, 3), either or both, as in `HcmocoViews`.
     """
     variables = functools.partial(_variables, params, method_state["statistics"])
-    maps = {name: self.backbone.apply(variables(MODALITIES[name]), x, ("maps",)).maps for name, x in images.items()}
+    maps = {
+      name: self.backbone.apply(variables(MODALITY_ENCODERS[name]), x, ("maps",)).maps for name, x in images.items()
+    }
     return self._dense(params, maps)
 
   def _dense(self, params, maps: dict[str, tuple[jax.Array, ...]]) -> dict[str, jax.Array]:
@@ -216,7 +218,7 @@ class Hcmoco(Method):
   def sample_terms(self, out: HcmocoOutputs, method_state, views: HcmocoViews) -> dict[tuple[str, str], jax.Array]:
     """Returns the contrast of whole samples for each of the six ordered pairs of modalities."""
     temperature, terms = self.config.temperature, {}
-    for query, key in itertools.permutations(MODALITIES, 2):
+    for query, key in itertools.permutations(MODALITY_ENCODERS, 2):
       known, queries = views.known[query] & views.known[key], out.samples[query]
       if self.config.negatives == "bank":
         bank = method_state["banks"][key]
