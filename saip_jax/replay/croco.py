@@ -1,7 +1,7 @@
 """One step of the published CroCo, with fixed waves and with rotary positions.
 
-CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules in CroCo's arrangement, and the
-method itself is compared with the published modules plus a class token.
+CroCo's encoder has no class token, ours has one: `_without_class_token` runs our modules in CroCo's arrangement, and
+the method itself is compared with the published modules plus a class token.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""CroCo-Human: what is hidden, who looks at whom, its losses against float64 numpy, and pairs of one kind alone."""
+"""CroCo-Human: its masks, its cross-attention, its losses against float64 numpy, and batches with one kind of pair."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def forward(method):
 
 @pytest.fixture(scope="module", params=POSITIONS)
 def setup(request):
-  """(config, method, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny(*POSITIONS[request.param])
 
   def run(batch, key):
@@ -141,7 +141,7 @@ def test_learned_positions_are_those_of_encoder_and_decoder():
   assert {name for name in parameter_names(params) if "pos_embed" in name} == tables
 
 
-def test_what_is_painted_knows_the_seen_and_the_second_image_alone(setup):
+def test_the_prediction_depends_on_seen_patches_and_the_second_image_alone(setup):
   _, method, (params, views, (_, _, out), _) = setup
   paint = forward(method)
   painted = paint(params, views)
@@ -165,7 +165,7 @@ def test_without_a_second_image_there_is_none_in_the_network():
 
 @pytest.mark.parametrize("positions", ["cosine", "rope"])
 def test_decoder_never_changes_the_second_image(positions):
-  """Block after block, each given the second image as it came from the embedding, paints the same."""
+  """Applying the blocks one by one, each to the embedded second image, gives the same prediction."""
   _, method = tiny(*POSITIONS[positions], "method.mae.depth=3")
   decoder = method.autoencoder.decoder
   params = jax.jit(method.autoencoder.init)(KEY)
@@ -285,7 +285,7 @@ def test_panel_shows_the_pair_and_what_comes_of_another(drawn):
 
 
 def test_published_recipe():
-  """CroCo's numbers, and what is known of CroCo-Human, spelled out here once more on purpose."""
+  """CroCo's numbers, and the known ones of CroCo-Human, repeated here on purpose."""
   config = parse_config(load_recipe(REPO / "configs" / "croco_human.py"))
   method = METHODS["croco_human"].build(config)
   assert config.optimizer.learning_rate == pytest.approx(1.5e-4 * config.batch_size / 256)

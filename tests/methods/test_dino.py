@@ -24,7 +24,7 @@ UNREAD = {"backbone/inter_norm/bias", "backbone/inter_norm/scale"}  # of the tap
 
 
 def runner(method):
-  """Returns a compiled (params, method_state, batch, key, step) -> everything that the tests look at."""
+  """Returns a compiled function (params, method_state, batch, key, step) -> all results that the tests compare."""
 
   def run(params, method_state, batch, key, step):
     value_and_grad = jax.value_and_grad(method.loss, argnums=(0, 1), has_aux=True)
@@ -67,7 +67,7 @@ def test_loss_is_the_formula_in_float64():
 
 
 def test_step_is_the_formula_on_its_own_logits(setup):
-  """Two global and two local views of the student in turn, two of the teacher, each with its own parameters."""
+  """Student logits of two global and two local views, teacher logits of two, each with its own parameters."""
   config, method, _, params, method_state, (_, aux, _, views, _) = setup
   read = lambda params, images: method.backbone.apply(
     {"params": params["backbone"]}, images.reshape(-1, *images.shape[2:]), ("cls",)
@@ -96,7 +96,7 @@ def test_gradients_reach_the_student_and_nothing_else(setup):
 
 
 def test_teacher_and_center_follow_their_laws(setup):
-  """Micro-step 4 ends no update: the teacher waits. Micro-step 5 ends update 2 of 100."""
+  """Micro-step 4 ends no update: the teacher stays. Micro-step 5 ends update 2 of 100."""
   _, method, run, params, method_state, (_, aux, _, _, waiting) = setup
   jax.tree.map(np.testing.assert_array_equal, waiting["teacher"], method_state["teacher"])
   center = 0.9 * method_state["center"] + 0.1 * aux.for_update["center"]
@@ -215,7 +215,7 @@ def test_every_parameter_of_another_encoder_learns():
 
 
 def test_weights_of_elsewhere(setup):
-  """Encoder and head are taken; the teacher starts as their copy and still has no decoder."""
+  """Encoder and head are loaded; the teacher is their copy and still has no decoder."""
   _, method, _, params, method_state, _ = setup
   new = jax.tree.map(lambda a: a + 1, {"backbone": params["backbone"]})
   loaded, beside = method.load_params(params, method_state, new, None)

@@ -21,7 +21,7 @@ WHOLE = "method.crop_area=(1.0, 1.0)", "method.crop_aspect=(0.5, 0.5)"  # crops 
 
 
 def persons(size=8):
-  """A batch whose persons stand upright in 72x36 pixels."""
+  """A batch of upright persons in 72x36 pixels."""
   head = [(18, 9), (16, 7), (20, 7), (14, 8), (22, 8)]
   limbs = [(6, 17), (9, 27), (10, 38), (5, 38), (6, 54), (7, 68)]
   points = np.float32([(x, y, 2) for x, y in head + [(18 + s * dx, y) for dx, y in limbs for s in (1, -1)]])
@@ -30,7 +30,7 @@ def persons(size=8):
 
 @pytest.fixture(scope="module")
 def setup():
-  """(config, method, run, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, run, its results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny_method("hap_demo", "model.image_hw=(128, 64)", *WHOLE)
 
   def run(batch, key):
@@ -112,7 +112,7 @@ def test_draws_are_equal_on_1_and_8_devices(setup):
 
 
 def test_keypoints_follow_the_crop():
-  """The color of each pixel says where it was: what the view shows at a keypoint is what the picture showed there."""
+  """The color of each pixel encodes its place: the view has the color of the image at each keypoint."""
   rows, columns = np.mgrid[:80, :40]
   image = np.stack([6 * columns, 3 * rows, 0 * rows], axis=-1).astype(np.uint8)
   keypoints = np.float32([(x, y, 1) for x in np.linspace(2, 34, 6) for y in np.linspace(2, 70, 8)])

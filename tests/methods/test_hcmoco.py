@@ -1,4 +1,4 @@
-"""HCMoCo: three modalities in one step, samples that lack some, memory banks, two stages, two encoders to export."""
+"""HCMoCo: three modalities in one step, missing modalities, memory banks, two stages, two exported encoders."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ def rgbd(size=8):
 
 @pytest.fixture(scope="module")
 def setup():
-  """(method, run, what it gives of a batch with and without depth in it); one compilation."""
+  """(method, run, its results for a batch with and without depth); one compilation."""
   config, method = tiny()
 
   def run(batch, key):

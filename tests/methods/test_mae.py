@@ -1,4 +1,4 @@
-"""MAE: what is seen and what is not, its loss against float64 numpy, what learns, and determinism of its draws."""
+"""MAE: its masks, its loss against float64 numpy, its gradients, and determinism of its draws."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ ENCODERS = {
 
 @pytest.fixture(scope="module")
 def setup():
-  """(config, method, run, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, run, its results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny_method("mae_demo")
 
   def run(batch, key):
@@ -123,7 +123,7 @@ def test_draws_are_equal_on_1_and_8_devices():
 
 
 def test_crops_keep_their_colors(setup):
-  """A crop of a uniform picture is that picture: MAE has no color augmentation."""
+  """A crop of a uniform image is uniform: MAE has no color augmentation."""
   _, _, run, _ = setup
   batch = images_alone()
   batch["image"][:] = np.arange(8, dtype=np.uint8)[:, None, None, None] * 30

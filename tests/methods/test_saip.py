@@ -1,4 +1,4 @@
-"""SAIP as a method: its invariants, what moves and what does not, and determinism of its draws."""
+"""SAIP as a method: its invariants, its updates, and determinism of its draws."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def setup():
 
 @pytest.fixture(scope="module")
 def first_step(setup):
-  """((loss, aux), gradients of parameters and of all that is kept beside them) of the first batch; compiled once."""
+  """((loss, aux), gradients of parameters and method state) of the first batch; compiled once."""
   _, method, params, method_state = setup
   loss = lambda p, e: method.loss(p, e, made_up_batch(), jax.random.key(0), 0)
   return jax.device_get(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, method_state))

@@ -1,4 +1,4 @@
-"""SAIP's deviations from what was released, one by one, and its objectives, alone and together."""
+"""SAIP's deviations from the released code, one by one, and its objectives, alone and together."""
 
 import itertools
 import re
@@ -85,8 +85,8 @@ def test_scene_order_is_random(improved):
   assert len(left) > 10 and 0.2 < np.mean(left) < 0.8
 
 
-def stands_at(crop, scene, mask):
-  """Whether a crop's pixels are those of the scene under a mask, at one of the places that the mask allows."""
+def is_pasted(crop, scene, mask):
+  """Returns True if the crop equals the scene at one of the places that the mask allows."""
   rows, columns = np.nonzero(mask)
   top, left = rows.min() * 16, columns.min() * 16
   pixels = scene[top : top + 48, left : left + 16]  # these cells lie wholly inside the box
@@ -95,14 +95,14 @@ def stands_at(crop, scene, mask):
   )
 
 
-def test_whose_crops_stand_in_the_scene(improved):
+def test_crops_in_the_scene(improved):
   """The instance is the sample's own; the RoI is the one of the next sample."""
   views = improved[1]
   for i in range(32):
-    assert stands_at(views.crops[i, -1], views.scene[i], views.inst_mask[i])
+    assert is_pasted(views.crops[i, -1], views.scene[i], views.inst_mask[i])
     if views.roi_mask[i].any():
-      assert stands_at(views.crops[(i + 1) % 32, -2], views.scene[i], views.roi_mask[i])
-      assert not stands_at(views.crops[i, -2], views.scene[i], views.roi_mask[i])
+      assert is_pasted(views.crops[(i + 1) % 32, -2], views.scene[i], views.roi_mask[i])
+      assert not is_pasted(views.crops[i, -2], views.scene[i], views.roi_mask[i])
 
 
 def test_one_to_three_persons(improved):
@@ -162,7 +162,7 @@ def costs():
     _, method = tiny(*off)
     params, method_state = jax.eval_shape(method.init, KEY)
     batch = method.batch_spec(8)
-    assert ("scene" in batch) == ("css" in subset)  # nothing is decoded that nobody reads
+    assert ("scene" in batch) == ("css" in subset)  # fields without a use are not decoded
     gradient = jax.jit(jax.grad(lambda p, e, b: method.loss(p, e, b, KEY, 0), has_aux=True))
     lowered = gradient.lower(params, method_state, batch)
     metrics = lowered.out_info[1].metrics

@@ -60,8 +60,8 @@ def test_parts_are_hidden_first_and_exactly_enough(drawn):
   assert hidden(body) > hidden(~body) + 0.05
 
 
-def test_keypoints_lie_in_the_view_that_is_painted(drawn):
-  """Found by their pictures: a batch in which each keypoint is a bright dot."""
+def test_keypoints_follow_the_reconstructed_view(drawn):
+  """Each keypoint is a bright dot of the image."""
   method, _ = drawn
   batch = _people(8)
   points = batch["keypoints"]

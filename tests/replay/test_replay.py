@@ -167,11 +167,11 @@ def check_parity(path):
 def test_script_reports_a_file_that_is_no_fixture(tmp_path):
   np.savez(tmp_path / "other.npz", meta='{"method": "simclr"}')
   np.savez(tmp_path / "plain.npz", weights=np.zeros(3))
-  for path, told in (
+  for path, words in (
     (shutil.copy(__file__, tmp_path / "not.npz"), ""),
     (tmp_path / "other.npz", "'simclr'"),
     (tmp_path / "plain.npz", "expected an array `meta`"),
   ):
     run = check_parity(path)
     assert run.returncode == 2
-    assert run.stderr.startswith("check_parity: error:") and run.stderr.count("\n") == 1 and told in run.stderr
+    assert run.stderr.startswith("check_parity: error:") and run.stderr.count("\n") == 1 and words in run.stderr
