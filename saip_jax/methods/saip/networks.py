@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
@@ -15,40 +14,10 @@ from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import reconstruction
 from saip_jax.methods.modules import encode_views
 from saip_jax.methods.saip.config import SaipConfig
+from saip_jax.methods.saip.outputs import SaipOutputs, StudentFeatures
 from saip_jax.methods.saip.views import SaipViews, next_of_batch
 from saip_jax.views.geometry import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
 from saip_jax.views.scenes import smallest_scene
-
-
-@struct.dataclass
-class SaipOutputs:
-  """Outputs of the networks, before the losses; None where an objective is left out.
-
-  Attributes:
-    logits: (B, V, K) student prototype logits of [anchor, augmented, local crops, instance].
-    teacher_logits: (B, 2, K) of [anchor, augmented].
-    maps: student attention maps of the global views, two arrays (B * 2, heads, L, L).
-    teacher_maps: attention maps of the teacher, the same.
-    cls: (B, 2, D) student image features of the global views.
-    reconstruction: (B, L, P) predicted patches.
-    target: (B, L, P) patches of the enlarged augmented view, normalized.
-    inst_logits: (B, h, w) search for the instance.
-    roi_logits: (B, h, w) search for the RoI.
-    scene: (B, 1 + h * w, D) the teacher's features of the scene.
-    statistics: running statistics of "student" and "teacher" after the step, for backbones that have some.
-  """
-
-  logits: jax.Array | None = None
-  teacher_logits: jax.Array | None = None
-  maps: tuple[jax.Array, jax.Array] | None = None
-  teacher_maps: tuple[jax.Array, jax.Array] | None = None
-  cls: jax.Array | None = None
-  reconstruction: jax.Array | None = None
-  target: jax.Array | None = None
-  inst_logits: jax.Array | None = None
-  roi_logits: jax.Array | None = None
-  scene: jax.Array | None = None
-  statistics: dict[str, Any] = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,27 +31,6 @@ class Expert:
 
   module: Backbone
   variables: Any = dataclasses.field(compare=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Student:
-  """The student's features of a batch; None where no objective uses them.
-
-  Attributes:
-    globals: features of the global views, or of the anchor alone.
-    locals: features of the local crops but the RoI.
-    rescaled: features of the rescaled RoI and instance, or of the RoI alone.
-    masked: features of the seen patches of the enlarged view.
-    enlarged: (B, H, W, 3) this view.
-    statistics: running statistics after the batch.
-  """
-
-  globals: Features
-  locals: Features | None = None
-  rescaled: Features | None = None
-  masked: Features | None = None
-  enlarged: jax.Array | None = None
-  statistics: Any = None
 
 
 def _per_sample(x: jax.Array, batch: int) -> jax.Array:
@@ -239,7 +187,7 @@ class SaipNetworks:
   def _matches_attention(self) -> bool:
     return bool(self.config.csm.weight and self.config.csm.attention_weight)
 
-  def _student(self, params, statistics, views: SaipViews) -> _Student:
+  def _student(self, params, statistics, views: SaipViews) -> StudentFeatures:
     """Encodes global views, local crops, the rescaled RoI and instance, and seen patches of the enlarged view."""
     config, batch, draws = self.config, len(views.globals), views.draws
     csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
@@ -260,9 +208,9 @@ class SaipNetworks:
       enlarged = self.enlarged(views)
       kinds["masked"] = Views(enlarged[:, None], ["hidden"], keep_ids=draws.keep_ids)
     features, after = encode_views(self.backbone, params["backbone"], statistics, list(kinds.values()))
-    return _Student(**dict(zip(kinds, features)), enlarged=enlarged, statistics=after)
+    return StudentFeatures(**dict(zip(kinds, features)), enlarged=enlarged, statistics=after)
 
-  def _match(self, out: SaipOutputs, params, student: _Student, batch: int) -> SaipOutputs:
+  def _match(self, out: SaipOutputs, params, student: StudentFeatures, batch: int) -> SaipOutputs:
     """Adds the student's side of the matching."""
     cls = _per_sample(student.globals.cls, batch)
     crops = [_per_sample(features.cls, batch) for features in (student.locals, student.rescaled)]
@@ -270,7 +218,7 @@ class SaipNetworks:
     return out.replace(cls=cls, logits=logits, maps=student.globals.attention)
 
   def _reconstruct(
-    self, out: SaipOutputs, params, student: _Student, anchor: jax.Array, views: SaipViews
+    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, views: SaipViews
   ) -> SaipOutputs:
     """Adds the reconstruction of the enlarged view, with the anchor (B, 1 + N, D) as context."""
     context = anchor[:, :1] if self.config.resolved.csr_context == "cls" else anchor
@@ -308,7 +256,9 @@ class SaipNetworks:
       return cosines(cls, method_state["directions"])
     return self.csm.apply({"params": jax.lax.stop_gradient(method_state["teacher"]["csm"])}, cls)
 
-  def _search(self, out: SaipOutputs, params, student: _Student, anchor: jax.Array, scene: Features) -> SaipOutputs:
+  def _search(
+    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, scene: Features
+  ) -> SaipOutputs:
     """Adds the search in the scene, with the anchor as query for the instance and the rescaled RoI for itself."""
     batch = len(anchor)
     roi, mask = (_per_sample(x, batch)[:, 0] for x in (student.rescaled.hidden, student.rescaled.hidden_mask))
