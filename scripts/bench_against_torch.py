@@ -35,7 +35,7 @@ def main() -> None:
   )
   method, step, init = step_and_state(config)
   batch = jax.device_put(random_batch(method, args.batch))
-  views = jax.jit(method.views_and_draws)(batch, jax.random.key(0))
+  views = jax.jit(method.views)(batch, jax.random.key(0))
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   on_views = make_train_step(OnViews(**vars(method)), tx, schedule, 1, config.seed)
   contenders = {

@@ -142,10 +142,10 @@ def views(config, rounds: int, topology: str | None) -> dict:
   result = {}
   if rounds:
     batch = jax.device_put(random_batch(method, config.batch_size))
-    ready = jax.jit(method.views_and_draws)(batch, jax.random.key(0))
+    ready = jax.jit(method.views)(batch, jax.random.key(0))
     on_views = make_train_step(OnViews(**vars(method)), tx, schedule, 1, config.seed)
     contenders = compiled(step, jax.jit(init)(), batch), compiled(on_views, jax.jit(init)(), ready)
-    make = jax.jit(method.views_and_draws).lower(batch, jax.random.key(0)).compile()
+    make = jax.jit(method.views).lower(batch, jax.random.key(0)).compile()
     contenders += (lambda: jax.block_until_ready(make(batch, jax.random.key(0))),)
     seconds = [[], [], []]
     for number in range(rounds + 1):  # the first round warms up
@@ -163,7 +163,7 @@ def views(config, rounds: int, topology: str | None) -> dict:
     spec = method.batch_spec(config.batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0)).update(sharding=replicated(mesh))
     programs = {
-      "views": jax.jit(method.views_and_draws, out_shardings=batch_sharding(mesh)).lower(place_batch(mesh, spec), key),
+      "views": jax.jit(method.views, out_shardings=batch_sharding(mesh)).lower(place_batch(mesh, spec), key),
       "step": lower_step(mesh, step, place_state(mesh, jax.eval_shape(init)), spec),
     }
     for name, lowered in programs.items():

@@ -55,11 +55,10 @@ def step_and_state(config, **backbone_options):
 
 
 class OnViews(Saip):
-  """SAIP whose batch is the ready views and draws."""
+  """SAIP whose batch is the ready views."""
 
-  def loss(self, params, method_state, batch, key, step):
-    total, (aux, _) = self.objectives(params, method_state, *batch)
-    return total, aux
+  def views(self, batch, key):
+    return batch
 
 
 def compiled(step, state, batch):

@@ -29,9 +29,9 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.foreground import patch_shares
 from saip_jax.methods import METHODS
-from saip_jax.methods.croco_human.method import KINDS
+from saip_jax.methods.croco_human.method import PAIR_KINDS
 
-COMPOSITIONS = dict(zip(KINDS, ("views", "clips")))  # the composition with pairs of each kind
+COMPOSITIONS = dict(zip(PAIR_KINDS, ("views", "clips")))  # the composition with pairs of each kind
 BATCH = 64
 
 
@@ -83,12 +83,13 @@ def errors(run: Run, pairs: dict[str, list[dict[str, np.ndarray]]]) -> dict[str,
 
   @jax.jit
   def measured(params, batch):
-    views, draws = method.views_and_draws(batch, jax.random.key(0))
+    views = method.views(batch, jax.random.key(0))
+    draws = views.masks
     of_person = jax.vmap(lambda mask: patch_shares(mask.astype(jnp.float32), cell) > 0.5)(batch["foreground"])
     counted = {"all": ~draws.seen, "person": ~draws.seen & of_person}
     partners = {"true": views.partners, "other": jnp.roll(views.partners, 1, axis=0)}
     outs = {
-      name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p), draws)
+      name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p))
       for name, p in partners.items()
     }
     return {
@@ -107,7 +108,7 @@ def errors(run: Run, pairs: dict[str, list[dict[str, np.ndarray]]]) -> dict[str,
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
   """Returns Markdown from arm -> scores of each seed."""
-  shown = [f"{kind} {what}" for kind in KINDS for what in ("all", "person")]
+  shown = [f"{kind} {what}" for kind in PAIR_KINDS for what in ("all", "person")]
   titles = [f"{name}: error, more with another" for name in shown]
   spread = lambda v, form: f"{v.mean():{form}}" + (f" +- {v.std(ddof=1):{form.strip('+')}}" if len(v) > 1 else "")
   lines = [f"| second image | {' | '.join(titles)} | MPJPE, mm | seeds |", "|---|" + "---:|" * (len(shown) + 2)]
@@ -140,7 +141,7 @@ def main() -> None:
   for run in runs:  # before this process takes the device
     pretrain(run)
 
-  pairs = {kind: held_out_pairs(kind, runs[0].config, args.people, args.batches) for kind in KINDS}
+  pairs = {kind: held_out_pairs(kind, runs[0].config, args.people, args.batches) for kind in PAIR_KINDS}
   data = Data.parse("people", cache_dir=cache_folder(), people_count=args.probed)
   joints = lambda encoder: measure(encoder, "joints3d", data)["scores"]
   rows: dict[str, list[dict[str, float]]] = {}
