@@ -8,7 +8,7 @@ from jax.nn import initializers
 from saip_jax.backbones.batch_norm import MOMENTUM, batch_norm
 from saip_jax.backbones.convolution import convolve
 from saip_jax.backbones.extent import Extent, keep, real_cells, shrunk
-from saip_jax.backbones.transformer import TORCH_DEFAULT
+from saip_jax.backbones.initial_values import TORCH_DEFAULT
 
 
 class Conv(nn.Module):

@@ -8,6 +8,7 @@ from jax.nn import initializers
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import (
   PATCH,
   TAPPED_STAGE,
@@ -19,7 +20,6 @@ from saip_jax.backbones.pyramid import (
   rematerialized,
   standardized,
 )
-from saip_jax.backbones.transformer import layer_norm
 from saip_jax.masking.tokens import select_tokens
 
 KERNEL = 7  # cells that a depthwise convolution sees in each direction

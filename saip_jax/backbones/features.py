@@ -81,7 +81,7 @@ class Backbone(nn.Module):
     image_hw: size of the images it is made for, in pixels; what is stored for positions fits it.
     dtype: computation dtype; parameters stay float32.
     unroll: write equal blocks out instead of scanning them (for counting operations).
-    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+    remat: what is computed again in the backward pass, a key of `stack.REMAT`.
   """
 
   image_hw: tuple[int, int] = (256, 128)

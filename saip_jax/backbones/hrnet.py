@@ -11,8 +11,8 @@ from saip_jax.backbones.conv_norm import ConvNorm
 from saip_jax.backbones.enlarge import enlarged
 from saip_jax.backbones.extent import Extent, extent_of, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import mean_first, rematerialized
-from saip_jax.backbones.transformer import layer_norm
 
 TAPPED_STAGE = 2
 STEM = 64  # channels before the first stage, and inside its blocks

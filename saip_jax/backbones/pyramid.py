@@ -7,8 +7,9 @@ from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, mean_of_cells, real_cells
 from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.linear import NORM_EPSILON, gelu
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.transformer import NORM_EPSILON, REMAT, gelu
+from saip_jax.backbones.stack import REMAT
 
 PATCH = 4  # pixels of a cell of the first stage
 TAPPED_STAGE = 2

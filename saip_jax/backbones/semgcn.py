@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from saip_jax.backbones.batch_norm import batch_norm
-from saip_jax.backbones.transformer import uniform_initializer
+from saip_jax.backbones.initial_values import uniform_initializer
 
 SKELETON: dict[str, str | None] = {
   "right_ankle": "right_knee",

@@ -7,6 +7,8 @@ from jax.nn import initializers
 
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.initial_values import uniform_initializer
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import (
   PATCH,
   TAPPED_STAGE,
@@ -19,7 +21,6 @@ from saip_jax.backbones.pyramid import (
   rematerialized,
   standardized,
 )
-from saip_jax.backbones.transformer import layer_norm, uniform_initializer
 from saip_jax.backbones.windows import Windows, relative_positions
 from saip_jax.masking.tokens import select_tokens
 

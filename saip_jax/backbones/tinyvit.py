@@ -9,8 +9,8 @@ from jax.nn import initializers
 from saip_jax.backbones.conv_norm import Conv, ConvNorm
 from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.linear import gelu, layer_norm
 from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialized, stage_layers, standardized
-from saip_jax.backbones.transformer import gelu, layer_norm
 from saip_jax.backbones.windows import Windows
 
 TIMM_EPSILON = 1e-5  # of the norms that timm's TinyViT has; those of neck and tap are `layer_norm`

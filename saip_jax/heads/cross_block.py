@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from saip_jax.backbones.attention import attend, attention_map
+from saip_jax.backbones.initial_values import KERNEL_INITS, in_parts
+from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.rope import turn
-from saip_jax.backbones.transformer import WEIGHTS, Linear, Mlp, attend, attention_map, in_parts, layer_norm
 
 
 class CrossBlock(nn.Module):
@@ -29,7 +31,7 @@ class CrossBlock(nn.Module):
     self.norm1, self.norm2, self.norm3 = (layer_norm(self.dtype) for _ in range(3))
     self.qkv, self.proj = Linear(3 * self.width, self.dtype), Linear(self.width, self.dtype)
     self.cross_q = Linear(self.width, self.dtype)
-    self.cross_kv = Linear(2 * self.width, self.dtype, kernel_init=in_parts(WEIGHTS["xavier"], 2))
+    self.cross_kv = Linear(2 * self.width, self.dtype, kernel_init=in_parts(KERNEL_INITS["xavier"], 2))
     self.cross_proj = Linear(self.width, self.dtype)
     self.mlp = Mlp(self.dtype)
     if self.norm_memory:

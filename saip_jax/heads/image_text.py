@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import TOKENS, Block, Linear, init_stack, layer_norm, run_stack
+from saip_jax.backbones.block import Block
+from saip_jax.backbones.initial_values import TOKEN_INITS
+from saip_jax.backbones.linear import Linear, layer_norm
+from saip_jax.backbones.stack import init_stack, run_stack
 from saip_jax.losses.infonce import unit
 
 
@@ -32,8 +35,8 @@ class ImageTextHead(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.word_embed = self.param("word_embed", TOKENS["normal"], (self.words, self.width))
-    self.pos_embed = self.param("pos_embed", TOKENS["normal"], (1, self.length, self.width))
+    self.word_embed = self.param("word_embed", TOKEN_INITS["normal"], (self.words, self.width))
+    self.pos_embed = self.param("pos_embed", TOKEN_INITS["normal"], (1, self.length, self.width))
     self.block = Block(self.width, self.heads, self.dtype, parent=None)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     self.norm = layer_norm(self.dtype)

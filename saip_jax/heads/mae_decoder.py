@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from saip_jax.backbones.block import Block
+from saip_jax.backbones.initial_values import TOKEN_INITS
+from saip_jax.backbones.linear import Linear, layer_norm
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
-from saip_jax.backbones.transformer import TOKENS, Block, Linear, init_stack, layer, layer_norm, scan_blocks
+from saip_jax.backbones.stack import init_stack, layer, scan_blocks
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.masking.tokens import restore_tokens
 
@@ -24,10 +27,10 @@ class MaeDecoder(nn.Module):
       every block attends to besides; "image", the tokens of a whole image of the same grid, embedded and placed as
       this one's, that every block norms and attends to besides.
     pos_interpolation: see `pos_embed.interpolate_positions`.
-    tokens: how learned positions and the mask token start, a key of `transformer.TOKENS`.
+    tokens: how learned positions and the mask token start, a key of `initial_values.TOKEN_INITS`.
     dtype: computation dtype.
     unroll: write the blocks out instead of scanning them.
-    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+    remat: what is computed again in the backward pass, a key of `stack.REMAT`.
     positions: what they are: "learned"; "cosine", fixed, those of `pos_embed.wave_positions`.
     rope: there are none, but queries and keys are turned in every block, see `rope.turn`.
   """
@@ -49,9 +52,9 @@ class MaeDecoder(nn.Module):
   def setup(self):
     h, w = self.stored_grid
     self.embed = Linear(self.width, self.dtype)
-    self.mask_token = self.param("mask_token", TOKENS[self.tokens], (1, 1, self.width))
+    self.mask_token = self.param("mask_token", TOKEN_INITS[self.tokens], (1, 1, self.width))
     if self.positions == "learned" and not self.rope:
-      self.pos_embed = self.param("pos_embed", TOKENS[self.tokens], (1, h * w + 1, self.width))
+      self.pos_embed = self.param("pos_embed", TOKEN_INITS[self.tokens], (1, h * w + 1, self.width))
     if self.context == "memory":
       self.memory_embed, self.memory_norm = Linear(self.width, self.dtype), layer_norm(self.dtype)
     if self.context in ("memory", "image"):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import uniform_initializer
+from saip_jax.backbones.initial_values import uniform_initializer
 
 
 class MapProjection(nn.Module):

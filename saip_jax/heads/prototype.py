@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import WEIGHTS, Linear, gelu, uniform_initializer
+from saip_jax.backbones.initial_values import KERNEL_INITS, uniform_initializer
+from saip_jax.backbones.linear import Linear, gelu
 
 
 class PrototypeHead(nn.Module):
@@ -18,7 +19,7 @@ class PrototypeHead(nn.Module):
     hidden: width of the two hidden layers.
     bottleneck: width of the unit-length code.
     dtype: computation dtype; logits come in it.
-    weights: how the kernels of the MLP start, a key of `transformer.WEIGHTS`.
+    weights: how the kernels of the MLP start, a key of `initial_values.KERNEL_INITS`.
     learned_gain: the lengths of the prototypes are learned; False: they are one, as in SAIP.
   """
 
@@ -30,7 +31,7 @@ class PrototypeHead(nn.Module):
   learned_gain: bool = False
 
   def setup(self):
-    linear = lambda features: Linear(features, self.dtype, kernel_init=WEIGHTS[self.weights])
+    linear = lambda features: Linear(features, self.dtype, kernel_init=KERNEL_INITS[self.weights])
     self.fc1, self.fc2, self.fc3 = linear(self.hidden), linear(self.hidden), linear(self.bottleneck)
     bound = self.bottleneck**-0.5
     self.directions = self.param("prototypes", uniform_initializer(-bound, bound), (self.bottleneck, self.prototypes))

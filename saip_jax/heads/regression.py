@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import gelu
+from saip_jax.backbones.linear import gelu
 
 
 class MapRegressor(nn.Module):

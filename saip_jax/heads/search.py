@@ -7,21 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn, struct
 from jax.nn import initializers
 
-from saip_jax.backbones.transformer import (
-  Block,
-  KeyMasks,
-  Linear,
-  Mlp,
-  Packing,
-  attention_map,
-  gelu,
-  init_stack,
-  layer,
-  layer_norm,
-  mix,
-  run_stack,
-  uniform_initializer,
-)
+from saip_jax.backbones.attention import attention_map, mix
+from saip_jax.backbones.block import Block
+from saip_jax.backbones.initial_values import uniform_initializer
+from saip_jax.backbones.linear import Linear, Mlp, gelu, layer_norm
+from saip_jax.backbones.packing import KeyMasks, Packing
+from saip_jax.backbones.stack import init_stack, layer, run_stack
 
 
 @struct.dataclass
@@ -50,7 +41,7 @@ class SearchDecoder(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     unroll: write the blocks out instead of scanning them.
-    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+    remat: what is computed again in the backward pass, a key of `stack.REMAT`.
   """
 
   width: int = 512

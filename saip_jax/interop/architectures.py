@@ -13,9 +13,9 @@ from saip_jax.backbones.batch_norm import EPSILON as BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.hrnet import TAPPED_STAGE as HRNET_TAP
+from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON
-from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.interop import convnext, hrnet, swin, tinyvit, vit
 from saip_jax.interop.tables import Row
 

@@ -6,7 +6,7 @@ Needs the optional extra `torch`; nothing of it is imported before a function is
 import functools
 from collections.abc import Mapping
 
-from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.backbones.linear import NORM_EPSILON
 
 
 def adapt(twin, model, last_heads: int | None = None):
