@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.nn import initializers
 
 from saip_jax.backbones.block import Block
@@ -186,11 +185,12 @@ class ViT(Backbone, kw_only=True):
       angles=self._angles(row, self.last_block),
       method=Block.read_first,
     )
-    stops = np.cumsum([sequences for sequences, _ in row.packing.groups])[:-1]
-    parts = jnp.split(self.norm(firsts), stops, axis=1)  # (B, V, D) each
-    for group, (place, part) in enumerate(zip(row.places, parts)):
-      attention = maps if group in mapped else None
-      features[place] = features[place].replace(cls=part.reshape(-1, self.width), attention=attention)
+    firsts = self.norm(firsts)  # (B, sequences, D)
+    end = 0
+    for group, (place, (sequences, _)) in enumerate(zip(row.places, row.packing.groups)):
+      first, end = end, end + sequences
+      cls = firsts[:, first:end].reshape(-1, self.width)
+      features[place] = features[place].replace(cls=cls, attention=maps if group in mapped else None)
 
   def _row(self, views: Sequence[Views]) -> "_Row":
     """Returns the row of tokens that enters the first block."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.backbones.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import make_batch_norm
 
 
 class BNNeck(nn.Module):
@@ -23,5 +23,5 @@ class BNNeck(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = batch_norm(self, jnp.float32, use_bias=False, name="bn")(x.astype(jnp.float32))
+    x = make_batch_norm(self, jnp.float32, use_bias=False, name="bn")(x.astype(jnp.float32))
     return nn.Dense(self.classes, use_bias=False, kernel_init=initializers.normal(0.001), name="classifier")(x)

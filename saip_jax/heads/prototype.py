@@ -44,11 +44,11 @@ class PrototypeHead(nn.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Args: x (..., D). Returns (..., K) logits, in [-1, 1] where the gain is one."""
-    logits = cosines(self.code(x), self.directions)
+    logits = prototype_cosines(self.code(x), self.directions)
     return logits * self.gain.astype(logits.dtype) if self.learned_gain else logits
 
 
-def cosines(x: jax.Array, prototypes: jax.Array) -> jax.Array:
+def prototype_cosines(x: jax.Array, prototypes: jax.Array) -> jax.Array:
   """Returns the cosine of x (..., D) to each column of prototypes (D, K): (..., K) in the type of x."""
   squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24)).astype(x.dtype)  # torch's normalize, eps 1e-12

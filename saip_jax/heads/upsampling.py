@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers, relu
 
-from saip_jax.backbones.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import make_batch_norm
 
 FINE_STRIDE = 4  # pixels of a cell of the result
 
@@ -67,5 +67,5 @@ class UpsamplingHead(nn.Module):
     """Maps (B, h, w, C) to (B, h * stride / 4, w * stride / 4, outputs) float32."""
     for i in range((self.stride // FINE_STRIDE).bit_length() - 1):
       x = Deconvolution(self.width, self.dtype, name=f"deconv_{i}")(x)
-      x = relu(batch_norm(self, self.dtype, name=f"bn_{i}")(x))
+      x = relu(make_batch_norm(self, self.dtype, name=f"bn_{i}")(x))
     return nn.Conv(self.outputs, (1, 1), dtype=jnp.float32, kernel_init=_INIT, name="out")(x.astype(jnp.float32))

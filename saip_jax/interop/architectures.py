@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from saip_jax.backbones import rope
-from saip_jax.backbones.batch_norm import EPSILON as BATCH_NORM_EPSILON
+from saip_jax.backbones.batch_norm import BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
-from saip_jax.backbones.hrnet import TAPPED_STAGE as HRNET_TAP
+from saip_jax.backbones.hrnet import HRNET_TAPPED_STAGE as HRNET_TAP
 from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON

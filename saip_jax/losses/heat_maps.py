@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-SIGMA = 2.0  # of a peak, in cells of the map
+HEAT_MAP_SIGMA = 2.0  # of a peak, in cells of the map
 
 
-def heat_maps(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> jax.Array:
+def heat_map_targets(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> jax.Array:
   """Returns (..., J, h, w) float32, exp(-|c - p|^2 / (2 sigma^2)) for the center c of each cell.
 
   Places are measured from the picture's edge and never rounded to cells, so that maps of any size have their peaks at
@@ -23,7 +23,7 @@ def heat_maps(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int
 
   def fall(axis: int, place: jax.Array) -> jax.Array:
     centers = jnp.arange(grid_hw[axis]) + 0.5
-    return jnp.exp(-0.5 * jnp.square((centers - place[..., None] * (grid_hw[axis] / size_hw[axis])) / SIGMA))
+    return jnp.exp(-0.5 * jnp.square((centers - place[..., None] * (grid_hw[axis] / size_hw[axis])) / HEAT_MAP_SIGMA))
 
   return fall(0, points_xy[..., 1])[..., :, None] * fall(1, points_xy[..., 0])[..., None, :]
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-SIGMA = 2.0  # of the peaks, in cells
+_SIGMA = 2.0  # of the peaks, in cells
 
 
 def middles_of(persons: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
@@ -31,4 +31,4 @@ def middle_map(middles: jax.Array, there: jax.Array, grid_hw: tuple[int, int]) -
   """
   y, x = (jnp.arange(n) + 0.5 for n in grid_hw)
   squares = jnp.square(y[:, None, None] - middles[:, 1]) + jnp.square(x[:, None] - middles[:, 0])  # (h, w, N)
-  return jnp.max(jnp.where(there, jnp.exp(-0.5 * squares / SIGMA**2), 0.0), axis=-1)
+  return jnp.max(jnp.where(there, jnp.exp(-0.5 * squares / _SIGMA**2), 0.0), axis=-1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PARTS: dict[str, tuple[tuple[int, int], ...]] = {
+PART_BONES: dict[str, tuple[tuple[int, int], ...]] = {
   "head": ((0, 1), (0, 2), (1, 2), (1, 3), (2, 4)),
   "left arm": ((5, 7), (7, 9)),
   "right arm": ((6, 8), (8, 10)),
@@ -14,8 +14,8 @@ PARTS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 """Part -> its bones, pairs of COCO's 17 keypoints. Mirrored, the list says the same. Source: HAP's released code."""
 
-_BONES = np.array([bone for bones in PARTS.values() for bone in bones])  # (15, 2)
-_PART_OF_BONE = np.repeat(np.arange(len(PARTS)), [len(bones) for bones in PARTS.values()])
+_BONES = np.array([bone for bones in PART_BONES.values() for bone in bones])  # (15, 2)
+_PART_OF_BONE = np.repeat(np.arange(len(PART_BONES)), [len(bones) for bones in PART_BONES.values()])
 
 
 def part_patches(keypoints: jax.Array, grid_hw: tuple[int, int], patch: int, min_score: float = 0.0) -> jax.Array:
@@ -37,7 +37,7 @@ def part_patches(keypoints: jax.Array, grid_hw: tuple[int, int], patch: int, min
   within = lambda count, first, last: (jnp.arange(count) >= first[:, None]) & (jnp.arange(count) <= last[:, None])
   boxes = within(grid_hw[0], top, bottom)[:, :, None] & within(grid_hw[1], left, right)[:, None]  # (15, h, w)
   boxes = boxes.reshape(len(_BONES), -1) & jnp.all(known[_BONES], axis=1)[:, None]
-  return jnp.stack([jnp.any(boxes[_PART_OF_BONE == part], axis=0) for part in range(len(PARTS))])
+  return jnp.stack([jnp.any(boxes[_PART_OF_BONE == part], axis=0) for part in range(len(PART_BONES))])
 
 
 def part_priority(

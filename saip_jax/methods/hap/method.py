@@ -13,7 +13,7 @@ from flax import struct
 
 from saip_jax.losses import matching
 from saip_jax.losses.alignment import alignment_loss
-from saip_jax.masking.parts import PARTS, part_patches
+from saip_jax.masking.parts import PART_BONES, part_patches
 from saip_jax.methods.base import Aux
 from saip_jax.methods.hap.config import HapConfig
 from saip_jax.methods.hap.masks import draw_masks
@@ -104,7 +104,7 @@ class Hap(Mae):
     crop = picture(images[i])
     row = [("image", decoded(batch, i)), ("crop", crop)]
     if parts is not None:
-      row.append(("parts", _tinted(crop, parts[i].reshape(len(PARTS), *self.autoencoder.grid))))
+      row.append(("parts", _tinted(crop, parts[i].reshape(len(PART_BONES), *self.autoencoder.grid))))
     for number in range(2):
       row += [(f"{name} {number + 1}", cell) for name, cell in painted_row(painted, 2 * i + number)]
     return row
