@@ -142,23 +142,28 @@ class ViT(Backbone, kw_only=True):
     features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(row.key_masks, grids)]
     if any("hidden" in view.reads for view in views):
       row, start = self._to_tap(row, features), self.tapped_block + 1
-      deeper = [i for i, view in enumerate(views) if view.reads != {"hidden"}]
-      if not deeper:
-        return features
-      row = row.only(deeper)
+    if row is None:
+      return features
     if whole:
       self._to_end(row, start, features)
     else:
       self._to_class_tokens(row, start, features)
     return features
 
-  def _to_tap(self, row: "_Row", features: list[Features]) -> "_Row":
-    """Runs the blocks up to the tapped one, sets `Features.hidden` where it is read and returns the new row."""
+  def _to_tap(self, row: "_Row", features: list[Features]) -> "_Row | None":
+    """Runs the blocks up to the tapped one and sets `Features.hidden` where it is read.
+
+    Returns the row of the views that read more than "hidden"; None if all are done.
+    """
     row = self._run(row, 0, self.tapped_block + 1)
-    for place, view, part in zip(row.places, row.views, row.split()):
+    parts = row.packing.split(row.x)
+    for place, view, part in zip(row.places, row.views, parts):
       if "hidden" in view.reads:
         features[place] = features[place].replace(hidden=self.inter_norm(part))
-    return row
+    deeper = [kind for kind, view in enumerate(row.views) if view.reads != {"hidden"}]
+    if len(deeper) == len(parts):
+      return row
+    return row.only(deeper, parts) if deeper else None
 
   def _to_end(self, row: "_Row", start: int, features: list[Features]) -> None:
     """Runs the blocks from `start` on for all tokens and sets `Features.cls`, `tokens` and `maps`."""
@@ -264,17 +269,11 @@ class _Row:
   packing: Packing
   x: jax.Array
 
-  def split(self) -> list[jax.Array]:
-    """Returns the tokens (B * V, 1 + N, D) of each kind."""
-    return self.packing.split(self.x)
-
-  def only(self, kinds: Sequence[int]) -> "_Row":
-    """Returns the row of some of its kinds of views."""
-    if len(kinds) == len(self.views):
-      return self
+  def only(self, kinds: Sequence[int], parts: Sequence[jax.Array]) -> "_Row":
+    """Returns the row of some kinds of views, given the tokens (B * V, 1 + N, D) of all kinds."""
     pick = lambda values: tuple(values[kind] for kind in kinds)
     packing = Packing(pick(self.packing.groups))
-    return _Row(pick(self.places), pick(self.views), pick(self.key_masks), packing, packing.join(pick(self.split())))
+    return _Row(pick(self.places), pick(self.views), pick(self.key_masks), packing, packing.join(pick(parts)))
 
 
 def _reads_patches(views: Sequence[Views]) -> bool:
