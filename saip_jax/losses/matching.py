@@ -62,11 +62,11 @@ def matching_loss(logits: jax.Array, teacher: jax.Array, temp_student: float) ->
 
   Example:
     >>> import jax.numpy as jnp
-    >>> teacher = teacher_probabilities(jnp.float32([[[5.0, 0.0], [5.0, 0.0]]]), jnp.zeros(2), temp_teacher=0.1)
-    >>> agreeing = jnp.float32([[[5.0, 0.0], [5.0, 0.0], [5.0, 0.0]]])  # one sample, three views, two prototypes
-    >>> print(f"{matching_loss(agreeing, teacher, temp_student=1.0):.4f}")
+    >>> teacher = jnp.float32([[[1.0, 0.0], [1.0, 0.0]]])  # one sample, two views, two prototypes
+    >>> student = jnp.float32([[[5.0, 0.0], [5.0, 0.0], [5.0, 0.0]]])  # three views that agree with the teacher
+    >>> print(f"{matching_loss(student, teacher, temp_student=1.0):.4f}")
     0.0067
-    >>> print(f"{matching_loss(-agreeing, teacher, temp_student=1.0):.4f}")
+    >>> print(f"{matching_loss(-student, teacher, temp_student=1.0):.4f}")
     5.0067
   """
   views, targets = logits.shape[1], teacher.shape[1]
