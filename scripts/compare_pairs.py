@@ -20,7 +20,7 @@ import numpy as np
 from compare_presets import REPO, Run, cached_record, initial_backbone, plan_runs, pretrain  # extends sys.path
 
 from input_pipeline.pipeline import build_train_data
-from input_pipeline.settings import DataConfig, PairsConfig
+from input_pipeline.settings import PAIR_KINDS, DataConfig, PairsConfig
 from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import measure
@@ -29,7 +29,6 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.foreground import patch_shares
 from saip_jax.methods import METHODS
-from saip_jax.methods.croco_human.method import PAIR_KINDS
 
 COMPOSITIONS = dict(zip(PAIR_KINDS, ("views", "clips")))  # the composition with pairs of each kind
 BATCH = 64

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones.enlarge import RULES
+from saip_jax.backbones.enlarge import ENLARGE_RULES
 from saip_jax.backbones.hrnet import HRNet
-from saip_jax.backbones.semgcn import SKELETON
+from saip_jax.backbones.semgcn import JOINT_PARENTS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.interop import hrnet
 from saip_jax.interop.tables import CONV_1X1_LAYOUT, Layout, Row, batch_norm_rows, from_torch, linear_rows, to_torch
@@ -128,8 +128,8 @@ def _run(method: Hcmoco, published: Hcmoco, params, method_state, views: HcmocoV
 def replay_hcmoco(recording: Recording) -> None:
   """Runs the recorded steps and adds a check for each of their numbers."""
   meta, views = recording.meta, _views(recording)
-  if meta["joints"] != len(SKELETON):
-    raise ValueError(f"it has {meta['joints']} joints: expected the {len(SKELETON)} of {', '.join(SKELETON)}")
+  if meta["joints"] != len(JOINT_PARENTS):
+    raise ValueError(f"it has {meta['joints']} joints: expected the {len(JOINT_PARENTS)} of {', '.join(JOINT_PARENTS)}")
   table = hcmoco_table(meta)
   split = {
     name: split_statistics(tree)
@@ -141,7 +141,7 @@ def replay_hcmoco(recording: Recording) -> None:
     "banks": {modality: recording[f"in/bank{number}"] for modality, number in _NUMBERS.items()},
   }
   params, method_state, views = jax.tree.map(jnp.asarray, (params, method_state, views))
-  for rule in RULES:
+  for rule in ENLARGE_RULES:
     _compare(recording, rule, table, params, method_state, views)
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones.features import Views
+from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
-from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.backbones.vit import ViT
 from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch
 from saip_jax.interop.vit import VIT_NAMES, inside

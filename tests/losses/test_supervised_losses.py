@@ -11,7 +11,7 @@ from input_pipeline.people.parts import FLIPPED_PARTS, LIP_PARTS
 from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.tasks.keypoints import maxima
 from saip_jax.losses.classification import attribute_loss, cross_entropy
-from saip_jax.losses.heat_maps import SIGMA, heat_map_loss, heat_maps
+from saip_jax.losses.heat_maps import HEAT_MAP_SIGMA, heat_map_loss, heat_map_targets
 from saip_jax.losses.triplet import triplet_loss
 from saip_jax.methods.finetune.config import FinetuneConfig
 from saip_jax.methods.finetune.tasks import SUPERVISED
@@ -64,10 +64,10 @@ def test_attributes_weigh_by_how_rare_they_are():
 
 def test_heat_maps():
   points = np.array([[[10.0, 20.0], [0.5, 63.0], [31.9, 0.1]]])
-  maps = np.asarray(heat_maps(jnp.float32(points), (64, 32), (16, 8)))
+  maps = np.asarray(heat_map_targets(jnp.float32(points), (64, 32), (16, 8)))
   y, x = np.mgrid[:16, :8] + 0.5
   for joint, (px, py) in enumerate(points[0] / 4):
-    want = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA**2))
+    want = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * HEAT_MAP_SIGMA**2))
     np.testing.assert_allclose(maps[0, joint], want, atol=1e-6)
   predicted, known = rng().normal(size=(1, 16, 8, 3)), np.array([[True, False, True]])
   want = (((predicted.transpose(0, 3, 1, 2) - maps) ** 2) * known[..., None, None]).mean()
@@ -79,7 +79,7 @@ def test_heat_maps():
 @settings(max_examples=20, deadline=None)
 def test_the_peak_of_a_target_is_its_joint(x, y):
   """Targets and the reading of maps agree on the place of a joint, to a twentieth of a cell."""
-  maps = np.asarray(heat_maps(jnp.float32([[[x, y]]]), (64, 32), (16, 8)))
+  maps = np.asarray(heat_map_targets(jnp.float32([[[x, y]]]), (64, 32), (16, 8)))
   places, heights = maxima(np.moveaxis(maps, 1, -1), [str(k) for k in range(len(maps))])
   np.testing.assert_allclose(places[0, 0] * (32, 64), (x, y), atol=0.2)
   assert heights[0, 0] == pytest.approx(maps.max())

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from input_pipeline import pairs as pairs_of_batches
+from input_pipeline.settings import PAIR_KINDS
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.losses.reconstruction import masked_mse_by_kind
 from saip_jax.masking.foreground import hide_patches, patch_shares
 from saip_jax.methods import METHODS
-from saip_jax.methods.croco_human.method import PAIR_KINDS
 from saip_jax.recipes import load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
@@ -204,7 +203,7 @@ def test_silhouettes_decide_what_is_hidden_where_there_are_some():
   settings = "method.masks.mode=foreground", "method.masks.preference=10.0", "method.crop_area=(1.0, 1.0)"
   _, method = tiny(*settings)
   spec = method.batch_spec(8)
-  assert PAIR_KINDS == pairs_of_batches.KINDS
+  assert PAIR_KINDS == ("view", "pose")
   assert (spec["foreground"].shape, spec["has_foreground"].shape) == ((8, 80, 40), (8,))
   assert spec["pair_type"].dtype == jnp.int32 and spec["partner"].shape == (8, 80, 40, 3)
   batch = pairs() | {"foreground": np.zeros((8, 80, 40), bool), "has_foreground": np.arange(8) < 6}

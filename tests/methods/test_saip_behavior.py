@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.backbones.transformer import TOKENS
+from saip_jax.backbones.initial_values import TOKEN_INITS
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.losses.matching import sinkhorn_probabilities
@@ -123,7 +123,7 @@ def test_instance_is_the_filtered_anchor(improved):
 def test_normal_tokens_start_small_and_are_not_decayed():
   _, method = tiny(*behave(tokens="normal"))
   assert method.backbone.tokens == method.networks.csr.tokens == "normal"
-  table = TOKENS["normal"](KEY, (1, 129, 64))
+  table = TOKEN_INITS["normal"](KEY, (1, 129, 64))
   assert float(table.std()) == pytest.approx(0.02, rel=0.05) and abs(float(table.mean())) < 1e-3
   decays = lambda name: next(group.decay for pattern, group in method.param_groups() if re.search(pattern, name))
   assert not any(map(decays, ("backbone/cls_token", "csr/mask_token", "backbone/pos_embed")))

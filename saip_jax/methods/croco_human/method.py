@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.settings import PAIR_KINDS
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.losses import matching
 from saip_jax.masking.foreground import patch_shares
@@ -24,9 +25,6 @@ from saip_jax.pictures import Panel, decoded, paint, picture
 from saip_jax.views.geometry import crop_resize
 from saip_jax.views.jittered import jittered_crop
 from saip_jax.views.photometric import ColorJitter
-
-PAIR_KINDS = ("view", "pose")
-"""Kinds of pairs, by their number in batches: another camera at the same instant, another time."""
 
 
 @dataclasses.dataclass(frozen=True)

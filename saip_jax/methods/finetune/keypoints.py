@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from saip_jax.losses.heat_maps import heat_map_loss, heat_maps
+from saip_jax.losses.heat_maps import heat_map_loss, heat_map_targets
 from saip_jax.methods.finetune.dense import DenseTask
 from saip_jax.methods.finetune.task import LabelShapes
 from saip_jax.methods.finetune.views import Placement
@@ -29,7 +29,7 @@ class KeypointTask(DenseTask):
     """Returns (J, h, w) heat maps, and (J,) bool, the keypoints in the view."""
     points = sample[self.label]
     points = place.points(jnp.where(place.flip, points[jnp.array(mirrored)], points))
-    return heat_maps(points[:, :2], place.out_hw, self.grid(place)), points[:, 2] > 0
+    return heat_map_targets(points[:, :2], place.out_hw, self.grid(place)), points[:, 2] > 0
 
   def losses(self, inputs: jax.Array, outputs: jax.Array, targets: Any) -> dict[str, jax.Array]:
     maps, known = targets

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from saip_jax.masking.parts import PARTS
+from saip_jax.masking.parts import PART_BONES
 from saip_jax.methods.mae.autoencoder import MaskedConfig
 
 
@@ -22,15 +22,15 @@ class HapMasksConfig:
   """
 
   blocks: bool = True
-  most_parts: int = len(PARTS)
+  most_parts: int = len(PART_BONES)
   part_fraction: tuple[float, float] = (1.0, 1.0)
   min_score: float = 0.0
   cap_bug: bool = False
 
   def __post_init__(self):
     low, high = self.part_fraction
-    if not 0 <= self.most_parts <= len(PARTS):
-      raise ValueError(f"masks.most_parts is {self.most_parts}: expected 0 to {len(PARTS)}")
+    if not 0 <= self.most_parts <= len(PART_BONES):
+      raise ValueError(f"masks.most_parts is {self.most_parts}: expected 0 to {len(PART_BONES)}")
     if not 0 <= low <= high <= 1:
       raise ValueError(f"masks.part_fraction is {self.part_fraction}: expected two shares in 0 to 1, the lower first")
 

@@ -12,7 +12,7 @@ from flax import struct
 
 from saip_jax.losses import matching
 from saip_jax.losses.alignment import alignment_loss
-from saip_jax.masking.parts import PARTS, part_patches
+from saip_jax.masking.parts import PART_BONES, part_patches
 from saip_jax.methods.base import Aux, loss_metrics, sample_keys
 from saip_jax.methods.hap.config import HapConfig
 from saip_jax.methods.hap.masks import draw_masks
@@ -91,7 +91,7 @@ class Hap(Mae):
     crop = picture(views.images[i])
     row = [("image", decoded(batch, i)), ("crop", crop)]
     if views.parts is not None:
-      row.append(("parts", tint(crop, views.parts[i].reshape(len(PARTS), *self.autoencoder.grid))))
+      row.append(("parts", tint(crop, views.parts[i].reshape(len(PART_BONES), *self.autoencoder.grid))))
     for number in range(2):
       row += [(f"{name} {number + 1}", cell) for name, cell in painted_row(painted, 2 * i + number)]
     return row

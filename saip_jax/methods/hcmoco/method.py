@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from saip_jax.backbones.semgcn import SKELETON, SemGCN
+from saip_jax.backbones.semgcn import JOINT_PARENTS, SemGCN
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.heads.projection import MapProjection
 from saip_jax.losses import matching
@@ -105,7 +105,7 @@ class Hcmoco(Method):
   def init(self, key: jax.Array):
     """Returns (params, method_state): "statistics" of encoders with batch norm, and "banks" of random directions."""
     keys = iter(jax.random.split(key, 11))
-    images, joints = jnp.zeros((1, *self.backbone.image_hw, 3)), jnp.zeros((1, len(SKELETON), 2))
+    images, joints = jnp.zeros((1, *self.backbone.image_hw, 3)), jnp.zeros((1, len(JOINT_PARENTS), 2))
     reads = ("cls", "tokens", "hidden", "maps")  # all outputs of an encoder, used here or not
     encoders = {
       "backbone": self.backbone.init(next(keys), images, reads),

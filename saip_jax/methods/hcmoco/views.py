@@ -8,20 +8,20 @@ import numpy as np
 from flax import struct
 
 from input_pipeline.body import COCO_JOINTS
-from saip_jax.backbones.semgcn import SKELETON
+from saip_jax.backbones.semgcn import JOINT_PARENTS
 from saip_jax.methods.base import sample_keys
 from saip_jax.methods.hcmoco.config import HcmocoConfig
 from saip_jax.views.geometry import rescale_nearest
 from saip_jax.views.rgbd import depth_picture, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 
-_OF_COCO = np.array([COCO_JOINTS.index(joint) for joint in SKELETON])
-_ROOT = [parent for parent in SKELETON.values()].index(None)
+_OF_COCO = np.array([COCO_JOINTS.index(joint) for joint in JOINT_PARENTS])
+_ROOT = [parent for parent in JOINT_PARENTS.values()].index(None)
 
 
 @struct.dataclass
 class HcmocoViews:
-  """Crops of a batch. J joints are those of `SKELETON`, cells those of the finest map.
+  """Crops of a batch. J joints are those of `JOINT_PARENTS`, cells those of the finest map.
 
   Attributes:
     rgb: (B, H, W, 3) normalized.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.heads.mae_decoder import MaeDecoder
-from saip_jax.heads.prototype import PrototypeHead, cosines
+from saip_jax.heads.prototype import PrototypeHead, prototype_cosines
 from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import reconstruction
 from saip_jax.methods.modules import encode_views
@@ -253,7 +253,7 @@ class SaipNetworks:
   def _teacher_logits(self, method_state, cls: jax.Array) -> jax.Array:
     """(B, 2, D) -> (B, 2, K)."""
     if self.expert:
-      return cosines(cls, method_state["directions"])
+      return prototype_cosines(cls, method_state["directions"])
     return self.csm.apply({"params": jax.lax.stop_gradient(method_state["teacher"]["csm"])}, cls)
 
   def _search(
