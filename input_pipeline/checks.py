@@ -1,7 +1,10 @@
-"""Checks of settings, and the texts of their errors."""
+"""Checks of settings and annotations, and the texts of their errors."""
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+LARGEST_NUMBER = 1e15
+"""Of a number in an annotation; larger ones are errors."""
 
 _MOST_LISTED = 6
 
@@ -21,6 +24,11 @@ def shortlist(texts: Iterable[str]) -> str:
   texts = list(texts)
   more = f" and {len(texts) - _MOST_LISTED:,} more" if len(texts) > _MOST_LISTED else ""
   return ", ".join(texts[:_MOST_LISTED]) + more
+
+
+def is_number(value) -> bool:
+  """Whether a value is a finite number, no bool, that a float holds to a pixel."""
+  return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
 
 
 def require(condition: bool, message: str) -> None:

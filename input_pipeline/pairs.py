@@ -23,9 +23,9 @@ from tqdm import tqdm
 from input_pipeline.settings import PAIR_KINDS, PairsConfig
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import MixtureSource, SubsetSource, WeightedSource, parts_of
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, cached_index
 
-_FORMAT = 1  # of the remembered lists; incremented with every change of the rules
+_FORMAT = 1  # of the cached lists; incremented with every change of the rules
 _UNKNOWN, _OTHER_KIND = -1, -2
 
 
@@ -81,7 +81,7 @@ class Pairs:
 def open_pairs(source: ImageSource, settings: PairsConfig, cache_dir: str | os.PathLike) -> tuple[ImageSource, Pairs]:
   """Returns the images of a source that have a partner, and the partners.
 
-  The facts of all images are read once and remembered in `cache_dir`.
+  The facts of all images are read once and kept in `cache_dir`.
 
   Args:
     source: all images.
@@ -94,7 +94,7 @@ def open_pairs(source: ImageSource, settings: PairsConfig, cache_dir: str | os.P
   Raises:
     ValueError: no image of the source, or of a part of a mixture, has a partner.
   """
-  indices = {name: _remembered(part, settings, cache_dir) for name, part in parts_of(source).items()}
+  indices = {name: _index_of(part, settings, cache_dir) for name, part in parts_of(source).items()}
   for name, index in indices.items():
     if not len(index.columns["kept"]):
       reasons = "; ".join(f"{count:,}: {reason}" for reason, count in index.header["reasons"].items())
@@ -124,9 +124,9 @@ class _Paired(SubsetSource):
     self.left_out = [*source.left_out, *(tuple(item) for item in index.header["left_out"])]
 
 
-def _remembered(source: ImageSource, settings: PairsConfig, cache_dir: str | os.PathLike) -> Index:
+def _index_of(source: ImageSource, settings: PairsConfig, cache_dir: str | os.PathLike) -> Index:
   of = json.dumps({"format": _FORMAT, "source": source.identity, "rules": dataclasses.asdict(settings)})
-  return remembered(cache_dir, "pairs", of, lambda header: True, lambda: _build(source, settings))
+  return cached_index(cache_dir, "pairs", of, lambda header: True, lambda: _build(source, settings))
 
 
 def _build(source: ImageSource, settings: PairsConfig) -> tuple[dict, dict, dict]:

@@ -171,7 +171,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
 
   Args:
     recipe: nested mappings, from `load_recipe` and `apply_overrides`.
-    methods: name -> entry with a `config_class`; None uses `saip_jax.methods.METHODS`.
+    methods: name -> `saip_jax.methods.base.Method` class; None uses `saip_jax.methods.METHODS`.
 
   Raises:
     ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that exclude each other;
@@ -187,7 +187,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
   name = method["name"]
   if name not in methods:
     raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
-  config = from_dict(RunConfig, recipe, "config", {"method": methods[name].config_class})
+  config = from_dict(RunConfig, recipe, "config", {"method": methods[name].Config})
   backbone = config.model.backbone
   if backbone not in BACKBONES:
     raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")

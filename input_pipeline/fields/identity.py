@@ -1,4 +1,4 @@
-"""Who the person in an image is."""
+"""The identity of the person in an image."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ from input_pipeline.identities import number_identities
 from input_pipeline.source import ImageSource
 
 
-class Identity(Field):
-  """`identity` int32: the number of the first person among all persons of the data set, from 1; 0 for unknown.
+class IdentityField(Field):
+  """`identity` int32: the number of the first person among all identities of the data set, from 1; 0 for unknown.
 
   Args:
     source: the images; the annotations of all of them are read.
 
   Attributes:
-    numbers: (n,) int32, that of each image.
+    numbers: (n,) int32, the number of each image.
 
   Raises:
-    ValueError: nobody is known.
+    ValueError: no identity is known.
   """
 
   def __init__(self, source: ImageSource):

@@ -1,24 +1,24 @@
-"""Keypoints of the persons in training images: COCO's 17, whatever a data set calls and orders its own."""
+"""Keypoints of the person in a crop, in COCO's joint list, whatever the list of the data set."""
 
 import bisect
 from collections.abc import Mapping
 
 import numpy as np
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.fields.base import AnnotatedImage, Field
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.annotated.person import plain_joint
 from input_pipeline.sources.combined import parts_of
 
 
-class CocoKeypoints(Field):
+class KeypointsField(Field):
   """`keypoints` (17, 3) float32: x, y in pixels of the canvas and visibility, 0 for unknown, of the first person.
 
-  COCO's joints are picked, by their names, out of whatever list the source has. Those that are not finite or lie
-  outside the image are left out.
+  The joints are found by their names in the joint list of the source. Keypoints that are not finite or lie outside the
+  image are left out.
 
-  It travels to worker processes, where sources have lost their legends, so it keeps what it needs of them.
+  The columns of each list are kept, as sources lose their legends when they are pickled into worker processes.
 
   Args:
     source: the images; `legend["joints"]` names their keypoints, in one list or in one for each kind of person.
@@ -63,12 +63,12 @@ class CocoKeypoints(Field):
 
 
 def put_on_canvas(points: np.ndarray, image: AnnotatedImage, row: np.ndarray) -> str | None:
-  """Fills in the keypoints that can be used, as `Field.read` does.
+  """Writes keypoints into a row; returns as `Field.read`.
 
   Args:
     points: (J, 3) x, y in pixels of the image and visibility.
     image: the image.
-    row: (J, 3) zeros; gets x, y in pixels of the canvas and visibility.
+    row: (J, 3) zeros; filled with x, y in pixels of the canvas and visibility.
   """
   given = ~(points[:, 2] <= 0)
   size_xy = np.array(image.image_hw[::-1])
@@ -78,7 +78,7 @@ def put_on_canvas(points: np.ndarray, image: AnnotatedImage, row: np.ndarray) ->
 
 
 def _columns_of(legend: Mapping) -> dict[str | None, np.ndarray]:
-  """Joint list -> (17,) the place of each of COCO's joints in it, -1 for none; None: the only list."""
+  """Returns joint list -> (17,), the column of each of COCO's joints, -1 for none; the key of the only list is None."""
   joints = legend.get("joints", {})
   lists = joints if isinstance(joints, Mapping) else {None: joints}
   places = {of: {plain_joint(name): place for place, name in enumerate(names)} for of, names in lists.items()}

@@ -1,27 +1,27 @@
-"""Whose each pixel of a photo is."""
+"""The person that each pixel of a photo shows."""
 
 import numpy as np
 
 from input_pipeline.fields.base import AnnotatedImage, Field
-from input_pipeline.fields.coverage import held_in
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, resized_plane
 from input_pipeline.source import ImageSource
 
 
-class Persons(Field):
-  """`persons` (Hc, Wc) uint8, on the canvas: 0 nobody's, k the k-th person's; and `has_persons`, whether it is known.
+class PersonsField(Field):
+  """`persons` (Hc, Wc) uint8 on the canvas: k for the k-th person, 0 for none; and `has_persons`, whether it is known.
 
-  From instances.png. Shrunk by the nearest pixel, as the image is to its canvas.
+  From instances.png. Shrunk by the nearest pixel to the size of the image on its canvas.
 
   Args:
     source: the images.
 
   Raises:
-    ValueError: none of them seems to have any.
+    ValueError: none of the images tried has any.
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(
+    self.summary = file_coverage(
       source, ("instances.png",), "masks", "choose data that tells persons apart, as people or cihp"
     )
 

@@ -49,7 +49,7 @@ SOURCE_KINDS: dict[str, SourceKind] = {
     "persons of CrowdHuman: the folder with annotation_train.odgt", ("train", "val"), crops=True
   ),
   "joints3d": SourceKind(
-    "persons with joints in space: a .npz as joints_npz.py says, or a folder of them", None, crops=True
+    "persons with joints in space: a .npz as described in joints_npz.py, or a folder of them", None, crops=True
   ),
   "cuhkpedes": SourceKind("the folder of CUHK-PEDES, with reid_raw.json or caption_all.json", _TRAIN_VAL_TEST),
   "icfgpedes": SourceKind("the folder of ICFG-PEDES, with ICFG-PEDES.json in it", ("train", "test")),

@@ -85,7 +85,7 @@ class _Sight:
   def head_of(self, name: str) -> bytes:
     """The first bytes of a file below the folder; empty where it cannot be read."""
     try:
-      with storage.open_file(f"{self.path}/{name}" if name else self.path) as file:
+      with storage.open_binary(f"{self.path}/{name}" if name else self.path) as file:
         return file.read(_HEAD_BYTES)
     except OSError:
       return b""
@@ -204,7 +204,7 @@ def _is_joints3d(sight: _Sight) -> bool:
   # The names are read from the directory of the archive: arrays may be megabytes long.
   for name in [name for name in sight.names if name.lower().endswith(".npz") and "/" not in name][:_MOST_JSON_FILES]:
     try:
-      with storage.open_file(f"{sight.path}/{name}" if sight.is_folder else sight.path) as file:
+      with storage.open_binary(f"{sight.path}/{name}" if sight.is_folder else sight.path) as file:
         if "joints_xyz.npy" in zipfile.ZipFile(file).namelist():
           return True
     except (OSError, zipfile.BadZipFile):

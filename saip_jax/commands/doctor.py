@@ -19,7 +19,7 @@ def run(options, settings) -> int:
   import json
 
   from input_pipeline.doctor.checkup import doctor
-  from input_pipeline.doctor.report import report_text
+  from input_pipeline.doctor.report import doctor_report
 
   facts = doctor(
     options.path,
@@ -31,5 +31,5 @@ def run(options, settings) -> int:
     subset=options.subset,
     seed=options.seed,
   )
-  print(json.dumps(facts, indent=2) if options.json else report_text(facts))
+  print(json.dumps(facts, indent=2) if options.json else doctor_report(facts))
   return 0

@@ -37,12 +37,12 @@ def add_flags(parser) -> None:
 
 
 def run(options, settings) -> int:
-  from input_pipeline.prepare.prepare import prepare
+  from input_pipeline.prepare.prepare import prepare_dataset
   from input_pipeline.prepare.shard import PrepareRequest
-  from input_pipeline.prepare.side_files import Companions
+  from input_pipeline.prepare.side_files import SideFiles
   from input_pipeline.sources.annotated.categories import categories_text
 
-  companions = Companions(
+  side_files = SideFiles(
     depth=options.depth,
     depth_grid=options.depth_grid,
     depth_range=options.depth_range,
@@ -58,11 +58,11 @@ def run(options, settings) -> int:
     options.subset,
     options.margin,
     options.min_side,
-    companions,
+    side_files,
     options.max_side,
     options.scene_hw if options.scenes else None,
   )
-  manifest = prepare(
+  manifest = prepare_dataset(
     request, options.out, processes=options.processes, runner=options.runner, runner_options=options.runner_options
   )
   print(f"{manifest['count']:,} images in {len(manifest['shards'])} shards in {options.out}")

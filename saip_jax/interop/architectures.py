@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from saip_jax.backbones import rope
-from saip_jax.backbones.batch_norm import EPSILON as BATCH_NORM_EPSILON
+from saip_jax.backbones.batch_norm import BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
-from saip_jax.backbones.hrnet import TAPPED_STAGE as HRNET_TAP
+from saip_jax.backbones.hrnet import HRNET_TAPPED_STAGE as HRNET_TAP
+from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON
-from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.interop.convnext import CONVNEXT_NAMES
 from saip_jax.interop.hrnet import HRNET_NAMES
 from saip_jax.interop.swin import SWIN_NAMES

@@ -6,7 +6,7 @@ Needs the optional extra `torch`, which is imported inside functions.
 import functools
 from collections.abc import Mapping
 
-from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.backbones.linear import NORM_EPSILON
 
 
 def adapt(architecture, model, last_heads: int | None = None):

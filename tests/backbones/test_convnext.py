@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.backbones.convnext import ConvNeXt, ConvNeXtBlock, Stem
+from saip_jax.backbones.convnext import ConvNeXt, ConvNeXtBlock, ConvNeXtStem
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
 from saip_jax.interop.convnext import CONVNEXT_NAMES
 from tests.support import pyramid_laws
@@ -124,7 +124,7 @@ def test_counted_operations_are_those_of_the_convolutions():
 
 def test_initial_values_are_timms():
   init = lambda module, *inputs: jax.jit(lambda: module.init(jax.random.key(0), *inputs))()["params"]
-  block, stem = init(ConvNeXtBlock(16), jnp.zeros((1, 4, 4, 16)), None), init(Stem(16), jnp.zeros((1, 4, 4, 3)))
+  block, stem = init(ConvNeXtBlock(16), jnp.zeros((1, 4, 4, 16)), None), init(ConvNeXtStem(16), jnp.zeros((1, 4, 4, 3)))
   np.testing.assert_allclose(block["gamma"], 1e-6)
   for values in (block["conv_dw"]["kernel"], block["mlp"]["fc1"]["kernel"], stem["conv"]["kernel"]):
     assert 0.015 < np.std(values) < 0.025

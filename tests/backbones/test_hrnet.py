@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones.convolution import convolve
-from saip_jax.backbones.enlarge import RULES
-from saip_jax.backbones.hrnet import HRNet, Stage
+from saip_jax.backbones.enlarge import ENLARGE_RULES
+from saip_jax.backbones.hrnet import HRNet, HRNetStage
 from saip_jax.backbones.statistics import split_statistics
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.hrnet import HRNET_NAMES
@@ -59,7 +59,7 @@ def test_timms_state_returns_unchanged(timms):
   pyramid_laws.check_round_trip(timms, 9_562_260, "classifier")
 
 
-@pytest.mark.parametrize("enlarging", RULES)
+@pytest.mark.parametrize("enlarging", ENLARGE_RULES)
 def test_padding_changes_nothing(enlarging):
   """Both sizes round up at every stride."""
   pyramid_laws.check_padding(TINY.clone(enlarging=enlarging), (50, 23), (75, 42))
@@ -118,7 +118,7 @@ def test_everything_learns_from_the_real_pixels_of_a_batch():
 
 
 def test_initial_values_are_timms():
-  stage = Stage((8, 16), 1, 2, "nearest")
+  stage = HRNetStage((8, 16), 1, 2, "nearest")
   made = jax.jit(lambda: stage.init(jax.random.key(0), [jnp.zeros((1, 8, 8, 32))], [None]))()["params"]
   kernel = made["blocks"]["branches_1"]["conv1"]["conv"]["kernel"]
   assert kernel.shape == (1, 2, 3, 3, 16, 16)

@@ -20,7 +20,7 @@ from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yaml"
-GCLOUD = REPO / "tests" / "toy_gcloud.py"
+GCLOUD = REPO / "tests" / "support" / "toy_gcloud.py"
 AWKWARD = ["--config.data.path=/a b/it's", "--config.method.crop_aspect=(0.4, 0.6)", '--config.x="$HOME" `id` \\ *', ""]
 
 # `python3 -m uv venv` makes an environment with a saip that records its arguments and, as ours, ends well on SIGTERM.

@@ -106,4 +106,4 @@ if not hasattr(torch.ops.torchvision, "nms"):
   assert made == {"people.png", "people_labels.png", "people_40", "run", "losses.png", "timm"}
   assert len((tmp_path / "out" / "run" / "metrics.jsonl").read_text().splitlines()) == 4
   assert {"config.json", "model.safetensors", "parity.json"} <= {p.name for p in (tmp_path / "out" / "timm").iterdir()}
-  assert "192 features of a picture of (128, 256)" in done.stdout
+  assert "192 features of an image of (128, 256)" in done.stdout

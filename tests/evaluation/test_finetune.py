@@ -226,7 +226,7 @@ def test_data_without_the_labels_is_refused(tmp_path, capsys):
   for i in range(8):
     cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((20, 10, 3), i, np.uint8))
   for task, word in (
-    ("reid", "knows no identity"),
+    ("reid", "has no identities"),
     ("attributes", "names no attributes"),
     ("parsing", "names no parts"),
     ("keypoints", "holds no keypoints"),

@@ -9,9 +9,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import AIC_SIGMAS, COCO_JOINTS, COCO_SIGMAS, CROWDPOSE_SIGMAS
 from input_pipeline.sources.datasets.coco import open_coco
-from saip_jax.evaluation.metrics.oks import AIC_SIGMAS, COCO_SIGMAS, CROWDPOSE_SIGMAS
 from saip_jax.evaluation.splits import LabeledImages
 from saip_jax.evaluation.tasks import joints
 from tests.support.annotated_photos import annotation, coco, write_json

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.body import FURTHER_JOINTS, WHOLE_BODY_JOINTS
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
-from input_pipeline.sources.datasets.lists_json import MPII_JOINT_NAMES
+from input_pipeline.body import COCO_JOINTS, FURTHER_JOINTS, MPII_JOINTS, WHOLE_BODY_JOINTS
+from input_pipeline.people.landmarks import LANDMARKS
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks import joints, keypoints
 from tests.support.coded_people import HW, CodedData, CodedPictures, knowing_encoder
@@ -112,12 +111,12 @@ def test_the_levels_of_crowdpose():
 
 def test_mpii_is_measured_in_heads():
   person = lambda n: _person(n, 16) | ({"boxes": {"head": [4, 4, 6, 8]}} if n < 12 else {})
-  truth = _truth(list(MPII_JOINT_NAMES), lambda n: {"people": [person(n)]}, range(1, 12))
+  truth = _truth(list(MPII_JOINTS), lambda n: {"people": [person(n)]}, range(1, 12))
   limit = 0.5 * 0.6 * 10 / SIZE[1]  # of the height
   near, far = (_scored(truth, truth.places + [0, shift * limit]) for shift in (0.99, 1.01))
   assert next(iter(near.scores.items())) == ("PCKh@0.5", 1.0) and near.scores["PCKh@0.1"] == 0
   assert far.scores["PCKh@0.5"] == 0 and "AP" not in far.scores
-  without = _truth(list(MPII_JOINT_NAMES), lambda n: {"people": [_person(n, 16)]})
+  without = _truth(list(MPII_JOINTS), lambda n: {"people": [_person(n, 16)]})
   assert "no head box is known" in _scored(without, without.places).facts["PCKh"]
   assert "HRNet" in near.facts["PCKh_limit"] and "PCKh_leaves_out" not in near.facts
 
@@ -125,7 +124,7 @@ def test_mpii_is_measured_in_heads():
 def test_heads_without_a_size_are_left_out_of_PCKh_alone():
   head = {4: {"boxes": {"head": [4, 4, 0, 0]}}, 5: {}}
   person = lambda n: _person(n, 16) | {"box_from": "keypoints"} | head.get(n, {"boxes": {"head": [4, 4, 6, 0]}})
-  truth = _truth(list(MPII_JOINT_NAMES), lambda n: {"people": [person(n)]}, range(1, 12))
+  truth = _truth(list(MPII_JOINTS), lambda n: {"people": [person(n)]}, range(1, 12))
   off = truth.places + np.where(np.isin(np.arange(11), (3, 4)), 0.0, 9.0)[:, None, None]  # those two are found
   found = _scored(truth, off)
   assert found.scores["PCKh@0.5"] == 0 < found.scores["PCK@0.1"]

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.fields.keypoints import CocoKeypoints
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.fields.keypoints import KeypointsField
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import MixtureSource, WeightedSource
 from tests.support.batches import assert_same, data_of_source, take
@@ -122,7 +122,7 @@ def test_parts_of_a_mixture_have_their_own_joints():
 
 def test_source_without_joints_is_refused():
   with pytest.raises(ValueError, match="data.source=toy .* names none of COCO's 17 joints.*most_parts=0") as error:
-    CocoKeypoints(Toy(["joint_0", "joint_1"]))
+    KeypointsField(Toy(["joint_0", "joint_1"]))
   assert "\n" not in str(error.value)
 
 

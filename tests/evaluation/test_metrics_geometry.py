@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from scipy.spatial.transform import Rotation
 
+from input_pipeline.body import MPII_ROWS
 from saip_jax.evaluation.metrics.dense import evaluate_correspondence, evaluate_depth
-from saip_jax.evaluation.metrics.pck import MPII_ROWS, evaluate_mpii, keypoint_scores
+from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.metrics.pose3d import evaluate_pose3d, procrustes
 
 

@@ -1,4 +1,4 @@
-"""Runs of MAE and DINO are opened, exported and gone on from as those of SAIP."""
+"""Runs of MAE and DINO are opened, exported and continued like runs of SAIP."""
 
 import json
 

@@ -76,7 +76,7 @@ def test_a_run_is_exported_and_comes_back(run, tmp_path):
 
 
 def test_methods_start_from_each_other(run, tmp_path):
-  """CroCo-Human from MAE, and DINO from CroCo-Human; decoders do not fit, and turned encoders fit no others."""
+  """CroCo-Human from MAE, and DINO from CroCo-Human; decoders do not fit, and rotary encoders fit no others."""
   workdir, method, state = run
   mae = tmp_path / "mae"
   mae.mkdir()

@@ -1,4 +1,4 @@
-"""The built-in people as a benchmark: colors alone must not tell who is who, yet tell something."""
+"""The built-in people as a benchmark: colors alone neither identify a person nor fail completely."""
 
 import importlib.util
 import pathlib
@@ -20,7 +20,7 @@ def _load_script():
 
 
 def test_average_precision_of_a_known_order():
-  """Matches of picture 0 stand first and third of three: (1 + 2/3) / 2; of 1, its one match first; of 3, second."""
+  """Matches of image 0 rank first and third of three: (1 + 2/3) / 2; of 1, its one match first; of 3, second."""
   features = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.5], [1.0, 0.9]])
   identities, cameras = np.array([0, 0, 1, 0]), np.array([0, 1, 1, 1])
   found = _load_script().mean_average_precision(features, identities, cameras)

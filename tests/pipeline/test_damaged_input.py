@@ -91,7 +91,7 @@ def test_a_run_survives_names_every_damaged_file_and_uses_every_good_one(tmp_pat
   assert all(reason for _, reason in source.left_out)
   assert {prefix + name for name in damaged} <= {line.split(": ")[0] for line in data.damage.lines()}
   if form == "webdataset":
-    assert ("shard-001.tar/late/2.jpg", "cut off: the archive ends before it does") in source.left_out
+    assert ("shard-001.tar/late/2.jpg", "truncated: the archive ends before it does") in source.left_out
   grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert grown_kib < 600_000  # each bomb alone declares 2.7 GB or more
 

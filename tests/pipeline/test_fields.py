@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.fields.coverage import held_in
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, checked_depth, depth_in_mm, shifted_plane
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.source import ImageSource
 from tests.support.batches import assert_same, data_of_source, open_data, take
 
@@ -23,7 +23,7 @@ def png(plane):
 
 
 def scene(i):
-  """A picture, the depth of a wall 5 m away with somebody 2 m away before it, and the silhouette."""
+  """An image, the depth of a wall 5 m away with a person 2 m away before it, and the silhouette."""
   person = np.zeros(HW, np.uint8)
   person[10:38, 3 + i : 9 + i] = 1
   depth = np.where(person, 2000 + i, 5000).astype(np.uint16)
@@ -31,7 +31,7 @@ def scene(i):
 
 
 class Toy(ImageSource):
-  """`change(i, files)` says what files each image has."""
+  """`change(i, files)` returns the files of each image."""
 
   def __init__(self, change=lambda i, files: files, length=6):
     self.identity = {"source": "toy", "name": "scenes", "length": length, "digest": "1"}
@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_unknown_and_counted_by_its_reason():
     "mask: instances.png is of another size than the image": 1,
     "depth: none of the person's pixels has any": 1,
     "depth: it cannot be decoded": 1,
-    "mask: it shows nobody": 1,
+    "mask: it is empty": 1,
   }
   assert not data.damage.lines()
 
@@ -128,11 +128,11 @@ def test_only_what_is_asked_for_is_read_and_threads_change_nothing():
   assert take(data_of(unread, fields=()), 1)[0].keys() == {"image", "image_hw", "index"}
 
 
-def test_a_set_without_depth_is_refused_and_a_field_that_nobody_reads(tmp_path):
+def test_a_set_without_depth_is_refused_and_so_is_an_unknown_field(tmp_path):
   with pytest.raises(ValueError, match="data.source=toy .'scenes'. holds no depth.*--depth=PLACE") as error:
     data_of(Toy(lambda i, files: {}))
   assert "\n" not in str(error.value)
-  assert held_in(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
+  assert file_coverage(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
     "depth in 1 of 6 images tried of 'scenes'"
   ]
   with pytest.raises(ValueError, match="no batch can hold flow"):
@@ -180,12 +180,12 @@ def _folder(root):
   return root
 
 
-def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tmp_path):
+def test_side_files_in_the_folder_of_the_images_are_not_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_range=(1.0, 4.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"] == {"name": 4, "image.png": 4, "depth.png": 4, "instances.png": 4} and meta["left_out"] == 2
   left_out = (tmp_path / "set" / "left_out.txt").read_text()
   assert "02_image.png" in left_out and "farther than 100 m: it is in another unit" in left_out
@@ -208,13 +208,13 @@ def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tm
 
 def test_depth_on_a_grid_of_its_own_is_brought_to_the_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_grid=(2.0, 0.0, 0.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == 5  # of all but the one in millimeters
   with pytest.raises(ValueError, match="--depth-grid and --depth-range.*--depth"):
-    Companions(depth_range=(0.5, 3.0))
+    SideFiles(depth_range=(0.5, 3.0))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the folder of real samples")
@@ -230,8 +230,8 @@ def test_real_depth_is_found(tmp_path, name, below, depth, options, count):
   root = SHARED / name / below
   if "instances" in options:
     options = options | {"instances": f"{root}/{options['instances']}"}
-  companions = Companions(depth=f"{root}/{depth}", **options)
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  side_files = SideFiles(depth=f"{root}/{depth}", **options)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == count and not meta["left_out"]
   data = open_data(
     tmp_path,

@@ -11,7 +11,7 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.kinds import SOURCE_KINDS
 from tests.support.batches import assert_same, open_data, take
@@ -120,7 +120,7 @@ def _msmt17(root, folder):
 
 
 def _arrayrecord(root, folder):
-  prepare(PrepareRequest("folder", str(folder)), root, progress=False)
+  prepare_dataset(PrepareRequest("folder", str(folder)), root, progress=False)
   return root
 
 

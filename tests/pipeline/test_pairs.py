@@ -11,9 +11,9 @@ from hypothesis import given, settings, strategies as st
 
 from input_pipeline.decode import decode_image
 from input_pipeline.pairs import open_pairs
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.settings import PAIR_KINDS, PairsConfig
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import MixtureSource, WeightedSource
@@ -221,8 +221,8 @@ def test_pairs_that_lie_in_one_record(tmp_path):
   (tmp_path / "pairs.txt").write_text(
     "0.png\t1.png\tview\n3.png\t2.png\tpose\n1.png\t2.png\tstereo\n2.png\t9.png\tview\n"
   )
-  request = PrepareRequest("folder", str(photos), companions=Companions(pairs=str(tmp_path / "pairs.txt")))
-  prepare(request, tmp_path / "set", progress=False)
+  request = PrepareRequest("folder", str(photos), side_files=SideFiles(pairs=str(tmp_path / "pairs.txt")))
+  prepare_dataset(request, tmp_path / "set", progress=False)
   data = open_data(tmp_path, source="arrayrecord", path=str(tmp_path / "set"), **(OPTIONS | {"batch_size": 2}))
   (batch,) = take(data, 1)
   pairs = sorted(zip(batch["image"][:, 0, 0, 0], batch["partner"][:, 0, 0, 0], batch["pair_type"]))

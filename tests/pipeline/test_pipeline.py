@@ -14,7 +14,7 @@ CANVAS_HW, SCENE_HW, BATCH = (20, 10), (16, 16), 8
 def _write_images(root, count):
   root.mkdir(exist_ok=True)
   for i in range(count):
-    image = np.full((16, 8, 3), (i % 16 * 16, i // 16 * 16, 128), np.uint8)  # its color says its number
+    image = np.full((16, 8, 3), (i % 16 * 16, i // 16 * 16, 128), np.uint8)  # its color encodes its number
     assert cv2.imwrite(str(root / f"{i:04d}.png"), image)
   return root
 
@@ -75,7 +75,7 @@ def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_p
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.distributed)])
 def test_hosts_and_workers_together_see_the_same_batches(images, tmp_path, reference, hosts, workers):
   if workers and hosts == 4:
-    pytest.skip("two hosts with workers say the same")
+    pytest.skip("covered by two hosts with workers")
   data = _data(images, tmp_path, workers=workers)
   shares = [take(data, 4, start_step=2, host=host, hosts=hosts) for host in range(hosts)]
   together = [
@@ -137,7 +137,7 @@ def test_damaged_images_are_replaced_counted_and_listed(tmp_path, workers):
   data = _data(root, tmp_path, workers=workers)
   batches = take(data, 16)
   used = np.concatenate([batch["index"] for batch in batches])
-  assert 7 not in used and (used[:120] == 8).sum() == 2  # 8 stands in for 7
+  assert 7 not in used and (used[:120] == 8).sum() == 2  # 8 replaces 7
   assert data.damage.indices == {"image": [7], "scene": [7]} and len(data.damage) == 1
   assert data.damage.lines() == ["0007.png: empty file (zero bytes)"]
   for batch in batches:

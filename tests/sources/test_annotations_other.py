@@ -54,7 +54,7 @@ def test_yolo_boxes_and_polygons_are_fractions_of_the_photo(tmp_path):
   assert person(source, 2) == {"score": 0.9, "box": [0, 0, 80, 60]}
 
 
-def test_yolo_poses_have_the_shape_that_the_settings_say(tmp_path):
+def test_yolo_poses_have_the_shape_given_in_the_yaml(tmp_path):
   root = _yolo(
     tmp_path / "set",
     {"a": ["0 0.5 0.5 0.5 0.5 0.5 0.5 2 0.25 0.25 1 0 0 0"]},
@@ -72,7 +72,7 @@ def test_yolo_poses_have_the_shape_that_the_settings_say(tmp_path):
   assert person(source, 0)["keypoints"] == [[40, 30, 2], [0, 0, 0]] and source.legend["joints"] == ["nose", "tail"]
 
 
-def test_yolo_lines_that_mean_nothing_are_left_out_by_number(tmp_path):
+def test_invalid_yolo_lines_are_left_out_by_number(tmp_path):
   root = _yolo(
     tmp_path / "set",
     {
@@ -106,7 +106,7 @@ def test_yolo_lines_that_mean_nothing_are_left_out_by_number(tmp_path):
     ({"labels": {"a": []}}, "no usable person"),
   ],
 )
-def test_yolo_sets_that_cannot_be_used_end_with_one_line(tmp_path, change, message):
+def test_unusable_yolo_sets_raise_one_line(tmp_path, change, message):
   root = _yolo(tmp_path / "set", **({"labels": {"a": ["0 0.5 0.5 0.5 0.5"]}} | change))
   with pytest.raises(ValueError, match=message) as error:
     _open(root, tmp_path)
@@ -136,7 +136,7 @@ def test_yolo_photos_may_be_above_beside_or_listed_one_by_one(tmp_path):
   assert names(_open(roboflow, tmp_path)) == ["a.jpg#1"]
 
 
-def test_yolo_counts_in_the_upright_photo_and_sees_labels_that_change(tmp_path):
+def test_yolo_coordinates_are_in_the_upright_photo_and_changed_labels_are_read(tmp_path):
   root = _yolo(tmp_path / "set", {"a": ["0 0.5 0.25 0.5 0.25"]})
   write_photo(root / "images" / "train" / "a.jpg", (120, 160), exif_orientation=6)
   source = _open(root, tmp_path, margin=0)
@@ -205,7 +205,7 @@ def test_lsp_flags_by_the_order_of_the_axes(tmp_path, axes, flags, v):
   assert source.legend["joints"][0] == "right_ankle" and source.legend["joints"][13] == "head_top"
 
 
-def test_lsp_is_cut_as_the_literature_does_and_lspet_is_for_training(tmp_path, monkeypatch):
+def test_lsp_has_the_usual_splits_and_lspet_is_for_training(tmp_path, monkeypatch):
   monkeypatch.setattr("input_pipeline.sources.datasets.lsp._LSP_TRAIN", 1)
   joints = np.zeros((14, 3, 2))
   joints[:, 0], joints[:, 1] = (40 + np.arange(14))[:, None], (30 + 4 * np.arange(14))[:, None]
@@ -220,7 +220,7 @@ def test_lsp_is_cut_as_the_literature_does_and_lspet_is_for_training(tmp_path, m
     open_split(lspet, "test")
 
 
-def test_lsp_files_of_another_kind(tmp_path):
+def test_lsp_files_of_another_format(tmp_path):
   root = _lsp(tmp_path / "set", np.zeros((4, 5, 6)))
   with pytest.raises(ValueError, match="shape .4, 5, 6."):
     open_lsp(str(root), None, str(tmp_path / "work"), "--path")

@@ -1,10 +1,10 @@
-"""Which annotations are persons, by their categories and ids, and what is reported of the others."""
+"""Which categories are read as persons, and what is reported about the others."""
 
 import json
 
 import pytest
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.sources.annotated.categories import categories_text, is_person, key_of
 from input_pipeline.sources.table import open_source
 from saip_jax import cli
@@ -121,12 +121,12 @@ def test_categories_as_an_object_are_read(tmp_path):
   assert _open(root, tmp_path).categories == {"persons": {"person": 1}, "others": {"car": 1}}
 
 
-def test_long_lists_of_categories_are_cut_and_counted():
+def test_long_lists_of_categories_are_shortened_and_counted():
   [_, others] = categories_text({"persons": {"person": 1}, "others": {f"c{k}": 2 for k in range(13)}})
   assert "'c9' (2) and 3 more (6)" in others and categories_text({}) == []
 
 
-def test_doctor_prepare_and_evaluate_say_what_they_took_for_persons(tmp_path, capsys):
+def test_doctor_prepare_and_evaluate_print_the_person_categories(tmp_path, capsys):
   root = _set(tmp_path / "set", [{"id": 1, "name": "human"}, {"id": 3, "name": "car"}], [1, 3] * 12)
   assert cli.main(["doctor", str(root)]) == 0
   printed = capsys.readouterr().out

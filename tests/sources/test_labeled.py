@@ -1,4 +1,4 @@
-"""Data sets of whole images with other labels: captions, and clothes in COCO's form or MATLAB's."""
+"""Data sets of whole images: captions, Fashionpedia, Clothing Co-Parsing."""
 
 import pathlib
 
@@ -97,7 +97,7 @@ def _fashionpedia(root, **change):
   return root
 
 
-def test_fashionpedia_lays_small_garments_over_large_ones(tmp_path):
+def test_fashionpedia_draws_small_garments_over_large_ones(tmp_path):
   pytest.importorskip("pycocotools")
   source = open_set("fashionpedia", _fashionpedia(tmp_path / "set"))
   assert names(source) == ["train/a.jpg", "train/b.jpg"]

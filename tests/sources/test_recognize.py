@@ -1,4 +1,4 @@
-"""Which kind of data set lies at a path: the layouts of every kind, and what is none."""
+"""Recognizing the kind of a data set: the layouts of every kind, and other paths."""
 
 import io
 import json
@@ -119,7 +119,7 @@ def _tar_bytes():
     ("msmt17", ["list_train.txt", "mask_train_v2/0000/a.jpg"], ""),
   ],
 )
-def test_every_kind_is_told_by_its_layout(tmp_path, kind, files, below):
+def test_every_kind_is_recognized_by_its_layout(tmp_path, kind, files, below):
   assert recognize_source(str(_make(tmp_path / "set", files) / below)) == kind
 
 
@@ -127,7 +127,7 @@ def test_every_kind_is_opened_and_recognized():
   assert OPENERS.keys() == LAYOUTS.keys() == SOURCE_KINDS.keys()
 
 
-def test_built_in_people_are_told_from_their_exports(tmp_path):
+def test_built_in_people_are_distinguished_from_their_exports(tmp_path):
   spec = SetSpec("crops", (32, 16), 0, 12)
   prepare_people(tmp_path / "people", spec, 12, progress=False)
   prepare_people(tmp_path / "market", spec, 12, export="market1501", progress=False)
@@ -162,7 +162,7 @@ def test_buckets_are_recognized_too():
     (["a.jpg"], "missing", ("does not exist",)),
   ],
 )
-def test_what_is_no_data_set_is_said_in_one_line(tmp_path, files, below, parts):
+def test_other_paths_raise_one_line(tmp_path, files, below, parts):
   (tmp_path / "set").mkdir()
   with pytest.raises(ValueError) as error:
     recognize_source(str(_make(tmp_path / "set", files) / below), "--path")
@@ -209,7 +209,7 @@ def test_real_data_sets(kind, name):
   assert recognize_source(str(SHARED / name)) == kind
 
 
-def test_numpy_archives_are_no_zip_of_images(tmp_path):
+def test_numpy_archives_are_not_recognized_as_zip(tmp_path):
   np.savez(tmp_path / "x.npz", a=np.zeros(3))
   with pytest.raises(ValueError, match="looks like no known kind"):
     recognize_source(str(tmp_path / "x.npz"))

@@ -1,4 +1,4 @@
-"""Market-1501 and MSMT17: splits, persons, cameras, what is left out."""
+"""Market-1501 and MSMT17: splits, identities, cameras, and what is left out."""
 
 import os
 import pathlib
@@ -63,7 +63,7 @@ def test_market1501_has_three_splits_and_names_what_is_left_out(tmp_path):
   assert names(again) == names(gallery) and _persons(again) == _persons(gallery)
 
 
-def test_market1501_splits_that_are_not_there(tmp_path):
+def test_missing_market1501_splits(tmp_path):
   root = _market(tmp_path / "set")
   with pytest.raises(ValueError, match="no split 'val'; it has train, query, gallery"):
     _open(open_market1501, root, tmp_path, "val")
@@ -105,7 +105,7 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
       attribute_labels(LabeledImages(without))
 
 
-def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):
+def test_the_index_is_reused_until_a_file_is_added_or_removed(tmp_path, monkeypatch):
   root = _market(tmp_path / "set")
   for below, _, _ in os.walk(root):
     os.utime(below, (time.time() - 60,) * 2)
@@ -152,7 +152,7 @@ def test_msmt17_of_both_versions(tmp_path, version, folders):
   assert "listed twice" in reasons.values() and any(name.startswith("line 5") for name in reasons)
 
 
-def test_msmt17_is_found_in_the_folder_above_and_says_what_it_lacks(tmp_path):
+def test_msmt17_is_found_in_the_folder_above_and_missing_lists_are_named(tmp_path):
   root = _msmt17(tmp_path / "up" / "MSMT17_V1")
   assert len(_open(open_msmt17, root.parent, tmp_path)) == 1
   (root / "list_val.txt").unlink()
@@ -163,7 +163,7 @@ def test_msmt17_is_found_in_the_folder_above_and_says_what_it_lacks(tmp_path):
     _open(open_msmt17, root, tmp_path)
 
 
-def test_a_set_in_a_bucket_is_the_same_set(tmp_path):
+def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
   import fsspec
 
   root = _market(tmp_path / "set")

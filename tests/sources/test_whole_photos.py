@@ -1,4 +1,4 @@
-"""Whole photos with everybody in them; facts that scores need: head boxes, crowding, 133 joints, joints in space."""
+"""Whole photos with all persons; facts that scores need: head boxes, crowding, 133 joints, 3D joints."""
 
 import json
 import pathlib
@@ -50,7 +50,7 @@ def _coco(root):
   )
 
 
-def test_a_whole_photo_has_everybody_also_crowds_and_nobody(tmp_path):
+def test_a_whole_photo_has_all_persons_crowds_or_none(tmp_path):
   pytest.importorskip("pycocotools")
   source = _open("coco", _coco(tmp_path / "set"), tmp_path / "work", whole=True)
   photos = _photos(source)
@@ -90,7 +90,7 @@ def _box(tag="person", **further):
   } | further
 
 
-def test_crowdhuman_keeps_what_is_to_be_ignored_and_says_so(tmp_path):
+def test_crowdhuman_marks_ignored_persons(tmp_path):
   line = json.dumps(
     {"ID": "273271,c9db000d5146c15", "gtboxes": [_box(), _box("mask"), _box(extra={"ignore": 1}), _box(vbox=[1, 2])]}
   )
@@ -118,7 +118,7 @@ def test_crowdhuman_keeps_what_is_to_be_ignored_and_says_so(tmp_path):
     _open("crowdhuman", root, tmp_path / "work", "test", whole=True)
 
 
-def test_crowdpose_says_how_crowded_a_photo_is(tmp_path):
+def test_crowdpose_gives_the_crowding_of_a_photo(tmp_path):
   root = tmp_path / "set"
   content = json.loads(_coco(root).read_text())
   for image in content["images"]:
@@ -176,7 +176,7 @@ def test_a_head_box_without_a_size_is_named_by_its_file_and_row(tmp_path, point)
   ]
 
 
-def test_whole_body_keypoints_stand_in_the_order_of_the_data_set(tmp_path):
+def test_whole_body_keypoints_have_the_order_of_the_data_set(tmp_path):
   assert len(WHOLE_BODY_JOINTS) == 133 and WHOLE_BODY_JOINTS[17] == "left_big_toe"
   assert [WHOLE_BODY_JOINTS.index(name) for name in ("face_0", "left_hand_0", "right_hand_0")] == [23, 91, 112]
   write_photo(tmp_path / "set" / "a.jpg")
@@ -227,7 +227,7 @@ def _npz(root, name="3dpw_train.npz", **change):
   return root
 
 
-def test_joints_in_space_come_with_their_crops_in_meters(tmp_path):
+def test_crops_have_3d_joints_in_meters(tmp_path):
   root = _npz(tmp_path / "set")
   source = _open("joints3d", root, tmp_path / "work")
   [person] = source.annotations(0)[0]["people"]
@@ -253,7 +253,7 @@ def test_joints_in_space_come_with_their_crops_in_meters(tmp_path):
     ({"image": np.array([{"a": 1}, 2], object)}, "not a .npz of plain arrays: Object arrays"),
   ],
 )
-def test_joints_of_another_form_end_with_one_line(tmp_path, change, message):
+def test_malformed_joints_raise_one_line(tmp_path, change, message):
   root = _npz(tmp_path / "set", **change)
   with pytest.raises(ValueError, match=message) as error:
     _open("joints3d", root, tmp_path / "work")
@@ -283,7 +283,7 @@ def test_joints_are_never_read_from_pickles(tmp_path):
     ("coco", "mmpose_tests/coco/test_coco_wholebody.json", 4),
   ],
 )
-def test_whole_photos_hold_the_persons_that_crops_are_cut_from(tmp_path, kind, path, photos):
+def test_whole_photos_have_the_same_persons_as_crops(tmp_path, kind, path, photos):
   crops, whole = (_open(kind, SHARED / path, tmp_path, **further) for further in ({"min_side": 0}, {"whole": True}))
   facts = _photos(whole)
   assert len(facts) == photos

@@ -1,4 +1,4 @@
-"""A SAIP small enough for tests: a shallow narrow ViT, toy decoders, batches to feed it. Run as a script it trains."""
+"""A SAIP small enough for tests: a shallow narrow ViT, toy decoders, made-up batches. Run as a script it trains."""
 
 import argparse
 import dataclasses
@@ -45,8 +45,7 @@ def tiny(*overrides, **backbone_options):
   config = parse_config(apply_overrides(recipe, [f"--config.{o}" for o in (*TINY, *overrides)]))
   method = METHODS["saip"].build(config)
   options = backbone_options or {"width": 12, "depth": 8, "heads": 3}
-  networks = dataclasses.replace(method.networks, backbone=method.backbone.clone(**options))
-  return config, dataclasses.replace(method, networks=networks)
+  return config, dataclasses.replace(method, backbone=method.backbone.clone(**options))
 
 
 def made_up_batch(size=8, seed=0):

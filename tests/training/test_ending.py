@@ -84,7 +84,7 @@ def test_nothing_replaces_the_error_of_the_data(tmp_path, monkeypatch):
   monkeypatch.setattr(MetricsWriter, "close", _fail(OSError("no space")))
   config = toy_config()
   with pytest.raises(ValueError, match="too many damaged images"):
-    train_in_folder(config, Toy(config.method), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
+    train_in_folder(config, Toy.build(config), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
 
 
 def test_a_list_that_cannot_be_written_ends_no_run(tmp_path, capsys):

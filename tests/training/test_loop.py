@@ -84,9 +84,9 @@ def test_a_longer_run_names_what_changed(tmp_path, capsys):
 
 def test_only_the_steps_missing_are_read(tmp_path):
   config = toy_config("total_steps=4")
-  train_in_folder(config, Toy(config.method), lambda _: ToyData(8), tmp_path, devices=jax.devices()[:1])
+  train_in_folder(config, Toy.build(config), lambda _: ToyData(8), tmp_path, devices=jax.devices()[:1])
   config, data = toy_config("total_steps=6", "panel_every=2"), ToyData(8)
-  train_in_folder(config, Toy(config.method), lambda _: data, tmp_path, devices=jax.devices()[:1])
+  train_in_folder(config, Toy.build(config), lambda _: data, tmp_path, devices=jax.devices()[:1])
   assert data.starts == [0, 4]  # the first batch for the pictures, then training
 
 
@@ -223,7 +223,7 @@ def test_a_failing_pipeline_ends_the_run_with_its_own_words(tmp_path):
 
   config = toy_config()
   with pytest.raises(ValueError, match="too many damaged images"):
-    train_in_folder(config, Toy(config.method), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
+    train_in_folder(config, Toy.build(config), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
   assert _steps(tmp_path) == [3]
   assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 

@@ -11,16 +11,17 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.checks import is_number
 from input_pipeline.decode import DamagedImage, decode_photo
-from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.records import keypoints_lost, moved_person
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.categories import categories_text
 from input_pipeline.sources.annotated.labeled_images import LabeledSource, open_labeled
 from input_pipeline.sources.annotated.masks import read_mask
-from input_pipeline.sources.annotated.person import CROWD, AnnotatedPerson, Annotations, is_number
+from input_pipeline.sources.annotated.person import CROWD, AnnotatedPerson, Annotations
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
 from input_pipeline.sources.annotated.whole_photos import labels_of_photos
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, cached_index
 
 DEFAULT_MARGIN = 0.1
 """Growth of a box on every side, as a fraction of its larger side."""
@@ -207,7 +208,7 @@ def open_crops(
     }
     return _columns(rows, not_cut_out, header, annotated)
 
-  index = remembered(
+  index = cached_index(
     cache_dir,
     kind,
     f"{path} split={split} min_side={min_side} root={root}",

@@ -11,11 +11,9 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline import storage
+from input_pipeline.records import IGNORE_LABEL
 from input_pipeline.sources.annotated.masks import read_mask
 from input_pipeline.sources.annotated.matlab import load_matlab
-
-IGNORE_LABEL = 255
-"""The label in parts.png of pixels that no score counts."""
 
 
 def read_labels(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from input_pipeline.decode import DamagedImage, decode_photo, encode_ppm
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.label_planes import check_classes, number_persons, read_labels
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, cached_index
 
 
 @dataclasses.dataclass(slots=True)
@@ -183,7 +183,7 @@ def open_labeled(
     return header, texts, columns
 
   key = f"{path} {json.dumps(protocol)} root={root}"
-  index = remembered(cache_dir, kind, key, lambda header: still_holds(header, files, root), build)
+  index = cached_index(cache_dir, kind, key, lambda header: still_holds(header, files, root), build)
   return LabeledSource(index, {"source": kind, "name": os.path.basename(path)})
 
 

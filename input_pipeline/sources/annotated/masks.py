@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.person import is_number, numbers
+from input_pipeline.checks import is_number
+from input_pipeline.sources.annotated.person import numbers
 
 # Pixels; larger coordinates make pycocotools slow and overflow its counters.
 _MAX_COORDINATE = 1e5

@@ -7,7 +7,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.checks import LARGEST_NUMBER, is_number
 
 BOX_MARGIN = 0.25
 """Growth of a box around keypoints on every side, as a fraction of its larger side: joints lie inside the body."""
@@ -15,7 +16,6 @@ BOX_MARGIN = 0.25
 CROWD = "a crowd, not one person"
 """Why an annotation with `iscrowd` is left out."""
 
-_LARGEST = 1e15
 _NUMBERS = frozenset({int, float})
 
 
@@ -135,11 +135,6 @@ def plain_joint(name) -> str:
   return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def is_number(value) -> bool:
-  """Returns whether `value` is a finite number that a float holds exactly to a pixel, and not a bool."""
-  return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
 def numbers(value, count: int | None = None) -> list[float] | None:
   """Returns `value` if it is a flat list of finite numbers, of length `count` if given; otherwise None."""
   if not isinstance(value, (list, tuple)) or count not in (None, len(value)) or not _are_numbers(value):
@@ -150,7 +145,7 @@ def numbers(value, count: int | None = None) -> list[float] | None:
 def _are_numbers(values: Sequence) -> bool:
   """Returns whether `is_number` holds for all; faster, as there are millions of them."""
   for value in values:
-    if type(value) not in _NUMBERS or not abs(value) <= _LARGEST:
+    if type(value) not in _NUMBERS or not abs(value) <= LARGEST_NUMBER:
       return False
   return True
 

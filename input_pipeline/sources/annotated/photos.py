@@ -259,7 +259,7 @@ def existing(path: str, setting: str, expected: str) -> str:
 
 def _header(path: str) -> tuple[int, int, int] | str:
   try:
-    with storage.open_file(path) as file:
+    with storage.open_binary(path) as file:
       (height, width), orientation = photo_header(file)
     return width, height, orientation
   except Image.UnidentifiedImageError:

@@ -129,7 +129,7 @@ def holds_annotations(text: str) -> bool:
 
 
 def _head(file: str) -> str:
-  with storage.open_file(file) as opened:
+  with storage.open_binary(file) as opened:
     return storage.text_of(opened.read(_HEAD_BYTES), "replace")
 
 

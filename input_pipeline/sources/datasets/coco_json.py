@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from input_pipeline.body import FURTHER_JOINTS
+from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import Categories, key_of
 from input_pipeline.sources.annotated.masks import coco_mask
 from input_pipeline.sources.annotated.person import (
@@ -13,7 +14,6 @@ from input_pipeline.sources.annotated.person import (
   AnnotatedPerson,
   Annotations,
   box_around,
-  is_number,
   keypoints_of,
   numbers,
   plain_facts,

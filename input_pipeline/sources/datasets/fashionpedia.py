@@ -2,8 +2,8 @@
 
 import os
 
+from input_pipeline.records import IGNORE_LABEL
 from input_pipeline.sources.annotated.categories import key_of
-from input_pipeline.sources.annotated.label_planes import IGNORE_LABEL
 from input_pipeline.sources.annotated.labeled_images import LabeledImage, LabeledSource, Labels, open_labeled
 from input_pipeline.sources.annotated.masks import coco_mask
 from input_pipeline.sources.annotated.person import Annotations

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from input_pipeline.body import MPII_JOINTS
 from input_pipeline.sources.annotated.categories import Categories, key_of
 from input_pipeline.sources.annotated.person import (
   CROWD,
@@ -15,26 +16,6 @@ from input_pipeline.sources.annotated.person import (
 )
 from input_pipeline.sources.annotated.photos import Photos
 from input_pipeline.sources.datasets.coco_json import box_of_scale, found_images
-
-# The joints in the order of MPII's files, which do not name them.
-MPII_JOINT_NAMES = (
-  "right_ankle",
-  "right_knee",
-  "right_hip",
-  "left_hip",
-  "left_knee",
-  "left_ankle",
-  "pelvis",
-  "thorax",
-  "upper_neck",
-  "head_top",
-  "right_wrist",
-  "right_elbow",
-  "right_shoulder",
-  "left_shoulder",
-  "left_elbow",
-  "left_wrist",
-)
 
 _IGNORED = "marked to be ignored: a crowd, a reflection, something like a person"
 
@@ -109,7 +90,7 @@ def read_mpii(
       points = [(x, y, 2 if v else 0) for (x, y, *_), v in zip(joints, visible)]
       facts |= {
         "keypoints": keypoints_of(points, -0.5),
-        "joints": annotated.joint_list("person", MPII_JOINT_NAMES, len(joints)),
+        "joints": annotated.joint_list("person", MPII_JOINTS, len(joints)),
       }
     box = box_around(facts.get("keypoints", ())) or box_of_scale(person.get("center"), person.get("scale"), -0.5)
     reason = reason or ("" if box else "it has no joints, and no center and scale, to make a box from")

@@ -7,14 +7,14 @@ import os
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.prepared import entries
 from input_pipeline.sources.annotated.labeled_images import LabeledSource, Labels, open_labeled
 from input_pipeline.sources.annotated.matlab import load_matlab
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing
 
-CIHP_PARTS = tuple("Torso-skin" if name == "Jumpsuits" else name for name in PARTS)
-"""CIHP's 20 classes: LIP's, except the eleventh."""
+CIHP_PARTS = tuple("Torso-skin" if name == "Jumpsuits" else name for name in LIP_PARTS)
+"""CIHP's 20 classes: LIP's, but for the eleventh."""
 
 ATR_PARTS = (
   "Background",
@@ -86,7 +86,7 @@ PARSING_SETS = {
         for split in ("train", "val")
       }
     },
-    PARTS,
+    LIP_PARTS,
   ),
   "cihp": ParsingSet(
     _below_cihp("{}_id.txt"),

@@ -12,7 +12,7 @@ import scipy.io
 from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.index import Index, folders_unchanged, remembered
+from input_pipeline.sources.index import Index, cached_index, folders_unchanged
 
 MARKET1501_SPLITS = {
   "train": "bounding_box_train",
@@ -242,7 +242,7 @@ def _open(
     columns = {column: np.array([row[k] for row in used], np.int64) for k, column in ((1, "identity"), (2, "camera"))}
     return header, {"name": [os.fsencode(row[0]) for row in used]}, columns
 
-  index = remembered(cache_dir, kind, folder + "".join(f" {file}" for file in files), is_current, build)
+  index = cached_index(cache_dir, kind, folder + "".join(f" {file}" for file in files), is_current, build)
   return ReidSource(index, {"source": kind, "name": name}, folder)
 
 

@@ -7,10 +7,11 @@ import posixpath
 import yaml
 
 from input_pipeline import storage
+from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import is_person, key_of
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
-from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, is_number, keypoints_of
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, keypoints_of
 from input_pipeline.sources.annotated.photos import Photos, existing
 
 _THREADS = 16

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from input_pipeline.mirror import flip_pairs
+from input_pipeline.body import flip_pairs
 from saip_jax.evaluation.encoders import EncodedImages, Encoder, encode_source
 from saip_jax.evaluation.metrics.segmentation import unflip
 from saip_jax.evaluation.splits import LabeledImages, groups

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.body import whole_body_names, whole_body_points
-from input_pipeline.sources.datasets.lists_json import MPII_JOINT_NAMES
+from input_pipeline.body import MPII_JOINTS, whole_body_names, whole_body_points
 from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.splits import LabeledImages
 from saip_jax.evaluation.tasks.base import Result
@@ -112,7 +111,7 @@ def score_joints(
     "counted_joints": found.joints,
     "unit": "height of the crop",
   }
-  if truth.names == MPII_JOINT_NAMES:
+  if truth.names == MPII_JOINTS:
     by_head, how = _in_heads(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
     scores, told = by_head | scores, told | how
   if confidence is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.fields.captions import captions_of as captions_of_person, words_of
+from input_pipeline.fields.captions import captions_of_person, words_of
 from saip_jax.evaluation.encoders import Encoder, encode_images
 from saip_jax.evaluation.metrics.retrieval import TIES, evaluate_text_retrieval
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
