@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.person import Annotations
 from input_pipeline.sources.annotated.photos import Photos, existing
