@@ -149,7 +149,7 @@ def _rows(
   bytes_of = {photo: os.fsencode(photo) for photo in {person.photo for person in annotated.persons}}
   persons, rows, not_cut_out = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), [], []
   frames = [frame_of(photos.header(person.photo), person.size, person.upright) for person in persons]
-  corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as the index keeps them
+  corners = np.array([person.box for person in persons], np.float32).reshape(-1, 4)  # as in the index
   inside = np.clip(corners, 0, [(size or (0, 0)) * 2 for size, *_ in frames] or np.zeros((0, 4)))
   sides = (inside[:, 2:] - inside[:, :2]).min(1)
   for person, (size, upright, reason), box, side in zip(persons, frames, inside.tolist(), sides.tolist()):

@@ -251,7 +251,7 @@ def _read(file: str, photos: Photos, annotated: Annotations, setting: str) -> No
       else (f"a list of {len(content)}" if isinstance(content, list) else type(content).__name__)
     )
     raise ValueError(
-      f"{where} is JSON of another format ({found}); expected COCO's `images` and `annotations`, MPII's "
+      f"{where} is JSON of another kind ({found}); expected COCO's `images` and `annotations`, MPII's "
       "list or CrowdHuman's lines"
     )
 
