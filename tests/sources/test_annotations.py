@@ -250,9 +250,9 @@ def test_one_file_for_each_video_is_read_together(tmp_path):
     (b"\xff\xd8\xff", "not JSON"),
     (b"hello", "not JSON"),
     (b"[" * 100_000, "not JSON|truncated"),
-    (b"5", "another format"),
-    (b"[]", "another format"),
-    (b'{"a": 1}', "another format.*object of a"),
+    (b"5", "another kind"),
+    (b"[]", "another kind"),
+    (b'{"a": 1}', "another kind.*object of a"),
     (b'{"images": []}', "no list `annotations`"),
     (b'{"images": [], "annotations": []}', "no usable person"),
     (b'[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 1}]', "holds detections"),
@@ -379,12 +379,12 @@ def test_coco_itself(tmp_path, file, joints):
 
 
 @needs_shared
-def test_captions_and_detections_are_refused(tmp_path):
+def test_captions_and_detections_are_no_persons(tmp_path):
   with pytest.raises(ValueError, match="no box"):
     _open(SHARED / "coco_mini" / "annotations" / "captions_train2017.json", tmp_path)
   with pytest.raises(ValueError, match="detections"):
     _open(SHARED / "mmpose_tests" / "coco" / "test_coco_det_AP_H_56.json", tmp_path)
-  with pytest.raises(ValueError, match="another format"):
+  with pytest.raises(ValueError, match="another kind"):
     _open(SHARED / "mmpose_tests" / "interhand2.6m" / "test_interhand2.6m_camera.json", tmp_path)
 
 
@@ -408,7 +408,7 @@ def test_captions_and_detections_are_refused(tmp_path):
     ("interhand2.6m/test_interhand2.6m_data.json", 4, 0),
   ],
 )
-def test_data_sets_with_cocos_conventions(tmp_path, path, persons, joints):
+def test_sets_that_follow_cocos_form(tmp_path, path, persons, joints):
   source = _open(SHARED / "mmpose_tests" / path, tmp_path)
   assert len(source) == persons
   legend = source.legend.get("joints", [])

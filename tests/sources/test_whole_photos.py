@@ -283,7 +283,7 @@ def test_joints_are_never_read_from_pickles(tmp_path):
     ("coco", "mmpose_tests/coco/test_coco_wholebody.json", 4),
   ],
 )
-def test_whole_photos_have_the_same_persons_as_crops(tmp_path, kind, path, photos):
+def test_whole_photos_hold_the_persons_that_crops_are_cut_from(tmp_path, kind, path, photos):
   crops, whole = (_open(kind, SHARED / path, tmp_path, **further) for further in ({"min_side": 0}, {"whole": True}))
   facts = _photos(whole)
   assert len(facts) == photos
