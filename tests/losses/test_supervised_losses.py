@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from input_pipeline.fields.base import NOT_COUNTED
 from input_pipeline.mirror import flip_pairs
 from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.people.parts import FLIPPED_PARTS, PARTS
@@ -16,7 +15,7 @@ from saip_jax.losses.heat_maps import SIGMA, heat_map_loss, heat_maps
 from saip_jax.losses.triplet import triplet_loss
 from saip_jax.methods.finetune.config import FinetuneConfig
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.methods.finetune.views import SupervisedViews, supervised_view
+from saip_jax.methods.finetune.views import NOT_COUNTED, SupervisedViews, supervised_view
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD, denormalize
 
 
