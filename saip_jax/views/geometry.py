@@ -136,11 +136,11 @@ def crop_resize(
     >>> planes = np.tile(np.linspace(0, 1, 8, dtype=np.float32), (3, 6, 1))  # brighter from left to right
     >>> right_half = np.float32([0, 4, 6, 4])
     >>> crop = jax.jit(crop_resize, static_argnames="out_hw")
-    >>> print(crop(planes, right_half, (3, 2), flip=False)[0].round(2))
+    >>> print(np.round(np.asarray(crop(planes, right_half, (3, 2), flip=False)[0]), 2))
     [[0.66 0.92]
      [0.66 0.92]
      [0.66 0.92]]
-    >>> print(crop(planes, right_half, (3, 2), flip=True)[0].round(2))
+    >>> print(np.round(np.asarray(crop(planes, right_half, (3, 2), flip=True)[0]), 2))
     [[0.92 0.66]
      [0.92 0.66]
      [0.92 0.66]]

@@ -162,7 +162,7 @@ def augment(key, planes, recipe):
   return photometric.augment(planes, photometric.sample_colors(uniform, recipe))
 
 
-@pytest.mark.parametrize("name", ["jitter", "grey", "blur", "solarize"])
+@pytest.mark.parametrize("name", ["jitter", "gray", "blur", "solarize"])
 def test_augment_applies_each_operation_with_its_probability(name):
   off = dict(jitter_probability=0.0, gray_probability=0.0, blur_probability=0.0, solarize_probability=0.0)
   recipe = photometric.Photometric(**{**off, f"{name}_probability": 0.3}, blur_sigma=(0.5, 2.0))
@@ -170,5 +170,5 @@ def test_augment_applies_each_operation_with_its_probability(name):
   changed = np.abs(after - before).max((1, 2, 3)) > 1e-5
   assert 0.2 < changed.mean() < 0.4
   gray = np.ptp(after, axis=1).max((1, 2)) < 1e-6
-  assert gray.mean() == (changed.mean() if name == "grey" else 0)
+  assert gray.mean() == (changed.mean() if name == "gray" else 0)
   assert after.min() >= 0 and after.max() <= 1
