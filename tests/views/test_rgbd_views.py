@@ -8,7 +8,7 @@ import pytest
 from saip_jax.backbones.semgcn import JOINT_PARENTS, SemGCN, SemGraphConv, edges_of
 from saip_jax.heads.projection import MapProjection
 from saip_jax.views.geometry import crop_nearest
-from saip_jax.views.rgbd import depth_picture, rgbd_crop
+from saip_jax.views.rgbd import depth_image, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 
 KEY = jax.random.key(0)
@@ -44,7 +44,7 @@ def test_nearest_crop_of_the_whole_is_the_whole():
 def test_depth_is_meters_around_their_mean():
   depth = np.zeros((2, 4, 4), np.uint16)
   depth[0, 1:3, 1:3] = [[1500, 1600], [1700, 1800]]
-  shown = np.asarray(depth_picture(depth))
+  shown = np.asarray(depth_image(depth))
   np.testing.assert_allclose(shown[0, 1:3, 1:3, 0], [[-0.15, -0.05], [0.05, 0.15]], atol=1e-6)
   assert shown.shape == (2, 4, 4, 3) and not shown[0, 0].any() and not shown[1].any()
   np.testing.assert_array_equal(shown[..., 0], shown[..., 2])

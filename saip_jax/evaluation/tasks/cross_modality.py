@@ -33,7 +33,7 @@ from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.method import Hcmoco
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.training.checkpoint import read_config, read_model
-from saip_jax.views.rgbd import depth_picture
+from saip_jax.views.rgbd import depth_image
 
 MODALITIES = ("rgb", "depth", "both")
 _BATCH = 64
@@ -174,7 +174,7 @@ def encoders_of(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> 
 
   @jax.jit
   def compute(params, method_state, images_u8, depth_mm):
-    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
+    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_image(depth_mm)})
     return maps | {"both": jnp.maximum(maps["rgb"], maps["depth"])}
 
   apply = lambda images_u8, depth_mm: jax.device_get(compute(params, method_state, images_u8, depth_mm))
