@@ -1,4 +1,4 @@
-"""Crops of a picture with its depth and joints, and the skeleton and depth as networks read them."""
+"""Crops of an image with its depth and joints; skeleton and depth as network inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 
 
 def test_depth_and_joints_follow_the_crop():
-  """The depth of each pixel says where it was on the canvas, exactly."""
+  """The depth of each pixel encodes its position on the canvas exactly."""
   rows, columns = np.mgrid[:80, :40]
   depth = (1000 + 100 * rows + columns).astype(np.uint16)
   keypoints = np.float32([(x + 0.5, y + 0.5, 1) for x in range(2, 36, 4) for y in range(2, 72, 6)])
