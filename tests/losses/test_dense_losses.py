@@ -98,7 +98,7 @@ def test_persons_cut_off_or_ignored_are_neither_found_nor_missed():
   assert not np.asarray(targets_of("detection", unknown, place, (0,))[2]).any()
 
 
-def test_pictures_and_captions_of_one_person_belong_together():
+def test_images_and_captions_of_one_person_are_positives():
   images, texts = (np.asarray(unit(jnp.float32(rng(seed).normal(size=(6, 5))))) for seed in (0, 1))
   identity, known = np.array([1, 2, 1, 0, 0, 3]), np.array([1, 1, 1, 1, 1, 0], bool)
   same = (identity[:, None] == identity) & (identity > 0) | np.eye(6, dtype=bool)
@@ -131,7 +131,7 @@ def test_joints_in_space():
 
 
 def test_persons_drawn_by_middles_and_ways_are_told_apart_again():
-  """What the network is taught and how its maps are read agree on whose each pixel is, whatever else is cut off."""
+  """Targets and decoding agree on the person of each pixel, also for truncated persons."""
   persons, parts = np.zeros((2, 64, 64), np.uint8)
   for number, (top, left, high, wide) in enumerate([(4, 4, 40, 16), (20, 40, 40, 20)], 1):
     persons[top : top + high, left : left + wide] = number

@@ -11,7 +11,7 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_photo
-from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.records import keypoints_lost, moved_person
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.annotated.masks import read_mask
 from input_pipeline.sources.index import Index

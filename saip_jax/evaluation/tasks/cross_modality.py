@@ -34,7 +34,7 @@ from saip_jax.recipes import parse_config
 from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model
-from saip_jax.views.rgbd import depth_picture
+from saip_jax.views.rgbd import depth_image
 
 MODALITIES = ("rgb", "depth", "both")
 _BATCH = 64
@@ -175,7 +175,7 @@ def modality_encoders(method: Hcmoco, params, method_state, facts: dict[str, Any
 
   @jax.jit
   def compute(params, method_state, images_u8, depth_mm):
-    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
+    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_image(depth_mm)})
     return maps | {"both": jnp.maximum(maps["rgb"], maps["depth"])}
 
   apply = lambda images_u8, depth_mm: jax.device_get(compute(params, method_state, images_u8, depth_mm))
