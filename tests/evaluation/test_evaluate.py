@@ -231,7 +231,7 @@ def test_a_picture_without_a_size_is_named():
     def read(self, i):
       return b"no image"
 
-  with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is no image$"):
+  with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is not an image$"):
     LabeledImages(NoImage([5], lambda n: {})).size_hw(0)
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, encode_source, flip_tested
 from saip_jax.evaluation.tasks import keypoints, parsing
-from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from tests.support.coded_people import GRID, HW, CodedData, CodedPictures, as_png
 
 CELL = HW[0] // GRID[0]
@@ -62,7 +61,7 @@ def test_features_of_images_are_means_and_those_of_places_stay_apart():
   assert [one.rows.tolist() for one in part.singly()] == [[0], [1]]
 
 
-@pytest.mark.parametrize("measure", [keypoints.probe_heat_maps, FINETUNED["keypoints"].protocol])
+@pytest.mark.parametrize("measure", [keypoints.probe_heat_maps, keypoints.finetuned_keypoints])
 def test_joints_of_the_mirror_image_are_turned_back(measure):
   points = lambda n: {"people": [{"keypoints": [[*(xy * CELL), 2] for xy in _hands(n)]}]}
   pictures = lambda numbers: SidedPictures(numbers, points, {"joints": NAMES})
@@ -71,7 +70,7 @@ def test_joints_of_the_mirror_image_are_turned_back(measure):
   assert measure(flip_tested(encoder), data).scores["PCK@0.1"] == 1
 
 
-@pytest.mark.parametrize("measure", [parsing.probe_parsing, FINETUNED["parsing"].protocol])
+@pytest.mark.parametrize("measure", [parsing.probe_parsing, parsing.finetuned_parsing])
 def test_classes_of_the_mirror_image_are_turned_back(measure):
   def classes(n):
     found = np.repeat([[2, 2, 1, 1]], GRID[0], axis=0)

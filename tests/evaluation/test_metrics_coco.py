@@ -24,7 +24,6 @@ from saip_jax.evaluation.metrics.oks import (
   evaluate_crowdpose,
   evaluate_keypoints,
   evaluate_whole_body,
-  oks_nms,
 )
 
 
@@ -223,16 +222,6 @@ def test_order_of_rows_units_of_scores_and_shifts_say_nothing(seed, factor, shif
   np.testing.assert_allclose(
     _numbers(evaluate_keypoints(other_true, other)), _numbers(evaluate_keypoints(true, found)), atol=1e-9
   )
-
-
-def test_nms_keeps_the_better_of_two_that_are_alike():
-  rng = np.random.default_rng(0)
-  one, other = rng.uniform(0, 50, (17, 2)), rng.uniform(100, 150, (17, 2))
-  keypoints = np.stack([one, other, one + 1e-3, other + 30])
-  kept = oks_nms(keypoints, np.full(4, 2500.0), np.array([0.3, 0.5, 0.9, 0.1]))
-  assert kept.tolist() == [2, 1, 3]
-  assert oks_nms(keypoints, np.full(4, 2500.0), np.array([0.3, 0.5, 0.9, 0.1]), threshold=1.0).tolist() == [2, 1, 0, 3]
-  assert oks_nms(keypoints[:0], np.zeros(0), np.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize(

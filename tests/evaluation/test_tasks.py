@@ -12,7 +12,6 @@ from saip_jax.evaluation.tasks import (
   detection,
   joints3d,
   keypoints,
-  neighbors,
   parsing,
   reid,
   text,
@@ -75,13 +74,13 @@ def test_neighbors_vote_for_attributes():
   """Persons of eight kinds; what is known of a kind is what those say whose attribute is known."""
   labels = lambda n: [n % 8 // 4, n % 2, None if n % 16 < 8 else 1]
   data = _data(lambda n: {"people": [{"attributes": labels(n)}]}, {"attributes": ["a", "b", "c"]})
-  found = neighbors.nearest_attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
+  found = attributes.nearest_attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
   assert found.facts["neighbors"] == 20 and found.facts["balanced_accuracy"]["a"] == 1
   assert found.facts["balanced_accuracy"]["b"] == 1
   assert found.facts["balanced_accuracy"]["c"] == 0.5  # 1 to all who know, and the unknown counts as not
-  assert neighbors.nearest_attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
-  with pytest.raises(ValueError, match="names no attributes"):
-    neighbors.nearest_attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
+  assert attributes.nearest_attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
+  with pytest.raises(ValueError, match="'coded' has no attributes"):
+    attributes.nearest_attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
 
 
 def _keypoints(number):
@@ -261,12 +260,12 @@ def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
 
 def test_correspondence_needs_two_pictures_and_a_joint_in_both():
   lonely = _data(lambda n: {"people": [{"identity": n, "keypoints": [[5, 5, 2]]}]}, {"joints": ["a"]})
-  with pytest.raises(ValueError, match="one picture of each person"):
+  with pytest.raises(ValueError, match="'coded' has one image of each person"):
     correspondence.nearest_cells(KNOWS_NOTHING, lonely)
   apart = _data(
     lambda n: {"people": [{"keypoints": [[5, 5, 2 * (n % 2)], [5, 5, 2 - 2 * (n % 2)]]}]}, {"joints": ["a", "b"]}
   )
-  with pytest.raises(ValueError, match="no two pictures of 'coded' show the same joint"):
+  with pytest.raises(ValueError, match="'coded' show the same joint"):
     correspondence.nearest_cells(KNOWS_NOTHING, apart)
 
 

@@ -55,7 +55,7 @@ def test_import_writes_a_folder_once_and_again(tmp_path, capsys):
     (["--out={tmp}/a.safetensors"], ["is a file"]),
     (["--dialect=vitpose"], ["--dialect=vitpose cannot be read", "saip", "mae"]),
     (["--dialect=saip"], ["no ViT in the names of --dialect=saip", "begins with blocks.0.attn"]),
-    (["--image-hw=64x64"], ["--image-hw states 64x64", "32 positions"]),
+    (["--image-hw=64x64"], ["--image-hw", "64x64", "32 positions"]),
     (["--from={tmp}/b.safetensors"], ["b.safetensors: no such file"]),
     (["--from={tmp}"], ["a.safetensors, c.pth", "name the file itself"]),
     (["--form=x"], ["--form=x", "--help"]),
