@@ -20,7 +20,7 @@ _HOSTILE = "</script><script>alert(\"&amp;\")</script><img src=http://x.y/z oner
 def report(run, *compare, **options) -> Page:
   path = write_report(run, compare, **options)
   page = Page(path.read_text("utf-8"))
-  page.check_needs_nothing()
+  page.check_self_contained()
   return page
 
 

@@ -30,8 +30,8 @@ class AttributeScores:
     f1: harmonic mean of `precision` and `recall`.
     balanced_accuracy: balanced accuracy of each attribute; mA is their mean.
     one_sided: the attributes that are true of every image or of none.
-    pictures: number of images.
-    pictures_without: number of images without a true attribute.
+    images: number of images.
+    images_without: number of images without a true attribute.
   """
 
   mA: float
@@ -41,8 +41,8 @@ class AttributeScores:
   f1: float
   balanced_accuracy: tuple[float, ...]
   one_sided: tuple[int, ...]
-  pictures: int
-  pictures_without: int
+  images: int
+  images_without: int
 
 
 def evaluate_attributes(
@@ -92,8 +92,8 @@ def evaluate_attributes(
     f1=float(_share(2 * precision * recall, precision + recall)),
     balanced_accuracy=tuple(balanced.tolist()),
     one_sided=tuple(np.flatnonzero(true.all(0) | ~true.any(0)).tolist()),
-    pictures=len(true),
-    pictures_without=int((~true.any(1)).sum()),
+    images=len(true),
+    images_without=int((~true.any(1)).sum()),
   )
 
 
