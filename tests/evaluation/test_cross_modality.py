@@ -32,7 +32,7 @@ def people(seed, count=12):
 
 
 def maps_of(cells, agree, seed):
-  """Maps that tell the part; those of depth in the same directions, or in others."""
+  """Returns maps that encode the part; those of depth in the same directions, or in other ones."""
   rng = np.random.default_rng(seed)
   shown = np.eye(8)[np.minimum(cells, 5)] + 0.05 * rng.normal(size=(*cells.shape, 8))
   depth = shown if agree else np.roll(shown, 1, axis=-1)

@@ -31,7 +31,7 @@ def _person(index: int) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path):
-  """People below a folder, two of them gray and transparent, and two files that are no pictures."""
+  """Images in a folder, two of them gray and transparent, and two files that are not images."""
   root = tmp_path / "people"
   (root / "more").mkdir(parents=True)
   for i in range(_PEOPLE):

@@ -83,7 +83,7 @@ def test_batches_of_persons_are_the_same_for_any_hosts_and_workers(people):
   ],
 )
 def test_each_layer_learns_at_its_own_rate(name):
-  """By SGD with a gradient of one: what a parameter moves by is its learning rate."""
+  """With SGD and gradients of one, the change of a parameter is its learning rate."""
   decay, backbone = 0.75, build_backbone(name, image_hw=(64, 32))
   shapes = jax.eval_shape(
     lambda: backbone.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), ("cls", "tokens", "hidden"))
@@ -161,7 +161,7 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
   record = json.loads(out)
   assert status == 0 and record["protocol"] == "finetune" and record["facts"]["updates"] == 4
   assert 0 < record["scores"]["mIoU"] < 1 and record["encoder"]["image_hw"] == [64, 32]
-  # What was fine-tuned is a run like others: it can be started from, its evaluations are kept, its encoder is exported.
+  # A fine-tuned run is a run like others: init_from, saved evaluations and export work.
   weights = open_weights(first)
   assert weights.spec.name == "vit_toy" and {"backbone", "head"} == set(weights.student)
   status, out, _ = evaluate("--json", task="attributes", checkpoint=str(first))

@@ -1,4 +1,4 @@
-"""Fine-tuning, task by task: what is read of the data, that it can be learned, and that it is measured."""
+"""Fine-tuning, task by task: labels are read, learned and measured."""
 
 import json
 
@@ -104,7 +104,7 @@ def test_boxes_and_persons_in_batches(sets):
 
 @pytest.mark.parametrize("task", [*QUICK, *(pytest.param(task, marks=pytest.mark.slow) for task in OTHERS)])
 def test_a_batch_can_be_learned_by_heart(sets, task):
-  """The loss on one batch, seen from its middle alone, falls; running statistics move and are what is used later."""
+  """The loss on center crops of one batch falls; running statistics change and are used in evaluation."""
   method, rows, _ = batch_of(
     task,
     sets,

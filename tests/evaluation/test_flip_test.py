@@ -1,4 +1,4 @@
-"""The flip test: what is averaged over an image and its mirror image, and what changes places there."""
+"""The flip test: averages over an image and its mirror image, with left and right swapped."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TEST = range(40, 60)
 
 
 class SidedPictures(CodedPictures):
-  """Coded pictures whose right half is bluer than the left, so that mirror images show that they are."""
+  """Coded images whose right half is bluer than the left, so that mirror images are recognizable."""
 
   def read(self, i):
     picture = np.zeros((*HW, 3), np.uint8)
@@ -30,7 +30,7 @@ def _encoder(image=lambda n, mirrored: [1.0], cells=lambda n, mirrored: np.ones(
 
 
 def _hands(n):
-  """(3, 2) x, y in cells: hands far apart, at heights that the number says; the left one is right in the picture."""
+  """Returns (3, 2) x, y in cells: hands far apart, at heights by image number; the left hand is right in the image."""
   return np.array([[1.5, n % 3 + 2.5], [3.5, n % 5 + 1.5], [0.5, n % 7 + 0.5]])
 
 
@@ -43,7 +43,7 @@ def _map(n):
 
 
 def _knowing_mirrors_alone(maps, blank):
-  """What is fitted on is known; of what is measured on, the mirror image alone, as it looks: its left is our right."""
+  """Returns an encoder that knows the training images, and of test images only the mirror image, not mirrored back."""
 
   def cells(n, mirrored):
     return maps(n)[:, ::-1, [0, 2, 1]] if mirrored else np.full((*GRID, 3), blank) if n in TEST else maps(n)

@@ -45,9 +45,9 @@ def _people(seed, images=12, joints=17, levels=None, persons=4, detections=8):
   )
   if levels:
     found = dataclasses.replace(found, scores=np.floor(found.scores * levels) / levels)
-    twin = rng.integers(0, n, n // 2)  # persons who stand in the same place
+    doubled = rng.integers(0, n, n // 2)  # persons at the place of another one
     for field in ("images", "keypoints", "boxes_xywh", "areas"):
-      getattr(true, field)[: len(twin)] = getattr(true, field)[twin]
+      getattr(true, field)[: len(doubled)] = getattr(true, field)[doubled]
   return true, found
 
 
@@ -123,7 +123,7 @@ def test_keypoint_scores_are_those_of_pycocotools(seed, levels):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_persons_whose_num_keypoints_is_0_are_ignored_where_they_are_labeled(seed):
-  """As in CrowdPose, whose num_keypoints counts the visible joints: joints serve the likeness all the same."""
+  """As in CrowdPose, whose num_keypoints counts only visible joints: labeled joints still determine the similarity."""
   true, found = _people(seed, joints=14)
   counted = np.where(np.arange(len(true.images)) % 3 == 0, 0, 5)  # 5 also of persons without a labeled joint
   flagged = dataclasses.replace(true, ignored=counted == 0)

@@ -63,7 +63,7 @@ def test_scores_are_those_of_scikit_learn(block_bytes, monkeypatch):
 
 def test_a_case_worked_out_by_hand():
   angles = np.deg2rad([0, 5, 10, 20, 30, 40, 60])
-  gallery = np.stack([np.cos(angles), np.sin(angles)], 1) * np.arange(1, 8)[:, None]  # length says nothing
+  gallery = np.stack([np.cos(angles), np.sin(angles)], 1) * np.arange(1, 8)[:, None]  # lengths are irrelevant
   ids = np.array([1, -1, 0, 1, 2, 1, 2])
   cameras = np.array([0, 1, 1, 1, 1, 2, 0])
   query = np.array([[3.0, 0.0], [1.0, 0.0], [0.5, 0.0]])

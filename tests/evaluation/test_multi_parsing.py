@@ -1,4 +1,4 @@
-"""Parsing of everybody in a photo: features that know class and middle of each cell, and such that know nothing."""
+"""Multi-person parsing: features that encode class and center of each cell, and uninformative ones."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def _planes(number):
 
 
 def _knowing(number):
-  """What the three layers are to say."""
+  """Returns the targets of the three layers."""
   images = CodedData(CodedPictures([number], lambda n: {}, {}, _planes), CodedPictures([number], lambda n: {})).parts[0]
   return multi_parsing._targets(images, 0, 3, GRID)
 

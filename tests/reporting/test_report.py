@@ -1,4 +1,4 @@
-"""`saip report`: what stands in the page, that it needs nothing but itself, and that no file can break it."""
+"""`saip report`: its content, that it is self-contained, and that no file can break it."""
 
 import json
 

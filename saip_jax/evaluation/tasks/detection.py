@@ -34,12 +34,12 @@ def probe_detection(encoder: Encoder, data: Data) -> Result:
   """Ridge regressions of a heat map of the centers of persons, and of sizes from the cells at the centers."""
   train, test = data.train_and_test(whole=True)
   boxes, damaged = [person_boxes(train, i) for i in range(len(train))], []
-  middles, cells, sizes, owners = DenseRidge(_PLACES, 1), [], [], []
+  centers, cells, sizes, owners = DenseRidge(_PLACES, 1), [], [], []
   for part in encode_source(encoder, train.source, damaged):
     grid = part.cells.shape[1:3]
     of_photo = [boxes[row][0][~boxes[row][1]] for row in part.rows]
     maps = np.stack([_peaks(each, tuple(n * _PLACES for n in grid)) for each in of_photo])
-    middles.add(part.cells, maps[..., None], np.ones((len(maps), 1), bool), part.rows)
+    centers.add(part.cells, maps[..., None], np.ones((len(maps), 1), bool), part.rows)
     for row, features, each in zip(part.rows, part.cells, of_photo):
       places = np.minimum((each[:, :2] + each[:, 2:] / 2) * grid[::-1], np.array(grid[::-1]) - 1e-6).astype(int)
       cells.append(features[places[:, 1], places[:, 0]])
@@ -47,13 +47,13 @@ def probe_detection(encoder: Encoder, data: Data) -> Result:
       owners += [row] * len(each)
   if not owners:
     raise ValueError(f"the {len(train)} photos of {train.source.identity['name']!r} have no boxes: expected some")
-  middles.fit()
+  centers.fit()
   size = fit_ridge(np.concatenate(cells), np.concatenate(sizes), groups=np.array(owners))
   found, numbers = [], []
   for part in encode_source(encoder, test.source, damaged):
-    maps = middles.predict(part.cells)[..., 0]
-    for row, features, middle in zip(part.rows, part.cells, maps):
-      found.append(_detections(middle, features, size))
+    maps = centers.predict(part.cells)[..., 0]
+    for row, features, heat in zip(part.rows, part.cells, maps):
+      found.append(_detections(heat, features, size))
       numbers.append(row)
   return score_detections(found, np.array(numbers), test, facts_of(train=train, test=test), damaged)
 
@@ -100,20 +100,20 @@ def _peaks(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   return np.max(fall(y, at[:, 1])[:, :, None] * fall(x, at[:, 0])[:, None], axis=0, initial=0.0)
 
 
-def _detections(middle: np.ndarray, cells: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
+def _detections(heat: np.ndarray, cells: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
   """Returns (n, 4) boxes as fractions and (n,) scores 0 to 1, best first, of a heat map (h, w) and its cells."""
-  rows, columns, scores = highest_peaks(middle)
+  rows, columns, scores = highest_peaks(heat)
   wide_high = np.exp(np.clip(size.predict(cells[rows // _PLACES, columns // _PLACES]), -10, 0))
-  xy = np.stack([(columns + 0.5) / middle.shape[1], (rows + 0.5) / middle.shape[0]], axis=1)
+  xy = np.stack([(columns + 0.5) / heat.shape[1], (rows + 0.5) / heat.shape[0]], axis=1)
   return np.concatenate([xy - wide_high / 2, wide_high], axis=1), scores
 
 
-def highest_peaks(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def highest_peaks(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns rows, columns and values, clipped to 0 to 1, of at most 100 local maxima of a heat map (h, w)."""
-  rows, columns = np.nonzero(middle == maximum_filter(middle, 3))
-  best = np.argsort(-middle[rows, columns], kind="stable")[:_MOST]
+  rows, columns = np.nonzero(heat == maximum_filter(heat, 3))
+  best = np.argsort(-heat[rows, columns], kind="stable")[:_MOST]
   rows, columns = rows[best], columns[best]
-  return rows, columns, np.clip(middle[rows, columns], 0, 1)
+  return rows, columns, np.clip(heat[rows, columns], 0, 1)
 
 
 def score_detections(
