@@ -8,8 +8,8 @@ from flax import linen as nn
 from hypothesis import given, settings, strategies
 
 from input_pipeline.fields.boxes import MOST_BOXES
-from saip_jax.evaluation.tasks.finetuned import _boxes
-from saip_jax.evaluation.tasks.multi_parsing import _persons
+from saip_jax.evaluation.tasks.detection import boxes_of_maps
+from saip_jax.evaluation.tasks.multi_parsing import assign_persons
 from saip_jax.heads.upsampling import Deconvolution
 from saip_jax.losses.boxes import box_targets, peak_loss, side_loss
 from saip_jax.losses.image_text import image_text_contrast
@@ -69,7 +69,7 @@ def test_a_box_that_is_drawn_is_found_again(x, y, wide, high):
   corners = np.array([[x, y, x + wide, y + high], [0, 0, 1, 1]])
   peaks, sides = draw_boxes(jnp.float32(corners), jnp.array([True, False]), (32, 24), 4)
   logits = np.log(np.clip(peaks, 1e-6, 1 - 1e-6) / (1 - np.clip(peaks, 1e-6, 1 - 1e-6)))
-  boxes, scores = _boxes(logits, np.asarray(sides))
+  boxes, scores = boxes_of_maps(logits, np.asarray(sides))
   assert np.max(peaks) == 1 and scores[0] > 0.99 and (scores[1:] < 0.99).all()
   np.testing.assert_allclose(boxes[0] * (96, 128, 96, 128), [x, y, wide, high], atol=1e-3)
 
@@ -142,7 +142,7 @@ def test_persons_drawn_by_middles_and_ways_are_told_apart_again():
   classes, near, known, way, shown = targets_of("multi_parsing", sample, place, (0, 1, 2))
   np.testing.assert_array_equal(classes, parts)
   assert np.asarray(known).all() and (np.asarray(shown) == (persons > 0)[2::4, 2::4]).all()
-  found, sure = _persons(parts, np.asarray(near)[..., None], np.asarray(way), 1)
+  found, sure = assign_persons(parts, np.asarray(near)[..., None], np.asarray(way), 1)
   assert len(found) == 2 and (sure > 0.9).all()
   assert {person.tobytes() for person in found} == {np.where(persons == n, parts, 0).tobytes() for n in (1, 2)}
   unknown = sample | {"has_persons": jnp.array(False)}
