@@ -96,7 +96,7 @@ def test_a_checkpoint_that_cannot_be_read_to_its_end_ends_too(tmp_path, unreadab
   settings = ["--config.total_steps=8", "--config.watchdog_startup_minutes=0.1"]
   done = subprocess.run([*TOY, f"--workdir={tmp_path / 'run'}", *settings], capture_output=True, text=True, timeout=120)
   assert done.returncode == EXIT_STATUS and f"{words} takes more than 0.1 minutes" in done.stderr
-  assert "in pretrain" in (tmp_path / "run" / "watchdog_0.txt").read_text()
+  assert "in open_state" in (tmp_path / "run" / "watchdog_0.txt").read_text()
 
 
 def test_no_watchdog_without_minutes():
