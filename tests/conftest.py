@@ -13,6 +13,9 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
+# Small programs are cached too: between the two processes, after `jax.clear_caches()`, and for the next run.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ["SAIP_CACHE"] = tempfile.mkdtemp(prefix="saip_cache_")  # never the user's own
 atexit.register(shutil.rmtree, os.environ["SAIP_CACHE"], ignore_errors=True)
 sys.path.insert(0, str(_REPO))
@@ -53,3 +56,19 @@ def torch():
   torch.set_num_threads(1)
   yield torch
   torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def rendered_samples(tmp_path_factory):
+  """Rendered photos of people in the layouts of public data sets."""
+  from tests.support.sample_photos import write_samples
+
+  return write_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(params=["rendered", pytest.param("real", marks=pytest.mark.real_photos)])
+def samples(request):
+  """The rendered samples; and the real ones, where they are present."""
+  from tests.support.sample_photos import Samples, real_or_skip
+
+  return request.getfixturevalue("rendered_samples") if request.param == "rendered" else Samples(real_or_skip(), True)

@@ -162,7 +162,7 @@ def augment(key, planes, recipe):
   return photometric.augment(planes, photometric.sample_colors(uniform, recipe))
 
 
-@pytest.mark.parametrize("name", ["jitter", "grey", "blur", "solarize"])
+@pytest.mark.parametrize("name", ["jitter", "gray", "blur", "solarize"])
 def test_augment_applies_each_operation_with_its_probability(name):
   off = dict(jitter_probability=0.0, gray_probability=0.0, blur_probability=0.0, solarize_probability=0.0)
   recipe = photometric.Photometric(**{**off, f"{name}_probability": 0.3}, blur_sigma=(0.5, 2.0))
