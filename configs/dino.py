@@ -1,34 +1,34 @@
-r"""DINO, SAIP's baseline: ViT-Ti/16 at 256x128 on the same 1 M person crops (LUP1M), 300 epochs.
+r"""DINO, a baseline of SAIP: ViT-Ti/16 at 256x128 on the same 1 M person crops (LUP1M), 300 epochs.
 
   saip pretrain --config=configs/dino.py --workdir=W --config.data.path=LUP1M
 
+DINO+MAE, whose student also reconstructs hidden patches of the first global view: `--config.method.mae.weight=1.0`.
+
 Hardware: as configs/saip_vit_tiny.py, at 0.3 of its work: 22 GFLOP per image and step (44 with MAE). Not timed on an
-accelerator. Another encoder: `--config.model.backbone=tinyvit_5m` (or swin_tiny, convnext_femto).
+accelerator. For another encoder: `--config.model.backbone=tinyvit_5m` (or swin_tiny, convnext_femto).
 
-Published (Caron et al. 2021, on ImageNet): 65,536 prototypes of unit length, two global crops of 0.4 to 1 of the area
-and eight local ones of 0.05 to 0.4, colors, blur and solarize as they are in views/multicrop.py, temperature of the
-student 0.1, of the teacher 0.04 rising to 0.07 in 30 epochs, center 0.9, teacher 0.996 rising to 1, prototypes frozen
-for the first epoch, AdamW 0.9, 0.999, batch 1024, learning rate 5e-4 x batch / 256, 10 epochs of warm-up, minimum 1e-6,
-weight decay 0.04 rising to 0.4 on everything of more than one axis, class token and positions too, gradients cut at
-3.0, all weights N(0, 0.02). Its defaults are a constant teacher temperature of 0.04 and unit prototypes; the rising one
-is its README's for the best ViT-S, which also learns the length of the prototypes: `method.norm_last_layer=False`.
+As published (Caron et al. 2021, on ImageNet): 65,536 prototypes of unit length, frozen for the first epoch; two global
+crops of 0.4 to 1 of the area and eight local ones of 0.05 to 0.4; color jitter, blur and solarize as in
+views/multicrop.py; temperature of the student 0.1, of the teacher 0.04 rising to 0.07 in 30 epochs; center momentum
+0.9; teacher momentum 0.996 rising to 1; AdamW 0.9, 0.999; batch 1024; learning rate 5e-4 x batch / 256, 10 epochs of
+warm-up, minimum 1e-6; weight decay 0.04 rising to 0.4 on everything of more than one axis, class token and positions
+too; gradients clipped at 3.0; all weights initialized with N(0, 0.02). The defaults of the published code are a
+constant teacher temperature of 0.04 and unit prototypes. Its README gives the rising temperature for the best ViT-S,
+which also learns the length of the prototypes: `method.norm_last_layer=False`.
 
-The published code resizes positions for local crops at places up to a tenth of a cell off, which moves their logits by
-1 to 2 %, and for square images only: `method.positions=as_published` does so for any; here they are resized exactly.
-Its learning rate reaches the peak one update earlier. Chosen here: SAIP's encoder, data and 300 epochs; crops of a
-person's shape, local ones of half a side; gradients are cut as a whole (published: each tensor); no drop path
-(published: 0.1).
-
-DINO+MAE, the student also painting hidden patches of the first global view: `--config.method.mae.weight=1.0`.
+Deviations: SAIP's encoder, data and 300 epochs; crops of a person's shape, local ones of half a side; gradients are
+clipped as a whole (published: each tensor); no drop path (published: 0.1). The published code resizes the positions of
+local crops at places up to a tenth of a cell off, which moves their logits by 1 to 2 %, and for square images only.
+`method.positions=as_published` does so for any image; the default resizes exactly. The published learning rate reaches
+its peak one update earlier.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
-  updates = 977  # of an epoch
+  config = saip_vit_tiny()
+  updates = 977  # per epoch
   config.update(
     {
       "batch_size": 1024,
@@ -52,7 +52,7 @@ def get_config():
     "temp_teacher_start": 0.04,
     "temp_teacher": 0.07,
     "temp_teacher_warmup": 30 / 300,
-    "temp_teacher_stairs": 30,  # one an epoch; 0: a line
+    "temp_teacher_stairs": 30,  # one per epoch; 0: a linear rise
     "center_momentum": 0.9,
     "teacher_momentum": 0.996,
     "prototypes_frozen": 1 / 300,

@@ -1,4 +1,4 @@
-r"""Fine-tuning on PA-100K: ViT-Ti/16 at 256x128 says 26 attributes, 30 epochs of train and val.
+r"""Fine-tuning on PA-100K: ViT-Ti/16 at 256x128 predicts 26 attributes, 30 epochs of train and val.
 
   saip evaluate --checkpoint=W --task=attributes --data=pa100k:DIR --train-split=trainval \
       --finetune=configs/finetune_attributes.py
@@ -6,21 +6,21 @@ r"""Fine-tuning on PA-100K: ViT-Ti/16 at 256x128 says 26 attributes, 30 epochs o
 
 Hardware: one accelerator; a GPU or TPU core of 16 GB is ample. Not timed on one.
 
-Published (SAIP's downstream repository, after "Rethinking of Pedestrian Attribute Recognition"): resized, padded by 10
-pixels, cropped, mirrored; weighted binary cross-entropy, AdamW, learning rate 1e-4 for backbone and head, no weight
-decay, gradients of norm 10 at most, batches of 64. Otherwise than there: the learning rate falls along a cosine, where
-the published one drops on a plateau of the loss on the test set; the last weights are measured, where there the best
-epoch on the test set is.
+As published (SAIP's downstream repository, after "Rethinking of Pedestrian Attribute Recognition"): images are resized,
+padded by 10 pixels, cropped and mirrored; weighted binary cross-entropy; AdamW; learning rate 1e-4 for backbone and
+head; no weight decay; gradients clipped at norm 10; batches of 64.
+
+Deviations: the learning rate falls along a cosine, where the published one drops on a plateau of the loss on the test
+set; the last weights are measured, where the published code takes the best epoch on the test set.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 90_000 // 64
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 5 * _EPOCH
   config["data"].update({"source": "pa100k", "split": "trainval", "pictures_per_identity": 0})

@@ -1,25 +1,26 @@
-r"""Fine-tuning on CrowdHuman: ViT-Ti/16 at 800x1216 finds persons in whole photos, 30 epochs.
+r"""Fine-tuning on CrowdHuman: ViT-Ti/16 at 800x1216 detects persons in whole photos, 30 epochs.
 
   saip evaluate --checkpoint=W --task=detection --data=crowdhuman:DIR --finetune=configs/finetune_detection.py
   saip pretrain --config=configs/finetune_detection.py --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 8 accelerators of 32 GB, 2 photos on each. Not timed on one.
 
-Published (SAIP's downstream repository, after CrowdDet): an R-CNN that says two boxes from each proposal, on a simple
-pyramid; short side 800 and long side 1400 at most, 16 photos, AdamW, learning rate 2e-4, weight decay 1e-4, 30 epochs,
-800 updates of warm-up, mirrored. Otherwise than there: TTFNet's maps at one scale, without anchors (see
-`saip_jax/losses/boxes.py`), whose photos, squashed to the input, are also cut: what is seen are sides of 0.5 to 1.2
-times those of the photo; a cosine in place of steps at 24 and 27 epochs.
+As published (SAIP's downstream repository, after CrowdDet): an R-CNN that predicts two boxes per proposal, on a simple
+pyramid; short side 800, long side 1400 at most; 16 photos; AdamW; learning rate 2e-4; weight decay 1e-4; 30 epochs; 800
+updates of warm-up; mirroring.
+
+Deviations: TTFNet's maps at one scale, without anchors (see `saip_jax/losses/boxes.py`). Photos are squashed to the
+input and cropped: a view has sides of 0.5 to 1.2 times those of the photo. A cosine replaces the steps at 24 and 27
+epochs.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 15_000 // 16
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 16
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 2 * _EPOCH

@@ -1,19 +1,18 @@
-r"""Fine-tuning on detection made small, on built-in people in streets, for two CPU cores.
+r"""Fine-tuning on detection at demo size, on built-in people in streets, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=detection --data=people --people-count=512 \
       --finetune=configs/finetune_detection_demo.py
   saip pretrain --config=configs/finetune_detection_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some ten minutes. From random weights with `--config.method.layer_decay=1.0`, 120 updates of 8
-photos reach AP@0.5 7.9 % and JI 12.4 %; a linear probe on the same weights, frozen, 5.7 % and 10.6 %.
+Hardware: two CPU cores, about ten minutes. From random weights with `--config.method.layer_decay=1.0`, 120 updates of 8
+photos reach AP@0.5 7.9 % and JI 12.4 %; a linear probe on the same weights, frozen, reaches 5.7 % and 10.6 %.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["batch_size"] = 16
   config["data"].update({"people_count": 512, "whole_photos": True, "pictures_per_identity": 0})
   config["model"]["image_hw"] = (256, 128)

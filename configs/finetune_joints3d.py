@@ -1,24 +1,23 @@
-r"""Fine-tuning on 3DPW: ViT-Ti/16 at 256x192 says where the 24 joints of SMPL are in space.
+r"""Fine-tuning on 3DPW: ViT-Ti/16 at 256x192 predicts the 24 joints of SMPL in 3-D.
 
   saip evaluate --checkpoint=W --task=joints3d --data=joints3d:DIR --finetune=configs/finetune_joints3d.py
   saip pretrain --config=configs/finetune_joints3d.py --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator of 16 GB. Not timed on one.
 
-Published: HAP is measured through 3DCrowdNet, which fits a body model and learns from several data sets; no recipe of
-SAIP's. Here a regression of joints from the root by their mean distance, with the numbers of
-configs/finetune_keypoints.py at a batch of 128, for 30 epochs. Data with other joints say so by `method.classes` and
-`method.flip_pairs`, which `saip evaluate --finetune` reads from them.
+As published: HAP is measured through 3DCrowdNet, which fits a body model and learns from several data sets; SAIP has no
+recipe. Here: a regression of joints relative to the root by their mean distance, with the numbers of
+configs/finetune_keypoints.py at a batch of 128, for 30 epochs. Data with other joints set `method.classes` and
+`method.flip_pairs`, which `saip evaluate --finetune` reads from the data.
 """
 
-import pathlib
-import runpy
+from finetune_keypoints import get_config as finetune_keypoints
 
 _EPOCH = 22_735 // 128
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints.py")))["get_config"]()
+  config = finetune_keypoints()
   config["batch_size"] = 128
   config["total_steps"] = 30 * _EPOCH
   config["checkpoint_every"] = 5 * _EPOCH

@@ -1,16 +1,15 @@
-r"""Fine-tuning on 3-D joints made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on 3-D joints at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=joints3d --data=people --finetune=configs/finetune_joints3d_demo.py
   saip pretrain --config=configs/finetune_joints3d_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes.
+Hardware: two CPU cores, a few minutes.
 """
 
-import pathlib
-import runpy
+from finetune_wholebody_demo import get_config as finetune_wholebody_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_wholebody_demo.py")))["get_config"]()
+  config = finetune_wholebody_demo()
   config["method"]["task"] = "joints3d"
   return config

@@ -7,21 +7,21 @@ r"""Fine-tuning on COCO keypoints: ViT-Ti/16 at 256x192 with ViTPose's classic d
 
 Hardware: a host of 8 accelerators, 64 persons on each. Not timed on one.
 
-Published (SAIP's downstream repository, after ViTPose): two deconvolutions of 256 channels, UDP heat maps of sigma 2,
-AdamW, learning rate 5e-4 at a batch of 512, weight decay 0.1, layer decay 0.75, gradients of norm 1 at most, 500
-updates of warm-up. Otherwise than there: a cosine in place of steps at 170 and 200 epochs; scales of 0.75 to 1.25 and
-shifts, but no rotations and no half bodies; patches without a padding of 2; crops are squashed to the input; no test on
-the mirror image.
+As published (SAIP's downstream repository, after ViTPose): two deconvolutions of 256 channels; UDP heat maps of sigma
+2; AdamW; learning rate 5e-4 at a batch of 512; weight decay 0.1; layer decay 0.75; gradients clipped at norm 1; 500
+updates of warm-up.
+
+Deviations: a cosine in place of steps at 170 and 200 epochs; scales of 0.75 to 1.25 and shifts, but no rotations and no
+half bodies; patches without a padding of 2; crops squashed to the input; no test on the mirror image.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 149_813 // 512
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 512
   config["total_steps"] = 210 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

@@ -1,18 +1,17 @@
-r"""Fine-tuning on keypoints made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on keypoints at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=keypoints --data=people --finetune=configs/finetune_keypoints_demo.py
   saip pretrain --config=configs/finetune_keypoints_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes. From random weights with `--config.method.layer_decay=1.0`, 300 updates of 16 of
-352 pictures reach PCK@0.1 72.4 %, 150 no more than a linear probe on the same weights, frozen: 63.7 %.
+Hardware: two CPU cores, a few minutes. From random weights with `--config.method.layer_decay=1.0`, 300 updates of 16 of
+352 images reach PCK@0.1 72.4 %. 150 updates reach no more than a linear probe on the same weights, frozen: 63.7 %.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["data"]["pictures_per_identity"] = 0
   config["method"].update(
     {

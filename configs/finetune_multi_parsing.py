@@ -1,23 +1,22 @@
-r"""Fine-tuning on CIHP: ViT-Ti/16 at 512x768 says the class of each pixel and whose it is, 150 epochs.
+r"""Fine-tuning on CIHP: ViT-Ti/16 at 512x768 predicts the class and the person of each pixel, 150 epochs.
 
   saip evaluate --checkpoint=W --task=multi_parsing --data=cihp:DIR --finetune=configs/finetune_multi_parsing.py
   saip pretrain --config=configs/finetune_multi_parsing.py --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 8 accelerators of 16 GB, 4 photos on each. Not timed on one.
 
-Published: nothing but scores; the recipe is not part of SAIP's downstream repository. Here: the numbers of
-configs/finetune_parsing.py, with the losses of Panoptic-DeepLab for middles and ways to them; photos are squashed to
-the input.
+As published: scores only; the recipe is not part of SAIP's downstream repository. Here: the numbers of
+configs/finetune_parsing.py, with the losses of Panoptic-DeepLab for centers and the offsets to them; photos are
+squashed to the input.
 """
 
-import pathlib
-import runpy
+from finetune_parsing import get_config as finetune_parsing
 
 _EPOCH = 28_280 // 32
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_parsing.py")))["get_config"]()
+  config = finetune_parsing()
   config["batch_size"] = 32
   config["total_steps"] = 150 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

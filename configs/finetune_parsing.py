@@ -1,24 +1,24 @@
-r"""Fine-tuning on LIP: ViT-Ti/16 at 576x384 says the class of each pixel, 150 epochs.
+r"""Fine-tuning on LIP: ViT-Ti/16 at 576x384 predicts the class of each pixel, 150 epochs.
 
   saip evaluate --checkpoint=W --task=parsing --data=lip:DIR --finetune=configs/finetune_parsing.py
   saip pretrain --config=configs/finetune_parsing.py --config.init_from=W --workdir=F --config.data.path=DIR
 
-Hardware: 4 accelerators of 16 GB, 24 pictures on each. Not timed on one.
+Hardware: 4 accelerators of 16 GB, 24 images on each. Not timed on one.
 
-Published (SAIP's downstream repository, after SCHP): AdamW, learning rate 7e-4, no weight decay, batches of 4 x 24, 30
-epochs of warm-up, scales of 0.75 to 1.25, mirrored. Otherwise than there: an upsampling decoder and the cross-entropy
-of pixels alone in place of SCHP's head, losses and label correction in cycles (see
-`saip_jax/methods/finetune/parsing.py`); no rotations; measured at one scale.
+As published (SAIP's downstream repository, after SCHP): AdamW; learning rate 7e-4; no weight decay; batches of 4 x 24;
+30 epochs of warm-up; scales of 0.75 to 1.25; mirroring.
+
+Deviations: an upsampling decoder and the cross-entropy of pixels only, in place of SCHP's head, losses and label
+correction in cycles (see `saip_jax/methods/finetune/parsing.py`); no rotations; evaluation at one scale.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 30_462 // 96
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 96
   config["total_steps"] = 150 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

@@ -1,18 +1,17 @@
-r"""Fine-tuning on parsing made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on parsing at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=parsing --data=people --finetune=configs/finetune_parsing_demo.py
   saip pretrain --config=configs/finetune_parsing_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes. From random weights with `--config.method.layer_decay=1.0`, 150 updates of 16 of
-352 pictures reach a mean IoU of 6.6 %; a linear probe on the same weights, frozen, 4.8 %.
+Hardware: two CPU cores, a few minutes. From random weights with `--config.method.layer_decay=1.0`, 150 updates of 16 of
+352 images reach a mean IoU of 6.6 %; a linear probe on the same weights, frozen, reaches 4.8 %.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["data"]["pictures_per_identity"] = 0
   config["method"].update({"task": "parsing", "classes": 20, "flip_pairs": ((14, 15), (16, 17), (18, 19))})
   config["method"]["views"].update({"scale": (0.9, 1.1), "shift": 4, "erase": 0.0})

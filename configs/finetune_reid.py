@@ -1,15 +1,16 @@
-r"""Fine-tuning on Market-1501: ViT-Ti/16 at 256x128, identities classified and compared, 120 epochs.
+r"""Fine-tuning on Market-1501: ViT-Ti/16 at 256x128 classifies and compares identities, 120 epochs.
 
   saip evaluate --checkpoint=W --task=reid --data=market1501:DIR --finetune=configs/finetune_reid.py
   saip pretrain --config=configs/finetune_reid.py --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator; a GPU or TPU core of 16 GB is ample. Not timed on one.
 
-Published (SAIP's downstream repository, after TransReID-SSL): flips of a half, 10 pixels of padding, erasing of a half;
-batches of 16 persons x 4 pictures, AdamW, learning rate 2e-4, weight decay 1e-4, cosine over 120 epochs with 20 of
-warm-up down to 0.002 of the peak, no layer decay, no label smoothing. Otherwise than there: no drop path (0.1), biases
-learn no faster than weights (2 x), the warm-up starts at 0 instead of 0.01, norms do not decay. MSMT17 differs in
-`method.classes` alone: 1041.
+As published (SAIP's downstream repository, after TransReID-SSL): mirroring and erasing with probability one half; 10
+pixels of padding; batches of 16 persons x 4 images; AdamW; learning rate 2e-4; weight decay 1e-4; a cosine over 120
+epochs with 20 of warm-up, down to 0.002 of the peak; no layer decay and no label smoothing.
+
+Deviations: no drop path (published: 0.1); biases learn no faster than weights (2 x); the warm-up starts at 0 (0.01);
+norms do not decay. MSMT17 differs in `method.classes` only: 1041.
 """
 
 from ml_collections import ConfigDict

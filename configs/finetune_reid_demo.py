@@ -1,11 +1,11 @@
-r"""Fine-tuning on re-identification made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on re-identification at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=reid --data=people --finetune=configs/finetune_reid_demo.py
   saip pretrain --config=configs/finetune_reid_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, about five minutes (24 images/s on a busy machine). It shows that all works; seven epochs are
-too few to learn persons from: the triplets pull all features together first, as Hermans et al. report, and mAP stays
-where that of random weights is, 4 %.
+Hardware: two CPU cores, about five minutes (24 images/s on a busy machine). It shows that all parts work. Seven epochs
+are too few to learn persons: the triplets pull all features together first, as Hermans et al. report, and mAP stays at
+the 4 % of random weights.
 """
 
 from ml_collections import ConfigDict
@@ -14,19 +14,16 @@ from ml_collections import ConfigDict
 def get_config():
   return ConfigDict(
     {
-      "seed": 0,
       "batch_size": 32,
       "accumulate": 1,
       "total_steps": 200,
       "checkpoint_every": 50,
       "keep_last": 1,
       "panel_every": 0,
-      "log_every": 1,
       "precision": "float32",
       "init_heads": False,
       "data": {
         "source": "people",
-        "path": None,
         "canvas_hw": (256, 128),
         "people_count": 2048,
         "pictures_per_identity": 4,

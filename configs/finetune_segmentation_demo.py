@@ -1,17 +1,16 @@
-r"""Fine-tuning on clothes made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on clothes at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=segmentation --data=people --finetune=configs/finetune_segmentation_demo.py
   saip pretrain --config=configs/finetune_segmentation_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes. Built-in people have clothes and parts in one list, that of LIP, so that this is
-parsing by another name; real data are photos, as `--data=ccp:DIR`.
+Hardware: two CPU cores, a few minutes. Built-in people have clothes and parts in one list, that of LIP, so this is
+parsing by another name. Real data are photos, e.g. `--data=ccp:DIR`.
 """
 
-import pathlib
-import runpy
+from finetune_parsing_demo import get_config as finetune_parsing_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_parsing_demo.py")))["get_config"]()
+  config = finetune_parsing_demo()
   config["method"]["task"] = "segmentation"
   return config

@@ -1,25 +1,26 @@
-r"""Fine-tuning on CUHK-PEDES: ViT-Ti/16 at 384x128 and a small transformer of words, 60 epochs.
+r"""Fine-tuning on CUHK-PEDES: ViT-Ti/16 at 384x128 and a small text transformer, 60 epochs.
 
   saip evaluate --checkpoint=W --task=text --data=cuhkpedes:DIR --finetune=configs/finetune_text.py
   saip pretrain --config=configs/finetune_text.py --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator of 16 GB. Not timed on one.
 
-Published (SAIP's downstream repository, after IRRA): CLIP's text encoder, three losses, temperature 0.02, mirrored,
-padded, cropped, erased; Adam with epsilon 1e-3, learning rate 1e-4, weight decay 4e-5, batches of 128, 60 epochs with 5
-of warm-up. Otherwise than there: the text encoder learns from nothing, and the losses are two: scores stay below
-published ones (see `saip_jax/methods/finetune/text.py`); new layers learn no faster than others (5 x); pictures have
-the mean and deviation of ImageNet. ICFG-PEDES differs in `method.classes` alone: 3102.
+As published (SAIP's downstream repository, after IRRA): CLIP's text encoder; three losses; temperature 0.02; images
+mirrored, padded, cropped and erased; Adam with epsilon 1e-3; learning rate 1e-4; weight decay 4e-5; batches of 128; 60
+epochs with 5 of warm-up.
+
+Deviations: the text encoder is trained from scratch with two losses, so scores stay below the published ones (see
+`saip_jax/methods/finetune/text.py`); new layers learn no faster than others (5 x); images are normalized with the mean
+and deviation of ImageNet. ICFG-PEDES differs in `method.classes` only: 3102.
 """
 
-import pathlib
-import runpy
+from finetune_reid import get_config as finetune_reid
 
 _EPOCH = 34_054 // 128
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid.py")))["get_config"]()
+  config = finetune_reid()
   config["batch_size"] = 128
   config["total_steps"] = 60 * _EPOCH
   config["checkpoint_every"] = 10 * _EPOCH

@@ -1,17 +1,16 @@
-r"""Fine-tuning on text-to-image retrieval made small, on built-in people, for two CPU cores.
+r"""Fine-tuning on text-to-image retrieval at demo size, on built-in people, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=text --data=people --finetune=configs/finetune_text_demo.py
   saip pretrain --config=configs/finetune_text_demo.py --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, some minutes.
+Hardware: two CPU cores, a few minutes.
 """
 
-import pathlib
-import runpy
+from finetune_reid_demo import get_config as finetune_reid_demo
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_reid_demo.py")))["get_config"]()
+  config = finetune_reid_demo()
   config["data"]["pictures_per_identity"] = 0
   config["method"]["task"] = "text"
   config["method"]["views"]["erase"] = 0.0

@@ -1,4 +1,4 @@
-r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 draws 133 heat maps, 210 epochs.
+r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 predicts 133 heat maps, 210 epochs.
 
   saip evaluate --checkpoint=W --task=wholebody --data=coco:annotations/coco_wholebody_train_v1.0.json --hold-out \
       --finetune=configs/finetune_wholebody.py
@@ -7,13 +7,14 @@ r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 draws 133 heat maps, 210
 
 Hardware: a host of 8 accelerators, 64 persons on each. Not timed on one.
 
-Published (SAIP's downstream repository): the head of configs/finetune_keypoints.py with 133 maps, Adam, learning rate
-5e-4, 256 persons on each GPU, 210 epochs, no class token. Otherwise than there: a batch of 512; the unbiased maps and
-all else of that recipe; the class token is there, though nothing reads it.
+As published (SAIP's downstream repository): the head of configs/finetune_keypoints.py with 133 maps; Adam; learning
+rate 5e-4; 256 persons on each GPU; 210 epochs; no class token.
+
+Deviations: a batch of 512; the unbiased maps and all other settings of that recipe; the class token is there, though
+no head reads it.
 """
 
-import pathlib
-import runpy
+from finetune_keypoints import get_config as finetune_keypoints
 
 _BODY = tuple((left, left + 1) for left in range(1, 17, 2))
 _FEET = tuple((left, left + 3) for left in range(17, 20))
@@ -41,7 +42,7 @@ _HANDS = tuple((left, left + 21) for left in range(91, 112))
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("finetune_keypoints.py")))["get_config"]()
+  config = finetune_keypoints()
   config["method"].update(
     {"task": "wholebody", "classes": 133, "flip_pairs": _BODY + _FEET + _FACE + _HANDS, "layer_decay": 1.0}
   )

@@ -2,30 +2,32 @@ r"""HAP as published: ViT-B/16 at 256x128, 2.1 M person crops (half of LUPerson)
 
   saip pretrain --config=configs/hap.py --workdir=W --config.data.path=LUPERSON --config.init_from=MAE_VIT_BASE.pth
 
-Hardware: the published run used 16 GPUs x 256 images without accumulation, which `accumulate=1` keeps: the alignment
-compares with all other images of a micro-step. Not timed on an accelerator. Compiled for v5e-8, 4,096 images fit with
-`--config.accumulate=4` alone (25.2, 19.3 and 9.4 of 15.75 GiB a chip with 1, 2 and 4).
+Hardware: the published run used 16 GPUs x 256 images without accumulation. `accumulate=1` keeps that, as the alignment
+compares each image with all others of its micro-step. Not timed on an accelerator. Compiled for v5e-8, a batch of 4,096
+fits only with `--config.accumulate=4` (25.2, 19.3 and 9.4 of 15.75 GiB a chip with 1, 2 and 4).
 
-The published run starts from MAE's ViT-B encoder of ImageNet (`init_from`: any weights in a published layout); from
-scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. Keypoints: COCO's 17 joints of each crop, as
-`saip prepare ... --keypoints=DIR --joints=coco` keeps them; an image without them is hidden in blocks alone, and
-`method.masks.most_parts=0` needs none. As published: mask ratio 0.5, crops of an area of 0.8 to 1, mirrored, no
-colors; AdamW 0.9, 0.95, weight decay 0.05, learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment 0.05 at
-temperature 0.2. Parts are hidden whole, as the paper says; the released code hides up to 0.3 of each
-(`method.masks.part_fraction=(0.0,0.3)`), and by mistake in the first few images of each batch alone
-(`method.masks.cap_bug=True`). Where chosen parts overlap, a patch has the priority of the one chosen first; in the
-released code of the last. Chosen here: learned positions (published: fixed ones, `method.positions=cosine`; in the
-encoder those of the weights that it starts from).
+The published run starts from MAE's ViT-B encoder of ImageNet (`init_from`: any weights in a published layout). From
+scratch its authors lose 2 points of mAP on Market-1501 and 5 on MSMT17. The keypoints are COCO's 17 joints of each
+crop, as `saip prepare ... --keypoints=DIR --joints=coco` stores them. An image without keypoints is masked in blocks
+only; `method.masks.most_parts=0` needs no keypoints.
 
-An epoch of 2,090,121 images is 510 updates; with another number of images set `total_steps`.
+As published: mask ratio 0.5; crops of 0.8 to 1 of the area, mirrored, without color augmentation; AdamW 0.9, 0.95;
+weight decay 0.05; learning rate 1.5e-4 x batch / 256, 40 epochs of warm-up; alignment weight 0.05 at temperature 0.2.
+Parts are hidden whole, as the paper says. The released code hides up to 0.3 of each part
+(`method.masks.part_fraction=(0.0,0.3)`), and by mistake only in the first few images of each batch
+(`method.masks.cap_bug=True`).
+
+Deviations: where chosen parts overlap, a patch has the priority of the part chosen first (released code: of the last).
+Positions are learned (published: fixed ones, `method.positions=cosine`; in the encoder those of its initial weights).
+
+An epoch of 2,090,121 images is 510 updates; for another number of images set `total_steps`.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["batch_size"], config["accumulate"], config["total_steps"] = 4096, 1, 400 * 510
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 510, 20 * 510, 5100
   config["data"]["source"] = "arrayrecord"

@@ -1,34 +1,36 @@
-r"""HCMoCo as published, first stage: whole samples of NTU RGB+D and COCO or MPII are compared between modalities.
+r"""HCMoCo as published, first stage: whole samples of NTU RGB+D and COCO or MPII, contrasted between modalities.
 
   saip pretrain --config=configs/hcmoco.py --workdir=STAGE1 --config.data.path=RGBD --config.method.bank.size=N
   saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
     --config.method.bank.size=N --config.init_from=STAGE1
 
-Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator. Here 4
-micro-steps of 56 images are an update: batch statistics and joints that are compared are those of 56, as published.
+Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator. Here an
+update is 4 micro-steps of 56 images: batch statistics and contrasted joints are those of 56 images, as published.
 
 N is the number of images; the memory banks have a row for each. The published set has about 82,000, of which those of
-COCO or MPII have no depth: here any mixture, `config.data.mixture`, of parts with and without it; at equal weights half
-of a batch has depth, as published. Depth is what `saip prepare ... --depth=DIR` keeps; of COCO's keypoints 13 are
-read. As published: 16,384 negatives, temperature 0.07, banks that keep half; SGD with momentum 0.9, weight decay
-1e-4 of all parameters, cosine from 0.03 to 3e-5 in 100 epochs, no warm-up, float32, no mirroring, no colors. The
-published encoders start from ImageNet: `--config.init_from=FILE --config.init_heads=False` takes weights of HRNet-W18,
-as timm's, for pictures and for depth. They are trained with maps that are enlarged by repeating cells; HCMoCo's
-networks interpolate, which `model.backbone=hrnet_w18_bilinear` is, and keep 0.99 of their running statistics.
+COCO or MPII have no depth. Here any mixture (`config.data.mixture`) of parts with and without depth will do; at equal
+weights half of a batch has depth, as published. `saip prepare ... --depth=DIR` stores depth. Of COCO's keypoints 13 are
+read.
 
-Chosen here: crops of 0.2 to 1 of the picture, anywhere in it; a learning rate that falls at each update (published: at
-each epoch). `method.as_published=True` gives the released code where this one differs: negatives drawn for each sample,
-its own row possible; banks that move for samples without depth too; joints contrasted with what is missing, invisible
-or themselves, and not at all without a sample that has depth. Of an image that comes twice in a batch the last one
-counts for the banks, in both.
+As published: 16,384 negatives; temperature 0.07; banks with momentum 0.5; SGD with momentum 0.9; weight decay 1e-4 of
+all parameters; a cosine from 0.03 to 3e-5 in 100 epochs, no warm-up; float32; no mirroring and no color augmentation.
+The published encoders start from ImageNet: `--config.init_from=FILE --config.init_heads=False` takes weights of
+HRNet-W18, such as timm's, for both images and depth. Those weights were trained with maps that are enlarged by
+repeating cells; HCMoCo's networks interpolate and keep 0.99 of their running statistics, as
+`model.backbone=hrnet_w18_bilinear` does.
+
+Deviations: crops of 0.2 to 1 of the image, anywhere in it; a learning rate that falls at each update (published: at
+each epoch). `method.as_published=True` gives the other behavior of the released code: negatives are drawn for each
+sample and may include its own row; banks also move for samples without depth; joints are contrasted with missing
+joints, invisible ones or themselves, and not at all without a sample that has depth. In both, the last of several
+copies of an image in a batch counts for the banks.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["batch_size"], config["accumulate"], config["total_steps"] = 224, 4, 100 * 366
   config["checkpoint_every"], config["keep_every"], config["panel_every"] = 366, 20 * 366, 3660
   config["precision"] = "float32"

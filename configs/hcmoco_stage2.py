@@ -1,16 +1,16 @@
-"""HCMoCo as published, second stage: all losses, from the encoders, heads and memory banks of the first.
+r"""HCMoCo as published, second stage: all losses, from the encoders, heads and memory banks of the first stage.
 
-  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \\
+  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
     --config.method.bank.size=N --config.init_from=STAGE1
 
-Hardware: that of configs/hcmoco.py, and so is all else but the losses; the learning rate starts at 0.03 once more.
+Hardware: that of configs/hcmoco.py. All settings but the losses are those of that file too; the learning rate starts at
+0.03 again.
 """
 
-import pathlib
-import runpy
+from hcmoco import get_config as hcmoco
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("hcmoco.py")))["get_config"]()
+  config = hcmoco()
   config["method"]["weights"] = {"sample": 1.0, "dense": 1.0, "nodes": 1.0, "joints": 1.0}
   return config

@@ -1,16 +1,17 @@
-"""SAIP made small: the same objectives on built-in people, for two CPU cores.
+"""SAIP at demo size: the same objectives on built-in people, for two CPU cores.
 
   saip pretrain --config=configs/saip_demo.py --workdir=runs/demo
 
 Hardware: two CPU cores, about five minutes (17 images/s and one compilation of 40 s). Half-size views, 1,024
 prototypes, small decoders; the encoder is ViT-Ti/16 with 128x64 positions. Expected, mean of the last 20 updates: csr
 0.76 (from 1.30), css_inst 0.18 (from 0.83), css_roi 0.23 (from 0.88). csm_rep starts below log K while the center is
-still zero and comes back towards it; so few updates at so small a batch do not yet bring it down again.
+still zero, then rises towards it; 200 updates of so small a batch do not bring it down again.
 
-`--config.monitor_every=100 --config.monitor_images=128` follows what frozen features tell of persons, attributes and
-parts: each of the three measurements takes as long as 1.2 updates, see saip_jax/evaluation/monitors.py.
+`--config.monitor_every=100 --config.monitor_images=128` measures what frozen features tell about identities,
+attributes and parts during the run. Each of the three measurements takes as long as 1.2 updates; see
+saip_jax/evaluation/monitors.py.
 
-On a folder of your own photos add `--config.data.source=folder --config.data.path=PHOTOS`.
+For a folder of your own photos add `--config.data.source=folder --config.data.path=PHOTOS`.
 """
 
 from ml_collections import ConfigDict
@@ -19,32 +20,24 @@ from ml_collections import ConfigDict
 def get_config():
   return ConfigDict(
     {
-      "seed": 0,
       "batch_size": 16,
       "accumulate": 1,
       "total_steps": 200,
       "checkpoint_every": 50,
       "keep_last": 2,
-      "keep_every": None,
       "panel_every": 100,
-      "log_every": 1,
       "precision": "float32",
       "data": {
-        "source": "people",
-        "path": None,  # None: rendered once and cached
-        "scene_path": None,
+        "source": "people",  # rendered once, on first use, and cached
         "canvas_hw": (256, 128),
-        "scene_canvas_hw": (256, 256),
         "people_count": 512,
-        "workers": 0,
         "threads": 2,
-        "max_damaged_fraction": 0.01,
       },
       "model": {"backbone": "vit_tiny", "image_hw": (128, 64)},
       "method": {
         "name": "saip",
         "fidelity": "official",
-        "behavior": {},  # single deviations from it, see saip_jax/methods/saip/config.py
+        "behavior": {},  # single deviations from the fidelity, see saip_jax/methods/saip/config.py
         "local_crops": 3,
         "crop_aspect": (0.4, 0.6),
         "global_area": (0.8, 1.0),

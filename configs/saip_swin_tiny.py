@@ -1,20 +1,19 @@
-r"""SAIP with Swin-T at 256x128: matching and search, as the paper has it for hierarchical encoders.
+r"""SAIP with Swin-T at 256x128: matching and search, the objectives of the paper for hierarchical encoders.
 
   saip pretrain --config=configs/saip_swin_tiny.py --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
-Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below is taken. 27.5 M parameters
-(68.0 M with the heads), 114 GFLOP per image and step with either fidelity, 1.6 of ViT-Ti's time where operations are
-what counts; not timed on an accelerator.
+Hardware: as configs/saip_vit_tiny.py, which gives all settings that this file does not change. 27.5 M parameters
+(68.0 M with the heads), 114 GFLOP per image and step with either fidelity, 1.6 of ViT-Ti's time where arithmetic is the
+limit. Not timed on an accelerator.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["model"]["backbone"] = "swin_tiny"
-  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
-  config["method"]["csr"]["weight"] = 0.0  # it takes whole images only
+  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is limited to windows
+  config["method"]["csr"]["weight"] = 0.0  # it needs whole images
   return config

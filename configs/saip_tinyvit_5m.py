@@ -1,25 +1,23 @@
-r"""SAIP with TinyViT-5M at 256x128: matching and search without attention maps and reconstruction, as the released
-variant, whose code does not run.
+r"""SAIP with TinyViT-5M at 256x128: matching and search, without attention maps and reconstruction.
 
   saip pretrain --config=configs/saip_tinyvit_5m.py --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
-Hardware: as configs/saip_vit_tiny.py, of which everything but what stands below is taken. Batch statistics are those of
-all devices together, one set for each kind of view. 5.74 M parameters (45.1 M with the heads), 58.1 GFLOP per image and
-step (58.3 improved), 0.8 of ViT-Ti's time where operations are what counts; not timed on an accelerator.
+The objectives are those of the released variant, whose code does not run. As released, crops are rescaled by 0.75 to
+1.125 only. With `--config.method.fidelity=improved` the teacher's running statistics follow the student's.
 
-Released, too: crops rescaled by 0.75 to 1.125 only. With `--config.method.fidelity=improved` the teacher's running
-statistics follow the student's.
+Hardware: as configs/saip_vit_tiny.py, which gives all settings that this file does not change. Batch statistics are
+taken over all devices together, one set for each kind of view. 5.74 M parameters (45.1 M with the heads), 58.1 GFLOP
+per image and step (58.3 improved), 0.8 of ViT-Ti's time where arithmetic is the limit. Not timed on an accelerator.
 """
 
-import pathlib
-import runpy
+from saip_vit_tiny import get_config as saip_vit_tiny
 
 
 def get_config():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name("saip_vit_tiny.py")))["get_config"]()
+  config = saip_vit_tiny()
   config["model"]["backbone"] = "tinyvit_5m"
   config["method"]["rescale_factors"] = (0.75, 0.875, 1.0, 1.125)
-  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is in windows
-  config["method"]["csr"]["weight"] = 0.0  # its convolutions take whole images only
+  config["method"]["csm"]["attention_weight"] = 0.0  # its attention is limited to windows
+  config["method"]["csr"]["weight"] = 0.0  # its convolutions need whole images
   return config

@@ -1,17 +1,17 @@
-r"""SAIP as published: ViT-Ti/16 at 256x128, 1 M person crops (LUP1M), 300 epochs, effective batch 2048.
+r"""SAIP as published: ViT-Ti/16 at 256x128 on 1 M person crops (LUP1M), 300 epochs, effective batch 2048.
 
   saip pretrain --config=configs/saip_vit_tiny.py --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
-Hardware: the published run used 8 GPUs x 64 images x 4 accumulated steps, which `accumulate=4` keeps. About 73 GFLOP
-per image (82 with `--config.method.fidelity=improved`), 300 M images: 2.2e19 operations; not timed on an accelerator,
-at an assumed 150 TFLOP/s sustained it is 41 hours. On two CPU cores (float32, batch 8) 1.5 images/s were measured: for
-a look, not for training.
+Hardware: the published run used 8 GPUs x 64 images x 4 accumulated micro-steps; `accumulate=4` keeps that. An image
+takes about 73 GFLOP (82 with `--config.method.fidelity=improved`), 300 M images take 2.2e19 operations. Not timed on an
+accelerator; at an assumed 150 TFLOP/s sustained, the run takes 41 hours. Two CPU cores reach 1.5 images/s (float32,
+batch 8): enough for a look, not for training.
 
-The data set has 1 M images, so that an epoch is 488 updates, warm-up 10 epochs, the run 300 epochs. With
-another number of images set `total_steps`; the warm-up follows it. Start values of the losses: csm_rep 10.6 (rising
-towards log 65,536 = 11.1 within some 20 updates, as the center fills), csm_att 0, csr 1.8, css_inst and css_roi 0.7 to
-0.9; css below 0.445 means that the search does better than a constant guess.
+The data set has 1 M images: an epoch is 488 updates, the warm-up takes 10 epochs and the run 300. For another number of
+images set `total_steps`; the warm-up follows it. Initial losses: csm_rep 10.6 (it rises towards log 65,536 = 11.1
+within about 20 updates, while the center fills), csm_att 0, csr 1.8, css_inst and css_roi 0.7 to 0.9. A css below 0.445
+means that the search beats a constant guess.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +24,7 @@ def get_config():
       "batch_size": 2048,  # images per update, all devices together
       "accumulate": 4,  # micro-steps per update; teacher and center move at each
       "total_steps": 300 * 488,
-      "checkpoint_every": 5 * 488,  # on a pod 80 s; a save holds the loop up for less than half a second
+      "checkpoint_every": 5 * 488,  # 80 s on a pod; a save stops the loop for less than half a second
       "keep_last": 3,
       "keep_every": 20 * 488,
       "panel_every": 4880,
@@ -45,7 +45,7 @@ def get_config():
       "method": {
         "name": "saip",
         "fidelity": "official",
-        "behavior": {},  # single deviations from it, see saip_jax/methods/saip/config.py
+        "behavior": {},  # single deviations from the fidelity, see saip_jax/methods/saip/config.py
         "local_crops": 7,
         "crop_aspect": (0.4, 0.6),
         "global_area": (0.8, 1.0),

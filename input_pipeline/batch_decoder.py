@@ -1,4 +1,4 @@
-"""Positions of a batch to its decoded pixels, with damaged images replaced."""
+"""Decodes the images of a batch, and replaces damaged ones."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -8,63 +8,61 @@ import numpy as np
 
 from input_pipeline.damage import allowed_damage
 from input_pipeline.decode import DamagedImage, decode_into, upright_hw
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.pairs import Pairs
+from input_pipeline.settings import DataConfig
 from input_pipeline.source import ImageSource
 
-# Pieces of a batch per thread: enough that threads end together, few enough that handing them out costs nothing.
+# Pieces of a batch per thread: enough that threads end together, few enough that scheduling costs nothing.
 _PIECES_PER_THREAD = 4
 
 
 class BatchDecoder:
-  """Reads and decodes the rows of a batch straight into its arrays, several rows at a time.
+  """Reads and decodes the rows of a batch directly into its arrays, several rows at a time.
 
-  Whole batches are the unit, and threads share the rows of one, so memory is bounded by the batches in flight, not by
-  the number of threads. It travels to worker processes, so it holds no threads of its own while pickled.
+  The unit is a whole batch, and threads share the rows of one. So memory is bounded by the batches in flight, not by
+  the number of threads. The decoder is pickled into worker processes, so it keeps no threads between batches.
 
   A damaged image is replaced by the next readable one of its data set (index + 1, + 2, ... around the end): a pure
-  function of the data, so that the replacement is the same on every machine. The batch says which was used. Where
-  images come in pairs, one that cannot be read takes the other with it.
+  function of the data, so the replacement is the same on every machine. `index` in the batch is the image that was
+  used. A pair is replaced as a whole.
 
   Args:
     source: the images.
     scene_source: the scenes; None: scenes are other images of `source`.
-    canvas_hw: canvas size of images.
-    scene_canvas_hw: canvas size of scenes; None: there are none.
-    threads: rows decoded at once.
-    max_damaged_fraction: how far to look for a replacement: past this share of damaged images the run ends anyway.
-    fields: what is read of the images of `source` beside their pixels.
-    pairs: the partners of the images of `source`; None: they are not wanted.
+    settings: the sizes of the canvases, the number of threads, and `max_damaged_fraction`, which bounds the search for
+      a replacement: past this share of damaged images the run ends anyway.
+    fields: the readers of annotations of `source`.
+    pairs: the partners of the images of `source`; None: there are none.
+    has_scenes: whether a batch holds scenes.
   """
 
   def __init__(
     self,
     source: ImageSource,
     scene_source: ImageSource | None,
-    canvas_hw: tuple[int, int],
-    scene_canvas_hw: tuple[int, int] | None,
-    threads: int,
-    max_damaged_fraction: float,
+    settings: DataConfig,
     fields: Mapping[str, Field],
     pairs: Pairs | None,
+    has_scenes: bool,
   ):
     self._source, self._scene_source = source, scene_source
-    self._canvas_hw, self._scene_canvas_hw = canvas_hw, scene_canvas_hw
-    self._threads = threads
-    self._max_damaged_fraction = max_damaged_fraction
+    self._canvas_hw = tuple(settings.canvas_hw)
+    self._scene_canvas_hw = tuple(settings.scene_canvas_hw) if has_scenes else None
+    self._threads = settings.threads
+    self._max_damaged_fraction = settings.max_damaged_fraction
     self._fields, self._pairs = list(fields.values()), pairs
 
   def __call__(self, positions: dict[str, np.ndarray]) -> dict:
     """Decodes one batch.
 
     Args:
-      positions: `image` and, where there are scenes, `scene`, each (n,) indices; where there are pairs, `draw` (n,),
-        see `Pairs.partner`.
+      positions: `image` and, with scenes, `scene`, each (n,) indices; with pairs, `draw` (n,), see `Pairs.partner`.
 
     Returns:
-      The batch of `TrainData.batches`, plus `damage`: a list of (role, index, reason), one for each damaged image
-      met, and `unknown`: a list of (index, reason), one for each thing that a field left out. A row for which nothing
-      readable was found is black; its damage then exceeds the allowed share.
+      The batch of `TrainData.batches`, plus `damage`: a list of (role, index, reason), one for each damaged image met,
+      and `unknown`: a list of (index, reason), one for each annotation that a field could not use. A row without any
+      readable image is black; the damage then exceeds the allowed share.
     """
     rows = len(positions["image"])
     batch = {
@@ -103,11 +101,15 @@ class BatchDecoder:
     if not self._scene_canvas_hw:
       return
     scene_source, avoid = (self._source, index) if self._scene_source is None else (self._scene_source, None)
-    decode = lambda i: i if self._decode(scene_source.read, i, batch, row, "scene", "scene") is None else None
-    self._first_readable(scene_source, int(positions["scene"][row]), avoid, decode)
+
+    def decode_scene(i: int) -> int | None:
+      data = self._decode(scene_source.read, i, batch, row, "scene", "scene")
+      return i if data is None else None
+
+    self._first_readable(scene_source, int(positions["scene"][row]), avoid, decode_scene)
 
   def _decode_image(self, batch: dict, row: int, draw: int, i: int) -> int | None:
-    """Decodes image `i`, its partner and its fields into a row; or says which image is damaged, and leaves no trace."""
+    """Decodes image `i`, its partner and its fields into a row. Returns None, or the damaged image of the two."""
     data = self._decode(self._source.read, i, batch, row, "image", "image")
     if data is None:
       return i
@@ -130,20 +132,20 @@ class BatchDecoder:
     return data
 
   def _read_fields(self, batch: dict, row: int, i: int, data: bytes) -> None:
-    """Fills the fields of a row; where they cannot be read they stay unknown. Args: data: the encoded image."""
+    """Fills the fields of a row; what cannot be read stays unknown. Args: data: the encoded image."""
     try:
       facts, files = self._source.annotations(i)
     except OSError as error:
       batch["damage"].append(("image", i, f"its annotations cannot be read: {error.strerror or error}"))
       return
-    sample = Sample(i, facts, files, upright_hw(data), tuple(batch["image_hw"][row].tolist()))
+    image = AnnotatedImage(i, facts, files, upright_hw(data), tuple(batch["image_hw"][row].tolist()))
     for field in self._fields:
-      reason = field.read(sample, {name: batch[name][row, ...] for name in field.arrays(self._canvas_hw)})
+      reason = field.read(image, {name: batch[name][row, ...] for name in field.arrays(self._canvas_hw)})
       if reason:
         batch["unknown"].append((i, reason))
 
   def _decode(self, read: Callable[[int], bytes], i: int, batch: dict, row: int, name: str, role: str) -> bytes | None:
-    """Decodes image `i` onto a row of canvas `name`: its bytes; None, with a note of the damage, if it cannot be."""
+    """Decodes image `i` into a row of canvas `name` and returns its bytes; None, and a note in `damage`, if damaged."""
     try:
       data = read(i)
       batch[f"{name}_hw"][row] = decode_into(data, batch[name][row])
@@ -157,24 +159,24 @@ class BatchDecoder:
   def _first_readable(
     self, source: ImageSource, start: int, avoid: int | None, decode: Callable[[int], int | None]
   ) -> int | None:
-    """The first of images `start`, `start + 1`, ... around the end that `decode` finds nothing wrong with.
+    """Returns the first of images `start`, `start + 1`, ... around the end that can be decoded.
 
     Args:
       source: the images.
-      start: where to begin.
-      avoid: this one only if no other can be read.
-      decode: decodes an image; says which image is damaged where it cannot.
+      start: the first index to try.
+      avoid: an index to use only if no other can be read.
+      decode: decodes an image; returns the index of the damaged image, or None if all went well.
 
     Returns:
-      Its index; None: more images are damaged than a run bears, or all.
+      Its index; None: all images are damaged, or more than `max_damaged_fraction` allows.
     """
     most = allowed_damage(len(source), self._max_damaged_fraction) + 1
     damaged = set()
     for i in (i % len(source) for i in range(start, start + len(source)) if i % len(source) != avoid):
-      wrong = decode(i)
-      if wrong is None:
+      culprit = decode(i)
+      if culprit is None:
         return i
-      damaged.add(wrong)
+      damaged.add(culprit)
       if len(damaged) > most:
         break
     return avoid if avoid is not None and decode(avoid) is None else None

@@ -1,4 +1,4 @@
-"""Images that could not be decoded: which, why, and when there are too many to go on."""
+"""Damaged images: which, why, and when there are too many to go on."""
 
 import threading
 
@@ -7,10 +7,10 @@ from input_pipeline.source import ImageSource
 
 
 class DamageReport:
-  """The distinct damaged images that this process met, and the limit past which a run refuses to go on.
+  """The distinct damaged images that this process met, and the limit past which a run stops.
 
-  A few broken files in a large folder must not end a long run, and must not pass in silence either. Each host counts
-  what it met itself.
+  A few damaged files in a large folder must not end a long run, and must not go unnoticed. Each host counts the images
+  that it read itself.
 
   Args:
     sources: role -> data set, e.g. {"image": ..., "scene": ...}; both roles may share one data set.
@@ -47,12 +47,12 @@ class DamageReport:
       first = "; ".join(f"{shown(source.name(i))}: {reasons[i]}" for i in sorted(reasons)[:3])
       raise ValueError(
         f"{len(reasons)} of {len(source)} images of '{shown(source.identity['name'])}' are damaged, "
-        f"data.max_damaged_fraction={self._limit_fraction:g} allows {allowed}; mend or remove them, or "
+        f"data.max_damaged_fraction={self._limit_fraction:g} allows {allowed}; repair or remove them, or "
         f"raise it (some image must be readable). First: {first}"
       )
 
   def lines(self) -> list[str]:
-    """One line for a person per damaged image, and per file that a data set left out: `name: reason`, in its order."""
+    """Returns `name: reason` of each file that a data set left out and each damaged image, in its order."""
     distinct = {id(source): source for source in self._sources.values()}
     return [f"{name}: {reason}" for source in distinct.values() for name, reason in source.left_out] + [
       f"{distinct[key].name(i)}: {reason}"
@@ -62,5 +62,5 @@ class DamageReport:
 
 
 def allowed_damage(length: int, limit_fraction: float) -> int:
-  """The number of damaged images that a data set of `length` may have."""
+  """Returns the number of damaged images that a data set of `length` may have."""
   return int(length * limit_fraction)

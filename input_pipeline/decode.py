@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels on a fixed canvas: the only image work that the host does."""
+"""Decodes images onto a canvas of a fixed size: the only image work of the host."""
 
 import dataclasses
 import io
@@ -12,11 +12,11 @@ from PIL import Image
 from input_pipeline.jpeg import JpegHeader, read_jpeg_header
 from input_pipeline.orientation import orientation_of
 
-# One image is one job: the pipeline runs many at once, so OpenCV's own threads would only fight over the cores.
+# The pipeline decodes many images at once; threads of OpenCV would compete for the same cores.
 cv2.setNumThreads(0)
 
 MAX_PIXELS = 2 * 89_478_485
-"""More declared pixels than this is an error, Pillow's own limit against decompression bombs."""
+"""Images that declare more pixels are damaged: Pillow's limit against decompression bombs."""
 
 _REDUCED = {
   1: cv2.IMREAD_COLOR,
@@ -28,12 +28,12 @@ _REDUCED = {
 _HEAD_BYTES = 65536
 
 READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
-"""What may be opened, whatever a file is called, by Pillow's names; others (EPS runs a program) have no place here."""
+"""Pillow's names of the formats that are opened, whatever the file name. Others are refused: EPS runs a program."""
 
-# The header of pixels that need no decoding, as `encode_ppm` writes it.
+# The header of uncompressed pixels, as `encode_ppm` writes it.
 _PPM = re.compile(rb"P6\s(\d+)\s(\d+)\s255\s")
 
-# Orientation -> turn that makes the picture upright, on arrays (H, W, 3); see orientation.py.
+# Orientation -> the turn that makes an image (H, W, 3) upright; see orientation.py.
 _UPRIGHT = {
   1: lambda image: image,
   2: lambda image: image[:, ::-1],
@@ -47,11 +47,11 @@ _UPRIGHT = {
 
 
 class DamagedImage(Exception):
-  """These bytes are no picture that can be used; the message is a short reason in plain words."""
+  """The bytes are no usable image; the message is a short reason."""
 
 
 def fit_hw(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> tuple[int, int]:
-  """The size an image takes on a canvas: its own if it fits, else shrunk with its aspect kept; at least 1 pixel."""
+  """Returns the size of an image on a canvas: its own if it fits, else shrunk at the same aspect; at least 1 pixel."""
   height, width = image_hw
   scale = min(1.0, canvas_hw[0] / height, canvas_hw[1] / width)
   return max(1, min(round(height * scale), canvas_hw[0])), max(1, min(round(width * scale), canvas_hw[1]))
@@ -60,9 +60,9 @@ def fit_hw(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> tuple[int, 
 def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
   """Decodes an image onto the top left of a canvas that is all zero.
 
-  Native pixels, shrunk by area averaging only if they do not fit; the accelerator does all further resizing. The
-  orientation is applied (see orientation.py). Gray, palette, CMYK, 16-bit and transparent images become 8-bit RGB (16
-  bits keep their high byte, transparency is laid over white). The format is read from the bytes, never from a file
+  The image keeps its size; it is shrunk by area averaging only if it does not fit. The accelerator does all other
+  resizing. The orientation is applied (see orientation.py). Gray, palette, CMYK, 16-bit and transparent images become
+  8-bit RGB: of 16 bits the high byte, transparency over white. The format is read from the bytes, not from the file
   name.
 
   Args:
@@ -93,17 +93,17 @@ def decode_into(data: bytes, canvas: np.ndarray) -> tuple[int, int]:
 
 
 def decode_image(data: bytes, canvas_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-  """`decode_into` a new canvas: (canvas (Hc, Wc, 3) uint8 RGB, (height, width) of the valid part)."""
+  """Decodes into a new canvas; returns (canvas (Hc, Wc, 3) uint8 RGB, (height, width) of the valid part)."""
   canvas = np.zeros((*canvas_hw, 3), np.uint8)
   return canvas, decode_into(data, canvas)
 
 
 def decode_photo(data: bytes, upright: bool = True) -> np.ndarray:
-  """Decodes a whole photo at its own size, to cut pieces out of it.
+  """Decodes a photo at its own size, to cut crops out of it.
 
   Args:
     data: an encoded image (JPEG, PNG, WebP, BMP, PPM).
-    upright: apply the orientation; False: the pixels as they are stored, which most annotations count in.
+    upright: apply the orientation; False: the pixels as stored, which most annotations refer to.
 
   Returns:
     (H, W, 3) uint8 RGB.
@@ -123,13 +123,13 @@ def decode_photo(data: bytes, upright: bool = True) -> np.ndarray:
 
 
 def upright_hw(data: bytes) -> tuple[int, int]:
-  """(height, width) in pixels that an image which can be decoded has once it is upright, from its header alone."""
+  """Returns (height, width) in pixels of an upright image, from its header; it must be decodable."""
   hw, orientation = photo_header(io.BytesIO(data))
   return hw[::-1] if orientation >= 5 else hw
 
 
 def photo_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
-  """What a photo's header says; most of the file is not read.
+  """Reads the header of a photo; most of the file is not read.
 
   Args:
     file: an encoded image (JPEG, PNG, WebP, BMP, PPM), at its start.
@@ -154,7 +154,7 @@ def photo_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
 
 
 def encode_ppm(image_u8: np.ndarray) -> bytes:
-  """An image (H, W, 3) uint8 RGB as binary PPM: large, and read as fast as memory."""
+  """Returns an image (H, W, 3) uint8 RGB as binary PPM: large, and needs no decoding."""
   return b"P6 %d %d 255\n" % (image_u8.shape[1], image_u8.shape[0]) + image_u8.tobytes()
 
 
@@ -178,9 +178,9 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, canvas_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-  """An upright BGR image at least as large as its place on the canvas, and that place's size.
+  """Returns an upright BGR image, at least of its size on the canvas, and that size.
 
-  JPEG can be decoded at 1/2, 1/4 or 1/8 at a fraction of the cost; taken as far as the canvas still asks for less.
+  JPEG is decoded at 1/2, 1/4 or 1/8 at a fraction of the cost, as far as the canvas allows.
   """
   _check_size(*header.hw)
   if header.truncated:
@@ -199,7 +199,7 @@ def _decode_jpeg(data: bytes, header: JpegHeader, canvas_hw: tuple[int, int]) ->
 
 
 def _decode_any(data: bytes, upright: bool = True) -> np.ndarray:
-  """Every other format through Pillow, which is slower and reads everything: (H, W, 3) RGB."""
+  """Decodes any other format by Pillow, which is slower: (H, W, 3) RGB."""
   try:
     with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
       _check_size(image.height, image.width)

@@ -1,4 +1,4 @@
-"""Who is in the images of a data set."""
+"""The identities of the persons in a data set."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ from input_pipeline.sources.combined import parts_of
 
 
 def number_identities(source: ImageSource) -> tuple[np.ndarray, tuple[str, ...]]:
-  """Numbers the persons of a data set; the annotations of all images are read.
+  """Numbers the identities of a data set; the annotations of all images are read.
 
   Args:
-    source: the images. Parts of a mixture share nobody.
+    source: the images. Parts of a mixture share no identity.
 
   Returns:
-    (n,) int32, the first person of each image: a number from 1, or 0 where nobody knows, or it is one whom the data set
-    calls a distractor; and the names of the persons 1, 2, ..., sorted.
+    (n,) int32, the identity of the first person of each image, from 1; 0 where it is unknown, or a distractor of the
+    data set; and the sorted names of the identities 1, 2, ...
 
   Raises:
-    ValueError: nobody is known.
+    ValueError: no identity is known.
   """
   known = {}  # index -> (part, identity)
   parts, start = parts_of(source), 0
@@ -30,7 +30,7 @@ def number_identities(source: ImageSource) -> tuple[np.ndarray, tuple[str, ...]]
     start += len(part)
   if not known:
     raise ValueError(
-      f"data.source={source.identity['source']} ({source.identity['name']!r}) knows no identity, which "
+      f"data.source={source.identity['source']} ({source.identity['name']!r}) has no identities, which "
       "re-identification learns from: choose data with identities, such as people or market1501"
     )
   persons = sorted(set(known.values()), key=lambda person: (person[0], isinstance(person[1], str), person[1]))
@@ -43,6 +43,6 @@ def number_identities(source: ImageSource) -> tuple[np.ndarray, tuple[str, ...]]
 def _identity(source: ImageSource, i: int) -> int | str | None:
   try:
     facts, _ = source.annotations(i)
-  except OSError:  # counted as damage when it is met
+  except OSError:  # counted as damage when a batch reads it
     return None
   return next(iter(facts.get("people") or ()), {}).get("identity")

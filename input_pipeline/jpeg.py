@@ -1,4 +1,4 @@
-"""What a JPEG file says about itself before its pixels: size, orientation, whether its end is there."""
+"""The header of a JPEG file: size, orientation, and whether the file is truncated."""
 
 import dataclasses
 import struct
@@ -12,26 +12,26 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JpegHeader:
-  """The facts that choose how a JPEG is decoded."""
+  """The facts that decide how a JPEG is decoded."""
 
   hw: tuple[int, int]
   """Stored size in pixels, before the orientation is applied."""
   orientation: int
-  """1 to 8, by the rule of orientation.py; 1 where none is given."""
+  """1 to 8, by the rule of orientation.py; 1 if unspecified."""
   plain: bool
-  """8-bit gray or three-component color, which OpenCV decodes exactly as Pillow does; not CMYK."""
+  """8-bit gray or three-component color, which OpenCV decodes exactly as Pillow; not CMYK."""
   truncated: bool
-  """No end-of-image marker after the first scan: decoders may fill the rest with gray in silence."""
+  """No end-of-image marker after the first scan: decoders may silently fill the rest with gray."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
-  """Walks the marker segments up to the first scan; some microseconds.
+  """Reads the marker segments up to the first scan, in some microseconds.
 
   Args:
     data: the bytes of a file.
 
   Returns:
-    The header; None if this is no JPEG or its segments make no sense, which a full decoder can explain better.
+    The header; None if this is no JPEG, or its segments are invalid, which a full decoder explains better.
   """
   if data[:3] != b"\xff\xd8\xff":
     return None

@@ -1,4 +1,4 @@
-"""Locks that the system drops when their holder ends, however it ends."""
+"""Locks that the system releases when their holder ends, however it ends."""
 
 import fcntl
 import sys
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 
 def lock(handle: int, place: str, held: Callable[[], None]) -> None:
-  """Takes the lock of an open file or folder; closing it gives the lock back.
+  """Takes the lock of an open file or folder; closing it releases the lock.
 
   On a disk without locks nothing is locked, and a warning is printed to standard error.
 
   Args:
     handle: of the file or folder.
-    place: its name, for that line.
-    held: called where another process has the lock; raises an error, or returns and lets this one wait.
+    place: its name, for the warning.
+    held: called if another process has the lock; raises an error, or returns to wait for it.
   """
   try:
     try:

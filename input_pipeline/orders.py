@@ -1,4 +1,4 @@
-"""The orders in which images come up in training, each a pure function of (seed, position)."""
+"""The orders of images in training, each a pure function of (seed, position)."""
 
 import grain
 import numpy as np
@@ -7,13 +7,13 @@ from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import MixtureSource
 
 ENDLESS = 2**48
-"""Samples that no run reaches; Grain's own endless length overflows where a host's share of a batch is one row."""
+"""More samples than any run reads; Grain's own endless length overflows if a host's share of a batch is one row."""
 
 
 def shuffled(source: ImageSource, seed: int) -> grain.MapDataset:
-  """Returns the indices of a source, without end: each epoch anew.
+  """Returns the indices of a source without end, in a new order in each epoch.
 
-  A mixture shuffles and repeats each of its parts and takes turns by their weights, in a fixed pattern.
+  The parts of a mixture are shuffled and repeated each by itself, and take turns by their weights in a fixed pattern.
   """
   if not isinstance(source, MixtureSource):
     return _repeated(range(len(source)), seed)
@@ -27,13 +27,13 @@ def _repeated(indices: range, seed: int) -> grain.MapDataset:
 
 
 def balanced(numbers: np.ndarray, pictures: int, seed: int) -> grain.MapDataset:
-  """Returns the indices of images, without end, in an order of several of one person, then several of another.
+  """Returns the indices of images without end, several of one person, then several of another.
 
-  In an epoch a person has a turn for each `pictures` images, at least one, and turns are shuffled. In a turn images are
-  drawn without replacement, or with it where a person has fewer. A pure function of (seed, position).
+  In an epoch a person has one turn per `pictures` images, at least one, and turns are shuffled. The images of a turn
+  are drawn without replacement, or with it if a person has fewer.
 
   Args:
-    numbers: (n,) the person of each image, see `identities.number_identities`; images with 0 never come up.
+    numbers: (n,) the identity of each image, see `identities.number_identities`; images with 0 are never used.
     pictures: images of a turn.
     seed: of all draws.
 

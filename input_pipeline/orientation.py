@@ -1,13 +1,13 @@
-"""How a photo has to be turned to stand upright, by what its file says.
+"""The orientation of a photo: the turn that makes it upright.
 
 One rule for every format and every reader, that of Pillow's `ImageOps.exif_transpose`:
 
 1. The orientation in EXIF (tag 0x0112 of the first directory) counts. A value outside 1 to 8 means: as stored.
-2. Where EXIF holds no orientation, cannot be read or is not there, `tiff:Orientation` in XMP counts.
-3. Else the pixels are upright as they are stored.
+2. If EXIF is missing, unreadable or without an orientation, `tiff:Orientation` in XMP counts.
+3. Else the pixels are upright as stored.
 
-Photo editors and Pillow follow XMP; browsers and OpenCV follow EXIF alone. A file whose orientation stands in XMP alone
-was written by an editor that shows it upright, and its annotations were made on what such a program showed.
+Photo editors and Pillow follow XMP; browsers and OpenCV follow EXIF alone. A file with an orientation only in XMP was
+written by an editor that shows it upright, and its annotations were made on the upright image.
 
 EXIF and XMP lie in APP1 segments (JPEG), eXIf and text chunks (PNG, before or behind the pixels) or chunks of their own
 (WebP); BMP and PPM have neither. XMP is searched as bytes, so that it need not be valid UTF-8 or valid XML.
@@ -28,14 +28,14 @@ _MOST_BYTES = 1 << 24  # of one chunk of metadata, compressed or not
 
 
 def orientation_from(exif: bytes, xmp: bytes) -> int:
-  """Applies the rule.
+  """Returns the orientation by this rule.
 
   Args:
     exif: a TIFF header and its directories, with or without `Exif` and two zero bytes before them; empty: none.
     xmp: an XMP packet; empty: none.
 
   Returns:
-    1 to 8, as EXIF counts them.
+    1 to 8, as EXIF defines them.
   """
   value = _from_exif(exif) if exif else None
   if value is None and (match := _XMP.search(xmp)):
@@ -44,9 +44,9 @@ def orientation_from(exif: bytes, xmp: bytes) -> int:
 
 
 def orientation_of(file: BinaryIO) -> int:
-  """The orientation of a PNG or WebP file, 1 to 8; 1 for any other. Args: file: at its start; the pixels are skipped.
+  """Returns the orientation of a PNG or WebP file, 1 to 8; 1 for any other. Args: file: at its start.
 
-  JPEG files have a reader of their own, `jpeg.read_jpeg_header`.
+  `jpeg.read_jpeg_header` reads that of a JPEG.
   """
   start = file.read(12)
   exif = xmp = b""
@@ -67,7 +67,7 @@ def orientation_of(file: BinaryIO) -> int:
 
 
 def _from_exif(data: bytes) -> int | None:
-  """The orientation in the first directory; None: there is none, or the directory cannot be read."""
+  """Returns the orientation in the first directory; None if there is none, or the directory cannot be read."""
   while data.startswith(b"Exif\0\0"):
     data = data[6:]
   order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
@@ -86,7 +86,7 @@ def _from_exif(data: bytes) -> int | None:
 
 
 def _chunks(file: BinaryIO, wanted: frozenset[bytes], riff: bool) -> Iterator[tuple[bytes, bytes]]:
-  """Yields (kind, contents) of the wanted chunks of a PNG or RIFF file; other chunks are skipped, damage ends it."""
+  """Yields (kind, contents) of the wanted chunks of a PNG or RIFF file, up to the first damaged one."""
   while len(start := file.read(8)) == 8:
     if riff:  # kind, size; contents of an odd size are followed by a byte
       kind, size = start[:4], int.from_bytes(start[4:], "little")
@@ -102,7 +102,7 @@ def _chunks(file: BinaryIO, wanted: frozenset[bytes], riff: bool) -> Iterator[tu
 
 
 def _png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
-  """(keyword, text) of a text chunk; text that cannot be decompressed is empty."""
+  """Returns (keyword, text) of a text chunk; text that cannot be decompressed is empty."""
   key, _, text = data.partition(b"\0")
   compressed = kind == b"zTXt"
   if kind == b"zTXt":
@@ -118,7 +118,7 @@ def _png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
 
 
 def _raw_profile(text: bytes) -> bytes:
-  """EXIF as ImageMagick writes it into a PNG: an empty line, a name, a length, and hexadecimal digits."""
+  """Returns EXIF that ImageMagick wrote into a PNG: an empty line, a name, a length, and hexadecimal digits."""
   try:
     return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode())
   except ValueError:

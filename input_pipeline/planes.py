@@ -1,21 +1,21 @@
-"""Planes beside an image: depth, masks and parts, one channel of whole numbers each, never interpolated."""
+"""Planes beside an image: depth, masks and parts; one channel of integers each, never interpolated."""
 
 import cv2
 import numpy as np
 
-# Of the median known pixel, millimeters: what lies outside is no picture of people, or in another unit.
+# Millimeters. A median outside of this range is in another unit, or of no photo of people.
 _PLAUSIBLE_MM = (100, 100_000)
 
-# What a depth of 16 bits says of all that is farther, or of nothing.
+# Of 16-bit depth: all that is farther, or unknown.
 _BEYOND = 65535
 
 
 class UnusablePlane(Exception):
-  """A plane that cannot be used; the message is a short reason in plain words, the same for every image."""
+  """A plane cannot be used; the message is a short reason, the same for every image."""
 
 
 def decode_plane(data: bytes) -> np.ndarray:
-  """An encoded plane as (H, W) uint8 or uint16; raises UnusablePlane."""
+  """Returns an encoded plane as (H, W) uint8 or uint16; raises UnusablePlane."""
   plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
   if plane is None:
     raise UnusablePlane("it cannot be decoded")
@@ -25,17 +25,17 @@ def decode_plane(data: bytes) -> np.ndarray:
 
 
 def checked_depth(plane: np.ndarray, range_m: tuple[float, float] | None = None) -> np.ndarray:
-  """Depth with 0 for all that is unknown.
+  """Returns depth with 0 for unknown pixels.
 
   Args:
-    plane: (H, W) uint16, millimeters; 65535, where sensors put what they do not know, is unknown.
+    plane: (H, W) uint16, millimeters; 65535, by which sensors mark unknown pixels, is unknown.
     range_m: nearest and farthest depth, meters, that counts as known; None: any.
 
   Returns:
-    (H, W) uint16 millimeters; `plane` itself where all of it holds.
+    (H, W) uint16 millimeters; `plane` itself if nothing changes.
 
   Raises:
-    UnusablePlane: it has no 16 bits, or its numbers can be no millimeters.
+    UnusablePlane: it is not of 16 bits, or not in millimeters.
   """
   if plane.dtype != np.uint16:
     raise UnusablePlane(f"it has {plane.itemsize * 8} bits; depth in millimeters needs 16")
@@ -47,10 +47,10 @@ def checked_depth(plane: np.ndarray, range_m: tuple[float, float] | None = None)
 
 
 def depth_in_mm(meters: np.ndarray) -> np.ndarray:
-  """Depth (H, W) in meters of any float type as uint16 millimeters, 0 for what is not finite or not positive.
+  """Returns depth (H, W) in meters, of any float type, as uint16 millimeters; 0 where it is not finite or not positive.
 
   Raises:
-    UnusablePlane: it has another shape, or its numbers can be no meters.
+    UnusablePlane: it has another shape, or is not in meters.
   """
   meters = np.squeeze(meters)
   if meters.ndim != 2:
@@ -61,7 +61,7 @@ def depth_in_mm(meters: np.ndarray) -> np.ndarray:
 
 
 def _check_unit(known_mm: np.ndarray) -> None:
-  """Raises UnusablePlane if the known pixels, in millimeters, are no depth of people in this unit."""
+  """Raises UnusablePlane if the median of the known pixels is no depth of people in millimeters."""
   low, high = _PLAUSIBLE_MM
   median = np.median(known_mm) if known_mm.size else low
   if not low <= median <= high:
@@ -72,13 +72,13 @@ def _check_unit(known_mm: np.ndarray) -> None:
 
 
 def shifted_plane(plane: np.ndarray, scale: float, x: float, y: float, hw: tuple[int, int]) -> np.ndarray:
-  """A plane on another grid, by the nearest pixel; 0 outside of it.
+  """Returns a plane on another grid, by the nearest pixel; 0 outside of it.
 
   Args:
     plane: (H, W).
     scale: new size of a pixel / old size.
-    x: where its left edge comes to lie, new pixels.
-    y: where its upper edge does.
+    x: the new position of its left edge, new pixels.
+    y: the new position of its upper edge.
     hw: size of the new grid.
 
   Returns:
@@ -91,7 +91,7 @@ def shifted_plane(plane: np.ndarray, scale: float, x: float, y: float, hw: tuple
 
 
 def resized_plane(plane: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-  """A plane (H, W) of any type at another size in pixels, by the nearest pixel."""
+  """Returns a plane (H, W) of any type at another size in pixels, by the nearest pixel."""
   if plane.shape == tuple(hw):
     return plane
   if plane.dtype == bool:

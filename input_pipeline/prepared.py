@@ -1,4 +1,4 @@
-"""The folder of a prepared set: shards and a readable meta.json, which comes last and so says that the set is whole."""
+"""The folder of a prepared set: shards, and a readable meta.json that is written last: with it the set is whole."""
 
 import contextlib
 import hashlib
@@ -13,12 +13,12 @@ from input_pipeline.locks import lock
 from input_pipeline.shards import Shards
 
 META = "meta.json"
-# Written first: says which set a folder without META is going to be.
+# Written first: the same facts, in a folder without META.
 PARTIAL = "meta.partial.json"
 
 
 def read_meta(path: str | os.PathLike) -> dict:
-  """The content of a set's JSON file; empty if there is none or it is something else."""
+  """Returns the content of a set's JSON file; {} if there is none or it is no object."""
   try:
     content = json.loads(storage.read_file(os.fspath(path)))
   except (OSError, ValueError):
@@ -27,7 +27,7 @@ def read_meta(path: str | os.PathLike) -> dict:
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
-  """Writes a readable JSON file so that it is there whole or not at all."""
+  """Writes a readable JSON file, whole or not at all."""
   storage.write_file(os.fspath(path), (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -38,8 +38,10 @@ def is_unfinished(folder: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def one_writer(folder: str) -> Iterator[None]:
-  """One writer at a time, e.g. several hosts that share a cache: the second says that it waits. Buckets have no locks:
-  there two writers write the same files."""
+  """Lets one process at a time write a folder, e.g. of hosts that share a cache; the others print that they wait.
+
+  Buckets have no locks: there, two writers write the same files.
+  """
   if storage.is_remote(folder):
     yield
     return
@@ -57,8 +59,8 @@ def check_holds_nothing_else(folder: str, wanted: dict, what: str) -> None:
 
   Args:
     folder: path or URL.
-    wanted: the facts of which a difference makes a different set; `format` among them.
-    what: what the set is called, e.g. "set of people".
+    wanted: the facts that decide which set it is, with `format`.
+    what: the name of such sets in errors, e.g. "set of people".
 
   Raises:
     ValueError: one line that names the differences.
@@ -82,7 +84,7 @@ def check_holds_nothing_else(folder: str, wanted: dict, what: str) -> None:
 
 
 def entries(folder: str) -> Iterator[str]:
-  """Names in a folder, or below a URL."""
+  """Yields the names in a folder, or below a URL."""
   if storage.is_remote(folder):
     yield from (name for name, _ in storage.list_files(folder))
   else:
@@ -90,7 +92,7 @@ def entries(folder: str) -> Iterator[str]:
 
 
 def open_shards(folder: str, meta: dict, setting: str, command: str) -> Shards:
-  """The records of a set; raises ValueError, which names `setting`, if a shard is not there as `meta` says."""
+  """Opens the records of a set; raises ValueError, which names `setting`, if a shard is missing or not whole."""
   for name, shard in meta["shards"].items():
     try:
       whole = storage.stamp(f"{folder}/{name}")[0] == shard["bytes"]
@@ -103,7 +105,7 @@ def open_shards(folder: str, meta: dict, setting: str, command: str) -> Shards:
   return Shards(folder, list(meta["shards"]), [shard["records"] for shard in meta["shards"].values()])
 
 
-def digest_of(meta: dict) -> str:
-  """What the contents of all shards make."""
+def set_digest(meta: dict) -> str:
+  """Returns the digest of the contents of all shards."""
   contents = "".join(shard["sha256"] for shard in meta["shards"].values())
   return hashlib.sha256(contents.encode()).hexdigest()[:16]

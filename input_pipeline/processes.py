@@ -1,4 +1,4 @@
-"""Starting processes that leave Ctrl-C to the one that started them."""
+"""Child processes that leave Ctrl-C to their parent."""
 
 import contextlib
 import signal
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-  """Processes started in here ignore Ctrl-C: it is for this one, which ends them."""
-  if threading.current_thread() is not threading.main_thread():  # which alone may say so
+def ignoring_interrupts() -> Iterator[None]:
+  """Processes started in this block ignore Ctrl-C; their parent ends them."""
+  if threading.current_thread() is not threading.main_thread():  # which alone may set signals
     yield
     return
-  heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
     yield
   finally:
-    signal.signal(signal.SIGINT, heard)
+    signal.signal(signal.SIGINT, before)

@@ -1,10 +1,10 @@
-"""The photos that persons are pasted into, as pixels that the hot path need not decode."""
+"""Scenes: the photos that persons are pasted into, stored as pixels that need no decoding."""
 
 import os
 import sys
 
 from input_pipeline import storage
-from input_pipeline.prepare.prepare import needed_bytes, prepare, room_for
+from input_pipeline.prepare.prepare import needed_bytes, prepare_dataset, room_for
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.prepared import META
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
@@ -14,19 +14,21 @@ _SETTING = "data.scene_path"
 
 
 def open_scenes(path: str | os.PathLike, canvas_hw: tuple[int, int], cache_dir: str | os.PathLike) -> ArrayRecordSource:
-  """The scenes of a run, prepared: a photo of 12 megapixels takes a hundred times as long to decode as a crop.
+  """Opens the scenes of a run, and prepares them first if needed.
+
+  A photo of 12 megapixels takes a hundred times as long to decode as a crop, so scenes are prepared once.
 
   Args:
     path: a set made by `saip prepare ... --scenes`, or a folder of photos, which is prepared into the user's cache on
       first use (`data.scene_path`).
-    canvas_hw: the size in pixels that they are shrunk to fit.
-    cache_dir: a folder of the run, for the list of the photos.
+    canvas_hw: the size in pixels that they are shrunk to.
+    cache_dir: a folder of the run, for the index of the photos.
 
   Returns:
     The prepared scenes.
 
   Raises:
-    ValueError: no such folder, no photo that can be read, or no room in the cache; one line that names the setting.
+    ValueError: no such folder, no readable photo, or no room in the cache; one line that names the setting.
   """
   root = storage.normalized(path)
   if storage.exists(f"{root}/{META}"):
@@ -47,7 +49,7 @@ def open_scenes(path: str | os.PathLike, canvas_hw: tuple[int, int], cache_dir: 
       )
     print(f"preparing {len(photos):,} scenes in {out} (once; elsewhere: set SAIP_CACHE)", file=sys.stderr, flush=True)
     try:
-      prepare(request, out)
+      prepare_dataset(request, out)
     except ValueError as error:
       raise ValueError(f"{_SETTING}={path} cannot be prepared: {error}") from error
   return ArrayRecordSource(out, _SETTING)

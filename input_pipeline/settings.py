@@ -1,44 +1,16 @@
-"""The settings of the images."""
+"""The settings of the data: `config.data`."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
-from input_pipeline.schema import require, require_sizes
+from input_pipeline.checks import require, require_sizes
+from input_pipeline.sources.kinds import SOURCE_KINDS, SourceName
 
-SourceName = Literal[
-  "folder",
-  "arrayrecord",
-  "tfds",
-  "webdataset",
-  "zip",
-  "lmdb",
-  "video",
-  "multiview",
-  "coco",
-  "yolo",
-  "pennfudan",
-  "lsp",
-  "market1501",
-  "msmt17",
-  "crowdhuman",
-  "joints3d",
-  "cuhkpedes",
-  "icfgpedes",
-  "rstpreid",
-  "pa100k",
-  "peta",
-  "rap",
-  "lip",
-  "cihp",
-  "atr",
-  "ccp",
-  "fashionpedia",
-  "people",
-]
-"""The kinds of data sets; `input_pipeline.sources.table.SOURCES` says what the path of each is."""
+PAIR_KINDS = ("view", "pose")
+"""The kinds of pairs of images; `pair_type` in a batch is an index into this list."""
 
 PeopleComposition = Literal["crops", "views", "clips"]
-"""What the default set of built-in people shows: every picture another moment, 4 cameras for each, or 8 frames."""
+"""What the default set of built-in people shows: every image another moment, 4 cameras for each, or 8 frames."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +20,7 @@ class MixturePart:
   Attributes:
     source: its kind.
     path: where it lies; None: the default set of built-in people, for source "people" alone.
-    split: which part of it; None: the usual one.
+    split: a part of it; None: the default one.
     subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
     weight: its share of a batch is `weight` / the sum of all weights.
     people_count: as in `DataConfig`.
@@ -69,16 +41,16 @@ class MixturePart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairsConfig:
-  """What makes a pair of images, for methods that learn from pairs; see `input_pipeline.pairs`.
+  """Which images make a pair, for methods that learn from pairs; see `input_pipeline.pairs`.
 
   Attributes:
     kinds: "view", the same instant seen by another camera; "pose", the same person and camera at another time. An image
-      that has partners of both kinds is paired as often in either.
+      with partners of both kinds is paired as often in either.
     gap: of pose pairs, the shortest and the longest time between the images, seconds, to the millisecond.
-    frame_rate: frames per second of sources that number their frames without saying when they were taken.
+    frame_rate: frames per second of sources whose frames are numbered but not timed.
   """
 
-  kinds: tuple[Literal["view", "pose"], ...] = ("view", "pose")
+  kinds: tuple[Literal[*PAIR_KINDS], ...] = PAIR_KINDS
   gap: tuple[float, float] = (0.2, 2.0)
   frame_rate: float = 30.0
 
@@ -93,34 +65,40 @@ class PairsConfig:
 class DataConfig:
   """Where the images come from and how the host decodes them.
 
+  >>> DataConfig(source="people", people_count=512).canvas_hw
+  (320, 160)
+  >>> DataConfig(source="people")
+  Traceback (most recent call last):
+  ValueError: config.data.source is 'people': config.data.people_count must be positive, it is 0
+
   Attributes:
-    source: what kind of data set: "people" (rendered here), "folder" (image files, searched recursively),
-      "arrayrecord" (made by `saip prepare`: the fastest), another name in `SourceName`, or "mixture".
+    source: the kind of data set: "people" (rendered here), "folder" (image files, searched recursively),
+      "arrayrecord" (made by `saip prepare`: the fastest), another key of `SOURCE_KINDS`, or "mixture".
     path: where it lies, a path or a URL (gs://, s3://), or None in a recipe that leaves it to the command line; for
       "people", a folder made by `saip prepare people` without --export, or None for a default set that is rendered on
       first use.
-    split: which part of it, for sources that have splits; None: the one for training.
+    split: a part of it, for sources that have splits; None: the one for training.
     subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
     mixture: name -> data set; for source "mixture" alone.
     scene_path: the photos that persons are pasted into: a folder, prepared into the cache on first use, or a set made
-      by `saip prepare ... --scenes`; None takes other images of the same source.
-    canvas_hw: height and width in pixels of the canvas an image is decoded onto (shrunk if larger).
+      by `saip prepare ... --scenes`; None: other images of the same source. Only methods with scenes read it.
+    canvas_hw: height and width in pixels of the canvas that holds an image (shrunk if larger).
     scene_canvas_hw: the same for scenes.
-    people_count: pictures of the default set of built-in people, all splits together: about 7 of 10 are trained on;
+    people_count: images of the default set of built-in people, all splits together: about 7 of 10 are trained on;
       only "people" without a path reads it, here and in `monitor_data`.
-    people_composition: what these pictures show: "crops", every one another moment; "views", each moment from 4
+    people_composition: what these images show: "crops", every one another moment; "views", each moment from 4
       cameras; "clips", 8 frames of a motion.
-    whole_photos: of sources that cut persons out of photos, the photos with everybody in them; of the default set of
-      built-in people, scenes of several, whatever `people_composition` says.
-    pairs: for methods that learn from pairs of images, what makes a pair.
-    pictures_per_identity: for methods that compare persons, images of one person that a batch holds side by side; 0:
-      whatever comes.
-    workers: decoding processes per host; 0 decodes in threads of the training process.
+    whole_photos: uncropped photos with all their persons, of sources that cut persons out of photos; of the default set
+      of built-in people, scenes of several, whatever `people_composition` is.
+    pairs: for methods that learn from pairs of images, which images make a pair.
+    pictures_per_identity: for methods that compare persons, images of one person that a batch holds side by side, see
+      `orders.balanced`; 0: no such order.
+    workers: decoding processes per host; 0: threads of the training process.
     threads: decoding threads per host or per worker.
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
   """
 
-  source: Literal[*get_args(SourceName), "mixture"]
+  source: Literal[*SOURCE_KINDS, "mixture"]
   path: str | None = None
   split: str | None = None
   subset: str | None = None

@@ -12,7 +12,7 @@ from input_pipeline import storage
 
 
 class Shards:
-  """Records by number, over several files that are opened when needed; travels to other processes without them.
+  """Records by number, over several files that are opened when needed; pickled, it has no open files.
 
   Args:
     folder: path or URL. gs:// is read in place; from other buckets a shard is copied to the cache on first use.
@@ -29,7 +29,7 @@ class Shards:
     return self._ends[-1] if self._ends else 0
 
   def read(self, number: int) -> bytes:
-    """A record; raises OSError, and IndexError past the end."""
+    """Returns a record; raises OSError, and IndexError past the end."""
     shard, position = self._place(number)
     try:
       if shard not in self._readers:  # two threads may both open one: the later stays, both can read
@@ -39,7 +39,7 @@ class Shards:
       raise OSError(f"{self._names[shard]}: {error}") from error
 
   def name(self, number: int) -> str:
-    """Where a record is stored."""
+    """Returns the place of a record, as "train-00000.array_record[7]"."""
     shard, position = self._place(number)
     return f"{self._names[shard]}[{position}]"
 
@@ -54,7 +54,7 @@ class Shards:
 
 
 def open_shard(path: str | os.PathLike) -> ArrayRecordReader:
-  """A shard for random access."""
+  """Opens a shard for random access."""
   path = os.fspath(path)
   if storage.is_remote(path) and not path.startswith("gs://"):
     path = storage.local_copy(path)
@@ -62,11 +62,11 @@ def open_shard(path: str | os.PathLike) -> ArrayRecordReader:
 
 
 def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict:
-  """Writes a shard so that it is there whole or not at all.
+  """Writes a shard, whole or not at all.
 
   Args:
     path: file or URL.
-    records: at least one; they may be made while it is written.
+    records: at least one; may be a generator.
 
   Returns:
     {records, bytes, sha256}.
@@ -88,6 +88,6 @@ def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> dict:
 
 
 def file_digest(path: str | os.PathLike) -> str:
-  """sha256 of a local file, in hexadecimal."""
+  """Returns the sha256 of a local file, in hexadecimal."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Files of this machine by path, files in buckets by URL: gs:// and s3:// through fsspec, as Orbax and TFDS do."""
+"""Files of this machine by path, and files in buckets by URL, gs:// and s3://, through fsspec."""
 
 import codecs
 import contextlib
@@ -24,7 +24,7 @@ _CLOUD = 'pip install "saip-jax[cloud]"'
 
 
 class Unwritable(OSError, ValueError):
-  """A place cannot be written: the system refuses, and a person can choose another one."""
+  """A place cannot be written; a user error: another place can be chosen."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -33,24 +33,24 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def normalized(path: str | os.PathLike) -> str:
-  """An absolute path without links and `~`, or a URL without a slash at its end."""
+  """Returns an absolute path without links and `~`, or a URL without a slash at its end."""
   return os.fspath(path).rstrip("/") if is_remote(path) else str(pathlib.Path(path).expanduser().resolve())
 
 
 def is_url(path: str | os.PathLike) -> bool:
-  """Whether a path is a URL, also as pathlib writes it: gs:/bucket/folder."""
+  """Whether a path is a URL, or one that pathlib has changed to gs:/bucket/folder."""
   return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", os.fspath(path)))
 
 
 def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
-  """A path on this machine, `~` expanded, of what cannot be a URL; raises ValueError, which names `setting`."""
+  """Returns a path on this machine with `~` expanded; raises ValueError, which names `setting`, for a URL."""
   if is_url(path):
     raise ValueError(f"{setting}={path} is {NO_URL}")
   return pathlib.Path(path).expanduser()
 
 
 def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
-  """`local_path`, absolute, for libraries that take only UTF-8: Orbax and safetensors."""
+  """Returns an absolute local path, for libraries that need UTF-8 (Orbax, safetensors); raises ValueError otherwise."""
   absolute = local_path(path, setting).absolute()
   try:
     str(absolute).encode()
@@ -68,12 +68,12 @@ def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, label: str, advice: str) -> Iterator[None]:
-  """Turns an OSError of a block that writes to a place into `Unwritable`, of one line.
+  """Turns an OSError of a block that writes to a place into an `Unwritable` of one line.
 
   Args:
     path: the place.
-    label: what stands before it: "--out=", where an option gave it, or words and a blank.
-    advice: what helps. In the user's cache it is another one, and no option is named: there is none.
+    label: the text before it in the message: "--out=" if an option gave it, or words and a blank.
+    advice: the change to make. In the user's cache, which no option sets, it is replaced by `CACHE_ADVICE`.
   """
   try:
     yield
@@ -94,7 +94,7 @@ def exists(path: str) -> bool:
 
 
 def is_folder(path: str) -> bool:
-  """Whether there is a folder; in a bucket: anything below this prefix."""
+  """Whether there is a folder; in a bucket, any file below this prefix."""
   if not is_remote(path):
     return os.path.isdir(path)
   with _file_system(path) as (files, key):
@@ -102,7 +102,7 @@ def is_folder(path: str) -> bool:
 
 
 def stamp(path: str) -> list:
-  """What changes when a file does, JSON-able: its size and time; in a bucket: its size and version."""
+  """Returns a JSON-able value that changes with a file: its size and time; in a bucket, its size and version."""
   if not is_remote(path):
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
@@ -111,7 +111,7 @@ def stamp(path: str) -> list:
 
 
 def read_file(path: str) -> bytes:
-  """All bytes of a file; raises OSError."""
+  """Returns all bytes of a file; raises OSError."""
   if not is_remote(path):
     with open(path, "rb") as file:
       return file.read()
@@ -120,7 +120,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_range(path: str | bytes, start: int, size: int) -> bytes:
-  """Bytes [start, start + size) of a file; raises OSError, also where the file ends before."""
+  """Returns bytes [start, start + size) of a file; raises OSError, also if the file is shorter."""
   if isinstance(path, bytes) or not is_remote(path):
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -136,11 +136,11 @@ def read_range(path: str | bytes, start: int, size: int) -> bytes:
 
 
 def text_of(data: bytes, errors: str = "surrogateescape") -> str:
-  """The text of a file as editors and Windows leave it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+  """Returns the text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
   Args:
     data: the bytes of the file.
-    errors: as of `bytes.decode`; by default, bytes that are no UTF-8 stay, as `os.fsdecode` keeps those of names.
+    errors: as in `bytes.decode`; by default, bytes that are no UTF-8 are kept as `os.fsdecode` keeps those of names.
   """
   if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
     return data.decode("utf-16", "replace")
@@ -148,17 +148,20 @@ def text_of(data: bytes, errors: str = "surrogateescape") -> str:
 
 
 def lines_of(data: bytes) -> list[str]:
-  """The lines of a text file, e.g. of a list of names, without their ends, LF or CRLF; see `text_of`."""
+  """Returns the lines of a text file, e.g. a list of names, without their ends (LF or CRLF); see `text_of`."""
   return [line.removesuffix("\r") for line in text_of(data).split("\n")]
 
 
 def cache_folder() -> str:
-  """Where this user's caches lie: `$SAIP_CACHE`, or `~/.cache/saip_jax`."""
+  """Returns the folder of this user's caches: `$SAIP_CACHE`, or `~/.cache/saip_jax`."""
   return os.path.abspath(local_path(os.environ.get("SAIP_CACHE") or "~/.cache/saip_jax", "SAIP_CACHE"))
 
 
 def local_copy(url: str) -> str:
-  """The file of a URL, copied to the cache unless its present version is there; for libraries that read disks alone."""
+  """Copies the file of a URL to the cache, for libraries that need a local file; returns its path.
+
+  A copy of the present version is used again.
+  """
   folder = os.path.join(cache_folder(), "copies")
   key = hashlib.sha256(json.dumps([url, stamp(url)]).encode()).hexdigest()[:32]
   path = os.path.join(folder, key)
@@ -171,8 +174,8 @@ def local_copy(url: str) -> str:
 
 
 @contextlib.contextmanager
-def open_file(path: str) -> Iterator[BinaryIO]:
-  """A file to read forwards and to seek in; raises OSError."""
+def open_binary(path: str) -> Iterator[BinaryIO]:
+  """Opens a file for reading bytes, with seek; raises OSError."""
   if not is_remote(path):
     with open(path, "rb") as file:
       yield file
@@ -184,20 +187,20 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 
 
 def list_files(url: str) -> list[tuple[str, int]]:
-  """(name below the URL, size) of every file below it, sorted; for URLs alone."""
+  """Returns (name below the URL, size) of every file below a URL, sorted."""
   with _file_system(url) as (files, key):
     found = files.find(key, detail=True)
     return sorted((name[len(key) :].lstrip("/"), info["size"]) for name, info in found.items())
 
 
 def write_file(path: str, data: bytes) -> None:
-  """Writes a file so that it is there whole or not at all; its folder must exist. Raises OSError."""
+  """Writes a file, whole or not at all; its folder must exist. Raises OSError."""
   with written_whole(path) as temporary, open(temporary, "wb") as file:
     file.write(data)
 
 
 def remove(path: str) -> None:
-  """Removes a file if it is there."""
+  """Removes a file if it exists."""
   if not is_remote(path):
     pathlib.Path(path).unlink(missing_ok=True)
     return
@@ -208,10 +211,10 @@ def remove(path: str) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
-  """A temporary local path; what was written there when the block ends without an error appears under `path`.
+  """Yields a temporary local path; if the block ends without an error, the file written there is moved to `path`.
 
-  The temporary name ends in `.unfinished`. What a killed process left of it is overwritten by the next; where several
-  processes may write at once, `by_several` keeps theirs apart.
+  The temporary name ends in `.unfinished`. The next process overwrites what a killed one left there. If several
+  processes may write at once, `by_several` gives each its own temporary name.
   """
   if not is_remote(path):
     own = f".{os.uname().nodename}.{os.getpid()}" if by_several else ""
@@ -220,7 +223,7 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
       yield temporary
       os.replace(temporary, path)
     finally:
-      with contextlib.suppress(OSError):  # on a read-only disk it fails too, and must not hide why
+      with contextlib.suppress(OSError):  # on a read-only disk it fails too, and must not hide the first error
         pathlib.Path(temporary).unlink(missing_ok=True)
     return
   with tempfile.TemporaryDirectory() as folder:
@@ -232,13 +235,15 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _file_system(url: str):
-  """The file system of a URL and the path in it; whatever goes wrong there is an OSError."""
+  """Yields the file system of a URL and the path in it; any error of the block becomes an OSError."""
   try:
     yield fsspec.core.url_to_fs(url)
   except OSError:
     raise
   except ImportError as error:
-    raise OSError(f"{url.split('://')[0]}:// cannot be read here: {error}; {_CLOUD} installs what it takes") from error
+    raise OSError(
+      f"{url.split('://')[0]}:// cannot be read here: {error}; {_CLOUD} installs the packages it needs"
+    ) from error
   except ValueError as error:  # a scheme that fsspec does not know
     raise OSError(f"{url}: {error}") from error
   except Exception as error:  # each kind of bucket has errors of its own

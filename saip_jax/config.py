@@ -1,20 +1,17 @@
-"""The typed settings of a run: below this file nobody asks a config for a key.
+"""The typed config of a run: frozen dataclasses that refuse impossible values.
 
-`recipes.load_recipe` reads nested mappings, `parse_config` turns them into frozen dataclasses and refuses what cannot
-work.
+`recipes.parse_config` builds a `RunConfig` from a recipe; code below it reads attributes, never keys.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, Literal
 
-from input_pipeline.schema import build_typed, choices_hint, require, require_sizes
+from input_pipeline.checks import require, require_sizes
 from input_pipeline.settings import DataConfig
 from input_pipeline.storage import local_path
-from saip_jax.recipes import plain
 
 MonitorName = Literal["reid", "attributes", "parts"]
-"""What is measured while a run trains; see `saip_jax.evaluation.monitors`."""
+"""A measurement of frozen features during training; see `saip_jax.evaluation.monitors`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +21,8 @@ class ModelConfig:
   Attributes:
     backbone: a name in `saip_jax.backbones.BACKBONES`.
     image_hw: height and width in pixels of the global views, multiples of the patch size 16.
-    heads: attention heads of a ViT; None: those of the named backbone.
-    last_heads: those of its last block; None: as in the others. Distilled students have more there, see
+    heads: attention heads of a ViT; None uses those of the named backbone.
+    last_heads: attention heads of its last block; None uses `heads`. Distilled students have more there, see
       `saip_jax.interop.attention_heads`.
   """
 
@@ -39,7 +36,7 @@ class ModelConfig:
 
   @property
   def own_heads(self) -> dict[str, int]:
-    """The numbers of heads that are set, as options of the backbone."""
+    """The numbers of attention heads that are set, as options of `backbones.build_backbone`."""
     return {name: n for name, n in (("heads", self.heads), ("last_heads", self.last_heads)) if n is not None}
 
 
@@ -56,8 +53,9 @@ class OptimizerConfig:
     b2: decay rate of the second moment; AdamW alone.
     eps: added to the root of the second moment; AdamW alone.
     weight_decay: AdamW: decoupled weight decay, times the learning rate at each update; SGD: added to the gradient.
-    final_weight_decay: what `weight_decay` becomes over the run, along half a cosine (DINO); None: it stays.
-    grad_clip_norm: gradients are scaled down to this global norm; None leaves them.
+    final_weight_decay: value of `weight_decay` at the last update, reached along half a cosine (DINO); None keeps it
+      constant.
+    grad_clip_norm: gradients are scaled down to this global norm; None disables clipping.
   """
 
   name: Literal["adamw", "sgd"] = "adamw"
@@ -96,41 +94,42 @@ class RunConfig:
   """One pre-training run.
 
   Attributes:
-    seed: seed of everything random: weights, data order, views. 0 to 2**32 - 1.
+    seed: seed of all randomness: weights, data order, views. 0 to 2**32 - 1.
     batch_size: images per update, over all devices and hosts.
-    accumulate: micro-steps per update; each sees batch_size / accumulate images.
+    accumulate: micro-steps per update; each computes the gradient of batch_size / accumulate images.
     total_steps: updates of the whole run.
     checkpoint_every: updates between two checkpoints.
     keep_last: number of newest checkpoints kept.
     keep_every: checkpoints at multiples of this many updates are kept for good; None keeps only the newest.
-    panel_every: updates between two sets of pictures; 0 draws none.
+    panel_every: updates between two sets of panels; 0 draws none.
     monitor_every: updates between two measurements of the encoder's frozen features, the first before any update, the
-      last after all; 0: never. They change nothing else.
-    monitors: what is measured then.
-    monitor_data: on what: "people", or SOURCE:PATH as `--data` of `saip evaluate` has it.
-    monitor_hold_out: cut one split of it in two, as `--hold-out` does, instead of using its own.
-    monitor_images: about how many pictures of it for each monitor to measure on, and as many for probes to fit on.
+      last after all; 0 disables them. They do not change the run.
+    monitors: the measurements.
+    monitor_data: their data: "people", or SOURCE:PATH as for `--data` of `saip evaluate`.
+    monitor_hold_out: cut one split of the data in two, as `--hold-out` does, instead of using its own splits.
+    monitor_images: approximate number of images to measure on, and as many to fit probes on.
     log_every: updates between two records in metrics.jsonl and TensorBoard.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
-    init_from: weights that a new run starts from, whatever `saip_jax.interop.weights.open_weights` reads: another
-      run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout; None starts at
-      random.
-    init_heads: take the heads of these weights too, where they have some; False takes the backbone alone.
+    init_from: weights that a new run starts from, anything that `saip_jax.interop.weights.open_weights` reads: another
+      run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout; None starts from
+      random weights.
+    init_heads: load the heads of these weights too, where present; False loads the backbone alone.
     init_which: "teacher" starts from the teacher among these weights.
-    fsdp: devices that share one copy of the state (parameters, teacher, optimizer); 1: every device has its own. For
-      models that do not fit otherwise: it costs messages, and changes no result.
-    watchdog_minutes: a process in which no step finishes for this long writes down where it stands and ends with an
-      error, to be started again; 0: it may hang.
-    watchdog_startup_minutes: the same for what comes before the first step, each by itself: opening and restoring a
-      checkpoint, the compilation, and waiting for the other hosts.
-    profile_steps: "10:15" records the updates after 10 up to 15 in W/profile, for xprof or TensorBoard; None: none.
-    compile_cache: folder or URL (gs://) of compiled programs, so that a restart need not compile again; None: the one
-      in the variable JAX_COMPILATION_CACHE_DIR, if set.
-    remat: what the backward pass computes again instead of keeping it: "none"; "light", all but products with weights,
-      which saves most of the memory for little work; "full", whole blocks, a third more work.
+    fsdp: devices that share one copy of the state (parameters, teacher, optimizer); 1 replicates it on every device.
+      For models too large for one device: it costs communication and does not change the result.
+    watchdog_minutes: a process in which no step finishes for this long writes its stacks and ends with an error, to be
+      started again; 0 disables the watchdog.
+    watchdog_startup_minutes: the same limit for each part of the start: opening and restoring a checkpoint, compiling,
+      waiting for the other hosts.
+    profile_steps: "10:15" records the updates after 10 up to 15 in W/profile, for xprof or TensorBoard; None records
+      none.
+    compile_cache: folder or URL (gs://) of compiled programs, so that a restart need not compile again; None uses the
+      environment variable JAX_COMPILATION_CACHE_DIR, if set.
+    remat: which activations the backward pass recomputes instead of storing them: "none"; "light", all but products
+      with weights, which saves most of the memory for little work; "full", whole blocks, a third more work.
     data: the images.
     model: the network.
-    method: the objective; its class stands beside the method in `saip_jax.methods`.
+    method: the objective; its class is in `saip_jax.methods`.
     optimizer: the optimizer and its schedule.
   """
 
@@ -212,31 +211,7 @@ class RunConfig:
     )
     return int(first), int(last)
 
-
-def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = None) -> RunConfig:
-  """Returns the typed configuration of a run.
-
-  Args:
-    recipe: nested mappings, from `load_recipe` and `apply_overrides`.
-    methods: name -> entry with a `config_class`; `saip_jax.methods.METHODS` unless a test brings its own.
-
-  Raises:
-    ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that cannot go
-      together; the message names the setting and what it may be.
-  """
-  from saip_jax.backbones import BACKBONES, check_heads
-
-  if methods is None:
-    from saip_jax.methods import METHODS as methods
-  recipe = plain(recipe)
-  method = recipe.get("method")
-  require(isinstance(method, dict) and "name" in method, "config.method.name is missing: it names the method")
-  name = method["name"]
-  if name not in methods:
-    raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
-  config = build_typed(RunConfig, recipe, "config", {"method": methods[name].config_class})
-  backbone = config.model.backbone
-  if backbone not in BACKBONES:
-    raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")
-  check_heads(backbone, "config.model.", **config.model.own_heads)
-  return config
+  @property
+  def head_counts(self) -> dict[str, int]:
+    """Attention heads of the decoders of the method, as "csr_heads"."""
+    return {f"{name}_heads": part.heads for name, part in vars(self.method).items() if hasattr(part, "heads")}

@@ -1,52 +1,104 @@
-"""Recipes: Python files whose `get_config()` returns nested mappings, and settings of the command line on top."""
+"""Recipes: Python files with a `get_config()`, settings of the command line on top, and the `RunConfig` of both."""
 
 import ast
+import contextlib
 import difflib
+import importlib
 import pathlib
 import runpy
 import sys
 import sysconfig
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from input_pipeline.schema import require
+from input_pipeline.checks import choices_hint, require
+from input_pipeline.schema import from_dict
 from input_pipeline.storage import local_path
+from saip_jax.config import RunConfig
 
-# Where our own recipes are: beside the packages, or where `pip install` puts them.
+# The recipes of this program: beside the packages, or where `pip install` puts them.
 _CHECKOUT = pathlib.Path(__file__).resolve().parent.parent / "configs"
 _INSTALLED = pathlib.Path(sysconfig.get_path("data")) / "share" / "saip_jax" / "configs"
 
 
-def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
-  """Returns what the `get_config()` of a recipe file gives, as plain nested dicts.
+def open_recipe(path, overrides: Sequence[str] = (), flag: str = "--config") -> RunConfig:
+  """Returns the config of a recipe file with `--config.key=value` settings on top.
 
   Args:
-    path: a Python file; or the name of one of our own, with or without its folder: saip_demo, configs/saip_demo.py.
-    flag: what named it, for errors.
+    path: as in `load_recipe`.
+    overrides: as in `apply_overrides`.
+    flag: the option that named the recipe, for errors.
 
   Raises:
-    ValueError: no such file, or a file that gives no config.
+    ValueError: as `load_recipe`, `apply_overrides` and `parse_config` raise it.
   """
-  path = _found(local_path(path, flag), flag)
+  return parse_config(apply_overrides(load_recipe(path, flag), overrides))
+
+
+def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
+  """Returns the config that the `get_config()` of a recipe file returns, as plain nested dicts.
+
+  A recipe may import the recipes beside it by plain name: `from saip_demo import get_config as demo`.
+
+  Args:
+    path: a Python file; or the name of a recipe of this program, with or without its folder: saip_demo,
+      configs/saip_demo.py.
+    flag: the option that named the recipe, for errors.
+
+  Raises:
+    ValueError: no such file, or a file that returns no config.
+  """
+  path = _find_recipe(local_path(path, flag), flag)
   try:
-    import ml_collections  # noqa: F401
-  except ImportError:
-    # Recipes write ConfigDict; a bare accelerator machine has only jax, and for reading a dict does as well.
-    sys.modules["ml_collections"] = types.ModuleType("ml_collections")
-    sys.modules["ml_collections"].ConfigDict = dict
-  try:
-    recipe = runpy.run_path(str(path))
-    config = recipe["get_config"]() if "get_config" in recipe else None
+    with _importable(path.absolute().parent), _config_dict():
+      recipe = runpy.run_path(str(path))
+      config = recipe["get_config"]() if "get_config" in recipe else None
   except Exception as e:
     raise ValueError(f"{flag}={path}: cannot be executed: {type(e).__name__}: {e}") from e
-  require("get_config" in recipe, f"{flag}={path}: defines no get_config(); recipes look as those in configs/")
+  require("get_config" in recipe, f"{flag}={path}: defines no get_config(); see the recipes in configs/")
   require(hasattr(config, "items"), f"{flag}={path}: get_config() returned {type(config).__name__}, not a mapping")
   return plain(config)
 
 
-def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
-  """Returns the file that a path or a name of a recipe means."""
+@contextlib.contextmanager
+def _importable(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the Python files of a folder importable by plain name in a block, before other modules of these names."""
+  siblings = {file.stem for file in folder.glob("*.py")} - sys.stdlib_module_names
+  hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}
+  bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+  sys.path.insert(0, str(folder))
+  importlib.invalidate_caches()
+  try:
+    yield
+  finally:
+    sys.path.remove(str(folder))
+    sys.dont_write_bytecode = bytecode
+    for name in siblings:
+      sys.modules.pop(name, None)
+    sys.modules.update(hidden)
+
+
+@contextlib.contextmanager
+def _config_dict() -> Iterator[None]:
+  """Lets recipes import ConfigDict in a block on an accelerator machine without ml_collections; a dict suffices."""
+  try:
+    import ml_collections  # noqa: F401
+  except ImportError:
+    missing = {name: sys.modules[name] for name in ("ml_collections",) if name in sys.modules}
+    sys.modules["ml_collections"] = types.ModuleType("ml_collections")
+    sys.modules["ml_collections"].ConfigDict = dict
+    try:
+      yield
+    finally:
+      del sys.modules["ml_collections"]
+      sys.modules.update(missing)
+  else:
+    yield
+
+
+def _find_recipe(path: pathlib.Path, flag: str) -> pathlib.Path:
+  """Returns the file of a recipe named by its path or, for a recipe of this program, by its name."""
   if path.is_file():
     return path
   folder = next((place for place in (_CHECKOUT, _INSTALLED) if place.is_dir()), None)
@@ -63,24 +115,28 @@ def _found(path: pathlib.Path, flag: str) -> pathlib.Path:
 
 
 def plain(value):
-  """Returns nested mappings, ConfigDict or not, as dicts; anything else as it is."""
+  """Returns nested mappings, ConfigDict or not, as dicts; any other value unchanged."""
   return {str(k): plain(v) for k, v in value.items()} if hasattr(value, "items") else value
 
 
 def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
   """Returns the recipe with `--config.a.b=value` settings on top.
 
-  A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`), or else as the string it is.
-  Another `method.name` empties `method` first: the numbers of one method's recipe say nothing about another. So does a
-  `data.source` other than "mixture" with `data.mixture`.
+  A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`), otherwise as a string.
+  Another `method.name` empties `method` first: the numbers of one method do not carry over to another. Likewise a
+  `data.source` other than "mixture" removes `data.mixture`.
+
+  >>> recipe = {"batch_size": 8, "optimizer": {"learning_rate": 1e-3}}
+  >>> apply_overrides(recipe, ["--config.batch_size=16", "--config.optimizer.learning_rate=5e-4"])
+  {'batch_size': 16, 'optimizer': {'learning_rate': 0.0005}}
 
   Args:
     recipe: nested mappings, from `load_recipe`.
     overrides: arguments of the form `--config.a.b=value`.
 
   Raises:
-    ValueError: an argument of another form, or one inside what is no section. Whether section and key exist is for
-      `parse_config` to say, which knows the optional ones.
+    ValueError: an argument of another form, or a setting inside a value that is no section. `parse_config` checks
+      whether section and key exist, as it knows the optional ones.
   """
   result = plain(recipe)
   settings = []
@@ -108,3 +164,32 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
       raise ValueError(f"{at}.{path[-1]} is a section: set one of {', '.join(section[path[-1]])} inside it")
     section[path[-1]] = value
   return result
+
+
+def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = None) -> RunConfig:
+  """Returns the typed config of a run.
+
+  Args:
+    recipe: nested mappings, from `load_recipe` and `apply_overrides`.
+    methods: name -> `saip_jax.methods.base.Method` class; None uses `saip_jax.methods.METHODS`.
+
+  Raises:
+    ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that exclude each other;
+      the message names the setting and its choices.
+  """
+  from saip_jax.backbones import BACKBONES, check_heads  # imports JAX: errors of a recipe come before
+
+  if methods is None:
+    from saip_jax.methods import METHODS as methods
+  recipe = plain(recipe)
+  method = recipe.get("method")
+  require(isinstance(method, dict) and "name" in method, "config.method.name is missing: it names the method")
+  name = method["name"]
+  if name not in methods:
+    raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
+  config = from_dict(RunConfig, recipe, "config", {"method": methods[name].Config})
+  backbone = config.model.backbone
+  if backbone not in BACKBONES:
+    raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")
+  check_heads(backbone, "config.model.", **config.model.own_heads)
+  return config

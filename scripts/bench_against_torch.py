@@ -1,8 +1,8 @@
-"""Our step and the same step in eager PyTorch, taking turns on one device: python scripts/bench_against_torch.py
+"""Times our step and the same step in eager PyTorch, in turns on one device: python scripts/bench_against_torch.py
 
-PyTorch's (scripts/torch_step.py) is the network alone, with float16 autocast on a GPU as released: its views are made
-by other processes. So ours is timed twice: the whole step, and on views that are made already. The last line is JSON.
-Needs torch.
+The PyTorch step (scripts/torch_step.py) is the network alone, with float16 autocast on a GPU as released; other
+processes make its views. So our step is timed twice: as a whole, and on ready views. The last line is JSON. Needs
+torch.
 """
 
 import argparse
@@ -12,11 +12,10 @@ import time
 
 import jax
 import torch
-from bench_step import OnViews, compiled, made_up_batch, step_and_state
+from bench_step import OnViews, compiled, random_batch, step_and_state
 from torch_step import TorchStep
 
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import make_train_step
 
@@ -35,8 +34,8 @@ def main() -> None:
     )
   )
   method, step, init = step_and_state(config)
-  batch = jax.device_put(made_up_batch(method, args.batch))
-  views = jax.jit(method.views_and_draws)(batch, jax.random.key(0))
+  batch = jax.device_put(random_batch(method, args.batch))
+  views = jax.jit(method.views)(batch, jax.random.key(0))
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   on_views = make_train_step(OnViews(**vars(method)), tx, schedule, 1, config.seed)
   contenders = {

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Prints how fast the exported backbones are with onnxruntime on this CPU, beside timm's ViT-Ti, as a Markdown table.
+"""Prints the speed of the exported backbones with onnxruntime on this CPU, beside timm's ViT-Ti, as a Markdown table.
 
   python3 scripts/bench_export.py [BACKBONE ...]
 
-Every backbone of saip_jax but the largest ViTs, with seeded random weights, one image of 256x128 at a time. Networks
-take turns, so that what else the machine does meets all alike.
+Without arguments: all backbones of saip_jax but the largest ViTs, with seeded random weights, one image of 256x128 at a
+time. The networks take turns, so that other load on the machine affects all of them alike.
 """
 
+import argparse
 import pathlib
 import platform
 import statistics
@@ -30,17 +31,17 @@ THREADS, WARM_UPS, RUNS = (1, 2), 10, 50
 
 
 def encoder_of(name: str):
-  """Returns (PyTorch module, parameters, facts) of a new backbone."""
+  """Returns (PyTorch module, facts) of a new backbone."""
   spec = BackboneSpec(name, IMAGE_HW, "grid2d")
-  module, twin = spec.build(), spec.twin
+  module, architecture = spec.build(), spec.architecture
   tree = new_values(module, parameter_shapes(module))
-  own = to_torch({part: tree[part] for part in twin.extra_modules}, twin.extra, spec.patch)
+  own = to_torch({part: tree[part] for part in architecture.names.extra_modules}, architecture.names.extra, spec.patch)
   state = DIALECTS["timm"].to_state(Weights(spec, {"backbone": tree}, None, name))
   return torch_encoder(spec, state, own), spec.facts()
 
 
 def timms_vit():
-  """Returns timm's own ViT-Ti, images -> (cls, patch_tokens), exported with nothing of this project's weights."""
+  """Returns (PyTorch module, facts) of timm's own ViT-Ti, images -> (cls, patch_tokens), with timm's weights."""
   import timm
   import torch
 
@@ -65,7 +66,10 @@ def milliseconds(session, images: np.ndarray) -> float:
   return 1e3 * (time.perf_counter() - start)
 
 
-def main(names) -> None:
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE")
+  names = parser.parse_args().backbones
   missing = why_missing(("torch", "timm", "onnx", "onnxscript", "onnxruntime"))
   if missing:
     sys.exit(f"bench_export: {missing}")
@@ -91,9 +95,9 @@ def main(names) -> None:
   print("| Network | Parameters | " + " | ".join(f"ms, {t} thread{'s' * (t > 1)}" for t in THREADS) + " |")
   print("|---|---|" + "---|" * len(THREADS))
   for name, count in parameters.items():
-    told = " | ".join(f"{statistics.median(times[name, threads]):.1f}" for threads in THREADS)
-    print(f"| {name} | {count / 1e6:.2f} M | {told} |")
+    cells = " | ".join(f"{statistics.median(times[name, threads]):.1f}" for threads in THREADS)
+    print(f"| {name} | {count / 1e6:.2f} M | {cells} |")
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:] or BACKBONES)
+  main()

@@ -1,12 +1,12 @@
-"""What the loop adds to the steps, part by part: python scripts/bench_loop.py --part=scaling|checkpoint|views [--json]
+"""Measures what the loop adds to the steps: python scripts/bench_loop.py --part=scaling|checkpoint|views [--json]
 
-scaling     processor time of the loop's own thread per step on 1, 2, 4, 8 virtual devices, same batch on each, in the
-            real loop with the tiny SAIP of tests/: in JAX, which shards the batch, starts the step and frees the
-            arrays of the one before, and the rest, which is ours: metrics, records
-checkpoint  how long the loop stands still for a save of the recipe's state, and the share of the time between two
-            saves that this is at steps of --step-ms
-views       share of a step that makes views: time on this device, whole steps and steps on ready views taking turns;
-            with --topology also FLOPs, memory traffic and cycles by the TPU compiler, of the views alone and the step
+scaling     processor time of the loop's own thread per step on 1, 2, 4, 8 virtual devices with the same batch on each,
+            in the real loop with the tiny SAIP of tests/. One part is spent in JAX, which shards the batch, starts the
+            step and frees the arrays of the previous step; the rest is ours: metrics and records
+checkpoint  how long a save of the recipe's state stops the loop, and the share of the time between two saves that this
+            is with steps of --step-ms
+views       share of a step that makes views: time on this device, where whole steps and steps on ready views take
+            turns; with --topology also FLOPs, memory traffic and cycles by the TPU compiler, of the views and the step
 """
 
 import argparse
@@ -21,27 +21,26 @@ import tempfile
 import time
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".",)]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import jax  # noqa: E402
-from bench_step import OnViews, compiled, made_up_batch, step_and_state  # noqa: E402
+import jax
+from bench_step import OnViews, compiled, random_batch, step_and_state
 
-from saip_jax.aot.compile import compile_lowered  # noqa: E402
-from saip_jax.aot.hlo import Program  # noqa: E402
-from saip_jax.aot.topologies import describe_devices, find_topology  # noqa: E402
-from saip_jax.config import parse_config  # noqa: E402
-from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
-from saip_jax.training import loop  # noqa: E402
-from saip_jax.training.checkpoint import Checkpoints, state_bytes  # noqa: E402
-from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, place_batch, place_state, replicated  # noqa: E402
-from saip_jax.training.optimizer import make_optimizer  # noqa: E402
-from saip_jax.training.step import make_train_step  # noqa: E402
+from saip_jax.aot.compile import compile_lowered
+from saip_jax.aot.hlo import Program
+from saip_jax.aot.topologies import describe_devices, find_topology
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.training import loop, opening
+from saip_jax.training.checkpoint import Checkpoints, state_bytes
+from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, place_batch, place_state, replicated
+from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.step import make_train_step
 
-_WARM_UP = 5  # first steps, left out
+_WARM_UP = 5  # first steps, which do not count
 
 
 class _Clocked:
-  """Functions that add up the processor time that the calling thread spends in them."""
+  """Wraps functions and sums the processor time that the calling thread spends in them."""
 
   def __init__(self):
     self.seconds = collections.Counter()
@@ -57,7 +56,7 @@ class _Clocked:
 
 
 class _Step:
-  """A lowered step whose compiled program is clocked."""
+  """A lowered step that compiles to a clocked program."""
 
   def __init__(self, lowered, clock):
     self._lowered, self._clock = lowered, clock
@@ -66,12 +65,12 @@ class _Step:
     step, before = self._clock.wrap("start_step", self._lowered.compile()), []
     free = self._clock.wrap("free_arrays", before.clear)
 
-    def holding(state, batch):
-      free()  # JAX's arrays of the step before, which the loop would let go of in between
+    def run(state, batch):
+      free()  # the arrays of the previous step, which the loop would free in between
       before.append((state, batch))
       return step(state, batch)
 
-    return holding
+    return run
 
 
 def scaling(steps: int, per_device: int) -> dict:
@@ -79,7 +78,7 @@ def scaling(steps: int, per_device: int) -> dict:
   from tests.support.tiny_saip import MadeUpData, tiny
 
   found = {}
-  shard_batch, lower = loop.shard_batch, loop.lower_step
+  shard_batch, lower = loop.shard_batch, opening.lower_step
   for devices in (1, 2, 4, 8):
     config, method = tiny(
       f"batch_size={per_device * devices}",
@@ -87,21 +86,23 @@ def scaling(steps: int, per_device: int) -> dict:
       "panel_every=0",
       f"checkpoint_every={steps + _WARM_UP}",
     )
-    clock, asked = _Clocked(), []
+    clock, requests = _Clocked(), []
 
     class Data(MadeUpData):
       def batches(self, *where):
         batch = next(super().batches(*where))
         while True:
-          asked.append((time.thread_time(), dict(clock.seconds)))
+          requests.append((time.thread_time(), dict(clock.seconds)))
           yield batch
 
     loop.shard_batch = clock.wrap("shard_batch", shard_batch)
-    loop.lower_step = lambda *args: _Step(lower(*args), clock)
+    opening.lower_step = lambda *args: _Step(lower(*args), clock)
     with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(sys.stderr):
-      loop.pretrain(config, method, Data(config.batch_size), pathlib.Path(workdir) / "run", jax.devices()[:devices])
-    (start, before), (end, after) = asked[_WARM_UP], asked[-1]
-    count = len(asked) - 1 - _WARM_UP
+      loop.train(
+        config, method, Data(config.batch_size), pathlib.Path(workdir) / "run", devices=jax.devices()[:devices]
+      )
+    (start, before), (end, after) = requests[_WARM_UP], requests[-1]
+    count = len(requests) - 1 - _WARM_UP
     parts = {name: (after[name] - before[name]) / count * 1e3 for name in after}
     parts["rest"] = (end - start) / count * 1e3 - sum(parts.values())
     found[devices] = {name: round(value, 3) for name, value in parts.items()}
@@ -109,7 +110,7 @@ def scaling(steps: int, per_device: int) -> dict:
 
 
 def checkpoint(config, step_ms: float, saves: int) -> dict:
-  """Returns how long saves hold the loop up, and their share of the time between two."""
+  """Returns how long saves stop the loop, and their share of the time between two saves."""
   _, _, init = step_and_state(config)
   state = jax.block_until_ready(jax.jit(init)())
   stalls, written = [], []
@@ -135,16 +136,16 @@ def checkpoint(config, step_ms: float, saves: int) -> dict:
 
 
 def views(config, rounds: int, topology: str | None) -> dict:
-  """Returns the share of the views in the step, by the clock and, for a TPU, by its compiler."""
+  """Returns the share of the views in the step: by time and, for a TPU, by its compiler."""
   method, step, init = step_and_state(config)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   result = {}
   if rounds:
-    batch = jax.device_put(made_up_batch(method, config.batch_size))
-    ready = jax.jit(method.views_and_draws)(batch, jax.random.key(0))
+    batch = jax.device_put(random_batch(method, config.batch_size))
+    ready = jax.jit(method.views)(batch, jax.random.key(0))
     on_views = make_train_step(OnViews(**vars(method)), tx, schedule, 1, config.seed)
     contenders = compiled(step, jax.jit(init)(), batch), compiled(on_views, jax.jit(init)(), ready)
-    make = jax.jit(method.views_and_draws).lower(batch, jax.random.key(0)).compile()
+    make = jax.jit(method.views).lower(batch, jax.random.key(0)).compile()
     contenders += (lambda: jax.block_until_ready(make(batch, jax.random.key(0))),)
     seconds = [[], [], []]
     for number in range(rounds + 1):  # the first round warms up
@@ -162,7 +163,7 @@ def views(config, rounds: int, topology: str | None) -> dict:
     spec = method.batch_spec(config.batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0)).update(sharding=replicated(mesh))
     programs = {
-      "views": jax.jit(method.views_and_draws, out_shardings=batch_sharding(mesh)).lower(place_batch(mesh, spec), key),
+      "views": jax.jit(method.views, out_shardings=batch_sharding(mesh)).lower(place_batch(mesh, spec), key),
       "step": lower_step(mesh, step, place_state(mesh, jax.eval_shape(init)), spec),
     }
     for name, lowered in programs.items():
@@ -182,11 +183,13 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--part", choices=["scaling", "checkpoint", "views"], required=True)
   parser.add_argument("--config", default="configs/saip_vit_tiny.py")
-  parser.add_argument("--steps", type=int, default=100, help="of scaling")
-  parser.add_argument("--per-device", type=int, default=1, help="images of scaling")
-  parser.add_argument("--step-ms", type=float, default=33.0, help="of checkpoint; the v5e compiler's cycles say 33")
-  parser.add_argument("--rounds", type=int, default=5, help="saves of checkpoint, turns of views (0: do not run them)")
-  parser.add_argument("--topology", help="of views, as v5e-8; needs libtpu")
+  parser.add_argument("--steps", type=int, default=100, help="scaling: number of steps")
+  parser.add_argument("--per-device", type=int, default=1, help="scaling: images per device")
+  parser.add_argument(
+    "--step-ms", type=float, default=33.0, help="checkpoint: time of a step; 33 by the v5e compiler's cycles"
+  )
+  parser.add_argument("--rounds", type=int, default=5, help="checkpoint: saves; views: turns (0: none)")
+  parser.add_argument("--topology", help="views: for example v5e-8; needs libtpu")
   parser.add_argument("--json", action="store_true")
   args, overrides = parser.parse_known_args()
   config = parse_config(apply_overrides(load_recipe(args.config), ["--config.accumulate=1", *overrides]))

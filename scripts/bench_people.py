@@ -1,10 +1,10 @@
-"""The built-in people in figures: how fast they are rendered, how large they are, and how hard they are to tell apart.
+"""Measures the built-in people: how fast they are rendered, how large they are, how hard re-identification is.
 
-    python scripts/bench_people.py                   # renders 2,000 crops of 250 identities for the occasion
+    python scripts/bench_people.py                   # renders 2,000 crops of 250 identities
     python scripts/bench_people.py --path=DIR        # a set made by `saip prepare people --out=DIR --count=10000`
 
-Hardness is the retrieval of test identities across cameras by color alone (mAP, as Market-1501 counts it): histograms
-of horizontal bands compared as they are, and after the linear map that best tells the training identities apart. One
+Hardness is the retrieval of test identities across cameras by color alone (mAP, as defined by Market-1501): histograms
+of horizontal bands, compared directly and after the linear map that best separates the training identities. One
 process, no jax. The last line is JSON.
 """
 
@@ -31,7 +31,7 @@ BANDS, BINS = 6, 8
 
 
 def measure_rendering(spec: SetSpec, seconds: float) -> float:
-  """Pictures per second of this core, rendered, labeled and encoded."""
+  """Returns images per second of this core: rendered, labeled and encoded."""
   render_picture(spec, 0)
   done, start = 0, time.perf_counter()
   while time.perf_counter() - start < seconds:
@@ -41,7 +41,7 @@ def measure_rendering(spec: SetSpec, seconds: float) -> float:
 
 
 def measure_sizes(path: pathlib.Path) -> dict[str, int]:
-  """Mean bytes of a picture on disk, in all and by what it consists of; the facts are what is left."""
+  """Returns the mean bytes per image on disk, in total and by file; the annotations are the rest."""
   source = PeopleSource(path)
   numbers = np.linspace(0, len(source) - 1, min(len(source), 500)).astype(int)
   files = [decode_record(source.record_bytes(i))[1] for i in numbers]
@@ -50,23 +50,23 @@ def measure_sizes(path: pathlib.Path) -> dict[str, int]:
 
 
 def color_histograms(source: PeopleSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Square roots of each band's histograms of hue, chroma and value (N, D); identities (N,); cameras (N,)."""
+  """Returns the roots of each band's histograms of hue, chroma and value (N, D); identities (N,); cameras (N,)."""
   features, identities, cameras = [], [], []
   for i in range(len(source)):
-    facts, files = decode_record(source.record_bytes(i))
+    annotations, files = decode_record(source.record_bytes(i))
     image = cv2.imdecode(np.frombuffer(files["image.jpg"], np.uint8), cv2.IMREAD_COLOR)
     bands = np.array_split(
       cv2.cvtColor(cv2.resize(image, (48, 96), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2HSV), BANDS
     )
     counts = [np.histogram(band[..., c], BINS, (0, 181 if c == 0 else 256))[0] for band in bands for c in range(3)]
     features.append(np.sqrt(np.concatenate(counts)))
-    identities.append(facts["people"][0]["identity"])
-    cameras.append(facts["camera"])
+    identities.append(annotations["people"][0]["identity"])
+    cameras.append(annotations["camera"])
   return np.array(features), np.array(identities), np.array(cameras)
 
 
 def learn_linear_map(features: np.ndarray, identities: np.ndarray) -> np.ndarray:
-  """Linear discriminant analysis: whitens what differs within an identity."""
+  """Returns the map of linear discriminant analysis, which whitens the variation within an identity."""
   means = {k: features[identities == k].mean(0) for k in np.unique(identities)}
   within = features - np.array([means[k] for k in identities])
   values, vectors = np.linalg.eigh(np.cov(within.T) + 1e-2 * np.eye(features.shape[1]))
@@ -74,7 +74,7 @@ def learn_linear_map(features: np.ndarray, identities: np.ndarray) -> np.ndarray
 
 
 def mean_average_precision(features: np.ndarray, identities: np.ndarray, cameras: np.ndarray) -> float:
-  """Every picture asks for its identity among the pictures of other cameras, by cosine."""
+  """Returns the mAP: each image is a query among the images of other cameras, by cosine."""
   features = features / np.linalg.norm(features, axis=1, keepdims=True)
   precisions = []
   for query, row in enumerate(features @ features.T):

@@ -1,7 +1,7 @@
-"""Times the real training step on made-up images: python scripts/bench_step.py --config=configs/saip_vit_tiny.py
+"""Times the real training step on random images: python scripts/bench_step.py --config=configs/saip_vit_tiny.py
 
-Needs jax, flax and optax only. Prints images/s, GFLOP per image by XLA's count (blocks written out: XLA counts the
-body of a scan once), MFU where the peak of the device is known, and a JSON line last.
+Needs jax, flax and optax only. Prints images/s, GFLOP per image by XLA's count (with unrolled blocks: XLA counts the
+body of a scan once), and MFU where the peak of the device is known. The last line is JSON.
 """
 
 import argparse
@@ -15,10 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
 from saip_jax.methods.saip.method import Saip
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, replicated, shard_batch
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import init_state, make_train_step
@@ -38,8 +37,8 @@ PEAK_TFLOPS = {  # dense bfloat16, per device, from the vendors' data sheets
 }
 
 
-def made_up_batch(method, size: int) -> dict[str, np.ndarray]:
-  """Returns a random batch that fits the method's specification, every canvas filled to the edge."""
+def random_batch(method, size: int) -> dict[str, np.ndarray]:
+  """Returns a random batch of the method's specification, every canvas filled to the edge."""
   rng = np.random.default_rng(0)
   batch = {name: rng.integers(0, 255, spec.shape).astype(spec.dtype) for name, spec in method.batch_spec(size).items()}
   for name in [n for n in batch if n.endswith("_hw")]:
@@ -48,7 +47,7 @@ def made_up_batch(method, size: int) -> dict[str, np.ndarray]:
 
 
 def step_and_state(config, **backbone_options):
-  """Returns (method, step function, initial state function) of a configuration."""
+  """Returns (method, step function, initial state function) of a config."""
   method = METHODS[config.method.name].build(config, **backbone_options)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
@@ -56,20 +55,19 @@ def step_and_state(config, **backbone_options):
 
 
 class OnViews(Saip):
-  """SAIP that is given its views and draws as the batch."""
+  """SAIP whose batch is the ready views."""
 
-  def loss(self, params, method_state, batch, key, step):
-    total, (aux, _) = self.objectives(params, method_state, *batch)
-    return total, aux
+  def views(self, batch, key):
+    return batch
 
 
 def compiled(step, state, batch):
-  """Returns a function that takes a step; the state of before is gone."""
+  """Returns a function that runs one step and replaces the state."""
   program = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-  held = [state]
+  current = [state]
 
   def run():
-    held[0], _ = jax.block_until_ready(program(held[0], batch))
+    current[0], _ = jax.block_until_ready(program(current[0], batch))
 
   return run
 
@@ -77,7 +75,7 @@ def compiled(step, state, batch):
 def count_flops(config) -> float:
   """Returns floating-point operations per image of one update, by XLA's count.
 
-  The blocks are written out, as XLA counts the body of a scan once.
+  The blocks are unrolled, as XLA counts the body of a scan once.
   """
   method, step, init = step_and_state(config, unroll=True)
   lowered = jax.jit(step).lower(jax.eval_shape(init), method.batch_spec(config.batch_size))
@@ -89,8 +87,8 @@ def main() -> None:
   parser.add_argument("--config", default="configs/saip_vit_tiny.py")
   parser.add_argument("--batch", type=int, default=8, help="images per update, over all devices")
   parser.add_argument("--precision", choices=["float32", "bfloat16"], default=None, help="default: the recipe's")
-  parser.add_argument("--steps", type=int, default=5, help="timed updates, after one that is not")
-  parser.add_argument("--no-flops", action="store_true", help="skip the count, which compiles once more")
+  parser.add_argument("--steps", type=int, default=5, help="timed updates, after one warm-up")
+  parser.add_argument("--no-flops", action="store_true", help="skip the FLOP count, which compiles once more")
   args, overrides = parser.parse_known_args()
   recipe = apply_overrides(load_recipe(args.config), ["--config.accumulate=1", *overrides])
   recipe["batch_size"] = args.batch
@@ -101,7 +99,7 @@ def main() -> None:
   mesh = make_mesh()
   method, step, init = step_and_state(config)
   state = jax.jit(init, out_shardings=replicated(mesh))()
-  batch = shard_batch(mesh, made_up_batch(method, args.batch))
+  batch = shard_batch(mesh, random_batch(method, args.batch))
   start = time.perf_counter()
   step = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
   compile_s = time.perf_counter() - start

@@ -1,6 +1,6 @@
-"""Compares a step of a method with numbers of its published code: python scripts/check_parity.py FIXTURE.npz
+"""Compares a step of a method with recorded numbers of its published code: python scripts/check_parity.py FIXTURE.npz
 
-The file says which method it is of, and of which sizes: SAIP, MAE, DINO, HAP, CroCo or HCMoCo.
+The file names the method and its sizes: SAIP, MAE, DINO, HAP, CroCo or HCMoCo.
 """
 
 import argparse
@@ -18,20 +18,20 @@ _LISTED = 5
 
 
 def kind_of(name: str) -> str:
-  """Returns what a quantity is, "decay" or the part of its name up to its kind, as in "bilinear/loss"."""
+  """Returns the kind of a quantity: "decay", or the part of its name up to its kind, as in "bilinear/loss"."""
   found = re.match(rf"(.*?\b(?:{_KINDS}))(?:/|$)", name)
   return found[1] if found else name.partition(" of ")[0]
 
 
 def report(recording: Recording, every: bool) -> str:
-  """Returns the table: losses and outputs one by one, of other kinds the worst, unless `every` is wanted."""
+  """Returns the table: all losses and outputs, and the worst of each other kind, unless `every` is set."""
   worth = lambda check: (check.error != check.error, check.error / check.limit if check.limit else check.error)
   lines = [f"{'quantity':<76}{'error':>9}{'limit':>9}"]
   by_kind: dict[str, list[Check]] = {}
   for check in recording.checks:
     by_kind.setdefault(kind_of(check.name), []).append(check)
   for kind, group in by_kind.items():
-    shown = group if every or kind.endswith(("loss", "out")) else [max(group, key=worth)]  # NaN before all
+    shown = group if every or kind.endswith(("loss", "out")) else [max(group, key=worth)]  # NaN first
     for check in itertools.chain(shown, (c for c in group if not c.passed and c not in shown)):
       name = check.name + (f" (worst of {len(group)})" if len(shown) < len(group) and check is shown[0] else "")
       lines.append(f"{name:<76}{check.error:>9.1e}{check.limit:>9.0e}{'' if check.passed else '  FAILED'}")

@@ -1,11 +1,12 @@
-"""What a second image is worth to CroCo-Human, on the built-in people: prints a Markdown table over seeds.
+"""Measures the value of a second image for CroCo-Human on the built-in people: prints a Markdown table over seeds.
 
   python scripts/compare_pairs.py --out=runs/pairs --seeds=3 --config.total_steps=300
 
-Arms: no second image (MAE on the same pictures), pairs of other views, of other poses, and both, of as many pictures.
-Measured on people never trained on: the error of hidden patches, all and those of the person, with the true second
-image and with that of somebody else; and that of 3-D joints that a linear layer reads from the frozen encoder. What is
-finished is kept in --out, and the same command goes on where it stopped; after a change of the code take a new --out.
+Arms: no second image (MAE on the same images), pairs of other views, of other poses, and both, of equally many images.
+Scores on people never trained on: the error of hidden patches, of all and of those of the person, with the true second
+image and with that of another person; and the error of 3-D joints that a linear layer reads from the frozen encoder.
+Finished results are kept in --out; the same command continues where it stopped. After a change of the code use a new
+--out.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compare_presets import REPO, Run, kept, plan_runs, pretrain, start_of  # which finds the library
+from compare_presets import REPO, Run, cached_record, initial_backbone, plan_runs, pretrain  # extends sys.path
 
 from input_pipeline.pipeline import build_train_data
+from input_pipeline.settings import PAIR_KINDS, DataConfig, PairsConfig
 from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import measure
@@ -27,14 +29,13 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.foreground import patch_shares
 from saip_jax.methods import METHODS
-from saip_jax.methods.croco_human.method import KINDS
 
-COMPOSITIONS = dict(zip(KINDS, ("views", "clips")))  # of the built-in people that have pairs of each kind
+COMPOSITIONS = dict(zip(PAIR_KINDS, ("views", "clips")))  # the composition with pairs of each kind
 BATCH = 64
 
 
 def arms(people: int) -> dict[str, str]:
-  """Returns the settings of each arm, `people` pictures all together."""
+  """Returns the settings of each arm, with `people` images in total."""
 
   def mixture(first: str, second: str, count: int) -> str:
     parts = {"views": first, "clips": second}  # names in the demo
@@ -52,25 +53,19 @@ def arms(people: int) -> dict[str, str]:
 
 
 def held_out_pairs(kind: str, config, people: int, batches: int) -> list[dict[str, np.ndarray]]:
-  """Returns batches of pairs of one kind of people never trained on, with silhouettes."""
-  data = build_train_data(
+  """Returns batches of pairs of one kind, with silhouettes, of people never trained on."""
+  settings = DataConfig(
     source="people",
-    path=None,
-    scene_path=None,
-    cache_dir=cache_folder(),
+    split="test",
     canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
-    batch_size=BATCH,
-    seed=0,
-    workers=0,
-    threads=2,
-    max_damaged_fraction=0.0,
     people_count=people,
     people_composition=COMPOSITIONS[kind],
-    split="test",
-    fields=("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground"),
-    pairs={"kinds": (kind,)},
+    pairs=PairsConfig(kinds=(kind,)),
+    threads=2,
+    max_damaged_fraction=0.0,
   )
+  fields = ("image", "image_hw", "index", "partner", "partner_hw", "pair_type", "foreground", "has_foreground")
+  data = build_train_data(settings, fields=fields, batch_size=BATCH, seed=0, cache_dir=cache_folder())
   found = data.batches()
   try:
     return [next(found) for _ in range(batches)]
@@ -79,26 +74,27 @@ def held_out_pairs(kind: str, config, people: int, batches: int) -> list[dict[st
 
 
 def errors(run: Run, pairs: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, float]:
-  """Returns the mean squared errors of hidden patches of whole pictures: "view all true", "view all other", ..."""
+  """Returns the mean squared errors of hidden patches of uncropped images: "view all true", "view all other", ..."""
   whole = dataclasses.replace(run.config.method, crop_area=(1.0, 1.0), jitter=(0.0, 0.0, 0.0))
   method = METHODS["croco_human"].build(dataclasses.replace(run.config, precision="float32", method=whole))
   params = open_weights(run.workdir).student
-  cell = run.config.data.canvas_hw[0] // method.autoencoder.grid[0]  # pixels of the canvas that a patch shows
+  cell = run.config.data.canvas_hw[0] // method.autoencoder.grid[0]  # canvas pixels per patch
 
   @jax.jit
   def measured(params, batch):
-    views, draws = method.views_and_draws(batch, jax.random.key(0))
+    views = method.views(batch, jax.random.key(0))
+    draws = views.masks
     of_person = jax.vmap(lambda mask: patch_shares(mask.astype(jnp.float32), cell) > 0.5)(batch["foreground"])
     counted = {"all": ~draws.seen, "person": ~draws.seen & of_person}
     partners = {"true": views.partners, "other": jnp.roll(views.partners, 1, axis=0)}
     outs = {
-      name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p), draws)
+      name: method.autoencoder.forward(params["backbone"], params["mae"], views.replace(partners=p))
       for name, p in partners.items()
     }
     return {
-      f"{what} {whose}": masked_mse(out.prediction, out.target, patches.astype(jnp.float32))
+      f"{what} {partner}": masked_mse(out.prediction, out.target, patches.astype(jnp.float32))
       for what, patches in counted.items()
-      for whose, out in outs.items()
+      for partner, out in outs.items()
     }
 
   found = {kind: [jax.device_get(measured(params, batch)) for batch in batches] for kind, batches in pairs.items()}
@@ -110,8 +106,8 @@ def errors(run: Run, pairs: dict[str, list[dict[str, np.ndarray]]]) -> dict[str,
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
-  """Returns Markdown of arm -> scores of each seed."""
-  shown = [f"{kind} {what}" for kind in KINDS for what in ("all", "person")]
+  """Returns Markdown from arm -> scores of each seed."""
+  shown = [f"{kind} {what}" for kind in PAIR_KINDS for what in ("all", "person")]
   titles = [f"{name}: error, more with another" for name in shown]
   spread = lambda v, form: f"{v.mean():{form}}" + (f" +- {v.std(ddof=1):{form.strip('+')}}" if len(v) > 1 else "")
   lines = [f"| second image | {' | '.join(titles)} | MPJPE, mm | seeds |", "|---|" + "---:|" * (len(shown) + 2)]
@@ -131,9 +127,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
   parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--people", type=int, default=2048, help="pictures in training; all splits together")
-  parser.add_argument("--probed", type=int, default=2048, help="pictures of the set of the joints, all splits together")
-  parser.add_argument("--batches", type=int, default=8, help=f"of {BATCH} held-out pairs of each kind")
+  parser.add_argument("--people", type=int, default=2048, help="images of the training set, all splits")
+  parser.add_argument("--probed", type=int, default=2048, help="images of the set for joints, all splits")
+  parser.add_argument("--batches", type=int, default=8, help=f"batches of {BATCH} held-out pairs, of each kind")
   args, common = parser.parse_known_args()
   demo = REPO / "configs" / "croco_human_demo.py"
   runs = [
@@ -141,21 +137,21 @@ def main() -> None:
     for arm, settings in arms(args.people).items()
     for run in plan_runs(f"{arm}={demo} {settings}", common, args.seeds, args.out)
   ]
-  for run in runs:  # all before this process takes the device
+  for run in runs:  # before this process takes the device
     pretrain(run)
 
-  pairs = {kind: held_out_pairs(kind, runs[0].config, args.people, args.batches) for kind in KINDS}
+  pairs = {kind: held_out_pairs(kind, runs[0].config, args.people, args.batches) for kind in PAIR_KINDS}
   data = Data.parse("people", cache_dir=cache_folder(), people_count=args.probed)
   joints = lambda encoder: measure(encoder, "joints3d", data)["scores"]
   rows: dict[str, list[dict[str, float]]] = {}
 
   def add(row: str, name: str, scores) -> None:
-    rows.setdefault(row, []).append(kept(args.out / "scores" / f"{name}.json", scores))
+    rows.setdefault(row, []).append(cached_record(args.out / "scores" / f"{name}.json", scores))
 
   for run in runs:
     add(run.preset, run.workdir.name, lambda: errors(run, pairs) | joints(open_encoder(str(run.workdir))))
   for run in runs[-args.seeds :]:
-    add("no pre-training", f"{run.workdir.name}_start", lambda: joints(encoder_of(start_of(run), {})))
+    add("no pre-training", f"{run.workdir.name}_start", lambda: joints(encoder_of(initial_backbone(run), {})))
   add("mean pose", "constant", lambda: joints(open_encoder("constant", image_hw=runs[0].config.model.image_hw)))
   print(table(rows))
 

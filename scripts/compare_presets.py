@@ -4,10 +4,10 @@
       --preset="official=configs/saip_demo.py" \\
       --preset="improved=configs/saip_demo.py --config.method.fidelity=improved"
 
-`saip pretrain` runs each preset from each seed; then the frozen features are measured on --tasks as `saip evaluate`
-does, by the first score of each. Beside them: each network at its start, color histograms, and the same feature for
-every picture, which is what can be said without looking. What is finished is kept in --out, and the same command
-goes on where it stopped; after a change of the code take a new --out.
+`saip pretrain` runs each preset from each seed. Then the frozen features are measured on --tasks as in `saip evaluate`,
+by the first score of each task. Baselines: each network before training, color histograms, and one constant feature
+for every image, which gives chance level. Finished results are kept in --out; the same command continues where it
+stopped. After a change of the code use a new --out.
 """
 
 import argparse
@@ -29,19 +29,19 @@ sys.path.insert(0, str(REPO))
 
 from input_pipeline.schema import to_dict  # noqa: E402
 from input_pipeline.storage import cache_folder  # noqa: E402
-from saip_jax.config import RunConfig, parse_config  # noqa: E402
+from saip_jax.config import RunConfig  # noqa: E402
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder  # noqa: E402
-from saip_jax.evaluation.evaluate import measure, score_text, task_of  # noqa: E402
+from saip_jax.evaluation.evaluate import find_protocol, measure, score_text  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing  # noqa: E402
 from saip_jax.methods import METHODS  # noqa: E402
-from saip_jax.recipes import apply_overrides, load_recipe  # noqa: E402
-from saip_jax.training.checkpoint import checkpoint_steps  # noqa: E402
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config  # noqa: E402
+from saip_jax.run_folder.integrity import checkpoint_steps  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One preset from one seed."""
+  """One preset with one seed."""
 
   preset: str
   recipe: str
@@ -51,7 +51,7 @@ class Run:
 
 
 def plan_runs(text: str, common: list[str], seeds: int, out: pathlib.Path) -> list[Run]:
-  """Returns the runs of "NAME=FILE --config.key=value ..."; its own settings overrule those common to all presets."""
+  """Returns the runs of "NAME=FILE --config.key=value ..."; its settings override those common to all presets."""
   name, equals, rest = text.partition("=")
   if not (name and equals and rest.strip()):
     raise ValueError(f'--preset="{text}": expected "NAME=FILE --config.key=value ..."')
@@ -66,7 +66,7 @@ def plan_runs(text: str, common: list[str], seeds: int, out: pathlib.Path) -> li
 
 
 def pretrain(run: Run) -> None:
-  """Runs `saip pretrain`, unless it is done, in a process of its own, which gives the device back at its end."""
+  """Runs `saip pretrain`, unless it is finished, in its own process, which frees the device at its end."""
   done = lambda: max(checkpoint_steps(run.workdir), default=0) >= run.config.total_steps
   if done():
     return
@@ -74,20 +74,20 @@ def pretrain(run: Run) -> None:
   command = [sys.executable, "-m", "saip_jax", "pretrain", *flags]
   path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
   if subprocess.run(command, stdout=sys.stderr, env=os.environ | {"PYTHONPATH": path}).returncode:
-    raise ValueError(f"this failed: {shlex.join(command)}")
+    raise ValueError(f"command failed: {shlex.join(command)}")
   if not done():
-    raise ValueError(f"{run.workdir} was stopped before update {run.config.total_steps}; the same command goes on")
+    raise ValueError(f"{run.workdir} was stopped before update {run.config.total_steps}; the same command continues")
 
 
-def start_of(run: Run) -> LoadedBackbone:
-  """Returns the backbone that a run starts from, in float32."""
+def initial_backbone(run: Run) -> LoadedBackbone:
+  """Returns the initial backbone of a run, in float32."""
   method = METHODS[run.config.method.name].build(dataclasses.replace(run.config, precision="float32"))
   params = jax.jit(lambda key: method.export_params(*method.init(key), "student"))(jax.random.key(run.config.seed))
   return LoadedBackbone(method.backbone, params, Preprocessing(run.config.model.image_hw))
 
 
-def kept(file: pathlib.Path, run: Callable[[], dict]) -> dict:
-  """Returns the record in a file, made now if it is not there."""
+def cached_record(file: pathlib.Path, run: Callable[[], dict]) -> dict:
+  """Returns the record in a file; computes and writes it if the file is missing."""
   if not file.exists():
     print(f"measuring {file.stem}", file=sys.stderr, flush=True)
     record = run()
@@ -98,7 +98,7 @@ def kept(file: pathlib.Path, run: Callable[[], dict]) -> dict:
 
 
 def table(rows: dict[str, dict[str, list[dict]]]) -> str:
-  """Returns Markdown of row -> task or task:protocol -> records of each seed: mean and deviation of the first score."""
+  """Returns Markdown from row -> task or task:protocol -> records of each seed: mean, deviation of the first score."""
   tasks = list(next(iter(rows.values())))
   name_of = lambda task: f"{task} {next(iter(next(iter(rows.values()))[task][0]['scores']))}"
   lines = [f"| preset | {' | '.join(map(name_of, tasks))} | seeds |", "|---|" + "---:|" * (len(tasks) + 1)]
@@ -119,18 +119,18 @@ def main() -> None:
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--tasks", default="reid,attributes,keypoints:coordinates,parsing", help="TASK or TASK:PROTOCOL")
-  parser.add_argument("--data", default="people", help="what is measured on, as in saip evaluate")
+  parser.add_argument("--data", default="people", help="the evaluation data, as in saip evaluate")
   parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate")
-  parser.add_argument("--people", type=int, default=2048, help="pictures of the default set of people, all splits")
+  parser.add_argument("--people", type=int, default=2048, help="images of the default set of people, all splits")
   parser.add_argument("--which", choices=["student", "teacher"], default="student")
   args, common = parser.parse_known_args()
   tasks = {}
   for column in args.tasks.split(","):
     task, _, protocol = column.partition(":")
-    tasks[column] = task, task_of(task, protocol or None)[0]
+    tasks[column] = task, find_protocol(task, protocol or None)[0]
   data = Data.parse(args.data, cache_dir=cache_folder(), people_count=args.people, hold_out=args.hold_out)
   runs = [run for text in args.preset for run in plan_runs(text, common, args.seeds, args.out)]
-  for run in runs:  # all before this process takes the device
+  for run in runs:  # before this process takes the device
     pretrain(run)
 
   measured = hashlib.sha256(f"{args.data} {args.hold_out} {args.people}".encode()).hexdigest()[:8]
@@ -139,13 +139,13 @@ def main() -> None:
   def add(row: str, name: str, open_it: Callable[[], Encoder]) -> None:
     for column, (task, protocol) in tasks.items():
       file = args.out / "scores" / f"{name}_{task}_{protocol}_{measured}.json"
-      record = kept(file, lambda: measure(open_it(), task, data, protocol))
+      record = cached_record(file, lambda: measure(open_it(), task, data, protocol))
       rows.setdefault(row, {}).setdefault(column, []).append(record)
 
   for run in runs:
     add(run.preset, f"{run.workdir.name}_{args.which}", lambda: open_encoder(str(run.workdir), args.which))
   for run in runs:
-    add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: encoder_of(start_of(run), {}))
+    add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: encoder_of(initial_backbone(run), {}))
   for hw in sorted({run.config.model.image_hw for run in runs}):
     for kind in ("histogram", "constant"):
       add(f"{kind}, {hw[0]}x{hw[1]}", f"{kind}_{hw[0]}x{hw[1]}", lambda: open_encoder(kind, image_hw=hw))

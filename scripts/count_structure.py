@@ -37,8 +37,17 @@ def imports_of(path: pathlib.Path, known) -> set[str]:
 
 
 def room_of(module: str) -> str:
+  """Returns the room that a module is in: `saip_jax.methods.mae.method` -> `saip_jax.methods`."""
   parts = module.split(".")
   return parts[0] if parts[0] != "saip_jax" else ".".join(parts[:2])
+
+
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+  """Returns room -> rooms that it imports, of module -> modules that it imports."""
+  result = collections.defaultdict(set)
+  for name, targets in graph.items():
+    result[room_of(name)] |= {room_of(target) for target in targets} - {room_of(name)}
+  return dict(result)
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
@@ -95,15 +104,13 @@ def main() -> None:
   options = parser.parse_args()
   known = modules(options.folder)
   graph = {name: imports_of(path, known) - {name} for name, path in known.items()}
-  rooms = collections.defaultdict(set)
-  for name, targets in graph.items():
-    rooms[room_of(name)] |= {room_of(target) for target in targets} - {room_of(name)}
+  between = rooms(graph)
   homes = collections.defaultdict(list)
   for name, path in known.items():
     for public in public_names(path):
       homes[public].append(name)
   twice = {name: places for name, places in sorted(homes.items()) if len(places) > 1}
-  back = arrows_back_up(rooms)
+  back = arrows_back_up(between)
   found_circles = circles(graph)
   lines = [len(path.read_text("utf-8").splitlines()) for path in known.values()]
   tests = sorted((options.folder / "tests").rglob("*.py"))
@@ -111,8 +118,8 @@ def main() -> None:
   print(f"lines of modules           {sum(lines):,}")
   print(f"longest module             {max(lines)}")
   print(f"test files, lines          {len(tests)}, {sum(len(t.read_text('utf-8').splitlines()) for t in tests):,}")
-  print(f"rooms                      {len(rooms)}")
-  print(f"arrows between rooms       {sum(map(len, rooms.values()))}")
+  print(f"rooms                      {len(between)}")
+  print(f"arrows between rooms       {sum(map(len, between.values()))}")
   print(f"arrows back up             {len(back)}")
   print(f"circles of modules         {len(found_circles)}")
   print(f"public names defined twice {len(twice)}")

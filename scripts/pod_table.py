@@ -1,7 +1,6 @@
-"""Makes the table recipe x topology by compiling for TPUs that are not there: python scripts/pod_table.py
+"""Compiles for TPUs that are not attached, and prints a Markdown table backbone x topology: python scripts/pod_table.py
 
-Each row is one `saip compile --json` in a process of its own. Rows are kept in --out and not compiled again; the table
-is printed as Markdown. Needs libtpu.
+Each row is one `saip compile --json` in its own process. Rows are kept in --out and not compiled again. Needs libtpu.
 """
 
 import argparse

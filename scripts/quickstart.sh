@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to a pre-trained model: environment, built-in people, SAIP on two CPU cores. Run again, it reuses all.
+# Installs the environment, renders built-in people and trains SAIP on two CPU cores. A second run reuses all of it.
 set -euo pipefail
-source "$(dirname "$0")/environment.sh" ""  # without an argument it would see ours
+source "$(dirname "$0")/environment.sh" ""  # an explicit argument, or it would see those of this script
 people=runs/people workdir=runs/demo
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/.compiled}"
 

@@ -1,9 +1,9 @@
-"""Does a long run leak, and does it survive anything? python scripts/soak.py --out=/tmp/soak [--kills=100]
+"""Tests whether a long run leaks memory and survives kills: python scripts/soak.py --out=/tmp/soak [--kills=100]
 
 Without --kills: trains the toy method of tests/ for --steps updates, saving every 100, and prints how the memory of the
-process grows after the first half. With --kills: kills such a run with SIGKILL at that many random moments, within
-steps and saves alike, and compares its end, bit by bit, with that of a run left alone. Ends with an error if the
-memory grows by over 1 MB per 100 updates, or the ends differ. One minute; 100 kills: half an hour.
+process grows in the second half. With --kills: kills such a run with SIGKILL at that many random moments, during steps
+and saves, and compares its final state, bit by bit, with that of an undisturbed run. Fails if the memory grows by over
+1 MB per 100 updates, or if the states differ. Takes one minute; 100 kills take half an hour.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import time
 
 import numpy as np
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / name) for name in (".",)]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from tests.support.kill_and_resume import differing, run, run_with_kills  # noqa: E402
-from tests.support.processes import TOY  # noqa: E402
+from tests.support.kill_and_resume import differing, run, run_with_kills
+from tests.support.processes import TOY
 
 
 def watch_memory(command, workdir: pathlib.Path) -> tuple[list[int], list[float]]:
-  """Runs a command to its end; returns (updates done, resident MB), read five times a second."""
+  """Runs a command to its end; returns (updates done, resident MB), sampled five times a second."""
   steps, megabytes, metrics = [], [], workdir / "metrics.jsonl"
   process = subprocess.Popen([*command, f"--workdir={workdir}"], stdout=subprocess.DEVNULL)
   while process.poll() is None:
@@ -52,13 +52,13 @@ def main() -> int:
     killed_at = run_with_kills(command, options.out / "killed", options.steps, options.kills, seed=0)
     run(command, options.out / "whole")
     names = differing(options.out / "killed", options.out / "whole")
-    print(f"{len(killed_at)} kills, after updates {killed_at}; arrays that differ in the end: {names or 'none'}")
+    print(f"{len(killed_at)} kills, after updates {killed_at}; arrays that differ at the end: {names or 'none'}")
     return bool(names)
   steps, megabytes = (np.array(values) for values in watch_memory(command, options.out))
   late = steps >= options.steps // 2
   growth = np.polyfit(steps[late], megabytes[late], 1)[0] * 100
   print(
-    f"{steps[-1]} updates: {megabytes[~late][-1]:.0f} MB half way, {megabytes[-1]:.0f} MB in the end, slope of the"
+    f"{steps[-1]} updates: {megabytes[~late][-1]:.0f} MB half way, {megabytes[-1]:.0f} MB at the end, slope of the"
     f" second half {growth:+.3f} MB per 100 updates over {late.sum()} readings"
   )
   return int(growth > 1)

@@ -1,9 +1,9 @@
-"""SAIP's step as eager PyTorch would do it: the yardstick of scripts/bench_against_torch.py, for timing alone.
+"""SAIP's step in eager PyTorch: the baseline of scripts/bench_against_torch.py, for timing only.
 
-The layers, widths and token counts of the released recipe (ViT-Ti, 256x128, 65,536 prototypes), with what it computes
-that nobody reads: value-value attention in every block, attention weights written out, the search decoder's map made
-twice, the teacher run to its last block. Written from the method's description; images are made up, so that no views
-are timed, and the loss values mean nothing.
+It has the layers, widths and token counts of the released recipe (ViT-Ti, 256x128, 65,536 prototypes). It also computes
+what the released code computes without using: value-value attention in every block, attention weights written out, the
+search decoder's map twice, the teacher to its last block. Written from the method's description. The images are random,
+so that no views are timed, and the loss values have no meaning.
 """
 
 import contextlib
@@ -80,9 +80,9 @@ class Heads(nn.Module):
   def match(self, cls):
     return self.prototypes(F.normalize(self.csm(cls), dim=-1))
 
-  def paint(self, masked, anchor, restore):
+  def reconstruct(self, masked, anchor, restore):
     hidden = self.mask_token.expand(len(masked), restore.shape[1] + 1 - masked.shape[1], -1)
-    tokens, anchor = self.csr_embed(masked), self.csr_embed(anchor)  # all anchor tokens, of which one is used
+    tokens, anchor = self.csr_embed(masked), self.csr_embed(anchor)  # all anchor tokens, one of which is used
     patches = torch.cat([tokens[:, 1:], hidden.to(tokens.dtype)], 1)
     patches = patches.gather(1, restore[..., None].expand(-1, -1, DECODER))
     x = torch.cat([tokens[:, :1], anchor[:, :1], patches], 1) + self.csr_pos
@@ -102,12 +102,12 @@ class Heads(nn.Module):
 
 
 class TorchStep:
-  """One training step on made-up images: `step()` runs it and waits for its end.
+  """One training step on random images: `step()` runs it and waits for its end.
 
   Args:
     batch: images per step.
     device: cpu or cuda.
-    half: float16 autocast with a gradient scaler, as released; else float32.
+    half: float16 autocast with a gradient scaler, as released; otherwise float32.
   """
 
   def __init__(self, batch: int, device: str, half: bool):
@@ -151,7 +151,7 @@ class TorchStep:
     large, large_tapped, _ = encoder(images["large"])
     logits = heads.match(torch.cat([cls, encoder(images["locals"])[0], large, small])).float() / 0.1
     _, masked, _ = encoder(images["enlarged"], self.keep, tapped_only=True)
-    painted = heads.paint(masked, tapped[:batch], self.restore).float()
+    predicted = heads.reconstruct(masked, tapped[:batch], self.restore).float()
     with torch.no_grad():
       teacher_cls, _, teacher_maps = self.teacher["encoder"](images["globals"])
       teacher_logits = self.teacher["heads"].match(teacher_cls).float()
@@ -174,7 +174,7 @@ class TorchStep:
     )
     patches = F.unfold(images["enlarged"], 16, stride=16).transpose(1, 2)
     patches = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6) ** 0.5
-    errors = ((painted - patches) ** 2).mean(-1)[:, 50:].mean()
+    errors = ((predicted - patches) ** 2).mean(-1)[:, 50:].mean()
     found = sum(
       F.binary_cross_entropy_with_logits(heads.search(query, scene).float(), mask)
       for query, mask in zip((tapped[:batch], large_tapped), self.masks)

@@ -7,24 +7,24 @@
 #   scripts/tpu_pod.sh run configs/saip_vit_tiny.py gs://BUCKET/W --config.data.source=arrayrecord ...
 #   scripts/tpu_pod.sh logs
 #
-# create                   make the TPU, or reuse it; returns when it is there
+# create                   create the TPU, or reuse it; returns when it is ready
 # setup                    copy the commits of this checkout to all workers and install them
 # run CONFIG WORKDIR ...   start saip pretrain on all workers; a lost connection does not end it
-# logs [--worker=all]      follow worker 0, or what --worker says
+# logs [--worker=all]      follow the log of worker 0, or of --worker
 # status                   state of the TPU, and of the run on each worker
-# stop                     SIGTERM: the run saves and ends; returns when it has
-# resume                   the same run again; makes the TPU again and sets it up first if it was taken away
-# delete                   give the TPU back
+# stop                     send SIGTERM: the run saves and ends; returns when it has ended
+# resume                   start the same run again; first recreates and sets up a TPU that was preempted
+# delete                   delete the TPU
 #
-# WORKDIR must be one place for all workers: a network disk, or gs://BUCKET/W, which gcsfuse mounts (take a bucket
+# WORKDIR must be one place for all workers: a network disk, or gs://BUCKET/W, which gcsfuse mounts (use a bucket
 # with hierarchical namespace: its renames are atomic).
 #
-# Settings, from the environment or as flags after the subcommand; those of create and run are remembered for NAME:
+# Settings, from the environment or as flags after the subcommand; those of create and run are stored for NAME:
 #   NAME, --name        of the TPU                       TYPE, --type        v5e-256, v6e-256, v5p-128, v4-64, ...
 #   ZONE, --zone        where it is                      VERSION, --version  its runtime (the usual one for TYPE)
-#   PROJECT, --project  gcloud's own if not given        RUN, --run          name of the run's files (pretrain)
-#   QUEUED=1, --queued  wait in the queue for resources  SPOT=1, --spot      cheaper, may be taken away
-#   POLL, --poll        seconds between two looks (30)   DRY_RUN=1           only print the gcloud commands, as if
+#   PROJECT, --project  gcloud's default if unset        RUN, --run          name of the run's files (pretrain)
+#   QUEUED=1, --queued  wait in the queue for resources  SPOT=1, --spot      cheaper, may be preempted
+#   POLL, --poll        seconds between two checks (30)  DRY_RUN=1           only print the gcloud commands, as if
 #                                                                            nothing existed yet
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,7 +37,7 @@ call() { if [ -z "${DRY_RUN:-}" ]; then gcloud "$@"; else printf 'gcloud'; print
 on() { call "${vm[@]}" ssh "$NAME" "${place[@]}" "--worker=$1" "--command=$2"; }
 on_all() { local line; printf -v line ' %q' bash saip_jax/scripts/tpu_pod.sh worker "$@"; on all "${line# }"; }
 
-# What runs on a worker: worker STEP RUN [CONFIG WORKDIR ...]. A run is ~/saip_RUN.args, .pid and .log.
+# Runs on a worker: worker STEP RUN [CONFIG WORKDIR ...]. The files of a run are ~/saip_RUN.args, .pid and .log.
 worker() {
   local step="$1" file="$HOME/saip_$2" bucket
   shift 2
@@ -58,14 +58,14 @@ worker() {
       [ -f "$file.args" ] || fail "$(hostname): no run to resume" 1
       setsid bash "$self" worker exec "${file##*/saip_}" < /dev/null >> "$file.log" 2>&1 &
       echo $! > "$file.pid" ;;
-    exec)  # the program takes the place of this shell: its pid is the one written down
+    exec)  # the program replaces this shell, so the recorded pid is its own
       eval "set -- $(cat "$file.args")"
       local config="$1" workdir="$2"
       shift 2
       if [[ "$workdir" == gs://* ]]; then
         workdir="${workdir#gs://}" bucket="${workdir%%/*}"
         mkdir -p ~/gcs/"$bucket"
-        # Without caches: what one worker has written, the others must see at once.
+        # Without caches: all workers must see a write at once.
         mountpoint -q ~/gcs/"$bucket" || gcsfuse --implicit-dirs --rename-dir-limit=100000 \
           --metadata-cache-ttl-secs=0 "$bucket" ~/gcs/"$bucket"
         workdir=~/gcs/"$workdir"
@@ -83,7 +83,7 @@ worker() {
 }
 running() { grep -qsa saip "/proc/$(cat "$1.pid" 2> /dev/null || echo none)/cmdline"; }
 
-# Sets STATE, empty if there is no such TPU; a dry run knows only what it made itself.
+# Sets STATE, empty if there is no such TPU; a dry run knows only what it created itself.
 look() {
   local ask=("${resource[@]}" describe "$NAME" "${place[@]}" "--format=value($field)") answer
   if [ -n "${DRY_RUN:-}" ]; then call "${ask[@]}"; return; fi
@@ -92,16 +92,16 @@ look() {
   else [[ "$answer" == *NOT_FOUND* ]] || fail "cannot ask for $NAME: ${answer//$'\n'/ }" 1; fi
 }
 
-# Returns when the TPU is ready; FRESH tells whether it had to be made.
+# Returns when the TPU is ready; FRESH is set if it was created.
 ensure() {
   STATE="" FRESH=""
   while look; do
     case "$STATE" in
       READY | ACTIVE) return ;;
       "" | PREEMPTED | TERMINATED | SUSPENDED | FAILED)
-        [ -z "$FRESH" ] || fail "$NAME was made and is ${STATE:-gone}; gcloud ${resource[*]} describe says why" 1
+        [ -z "$FRESH" ] || fail "$NAME was made and is ${STATE:-gone}; see gcloud ${resource[*]} describe" 1
         make_arguments
-        if [ -n "$STATE" ]; then say "$NAME is $STATE: making it again"; remove; fi
+        if [ -n "$STATE" ]; then say "$NAME is $STATE: creating it again"; remove; fi
         call "${resource[@]}" create "$NAME" "${place[@]}" "${made[@]}" ${SPOT:+--spot}
         FRESH=1 STATE=READY ;;
       STOPPED) call "${resource[@]}" start "$NAME" "${place[@]}" ;;
@@ -111,14 +111,14 @@ ensure() {
 }
 
 make_arguments() {
-  [ -n "${TYPE:-}" ] || fail "TYPE is not set: expected the kind of TPU, as v5e-256; set TYPE or --type"
+  [ -n "${TYPE:-}" ] || fail "TYPE is not set: expected a kind of TPU such as v5e-256; set TYPE or --type"
   local type="${TYPE/#v5e-/v5litepod-}" version="${VERSION:-}"
   [ -n "$version" ] || case "$type" in
     v5litepod-*) version=v2-alpha-tpuv5-lite ;;
     v5p-*) version=v2-alpha-tpuv5 ;;
     v6e-*) version=v2-alpha-tpuv6e ;;
     v2-* | v3-* | v4-*) version=tpu-ubuntu2204-base ;;
-    *) fail "TYPE is '$TYPE': its runtime is not known here; set VERSION or --version" ;;
+    *) fail "TYPE is '$TYPE': no runtime is known for it; set VERSION or --version" ;;
   esac
   if [ -n "${QUEUED:-}" ]; then made=("--node-id=$NAME" "--accelerator-type=$type" "--runtime-version=$version")
   else made=("--accelerator-type=$type" "--version=$version"); fi
@@ -168,12 +168,12 @@ done
 [[ "${NAME:-}" =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
   fail "NAME is '${NAME:-}': expected the name of the TPU, of a-z, 0-9 and -; set NAME or --name"
 memory="runs/pods/$NAME" STARTED=""
-if [ -f "$memory" ]; then  # what is given now counts more
+if [ -f "$memory" ]; then  # settings of this call take precedence
   while IFS='=' read -r key value; do [ -n "${!key:-}" ] || printf -v "$key" %s "$value"; done < "$memory"
 fi
-[ -n "${ZONE:-}" ] || fail "ZONE is not set: expected where the TPU is, as us-west4-a; set ZONE or --zone"
+[ -n "${ZONE:-}" ] || fail "ZONE is not set: expected the zone of the TPU, such as us-west4-a; set ZONE or --zone"
 RUN="${RUN:-pretrain}"
-[[ "$RUN" =~ ^[-_.A-Za-z0-9]+$ ]] || fail "RUN is '$RUN': expected letters, digits and - _ . alone"
+[[ "$RUN" =~ ^[-_.A-Za-z0-9]+$ ]] || fail "RUN is '$RUN': expected only letters, digits and - _ ."
 [ -n "${DRY_RUN:-}" ] || type gcloud > /dev/null 2>&1 || fail "gcloud is not installed: see cloud.google.com/sdk"
 place=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet)
 vm=(compute tpus tpu-vm)
@@ -184,7 +184,7 @@ case "$subcommand" in
   create) remember; ensure ;;
   setup) setup ;;
   run)
-    [ $# -ge 2 ] || fail "run needs CONFIG and WORKDIR, as configs/saip_vit_tiny.py gs://BUCKET/W"
+    [ $# -ge 2 ] || fail "run needs CONFIG and WORKDIR, such as configs/saip_vit_tiny.py gs://BUCKET/W"
     [ -f "$1" ] || fail "CONFIG is '$1': no such file in this checkout"
     printf -v STARTED ' %q' "$@"
     on_all start "$RUN" "$@"
@@ -193,9 +193,9 @@ case "$subcommand" in
     ensure
     if [ -n "$FRESH" ]; then
       setup
-      [ -n "$STARTED" ] || fail "$NAME is new, and what ran on it is not remembered here: use run" 1
+      [ -n "$STARTED" ] || fail "$NAME is new, and no run is stored for it; use run" 1
     fi
-    eval "set -- $STARTED"  # else each worker knows by itself
+    eval "set -- $STARTED"  # otherwise each worker uses its own record
     on_all start "$RUN" "$@" ;;
   logs) on "$workers" "tail -n 100 -F saip_$RUN.log" ;;
   status)

@@ -84,6 +84,21 @@ def test_a_run_goes_on_as_it_did(name, tmp_path, monkeypatch):
     for key in computed:
       np.testing.assert_allclose(now[step][key], then[step][key], rtol=1e-4, atol=1e-5, err_msg=f"{key}, step {step}")
   assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
+  assert_it_describes_itself(workdir, EXPECTED[name])
+
+
+def assert_it_describes_itself(workdir, then):
+  """The new checkpoint has model.json: it opens whatever config.json holds, with the facts that the recipe gave."""
+  config = json.loads((workdir / "config.json").read_text("utf-8"))
+  for content in (config | {"method": {"name": "of another program"}}, {"method": 7}, None):
+    (workdir / "config.json").write_text(json.dumps(content), "utf-8")
+    weights = open_weights(workdir)
+    assert weights.step == 4 and json.loads(json.dumps(weights.spec.facts())) == then["facts"]
+    assert dict(weights.head_counts) == then["head_counts"]
+  (workdir / "config.json").unlink()
+  assert open_weights(workdir).step == open_weights(workdir / "checkpoints" / "4").step == 4
+  with pytest.raises(ValueError, match="checkpoints/2 is no run"):
+    open_weights(workdir / "checkpoints" / "2")  # of the earlier version
 
 
 @pytest.mark.parametrize("name", [*RUNS, "imported"])

@@ -1,6 +1,11 @@
-"""The doctor for data: what a data set is, what is wrong with it, and what to do about it, before training finds out.
+"""`saip doctor`: reports what a data set holds, its faults, and what to do about them, before training.
 
-checkup (`doctor`, all of it), examine (reads and decodes images), look (one image), formats (what bytes really are),
-duplicates (exact and near copies), known_sets (published sets by their counts), facts (everything as one dict),
-advice, report (the text), picture (sizes.png).
+checkup.py        the whole command
+examine.py        reads and decodes the images; inspect_image.py: one image
+formats.py        the format of a file, from its bytes
+duplicates.py     exact and near copies
+known_sets.py     published data sets, from their number of images
+facts.py          all findings as one JSON-able dict
+advice.py         advice from the facts
+report.py         facts and advice as text; picture.py: sizes.png
 """

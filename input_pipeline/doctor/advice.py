@@ -1,23 +1,23 @@
-"""What a person should do about what was found, with the command that does it."""
+"""Advice on the findings, with the commands to run."""
 
 import math
 import shlex
 
-from input_pipeline.doctor.look import INPUT_HW, TINY_SIDE
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.doctor.inspect_image import INPUT_HW, TINY_SIDE
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
 # The default of data.max_damaged_fraction.
 _ALLOWED_DAMAGE = 0.01
-# Shares from which it is worth a sentence.
+# Minimum shares that give advice.
 _MANY_DRAWN, _MANY_TINY, _MANY_ENLARGED, _MANY_GRAY, _MANY_COPIES = 0.01, 0.02, 0.5, 0.05, 0.01
 _CROP_ASPECT = 1.2
 _MANY_FILES, _SLOW_IMAGES_PER_S = 20_000, 1000
 _LUPERSON_LIKE = 2_000_000
 
-# Kinds that hold whatever a person put there, so that whole photos may be a mistake.
+# Kinds with arbitrary images, where whole photos may be a mistake.
 _PLAIN_KINDS = ("folder", "webdataset", "zip", "lmdb", "tfds", "arrayrecord")
 _PREPARED_KINDS = ("arrayrecord", "people", "tfds")
-_ANNOTATED_KINDS = tuple(name for name, kind in SOURCES.items() if kind.crops)
+_ANNOTATED_KINDS = tuple(name for name, kind in SOURCE_KINDS.items() if kind.crops)
 _RESEARCH_KINDS = (
   "market1501",
   "msmt17",
@@ -36,13 +36,13 @@ _RESEARCH_KINDS = (
 
 
 def advise(facts: dict) -> list[str]:
-  """Sentences for what applies, the most urgent first.
+  """Returns the advice that applies, the most urgent first.
 
   Args:
-    facts: of `gather_facts`.
+    facts: from `gather_facts`.
 
   Returns:
-    One advice a line.
+    One advice per item.
   """
   return [advice for rule in _RULES if (advice := rule(facts))]
 
@@ -60,7 +60,7 @@ def _damage(facts: dict) -> str | None:
     return "No image can be read: training will refuse this data set."
   allowed = min(1.0, math.ceil(share * 120) / 100)
   return (
-    f"{share:.1%} of the images cannot be read and training refuses more than {_ALLOWED_DAMAGE:.0%}: mend or "
+    f"{share:.1%} of the images cannot be read and training refuses more than {_ALLOWED_DAMAGE:.0%}: repair or "
     f"remove them (--out=DIR writes unreadable.txt), or --config.data.max_damaged_fraction={allowed:g}"
   )
 
@@ -70,8 +70,8 @@ def _drawn(facts: dict) -> str | None:
   if share < _MANY_DRAWN:
     return None
   return (
-    f"{share:.1%} of the images are masks or drawings, and training would take them for photos: give the folder "
-    "of the photos alone as the path."
+    f"{share:.1%} of the images are masks or drawings, and training would use them as photos: give the folder that "
+    "has only the photos as the path."
   )
 
 
@@ -82,7 +82,7 @@ def _crops(facts: dict) -> str | None:
   return (
     f"Half of the images are no taller than {aspect:.2g} times their width: whole photos rather than crops of "
     "people, which training expects. With person boxes: saip prepare coco --path=ANNOTATIONS --out=DIR; "
-    "without people in focus they may serve as scenes: --config.data.scene_path"
+    "photos without people in focus can be used as scenes: --config.data.scene_path"
   )
 
 
@@ -120,8 +120,8 @@ def _copies(facts: dict) -> str | None:
   if share < _MANY_COPIES:
     return None
   return (
-    f"{share:.1%} of the images are copies or near copies of others, and count as often in training: thin them "
-    "out (--out=DIR writes duplicates.txt: the first of each group could stay)."
+    f"{share:.1%} of the images are copies or near copies of others, which gives them more weight in training: "
+    "remove them (--out=DIR writes duplicates.txt; the first of each group can stay)."
   )
 
 
@@ -130,7 +130,7 @@ def _preparing(facts: dict) -> str | None:
     return None
   rate = facts["speed"]["images_per_second_one_thread"]
   reason = (
-    "crops are cut from whole photos anew in every epoch"
+    "crops are cut out of whole photos again in every epoch"
     if facts["kind"] in _ANNOTATED_KINDS
     else "many small files are slow on network disks and in buckets"
     if facts["images"] >= _MANY_FILES
@@ -154,7 +154,7 @@ def _sample(facts: dict) -> str | None:
   if facts["sample_seed"] is None:
     return None
   return (
-    f"Only a sample of {_images(facts['examined'])} was examined; copies of images outside it are not seen. "
+    f"Only a sample of {_images(facts['examined'])} was examined; copies of images outside it are not found. "
     "--all examines every one."
   )
 

@@ -1,4 +1,4 @@
-"""Reads and decodes the images of a data set, all or a sample, and keeps what was found in arrays."""
+"""Reads and decodes the images of a data set, all or a sample, and collects the findings in arrays."""
 
 import dataclasses
 import random
@@ -10,29 +10,29 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline.decode import DamagedImage, decode_image
-from input_pipeline.doctor.look import CANVAS_HW, TRAITS, NotAPhoto, look_at
+from input_pipeline.doctor.inspect_image import CANVAS_HW, TRAITS, NotAPhoto, inspect_image
 from input_pipeline.source import ImageSource
 
 _PIECE = 64
-# One thread is timed for so long, or for so many images: enough for two digits.
+# The speed of one thread is measured over at most this time and number of images.
 _TIMED_S, _TIMED_IMAGES = 3.0, 2000
 
 
 @dataclasses.dataclass
 class Findings:
-  """What was found in n examined images of a source; rows of unreadable ones are zero.
+  """The findings in n examined images of a source; rows of unreadable images are zero.
 
   Attributes:
-    positions: (n,) int64, ascending: the images that were examined.
+    positions: (n,) int64, ascending positions of the examined images.
     hw: (n, 2) int32, upright size in pixels.
-    digests: (n, 2) uint64 of the bytes.
+    digests: (n, 2) uint64, digests of the bytes.
     outlines: (n,) uint64, dHash.
-    thumbnails: (n, 64) uint8.
-    traits: (n,) uint16, bit k: the k-th of `TRAITS`.
-    unreadable: row -> reason in plain words.
-    not_photos: row -> format in words, of those unreadable ones that are something else.
-    timed_images: images that one thread read and decoded in random order to measure its speed.
-    timed_s: how long that took it, seconds.
+    thumbnails: (n, 64) uint8, gray levels.
+    traits: (n,) uint16, bit k is set for the k-th of `TRAITS`.
+    unreadable: row -> reason.
+    not_photos: row -> name of the format, for unreadable files of other formats.
+    timed_images: number of images that one thread read and decoded in random order to measure its speed.
+    timed_s: time for these images, seconds.
   """
 
   positions: np.ndarray
@@ -51,26 +51,26 @@ class Findings:
 
   @property
   def readable(self) -> np.ndarray:
-    """Ascending rows of the images that could be decoded."""
+    """Ascending rows of the decoded images."""
     return np.flatnonzero(self.hw[:, 0])
 
   def rows_with(self, trait: str) -> np.ndarray:
-    """Ascending rows of the images with a trait of `TRAITS`."""
+    """Returns the ascending rows of the images with a trait of `TRAITS`."""
     return np.flatnonzero(self.traits >> list(TRAITS).index(trait) & 1)
 
 
-def examine(source: ImageSource, *, limit: int | None, seed: int, threads: int, progress: bool) -> Findings:
+def examine_images(source: ImageSource, *, limit: int | None, seed: int, threads: int, progress: bool) -> Findings:
   """Reads and decodes images as training does.
 
   Args:
     source: the data set.
-    limit: how many to examine at most; a sample is drawn if there are more. None: all.
-    seed: of the sample.
-    threads: images decoded at once.
-    progress: whether a bar is drawn on a terminal.
+    limit: maximum number to examine, as a random sample; None for all.
+    seed: seed of the sample.
+    threads: number of images decoded at once.
+    progress: show a progress bar on a terminal.
 
   Returns:
-    What was found. Nothing that is wrong with an image ends it.
+    The findings. A faulty image never raises.
   """
   count = len(source)
   rng = random.Random(seed)  # the same sample with any version of numpy
@@ -85,7 +85,7 @@ def examine(source: ImageSource, *, limit: int | None, seed: int, threads: int, 
     for done in pool.map(lambda rows: _examine_piece(source, findings, rows, lock), pieces):
       bar.update(done)
   finally:
-    pool.shutdown(cancel_futures=True)  # an interrupt does not wait for a million images
+    pool.shutdown(cancel_futures=True)  # do not finish all images after an interrupt
     bar.close()
   return findings
 
@@ -107,16 +107,16 @@ def _examine_piece(source: ImageSource, findings: Findings, rows: range, lock: t
   for row in rows:
     position = int(findings.positions[row])
     try:
-      look = look_at(source.read(position), source.name(position))
-    except Exception as error:  # OSError and DamagedImage are expected; a doctor survives the others too
+      image = inspect_image(source.read(position), source.name(position))
+    except Exception as error:  # OSError and DamagedImage are expected; others are reported as well
       with lock:
         findings.unreadable[row] = _reason(error)
         if isinstance(error, NotAPhoto):
           findings.not_photos[row] = error.format
       continue
-    findings.hw[row] = look.hw
-    findings.digests[row], findings.outlines[row], findings.thumbnails[row] = look.digest, look.outline, look.thumbnail
-    findings.traits[row] = sum(bits[trait] for trait in look.traits)
+    findings.hw[row], findings.digests[row] = image.hw, image.digest
+    findings.outlines[row], findings.thumbnails[row] = image.outline, image.thumbnail
+    findings.traits[row] = sum(bits[trait] for trait in image.traits)
   return len(rows)
 
 
@@ -129,14 +129,14 @@ def _reason(error: Exception) -> str:
 
 
 def _time_one_thread(source: ImageSource, findings: Findings, rng: random.Random) -> None:
-  """Reads and decodes in random order, as training does, before anything has been read."""
+  """Measures reading and decoding in random order, as in training, before files are in the system's cache."""
   order = rng.sample(range(len(findings)), min(len(findings), _TIMED_IMAGES))
   start = time.perf_counter()
   for row in order:
     try:
       decode_image(source.read(int(findings.positions[row])), CANVAS_HW)
       findings.timed_images += 1
-    except Exception:  # its reason is noted when it is examined
+    except Exception:  # reported later, when the image is examined
       pass
     findings.timed_s = time.perf_counter() - start
     if findings.timed_s > _TIMED_S:

@@ -1,4 +1,4 @@
-"""What was found as one JSON-able dict: the report as text, doctor.json and the advice are all made from it."""
+"""All findings as one JSON-able dict, from which report, doctor.json and advice are made."""
 
 import collections
 import os
@@ -8,14 +8,14 @@ import numpy as np
 
 from input_pipeline.doctor.duplicates import exact_groups, near_groups
 from input_pipeline.doctor.examine import Findings
+from input_pipeline.doctor.inspect_image import CANVAS_HW, TRAITS
 from input_pipeline.doctor.known_sets import known_sets
-from input_pipeline.doctor.look import CANVAS_HW, TRAITS
 from input_pipeline.names import shown
 from input_pipeline.source import ImageSource, count_left_out
 from input_pipeline.sources.datasets.coco import unread_files
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
-# What the dict holds of long lists; the files beside it hold all.
+# Maximum lengths of lists in the dict; the files in the folder `out` have all items.
 _MOST_LISTED, _MOST_GROUPS, _MOST_OF_A_GROUP = 1000, 100, 20
 
 _IN_COCO_FORM = ("coco", "crowdhuman")
@@ -26,10 +26,9 @@ _DECODED_PER_SAMPLE = 2
 
 
 def duplicate_groups(findings: Findings) -> dict[str, list[np.ndarray]]:
-  """Rows of each group of "exact" and of "near" copies, the biggest group first.
+  """Returns the rows of each group of "exact" and "near" copies, the largest group first.
 
-  Of exact copies only the first takes part in the search for near ones, and nearly blank pictures do not: they all
-  look alike.
+  The search for near copies uses only the first of exact copies and no nearly blank images, which all look alike.
   """
   readable = findings.readable
   exact = [readable[group] for group in exact_groups(findings.digests[readable])]
@@ -48,20 +47,20 @@ def gather_facts(
   groups: Mapping[str, Sequence[np.ndarray]],
   seed: int,
 ) -> dict:
-  """Everything worth knowing of a data set.
+  """Collects the facts of a data set.
 
   Args:
     source: the data set.
-    kind: its kind, as `data.source` names it.
-    path: where it lies.
-    split: which part was opened; None: the usual one.
-    findings: what was found in its images.
-    groups: of `duplicate_groups`.
-    seed: that the sample was drawn with.
+    kind: its kind, as in `data.source`.
+    path: its path or URL.
+    split: the opened split; None for the default one.
+    findings: the findings in its images.
+    groups: from `duplicate_groups`.
+    seed: seed of the sample.
 
   Returns:
-    A dict of plain values whose keys are always the same; shares are of the examined images, from 0 to 1, sizes are
-    in pixels, times in seconds. What is not known is None.
+    A dict of plain values, always with the same keys. Shares are fractions of the examined images, sizes are in
+    pixels, times in seconds; unknown values are None.
   """
   name = lambda row: shown(source.name(int(findings.positions[row])))
   examined = len(findings)
@@ -78,7 +77,7 @@ def gather_facts(
     "source": source.identity | {"name": shown(str(source.identity["name"]))},
     "unread_annotations": list(map(shown, unread_files(path, source.read_from))) if kind in _IN_COCO_FORM else [],
     "categories": source.categories,
-    "known": known_sets(kind, path, len(source), split or next(iter(SOURCES[kind].splits or ()), None)),
+    "known": known_sets(kind, path, len(source), split or next(iter(SOURCE_KINDS[kind].splits or ()), None)),
     "images": len(source),
     "examined": examined,
     "sample_seed": seed if examined < len(source) else None,
@@ -126,7 +125,7 @@ def _counted(items: Iterable[str]) -> dict[str, int]:
 
 
 def _describe_groups(groups: Sequence[np.ndarray], name, examined: int) -> dict:
-  """`count` is of the images that would go if one of each group stayed."""
+  """Describes groups of copies; `count` is the number of images without the first of each group."""
   return _share(sum(len(group) - 1 for group in groups), examined) | {
     "groups": len(groups),
     "biggest": [

@@ -1,11 +1,11 @@
-"""What bytes really are, by their first few, whatever the file is called."""
+"""Recognizes the format of a file from its first bytes."""
 
 PHOTO_EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WebP": (".webp",), "BMP": (".bmp",), "PPM": (".ppm",)}
-"""The formats that training decodes, and the names such files may have."""
+"""The formats that training decodes -> their file extensions."""
 
 _DECLARED = {extension: kind for kind, extensions in PHOTO_EXTENSIONS.items() for extension in extensions}
 
-# Beginning -> format in words. Longer beginnings stand before shorter ones that they contain.
+# First bytes -> name of the format, longer ones before their own beginnings.
 _BEGINNINGS = (
   (b"\xff\xd8\xff", "JPEG"),
   (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -43,7 +43,7 @@ _PICKLE_PROTOCOLS = range(2, 6)
 
 
 def format_of(data: bytes) -> str:
-  """The format of a file: a key of `PHOTO_EXTENSIONS`, or in words what else it is; "" if nothing is known of it."""
+  """Returns the format of a file: a key of `PHOTO_EXTENSIONS` or a description of another format; "" if unknown."""
   if not data:
     return "an empty file"
   for beginning, kind in _BEGINNINGS:
@@ -59,7 +59,7 @@ def format_of(data: bytes) -> str:
 
 
 def declared_format(name: str) -> str | None:
-  """The format that the extension of a name promises; None if it promises none that training reads."""
+  """Returns the format that the extension of a name declares; None if training reads no such format."""
   return _DECLARED.get("." + name.rsplit(".", 1)[-1].lower())
 
 
@@ -82,7 +82,7 @@ def _text_format(start: bytes) -> str:
 
 def _is_utf8(start: bytes) -> bool:
   try:
-    start[:-4].decode() if len(start) == 512 else start.decode()  # a character may be cut at the end
+    start[:-4].decode() if len(start) == 512 else start.decode()  # the last character may be incomplete
   except UnicodeDecodeError as error:
     return len(start) == 512 and error.start >= len(start) - 8
   return True

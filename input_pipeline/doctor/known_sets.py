@@ -1,4 +1,4 @@
-"""Published data sets by the number of their images and the layout of their folders."""
+"""Recognizes published data sets by their number of images and the layout of their folders."""
 
 import dataclasses
 import os
@@ -8,12 +8,12 @@ _NEAR = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class KnownPart:
-  """A published set or a part of it.
+  """A published data set or a part of it.
 
   Attributes:
-    name: what people call it.
-    count: its number of images.
-    kinds: the kinds of source that are always this set, so that any count is worth a word.
+    name: name of the part.
+    count: number of its images.
+    kinds: kinds of source that are always this set, so that other counts are reported too.
   """
 
   name: str
@@ -48,24 +48,24 @@ KNOWN_PARTS = (
   *_parts("LIP", "lip", train=30_462, val=10_000),
   *_parts("CIHP", "cihp", train=28_280, val=5_000),
 )
-# So many images are no chance hit within a hundredth; of smaller sets only the exact count tells, unless it is round.
+# From this count on, a match within 1 % is not by chance; a smaller set is recognized by its exact count, if not round.
 _TELLING_COUNT = 1_000_000
 
 _MSMT_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 
 
 def known_sets(kind: str, path: str, length: int, split: str | None = None) -> list[str]:
-  """What published set this is or nearly is.
+  """Returns sentences on the published data set that matches, or nearly matches.
 
   Args:
     kind: the kind of source.
-    path: where it lies; only looked at for MSMT17.
+    path: its path; only used for MSMT17.
     length: its number of images.
-    split: the split that was opened; None: the set has none. Counts are compared with the parts of this split, unless
-      they are exactly those of another one.
+    split: the opened split; None if the set has none. The count is compared with the parts of this split, unless it
+      is exactly that of another part.
 
   Returns:
-    Sentences; none if it is like no known set.
+    The sentences; [] if no known set matches.
   """
   candidates = [part for part in KNOWN_PARTS if kind in part.kinds] or [
     part for part in KNOWN_PARTS if part.count >= _TELLING_COUNT or part.count == length and length % 100
@@ -75,7 +75,7 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
   ]
   nearest = min(parts, key=lambda part: abs(part.count - length), default=None)
   sentences = [sentence] if nearest and (sentence := _compared(nearest, kind, length)) else []
-  version = msmt17_version(path)
+  version = _msmt17_version(path)
   return sentences + (
     [
       f"This is MSMT17 {version} by its folders ({', '.join(_MSMT_FOLDERS[version])}); numbers of V1 "
@@ -86,8 +86,8 @@ def known_sets(kind: str, path: str, length: int, split: str | None = None) -> l
   )
 
 
-def msmt17_version(path: str) -> str | None:
-  """ "V1" or "V2" by the layout of an MSMT17 folder; None if it is none. Masked faces came with V2."""
+def _msmt17_version(path: str) -> str | None:
+  """Returns "V1" or "V2" (with masked faces) by the layout of an MSMT17 folder; None if it is not MSMT17."""
   if os.path.exists(os.path.join(path, "list_train.txt")):
     for version, folders in _MSMT_FOLDERS.items():
       if all(os.path.isdir(os.path.join(path, folder)) for folder in folders):
@@ -102,8 +102,8 @@ def _compared(part: KnownPart, kind: str, length: int) -> str | None:
     return f"{length:,} images: exactly the number of {part.name}{_contrast(part)}."
   if abs(difference) <= _NEAR * part.count:
     return (
-      f"{length:,} images: about {part.name}, which has {part.count:,} ({missing}; its exact number would tell "
-      f"for sure){_contrast(part)}."
+      f"{length:,} images: about {part.name}, which has {part.count:,} ({missing}; only the exact number is "
+      f"certain){_contrast(part)}."
     )
   if kind in part.kinds:
     return f"{length:,} images: not the number of any part of this set; {part.name} has {part.count:,} ({missing})."

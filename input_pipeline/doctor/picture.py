@@ -1,4 +1,4 @@
-"""The sizes of a data set as one picture."""
+"""Draws the sizes of the images of a data set, sizes.png."""
 
 import io
 
@@ -9,21 +9,21 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from input_pipeline.doctor.look import INPUT_HW
+from input_pipeline.doctor.inspect_image import INPUT_HW
 
 _BLUE, _MARK, _PALE = "#3b6ea5", "#c8452d", "#e8e8e8"
 _ASPECT = INPUT_HW[0] / INPUT_HW[1]
-# Bins are an eighth of a doubling wide, and a power of two lies in the middle of one.
+# Bins are an eighth of an octave wide; powers of two are in the middle of a bin.
 _BINS_PER_DOUBLING = 8
 _TICKS = [step * 2.0**power for power in range(-6, 18) for step in (1, 1.5)]
 
 
 def draw_sizes(hw: np.ndarray, title: str) -> bytes:
-  """Draws histograms of height, width and aspect, and how height and width go together.
+  """Draws histograms of height, width and aspect ratio, and the joint histogram of height and width.
 
   Args:
     hw: (n, 2) heights and widths in pixels; may be empty.
-    title: what they are the sizes of.
+    title: title of the picture.
 
   Returns:
     A PNG.
@@ -48,7 +48,7 @@ def draw_sizes(hw: np.ndarray, title: str) -> bytes:
 
 
 def _histogram(axis: Axes, values: np.ndarray, title: str, label: str, mark: float, mark_label: str) -> None:
-  """Counts over a logarithmic scale, on which twice as large is as far as half as large."""
+  """Draws counts over a logarithmic scale."""
   edges = _edges(min(values.min(), mark / 2), max(values.max(), mark * 2))
   axis.hist(values, edges, color=_BLUE, zorder=2)
   axis.axvline(mark, color=_MARK, linestyle="--", linewidth=1.5, label=mark_label, zorder=3)
@@ -97,15 +97,15 @@ def _edges(low: float, high: float) -> np.ndarray:
   return 2.0 ** ((np.arange(first - 2, last + 3) + 0.5) / _BINS_PER_DOUBLING)
 
 
-def _scale(axis: Axes, which: str, edges: np.ndarray) -> None:
-  """A logarithmic axis with plain numbers at powers of two, and between them where there is room."""
+def _scale(axis: Axes, direction: str, edges: np.ndarray) -> None:
+  """Makes the x or y axis logarithmic, with plain numbers at powers of two, and between them if there is room."""
   doublings = (len(edges) - 1) / _BINS_PER_DOUBLING
   ticks = _TICKS[:: 1 if doublings < 4 else 2 if doublings < 9 else 4]
-  getattr(axis, f"set_{which}scale")("log")
-  getattr(axis, f"set_{which}lim")(edges[0], edges[-1])
-  getattr(axis, f"set_{which}ticks")([tick for tick in ticks if edges[0] <= tick <= edges[-1]])
-  getattr(axis, f"set_{which}ticks")([], minor=True)
-  getattr(axis, f"{which}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+  getattr(axis, f"set_{direction}scale")("log")
+  getattr(axis, f"set_{direction}lim")(edges[0], edges[-1])
+  getattr(axis, f"set_{direction}ticks")([tick for tick in ticks if edges[0] <= tick <= edges[-1]])
+  getattr(axis, f"set_{direction}ticks")([], minor=True)
+  getattr(axis, f"{direction}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _finish(axis: Axes, title: str, x_label: str, y_label: str) -> None:

@@ -1,23 +1,23 @@
-"""The facts and the advice as text for a terminal, the worst first."""
+"""Facts and advice as text for a terminal, the worst first."""
 
 import textwrap
 
-from input_pipeline.doctor.look import TRAITS
+from input_pipeline.doctor.inspect_image import TRAITS
 from input_pipeline.names import shown
 from input_pipeline.sources.annotated.categories import categories_text
 
 _EXAMPLES, _REASONS, _NAMES_OF_A_GROUP = 5, 10, 3
 _WIDTH = 110
 
-# Traits that are a word of their own on damage; all others follow the sizes.
+# Traits that are listed after damage; all others follow the sizes.
 _BAD_TRAITS = ("drawn", "wrong_extension", "name_not_utf8", "blank", "tiny")
 
 
-def report_text(facts: dict) -> str:
-  """The report as lines for a person, without one that says nothing.
+def doctor_report(facts: dict) -> str:
+  """Returns the report of `saip doctor`, without empty sections.
 
   Args:
-    facts: of `doctor`.
+    facts: from `doctor`.
 
   Returns:
     The text, without a line break at its end.
@@ -53,7 +53,7 @@ def _head(facts: dict) -> list[str]:
 def _unread(facts: dict) -> list[str]:
   files = facts["unread_annotations"]
   listed = ", ".join(files[:_EXAMPLES]) + f" and {len(files) - _EXAMPLES:,} more" * (len(files) > _EXAMPLES)
-  return [f"Annotations that were not read: {listed} (--split=NAME chooses, or a file as PATH)."] if files else []
+  return [f"Annotations that were not read: {listed} (choose with --split=NAME, or a file as PATH)."] if files else []
 
 
 def _unreadable(facts: dict) -> list[str]:
@@ -99,7 +99,7 @@ def _traits(facts: dict, traits) -> list[str]:
   lines = []
   for trait, entry in sorted(found.items(), key=lambda item: -item[1]["count"]):
     lines.append(f"{entry['count']:>9,}  {TRAITS[trait]} ({_percent(entry['share'])})")
-    if traits is _BAD_TRAITS or entry["share"] < 0.5:  # what half of the images are needs no example
+    if traits is _BAD_TRAITS or entry["share"] < 0.5:  # frequent traits need no examples
       lines += [f"             {name}" for name in entry["names"][:_EXAMPLES]] + _rest(entry["count"])
   title = "Doubtful" if traits is _BAD_TRAITS else "Worth knowing"
   return [title] + lines if lines else []
@@ -126,7 +126,7 @@ def _speed(facts: dict) -> list[str]:
     "Speed of this machine's host side",
     f"  {speed['images_per_second_one_thread']:,.0f} images/s by one thread: read and decoded onto a canvas of "
     f"{speed['canvas_hw'][0]}x{speed['canvas_hw'][1]}",
-    f"  an epoch takes {duration(speed['epoch_seconds'])} on {cores} that do nothing else (an image and a scene each)",
+    f"  an epoch takes {duration(speed['epoch_seconds'])} on {cores} without other load (an image and a scene each)",
   ]
 
 
@@ -142,7 +142,7 @@ def _written(facts: dict) -> list[str]:
 
 
 def _wrapped(sentences: list[str], bullet: str = "") -> list[str]:
-  """Sentences broken between words, never within a path or a flag."""
+  """Wraps sentences between words, never within a path or an option."""
   return [
     line
     for sentence in sentences
@@ -166,7 +166,7 @@ def _percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-  """A time in the unit that a person would use."""
+  """Returns a time as text in a suitable unit."""
   for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
     if seconds >= 2 * length:
       return f"about {seconds / length:.1f} {unit}"

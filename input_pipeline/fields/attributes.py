@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.legend import classes_of
 from input_pipeline.source import ImageSource
 
 
-class Attributes(Field):
-  """`attributes` (A,) int8 of the first person: 1 true, -1 not, 0 unknown.
+class AttributesField(Field):
+  """`attributes` (A,) int8 of the first person: 1 true, -1 false, 0 unknown.
 
   Args:
     source: the images.
@@ -24,23 +24,24 @@ class Attributes(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"attributes": ((len(self.classes),), np.int8)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    signs = signs_of(sample.facts, len(self.classes))
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    signs = attribute_signs(image.facts, len(self.classes))
     if signs is None:
       return "attributes: not one 0, 1 or null for each name"
     row["attributes"][:] = signs
     return None
 
 
-class AttributeShares(Field):
-  """`attribute_shares` (A,) float32, the same for every image: of the images where an attribute is known, the share in
-  which it is true; what losses that make up for rare attributes weigh with.
+class AttributeSharesField(Field):
+  """`attribute_shares` (A,) float32, the same for every image: the share of true attributes among the known ones.
+
+  Losses use it to give rare attributes more weight.
 
   Args:
     source: the images; the annotations of all of them are read.
 
   Raises:
-    ValueError: it names no attributes, or one of them is known of no image.
+    ValueError: it names no attributes, or one of them is unknown in all images.
   """
 
   def __init__(self, source: ImageSource):
@@ -48,8 +49,8 @@ class AttributeShares(Field):
     true, known = np.zeros((2, len(names)), np.int64)
     for i in range(len(source)):
       try:
-        signs = signs_of(source.annotations(i)[0], len(names))
-      except OSError:  # counted as damage when it is met
+        signs = attribute_signs(source.annotations(i)[0], len(names))
+      except OSError:  # counted as damage when a batch reads it
         continue
       if signs is not None:
         true += signs > 0
@@ -65,13 +66,13 @@ class AttributeShares(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"attribute_shares": (self._shares.shape, np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     row["attribute_shares"][:] = self._shares
     return None
 
 
-def signs_of(facts: dict, count: int) -> np.ndarray | None:
-  """Returns (count,) int8 the attributes of the first person, as in `Attributes`; None if they are something else."""
+def attribute_signs(facts: dict, count: int) -> np.ndarray | None:
+  """Returns (count,) int8, the attributes of the first person as in `AttributesField`; None if they are malformed."""
   given = next(iter(facts.get("people") or ()), {}).get("attributes")
   if given is None:
     return np.zeros(count, np.int8)

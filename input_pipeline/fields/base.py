@@ -1,4 +1,4 @@
-"""What a reader of a field sees of an image, and what it must give."""
+"""The interface of a field: an annotated image in, arrays of a batch out."""
 
 import abc
 import dataclasses
@@ -7,21 +7,19 @@ import functools
 import numpy as np
 
 from input_pipeline.planes import UnusablePlane, decode_plane
-
-# What parts.png says of pixels that are not counted.
-NOT_COUNTED = 255
+from input_pipeline.records import IGNORE_LABEL
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-  """An image of a batch and all that its source knows of it.
+class AnnotatedImage:
+  """An image of a batch with its annotations.
 
   Attributes:
     index: its index in the source.
     facts: as in records.py, in the image's own pixels.
     files: as in records.py.
     image_hw: its own size in pixels.
-    valid_hw: the size that it has on its canvas, at the top left.
+    valid_hw: its size on the canvas, at the top left.
   """
 
   index: int
@@ -32,12 +30,12 @@ class Sample:
 
   @property
   def first_person(self) -> dict:
-    """What is known of the first person, the one whom a crop shows."""
+    """The facts of the first person, which is the person of a crop."""
     return first_person(self.facts)
 
   @functools.cached_property
   def person(self) -> np.ndarray | None:
-    """The silhouette (H, W) bool of the first person, in the image's own pixels; None: there is none.
+    """The silhouette (H, W) bool of the first person, in the image's own pixels; None if there is none.
 
     Raises:
       UnusablePlane: the mask cannot be read or is not on the image's grid.
@@ -46,11 +44,11 @@ class Sample:
       return self.plane("instances.png") == 1
     if "parts.png" in self.files:
       parts = self.plane("parts.png")
-      return (parts > 0) & (parts != NOT_COUNTED)
+      return (parts > 0) & (parts != IGNORE_LABEL)
     return None
 
   def plane(self, name: str) -> np.ndarray:
-    """A file of one channel, (H, W) in the image's own pixels; raises UnusablePlane."""
+    """Returns a file of one channel, (H, W) in the image's own pixels; raises UnusablePlane."""
     plane = decode_plane(self.files[name])
     if plane.shape != tuple(self.image_hw):
       raise UnusablePlane(f"{name} is of another size than the image")
@@ -58,18 +56,18 @@ class Sample:
 
 
 def first_person(facts: dict) -> dict:
-  """Returns what is known of the first person of an image; {} where nobody is."""
+  """Returns the facts of the first person of an image; {} if it shows no person."""
   return next(iter(facts.get("people") or ()), {})
 
 
 class Field(abc.ABC):
-  """Reads one kind of thing out of the annotations of images into arrays of a batch.
+  """Reads one kind of annotation into arrays of a batch.
 
-  It travels to worker processes and is called by several threads at once.
+  It is pickled into worker processes and called by several threads at once.
 
   Attributes:
-    summary: what the data set holds of it, in lines for a person.
-    classes: what the numbers, or the places, of its labels stand for; () where they are no classes.
+    summary: what the data set holds of it, in lines for people.
+    classes: the names of its labels, by their numbers or positions; () where labels are no classes.
   """
 
   summary: list[str]
@@ -77,17 +75,17 @@ class Field(abc.ABC):
 
   @abc.abstractmethod
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
-    """Name -> shape and dtype of one row, for images on a canvas of this size. A row of zeros says "unknown"."""
+    """Returns name -> shape and dtype of one row, for images on a canvas of this size. A row of zeros is unknown."""
 
   @abc.abstractmethod
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     """Fills one row.
 
     Args:
-      sample: the image.
+      image: the image.
       row: name -> array of one row, all zero.
 
     Returns:
-      Why something that the source holds is left out and stays unknown, in the same words for every image; None:
-      nothing is, which an image without any such thing says too.
+      Why an annotation could not be used and stays unknown, in the same words for every image; None if all could be
+      used, or there are none.
     """

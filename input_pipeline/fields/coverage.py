@@ -1,4 +1,4 @@
-"""Whether a data set holds what a field is read from."""
+"""How many images of a data set hold the annotations that a field reads, from a few images of it."""
 
 from collections.abc import Callable, Collection
 
@@ -7,38 +7,44 @@ import numpy as np
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
 
-_TRIED = 64  # of each part of a mixture
+_TRIED = 64  # images of each part of a mixture
 
 
-def held_in(source: ImageSource, files: Collection[str], field: str, hint: str) -> list[str]:
-  """In how many images, of some tried, one of these files is.
+def file_coverage(source: ImageSource, names: Collection[str], field: str, hint: str) -> list[str]:
+  """Counts the images, of some tried, that have one of these files.
 
   Args:
     source: the images.
-    files: names as in records.py.
+    names: of the files, see records.py.
     field: what is read from them, for messages.
-    hint: what to do where there are none.
+    hint: what to change if there are none, for the error.
 
   Returns:
-    A line for a person for each part of a mixture.
+    A line for people for each part of a mixture.
 
   Raises:
-    ValueError: none of all images tried holds one.
+    ValueError: none of the images tried has one.
   """
-  return found_in(
-    source, lambda facts, held: not held.keys().isdisjoint(files), field, f"comes with {' or '.join(files)}; {hint}"
-  )
+  has_one = lambda facts, files: not files.keys().isdisjoint(names)
+  return coverage(source, has_one, field, f"comes with {' or '.join(names)}; {hint}")
 
 
-def found_in(source: ImageSource, holds: Callable[[dict, dict], bool], field: str, lack: str) -> list[str]:
-  """As `held_in`. Args: holds: of facts and files, see records.py; lack: what none does where there are none."""
-  lines, found = [], 0
+def coverage(source: ImageSource, has: Callable[[dict, dict], bool], field: str, lack: str) -> list[str]:
+  """As `file_coverage`.
+
+  Args:
+    source: the images.
+    has: whether facts and files of an image, see records.py, hold what the field reads.
+    field: what is read from them, for messages.
+    lack: ends the error "none of the images tried ...".
+  """
+  lines, total = [], 0
   for name, part in parts_of(source).items():
     tried = np.unique(np.linspace(0, len(part) - 1, min(_TRIED, len(part))).astype(int)).tolist()
-    held = sum(_holds(part, i, holds) for i in tried)
-    lines.append(f"{field} in {held} of {len(tried)} images tried of {name!r}")
-    found += held
-  if not found:
+    count = sum(_has(part, i, has) for i in tried)
+    lines.append(f"{field} in {count} of {len(tried)} images tried of {name!r}")
+    total += count
+  if not total:
     raise ValueError(
       f"data.source={source.identity['source']} ({source.identity['name']!r}) holds no {field}, which "
       f"this method reads: none of the images tried {lack}"
@@ -46,8 +52,8 @@ def found_in(source: ImageSource, holds: Callable[[dict, dict], bool], field: st
   return lines
 
 
-def _holds(source: ImageSource, i: int, holds: Callable[[dict, dict], bool]) -> bool:
+def _has(source: ImageSource, i: int, has: Callable[[dict, dict], bool]) -> bool:
   try:
-    return holds(*source.annotations(i))
-  except OSError:  # counted as damage when it is met
+    return has(*source.annotations(i))
+  except OSError:  # counted as damage when a batch reads it
     return False

@@ -2,27 +2,27 @@
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.coverage import held_in
+from input_pipeline.fields.base import AnnotatedImage, Field
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, resized_plane
 from input_pipeline.source import ImageSource
 
 
-class Foreground(Field):
+class ForegroundField(Field):
   """`foreground` (Hc, Wc) bool, the first person's pixels on the canvas, and `has_foreground`, whether they are known.
 
-  From instances.png (people[0] has the number 1), else from parts.png. Shrunk by the nearest pixel, as the image is to
-  its canvas.
+  From instances.png (people[0] has the number 1), else from parts.png. Shrunk by the nearest pixel to the size of the
+  image on its canvas.
 
   Args:
     source: the images.
 
   Raises:
-    ValueError: none of them seems to have any.
+    ValueError: none of the images tried has any.
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(
+    self.summary = file_coverage(
       source,
       ("instances.png", "parts.png"),
       "masks",
@@ -32,17 +32,17 @@ class Foreground(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"foreground": (tuple(canvas_hw), np.bool_), "has_foreground": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
     try:
-      person = sample.person
+      person = image.person
     except UnusablePlane as error:
       return f"mask: {error}"
     if person is None:
       return None
-    height, width = sample.valid_hw
-    mask = resized_plane(person, sample.valid_hw)
+    height, width = image.valid_hw
+    mask = resized_plane(person, image.valid_hw)
     if not mask.any():
-      return "mask: it shows nobody"
+      return "mask: it is empty"
     row["foreground"][:height, :width] = mask
     row["has_foreground"][...] = True
     return None

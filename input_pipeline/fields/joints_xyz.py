@@ -1,10 +1,10 @@
-"""Where the joints of the person in a crop are in space."""
+"""The joints of the person in a crop, in space."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.fields.joints import joint_list
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import parts_of
@@ -12,10 +12,10 @@ from input_pipeline.sources.combined import parts_of
 _ROOTS = (("left_hip", "right_hip"), ("pelvis",))
 
 
-class JointsXyz(Field):
-  """`joints_xyz` (J, 4) float32: x, y, z from the root in meters, camera's frame, and 1; zeros where unknown.
+class JointsXyzField(Field):
+  """`joints_xyz` (J, 4) float32 of the first person: x, y, z from the root in meters, and 1; zeros where unknown.
 
-  Of the first person; x right, y down, z forward. The root is the middle of the hips, or the pelvis.
+  In the camera's frame: x right, y down, z forward. The root is the middle of the hips, or the pelvis.
 
   Args:
     source: the images.
@@ -27,17 +27,17 @@ class JointsXyz(Field):
   def __init__(self, source: ImageSource):
     parts = list(parts_of(source).values())
     self.classes, self._key = joints_in_space(parts[0]), _key(parts[0].legend)
-    which = f"data.source={source.identity['source']} ({source.identity['name']!r})"
+    data = f"data.source={source.identity['source']} ({source.identity['name']!r})"
     if any((joints_in_space(part), _key(part.legend)) != (self.classes, self._key) for part in parts):
-      raise ValueError(f"the parts of {which} have different joints in space: expected the same of each")
-    self._root = root_of(self.classes, which)
+      raise ValueError(f"the parts of {data} have different joints in space: expected the same of each")
+    self._root = root_of(self.classes, data)
     self.summary = [f"{len(self.classes)} joints in space"]
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"joints_xyz": ((len(self.classes), 4), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    given = sample.first_person.get(self._key)
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    given = image.first_person.get(self._key)
     if given is None:
       return None
     if len(given) != len(self.classes):
@@ -50,16 +50,16 @@ class JointsXyz(Field):
 
 
 def joints_in_space(source: ImageSource) -> tuple[str, ...]:
-  """Returns the names of the joints whose places in space a data set knows; () for none."""
+  """Returns the names of the joints of a data set that may be known in space; () for none."""
   return tuple(source.legend["landmarks"]) if "landmarks" in source.legend else joint_list(source)[1]
 
 
-def root_of(names: Sequence[str], which: str) -> list[int]:
-  """Returns the joints whose middle places in space are measured from. Args: which: data set, for messages."""
+def root_of(names: Sequence[str], data: str) -> list[int]:
+  """Returns the joints whose mean is the root. Args: data: the data set, for messages."""
   root = next(([list(names).index(joint) for joint in root] for root in _ROOTS if set(root) <= set(names)), None)
   if root is None:
     raise ValueError(
-      f"the 3-D joints of {which} are {', '.join(names)}: expected left_hip and right_hip, or pelvis, to measure from"
+      f"the 3-D joints of {data} are {', '.join(names)}: expected left_hip and right_hip, or pelvis, to measure from"
     )
   return root
 

@@ -1,24 +1,24 @@
-"""Keypoints of the persons in training images: COCO's 17, whatever a data set calls and orders its own."""
+"""Keypoints of the person in a crop, in COCO's joint list, whatever the list of the data set."""
 
 import bisect
 from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.fields.base import AnnotatedImage, Field
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.annotated.person import plain_joint
 from input_pipeline.sources.combined import parts_of
 
 
-class CocoKeypoints(Field):
+class KeypointsField(Field):
   """`keypoints` (17, 3) float32: x, y in pixels of the canvas and visibility, 0 for unknown, of the first person.
 
-  COCO's joints are picked, by their names, out of whatever list the source has. Those that are not finite or lie
-  outside the image are left out.
+  The joints are found by their names in the joint list of the source. Keypoints that are not finite or lie outside the
+  image are left out.
 
-  It travels to worker processes, where sources have lost their legends, so it keeps what it needs of them.
+  The columns of each list are kept, as sources lose their legends when they are pickled into worker processes.
 
   Args:
     source: the images; `legend["joints"]` names their keypoints, in one list or in one for each kind of person.
@@ -48,9 +48,9 @@ class CocoKeypoints(Field):
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"keypoints": ((len(COCO_JOINTS), 3), np.float32)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    person = next(iter(sample.facts.get("people") or ()), {})
-    columns = self._columns[bisect.bisect_right(self._ends, sample.index)]
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    person = next(iter(image.facts.get("people") or ()), {})
+    columns = self._columns[bisect.bisect_right(self._ends, image.index)]
     column = columns.get(person.get("joints"), columns.get(None))
     if column is None or not person.get("keypoints"):
       return None
@@ -59,26 +59,26 @@ class CocoKeypoints(Field):
     except (TypeError, ValueError):  # not three numbers each
       points = np.zeros((0, 3))
     points = np.concatenate([points, np.full((max(column.max() + 1 - len(points), 0), 3), np.nan)])
-    return put_on_canvas(np.where(column[:, None] >= 0, points[column], 0.0), sample, row["keypoints"])
+    return put_on_canvas(np.where(column[:, None] >= 0, points[column], 0.0), image, row["keypoints"])
 
 
-def put_on_canvas(points: np.ndarray, sample: Sample, row: np.ndarray) -> str | None:
-  """Fills in the keypoints that can be used, as `Field.read` does.
+def put_on_canvas(points: np.ndarray, image: AnnotatedImage, row: np.ndarray) -> str | None:
+  """Writes keypoints into a row; returns as `Field.read`.
 
   Args:
     points: (J, 3) x, y in pixels of the image and visibility.
-    sample: the image.
-    row: (J, 3) zeros; gets x, y in pixels of the canvas and visibility.
+    image: the image.
+    row: (J, 3) zeros; filled with x, y in pixels of the canvas and visibility.
   """
   given = ~(points[:, 2] <= 0)
-  size_xy = np.array(sample.image_hw[::-1])
+  size_xy = np.array(image.image_hw[::-1])
   good = given & np.isfinite(points).all(1) & (points[:, :2] >= 0).all(1) & (points[:, :2] < size_xy).all(1)
-  row[good] = points[good] * [*np.array(sample.valid_hw[::-1]) / size_xy, 1]
+  row[good] = points[good] * [*np.array(image.valid_hw[::-1]) / size_xy, 1]
   return "keypoints: not finite or outside the image" if (given & ~good).any() else None
 
 
 def _columns_of(legend: Mapping) -> dict[str | None, np.ndarray]:
-  """Joint list -> (17,) the place of each of COCO's joints in it, -1 for none; None: the only list."""
+  """Returns joint list -> (17,), the column of each of COCO's joints, -1 for none; the key of the only list is None."""
   joints = legend.get("joints", {})
   lists = joints if isinstance(joints, Mapping) else {None: joints}
   places = {of: {plain_joint(name): place for place, name in enumerate(names)} for of, names in lists.items()}

@@ -1,43 +1,43 @@
-"""Whose each pixel of a photo is."""
+"""The person that each pixel of a photo shows."""
 
 import numpy as np
 
-from input_pipeline.fields.base import Field, Sample
-from input_pipeline.fields.coverage import held_in
+from input_pipeline.fields.base import AnnotatedImage, Field
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, resized_plane
 from input_pipeline.source import ImageSource
 
 
-class Persons(Field):
-  """`persons` (Hc, Wc) uint8, on the canvas: 0 nobody's, k the k-th person's; and `has_persons`, whether it is known.
+class PersonsField(Field):
+  """`persons` (Hc, Wc) uint8 on the canvas: k for the k-th person, 0 for none; and `has_persons`, whether it is known.
 
-  From instances.png. Shrunk by the nearest pixel, as the image is to its canvas.
+  From instances.png. Shrunk by the nearest pixel to the size of the image on its canvas.
 
   Args:
     source: the images.
 
   Raises:
-    ValueError: none of them seems to have any.
+    ValueError: none of the images tried has any.
   """
 
   def __init__(self, source: ImageSource):
-    self.summary = held_in(
+    self.summary = file_coverage(
       source, ("instances.png",), "masks", "choose data that tells persons apart, as people or cihp"
     )
 
   def arrays(self, canvas_hw: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     return {"persons": (tuple(canvas_hw), np.uint8), "has_persons": ((), np.bool_)}
 
-  def read(self, sample: Sample, row: dict[str, np.ndarray]) -> str | None:
-    if "instances.png" not in sample.files:
+  def read(self, image: AnnotatedImage, row: dict[str, np.ndarray]) -> str | None:
+    if "instances.png" not in image.files:
       return None
     try:
-      persons = sample.plane("instances.png")
+      persons = image.plane("instances.png")
     except UnusablePlane as error:
       return f"mask: {error}"
     if persons.max() > 255:
       return "mask: more than 255 persons"
-    height, width = sample.valid_hw
-    row["persons"][:height, :width] = resized_plane(persons, sample.valid_hw)
+    height, width = image.valid_hw
+    row["persons"][:height, :width] = resized_plane(persons, image.valid_hw)
     row["has_persons"][...] = True
     return None

@@ -1,4 +1,4 @@
-"""What images hold and batches leave out as unknown: how often, and why."""
+"""Annotations that batches could not use: how many, and why."""
 
 import collections
 
@@ -8,7 +8,7 @@ from input_pipeline.source import ImageSource
 
 
 class FieldReport:
-  """Counts each image once for each reason.
+  """Counts the images with unusable annotations, each image once for each reason.
 
   Args:
     source: the images.
@@ -20,17 +20,17 @@ class FieldReport:
     self._first = {}
 
   def record(self, index: int, reason: str) -> None:
-    """Notes that something of image `index` is left out; noting it again changes nothing."""
+    """Notes an unusable annotation of image `index`; noting it again changes nothing."""
     self._first.setdefault(reason, index)
     self._seen.setdefault(reason, np.zeros(len(self._source), bool))[index] = True
 
   @property
   def counts(self) -> collections.Counter:
-    """Reason -> number of images met."""
+    """Reason -> number of images."""
     return collections.Counter({reason: int(seen.sum()) for reason, seen in self._seen.items()})
 
   def lines(self) -> list[str]:
-    """One line for a person per reason."""
+    """Returns a line for people per reason."""
     return [
       f"unknown  {reason}: {count:,} images, the first: {self._source.name(self._first[reason])}"
       for reason, count in sorted(self.counts.items())

@@ -1,7 +1,7 @@
-"""What one identity wears and looks like: garments, skin, hair, things carried.
+"""What one identity wears and looks like: garments, skin, hair and carried things.
 
-Clothes are no fingerprint: most are dark or plain and come in few tones, so that many people wear nearly the same and
-only some stand out, as on a street. The shares below are those that attributes.py declares.
+Clothes do not identify a person: most are dark or plain and come in few tones, so that many people look alike and only
+some stand out, as on a street. The shares below agree with the frequencies in attributes.py.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ _PATTERNED_TOPS, _PATTERNED_BOTTOMS, _PATTERNED_COATS = 0.38, 0.10, 0.10
 
 
 class _Taste(NamedTuple):
-  """Things that go together in one half of the people: chances."""
+  """Chances of clothes, hair and a beard that occur together; each half of the people has one of two tastes."""
 
   wears: dict[str, float]
   hair: dict[str, float]
@@ -87,17 +87,17 @@ _COATS = {"none": 0.75, "jacket": 0.13, "coat": 0.12}
 _HATS = {"none": 0.80, "cap": 0.10, "beanie": 0.06, "brim": 0.04}
 _BAGS = {"none": 0.65, "backpack": 0.19, "shoulder": 0.16}
 _SUNGLASSES, _BOOTS = 0.11, 0.12
-_SOCKS_SHARE = 0.45  # of those whose shins are bare but for shoes
+_SOCKS_SHARE = 0.45  # of those with bare shins and no boots
 _GLOVES_SHARE, _SCARF_SHARE = 0.15, 0.20  # of those with long sleeves
 _OPEN_COATS, _TUCKED, _CROPPED = 0.5, 0.45, 0.12
 
 
 class Garment(NamedTuple):
-  """What covers a region.
+  """A piece of clothing on one region of the body.
 
   Attributes:
     cloth: its surface.
-    label: its name in `PARTS`.
+    label: its name in `LIP_PARTS`.
     length: how far it reaches along the limb, see `Outfit`.
   """
 
@@ -108,24 +108,24 @@ class Garment(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outfit:
-  """Everything visible of an identity but its proportions; lengths are shares of a limb.
+  """All visible properties of an identity except its proportions; lengths are shares of a limb.
 
   Attributes:
-    wears: trousers, shorts, skirt, dress or jumpsuit: what covers the legs; the last two cover the trunk as well.
+    wears: what covers the legs: trousers, shorts, skirt, dress or jumpsuit; the last two cover the trunk as well.
     top: cloth of shirt, dress or jumpsuit.
     bottom: cloth of trousers, shorts or skirt; that of `top` for dress and jumpsuit.
-    coat: none, jacket (to the hips) or coat (around the thighs); over `top`.
+    coat: none, jacket (to the hips) or coat (around the thighs); worn over `top`.
     shoes: cloth of shoes or boots.
-    scarf: None without one; likewise `gloves`.
-    sleeve: of `top`: 0 none, 0.5 at the elbow, 1 at the wrist.
-    leg: of trousers, shorts or jumpsuit: 0.5 at the knee, 1 at the ankle; 0 with a skirt or dress.
-    skirt: of a skirt or dress: 1 at the knee, more below it; 0 without one.
-    hem: how far a coat reaches, likewise; 0 for a jacket.
-    coat_open: the trunk's front shows what is under the coat.
-    tucked: the top ends at the waist and not over the hips.
+    scarf: None without one; the same holds for `gloves`.
+    sleeve: length of the sleeves of `top`: 0 none, 0.5 at the elbow, 1 at the wrist.
+    leg: length of trousers, shorts or jumpsuit: 0.5 at the knee, 1 at the ankle; 0 with a skirt or dress.
+    skirt: length of a skirt or dress: 1 at the knee, more below it; 0 without one.
+    hem: length of a coat, in the units of `skirt`; 0 for a jacket.
+    coat_open: whether the front of the trunk shows what is under the coat.
+    tucked: whether the top ends at the waist and not over the hips.
     looseness: factor on the thickness of sleeves and trouser legs.
-    socks: how far up the shin long socks reach, 0 without them.
-    boots: how far up the shin boots reach, 0 for shoes.
+    socks: how far long socks reach up the shin, 0 without them.
+    boots: how far boots reach up the shin, 0 for shoes.
     hair_color: black, brown, blond, red or grey.
     hair_style: bald, short, bob, long, tail or bun.
     hat: none, cap, beanie or brim.
@@ -163,7 +163,7 @@ class Outfit:
 
   @classmethod
   def sample(cls, rng: np.random.Generator, child: bool = False) -> "Outfit":
-    """A random outfit.
+    """Draws a random outfit.
 
     Args:
       rng: source of all draws.
@@ -225,22 +225,22 @@ class Outfit:
 
   @property
   def under(self) -> Garment:
-    """What covers the trunk next to the skin."""
+    """The garment of the trunk next to the skin."""
     return Garment(self.top, {"dress": "Dress", "jumpsuit": "Jumpsuits"}.get(self.wears, "Upper-clothes"), self.sleeve)
 
   @property
   def upper(self) -> Garment:
-    """What one sees on trunk and arms: the coat, where there is one."""
+    """The outermost garment of trunk and arms: the coat, if there is one."""
     return self.under if self.coat == "none" else Garment(self.coat_cloth, "Coat", 1.0)
 
   @property
   def lower(self) -> Garment:
-    """What covers the legs; `length` is `leg` or `skirt`."""
+    """The garment of the legs; `length` is `leg` or `skirt`."""
     label = {"dress": "Dress", "jumpsuit": "Jumpsuits", "skirt": "Skirt"}.get(self.wears, "Pants")
     return Garment(self.bottom, label, self.skirt or self.leg)
 
 
 def _between(rng: np.random.Generator, tones) -> np.ndarray:
-  """A color between two neighbors of (N, 3) tones of 0 to 255."""
+  """Draws a color between two neighbors of (N, 3) tones of 0 to 255."""
   place = rng.uniform(0, len(tones) - 1)
   return np.array([np.interp(place, range(len(tones)), channel) for channel in np.transpose(tones)]) / 255

@@ -1,25 +1,25 @@
-"""What can be said of a picture in yes or no, how often each holds, and sentences made of the same facts."""
+"""Binary attributes of a person, their frequencies, and captions made from the same properties."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from input_pipeline.people.appearance import Outfit
-from input_pipeline.people.cloth import COLORS, Cloth, color_name, color_words
+from input_pipeline.people.cloth import BASIC_COLORS, Cloth, color_name, color_words
 from input_pipeline.people.skeleton import Body
 
 FACINGS = ("front", "side", "back")
-"""How the trunk is turned to the camera: within 45 degrees, between, beyond 135 degrees."""
+"""Orientation of the trunk to the camera: within 45 degrees, between 45 and 135 degrees, beyond 135 degrees."""
 
 _TALL, _HEAVY, _SLIM = 1.80, 1.12, 0.90  # meters, and factors of girth
 _BRIGHT = ("red", "pink", "orange", "yellow", "purple")
 
 
 class Attribute(NamedTuple):
-  """A yes-or-no fact.
+  """A binary attribute.
 
   Attributes:
-    frequency: share of the pictures in which it holds.
+    frequency: share of the images in which it holds.
     meaning: one line.
   """
 
@@ -64,7 +64,7 @@ ATTRIBUTES: dict[str, Attribute] = {
   "bottom_patterned": Attribute(0.1392, "a pattern on the garment of the legs"),
   **{
     f"top_{name}": Attribute(share, f"the outermost garment of the trunk is mainly {name}")
-    for name, share in zip(COLORS, _TOP_FREQUENCIES)
+    for name, share in zip(BASIC_COLORS, _TOP_FREQUENCIES)
   },
   **{
     f"bottom_{name}": Attribute(share, f"the garment of the legs is mainly {name}")
@@ -72,11 +72,11 @@ ATTRIBUTES: dict[str, Attribute] = {
   },
   "bottom_bright": Attribute(0.0482, f"the garment of the legs is mainly {', '.join(_BRIGHT[:-1])} or {_BRIGHT[-1]}"),
 }
-"""All of them. Shares are those of the population, with every facing; a dress or jumpsuit is both top and bottom."""
+"""All attributes. Frequencies are over the population and all facings; a dress or jumpsuit is both top and bottom."""
 
 
-def attributes_of(body: Body, outfit: Outfit, facing: str) -> dict[str, bool]:
-  """Which of `ATTRIBUTES` hold, in their order.
+def label_attributes(body: Body, outfit: Outfit, facing: str) -> dict[str, bool]:
+  """Returns which of `ATTRIBUTES` hold, in their order.
 
   Args:
     body: proportions.
@@ -89,7 +89,7 @@ def attributes_of(body: Body, outfit: Outfit, facing: str) -> dict[str, bool]:
   upper, lower = outfit.upper, outfit.lower
   haired = outfit.hair_style != "bald"
   top, bottom, shoes = (color_name(cloth.base_rgb) for cloth in (upper.cloth, lower.cloth, outfit.shoes))
-  facts = {
+  holds = {
     **{f"facing_{name}": facing == name for name in FACINGS},
     "child": body.child,
     "tall": body.stature > _TALL,
@@ -115,12 +115,12 @@ def attributes_of(body: Body, outfit: Outfit, facing: str) -> dict[str, bool]:
     "shoes_white": shoes == "white",
     "top_patterned": upper.cloth.pattern != "plain",
     "bottom_patterned": lower.cloth.pattern != "plain",
-    **{f"top_{name}": top == name for name in COLORS},
+    **{f"top_{name}": top == name for name in BASIC_COLORS},
     **{f"bottom_{name}": bottom == name for name in _BOTTOM_FREQUENCIES},
     "bottom_bright": bottom in _BRIGHT,
   }
-  assert facts.keys() == ATTRIBUTES.keys()
-  return {name: bool(facts[name]) for name in ATTRIBUTES}
+  assert holds.keys() == ATTRIBUTES.keys()
+  return {name: bool(holds[name]) for name in ATTRIBUTES}
 
 
 _PATTERN_WORDS = {
@@ -154,10 +154,10 @@ _HAIR_WORDS = {
 
 
 def caption(rng: np.random.Generator, body: Body, outfit: Outfit, facing: str) -> str:
-  """One or two sentences about what is seen; leaves out what that side of a person hides.
+  """Returns one or two sentences about the visible person, without what that side of it hides.
 
   Args:
-    rng: draws the wording and which details are told.
+    rng: draws the wording and the details that are mentioned.
     body: proportions.
     outfit: clothes.
     facing: one of `FACINGS`.
@@ -165,8 +165,8 @@ def caption(rng: np.random.Generator, body: Body, outfit: Outfit, facing: str) -
   Returns:
     English, with capitals and full stops.
   """
-  say = lambda words: str(rng.choice(words))
-  person = "child" if body.child else say(["person", "pedestrian"])
+  choose = lambda words: str(rng.choice(words))
+  person = "child" if body.child else choose(["person", "pedestrian"])
   build = [
     word
     for word, fits in (
@@ -176,9 +176,9 @@ def caption(rng: np.random.Generator, body: Body, outfit: Outfit, facing: str) -
     )
     if fits
   ]
-  subject = _with_article((say(build) if build and rng.random() < 0.7 else "") + person)
-  clothes, view = _clothes(rng, outfit, facing), say(_FACING_WORDS[facing])
-  first = say(
+  subject = _with_article((choose(build) if build and rng.random() < 0.7 else "") + person)
+  clothes, view = _clothes(rng, outfit, facing), choose(_FACING_WORDS[facing])
+  first = choose(
     [
       f"{subject} in {clothes}, {view}",
       f"{subject} {view}, wearing {clothes}",
@@ -189,21 +189,21 @@ def caption(rng: np.random.Generator, body: Body, outfit: Outfit, facing: str) -
   )
   sentences = [first]
   worn, has = _details(rng, outfit, facing)
-  again = say(["the", "this"]) + f" {person}"
+  again = choose(["the", "this"]) + f" {person}"
   carried = _with_article(
     f"{_color(rng, outfit.bag_cloth)} "
-    + {"backpack": "backpack", "shoulder": say(["shoulder bag", "crossbody bag"])}.get(outfit.bag, "")
+    + {"backpack": "backpack", "shoulder": choose(["shoulder bag", "crossbody bag"])}.get(outfit.bag, "")
   )
   parts = ([f"has {_listed(has)}"] if has else []) + ([f"wears {_listed(worn)}"] if worn else [])
   if outfit.bag != "none":
-    parts.append(f"{say(['carries', 'is carrying'])} {carried}")
+    parts.append(f"{choose(['carries', 'is carrying'])} {carried}")
   if parts:
     sentences.append(f"{again} {_listed(parts)}")
   return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
 def _clothes(rng: np.random.Generator, outfit: Outfit, facing: str) -> str:
-  """The garments of trunk and legs, as far as they are seen."""
+  """Describes the garments of trunk and legs, as far as they are visible."""
   sleeve = "none" if outfit.sleeve == 0 else "short" if outfit.sleeve < 1 else "long"
   whole = outfit.wears in ("dress", "jumpsuit")
   if whole:
@@ -230,17 +230,17 @@ def _clothes(rng: np.random.Generator, outfit: Outfit, facing: str) -> str:
 
 
 def _details(rng: np.random.Generator, outfit: Outfit, facing: str) -> tuple[list[str], list[str]]:
-  """Smaller things that are worn, and what belongs to the head."""
-  say = lambda words: str(rng.choice(words))
+  """Returns phrases for smaller worn things, and phrases for what belongs to the head."""
+  choose = lambda words: str(rng.choice(words))
   worn, has = [], []
   if outfit.hair_style == "bald":
     has += ["a bald head"] if outfit.hat == "none" else []
   elif rng.random() < 0.7:
-    has.append(say(_HAIR_WORDS[outfit.hair_style]).format(outfit.hair_color))
+    has.append(choose(_HAIR_WORDS[outfit.hair_style]).format(outfit.hair_color))
   if outfit.beard and facing != "back":
     has.append("a beard")
   if outfit.hat != "none":
-    worn.append(_garment(rng, outfit.hat_cloth, say(_HAT_WORDS[outfit.hat]), facing))
+    worn.append(_garment(rng, outfit.hat_cloth, choose(_HAT_WORDS[outfit.hat]), facing))
   if outfit.sunglasses and facing != "back":
     worn.append("sunglasses")
   if outfit.scarf is not None:
@@ -248,14 +248,14 @@ def _details(rng: np.random.Generator, outfit: Outfit, facing: str) -> tuple[lis
   if outfit.gloves is not None:
     worn.append(_garment(rng, outfit.gloves, "gloves", facing))
   if outfit.socks:
-    worn.append(_garment(rng, outfit.sock_cloth, say(["knee socks", "knee-high socks"]), facing))
+    worn.append(_garment(rng, outfit.sock_cloth, choose(["knee socks", "knee-high socks"]), facing))
   if rng.random() < 0.6:
     worn.append(_garment(rng, outfit.shoes, "boots" if outfit.boots else "shoes", facing))
   return worn, has
 
 
 def _garment(rng: np.random.Generator, cloth: Cloth, noun: str, facing: str) -> str:
-  """Such as `a red and white striped T-shirt` or `dark blue jeans`."""
+  """Returns a phrase such as `a red and white striped T-shirt` or `dark blue jeans`."""
   words = _color(rng, cloth)
   if cloth.pattern != "plain" and not (cloth.pattern == "print" and facing == "back"):
     accent = str(rng.choice(color_words(cloth.accent_rgb)))

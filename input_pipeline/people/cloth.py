@@ -1,4 +1,4 @@
-"""What surfaces look like: cloth patterns, the colors that clothes come in, and what those colors are called."""
+"""Cloth: surface patterns, the colors of clothes, and the words for those colors."""
 
 import dataclasses
 
@@ -6,12 +6,12 @@ import numpy as np
 
 PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "gradient", "blocks", "print")
 ALL_OVER_PATTERNS = ("stripes", "bars", "checks", "dots")
-"""Those that any part of a garment shows, not the front of the trunk alone."""
+"""Patterns that cover a whole garment; the others appear on the front of the trunk only."""
 
-COLORS = ("black", "grey", "white", "brown", "red", "pink", "orange", "yellow", "green", "blue", "purple")
-"""The eleven basic color words of English: every color has exactly one of them, see `color_name`."""
+BASIC_COLORS = ("black", "grey", "white", "brown", "red", "pink", "orange", "yellow", "green", "blue", "purple")
+"""The eleven basic color words of English; `color_name` maps each color to exactly one of them."""
 
-# What cloth is dyed in: few tones each, so that many people wear nearly the same.
+# Tones of each color: few, so that many people wear nearly the same.
 _TONES = {
   "black": ((0.045, 0.045, 0.05), (0.075, 0.07, 0.075), (0.105, 0.105, 0.11)),
   "grey": ((0.20, 0.20, 0.21), (0.34, 0.34, 0.35), (0.50, 0.50, 0.51), (0.64, 0.64, 0.63)),
@@ -32,7 +32,7 @@ _TONES = {
   ),
   "purple": ((0.28, 0.14, 0.36), (0.54, 0.41, 0.68)),
 }
-# What people call the tones: word of `COLORS` -> (brightness up to which they fit, words).
+# Words for the tones: basic color -> (highest brightness that they fit, words).
 _WORDS = {
   "black": ((1.0, ("black",)),),
   "grey": ((0.28, ("dark grey", "charcoal")), (0.57, ("grey",)), (1.0, ("light grey", "grey"))),
@@ -68,16 +68,16 @@ class Cloth:
 
   @classmethod
   def plain(cls, rgb) -> "Cloth":
-    """A surface of one color."""
+    """Returns a surface of one color."""
     rgb = np.asarray(rgb, np.float32)
     return cls("plain", rgb, rgb, 1.0)
 
   def all_over(self) -> "Cloth":
-    """The same cloth away from the front of the trunk: a print or a band across the chest is not there."""
+    """Returns the cloth away from the front of the trunk: without a print or a band across the chest."""
     return self if self.pattern in ("plain", *ALL_OVER_PATTERNS) else Cloth.plain(self.base_rgb)
 
   def albedo(self, points: np.ndarray) -> np.ndarray:
-    """Colors at points on a solid.
+    """Returns the colors at points on a solid.
 
     Args:
       points: (3, N) in the solid's own frame, meters: x across, y along its axis, z to its front. On the trunk y runs
@@ -99,7 +99,7 @@ class Cloth:
     elif self.pattern == "print":
       share = (np.abs(x) < 0.03 + self.period * 0.4) & (z > 0) & (np.abs(y - 0.05) < 0.02 + self.period * 0.4)
     else:
-      around = np.arctan2(x, z) * np.float32(0.13)  # meters along the cloth of a middling limb
+      around = np.arctan2(x, z) * np.float32(0.13)  # meters along the cloth of a typical limb
       if self.pattern == "bars":
         share = np.mod(around, self.period) < self.period * 0.4
       elif self.pattern == "checks":
@@ -114,7 +114,7 @@ class Cloth:
 
 
 def color_name(rgb: np.ndarray) -> str:
-  """The word of `COLORS` for a color: attributes and captions both go by it."""
+  """Returns the word of `BASIC_COLORS` for a color; attributes and captions both use it."""
   red, green, blue = (float(channel) for channel in rgb)
   value = max(red, green, blue)
   chroma = value - min(red, green, blue)
@@ -139,7 +139,7 @@ def color_name(rgb: np.ndarray) -> str:
 
 
 def color_words(rgb: np.ndarray) -> tuple[str, ...]:
-  """What a color may be called in a sentence: finer than `color_name` and never at odds with it."""
+  """Returns phrases for a color: finer than `color_name` and never in contradiction to it."""
   value = float(np.max(rgb))
   return next(words for brightest, words in _WORDS[color_name(rgb)] if value <= brightest)
 
@@ -147,13 +147,13 @@ def color_words(rgb: np.ndarray) -> tuple[str, ...]:
 def sample_cloth(
   rng: np.random.Generator, colors: dict[str, float], patterned: float = 0.0, patterns: tuple[str, ...] = PATTERNS[1:]
 ) -> Cloth:
-  """A random cloth.
+  """Draws a random cloth.
 
   Args:
     rng: source of all draws.
-    colors: word of `COLORS` -> chance that it is the base color; they add up to 1.
-    patterned: chance of a pattern.
-    patterns: those to choose from.
+    colors: basic color -> probability of being the base color; they sum to 1.
+    patterned: probability of a pattern.
+    patterns: patterns to choose from.
 
   Returns:
     The cloth.
@@ -163,7 +163,7 @@ def sample_cloth(
     return Cloth.plain(base)
   accent = _sample_rgb(rng, colors)
   while np.abs(accent - base).max() < _LEAST_CONTRAST:
-    accent = _sample_rgb(rng, dict.fromkeys(COLORS, 1 / len(COLORS)))
+    accent = _sample_rgb(rng, dict.fromkeys(BASIC_COLORS, 1 / len(BASIC_COLORS)))
   return Cloth(str(rng.choice(patterns)), base, accent, float(rng.uniform(0.035, 0.11)))
 
 
@@ -174,7 +174,7 @@ def _sample_rgb(rng: np.random.Generator, colors: dict[str, float]) -> np.ndarra
 
 
 def pick(rng: np.random.Generator, chances: dict[str, float]) -> str:
-  """One of the keys, each with its own chance; the chances add up to 1."""
+  """Draws one of the keys with the given probabilities, which sum to 1."""
   place = rng.random()
   for key, chance in chances.items():
     place -= chance

@@ -1,4 +1,4 @@
-"""Which picture stands at which index: crops, multi-view groups, motion clips and street scenes of one population."""
+"""What the image at each index shows: crops, multi-view groups, motion clips and street scenes of one population."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from input_pipeline.people.picture import Picture
 from input_pipeline.people.place import Place
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import View, render
-from input_pipeline.people.scene import Person, Scene, sample_identity, sample_prop, sample_somebody
+from input_pipeline.people.scene import PosedPerson, Scene, sample_identity, sample_person, sample_prop
 from input_pipeline.people.spec import (
   COMPOSITIONS,
   FRAME_SECONDS,
@@ -28,29 +28,29 @@ from input_pipeline.people.spec import (
 )
 from input_pipeline.people.station import Exposure, Station
 
-_LEAST_VISIBLE = 0.035  # share of a crop; where its person covers less, what hides the person goes away
-_DEEPEST = 14.0  # meters behind the middle of a scene that people may stand
+_LEAST_VISIBLE = 0.035  # share of a crop; if its person covers less, bystanders and props are removed
+_DEEPEST = 14.0  # meters; people stand at most this far behind the middle of a scene
 _PICTURE_STREAM, _MOMENT_STREAM, _STATIONS_STREAM = 2, 3, 5
 
 
 def render_picture(spec: SetSpec, index: int) -> Picture:
-  """Renders one picture of a set, the same one in every process.
+  """Renders one image of a set, the same one in every process.
 
   Args:
     spec: the set.
-    index: which picture, 0 or more.
+    index: number of the image, 0 or more.
 
   Returns:
-    The picture with its labels.
+    The image with its labels.
   """
   compose = {"crops": _crop, "views": _view, "clips": _clip, "scenes": _street}[spec.composition]
   rng = np.random.default_rng((spec.seed, _PICTURE_STREAM, COMPOSITIONS.index(spec.composition), index))
   shot = compose(spec, index, rng)
-  view, instances, parts = _look(shot)
+  view, instances, parts = _render_shot(shot)
   if spec.composition == "crops" and (instances > 0).mean() < _LEAST_VISIBLE:
     shot = shot._replace(scene=dataclasses.replace(shot.scene, bystanders=[], props=[]))
-    view, instances, parts = _look(shot)
-  facts = {
+    view, instances, parts = _render_shot(shot)
+  annotations = {
     "index": index,
     "composition": spec.composition,
     "split": split_of_picture(spec, index),
@@ -63,16 +63,16 @@ def render_picture(spec: SetSpec, index: int) -> Picture:
   }
   depth = np.where(np.isfinite(view.depth), view.depth, np.float32(0))
   image = shot.exposure.develop(rng, view.light_rgb)
-  return Picture(image, depth, instances, parts, shot.exposure.jpeg_quality, facts)
+  return Picture(image, depth, instances, parts, shot.exposure.jpeg_quality, annotations)
 
 
-def _look(shot: "_Shot") -> tuple[View, np.ndarray, np.ndarray]:
+def _render_shot(shot: "_Shot") -> tuple[View, np.ndarray, np.ndarray]:
   view = render(shot.scene, shot.camera)
   return view, *label_pixels(shot.scene, view)
 
 
 class _Shot(NamedTuple):
-  """A moment, and the camera that takes it."""
+  """A moment and the camera that takes it."""
 
   time: float
   station: int
@@ -86,7 +86,7 @@ def _crop(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
   number = int(_stations_of(spec.seed, identity)[occurrence // 2 % VIEWS])
   station = Station.of(spec.seed, number)
   moment, yaw = _time_of_day(rng), rng.uniform(0, 2 * np.pi)
-  subject = Person.standing(
+  subject = PosedPerson.standing(
     identity, *sample_identity(spec.seed, identity), sample_pose(rng), rng.uniform(0, 2 * np.pi), (0.0, 0.0)
   )
   camera = _frame(rng, subject, station, yaw, spec.image_hw, truncated=rng.random() < 0.14)
@@ -110,41 +110,45 @@ def _crop(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
 
 def _view(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
   group, view = divmod(index, VIEWS)
-  of_moment = np.random.default_rng((spec.seed, _MOMENT_STREAM, 1, group))
-  identity, moment = identity_of_picture(spec, index), _time_of_day(of_moment)
-  subject = Person.standing(
-    identity, *sample_identity(spec.seed, identity), sample_pose(of_moment), of_moment.uniform(0, 2 * np.pi), (0.0, 0.0)
+  moment_rng = np.random.default_rng((spec.seed, _MOMENT_STREAM, 1, group))
+  identity, moment = identity_of_picture(spec, index), _time_of_day(moment_rng)
+  subject = PosedPerson.standing(
+    identity,
+    *sample_identity(spec.seed, identity),
+    sample_pose(moment_rng),
+    moment_rng.uniform(0, 2 * np.pi),
+    (0.0, 0.0),
   )
-  yaws = of_moment.uniform(0, 2 * np.pi) + 2 * np.pi / VIEWS * np.arange(VIEWS) + of_moment.uniform(-0.5, 0.5, VIEWS)
-  numbers = of_moment.permutation(STATIONS)[:VIEWS]
+  yaws = moment_rng.uniform(0, 2 * np.pi) + 2 * np.pi / VIEWS * np.arange(VIEWS) + moment_rng.uniform(-0.5, 0.5, VIEWS)
+  numbers = moment_rng.permutation(STATIONS)[:VIEWS]
   stations = [Station.of(spec.seed, int(number)) for number in numbers]
-  cameras = [_frame(of_moment, subject, station, yaw, spec.image_hw) for station, yaw in zip(stations, yaws)]
+  cameras = [_frame(moment_rng, subject, station, yaw, spec.image_hw) for station, yaw in zip(stations, yaws)]
   farthest = max(np.linalg.norm(camera.position) for camera in cameras)
-  place = Place.sample(of_moment, tuple(yaws), clear_radius=farthest + 1, behind=1.0, panels=24)
-  scene = Scene(place, Light.sample(of_moment, moment), [subject], [], [])
+  place = Place.sample(moment_rng, tuple(yaws), clear_radius=farthest + 1, behind=1.0, panels=24)
+  scene = Scene(place, Light.sample(moment_rng, moment), [subject], [], [])
   return _Shot(moment, int(numbers[view]), stations[view].expose(rng), scene, cameras[view])
 
 
 def _clip(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
   group, frame = divmod(index, FRAMES)
-  of_clip = np.random.default_rng((spec.seed, _MOMENT_STREAM, 2, group))
-  identity, start, number = identity_of_picture(spec, index), _time_of_day(of_clip), int(of_clip.integers(STATIONS))
+  clip_rng = np.random.default_rng((spec.seed, _MOMENT_STREAM, 2, group))
+  identity, start, number = identity_of_picture(spec, index), _time_of_day(clip_rng), int(clip_rng.integers(STATIONS))
   body, outfit = sample_identity(spec.seed, identity)
-  motion, heading, offset = Motion.sample(of_clip), of_clip.uniform(0, 2 * np.pi), of_clip.uniform(0, 2)
+  motion, heading, offset = Motion.sample(clip_rng), clip_rng.uniform(0, 2 * np.pi), clip_rng.uniform(0, 2)
 
-  def at(elapsed: float) -> Person:
+  def at(elapsed: float) -> PosedPerson:
     gone = motion.speed * body.stature / 1.7 * (elapsed - FRAMES * FRAME_SECONDS / 2)
-    return Person.standing(
+    return PosedPerson.standing(
       identity, body, outfit, motion.pose(offset + elapsed), heading, (gone * np.sin(heading), gone * np.cos(heading))
     )
 
-  yaw, station = of_clip.uniform(0, 2 * np.pi), Station.of(spec.seed, number)
-  camera = _frame(of_clip, at(FRAMES * FRAME_SECONDS / 2), station, yaw, spec.image_hw, shares=(0.6, 0.75))
-  place = Place.sample(of_clip, (yaw,), clear_radius=float(np.linalg.norm(camera.position)) + 1, behind=2.0, panels=9)
-  light, exposure = Light.sample(of_clip, start), station.expose(of_clip)
+  yaw, station = clip_rng.uniform(0, 2 * np.pi), Station.of(spec.seed, number)
+  camera = _frame(clip_rng, at(FRAMES * FRAME_SECONDS / 2), station, yaw, spec.image_hw, shares=(0.6, 0.75))
+  place = Place.sample(clip_rng, (yaw,), clear_radius=float(np.linalg.norm(camera.position)) + 1, behind=2.0, panels=9)
+  light, exposure = Light.sample(clip_rng, start), station.expose(clip_rng)
   elapsed = frame * FRAME_SECONDS
   subject = at(elapsed)
-  # A crop that follows the walker is the fixed camera's picture, cut elsewhere: the principal point moves, no more.
+  # A crop that follows the walker is a moving window of a fixed camera's image: only the principal point changes.
   drift = camera.to_pixels(camera.to_camera(subject.middle())) - np.array(spec.image_hw[::-1]) / 2
   camera = dataclasses.replace(camera, center_xy=tuple(np.array(camera.center_xy) - drift + rng.normal(0, 0.5, 2)))
   return _Shot(start + elapsed, number, exposure, Scene(place, light, [subject], [], []), camera)
@@ -173,7 +177,7 @@ def _street(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
       if companion:
         spot = spots[-1] + rng.uniform(0.55, 0.95) * np.array([np.cos(heading), -np.sin(heading)]) * rng.choice([-1, 1])
       else:
-        # From as near as fills the picture to so far that a head is a few pixels: even in the logarithm.
+        # From close enough to fill the image to so far that a head is a few pixels: uniform in the logarithm.
         away = np.exp(rng.uniform(np.log(lens * 1.7 / (0.9 * height)), np.log(reach + _DEEPEST)))
         aside = rng.uniform(-0.54, 0.54) * width / lens * away
         spot = _seen_from(yaw, reach - away, aside)[[0, 2]]
@@ -184,7 +188,9 @@ def _street(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
     heading = heading if companion else rng.uniform(0, 2 * np.pi)
     spots.append(spot)
     people.append(
-      Person.standing(int(identity), *sample_identity(spec.seed, int(identity)), sample_pose(rng), heading, tuple(spot))
+      PosedPerson.standing(
+        int(identity), *sample_identity(spec.seed, int(identity)), sample_pose(rng), heading, tuple(spot)
+      )
     )
   props = []
   for _ in range(rng.integers(0, 4)):
@@ -198,36 +204,37 @@ def _street(spec: SetSpec, index: int, rng: np.random.Generator) -> _Shot:
 
 
 def _stations_of(seed: int, identity: int) -> np.ndarray:
-  """The cameras that somebody passes: 4 of all."""
+  """Returns the 4 cameras that an identity passes."""
   return np.random.default_rng((seed, _STATIONS_STREAM, identity)).permutation(STATIONS)[:VIEWS]
 
 
 def _time_of_day(rng: np.random.Generator) -> float:
-  """Seconds since midnight, in daylight."""
+  """Draws seconds since midnight, in daylight."""
   return float(rng.uniform(7, 19) * 3600)
 
 
 def _seen_from(yaw: float, towards: float, aside: float) -> np.ndarray:
-  """A spot on the ground, meters from the origin towards a camera at azimuth `yaw` and to that camera's right."""
+  """Returns a spot on the ground, meters from the origin towards a camera at azimuth `yaw` and to its right."""
   return np.array([towards * np.sin(yaw) + aside * np.cos(yaw), 0.0, towards * np.cos(yaw) - aside * np.sin(yaw)])
 
 
-def _passer_by(rng: np.random.Generator, spot: np.ndarray) -> Person:
-  return Person.standing(-1, *sample_somebody(rng), sample_pose(rng), rng.uniform(0, 2 * np.pi), (spot[0], spot[2]))
+def _passer_by(rng: np.random.Generator, spot: np.ndarray) -> PosedPerson:
+  return PosedPerson.standing(-1, *sample_person(rng), sample_pose(rng), rng.uniform(0, 2 * np.pi), (spot[0], spot[2]))
 
 
 def _frame(
   rng: np.random.Generator,
-  person: Person,
+  person: PosedPerson,
   station: Station,
   yaw: float,
   image_hw: tuple[int, int],
   shares: tuple[float, float] = (0.76, 0.95),
   truncated: bool = False,
 ) -> Camera:
-  """A station's camera around the person, framed as detectors do.
+  """Returns a station's camera that looks at the person, framed as detectors do.
 
-  The pose takes one of `shares` of the picture's height, or nearly its width; truncated: a part of it is cut off.
+  The pose takes one of `shares` of the image height, or nearly the whole width. If `truncated`, a part of it is cut
+  off.
   """
   height, width = image_hw
   focal, pitch = height * rng.uniform(*station.focal), np.deg2rad(rng.uniform(*station.pitch_degrees))

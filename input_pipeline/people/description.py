@@ -1,12 +1,13 @@
-"""meta.json: what a prepared set is, for programs and for people."""
+"""meta.json: what a prepared set contains, for programs and for readers."""
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people.attributes import ATTRIBUTES
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.landmarks import LANDMARKS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.people.render import RENDERER_VERSION
 from input_pipeline.people.spec import SPLITS, SetSpec, split_of, split_of_picture
 
-FORMAT = "saip_jax built-in people, records 2"
+PEOPLE_FORMAT = "saip_jax built-in people, records 2"
 
 _IN_WORDS = {
   "pixels": "x right, y down; the center of the top left pixel is (0.5, 0.5)",
@@ -29,9 +30,9 @@ _IN_WORDS = {
 
 
 def identify_set(spec: SetSpec, count: int, export: str | None) -> dict:
-  """The facts of which a difference makes a different set; JSON-able."""
+  """Returns the properties that tell one set from another; JSON-able."""
   return {
-    "format": FORMAT,
+    "format": PEOPLE_FORMAT,
     "renderer": RENDERER_VERSION,
     "export": export,
     "composition": spec.composition,
@@ -43,7 +44,7 @@ def identify_set(spec: SetSpec, count: int, export: str | None) -> dict:
 
 
 def describe_set(spec: SetSpec, count: int) -> dict:
-  """What else a reader of the set wants to know: splits, names, frames and units; JSON-able."""
+  """Returns what else a reader of the set needs: splits, names, frames and units; JSON-able."""
   splits = {split: {"identities": 0, "images": 0} for split in SPLITS}
   for identity in range(spec.identities):
     splits[split_of(identity)]["identities"] += 1
@@ -53,7 +54,7 @@ def describe_set(spec: SetSpec, count: int) -> dict:
     "splits": splits,
     "keypoints": list(COCO_JOINTS),
     "landmarks": list(LANDMARKS),
-    "parts": list(PARTS),
+    "parts": list(LIP_PARTS),
     "attributes": {
       name: {"frequency": attribute.frequency, "meaning": attribute.meaning} for name, attribute in ATTRIBUTES.items()
     },
@@ -62,5 +63,5 @@ def describe_set(spec: SetSpec, count: int) -> dict:
 
 
 def spec_of_meta(meta: dict) -> SetSpec:
-  """The set that meta.json describes."""
+  """Returns the spec of the set that meta.json describes."""
   return SetSpec(meta["composition"], tuple(meta["image_hw"]), meta["seed"], meta["identities"])

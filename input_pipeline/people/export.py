@@ -14,10 +14,10 @@ class Export:
   """A format of other tools.
 
   Attributes:
-    compositions: what it can hold.
-    encode: a picture as one record of what the format needs; called in the rendering processes.
-    write: writes all records, in order, below an empty folder; returns what meta.json says of the result.
-    folders: what `write` makes, in the order in which it may appear: tools look for the last.
+    compositions: those that the format can hold.
+    encode: turns a picture into a record of what the format needs; runs in the rendering processes.
+    write: writes all records, in order, below an empty folder; returns entries of meta.json about the result.
+    folders: the folders that `write` makes, in the order in which they may appear: tools look for the last one.
   """
 
   compositions: tuple[str, ...]
@@ -26,9 +26,12 @@ class Export:
   folders: tuple[str, ...]
 
 
-EXPORTS: dict[str, Export] = {
-  "coco": Export(COMPOSITIONS, export_coco.encode_for_coco, export_coco.write_coco, export_coco.FOLDERS),
+PEOPLE_EXPORTS: dict[str, Export] = {
+  "coco": Export(COMPOSITIONS, export_coco.encode_for_coco, export_coco.write_coco, export_coco.COCO_FOLDERS),
   "market1501": Export(
-    ("crops",), export_market1501.encode_for_market1501, export_market1501.write_market1501, export_market1501.FOLDERS
+    ("crops",),
+    export_market1501.encode_for_market1501,
+    export_market1501.write_market1501,
+    export_market1501.MARKET1501_FOLDERS,
   ),
 }

@@ -1,7 +1,7 @@
-"""A posed, dressed body as a list of solids: what the ray caster draws.
+"""A posed, dressed body as a list of solids for the ray caster.
 
-Every solid costs time in every picture, so nothing is drawn that nobody sees: no skin under cloth, no hips under a
-skirt. Numbers are shares of the stature where nothing else is said.
+Every solid costs time in every image, so invisible solids are left out: no skin under cloth, no hips under a skirt.
+Numbers are shares of the stature unless a comment gives another unit.
 """
 
 import numpy as np
@@ -12,22 +12,22 @@ from input_pipeline.people.head import add_head
 from input_pipeline.people.skeleton import Body
 from input_pipeline.people.solid import Draft, Solid
 
-# Radii at both ends; neighbors agree where they meet, else a ring shows.
+# Radii at both ends; neighbors agree where they meet, otherwise a ring would show.
 _UPPER_ARM, _FOREARM = (0.0315, 0.0255), (0.0255, 0.0175)
 _THIGH, _SHIN, _TROUSER_SHIN = (0.048, 0.0345), (0.0345, 0.0195), (0.0345, 0.0265)
 _LEG_DEPTH = 1.08  # deeper than wide
 
-# Beneath a hem a limb begins this much (share of the two segments) higher, so that no gap shows.
+# Below a hem, a limb begins this much higher (share of its two segments), so that no gap shows.
 _OVERLAP = 0.06
 
 
 def build_figure(
   body: Body, outfit: Outfit, positions: dict[str, np.ndarray], rotations: dict[str, np.ndarray]
 ) -> list[Solid]:
-  """The solids of a dressed body.
+  """Builds the solids of a dressed body.
 
   Args:
-    body: proportions; all sizes follow them.
+    body: proportions; all sizes scale with them.
     outfit: clothes.
     positions: joint -> (3,) meters, world frame (see skeleton.py).
     rotations: joint -> (3, 3) from its rest frame to the world.
@@ -52,7 +52,7 @@ def build_figure(
 
 
 def _add_trunk(draft: Draft, outfit: Outfit) -> None:
-  """Chest to waist or, over the hips, to the hem; the shoulders' slope; what an open coat shows; hips in trousers."""
+  """Adds chest to waist or hem, the slope of the shoulders, the garment under an open coat, hips in trousers."""
   body, girth, upper = draft.body, draft.girth, outfit.upper
   width, ease = (body.shoulders + body.hips) / 2, 1.0 if outfit.coat == "none" else 1.06
   around_thighs = bool(outfit.skirt or outfit.hem)
@@ -97,7 +97,10 @@ def _add_trunk(draft: Draft, outfit: Outfit) -> None:
 
 
 def _add_bell(draft: Draft, garment: Garment, longest: float, ease: float) -> None:
-  """Cloth that hangs around both thighs, as wide as the stride needs; `longest` of all bells gives them one shape."""
+  """Adds cloth that hangs around both thighs, as wide as the stride needs.
+
+  `longest`, the length of the longest bell of the outfit, gives all its bells one shape.
+  """
   middle, apart = {}, {}
   to_pelvis = draft.rotations["pelvis"].T
   for joint in ("hip", "knee"):
@@ -136,7 +139,7 @@ def _add_arm(draft: Draft, outfit: Outfit, side: str) -> None:
   bone = socket, draft.positions[elbow]
   covered = min(1.0, sleeve.length * 2)
   if covered:
-    draft.add_stretch(
+    draft.add_segment(
       f"{side}_upper_arm",
       sleeve.label,
       shoulder,
@@ -148,14 +151,14 @@ def _add_arm(draft: Draft, outfit: Outfit, side: str) -> None:
       open_end=covered < 1,
     )
   if covered < 1:
-    draft.add_stretch(
+    draft.add_segment(
       f"{side}_upper_arm", label, shoulder, bone, upper, (max(0.0, covered - 2 * _OVERLAP), 1.0), outfit.skin
     )
   bone = draft.positions[elbow], draft.positions[wrist]
   if sleeve.length == 1:
-    draft.add_stretch(f"{side}_forearm", sleeve.label, elbow, bone, fore, (0, 1), cloth, grown=(loose, loose * 1.12))
+    draft.add_segment(f"{side}_forearm", sleeve.label, elbow, bone, fore, (0, 1), cloth, grown=(loose, loose * 1.12))
   else:
-    draft.add_stretch(f"{side}_forearm", label, elbow, bone, fore, (0, 1), outfit.skin)
+    draft.add_segment(f"{side}_forearm", label, elbow, bone, fore, (0, 1), outfit.skin)
   draft.add(
     f"{side}_hand",
     label if outfit.gloves is None else "Glove",
@@ -169,8 +172,8 @@ def _add_arm(draft: Draft, outfit: Outfit, side: str) -> None:
 
 
 def _add_leg(draft: Draft, outfit: Outfit, side: str, bell: float) -> None:
-  """A leg in pieces from hip (0) over knee (0.5) to ankle (1): trousers, skin, then sock or boot."""
-  begin = max(0.0, bell / 2 - _OVERLAP)  # what is above is hidden
+  """Adds a leg in pieces from hip (0) over knee (0.5) to ankle (1): trousers, skin, then sock or boot."""
+  begin = max(0.0, bell / 2 - _OVERLAP)  # the leg above is hidden
   stocking = 1 - max(outfit.socks, outfit.boots) / 2
   lower, covered = outfit.lower, min(outfit.leg, stocking)
   if covered > begin:
@@ -194,7 +197,7 @@ def _add_leg(draft: Draft, outfit: Outfit, side: str, bell: float) -> None:
 def _add_leg_piece(
   draft: Draft, label: str, side: str, span: tuple[float, float], loose: float, cloth: Cloth, open_end: bool = False
 ) -> None:
-  """One surface along a leg; a piece so short that its neighbor's round end hides it is left out."""
+  """Adds one surface along a leg; leaves out a piece so short that its neighbor's round end hides it."""
   first, last = span
   hip, knee, ankle = (f"{side}_{joint}" for joint in ("hip", "knee", "ankle"))
   thigh, shin = ((draft.positions[top], draft.positions[end]) for top, end in ((hip, knee), (knee, ankle)))
@@ -203,7 +206,7 @@ def _add_leg_piece(
     for radii in (_THIGH, _TROUSER_SHIN if label in ("Pants", "Jumpsuits") else _SHIN)
   )
   if first < 0.44:
-    draft.add_stretch(
+    draft.add_segment(
       f"{side}_thigh",
       label,
       hip,
@@ -216,7 +219,7 @@ def _add_leg_piece(
       open_end=open_end and last <= 0.5,
     )
   if last > 0.53:
-    draft.add_stretch(
+    draft.add_segment(
       f"{side}_shin",
       label,
       knee,
@@ -246,7 +249,7 @@ def _add_foot(draft: Draft, outfit: Outfit, side: str) -> None:
 
 
 def _add_bag(draft: Draft, outfit: Outfit) -> None:
-  """Bags and their straps: thin discs that cut through the trunk and show in front and behind."""
+  """Adds a bag and its straps: thin discs that cut through the trunk and show in front and behind."""
   size, girth, cloth = draft.size, draft.girth, outfit.bag_cloth
   if outfit.bag == "backpack":
     draft.add(

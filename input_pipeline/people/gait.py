@@ -1,7 +1,7 @@
-"""Walking and running, planned at the feet, as feet decide whether a walk looks right.
+"""Walking and running, planned from the feet, which decide whether a walk looks right.
 
-While a foot stands, it moves straight backwards under the pelvis, rolling from heel to toes; hip, knee and ankle follow
-from that by the law of cosines. All lengths of the plan are fractions of the stature.
+A standing foot moves straight backwards under the pelvis and rolls from heel to toes. Hip, knee and ankle follow by the
+law of cosines. All lengths of the plan are fractions of the stature.
 """
 
 from typing import NamedTuple
@@ -13,25 +13,25 @@ from input_pipeline.people.skeleton import HEEL, JOINTS, SOLE
 THIGH, SHIN = -JOINTS["left_knee"].offset[1], -JOINTS["left_ankle"].offset[1]
 
 KEYS = 48
-"""Poses stored per cycle; between them angles are interpolated."""
+"""Poses stored per cycle; angles are interpolated between them."""
 
 PHASE = np.arange(KEYS) / KEYS
 
 
 class Gait(NamedTuple):
-  """How the legs move.
+  """Parameters of a walking or running cycle.
 
   Attributes:
-    stride: way per cycle of two steps, in statures.
-    duty: share of the cycle that a foot stands.
+    stride: distance covered per cycle of two steps, in statures.
+    duty: share of the cycle in which a foot stands on the ground.
     strike: pitch of the foot when it lands, degrees, toes up.
-    push: pitch when it leaves, degrees.
+    push: pitch of the foot when it leaves the ground, degrees.
     lift: height of the sole in the middle of the swing, in statures.
-    bob: how far the hips rise over the standing leg, as a share of what would straighten it.
+    bob: how far the hips rise over the standing leg, as a share of the rise that would straighten it.
     reach: longest distance from hip to ankle while the foot stands, as a share of a straight leg.
-    lean: of the trunk, degrees forward.
-    swing: of the arms, degrees.
-    elbows: bend, degrees.
+    lean: forward lean of the trunk, degrees.
+    swing: swing of the arms, degrees.
+    elbows: bend of the elbows, degrees.
   """
 
   stride: float
@@ -47,7 +47,7 @@ class Gait(NamedTuple):
 
   @classmethod
   def walking(cls, rng: np.random.Generator) -> "Gait":
-    """A random walk."""
+    """Draws a random walk."""
     stride = rng.uniform(0.54, 0.80)
     return cls(
       stride,
@@ -64,7 +64,7 @@ class Gait(NamedTuple):
 
   @classmethod
   def running(cls, rng: np.random.Generator) -> "Gait":
-    """A random run."""
+    """Draws a random run."""
     return cls(
       rng.uniform(1.1, 1.5),
       duty=rng.uniform(0.32, 0.38),
@@ -80,7 +80,7 @@ class Gait(NamedTuple):
 
 
 def eased(phase: np.ndarray, knots: tuple[tuple[float, float], ...]) -> np.ndarray:
-  """A curve through (phase, value) that rests for a moment at each of them."""
+  """Returns a curve through (phase, value) knots whose slope is zero at each knot."""
   places, values = np.array(knots, float).T
   i = np.clip(np.searchsorted(places, phase, side="right") - 1, 0, len(knots) - 2)
   share = np.clip((phase - places[i]) / (places[i + 1] - places[i]), 0, 1)
@@ -88,7 +88,12 @@ def eased(phase: np.ndarray, knots: tuple[tuple[float, float], ...]) -> np.ndarr
 
 
 def bent_leg(ahead: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Thigh against the vertical and knee, degrees, that bring the ankle `ahead` of the hip and `below` it (statures)."""
+  """Returns the angles of thigh (against the vertical) and knee that place the ankle, in degrees.
+
+  Args:
+    ahead: how far the ankle is in front of the hip, in statures.
+    below: how far the ankle is below the hip, in statures.
+  """
   length = np.clip(np.hypot(below, ahead), 0.1, 0.998 * (THIGH + SHIN))
   thigh = np.arctan2(ahead, below) + np.arccos((THIGH**2 + length**2 - SHIN**2) / (2 * THIGH * length))
   knee = np.arccos((THIGH**2 + SHIN**2 - length**2) / (2 * THIGH * SHIN)) - np.pi
@@ -96,7 +101,7 @@ def bent_leg(ahead: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _leg_angles(gait: Gait) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Thigh against the vertical, knee and ankle over the cycle: three (keys,) in degrees; phase 0 is the landing."""
+  """Returns thigh (against the vertical), knee and ankle: three (keys,) in degrees; the foot lands at phase 0."""
   phase, duty = PHASE, gait.duty
   swing = np.clip((phase - duty) / (1 - duty), 0, 1)
   landing = eased(phase, ((0.0, gait.strike), (0.14 * duty, 0.0)))
@@ -107,12 +112,12 @@ def _leg_angles(gait: Gait) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   end, slope = gait.stride * duty / 2, 0.6 * min(gait.stride * (1 - duty), 0.4)
   through = end * (2 * swing**2 * (3 - 2 * swing) - 1) - slope * swing * (1 - swing) * (1 - 2 * swing)
   forward = np.where(stands, end - gait.stride * phase, through) - 0.075 * gait.stride
-  # The foot rolls over its heel while the toes are up and over its toes while the heel is.
+  # The foot rolls over its heel while the toes are up and over its toes while the heel is up.
   (_, low, back), (_, _, front) = HEEL, JOINTS["left_toes"].offset
   pivot = np.where(pitch > 0, back, front)
   ankle_z = forward + pivot - (pivot * np.cos(pitch) - low * np.sin(pitch))
   ankle_y = SOLE - (low * np.cos(pitch) + pivot * np.sin(pitch)) + gait.lift * (1 - (2 * swing - 1) ** 4)
-  highest = np.sqrt(np.maximum((gait.reach * (THIGH + SHIN)) ** 2 - ankle_z**2, 0)) + ankle_y  # for the hips
+  highest = np.sqrt(np.maximum((gait.reach * (THIGH + SHIN)) ** 2 - ankle_z**2, 0)) + ankle_y  # of the hips
   wave = -np.cos(4 * np.pi * (phase - duty / 2 + 0.27))  # up over the standing leg, down just after a landing
   hips = gait.bob * (highest[np.argmax(wave[stands])] - highest[0]) / 2 * wave
   hips += np.min((highest - hips)[stands])
@@ -121,11 +126,13 @@ def _leg_angles(gait: Gait) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def gait_keys(rng: np.random.Generator, gait: Gait) -> dict[str, np.ndarray]:
-  """Walking or running: joint -> (keys, 3) degrees. The left foot lands at phase 0, the right one at one half."""
+  """Returns a cycle as joint -> (keys, 3) degrees; the left foot lands at phase 0, the right foot at 0.5."""
   thigh, knee, ankle = _leg_angles(gait)
   zero, landing = np.zeros(KEYS), np.cos(2 * np.pi * PHASE)
-  turn = -rng.uniform(2, 6) * landing  # the pelvis goes along with the leg in front, the shoulders against it
-  drop = rng.uniform(1, 3) * np.cos(2 * np.pi * (PHASE - gait.duty / 2))  # and sinks on the side in the air
+  turn = -rng.uniform(2, 6) * landing  # the pelvis turns with the front leg, the shoulders against it
+  drop = rng.uniform(1, 3) * np.cos(
+    2 * np.pi * (PHASE - gait.duty / 2)
+  )  # the pelvis sinks on the side of the lifted foot
   tilt, toes_out, spread = rng.uniform(-5, 0), rng.uniform(-1, 4), rng.uniform(-2, 2)
   nod, glance = rng.normal(-2, 5), rng.normal(0, 12)
   keys = {

@@ -1,4 +1,4 @@
-"""Head, hair, hat, scarf and what is painted on a face, as solids; sizes follow the head alone."""
+"""Head, hair, hat, scarf and facial features as solids; their sizes scale with the head alone."""
 
 import dataclasses
 
@@ -16,11 +16,11 @@ _CHIN = -0.026  # height of the head solid's lower ball above the head joint
 
 @dataclasses.dataclass(frozen=True)
 class Face(Cloth):
-  """Skin with eyes, brows, lips and beard painted on, as seen from the lower of the head's two balls.
+  """Skin with painted eyes, brows, lips and beard, in the frame of the lower of the head's two balls.
 
   Attributes:
-    period: size of the head, meters: its features follow it.
-    accent_rgb: (3,) brows and beard.
+    period: size of the head, meters: its features scale with it.
+    accent_rgb: (3,) color of brows and beard.
     beard: whether there is one.
   """
 
@@ -44,7 +44,7 @@ class Face(Cloth):
 
 
 def add_head(draft: Draft, outfit: Outfit) -> None:
-  """Adds head and neck with all that is worn on them."""
+  """Adds head and neck, with everything worn on them."""
   size = draft.size * draft.body.head
   skin = outfit.skin
 
@@ -84,7 +84,7 @@ def add_head(draft: Draft, outfit: Outfit) -> None:
 
 
 def _add_scarf(draft: Draft, cloth: Cloth) -> None:
-  """A ring around the neck and one end that hangs down in front."""
+  """Adds a ring around the neck and one end that hangs down in front."""
   deep = draft.body.build
   draft.add(
     "neck",

@@ -1,21 +1,22 @@
-"""What is known of the people in a view, exactly, from the geometry that was drawn."""
+"""Exact labels of the people in a view, from the rendered geometry."""
 
 import numpy as np
 
-from input_pipeline.people.attributes import attributes_of, caption
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS, place_landmarks
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.people.attributes import caption, label_attributes
+from input_pipeline.people.landmarks import LANDMARKS, place_landmarks
 from input_pipeline.people.raycast import Camera
 from input_pipeline.people.render import View
-from input_pipeline.people.scene import Person, Scene
+from input_pipeline.people.scene import PosedPerson, Scene
 
-# How much farther under a surface than its limb's radius a joint may lie and still count as seen: cloth, bent limbs.
+# A visible joint may lie this much deeper under the surface than its limb's radius: cloth, bent limbs.
 _CLOTH = 0.03  # meters
 
 
 def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
-  """Whose body and which part each pixel shows: instances and parts, (H, W) uint8 (see `Picture`)."""
+  """Returns the person and the part that each pixel shows: instances and parts, (H, W) uint8 (see `Picture`)."""
   solids = [(k + 1, solid.label) for k, person in enumerate(scene.people) for solid in person.solids]
-  total = len(view.boxes) + 1  # the last entry is -1, nothing
+  total = len(view.boxes) + 1  # the last entry serves -1, no solid
   instance_of, part_of = np.zeros(total, np.uint8), np.zeros(total, np.uint8)
   for number, (instance, part) in enumerate(solids):
     if part:
@@ -26,7 +27,7 @@ def label_pixels(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
 def label_people(
   rng: np.random.Generator, scene: Scene, camera: Camera, view: View, instances: np.ndarray
 ) -> list[dict]:
-  """The JSON-able labels of everybody in `scene.people` (see `Picture`); rng chooses the wording of captions."""
+  """Returns the JSON-able labels of all `scene.people` (see `Picture`); rng draws the wording of captions."""
   first, labels = 0, []
   for number, person in enumerate(scene.people, start=1):
     solids = slice(first, first + len(person.solids))
@@ -35,14 +36,14 @@ def label_people(
   return labels
 
 
-def facing(person: Person, camera: Camera) -> str:
-  """How the trunk is turned to the camera: front within 45 degrees, back beyond 135, side between."""
+def facing(person: PosedPerson, camera: Camera) -> str:
+  """Returns the orientation of the trunk to the camera: front within 45 degrees, back beyond 135, side between."""
   front, towards = person.rotations["chest"][:, 2][[0, 2]], (camera.position - person.positions["chest"])[[0, 2]]
   cosine = front @ towards / (np.linalg.norm(front) * np.linalg.norm(towards) + 1e-9)
   return "front" if cosine > np.sqrt(0.5) else "back" if cosine < -np.sqrt(0.5) else "side"
 
 
-def _label_person(rng, person: Person, camera: Camera, view: View, solids: slice, mask: np.ndarray) -> dict:
+def _label_person(rng, person: PosedPerson, camera: Camera, view: View, solids: slice, mask: np.ndarray) -> dict:
   points = camera.to_camera(place_landmarks(person.body, person.positions, person.rotations))
   places = camera.to_pixels(points)
   visible = _visible(person, points, places, view, solids.start)
@@ -61,15 +62,16 @@ def _label_person(rng, person: Person, camera: Camera, view: View, solids: slice
     "box_full": [float(value) for value in (left, top, right - left, bottom - top)],
     "box_visible": [int(value) for value in box],
     "area": len(rows),
-    "attributes": [int(value) for value in attributes_of(person.body, person.outfit, turned).values()],
+    "attributes": [int(value) for value in label_attributes(person.body, person.outfit, turned).values()],
     "caption": caption(rng, person.body, person.outfit, turned),
   }
 
 
-def _visible(person: Person, points, places, view: View, first: int) -> np.ndarray:
-  """COCO's v of every landmark: 0 outside the picture, 1 hidden, 2 seen.
+def _visible(person: PosedPerson, points, places, view: View, first: int) -> np.ndarray:
+  """Returns COCO's v of every landmark: 0 outside the image, 1 hidden, 2 visible.
 
-  Seen is what lies directly under the surface that its pixel shows, if that surface is of the landmark's own limb.
+  A landmark is visible if it lies directly under the surface that its pixel shows, and if that surface belongs to the
+  landmark's own limb.
   """
   height, width = view.depth.shape
   flags = np.zeros(len(points), int)

@@ -1,4 +1,4 @@
-"""Named points of the body that every picture is labeled with: COCO's 17 joints first, more after them."""
+"""Named points of the body that every image is labeled with: COCO's 17 joints first, more after them."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ class Landmark(NamedTuple):
 
   Attributes:
     joint: the joint that it moves with.
-    offset: from there in the joint's frame, shares of the stature; on the head, of the head's size.
-    radius: how deep it lies under the skin, share of the stature.
-    parts: `Solid.part` of what it belongs to: it is hidden where anything else is in front of it.
+    offset: from the joint, in the joint's frame, shares of the stature; on the head, shares of the head's size.
+    radius: depth under the skin, share of the stature.
+    parts: values of `Solid.part` that it belongs to; any other solid in front of it hides it.
   """
 
   joint: str
@@ -55,32 +55,7 @@ LANDMARKS: dict[str, Landmark] = {
   **_sides("heel", "ankle", 0.025, "foot", offset=(0, -0.02, -0.02)),
   **_sides("toes", "toes", 0.02, "foot"),
 }
-"""Name -> where it is; the first 17 are COCO's, in COCO's order."""
-
-COCO_JOINTS: tuple[str, ...] = tuple(LANDMARKS)[:17]
-
-SKELETON: tuple[tuple[str, str], ...] = (
-  ("left_ankle", "left_knee"),
-  ("left_knee", "left_hip"),
-  ("right_ankle", "right_knee"),
-  ("right_knee", "right_hip"),
-  ("left_hip", "right_hip"),
-  ("left_shoulder", "left_hip"),
-  ("right_shoulder", "right_hip"),
-  ("left_shoulder", "right_shoulder"),
-  ("left_shoulder", "left_elbow"),
-  ("right_shoulder", "right_elbow"),
-  ("left_elbow", "left_wrist"),
-  ("right_elbow", "right_wrist"),
-  ("left_eye", "right_eye"),
-  ("nose", "left_eye"),
-  ("nose", "right_eye"),
-  ("left_eye", "left_ear"),
-  ("right_eye", "right_ear"),
-  ("left_ear", "left_shoulder"),
-  ("right_ear", "right_shoulder"),
-)
-"""COCO's limbs, in COCO's order."""
+"""Name -> landmark; the first 17 are COCO's, in COCO's order."""
 
 
 def _mirror_name(name: str) -> str:
@@ -90,11 +65,11 @@ def _mirror_name(name: str) -> str:
 
 
 FLIPPED_LANDMARKS: np.ndarray = np.array([list(LANDMARKS).index(_mirror_name(name)) for name in LANDMARKS])
-"""(L,): the landmark that each one becomes in the mirrored picture; its first 17 entries serve COCO's joints."""
+"""(L,): the landmark that each one becomes in the mirrored image; the first 17 entries serve COCO's joints."""
 
 
 def place_landmarks(body: Body, positions: dict[str, np.ndarray], rotations: dict[str, np.ndarray]) -> np.ndarray:
-  """Landmarks of a posed body: (L, 3) meters, world frame."""
+  """Returns the landmarks of a posed body: (L, 3) meters, world frame."""
   head_size = body.stature * body.head
   return np.array(
     [

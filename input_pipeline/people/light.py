@@ -1,4 +1,4 @@
-"""Sun and sky, and the shadows that solids cast: what the sun does not see is in shadow."""
+"""Sun and sky, and the shadows of solids: a point that the sun does not see is in shadow."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ from input_pipeline.people.raycast import Camera, Cast
 from input_pipeline.people.solid import Solid
 
 _SUN_DISTANCE = 80.0  # meters; far enough for parallel rays
-_CELL = 0.016  # meters that a cell of a shadow map covers
-_BIAS = 0.03  # meters that a surface must lie behind what the sun sees
-_LEAST_RADIUS = 0.018  # meters; smaller things (eyes, straps) throw no shadow worth its time
-_MARGIN = 0.35  # meters; more than any solid reaches beyond the points it is built on
+_CELL = 0.016  # meters per cell of a shadow map
+_BIAS = 0.03  # meters that a point in shadow lies behind the surface that the sun sees, at least
+_LEAST_RADIUS = 0.018  # meters; the shadows of smaller solids (eyes, straps) are left out to save time
+_MARGIN = 0.35  # meters; no solid reaches farther beyond its two centers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Light:
 
   Attributes:
     direction: (3,) towards the sun, world frame, unit length.
-    sun_rgb: (3,) strength of what comes from there.
-    sky_rgb: (3,) strength of what comes from everywhere.
+    sun_rgb: (3,) strength of the direct light.
+    sky_rgb: (3,) strength of the light from all directions.
   """
 
   direction: np.ndarray
@@ -30,7 +30,7 @@ class Light:
 
   @classmethod
   def sample(cls, rng: np.random.Generator, time: float) -> "Light":
-    """Light at a time of day, in seconds since midnight, between 7 and 19 o'clock: low and warm at both ends."""
+    """Draws the light at a time of day (seconds since midnight, 7 to 19 o'clock): low and warm at both ends."""
     noon = np.sin(np.pi * (time / 3600 - 6) / 14)
     height, turn, sun = np.deg2rad(12 + 58 * noon), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.95)
     direction = np.array([np.cos(height) * np.sin(turn), np.sin(height), np.cos(height) * np.cos(turn)])
@@ -38,12 +38,12 @@ class Light:
     warm = np.array([1 + warmth, 1.0, 1 - warmth], np.float32)
     return cls(direction, np.float32(1.1 * sun) * warm, np.float32(1.02 - 0.66 * sun) * (2 - warm**0.5))
 
-  def on(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.0) -> np.ndarray:
-    """Brightness (3, ...) of surfaces.
+  def brightness(self, cosine: np.ndarray, shadow: np.ndarray, ambient: np.ndarray | float = 1.0) -> np.ndarray:
+    """Returns the brightness (3, ...) of surfaces.
 
     Args:
-      cosine: (...) between their normal and the sun; below 0 they are turned away.
-      shadow: (...) 0 to 1, share that something else keeps from the sun.
+      cosine: (...) between their normal and the sun; below 0 they face away.
+      shadow: (...) 0 to 1, share of the sunlight that is blocked.
       ambient: share of the sky that they see.
     """
     direct = np.maximum(cosine, 0) * (1 - shadow)
@@ -52,10 +52,10 @@ class Light:
 
 
 class ShadowMap:
-  """How far from the sun the first of some solids is, in a grid across the sun's rays.
+  """Distance from the sun to the nearest of some solids, in a grid across the sun's rays.
 
   Args:
-    solids: what casts the shadow; near each other, as a person's.
+    solids: the solids that cast the shadow; near each other, as those of one person.
     light: the light.
   """
 
@@ -74,15 +74,15 @@ class ShadowMap:
     self._reach = Cast([solid for solid in solids if max(solid.radii) > _LEAST_RADIUS], self._sun).depth
 
   def footprint(self) -> np.ndarray:
-    """(8, 3) world points around the solids and the shadow that they throw on the ground."""
+    """Returns (8, 3) world points around the solids and their shadow on the ground."""
     corners = np.array(
       [(x, y, z) for x in (self.low[0], self.high[0]) for y in (0.0, self.high[1]) for z in (self.low[2], self.high[2])]
     )
-    thrown = corners - self._direction * (corners[:, 1:2] / self._direction[1])
-    return np.concatenate([corners[corners[:, 1] > 0], thrown[corners[:, 1] > 0]])
+    shadow = corners - self._direction * (corners[:, 1:2] / self._direction[1])
+    return np.concatenate([corners[corners[:, 1] > 0], shadow[corners[:, 1] > 0]])
 
-  def shade(self, points: np.ndarray) -> np.ndarray:
-    """Which world points (3, N) lie in the shadow: (N,) bool."""
+  def covers(self, points: np.ndarray) -> np.ndarray:
+    """Returns which world points (3, N) lie in the shadow: (N,) bool."""
     pose = self._sun.pose().astype(np.float32)
     x, y, z = pose[:, :3] @ points + pose[:, 3:]
     scale = np.float32(self._sun.focal) / z

@@ -1,4 +1,4 @@
-"""What the built-in people do: poses for still pictures, and cycles of walking and reaching for clips."""
+"""Poses and motions of the built-in people: still poses, and cycles of walking and reaching for clips."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ _SIDES = ("left", "right")
 _HALF_PELVIS = JOINTS["left_hip"].offset[0]
 _TYPICAL_STATURE = 1.7
 
-# Where a left hand can rest or work: shoulder flex, abduct and twist, elbow flex and twist, wrist flex and abduct, in
-# degrees. Found once by a search for the angles that bring wrist, fingers and elbow to points around the trunk.
-_HOLDS: dict[str, tuple[float, ...]] = {
+# Poses of a left arm: shoulder flex, abduct and twist, elbow flex and twist, wrist flex and abduct, in degrees. A
+# search found the angles that bring wrist, fingers and elbow to given points around the trunk.
+_ARM_POSES: dict[str, tuple[float, ...]] = {
   "akimbo": (-24, 42, -30, 92, -38, 0, 10),
   "pocket": (-24, 7, -53, 55, 0, -9, 0),
   "phone": (9, 14, -28, 111, 0, 6, 0),
@@ -24,14 +24,14 @@ _HOLDS: dict[str, tuple[float, ...]] = {
   "behind": (-27, -8, -42, 51, -43, 38, -6),
   "wave": (83, 73, 70, 110, 59, -25, 20),
   "hail": (139, 0, 70, 62, -6, -21, 4),
-  "under": (-3, 25, -68, 103, 0, 8, -14),  # the two of crossed arms
+  "under": (-3, 25, -68, 103, 0, 8, -14),  # the two arms of a crossed pair
   "over": (4, 29, -64, 108, 0, 2, -20),
 }
 _LOOKING_DOWN = ("phone",)
 
-# What hands do while the legs stand or walk, as (weight, what the left does, what the right does); "swing" leaves an
-# arm to the legs. Each may come mirrored.
-_DOINGS_STANDING = (
+# Actions of the arms while the legs stand or walk: (weight, left arm, right arm); "swing" keeps the arm of the gait or
+# stance. Each may be mirrored.
+_STANDING_ACTIONS = (
   (0.24, "swing", "swing"),
   (0.15, "gesture", "swing"),
   (0.06, "gesture", "gesture"),
@@ -50,7 +50,7 @@ _DOINGS_STANDING = (
   (0.01, "chin", "under"),
   (0.02, "behind", "behind"),
 )
-_DOINGS_WALKING = (
+_WALKING_ACTIONS = (
   (0.70, "swing", "swing"),
   (0.07, "phone", "swing"),
   (0.04, "call", "swing"),
@@ -68,8 +68,8 @@ class Motion:
 
   Attributes:
     kind: "walk" or "reach".
-    period: seconds after which it repeats.
-    speed: of the pelvis along the heading for a body of 1.7 m, meters per second; it goes with the stature.
+    period: seconds per cycle.
+    speed: of the pelvis along the heading for a body of 1.7 m, meters per second; it scales with the stature.
     keys: (keys, joints, 3) degrees: poses at equal steps of the period, joints in the order of JOINTS.
   """
 
@@ -80,12 +80,12 @@ class Motion:
 
   @classmethod
   def sample(cls, rng: np.random.Generator) -> "Motion":
-    """A random cycle."""
+    """Draws a random cycle."""
     if rng.random() < 0.6:
       gait = Gait.walking(rng)
-      period = 1.08 * (0.75 / gait.stride) ** 0.5 * rng.uniform(0.93, 1.07)  # longer steps are also quicker ones
+      period = 1.08 * (0.75 / gait.stride) ** 0.5 * rng.uniform(0.93, 1.07)  # longer steps are also quicker
       keys = gait_keys(rng, gait)
-      _do_something(rng, keys, _DOINGS_WALKING, tremble=2.0)
+      _add_arm_action(rng, keys, _WALKING_ACTIONS, tremble=2.0)
       return cls("walk", period, gait.stride * _TYPICAL_STATURE / period, _as_array(keys))
     rest, there = _sample_reach(rng)
     along = eased(PHASE, ((0.0, 0.0), (0.40, 1.0), (0.50, 1.0), (0.92, 0.0), (1.0, 0.0)))[:, None]
@@ -93,7 +93,7 @@ class Motion:
     return cls("reach", rng.uniform(1.6, 2.8), 0.0, _as_array(keys))
 
   def pose(self, time: float) -> Pose:
-    """The pose at a time in seconds: continuous, and the same again after every `period`."""
+    """Returns the pose at a time in seconds; it is continuous and repeats after every `period`."""
     place = time / self.period % 1 * len(self.keys)
     before = int(place) % len(self.keys)
     share = place - int(place)
@@ -102,14 +102,14 @@ class Motion:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-  """A random pose of a person on a street: walking, standing busy or idle, running, reaching, bending, crouching."""
+  """Draws a pose of a person on a street: walking, standing busy or idle, running, reaching, bending, crouching."""
   kind = rng.choice(["walk", "stand", "run", "reach", "crouch"], p=[0.42, 0.42, 0.07, 0.06, 0.03])
   if kind in ("walk", "run"):
     gait = Gait.walking(rng) if kind == "walk" else Gait.running(rng)
     instant = rng.integers(KEYS)
     pose = {name: angles[instant] for name, angles in gait_keys(rng, gait).items()}
     if kind == "walk":
-      _do_something(rng, pose, _DOINGS_WALKING, tremble=5.0)
+      _add_arm_action(rng, pose, _WALKING_ACTIONS, tremble=5.0)
   elif kind == "reach":
     rest, there = _sample_reach(rng)
     share = rng.uniform(0.4, 1)
@@ -119,29 +119,29 @@ def sample_pose(rng: np.random.Generator) -> Pose:
     if kind == "crouch":
       _crouch(rng, pose)
     else:
-      _do_something(rng, pose, _DOINGS_STANDING, tremble=6.0)
+      _add_arm_action(rng, pose, _STANDING_ACTIONS, tremble=6.0)
   for name, angles in pose.items():
-    if not name.endswith(("_hip", "_knee", "_ankle")) and name != "pelvis":  # feet stay where they were planned
+    if not name.endswith(("_hip", "_knee", "_ankle")) and name != "pelvis":  # the feet keep their planned places
       pose[name] = angles + rng.normal(0, 2, 3)
   return {name: tuple(row) for name, row in zip(JOINTS, _as_array(pose).tolist())}
 
 
 def _as_array(angles: dict[str, np.ndarray]) -> np.ndarray:
-  """(..., joints, 3), within the joints' limits; joints left out are at rest."""
+  """Returns angles as (..., joints, 3), clipped to the joints' limits; joints left out are at rest."""
   shape = np.broadcast_shapes(*(np.shape(row) for row in angles.values()))
   rows = [np.broadcast_to(angles.get(name, (0.0, 0.0, 0.0)), shape) for name in JOINTS]
   limits = np.array([joint[2:] for joint in JOINTS.values()], float)
   return np.clip(np.stack(rows, -2), limits[..., 0], limits[..., 1])
 
 
-def _do_something(rng: np.random.Generator, pose: dict, doings: tuple, tremble: float) -> None:
-  """Gives the hands of a pose, or of the poses of a cycle, something to do; `tremble` varies it, in degrees."""
-  weights = np.array([weight for weight, _, _ in doings])
-  _, *hands = doings[rng.choice(len(doings), p=weights / weights.sum())]
+def _add_arm_action(rng: np.random.Generator, pose: dict, actions: tuple, tremble: float) -> None:
+  """Draws an action of the arms and adds it to a pose or a cycle, in place; `tremble` varies it, in degrees."""
+  weights = np.array([weight for weight, _, _ in actions])
+  _, *hands = actions[rng.choice(len(actions), p=weights / weights.sum())]
   if rng.random() < 0.5:
     hands = hands[::-1]
-  for side, doing in zip(_SIDES, hands):
-    if doing == "gesture":
+  for side, action in zip(_SIDES, hands):
+    if action == "gesture":
       angles = np.array(
         [
           rng.uniform(-10, 100),
@@ -153,22 +153,22 @@ def _do_something(rng: np.random.Generator, pose: dict, doings: tuple, tremble: 
           rng.normal(0, 8),
         ]
       )
-    elif doing != "swing":
-      angles = np.array(_HOLDS[doing]) + rng.normal(0, tremble, 7)
+    elif action != "swing":
+      angles = np.array(_ARM_POSES[action]) + rng.normal(0, tremble, 7)
     else:
       continue
     mirror = 1 if side == "left" else -1
     pose[f"{side}_shoulder"] = angles[:3] * (1, 1, mirror)
     pose[f"{side}_elbow"] = np.array([angles[3], 0, angles[4] * mirror])
     pose[f"{side}_wrist"] = np.array([angles[5], angles[6], 0])
-  if any(doing in _LOOKING_DOWN for doing in hands) and rng.random() < 0.8:
+  if any(action in _LOOKING_DOWN for action in hands) and rng.random() < 0.8:
     down = rng.uniform(8, 20, 2)
     for name, angle in zip(("neck", "head"), down):
       pose[name] = pose[name] * (0, 1, 0.4) - (angle, 0, 0)
 
 
 def _standing(rng: np.random.Generator) -> dict[str, np.ndarray]:
-  """At ease with the weight on one leg; the pelvis sinks on the side of the other so that both feet are down."""
+  """Draws a stance with the weight on one leg; the pelvis sinks on the other side so that both feet are down."""
   busy, idle = _SIDES if rng.random() < 0.5 else _SIDES[::-1]
   straight = rng.normal(0, 2)
   forward = rng.uniform(-5, 14)
@@ -179,7 +179,7 @@ def _standing(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _on_both_feet(rng, thigh: dict[str, float], shin: dict[str, float]) -> dict[str, np.ndarray]:
-  """A standing pose from the legs' angles against the vertical in degrees, positive forward."""
+  """Draws a standing pose from the legs' angles against the vertical in degrees, positive forward."""
   height = {side: THIGH * np.cos(np.deg2rad(thigh[side])) + SHIN * np.cos(np.deg2rad(shin[side])) for side in _SIDES}
   drop = np.rad2deg(np.arcsin(np.clip((height["left"] - height["right"]) / (2 * _HALF_PELVIS), -0.15, 0.15)))
   tilt, spread = rng.uniform(-4, 2), rng.uniform(0, 7)
@@ -203,7 +203,7 @@ def _on_both_feet(rng, thigh: dict[str, float], shin: dict[str, float]) -> dict[
 
 
 def _crouch(rng: np.random.Generator, pose: dict[str, np.ndarray]) -> None:
-  """Bends the knees of a standing pose far down, heels off the ground, arms on the thighs."""
+  """Bends the knees of a standing pose far down, in place: heels off the ground, arms on the thighs."""
   depth, fold = rng.uniform(35, 66), rng.uniform(10, 45)
   pose["pelvis"] = np.array([-15.0, 0, 0])
   pose["spine"], pose["chest"] = np.array([-fold * 0.7, 0, 0]), np.array([-fold * 0.3, 0, 0])
@@ -216,7 +216,7 @@ def _crouch(rng: np.random.Generator, pose: dict[str, np.ndarray]) -> None:
 
 
 def _sample_reach(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Standing, and what of it differs when one hand or both are at their target: up, ahead, aside, or down."""
+  """Draws a stance, and the joints that differ when one or both hands are at their target: up, ahead, aside or down."""
   rest = _standing(rng)
   hands = [("left",), ("right",), _SIDES][rng.choice(3, p=[0.35, 0.35, 0.3])]
   where = rng.choice(["up", "ahead", "aside", "down"] if len(hands) == 1 else ["up", "ahead", "down"])
@@ -237,7 +237,7 @@ def _sample_reach(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict
     "neck": rest["neck"] * 0.3 + (gaze, 0, 0),
     "head": rest["head"] * 0.3 + (gaze, 0, aside * 0.7 if where == "aside" else 0),
   }
-  for side in _SIDES:  # down at the hips, with the ankles where they are
+  for side in _SIDES:  # the hips sink, the ankles stay in place
     flex_rest = np.deg2rad(rest["pelvis"][0] + rest[f"{side}_hip"][0])
     bones = np.array([flex_rest, flex_rest + np.deg2rad(rest[f"{side}_knee"][0])])
     thigh, knee = bent_leg(np.sin(bones) @ (THIGH, SHIN), np.cos(bones) @ (THIGH, SHIN) - sink)
@@ -250,7 +250,7 @@ def _sample_reach(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict
     there[f"{side}_shoulder"] = np.array(target) * (1, 1, mirror)
     there[f"{side}_elbow"] = np.array([elbow, 0, 0])
     there[f"{side}_wrist"] = np.array([rng.normal(0, 10), 0, 0])
-  if where == "down" and len(hands) == 1:  # the other hand supports itself on the thigh
+  if where == "down" and len(hands) == 1:  # the other hand rests on the thigh
     other = _SIDES[1 - _SIDES.index(hands[0])]
     there[f"{other}_shoulder"] = np.array([lean * 0.6, 12.0, 0.0])
   return rest, there

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-PARTS = (
+LIP_PARTS = (
   "Background",
   "Hat",
   "Hair",
@@ -24,9 +24,9 @@ PARTS = (
   "Left-shoe",
   "Right-shoe",
 )
-"""LIP's 20 classes: a pixel's class is its place here. Neck counts as face, hands as arms; left is the person's own."""
+"""LIP's 20 classes: a pixel's class is an index here. Neck is face, hands are arms; left is the person's own."""
 
-LABELS = {name: label for label, name in enumerate(PARTS)}
+LABELS = {name: label for label, name in enumerate(LIP_PARTS)}
 """Part name -> class."""
 
 
@@ -34,5 +34,5 @@ def _mirrored(name: str) -> str:
   return name.replace("Left-", "Right-") if name.startswith("Left-") else name.replace("Right-", "Left-")
 
 
-FLIPPED_PARTS = np.array([LABELS[_mirrored(name)] for name in PARTS], np.uint8)
-"""(20,) class -> its class in the mirrored picture."""
+FLIPPED_PARTS = np.array([LABELS[_mirrored(name)] for name in LIP_PARTS], np.uint8)
+"""(20,) class -> its class in the mirrored image."""

@@ -1,4 +1,4 @@
-"""Where built-in people stand: textured ground, upright panels (walls, houses, signs, cars) and sky."""
+"""Places where the built-in people stand: textured ground, upright panels (walls, houses, signs, cars) and sky."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from input_pipeline.people.raycast import Camera
 
-_FAR = 60.0  # meters; beyond it all is haze
+_FAR = 60.0  # meters; nothing beyond it is drawn
 _NOISE_CELLS = 64
 
 
@@ -18,12 +18,12 @@ class Texture:
   Attributes:
     kind: plain, tiles (lines both ways), planks (lines one way), windows (dark panes) or bricks.
     base_rgb: (3,) 0 to 1.
-    accent_rgb: (3,) the color of lines, panes and blotches.
-    period: meters of a repeat.
+    accent_rgb: (3,) color of lines, panes and blotches.
+    period: meters per repeat.
     angle: of the pattern on the plane, radians.
     contrast: share of the accent in lines and panes.
     noise: (cells, cells) blotches, 0 to 1, repeated over the plane.
-    noise_period: meters of a repeat of `noise`.
+    noise_period: meters per repeat of `noise`.
     noise_contrast: share of the accent in blotches.
   """
 
@@ -54,12 +54,12 @@ class Texture:
     )
 
   def albedo(self, u: np.ndarray, v: np.ndarray, footprint: np.ndarray | float) -> np.ndarray:
-    """Colors at places of the plane.
+    """Returns the colors at points of the plane.
 
     Args:
       u: (N,) meters along the plane.
       v: (N,) meters across (upwards on a panel).
-      footprint: meters that a pixel covers there; finer detail fades, as it would blur.
+      footprint: meters that a pixel covers there; finer detail fades, as if blurred.
 
     Returns:
       (N, 3) float32 RGB, 0 to 1.
@@ -71,7 +71,7 @@ class Texture:
     return self.base_rgb + np.minimum(share, 1)[:, None] * (self.accent_rgb - self.base_rgb)
 
   def _noise(self, u, v, footprint) -> np.ndarray:
-    """Two octaves of the blotches."""
+    """Returns two octaves of the blotches."""
     scale = np.float32(_NOISE_CELLS / self.noise_period)
     coarse = _look_up(self.noise, u * (scale / 8), v * (scale / 8))
     fine = _look_up(self.noise, u * scale, v * scale)
@@ -93,8 +93,8 @@ class Texture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
-  """An upright rectangle.
+class UprightPanel:
+  """An upright textured rectangle.
 
   Attributes:
     foot: (3,) the middle of its lower edge, meters.
@@ -124,7 +124,7 @@ class Place:
   """
 
   ground: Texture
-  panels: list[Panel]
+  panels: list[UprightPanel]
   sky_rgb: np.ndarray
   clouds: np.ndarray
   blur: float
@@ -133,14 +133,14 @@ class Place:
   def sample(
     cls, rng: np.random.Generator, camera_yaws: tuple[float, ...], clear_radius: float, behind: float, panels: int
   ) -> "Place":
-    """A random place around the origin, furnished where cameras will see it.
+    """Draws a place around the origin, furnished where cameras will see it.
 
     Args:
       rng: source of all draws.
-      camera_yaws: azimuths in radians (0 is +z, pi/2 is +x) where cameras stand, looking at the origin.
+      camera_yaws: azimuths in radians (0 is +z, pi/2 is +x) of the cameras, which look at the origin.
       clear_radius: meters around the origin that stay free of panels on the cameras' side.
-      behind: meters that stay free on the sides that no camera stands on.
-      panels: how many at most.
+      behind: meters that stay free on the sides without cameras.
+      panels: the most panels.
     """
     ground = Texture.sample(rng, ("plain", "plain", "tiles", "planks", "bricks"), rng.uniform(0, np.pi))
     upright = [_sample_panel(rng, camera_yaws, clear_radius, behind) for _ in range(rng.integers(panels + 1))]
@@ -157,7 +157,7 @@ class Place:
     )
 
   def paint(self, camera: Camera, sun_direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The place as a camera sees it.
+    """Paints the place as a camera sees it.
 
     Args:
       camera: the view.
@@ -186,7 +186,7 @@ class Place:
     return image, depth, cosine
 
   def _paint_sky(self, camera, x, y) -> np.ndarray:
-    """Colors by the elevation of each ray, clouds by its direction."""
+    """Returns colors by the elevation of each ray, and clouds by its direction."""
     up = _affine(camera.rotation[:, 1], x, y) / np.sqrt(1 + (x * x)[None] + (y * y)[:, None])
     level = np.clip(up * 2, 0, 1)[..., None]
     right = _affine(camera.rotation[:, 0], x, y)
@@ -197,7 +197,7 @@ class Place:
 class _Plane:
   """A panel, or the endless ground (None), in a camera's frame."""
 
-  def __init__(self, camera: Camera, panel: Panel | None, texture: Texture):
+  def __init__(self, camera: Camera, panel: UprightPanel | None, texture: Texture):
     self._panel, self._texture, self._focal = panel, texture, camera.focal
     foot, along, up = (
       (np.zeros(3), np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0]))
@@ -210,7 +210,7 @@ class _Plane:
     self._distance = float(self._normal @ self._origin)
 
   def reach(self, x: np.ndarray, y: np.ndarray, depth: np.ndarray, nearest: np.ndarray, number: int) -> None:
-    """Enters itself in `depth`, and `number` in `nearest`, where it is nearer than what is there."""
+    """Writes its depth into `depth`, and `number` into `nearest`, where it is nearer than their content."""
     rows, columns = slice(0, len(y)), slice(0, len(x))
     if self._panel is not None:
       corners = np.array(
@@ -241,22 +241,22 @@ class _Plane:
     nearest[seen] = number
 
   def albedo(self, x: np.ndarray, y: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Colors (N, 3) where the rays (x, y, 1) meet it at these depths."""
+    """Returns the colors (N, 3) where the rays (x, y, 1) meet it at these depths."""
     u, v = (
       depth * (axis[0] * x + axis[1] * y + axis[2]) - np.float32(axis @ self._origin)
       for axis in (self._along.astype(np.float32), self._up.astype(np.float32))
     )
-    # the longer side of a pixel's footprint, which grazing rays stretch
+    # the longer side of a pixel's footprint; grazing rays stretch it
     footprint = depth * depth / np.float32(self._focal * self._distance)
     return self._texture.albedo(u, v, footprint)
 
   def cosine(self, direction: np.ndarray) -> float:
-    """Between the side that the camera sees and a direction in the camera's frame."""
+    """Returns the cosine between the normal of the visible side and a direction in the camera's frame."""
     return -float(self._normal @ direction)
 
 
 def _affine(vector: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """vector . (x, y, 1) at every pixel: (h, w) float32."""
+  """Returns vector . (x, y, 1) at every pixel: (h, w) float32."""
   a, b, c = vector.astype(np.float32)
   return (a * x + c)[None] + (b * y)[:, None]
 
@@ -266,18 +266,18 @@ def _fraction(x: np.ndarray) -> np.ndarray:
 
 
 def _look_up(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """A tile repeated over the plane, interpolated between its cells: (N,)."""
+  """Returns values (N,) of a tile that repeats over the plane, interpolated between its cells."""
   cells = len(tile)
   u, v = (np.float32(cells) * _fraction(place / np.float32(cells)) for place in (u, v))
-  rows = -(-len(u) // 2048)  # remap wants an image, and less than 32,768 columns
+  rows = -(-len(u) // 2048)  # remap needs a 2-D array with fewer than 32,768 columns
   padded = np.zeros((2, rows * 2048), np.float32)
   padded[0, : len(u)], padded[1, : len(u)] = u, v
   found = cv2.remap(tile, *padded.reshape(2, rows, 2048), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
   return found.ravel()[: len(u)]
 
 
-def _sample_panel(rng, camera_yaws, clear_radius, behind) -> Panel:
-  """A wall, house, sign, car, post or bush that faces the origin, beyond it as some camera sees it."""
+def _sample_panel(rng, camera_yaws, clear_radius, behind) -> UprightPanel:
+  """Draws a wall, house, sign, car, post or bush that faces the origin and lies beyond it for some camera."""
   azimuth = camera_yaws[rng.integers(len(camera_yaws))] + np.pi + np.deg2rad(rng.uniform(-60, 60))
   kind = rng.choice(["wall", "house", "sign", "car", "post", "bush"], p=[0.2, 0.25, 0.12, 0.15, 0.13, 0.15])
   width, height, kinds = {
@@ -297,7 +297,9 @@ def _sample_panel(rng, camera_yaws, clear_radius, behind) -> Panel:
   if kind == "bush":
     texture = dataclasses.replace(texture, noise_contrast=rng.uniform(0.4, 1.0), noise_period=rng.uniform(2, 8))
   lift = rng.uniform(1.0, 2.6) if kind == "sign" else 0.0
-  return Panel(out * distance + (0, lift, 0), np.array([np.cos(turn), 0.0, -np.sin(turn)]), width, height, texture)
+  return UprightPanel(
+    out * distance + (0, lift, 0), np.array([np.cos(turn), 0.0, -np.sin(turn)]), width, height, texture
+  )
 
 
 def _sample_rgb(rng: np.random.Generator, chroma: float) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Contact sheets of a set: its first pictures as they are, and some of them under their labels.
+"""Contact sheets of a set: its first images as they are, and some of them under their labels.
 
-Labels are drawn on pictures enlarged by whole factors without any interpolation, so that half a pixel of misalignment
-shows.
+Labels are drawn on images enlarged by whole factors without interpolation, so that half a pixel of misalignment is
+visible.
 """
 
 import os
@@ -10,28 +10,28 @@ import pathlib
 import cv2
 import numpy as np
 
+from input_pipeline.body import COCO_JOINTS, COCO_LIMBS
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.landmarks import COCO_JOINTS, SKELETON
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.spec import SetSpec, group_size
 
 MOST_PICTURES = 1000
 
 _SHEET_WIDTH, _GAP = 2048, 4
-_SMALL_HEIGHT = 64  # at which crops must still read as people
-_LABELED = {"crops": 6, "views": 4, "clips": 8, "scenes": 3}  # pictures on the second sheet
-_LABELED_HEIGHT = 600  # the least that one on the second sheet is enlarged to
+_SMALL_HEIGHT = 64  # rows at which crops must still be recognizable as people
+_LABELED = {"crops": 6, "views": 4, "clips": 8, "scenes": 3}  # images on the second sheet
+_LABELED_HEIGHT = 600  # rows of an enlarged image on the second sheet, at least
 _LABEL_SHEET_WIDTH = 2400
 _LINE_HEIGHT, _FONT_SIZE = 18, 0.45
 
-_SHIFT = 4  # binary digits behind the point in OpenCV's drawing coordinates
+_SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
 _PAPER, _INK = (24, 24, 24), (230, 230, 230)
 _LEFT, _RIGHT, _MIDDLE = (255, 140, 0), (0, 190, 255), (235, 235, 235)
 _FULL_BOX, _VISIBLE_BOX = (255, 230, 0), (60, 255, 60)
 
-# The colors that LIP's own tools show the 20 classes in.
+# The colors of the 20 classes in LIP's own tools.
 _LIP_PALETTE = np.array(
   [
     (0, 0, 0),
@@ -60,25 +60,25 @@ _LIP_PALETTE = np.array(
 
 
 def draw_preview(path: str | os.PathLike, spec: SetSpec, count: int) -> list[pathlib.Path]:
-  """Draws the first pictures of a set on one sheet, and the first few of them with their labels on another.
+  """Draws the first images of a set on one sheet, and the first few of them with their labels on another.
 
-  The second sheet stands beside the first, with `_labels` in its name. Sheets of the same names are replaced.
+  The second sheet is beside the first, with `_labels` in its name. Existing sheets of these names are replaced.
 
   Args:
     path: the first sheet, a .png file in a folder that exists.
     spec: the set.
-    count: pictures on the first sheet.
+    count: number of images on the first sheet.
 
   Returns:
     The two files.
 
   Raises:
-    ValueError: a path that cannot become a file, an impossible count.
+    ValueError: a path that cannot be written, or an impossible count.
   """
   sheet = pathlib.Path(path).expanduser()
   paths = [sheet, sheet.with_name(f"{sheet.stem}_labels.png")]
   if not 1 <= count <= MOST_PICTURES:
-    raise ValueError(f"count={count}: a sheet shows 1 to {MOST_PICTURES} pictures; set --count")
+    raise ValueError(f"count={count}: a sheet shows 1 to {MOST_PICTURES} images; set --count")
   _check_can_become_files(paths)
   images, labeled = [], []
   for index in range(count):
@@ -98,11 +98,11 @@ def _check_can_become_files(paths: list[pathlib.Path]) -> None:
       raise ValueError(f"{path} is a folder; --preview expects a file that can be written, e.g. {path / 'sheet.png'}")
   folder = paths[0].parent
   if not (folder.is_dir() and os.access(folder, os.W_OK)):
-    raise ValueError(f"{paths[0]} cannot be written: {folder} is no folder that one may write to; change --preview")
+    raise ValueError(f"{paths[0]} cannot be written: {folder} is not a writable folder; change --preview")
 
 
 def _write_all(paths: list[pathlib.Path], images: list[np.ndarray]) -> None:
-  """Writes RGB images as PNG files: all of them whole, or none."""
+  """Writes RGB images as PNG files: all of them complete, or none."""
   unfinished = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
   try:
     for path, image in zip(unfinished, images):
@@ -120,7 +120,7 @@ def _write_all(paths: list[pathlib.Path], images: list[np.ndarray]) -> None:
 def _picture_sheet(images: list[np.ndarray], composition: str) -> np.ndarray:
   height, width = images[0].shape[:2]
   columns = max(1, (_SHEET_WIDTH + _GAP) // (width + _GAP))
-  columns = max(1, columns // group_size(composition)) * group_size(composition)  # what belongs together in one row
+  columns = max(1, columns // group_size(composition)) * group_size(composition)  # groups stay in one row
   sheet = _grid(images, columns)
   if composition != "crops":
     return sheet
@@ -140,11 +140,11 @@ def _label_sheet(cells: list[np.ndarray]) -> np.ndarray:
 
 
 def _draw_labels(picture: Picture) -> np.ndarray:
-  """One picture three times, under its points and boxes, its parts and its depth, and what is known in words."""
+  """Draws an image three times, under its keypoints and boxes, its parts and its depth, above its labels in words."""
   factor = -(-_LABELED_HEIGHT // picture.image_u8.shape[0])
   image = _enlarged(picture.image_u8, factor)
   points = image.copy()
-  for person in picture.facts["people"]:
+  for person in picture.annotations["people"]:
     _draw_person(points, person, factor)
   parts = _LIP_PALETTE[_enlarged(picture.parts, factor)]
   covered = _enlarged(picture.instances, factor)[..., None] > 0
@@ -157,20 +157,20 @@ def _draw_labels(picture: Picture) -> np.ndarray:
 
 
 def _lines_about(picture: Picture) -> list[str]:
-  facts, solid = picture.facts, picture.depth[picture.depth > 0]
+  labels, solid = picture.annotations, picture.depth[picture.depth > 0]
   reach = f"depth {solid.min():.1f} to {solid.max():.1f} m" if solid.size else "nothing solid in sight"
   lines = [
-    f"{facts['composition']} {facts['index']}   {facts['split']}   group {facts['group']}   camera "
-    f"{facts['camera']}   {facts['time']:.3f} s   {reach}"
+    f"{labels['composition']} {labels['index']}   {labels['split']}   group {labels['group']}   camera "
+    f"{labels['camera']}   {labels['time']:.3f} s   {reach}"
   ]
   return lines + [
     f"{number}: identity {person['identity']}, {person['facing']}. {person['caption']}"
-    for number, person in enumerate(facts["people"], 1)
+    for number, person in enumerate(labels["people"], 1)
   ]
 
 
 def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
-  """Points (filled where visible, hollow where hidden), limbs and boxes on a picture enlarged `factor` times."""
+  """Draws keypoints (filled if visible, hollow if hidden), limbs and boxes on an image enlarged `factor` times."""
   for name, color, thickness in (("box_full", _FULL_BOX, 3), ("box_visible", _VISIBLE_BOX, 1)):
     x, y, w, h = person[name]
     if w > 0 and h > 0:
@@ -180,7 +180,7 @@ def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
       )
   joints = {name: point for name, point in zip(COCO_JOINTS, person["keypoints"]) if point[2] > 0}
   radius = float(np.clip(person["box_full"][3] * factor / 150, 1.5, 5))
-  for first, second in SKELETON:
+  for first, second in COCO_LIMBS:
     if first in joints and second in joints:
       cv2.line(
         canvas,
@@ -201,7 +201,7 @@ def _draw_person(canvas: np.ndarray, person: dict, factor: int) -> None:
 
 
 def _place(point, factor: int) -> tuple[int, int]:
-  """Pixel frame of the picture -> OpenCV's drawing coordinates on the enlarged one, where pixel centers are whole."""
+  """Maps the image's pixel frame to OpenCV's coordinates on the enlarged image, where pixel centers are integers."""
   x, y = (round((float(value) * factor - 0.5) * 2**_SHIFT) for value in point[:2])
   return x, y
 
@@ -212,7 +212,7 @@ def _side_color(first: str, second: str) -> tuple[int, int, int]:
 
 
 def _depth_colors(depth: np.ndarray) -> np.ndarray:
-  """Near is red, far is blue, evenly in 1 / depth; black where nothing is. (H, W) meters -> (H, W, 3)."""
+  """Colors depth from red (near) to blue (far), linear in 1 / depth, black without a surface: (H, W) -> (H, W, 3)."""
   solid = depth > 0
   nearness = np.zeros(depth.shape, np.float32)
   nearness[solid] = 1 / depth[solid]
@@ -223,7 +223,7 @@ def _depth_colors(depth: np.ndarray) -> np.ndarray:
 
 
 def _outline(instances: np.ndarray) -> np.ndarray:
-  """(H, W) bool: the first pixel of each person, or of none, below or to the right of another's."""
+  """Returns (H, W) bool: pixels below or to the right of a pixel of another person, or of none."""
   outline = np.zeros(instances.shape, bool)
   outline[1:] |= instances[1:] != instances[:-1]
   outline[:, 1:] |= instances[:, 1:] != instances[:, :-1]
@@ -231,8 +231,8 @@ def _outline(instances: np.ndarray) -> np.ndarray:
 
 
 def _legend(width: int) -> np.ndarray:
-  """The classes' colors and names, and what the drawn lines mean."""
-  entries = [(tuple(int(c) for c in color), name) for color, name in zip(_LIP_PALETTE[1:], PARTS[1:])]
+  """Draws the colors and names of the classes, and the meaning of the lines."""
+  entries = [(tuple(int(c) for c in color), name) for color, name in zip(_LIP_PALETTE[1:], LIP_PARTS[1:])]
   entries += [(_LEFT, "left limbs"), (_RIGHT, "right limbs"), (_FULL_BOX, "full box"), (_VISIBLE_BOX, "visible box")]
   columns = max(1, width // 130)
   legend = np.full((-(-len(entries) // columns) * _LINE_HEIGHT, width, 3), _PAPER, np.uint8)
@@ -244,7 +244,7 @@ def _legend(width: int) -> np.ndarray:
 
 
 def _text(lines: list[str], width: int) -> np.ndarray:
-  """Lines of words, broken where the width ends."""
+  """Draws lines of words, wrapped at the width."""
   rows = []
   for line in lines:
     row = ""
@@ -271,7 +271,7 @@ def _enlarged(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _grid(images: list[np.ndarray], columns: int) -> np.ndarray:
-  """Images of one size in rows, a gap between them."""
+  """Arranges images of one size in rows, with gaps between them."""
   height, width = images[0].shape[:2]
   columns = min(columns, len(images))
   rows = -(-len(images) // columns)
@@ -283,7 +283,7 @@ def _grid(images: list[np.ndarray], columns: int) -> np.ndarray:
 
 
 def _stacked(blocks: list[np.ndarray]) -> np.ndarray:
-  """Blocks below each other, left-aligned, a gap between them."""
+  """Stacks blocks below each other, left-aligned, with gaps between them."""
   width = max(block.shape[1] for block in blocks)
   blocks = [
     cv2.copyMakeBorder(block, 0, _GAP, 0, width - block.shape[1], cv2.BORDER_CONSTANT, value=_PAPER) for block in blocks

@@ -1,4 +1,4 @@
-"""Solids to pixels: a pinhole camera, exact ray intersections inside each solid's outline box, a depth buffer."""
+"""Ray casting: a pinhole camera, exact intersections inside each solid's outline box, a depth buffer."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Camera:
 
   @classmethod
   def looking_at(cls, position, target, roll: float, focal: float, center_xy, image_hw) -> "Camera":
-    """A camera at `position` whose axis meets `target`; roll in radians."""
+    """Returns a camera at `position` that looks at `target`; roll in radians."""
     forward = np.subtract(target, position)
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 1.0, 0.0))
@@ -39,7 +39,7 @@ class Camera:
     return cls(np.asarray(position, float), rotation, focal, center_xy, image_hw)
 
   def scaled(self, factor: int) -> "Camera":
-    """The same view with `factor` times as many pixels along each side."""
+    """Returns the same view with `factor` times as many pixels along each side."""
     return dataclasses.replace(
       self,
       focal=self.focal * factor,
@@ -48,37 +48,37 @@ class Camera:
     )
 
   def matrix(self) -> np.ndarray:
-    """(3, 3) camera coordinates to homogeneous pixels."""
+    """Returns the (3, 3) matrix from camera coordinates to homogeneous pixels."""
     return np.array([[self.focal, 0, self.center_xy[0]], [0, self.focal, self.center_xy[1]], [0, 0, 1.0]])
 
   def pose(self) -> np.ndarray:
-    """(3, 4) homogeneous world coordinates to camera coordinates."""
+    """Returns the (3, 4) matrix from homogeneous world coordinates to camera coordinates."""
     return np.hstack([self.rotation, -(self.rotation @ self.position)[:, None]])
 
   def to_camera(self, points: np.ndarray) -> np.ndarray:
-    """World points (..., 3) to camera coordinates: x right, y down, z forward, meters."""
+    """Converts world points (..., 3) to camera coordinates: x right, y down, z forward, meters."""
     return (points - self.position) @ self.rotation.T
 
   def plane_xy(self) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixel centers lie on the plane z = 1 of the camera frame: x (W,) and y (H,) float32."""
+    """Returns the places of pixel centers on the plane z = 1 of the camera frame: x (W,) and y (H,) float32."""
     height, width = self.image_hw
     x = (np.arange(width) + 0.5 - self.center_xy[0]) / self.focal
     y = (np.arange(height) + 0.5 - self.center_xy[1]) / self.focal
     return x.astype(np.float32), y.astype(np.float32)
 
   def to_pixels(self, points: np.ndarray) -> np.ndarray:
-    """Camera coordinates (..., 3) in front of the camera to pixels (..., 2)."""
+    """Projects camera coordinates (..., 3) in front of the camera to pixels (..., 2)."""
     return self.focal * points[..., :2] / points[..., 2:] + np.asarray(self.center_xy)
 
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-  """The pixels where one solid is what the camera sees; coordinates first, which numpy is quicker with.
+  """The visible pixels of one solid; arrays have coordinates first, which is faster in numpy.
 
   Attributes:
-    number: which solid of the list that was cast.
+    number: index of the solid in the list that was cast.
     pixels: (N,) row * W + column.
-    points: (3, N) where on the solid, in the solid's own frame, meters.
+    points: (3, N) places on the solid, in the solid's own frame, meters.
     normals: (3, N) outward, camera frame, unit length.
   """
 
@@ -91,19 +91,19 @@ class Surface:
 class Cast:
   """The nearest of many solids at every pixel center.
 
-  Seen from its own frame, stretched by its flattening, a solid is round. There every quantity of the hit (the
-  quadratic's coefficients and its discriminant) is a polynomial in the pixel's place; each is expanded about the
-  middle of the solid, where float32 is exact enough, and evaluated as a row plus a column plus a product.
+  In its own frame, divided by its flattening, a solid is round. There every quantity of a hit (the coefficients and the
+  discriminant of the quadratic) is a polynomial in the pixel's place. Each is expanded about the middle of the solid,
+  where float32 is exact enough, and evaluated as a row plus a column plus a product.
 
   Args:
-    solids: what there is, in the world.
-    camera: who looks.
+    solids: the solids, world frame.
+    camera: the camera.
 
   Attributes:
-    depth: (H, W) float32 along the camera's axis, meters; infinite where nothing is.
-    nearest: (H, W) int16, number of the solid there; -1 nothing.
+    depth: (H, W) float32 along the camera's axis, meters; infinite without a solid.
+    nearest: (H, W) int16, number of the visible solid; -1 none.
     frames: (S, 3, 3) float32, rows are each solid's own axes in the world.
-    boxes: (S, 4) left, top, right, bottom of each solid as if alone, pixels, not cut at the border; NaN too near the
+    boxes: (S, 4) left, top, right, bottom of each solid alone, pixels, not cut at the border; NaN if it is too near the
       camera or behind it.
   """
 
@@ -127,7 +127,7 @@ class Cast:
     self._draw_all(radii, [solid.open_end for solid in solids])
 
   def surfaces(self) -> Iterator[Surface]:
-    """The visible part of every solid."""
+    """Yields the visible part of every solid."""
     pixels = np.flatnonzero(self.nearest >= 0)
     numbers = self.nearest.ravel()[pixels]
     order = np.argsort(numbers, kind="stable")
@@ -141,7 +141,7 @@ class Cast:
       yield Surface(int(number), pixels[start:stop], *self._surface(number, hits[:, start:stop]))
 
   def _boxes(self, start, end, radii) -> np.ndarray:
-    """Bounds of the two end ellipsoids' outlines, which are conics; the hull between them reaches no farther."""
+    """Returns the bounds of the two end ellipsoids' outlines, which are conics; the hull between them stays inside."""
     low, high = np.full((len(start), 2), np.inf), np.full((len(start), 2), -np.inf)
     axes = np.swapaxes(self._to_local, 1, 2) * self._flatten[:, None, :]  # columns: half axes of a ball of radius 1
     spread = axes @ np.swapaxes(axes, 1, 2)
@@ -155,10 +155,10 @@ class Cast:
     return np.hstack([low, high]) * self._camera.focal + np.tile(self._camera.center_xy, 2)
 
   def _draw_all(self, radii: np.ndarray, open_ends: list[bool]) -> None:
-    """Puts every solid into the depth buffer.
+    """Draws every solid into the depth buffer.
 
-    The hull touches the two balls in two circles; between them it is a cone. A ray enters the solid where it enters
-    the endless cone if that lies between the circles, else through the ball on that side.
+    The hull touches the two balls in two circles; between them it is a cone. A ray enters the solid where it enters the
+    endless cone if that place lies between the circles, otherwise through the ball on that side.
     """
     height, width = self._camera.image_hw
     limits = np.array([width, height])
@@ -170,7 +170,7 @@ class Cast:
     # rays of the round frame as functions of (1, u, v), the place relative to the window's middle
     rays = np.concatenate([self._to_round @ middle[:, :, None], self._to_round[:, :, :2]], 2)
     length, taper, radius0, radius1 = self._length, self._taper, *radii.T
-    inside = length**2 - taper**2  # where it is not positive, one ball holds the other
+    inside = length**2 - taper**2  # where it is not positive, one ball contains the other
     lean = taper * radius0 - self._origin[:, 1] * length
     along = rays[:, 1] * length[:, None]
     a = np.swapaxes(rays, 1, 2) @ rays
@@ -192,7 +192,7 @@ class Cast:
     cone, along, lean, inside, cut = (v.tolist() for v in (cone, along, lean, inside, cut))
 
     x, y = self._camera.plane_xy()
-    with np.errstate(invalid="ignore"):  # a ray that misses has a distance of NaN, which is nearer than nothing
+    with np.errstate(invalid="ignore"):  # a ray that misses has a distance of NaN, which is never nearer
       for number in np.nonzero((first < last).all(1))[0]:
         (left, top), (right, bottom) = first[number], last[number]
         window = slice(top, bottom), slice(left, right)
@@ -206,7 +206,7 @@ class Cast:
           far = place >= inside[number] + lean[number]
           ends = (place <= lean[number]) | far
           if end_on[number]:
-            # Rays steeper than the cone itself that run towards its tip are in it from the start: first the wide ball.
+            # Rays that run towards the tip, steeper than the cone, start inside it: they meet the wide ball first.
             inner = (_quadratic(cone[number][9:], u, v) > 0) & (_affine(along[number], u, v) * taper[number] > 0)
             ends |= inner
             far = np.where(inner, taper[number] < 0, far)
@@ -219,11 +219,11 @@ class Cast:
         np.copyto(self.nearest[window], np.int16(number), where=nearer)
 
   def _surface(self, number: int, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (3, N) in the solid's own frame and normals (3, N) in the camera's, of hits in the camera's frame."""
+    """Returns points (3, N) in the solid's frame and normals (3, N) in the camera's, of hits in the camera's frame."""
     length, taper = float(self._length[number]), float(self._taper[number])
     flatten = self._flatten[number, :, None].astype(np.float32)
     points = self._to_round[number].astype(np.float32) @ hits + self._origin[number, :, None].astype(np.float32)
-    # The ball whose surface this is: straight in along the normal, to the axis between the two centers.
+    # The center of the ball that has this surface: inwards along the normal, to the axis between the two centers.
     slope = np.float32(taper / np.sqrt(length**2 - taper**2) if length > abs(taper) else 0.0)
     across = np.sqrt(points[0] ** 2 + points[2] ** 2)
     normals = points.copy()
@@ -234,7 +234,10 @@ class Cast:
 
 
 def _equations(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-  """A t^2 + 2 B t + c = 0 with A = h a h', B = b h', h = (1, u, v): coefficients (S, 15) for `_first_root`."""
+  """Returns the coefficients (S, 15) of a quadratic equation in t, for `_first_root`.
+
+  The equation is A t^2 + 2 B t + c = 0 with A = h a h', B = b h', h = (1, u, v).
+  """
   discriminant = b[:, :, None] * b[:, None, :] - c[:, None, None] * a
   forms = [
     np.stack([m[:, 0, 0], 2 * m[:, 0, 1], m[:, 1, 1], 2 * m[:, 0, 2], m[:, 2, 2], 2 * m[:, 1, 2]], 1)
@@ -244,7 +247,7 @@ def _equations(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _first_root(coefficients, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """The smaller t of `_equations` at places (u, v); NaN where there is none."""
+  """Returns the smaller t of `_equations` at places (u, v); NaN if there is none."""
   root = _quadratic(coefficients[:6], u, v)
   np.sqrt(root, out=root)
   root += _affine(coefficients[6:9], u, v)
@@ -258,7 +261,7 @@ def _affine(form, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _quadratic(form, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """A row plus a column plus a product."""
+  """Evaluates a quadratic form as a row plus a column plus a product."""
   p, q, s, r, w, t = form
   value = (t * v) * u
   value += p + u * (q + s * u)
@@ -267,13 +270,13 @@ def _quadratic(form, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def frames(solids: list[Solid]) -> np.ndarray:
-  """(S, 3, 3): rows are each solid's x, y (along its axis) and z, in the world."""
+  """Returns (S, 3, 3): rows are each solid's x, y (along its axis) and z, in the world."""
   axis = np.array([s.end - s.start for s in solids]).reshape(-1, 3)
   front = np.array([s.front for s in solids]).reshape(-1, 3)
   length = np.linalg.norm(axis, axis=1, keepdims=True)
   y = np.where(length > 1e-6, axis / np.maximum(length, 1e-6), (0.0, 1.0, 0.0))
   z = front - np.sum(front * y, 1, keepdims=True) * y
-  along = np.linalg.norm(z, axis=1) < 1e-3  # front along the axis: the world axis that is most across serves
+  along = np.linalg.norm(z, axis=1) < 1e-3  # front along the axis: use the world axis that is most across
   across = np.eye(3)[np.argmin(np.abs(y), axis=1)]
   z[along] = (across - np.sum(across * y, 1, keepdims=True) * y)[along]
   z /= np.linalg.norm(z, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A scene through a camera: light on every pixel, and which solid of whom each pixel shows."""
+"""Rendering of a scene through a camera: the light of each pixel, and the solid that it shows."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from input_pipeline.people.raycast import Camera, Cast
 from input_pipeline.people.scene import Scene
 
 RENDERER_VERSION = 2
-"""Raised with every change that alters pictures: prepared sets of another version are not mixed with new ones."""
+"""Increased by every change that alters images: prepared sets of different versions are not mixed."""
 
-# Pixels per side cast for each pixel of the result: what smooths the outlines.
+# Rays per side of a pixel, for smooth outlines.
 _OVERSAMPLING = 2
 
 
@@ -23,9 +23,8 @@ class View:
   Attributes:
     light_rgb: (H, W, 3) float32, 1 is white.
     depth: (H, W) float32 meters along the camera's axis, infinite for sky.
-    solid: (H, W) int16, which solid of all is seen; -1 the place behind.
-    boxes: (S, 4) left, top, right, bottom of every solid as if alone, pixels, not cut at the border; NaN behind the
-      camera.
+    solid: (H, W) int16, number of the visible solid; -1 for the place behind.
+    boxes: (S, 4) left, top, right, bottom of every solid alone, pixels, not cut at the border; NaN behind the camera.
   """
 
   light_rgb: np.ndarray
@@ -67,17 +66,17 @@ def render(scene: Scene, camera: Camera) -> View:
 
 
 def _lit(light: Light, normals, world, sun, up, shadow: ShadowMap) -> np.ndarray:
-  """Brightness of a solid's surface (3, N): sky from above, a little from the viewer, the sun where it shines."""
+  """Returns the brightness of a solid's surface (3, N): sky from above, a little light from the viewer, the sun."""
   cosine = sun @ normals
   sunny = np.flatnonzero(cosine > 0)
   shaded = np.zeros(len(cosine), np.float32)
-  shaded[sunny] = shadow.shade(world[:, sunny])
+  shaded[sunny] = shadow.covers(world[:, sunny])
   ambient = (0.75 + 0.25 * (up @ normals)) * (0.62 + 0.38 * np.clip(-normals[2], 0, 1))
-  return light.on(cosine, shaded, ambient)
+  return light.brightness(cosine, shaded, ambient)
 
 
 def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tuple[np.ndarray, np.ndarray]:
-  """The place without people but with their shadows: light (H, W, 3) and depth (H, W)."""
+  """Renders the place without people but with their shadows: light (H, W, 3) and depth (H, W)."""
   albedo, depth, cosine = scene.place.paint(camera, scene.light.direction)
   height, width = camera.image_hw
   x, y = camera.plane_xy()
@@ -94,10 +93,10 @@ def _light_place(scene: Scene, camera: Camera, shadows: list[ShadowMap]) -> tupl
     reach = depth[r, c]
     hits = np.stack([x[c] * reach, y[r] * reach, reach])
     world = camera.rotation.T.astype(np.float32) @ hits + camera.position[:, None].astype(np.float32)
-    shadow[r, c] = figure.shade(world)
+    shadow[r, c] = figure.covers(world)
   shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.3, 0.9 * height / 256))
-  light = cv2.merge(list(scene.light.on(cosine, shadow)))
-  light[np.isinf(depth)] = scene.light.sun_rgb * 0.5 + scene.light.sky_rgb  # the sky shines itself
+  light = cv2.merge(list(scene.light.brightness(cosine, shadow)))
+  light[np.isinf(depth)] = scene.light.sun_rgb * 0.5 + scene.light.sky_rgb  # the sky emits light
   return albedo * light, depth
 
 
@@ -107,7 +106,7 @@ def _averaged(image: np.ndarray) -> np.ndarray:
 
 
 def _second_nearest(depth: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Of each pixel's four samples, the second nearest: a pixel shows what covers at least half of it."""
+  """Returns the second nearest of each pixel's four samples: a pixel shows what covers at least half of it."""
   samples = [(i, j) for i in range(_OVERSAMPLING) for j in range(_OVERSAMPLING)]
   a, b, c, d = (depth[i::_OVERSAMPLING, j::_OVERSAMPLING] for i, j in samples)
   second = np.minimum(np.maximum(np.minimum(a, b), np.minimum(c, d)), np.minimum(np.maximum(a, b), np.maximum(c, d)))

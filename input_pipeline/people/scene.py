@@ -1,4 +1,4 @@
-"""People and things at one place at one moment: what any number of cameras can look at."""
+"""A scene: people and things at one place at one moment, for any number of cameras."""
 
 import dataclasses
 
@@ -16,19 +16,19 @@ _IDENTITY_STREAM = 1
 
 
 def sample_identity(seed: int, identity: int) -> tuple[Body, Outfit]:
-  """Body and clothes of one person of a set."""
-  return sample_somebody(np.random.default_rng((seed, _IDENTITY_STREAM, identity)))
+  """Draws body and clothes of one identity of a set."""
+  return sample_person(np.random.default_rng((seed, _IDENTITY_STREAM, identity)))
 
 
-def sample_somebody(rng: np.random.Generator) -> tuple[Body, Outfit]:
-  """Body and clothes that go together."""
+def sample_person(rng: np.random.Generator) -> tuple[Body, Outfit]:
+  """Draws a body and clothes that suit it."""
   body = Body.sample(rng)
   return body, Outfit.sample(rng, body.child)
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
-  """Somebody in a pose at a place.
+class PosedPerson:
+  """A dressed body in a pose at a place.
 
   Attributes:
     identity: number in the set; -1 for a passer-by who belongs to no set.
@@ -49,43 +49,43 @@ class Person:
   @classmethod
   def standing(
     cls, identity: int, body: Body, outfit: Outfit, pose: Pose, heading: float, ground_xz: tuple[float, float]
-  ) -> "Person":
-    """Puts somebody on the ground; heading in radians, 0 looks along +z."""
+  ) -> "PosedPerson":
+    """Puts a person on the ground; heading in radians, 0 looks along +z."""
     positions, rotations = place_joints(body, pose, heading, ground_xz)
     return cls(identity, body, outfit, positions, rotations, build_figure(body, outfit, positions, rotations))
 
   def middle(self) -> np.ndarray:
-    """(3,) the middle of the joints' bounds."""
+    """Returns (3,) the middle of the joints' bounds."""
     points = np.array(list(self.positions.values()))
     return (points.min(0) + points.max(0)) / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """One moment.
+  """People and things at one moment.
 
   Attributes:
-    place: ground and what stands around.
+    place: ground, panels and sky.
     light: the light.
-    people: who is labeled.
-    bystanders: other people, unlabeled.
+    people: labeled people.
+    bystanders: unlabeled people.
     props: things that hide people: the solids of each.
   """
 
   place: Place
   light: Light
-  people: list[Person]
-  bystanders: list[Person]
+  people: list[PosedPerson]
+  bystanders: list[PosedPerson]
   props: list[list[Solid]]
 
 
 def sample_prop(rng: np.random.Generator, at: np.ndarray, across: np.ndarray) -> list[Solid]:
-  """A pole, hedge, bin, rail or board.
+  """Draws a pole, hedge, bin, rail or board.
 
   Args:
     rng: source of all draws.
-    at: (3,) where on the ground, meters.
-    across: (3,) unit, level: the direction that long things extend in.
+    at: (3,) place on the ground, meters.
+    across: (3,) unit, horizontal: the direction of long things.
   """
   kind = str(rng.choice(["pole", "hedge", "bin", "rail", "board"], p=[0.3, 0.25, 0.15, 0.15, 0.15]))
   rgb = np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.12, (2, 3)), 0.03, 0.95).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The kinematic tree of the built-in people: joints, their limits, the proportions of one body, forward kinematics.
+"""The kinematic tree of the built-in people: joints and their limits, proportions of a body, forward kinematics.
 
 World frame: meters, y up, ground at y = 0; a body in rest pose looks along +z and its left side is at +x.
 """
@@ -13,9 +13,9 @@ class Joint(NamedTuple):
   """One node of the tree.
 
   Attributes:
-    parent: name of the joint it hangs on; None for the root.
+    parent: name of the parent joint; None for the root.
     offset: from the parent in rest pose, as a fraction of the stature (x left, y up, z forward).
-    flex: limits in degrees; positive brings what hangs or stands on the joint forward (hanging) or backward (standing).
+    flex: limits in degrees; positive moves a hanging child forward and a standing one backward.
     abduct: limits in degrees; positive moves a hanging limb away from the body's middle.
     twist: limits in degrees about the vertical of the rest pose; positive turns to the body's left.
   """
@@ -52,11 +52,11 @@ JOINTS: dict[str, Joint] = {
 """Parents come before their children."""
 
 
-# The share of children among the bodies, and their greatest stature in meters; grown-ups start above it.
+# Share of children among the bodies, and their greatest stature in meters; adults are taller.
 _CHILDREN, _TALLEST_CHILD = 0.08, 1.40
 
 SOLE = 0.022
-"""Thickness of a sole as a fraction of the stature: `heel` and toes stand that high above the ground."""
+"""Thickness of a sole as a fraction of the stature: heel and toes are that high above the ground."""
 
 HEEL = (0.0, -0.026, -0.022)
 """From the ankle to the heel as a fraction of the stature: as low as the toes where the foot is flat."""
@@ -70,7 +70,7 @@ class Body:
     stature: height in meters.
     shoulders: factor on the width of the shoulders.
     hips: factor on the width of the hips.
-    legs: factor on the length of the legs; the trunk makes up for it.
+    legs: factor on the length of the legs; the trunk compensates for it.
     build: factor on the thickness of trunk and limbs.
     head: factor on the size of the head.
   """
@@ -84,7 +84,7 @@ class Body:
 
   @classmethod
   def sample(cls, rng: np.random.Generator) -> "Body":
-    """A random body: mostly grown-ups, some children (`_CHILDREN`), who have bigger heads and shorter legs."""
+    """Draws a body: mostly adults, some children (`_CHILDREN`), who have larger heads and shorter legs."""
     if rng.random() < _CHILDREN:
       stature = rng.uniform(1.05, _TALLEST_CHILD)
       return cls(
@@ -107,11 +107,11 @@ class Body:
 
   @property
   def child(self) -> bool:
-    """Whether this is a child: `sample` draws no grown-up as small."""
+    """Whether this is a child: `sample` draws no adult of such a stature."""
     return self.stature <= _TALLEST_CHILD
 
   def offset(self, name: str) -> np.ndarray:
-    """Offset of a joint from its parent in rest pose: (3,) meters."""
+    """Returns the offset of a joint from its parent in rest pose: (3,) meters."""
     x, y, z = JOINTS[name].offset
     if name.endswith("_shoulder"):
       x *= self.shoulders
@@ -125,7 +125,7 @@ class Body:
 
 
 Pose = dict[str, tuple[float, float, float]]
-"""joint -> (flex, abduct, twist) in degrees; a joint left out is at rest."""
+"""joint -> (flex, abduct, twist) in degrees; joints left out are at rest."""
 
 
 def _rotation(angles: tuple[float, float, float], mirrored: bool) -> np.ndarray:
@@ -142,13 +142,13 @@ def _rotation(angles: tuple[float, float, float], mirrored: bool) -> np.ndarray:
 def place_joints(
   body: Body, pose: Pose, heading: float = 0.0, ground_xz: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Forward kinematics, with the lowest heel or toe on the ground.
+  """Computes forward kinematics, with the lowest heel or toe on the ground.
 
   Args:
     body: proportions.
     pose: joint angles, assumed within their limits.
-    heading: where the body looks, in radians: 0 along +z, positive turns to its left.
-    ground_xz: the point of the ground that the pelvis is above, meters.
+    heading: direction in which the body looks, radians: 0 along +z, positive turns to its left.
+    ground_xz: point of the ground below the pelvis, meters.
 
   Returns:
     joint -> position (3,) in meters, and joint -> rotation (3, 3) from its rest frame, both in the world frame.

@@ -1,4 +1,4 @@
-"""The one shape that figures are made of, and the drafting of figures from it."""
+"""The one shape that figures consist of, and a builder of figures."""
 
 import dataclasses
 
@@ -17,11 +17,11 @@ class Solid:
     start: (3,) center of the first ball, meters.
     end: (3,) center of the second ball.
     radii: the two balls' radii before flattening, meters.
-    front: (3,) direction that the solid's own z axis points to, as far as its axis allows.
+    front: (3,) direction of the solid's own z axis, up to the component along its axis.
     flatten: factors on the thickness along the solid's own x (sideways) and z (front).
     cloth: its surface.
-    part: one of `SOLID_PARTS`: what it belongs to; clothes are named as the limb that they wrap.
-    label: its class in `PARTS`; 0 for bags, which are no part of a person.
+    part: one of `SOLID_PARTS`: what it belongs to; clothes have the name of the limb that they cover.
+    label: its class in `LIP_PARTS`; 0 for bags, which are no part of a person.
     open_end: cut off flat at the second center, as the hem of a skirt.
   """
 
@@ -47,11 +47,11 @@ SOLID_PARTS = (
     f"{side}_{limb}" for side in ("left", "right") for limb in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")
   ),
 )
-"""What a solid can belong to; `skirt` is everything that hangs around the thighs as a bell."""
+"""What a solid can belong to; `skirt` is everything that hangs around both thighs."""
 
 
 class Draft:
-  """A figure in the making.
+  """A figure under construction.
 
   Args:
     body: proportions.
@@ -59,9 +59,9 @@ class Draft:
     rotations: joint -> (3, 3) from its rest frame to the world.
 
   Attributes:
-    solids: those drawn so far.
-    size: the stature in meters: lengths follow it.
-    girth: what thicknesses follow.
+    solids: the solids added so far.
+    size: the stature in meters: lengths scale with it.
+    girth: thicknesses scale with it.
   """
 
   def __init__(self, body: Body, positions: dict[str, np.ndarray], rotations: dict[str, np.ndarray]):
@@ -70,11 +70,11 @@ class Draft:
     self.solids: list[Solid] = []
 
   def at(self, joint: str, x: float, y: float, z: float, size: float | None = None) -> np.ndarray:
-    """A point fixed to a joint, offset in shares of the stature or of another size."""
+    """Returns a point fixed to a joint, offset in shares of the stature or of another size."""
     return self.positions[joint] + self.rotations[joint] @ (np.array([x, y, z]) * (size or self.size))
 
   def between(self, first: str, second: str, share: float) -> np.ndarray:
-    """A point on the line from one joint to another."""
+    """Returns a point on the line from one joint to another."""
     return self.positions[first] + share * (self.positions[second] - self.positions[first])
 
   def add(
@@ -91,7 +91,7 @@ class Draft:
     front: tuple[float, float, float] = (0.0, 0.0, 1.0),
     open_end: bool = False,
   ) -> None:
-    """Adds a solid whose front is fixed to a joint; `label` is of `PARTS`, None is no part of the person."""
+    """Adds a solid, front fixed to a joint; `label` is a name in `LIP_PARTS`, None if it is no part of a person."""
     self.solids.append(
       Solid(
         start,
@@ -117,11 +117,11 @@ class Draft:
     flatten: tuple[float, float],
     axis: np.ndarray | None = None,
   ) -> None:
-    """Adds an ellipsoid, `radius` long along its axis, which is the joint's own where none is given."""
+    """Adds an ellipsoid with `radius` along `axis`; None: along the joint's own y axis."""
     step = (self.rotations[joint][:, 1] if axis is None else axis) * 4e-4  # far too short to be seen
     self.add(part, label, joint, center - step, center + step, (radius, radius), cloth, flatten)
 
-  def add_stretch(
+  def add_segment(
     self,
     part: str,
     label: str,
@@ -135,17 +135,17 @@ class Draft:
     deep: float = 1.0,
     open_end: bool = False,
   ) -> None:
-    """Adds a stretch of a limb.
+    """Adds a segment of a limb.
 
     Args:
       part: as for `Solid`.
-      label: of `PARTS`.
-      joint: what its front is fixed to.
+      label: a name in `LIP_PARTS`.
+      joint: the joint that its front is fixed to.
       bone: both ends of the whole limb, meters.
       radii: of the bare limb at its ends, meters.
-      span: which stretch, shares of the bone.
+      span: start and end of the segment, shares of the bone.
       cloth: its surface.
-      grown: factors on the radii at the ends of the stretch.
+      grown: factors on the radii at the ends of the segment.
       deep: factor on the thickness from front to back.
       open_end: as for `Solid`.
     """

@@ -1,4 +1,4 @@
-"""Which endless set of pictures: how many people, in which composition, and which of them are for training."""
+"""The spec of an endless set of images: how many people, in which composition, and in which splits."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ _LEAST_HW, _MOST = (32, 16), 4096
 
 @dataclasses.dataclass(frozen=True)
 class SetSpec:
-  """An endless set of pictures; the same spec is the same set everywhere.
+  """An endless set of images; the same spec gives the same set everywhere.
 
   Attributes:
-    composition: crops (one person, every picture another moment), views (each moment seen by 4 cameras), clips (8
-      frames of a motion from one camera) or scenes (1 to 12 people on a street).
-    image_hw: size of a picture in pixels.
-    seed: which population; every composition of a seed shows the same people.
-    identities: how many different people there are.
+    composition: crops (one person, every image another moment), views (each moment from 4 cameras), clips (8 frames of
+      a motion from one camera) or scenes (1 to 12 people on a street).
+    image_hw: size of an image in pixels.
+    seed: the population; all compositions of a seed show the same people.
+    identities: number of different people.
 
   Raises:
     ValueError: impossible numbers.
@@ -51,21 +51,24 @@ class SetSpec:
 
 
 def split_of(number: int) -> str:
-  """The split of an identity, or of a scene: 7 of 10 train, 1 val, 2 test; the first four hold all three."""
+  """Returns the split of an identity, or of a scene: 7 of 10 train, 1 val, 2 test; the first four cover all three."""
   return _SPLIT_PATTERN[number % len(_SPLIT_PATTERN)]
 
 
 def split_of_picture(spec: SetSpec, index: int) -> str:
-  """The split that picture `index` belongs to."""
+  """Returns the split of image `index`."""
   return split_of(index if spec.composition == "scenes" else identity_of_picture(spec, index))
 
 
 def group_size(composition: str) -> int:
-  """How many pictures in a row belong together and must not be torn apart."""
+  """Returns how many consecutive images form a group that must stay together."""
   return {"views": VIEWS, "clips": FRAMES}.get(composition, 1)
 
 
 def identity_of_picture(spec: SetSpec, index: int) -> int:
-  """Whom picture `index` shows: crops take turns, so that the start of a set holds everybody; views and clips keep
-  theirs together."""
+  """Returns the identity that image `index` shows.
+
+  Crops alternate between the identities, so that the start of a set shows all of them. Views and clips show one
+  identity in consecutive images.
+  """
   return (index if spec.composition == "crops" else index // IMAGES_PER_IDENTITY) % spec.identities

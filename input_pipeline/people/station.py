@@ -1,4 +1,4 @@
-"""The cameras of a set: where they hang, how they see, and what they do to a picture."""
+"""The cameras of a set: how they are mounted, what they see, and what they do to an image."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ _STATION_STREAM = 4
 
 @dataclasses.dataclass(frozen=True)
 class Station:
-  """One camera that stays as it is through a whole set, as a camera of a street or a shop.
+  """One camera with properties that stay fixed through a set, as a street or shop camera.
 
   Attributes:
     pitch_degrees: (low, high) how steeply it looks down on people.
-    focal: (low, high) focal length, in picture heights.
+    focal: (low, high) focal length, in image heights.
     gain_rgb: (3,) exposure and white balance.
     gamma: tone curve.
-    softness: blur of its lens, pixels at a picture height of 256.
+    softness: blur of its lens, pixels at an image height of 256.
     noise: standard deviation of its noise, 0 to 1.
-    detail: share of the picture's pixels per side that it really resolves.
-    jpeg_quality: (low, high) what it stores pictures with.
+    detail: share of the pixels per side that it really resolves.
+    jpeg_quality: (low, high) quality of its stored images.
   """
 
   pitch_degrees: tuple[float, float]
@@ -34,7 +34,7 @@ class Station:
 
   @classmethod
   def of(cls, seed: int, number: int) -> "Station":
-    """Camera `number` of the set that `seed` stands for."""
+    """Returns camera `number` of the set with this seed."""
     rng = np.random.default_rng((seed, _STATION_STREAM, number))
     pitch, focal, quality = rng.uniform(-3, 18), rng.uniform(1.2, 2.4), int(rng.integers(62, 86))
     return cls(
@@ -49,7 +49,7 @@ class Station:
     )
 
   def expose(self, rng: np.random.Generator) -> "Exposure":
-    """How it is set at a moment: exposure, focus, motion."""
+    """Draws its state at a moment: exposure, focus, motion."""
     return Exposure(
       gain_rgb=self.gain_rgb * np.float32(rng.uniform(0.85, 1.15)),
       gamma=self.gamma * rng.uniform(0.92, 1.08),
@@ -63,16 +63,16 @@ class Station:
 
 @dataclasses.dataclass(frozen=True)
 class Exposure:
-  """A camera as it is set for one picture, or for one clip.
+  """The state of a camera for one image, or for one clip.
 
   Attributes:
     gain_rgb: (3,) exposure and white balance.
     gamma: tone curve.
-    softness: blur, pixels at a picture height of 256.
+    softness: blur, pixels at an image height of 256.
     motion: length in such pixels, and direction in radians, of the motion blur; length 0 none.
-    detail: share of the picture's pixels per side that are resolved.
+    detail: share of the pixels per side that are resolved.
     noise: standard deviation, 0 to 1.
-    jpeg_quality: what the picture is stored with.
+    jpeg_quality: quality of the stored image.
   """
 
   gain_rgb: np.ndarray
@@ -84,7 +84,7 @@ class Exposure:
   jpeg_quality: int
 
   def develop(self, rng: np.random.Generator, light_rgb: np.ndarray) -> np.ndarray:
-    """The picture of the light that reaches the camera.
+    """Returns the image that the light at the camera gives.
 
     Args:
       rng: source of the noise.

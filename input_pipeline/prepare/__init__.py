@@ -1,8 +1,8 @@
-"""Any source to ArrayRecord shards.
+"""`saip prepare`: converts any source to ArrayRecord shards.
 
-prepare.py     what a caller wants: the whole set, resumable, with its manifest
+prepare.py     the whole set, resumable, with its manifest
 shard.py       one shard, a pure function of the request and its number
-run.py         who makes the shards: processes of this machine, or Beam
-companions.py  files beside the images that are carried along
-scaling.py     annotations of an image that was shrunk
+run.py         runs the shards in processes of this machine, or under Beam
+side_files.py  files beside the images that become annotations
+scaling.py     annotations of a shrunk image
 """

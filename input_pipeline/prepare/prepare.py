@@ -1,4 +1,4 @@
-"""Any source to ArrayRecord shards: once, in several processes or under Beam, and never half a set that looks whole."""
+"""Converts any source to a set of ArrayRecord shards, in several processes or under Beam; can resume."""
 
 import collections
 import dataclasses
@@ -16,29 +16,29 @@ from input_pipeline.prepare.shard import PrepareRequest, make_record, open_reque
 from input_pipeline.prepared import META, PARTIAL, check_holds_nothing_else, entries, one_writer, read_meta, write_json
 from input_pipeline.records import encode_record
 from input_pipeline.source import ImageSource, count_left_out
-from input_pipeline.sources.containers.array_record import FORMAT
+from input_pipeline.sources.containers.array_record import PREPARED_FORMAT
 
 SHARD_BYTES = 256 * 10**6
 
 LEFT_OUT = "left_out.txt"
 
-# Images whose records are made to see how large records are.
-_SAMPLES = 64
+# Number of images that the mean size of a record is measured on.
+_MEASURED_IMAGES = 64
 
-_IN_WORDS = {
+_RECORD_FORMAT = {
   "record": "uint32 little endian n | n bytes of JSON | the files that its `files` lists with their sizes",
   "image.*": "the image; ppm: pixels that need no decoding",
   "pixels": "x right, y down, measured from the image's edge: the center of the top left pixel is (0.5, 0.5)",
   "keypoints": "x, y in pixels; v: 0 unknown or outside, 1 hidden, 2 visible; names in legend.joints",
   "box": "x, y, width, height in pixels",
-  "depth.png": "16 bits, millimeters along the camera's axis, 0 where nothing is known",
-  "instances.png": "8 bits, 0 nobody, k people[k - 1]",
-  "partner.*": "the other image of a pair; `pair` says of what kind",
-  "carried": "how many records have each of these facts and files",
+  "depth.png": "16 bits, millimeters along the camera's axis, 0 if unknown",
+  "instances.png": "8 bits, 0 background, k people[k - 1]",
+  "partner.*": "the other image of a pair; `pair` is the kind of pair",
+  "carried": "number of records with each of these facts and files",
 }
 
 
-def prepare(
+def prepare_dataset(
   request: PrepareRequest,
   out: str | os.PathLike,
   *,
@@ -47,27 +47,27 @@ def prepare(
   runner_options: str = "",
   progress: bool = True,
 ) -> dict:
-  """Writes a set into `out`, or goes on where an earlier call stopped.
+  """Writes a set into `out`, or continues where an earlier call stopped.
 
-  Each shard is a pure function of the request and its number, and appears under its name when it is whole; the
-  manifest, meta.json, comes last, so a folder without it is unfinished. Calling again makes the missing shards alone,
-  and the result is the same to the byte, whatever the number of processes. Images that cannot be decoded are left
-  out, counted and listed in left_out.txt.
+  Each shard is a pure function of the request and its number, and gets its name when it is complete. The manifest,
+  meta.json, is written last, so a folder without it is unfinished. Another call writes only the missing shards, and
+  the result is the same to the byte for any number of processes. Images that cannot be decoded are left out, counted
+  and listed in left_out.txt.
 
   Args:
-    request: what is made from what.
+    request: the source and the conversion.
     out: the folder, made if missing, or a URL.
-    processes: how many work, which changes nothing but the speed; None: one per core, at most 8.
-    runner: a Beam runner that works instead, e.g. DirectRunner or DataflowRunner; None: processes of this machine.
-    runner_options: for Beam, as on its command line.
-    progress: a progress bar, if standard error is a terminal.
+    processes: number of processes, which changes only the speed; None for one per core, at most 8.
+    runner: a Beam runner to use instead, e.g. DirectRunner or DataflowRunner; None for processes of this machine.
+    runner_options: options of Beam, as on its command line.
+    progress: show a progress bar if standard error is a terminal.
 
   Returns:
     The manifest, as in meta.json.
 
   Raises:
-    ValueError: a source or request that cannot be, a folder that holds something else or cannot be written, no image
-      that can be used.
+    ValueError: an unusable source or request, a folder that holds something else or is not writable, or no usable
+      image.
   """
   out = storage.normalized(out)
   open_request.cache_clear()  # the data may have changed since it was last opened
@@ -75,7 +75,7 @@ def prepare(
   with storage.writing(out, "--out=", "choose another folder or make room"):
     per_shard = _images_per_shard(request, source)
     shards = -(-len(source) // per_shard)
-    wanted = {"format": FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
+    wanted = {"format": PREPARED_FORMAT, "source": source.identity, **_options(request), "images_per_shard": per_shard}
     if not storage.is_remote(out):
       os.makedirs(out, exist_ok=True)
     with one_writer(out):
@@ -96,15 +96,15 @@ def prepare(
 
 
 def needed_bytes(request: PrepareRequest) -> int:
-  """About how large a set is going to be."""
+  """Returns the approximate size of the set of a request, in bytes."""
   source = open_request(request)
   return int(_record_bytes(request, source) * len(source))
 
 
 def _options(request: PrepareRequest) -> dict:
-  """What of the request changes the records: where the source lies does not."""
+  """Returns the options of a request that change the records; the location of the source does not."""
   options = json.loads(json.dumps(dataclasses.asdict(request)))  # tuples as JSON has them
-  options |= options.pop("companions")
+  options |= options.pop("side_files")
   return {key: value for key, value in options.items() if key not in ("source", "path", "subset")}
 
 
@@ -113,16 +113,16 @@ def _images_per_shard(request: PrepareRequest, source: ImageSource) -> int:
 
 
 def _record_bytes(request: PrepareRequest, source: ImageSource) -> float:
-  """The mean size of a record, from some that lie evenly in the source."""
+  """Returns the mean size in bytes of records that are spread evenly over the source."""
   sizes, reason = [], None
-  for i in np.linspace(0, len(source) - 1, min(_SAMPLES, len(source))).astype(int):
+  for i in np.linspace(0, len(source) - 1, min(_MEASURED_IMAGES, len(source))).astype(int):
     try:
       sizes.append(len(encode_record(*make_record(request, source, int(i)))))
     except (DamagedImage, OSError) as error:
       reason = reason or f"{source.name(int(i))}: {error}"
   if not sizes:
     raise ValueError(
-      f"--path={request.path}: none of {min(_SAMPLES, len(source))} images tried can be used; first: {reason}"
+      f"--path={request.path}: none of {min(_MEASURED_IMAGES, len(source))} images tried is usable; first: {reason}"
     )
   return float(np.mean(sizes))
 
@@ -131,7 +131,7 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
   notes = {name: json.loads(storage.read_file(f"{out}/{sidecar_name(name)}")) for name in names}
   shards = {name: note["shard"] for name, note in notes.items() if note["shard"]["records"]}
   if not shards:
-    raise ValueError(f"--out={out}: none of the {len(source)} images can be used")
+    raise ValueError(f"--out={out}: none of the {len(source)} images is usable")
   for name in names:
     if name not in shards:  # all its images are damaged
       storage.remove(f"{out}/{name}")
@@ -148,21 +148,21 @@ def _write_manifest(out: str, wanted: dict, source: ImageSource, names: list[str
       "carried": dict(carried),
       "legend": source.legend,
       "categories": source.categories,
-      "in words": _IN_WORDS,
+      "in words": _RECORD_FORMAT,
       "shards": shards,
     },
   )
 
 
 def _remove_notes(out: str) -> None:
-  """What a set no longer needs once its manifest is there; also what an earlier call had no time for."""
+  """Removes the files that a set with a manifest no longer needs, also those that an earlier call left."""
   for name in list(entries(out)):
     if name.endswith((sidecar_name(".array_record"), ".unfinished")) or name == PARTIAL:
       storage.remove(f"{out}/{name}")
 
 
 def room_for(path: str) -> int:
-  """Free bytes of the disk that a folder is on, or would be."""
+  """Returns the free bytes of the disk of a folder, which need not exist."""
   while not os.path.exists(path):
     path = os.path.dirname(path)
   return shutil.disk_usage(path).free

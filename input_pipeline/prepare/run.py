@@ -1,4 +1,4 @@
-"""Who makes the shards of a set: processes of this machine, or Beam."""
+"""Runs the writing of shards in processes of this machine, or under Beam."""
 
 import functools
 import multiprocessing
@@ -8,26 +8,26 @@ import cv2
 from tqdm import tqdm
 
 from input_pipeline.prepare.shard import PrepareRequest, write_request_shard
-from input_pipeline.processes import deaf_to_interrupts
+from input_pipeline.processes import ignoring_interrupts
 
 _POLL_S = 0.2
 
 Jobs = tuple[PrepareRequest, str, int, int]
-"""All arguments of `write_request_shard` but the number."""
+"""All arguments of `write_request_shard` except the number."""
 
-# Set in each process of a pool: counts images for the progress bar.
+# Counter of images for the progress bar, set in each process of a pool.
 _seen_images = None
 
 
 def run_in_processes(jobs: Jobs, numbers: list[int], images: int, processes: int, progress: bool) -> None:
-  """Writes these shards, some at a time; raises what the first that fails raises.
+  """Writes shards in several processes; raises the exception of the first shard that fails.
 
   Args:
-    jobs: what to write.
-    numbers: which shards.
-    images: how many images they have together.
-    processes: how many work; one: this one.
-    progress: a progress bar, if standard error is a terminal.
+    jobs: the set to write.
+    numbers: numbers of the shards.
+    images: total number of images in them.
+    processes: number of processes; with 1 the calling process does the work.
+    progress: show a progress bar if standard error is a terminal.
   """
   # disable=None: quiet unless standard error is a terminal
   with tqdm(total=images, desc="preparing", unit=" images", disable=None if progress else True) as bar:
@@ -37,7 +37,7 @@ def run_in_processes(jobs: Jobs, numbers: list[int], images: int, processes: int
       return
     context = multiprocessing.get_context("spawn")
     seen = context.Value("q", 0)
-    with deaf_to_interrupts():
+    with ignoring_interrupts():
       pool = context.Pool(min(processes, len(numbers)), _start_process, (seen,))
     with pool:
       pending = [pool.apply_async(_write_shard, (jobs, number)) for number in numbers]
@@ -50,13 +50,13 @@ def run_in_processes(jobs: Jobs, numbers: list[int], images: int, processes: int
 
 
 def run_under_beam(jobs: Jobs, numbers: list[int], runner: str, options: str) -> None:
-  """Writes these shards on the machines of a Beam runner.
+  """Writes shards on the machines of a Beam runner.
 
   Args:
-    jobs: what to write; source and output must be in reach of every machine.
-    numbers: which shards.
+    jobs: the set to write; every machine must have access to source and output.
+    numbers: numbers of the shards.
     runner: name of the runner.
-    options: as on Beam's command line, e.g. "--project=P --region=R".
+    options: options as on Beam's command line, e.g. "--project=P --region=R".
 
   Raises:
     ValueError: Beam is not installed, or has no such runner.
@@ -83,7 +83,7 @@ def run_under_beam(jobs: Jobs, numbers: list[int], runner: str, options: str) ->
 def _start_process(seen) -> None:
   global _seen_images
   _seen_images = seen
-  cv2.setNumThreads(1)  # the cores are taken
+  cv2.setNumThreads(1)  # the processes already use all cores
 
 
 def _write_shard(jobs: Jobs, number: int) -> None:

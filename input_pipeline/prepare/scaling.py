@@ -1,10 +1,10 @@
-"""What is known of an image, after the image was shrunk."""
+"""Scales the annotations of an image that was shrunk."""
 
 import cv2
 import numpy as np
 
-from input_pipeline.person_facts import moved_person
 from input_pipeline.planes import decode_plane, resized_plane
+from input_pipeline.records import moved_person
 
 PLANES = ("depth.png", "instances.png", "parts.png")
 
@@ -12,11 +12,11 @@ PLANES = ("depth.png", "instances.png", "parts.png")
 def scaled_annotations(
   facts: dict, files: dict[str, bytes], scale_yx: tuple[float, float], hw: tuple[int, int]
 ) -> tuple[dict, dict[str, bytes]]:
-  """Facts and files of an image for its smaller version.
+  """Returns the facts and files of an image for its smaller version.
 
   Args:
     facts: as in records.py.
-    files: as in records.py; depth, instances and parts become as small as the image, by the nearest pixel.
+    files: as in records.py; depth, instances and parts are resized to `hw` by the nearest pixel.
     scale_yx: new size / old size, vertically and horizontally.
     hw: the new size in pixels.
 

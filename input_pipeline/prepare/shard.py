@@ -1,4 +1,4 @@
-"""One shard of a prepared set: from a request and a number alone, so that any process of any machine can make it."""
+"""Writes one shard of a prepared set as a pure function of request and number, in any process on any machine."""
 
 import collections
 import dataclasses
@@ -12,7 +12,7 @@ import cv2
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_image, encode_ppm, upright_hw
 from input_pipeline.prepare.scaling import PLANES, scaled_annotations
-from input_pipeline.prepare.side_files import Companions, with_companions
+from input_pipeline.prepare.side_files import SideFiles, with_side_files
 from input_pipeline.records import encode_record, image_format
 from input_pipeline.shards import write_shard
 from input_pipeline.source import ImageSource
@@ -20,24 +20,24 @@ from input_pipeline.sources.table import open_source
 
 JPEG_QUALITY = 95
 
-# Decoding onto so small a canvas finds damage at a fraction of the cost, since JPEG can be decoded at an eighth.
+# Decoding onto a small canvas finds damage cheaply, as JPEG can be decoded at an eighth of its size.
 _PROBE_HW = (32, 32)
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareRequest:
-  """What a prepared set is made from, and how; the same request is the same set.
+  """The source of a prepared set and its conversion; equal requests give equal sets.
 
   Attributes:
-    source: a key of `table.SOURCES`.
-    path: where it lies.
-    split: which part of it; None: the usual one.
-    subset: a file of names: these images alone; None: all.
-    margin: for persons cut out of photos: the box grows by this share of its larger side; None: the usual one.
-    min_side: for persons cut out of photos: smaller boxes are left out, in pixels; None: the usual one.
-    companions: files beside the images that are carried along.
-    max_side: larger images are shrunk to this, in pixels; None: all stay as they are, byte for byte.
-    scene_hw: images become pixels that need no decoding, shrunk to fit these pixels; None: they stay encoded.
+    source: a key of `kinds.SOURCE_KINDS`.
+    path: path or URL of the source.
+    split: split of the source; None for the default one.
+    subset: a file with the names of the images to use; None for all.
+    margin: for crops of persons: growth of a box, as a fraction of its larger side; None for the default.
+    min_side: for crops of persons: persons with a smaller box are left out, in pixels; None for the default.
+    side_files: files beside the images that become annotations.
+    max_side: larger images are shrunk to this size, in pixels; None keeps all images byte for byte.
+    scene_hw: images are stored as raw pixels, shrunk to fit this size in pixels; None keeps them encoded.
   """
 
   source: str
@@ -46,7 +46,7 @@ class PrepareRequest:
   subset: str | None = None
   margin: float | None = None
   min_side: int | None = None
-  companions: Companions = Companions()
+  side_files: SideFiles = SideFiles()
   max_side: int | None = None
   scene_hw: tuple[int, int] | None = None
 
@@ -54,17 +54,17 @@ class PrepareRequest:
     if self.max_side is not None and self.max_side < 1:
       raise ValueError(f"--max-side={self.max_side}: expected 1 or more pixels")
     if self.margin is not None and not 0 <= self.margin <= 2:
-      raise ValueError(f"--margin={self.margin}: expected a share of the box from 0 to 2")
-    if self.scene_hw and (self.max_side or self.companions != Companions()):
+      raise ValueError(f"--margin={self.margin}: expected a fraction of the box from 0 to 2")
+    if self.scene_hw and (self.max_side or self.side_files != SideFiles()):
       raise ValueError(
-        "--scenes makes plain pixels of a fixed size: leave out --max-side, --depth, --instances, "
+        "--scenes stores raw pixels of a fixed size: leave out --max-side, --depth, --instances, "
         "--keypoints and --pairs"
       )
 
 
 @functools.lru_cache(maxsize=1)
 def open_request(request: PrepareRequest) -> ImageSource:
-  """The images of a request with what is carried along; once for each process. Raises ValueError."""
+  """Opens the source of a request with its side files, once per process; raises ValueError if it cannot be opened."""
   crop_options = {name: value for name in ("margin", "min_side") if (value := getattr(request, name)) is not None}
   source = open_source(
     request.source,
@@ -75,30 +75,30 @@ def open_request(request: PrepareRequest) -> ImageSource:
     setting="--path",
     **crop_options,
   )
-  return with_companions(source, request.companions)
+  return with_side_files(source, request.side_files)
 
 
 def shard_name(number: int, shards: int) -> str:
-  """File name of a shard."""
+  """Returns the file name of a shard."""
   return f"images-{number:05d}-of-{shards:05d}.array_record"
 
 
 def sidecar_name(shard: str) -> str:
-  """File name of what is noted of a finished shard until the manifest holds it."""
+  """Returns the file name of a finished shard's note, whose contents move to the manifest."""
   return f"{shard}.json"
 
 
 def write_request_shard(
   request: PrepareRequest, out: str, per_shard: int, shards: int, number: int, seen: Callable[[], None] = lambda: None
 ) -> None:
-  """Writes one shard, then a note beside it that says it is whole.
+  """Writes one shard, then a note beside it, which marks it as complete.
 
   Args:
-    request: the set.
-    out: its folder or URL.
-    per_shard: images to a shard.
-    shards: how many shards there are.
-    number: which of them.
+    request: the request of the set.
+    out: folder or URL of the set.
+    per_shard: number of images per shard.
+    shards: number of shards.
+    number: number of this shard.
     seen: called after each image.
 
   Raises:
@@ -124,7 +124,7 @@ def write_request_shard(
 
 
 def make_record(request: PrepareRequest, source: ImageSource, i: int) -> tuple[dict, dict[str, bytes]]:
-  """The facts and files of image `i`; raises DamagedImage or OSError where it cannot be used."""
+  """Returns the facts and files of image `i`; raises DamagedImage or OSError if it is unusable."""
   try:
     data = source.read(i)
   except OSError as error:
@@ -154,12 +154,12 @@ def _check_planes(files: dict[str, bytes], image_hw: tuple[int, int]) -> None:
   for name in files.keys() & set(PLANES):
     height, width = upright_hw(files[name])
     if (height, width) != image_hw:
-      hint = "; --depth-grid says where it lies on it" if name == "depth.png" else ""
+      hint = "; --depth-grid maps it to the image" if name == "depth.png" else ""
       raise DamagedImage(f"its {name} has {width} x {height} pixels, the image {image_hw[1]} x {image_hw[0]}{hint}")
 
 
 def _fitted(data: bytes, max_side: int) -> tuple[bytes, tuple[int, int]]:
-  """An image as it is, or as JPEG shrunk to fit; and its (height, width) in pixels."""
+  """Returns an image unchanged if it fits, otherwise as a smaller JPEG; and its (height, width) in pixels."""
   hw = upright_hw(data)
   if max(hw) <= max_side:
     return data, hw

@@ -1,4 +1,4 @@
-"""Files that lie beside the images of a source: depth, masks, keypoints, and lists of pairs."""
+"""Files beside the images of a source that become annotations: depth, masks, keypoints, and lists of pairs."""
 
 import dataclasses
 import io
@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.decode import upright_hw
-from input_pipeline.people.landmarks import COCO_JOINTS
 from input_pipeline.planes import UnusablePlane, checked_depth, decode_plane, depth_in_mm, shifted_plane
 from input_pipeline.records import image_format
 from input_pipeline.source import ImageSource
@@ -23,24 +23,25 @@ _DEPTH_ENDINGS, _MASK_ENDINGS, _POINT_ENDINGS = (".png", ".npy"), (".png", ".jpg
 
 
 @dataclasses.dataclass(frozen=True)
-class Companions:
-  """Where the companions of an image lie.
+class SideFiles:
+  """The places of the side files of an image.
 
-  A place is a folder with the same tree of names, or a pattern in which `{name}` stands for the image's path without
-  its extension, `{stem}` for the last part of that and `{number}` for what this begins with up to its first `_`. An
-  image without a companion goes without; a file that is the companion of another is no image.
+  A place is a folder with the same tree of names, or a pattern with `{name}`, the image's path without extension,
+  `{stem}`, the last part of that path, and `{number}`, the part of the stem before its first `_`. An image need not
+  have a side file. A side file of another image is not an image itself.
 
   Attributes:
-    depth: .png of 16 bits in millimeters, or .npy of floats in meters; 0 and what is not finite: nothing is known.
-    depth_grid: (scale, x, y), where depth is not on the image's grid: a point of it lies at scale times its own place
-      plus (x, y) in the image, pixels from the edge.
-    depth_range: nearest and farthest, meters, of what counts as known.
-    instances: masks, .png or .jpg of one channel: 0 nobody, k the k-th person; or 0 and 255 (a JPEG is cut at 127).
-    keypoints: .npy (no pickles) or .json of [[x, y, v], ...] for each person, or .json as OpenPose writes it; x and y
-      in pixels from the image's edge.
-    pairs: a text file with a line for each pair: the names of two images and, if it has one, its kind, separated by
+    depth: .png with 16 bits in millimeters, or .npy with floats in meters; 0 and infinite values are unknown.
+    depth_grid: (scale, x, y) if depth is not on the image's grid: its point p is at scale * p + (x, y) in the image,
+      in pixels from the edge.
+    depth_range: nearest and farthest valid depth, meters.
+    instances: masks, .png or .jpg with one channel: 0 for background and k for the k-th person, or 0 and 255 (a JPEG
+      is thresholded at 127).
+    keypoints: .npy (no pickles) or .json with [[x, y, v], ...] for each person, or .json in OpenPose's format; x and
+      y in pixels from the image's edge.
+    pairs: a text file with one pair per line: the names of two images and optionally the kind of pair, separated by
       tabs. The set then holds the pairs: the first image with the second as its partner.
-    joints: what the keypoints are, in their order: names with commas between, or "coco" for its 17.
+    joints: names of the keypoints in their order, separated by commas, or "coco" for its 17.
   """
 
   depth: str | None = None
@@ -53,27 +54,27 @@ class Companions:
 
   def __post_init__(self):
     if self.joints is not None and self.keypoints is None:
-      raise ValueError(f"--joints={self.joints} names keypoints: it goes with --keypoints")
+      raise ValueError(f"--joints={self.joints} names keypoints: it needs --keypoints")
     if self.depth is None and (self.depth_grid or self.depth_range):
-      raise ValueError("--depth-grid and --depth-range say what depth is: they go with --depth")
+      raise ValueError("--depth-grid and --depth-range describe depth: they need --depth")
     if self.depth_grid and self.depth_grid[0] <= 0:
       raise ValueError(f"--depth-grid={','.join(map(str, self.depth_grid))}: the scale must be positive")
 
 
-def with_companions(source: ImageSource, companions: Companions) -> ImageSource:
-  """The source with its companions among the annotations; raises ValueError for places that do not exist."""
+def with_side_files(source: ImageSource, side_files: SideFiles) -> ImageSource:
+  """Returns the source with its side files among the annotations; raises ValueError for places that do not exist."""
   for flag in ("depth", "instances", "keypoints", "pairs"):
-    place = getattr(companions, flag)
+    place = getattr(side_files, flag)
     if place is not None and "{" not in place and not storage.exists(storage.normalized(place)):
       raise ValueError(f"--{flag}={place} does not exist")
-  beside = dataclasses.replace(companions, pairs=None)
-  if beside != Companions():
-    source = _WithFilesBeside(_without_files_beside(source, beside), beside)
-  return source if companions.pairs is None else _Pairs(source, companions.pairs)
+  beside = dataclasses.replace(side_files, pairs=None)
+  if beside != SideFiles():
+    source = _WithSideFiles(_without_side_files(source, beside), beside)
+  return source if side_files.pairs is None else _Pairs(source, side_files.pairs)
 
 
 class _Wrapped(ImageSource):
-  """A source that says the same as another."""
+  """A source that forwards everything to another one."""
 
   def __init__(self, source: ImageSource):
     self._source = source
@@ -93,33 +94,33 @@ class _Wrapped(ImageSource):
     return self._source.annotations(i)
 
 
-class _WithFilesBeside(_Wrapped):
-  def __init__(self, source: ImageSource, companions: Companions):
+class _WithSideFiles(_Wrapped):
+  def __init__(self, source: ImageSource, side_files: SideFiles):
     super().__init__(source)
-    self._companions = companions
-    if joints := companions.joints:
+    self._side_files = side_files
+    if joints := side_files.joints:
       self.legend = self.legend | {"joints": list(COCO_JOINTS) if joints == "coco" else joints.split(",")}
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     facts, files = super().annotations(i)
     name = os.path.splitext(self.name(i))[0]
     files = dict(files)
-    if depth := _beside(self._companions.depth, name, _DEPTH_ENDINGS):
+    if depth := _read_side_file(self._side_files.depth, name, _DEPTH_ENDINGS):
       files["depth.png"] = self._depth_png(i, *depth)
-    if instances := _beside(self._companions.instances, name, _MASK_ENDINGS):
+    if instances := _read_side_file(self._side_files.instances, name, _MASK_ENDINGS):
       files["instances.png"] = _instances_png(*instances)
-    if keypoints := _beside(self._companions.keypoints, name, _POINT_ENDINGS):
+    if keypoints := _read_side_file(self._side_files.keypoints, name, _POINT_ENDINGS):
       facts = facts | {"people": _merged(facts.get("people", []), _read_keypoints(*keypoints))}
     return facts, files
 
   def _depth_png(self, i: int, path: str, data: bytes) -> bytes:
     try:
       plane = depth_in_mm(_array(path, data)) if path.endswith(".npy") else decode_plane(data)
-      depth = checked_depth(plane, self._companions.depth_range)
+      depth = checked_depth(plane, self._side_files.depth_range)
     except UnusablePlane as error:
       raise OSError(f"{path}: {error}") from error
-    if self._companions.depth_grid:
-      depth = shifted_plane(depth, *self._companions.depth_grid, upright_hw(self.read(i)))
+    if self._side_files.depth_grid:
+      depth = shifted_plane(depth, *self._side_files.depth_grid, upright_hw(self.read(i)))
     return _png(depth) if path.endswith(".npy") or depth is not plane else data
 
 
@@ -138,10 +139,10 @@ class _Pairs(_Wrapped):
       if len(found[first]) == len(found[second]) == 1:
         self._pairs.append((found[first][0], found[second][0], kind[0].strip() if kind else ""))
       else:
-        missing.append((line.replace("\t", " + "), "a pair whose images are not both there"))
+        missing.append((line.replace("\t", " + "), "not both images of the pair are there"))
     if not self._pairs:
       raise ValueError(
-        f"--pairs={path}: none of its {len(missing)} lines names two images of the source; expected "
+        f"--pairs={path}: none of its {len(missing)} lines has the names of two images of the source; expected "
         f"NAME<tab>NAME<tab>kind, e.g. {source.name(0)}<tab>{source.name(len(source) - 1)}<tab>view"
       )
     self.left_out = [*source.left_out, *missing]
@@ -164,25 +165,25 @@ class _Pairs(_Wrapped):
     return facts | {"pair": kind}, {f"partner.{image_format(partner)}": partner} | files
 
 
-def _without_files_beside(source: ImageSource, companions: Companions) -> ImageSource:
-  """The source without the files that are companions of others, where they lie among the images of a folder."""
+def _without_side_files(source: ImageSource, side_files: SideFiles) -> ImageSource:
+  """Returns the source without the images that are side files of others in the same folder."""
   if not isinstance(source, (FolderSource, FrameSource)):
     return source
   beside = set()
-  for place, extensions in ((companions.depth, _DEPTH_ENDINGS), (companions.instances, _MASK_ENDINGS)):
+  for place, extensions in ((side_files.depth, _DEPTH_ENDINGS), (side_files.instances, _MASK_ENDINGS)):
     for i in range(len(source) if place else 0):
-      beside.update(_paths_beside(place, os.path.splitext(source.name(i))[0], extensions))
+      beside.update(_side_file_paths(place, os.path.splitext(source.name(i))[0], extensions))
   images = [i for i in range(len(source)) if source.path(i) not in beside]
   if not images:
     raise ValueError(
-      f"--depth={companions.depth}, --instances={companions.instances}: every image is one of these "
-      "files; name the places of the files beside them"
+      f"--depth={side_files.depth}, --instances={side_files.instances}: every image is one of these "
+      "files; give the places of the side files"
     )
   return source if len(images) == len(source) else SubsetSource(source, np.array(images), "images")
 
 
-def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
-  """Where the companion of an image may lie. Args: name: of the image, without its extension."""
+def _side_file_paths(place: str, name: str, extensions: tuple[str, ...]) -> list[str]:
+  """Returns the possible paths of a side file; `name` is the image's name without its extension."""
   if "{" not in place:
     return [storage.normalized(f"{place}/{name}{extension}") for extension in extensions]
   stem = os.path.basename(name)
@@ -191,9 +192,9 @@ def _paths_beside(place: str, name: str, extensions: tuple[str, ...]) -> list[st
   return [storage.normalized(place)]
 
 
-def _beside(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
-  """The path and bytes of an image's companion, if there is one."""
-  for path in _paths_beside(place, name, extensions) if place else ():
+def _read_side_file(place: str | None, name: str, extensions: tuple[str, ...]) -> tuple[str, bytes] | None:
+  """Returns path and bytes of an image's side file; None if there is none."""
+  for path in _side_file_paths(place, name, extensions) if place else ():
     if storage.exists(path):
       return path, storage.read_file(path)
   return None
@@ -204,7 +205,7 @@ def _array(path: str, data: bytes) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
   except (ValueError, EOFError) as error:
     raise OSError(
-      f"{path} is no array that can be read ({error}); pickles are never loaded, np.save plain numbers"
+      f"{path} is not a readable array ({error}); pickles are never loaded, np.save plain numbers"
     ) from error
 
 
@@ -229,14 +230,14 @@ def _instances_png(path: str, data: bytes) -> bytes:
 
 
 def _read_keypoints(path: str, data: bytes) -> list[list[list[float]]]:
-  """Persons x joints x [x, y, v]."""
+  """Returns persons x joints x [x, y, v]."""
   if path.endswith(".npy"):
     people = _array(path, data)
   else:
     try:
       content = json.loads(data)
     except ValueError as error:
-      raise OSError(f"{path} is no JSON: {error}") from error
+      raise OSError(f"{path} is not JSON: {error}") from error
     if isinstance(content, dict):  # OpenPose
       content = [np.reshape(person["pose_keypoints_2d"], (-1, 3)).tolist() for person in content.get("people", [])]
     try:
@@ -254,6 +255,6 @@ def _read_keypoints(path: str, data: bytes) -> list[list[list[float]]]:
 
 
 def _merged(people: list[dict], keypoints: list) -> list[dict]:
-  """Persons that the source knows, with these keypoints."""
+  """Adds keypoints to the persons of the source."""
   people = people + [{}] * (len(keypoints) - len(people))
   return [person | {"keypoints": points} for person, points in zip(people, keypoints)] + people[len(keypoints) :]

@@ -1,4 +1,4 @@
-"""Sources made of sources: a part of one, and a mixture of several."""
+"""Sources made of sources: a subset of one, and a mixture of several."""
 
 import bisect
 import dataclasses
@@ -16,9 +16,9 @@ class SubsetSource(ImageSource):
   """Some images of a source.
 
   Args:
-    source: the whole.
-    indices: (n,) which of its images, in ascending order.
-    name: what the choice is called, e.g. the base name of its list.
+    source: all images.
+    indices: (n,) the images to take, in ascending order.
+    name: the name of the choice, e.g. the base name of its list.
   """
 
   def __init__(self, source: ImageSource, indices: np.ndarray, name: str):
@@ -45,21 +45,21 @@ class SubsetSource(ImageSource):
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-  """One source of a mixture and its share: of a batch, `weight` / the sum of all weights, whatever its length."""
+class WeightedSource:
+  """One part of a mixture. Its share of a batch is `weight` / the sum of all weights, whatever its length."""
 
   source: ImageSource
   weight: float
 
 
 class MixtureSource(ImageSource):
-  """Several sources behind each other; the pipeline draws from each by its weight.
+  """Several sources one after another; the pipeline draws from each by its weight.
 
   Args:
-    parts: name -> part, at least one; the order matters to nobody but the indices.
+    parts: name -> part, at least one; indices count them in the order of their names.
   """
 
-  def __init__(self, parts: Mapping[str, Part]):
+  def __init__(self, parts: Mapping[str, WeightedSource]):
     self.parts = dict(sorted(parts.items()))
     self._names, self._sources = list(self.parts), [part.source for part in self.parts.values()]
     self._ends = list(itertools.accumulate(len(source) for source in self._sources))
@@ -105,7 +105,7 @@ class MixtureSource(ImageSource):
 
 
 def parts_of(source: ImageSource) -> dict[str, ImageSource]:
-  """Name -> source, of the parts of a mixture, in the order of their indices; any other source is its own only part."""
+  """Returns name -> source of the parts of a mixture, in the order of their indices; any other source has one part."""
   if isinstance(source, MixtureSource):
     return {name: part.source for name, part in source.parts.items()}
   return {source.identity["name"]: source}

@@ -1,4 +1,4 @@
-"""Long lists of images, remembered in one file beside the run and mapped into memory by every process."""
+"""Indexes: long lists of images, each a file in the run's folder that every process maps into memory."""
 
 import contextlib
 import gc
@@ -11,16 +11,15 @@ import numpy as np
 
 from input_pipeline import storage
 
-_VERSION = 3  # another one for every change of the rules by which lists are made
+_VERSION = 3  # incremented with every change of the rules by which lists are made
 _ALIGNMENT = 64
 _TIMESTAMP_STEP_S = 2.0
 
 
 class Index:
-  """One row for each image: texts of any length and numbers.
+  """A table with a row per image: columns of texts of any length, and of numbers.
 
-  Ten million names cost a process their pages in the file's cache, not ten million objects; pickled, an index is its
-  path.
+  Ten million names take pages of the file cache, not ten million objects. Pickled, an index is its path.
 
   Attributes:
     header: JSON-able facts about all rows; `digest` covers names and the column `size` if there is one.
@@ -50,7 +49,7 @@ class Index:
     return self.header["length"]
 
   def text(self, column: str, i: int) -> bytes:
-    """The text of row `i` in a column of texts, such as "name"; raises IndexError past the end."""
+    """Returns the text of row `i` in a column of texts, such as "name"; raises IndexError past the end."""
     if not 0 <= i < len(self):
       raise IndexError(f"row {i} of an index of {len(self)}")
     ends, content = self._texts[column]
@@ -72,20 +71,20 @@ def _reopened(path: str, digest: str) -> Index:
   return index
 
 
-def remembered(
+def cached_index(
   cache_dir: str | os.PathLike,
   kind: str,
   root: str,
   is_current: Callable[[dict], bool],
   build: Callable[[], tuple[dict, Mapping[str, Sequence[bytes]], Mapping[str, np.ndarray]]],
 ) -> Index:
-  """The index of `root` from an earlier run if it still holds, else a new one.
+  """Returns the index of `root`: that of an earlier run if it is current, else a new one.
 
   Args:
-    cache_dir: the folder where indices are kept; made if missing.
-    kind: what the index is of, a word of the file's name.
-    root: path or URL of the data; two roots have two indices.
-    is_current: says from the header of the old index whether the data is still what it was.
+    cache_dir: the folder of indexes; made if missing.
+    kind: of the data, a word in the file's name.
+    root: path or URL of the data; every root has its own index.
+    is_current: whether the data is unchanged, from the header of the old index.
     build: makes a new one: header, texts (with "name"; lists of bytes, one for each row), columns of numbers.
 
   Returns:
@@ -119,8 +118,7 @@ def remembered(
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-  """Millions of records are alive while a list is made; looking for cycles among them again and again takes as long as
-  all the rest."""
+  """Disables garbage collection: with millions of live objects, its searches for cycles double the time."""
   was_on = gc.isenabled()
   gc.disable()
   try:
@@ -131,20 +129,20 @@ def _without_collector() -> Iterator[None]:
 
 
 def newest_trusted_ns(scanned_at: float) -> float:
-  """The newest modification time that a scan at this time (seconds) can be trusted to have seen, in nanoseconds.
+  """Returns the newest modification time, nanoseconds, that a scan at this time, seconds, has surely seen.
 
-  What changed shortly before could change again within the same time stamp (FAT counts in two seconds).
+  A file that changed shortly before the scan could change again with the same time stamp (two seconds on FAT).
   """
   return (scanned_at - _TIMESTAMP_STEP_S) * 1e9
 
 
 def folders_unchanged(root: str, folders: Mapping[str, int], scanned_at: float) -> bool:
-  """Whether no file was added, removed or renamed since a scan, seen from the times of the folders.
+  """Whether no file was added, removed or renamed since a scan, by the times of the folders.
 
   Args:
     root: the folder.
     folders: path below it -> its modification time at the scan, nanoseconds.
-    scanned_at: when that was, seconds.
+    scanned_at: the time of the scan, seconds.
   """
   newest_ns = newest_trusted_ns(scanned_at)
   try:
@@ -155,8 +153,8 @@ def folders_unchanged(root: str, folders: Mapping[str, int], scanned_at: float) 
     return False
 
 
-def digest_of(names: Sequence[bytes], sizes: Sequence[int] | None) -> str:
-  """What the names and sizes of all images make, whatever order of hosts or disks they came from."""
+def names_digest(names: Sequence[bytes], sizes: Sequence[int] | None) -> str:
+  """Returns the digest of the names and sizes of all images."""
   digest = hashlib.sha256()
   for name, size in zip(names, sizes if sizes is not None else [0] * len(names)):
     digest.update(b"%s\0%d\0" % (name, size))
@@ -174,7 +172,7 @@ def _write(path: str, header: dict, texts: Mapping[str, Sequence[bytes]], column
     end = -(-(end + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
   sizes = columns.get("size")
   if "digest" not in header:
-    header = header | {"digest": digest_of(texts["name"], None if sizes is None else sizes.tolist())}
+    header = header | {"digest": names_digest(texts["name"], None if sizes is None else sizes.tolist())}
   header = header | {"version": _VERSION, "length": len(texts["name"]), "arrays": places, "bytes": end}
   with storage.written_whole(path, by_several=True) as temporary:
     with open(temporary, "wb") as file:

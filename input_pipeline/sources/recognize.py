@@ -1,4 +1,4 @@
-"""Which kind of data set lies at a path, by looking only: names of files, and the beginnings of a few."""
+"""Recognizes the kind of data set at a path from the names of its files and the beginnings of a few."""
 
 import collections
 import functools
@@ -12,8 +12,9 @@ from input_pipeline.prepared import META, read_meta
 from input_pipeline.sources.containers.folder import EXTENSIONS
 from input_pipeline.sources.datasets.captions import CAPTION_SETS
 from input_pipeline.sources.datasets.coco import holds_annotations, may_hold_annotations
+from input_pipeline.sources.kinds import SOURCE_KINDS
 
-# A million files are never listed: so many entries of a folder, so many folders, nearest first.
+# Limits of the search: entries of a folder, and folders, nearest first. A million files are never listed.
 _MOST_ENTRIES, _MOST_FOLDERS = 300, 60
 _HEAD_BYTES = 65536
 _MOST_JSON_FILES, _MOST_LABELS = 6, 20
@@ -26,15 +27,15 @@ _MARKET_NAME = re.compile(r"-?\d+_c\d+(s\d+)?_")
 _MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test")
 _YOLO_LINES = (re.compile(r"^names\s*:", re.MULTILINE), re.compile(r"^(train|val|path)\s*:", re.MULTILINE))
 _YOLO_LABEL = re.compile(r"\d+(\.0+)?([\s,;]+-?[\d.]+(e[-+]?\d+)?){4}")  # a class and at least four numbers
-# Frames whose names say so: cam01_00017.jpg, cam01/00017.jpg, frame_00017.jpg. Mere numbers may be anything.
+# Names of frames: cam01_00017.jpg, cam01/00017.jpg, frame_00017.jpg. Numbers alone are not enough.
 _CAMERA_FRAME = re.compile(r"(?:^|/)((?:cam|camera|view)[-_ ]?\d+)(?:/(?:[^/]*[^/\d])?|[-_. ])\d+\.\w+$")
 _VIDEO_FRAME = re.compile(r"(?:^|/)(?:frame|frm)[-_. ]?\d+\.\w+$")
-_MOST_NAMES = 0.9  # of images that must be of a form
+_MOST_NAMES = 0.9  # share of the images whose names must have the form
 _TAR_MAGIC, _ZIP_MAGIC, _LMDB_MAGIC = b"ustar", b"PK\x03\x04", b"\xde\xc0\xef\xbe"
 
 
 class _Sight:
-  """What is seen of a path: `names` of files below it (its own name if it is a file) and `folders`, both bounded."""
+  """The listing of a path: `names` of files below it (its own name if it is a file) and `folders`, both bounded."""
 
   def __init__(self, path: str):
     self.path = path
@@ -73,7 +74,7 @@ class _Sight:
     return self.is_folder and all(storage.exists(f"{self.path}/{name}") for name in names)
 
   def ends(self, *endings: str) -> bool:
-    """Whether it is one file whose name ends so."""
+    """Whether it is one file with one of these endings."""
     return not self.is_folder and self.names[0].lower().endswith(endings)
 
   @functools.cached_property
@@ -84,7 +85,7 @@ class _Sight:
   def head_of(self, name: str) -> bytes:
     """The first bytes of a file below the folder; empty where it cannot be read."""
     try:
-      with storage.open_file(f"{self.path}/{name}" if name else self.path) as file:
+      with storage.open_binary(f"{self.path}/{name}" if name else self.path) as file:
         return file.read(_HEAD_BYTES)
     except OSError:
       return b""
@@ -105,18 +106,15 @@ class _Sight:
     return read_meta(f"{self.path}/{META}") if self.is_folder else {}
 
 
-def recognize(path: str, setting: str = "PATH") -> str:
-  """The kind of data set at a path, as `data.source` names it.
+def recognize_source(path: str, setting: str = "PATH") -> str:
+  """Returns the kind of data set at a path, a key of `SOURCE_KINDS`.
 
   Args:
     path: a folder, a file, a pattern of archives, or the URL of one.
     setting: the option that gave it, for messages.
 
-  Returns:
-    A key of `KINDS`.
-
   Raises:
-    ValueError: nothing there, or nothing that looks like a data set; one line that says what was found.
+    ValueError: nothing is there, or nothing that looks like a data set; one line that lists what was found.
   """
   try:
     root = storage.normalized(path)
@@ -126,15 +124,15 @@ def recognize(path: str, setting: str = "PATH") -> str:
         return "webdataset" if ".tar" in last else "zip"
       raise ValueError(f"{setting}={path} does not exist; expected a folder, an archive or an annotation file")
     sight = _Sight(root)
-    kind = next((kind for kind, is_kind in KINDS.items() if is_kind(sight)), None)
+    kind = next((kind for kind, matches in LAYOUTS.items() if matches(sight)), None)
   except OSError as error:
     raise ValueError(
       f"{setting}={path} cannot be looked at ({error.strerror or error}); check its permissions"
     ) from error
   if kind is None:
     raise ValueError(
-      f"{setting}={path} looks like no data set that is known: found {_found(sight)}; say what it is "
-      f"with --source=, one of {', '.join(sorted(KINDS))}"
+      f"{setting}={path} looks like no known kind of data set: found {_found(sight)}; name its kind "
+      f"with --source=, one of {', '.join(sorted(SOURCE_KINDS))}"
     )
   return kind
 
@@ -179,7 +177,7 @@ def _is_msmt17(sight: _Sight) -> bool:
 def _is_market1501(sight: _Sight) -> bool:
   if any(sight.has(folder) for folder in _MARKET_FOLDERS):
     return True
-  # Flat, or in train/ and the like; nearly all names are of that form.
+  # Flat, or in train/ and the like; nearly all names have that form.
   named = sight.count(
     lambda name: _is_image(name) and name.count("/") <= 1 and _MARKET_NAME.match(name.rpartition("/")[2])
   )
@@ -198,15 +196,15 @@ def _is_video(sight: _Sight) -> bool:
 
 
 def _has(*names: str) -> Callable[[_Sight], bool]:
-  """What asks whether any of these lies in the folder."""
+  """Returns a test: whether any of these names is in the folder."""
   return lambda sight: any(sight.has(name) for name in names)
 
 
 def _is_joints3d(sight: _Sight) -> bool:
-  # The names of its arrays stand beside each array, the largest of which may be megabytes long.
+  # The names are read from the directory of the archive: arrays may be megabytes long.
   for name in [name for name in sight.names if name.lower().endswith(".npz") and "/" not in name][:_MOST_JSON_FILES]:
     try:
-      with storage.open_file(f"{sight.path}/{name}" if sight.is_folder else sight.path) as file:
+      with storage.open_binary(f"{sight.path}/{name}" if sight.is_folder else sight.path) as file:
         if "joints_xyz.npy" in zipfile.ZipFile(file).namelist():
           return True
     except (OSError, zipfile.BadZipFile):
@@ -223,7 +221,7 @@ def _is_lsp(sight: _Sight) -> bool:
 
 
 def _annotation_files(sight: _Sight, ending: str) -> list[str]:
-  """The files of this kind where annotations lie; "" for a path that is one itself."""
+  """Returns the files with this ending in folders of annotations; "" for a path that is one itself."""
   if not sight.is_folder:
     return [""] * sight.ends(ending)
   return [
@@ -251,7 +249,7 @@ def _is_yolo(sight: _Sight) -> bool:
 
 
 def _are_yolo_labels(sight: _Sight) -> bool:
-  """Whether labels/ holds texts of numbers; those of photos without persons are empty. Parsing sets have PNGs there."""
+  """Whether labels/ holds texts of numbers, empty for photos without persons. Parsing sets have PNGs there."""
   labels = [name for name in sight.names if name.startswith("labels/")]
   texts = [sight.text_of(name) for name in [name for name in labels if name.lower().endswith(".txt")][:_MOST_LABELS]]
   written = list(filter(None, texts))
@@ -270,7 +268,7 @@ def _is_zip(sight: _Sight) -> bool:
   return zips > 0 or (sight.head.startswith(_ZIP_MAGIC) and not sight.ends(".npz", ".pt", ".pth"))
 
 
-KINDS: dict[str, Callable[[_Sight], bool]] = {
+LAYOUTS: dict[str, Callable[[_Sight], bool]] = {
   "people": _is_people,
   "tfds": _is_tfds,
   "arrayrecord": _is_array_record,
@@ -304,4 +302,4 @@ KINDS: dict[str, Callable[[_Sight], bool]] = {
   "video": _is_video,
   "folder": lambda sight: sight.is_folder and sight.images > 0,
 }
-"""Kind of data set -> whether a path looks like one; the first that does is it, so special ones stand first."""
+"""Key of `SOURCE_KINDS` -> whether a path has its layout. The first match wins: special kinds come first."""

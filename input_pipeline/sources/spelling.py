@@ -1,4 +1,4 @@
-"""Names of files that a list and a disk write differently."""
+"""Spelling of file names: the same file, written differently by a list and a disk."""
 
 import collections
 import re
@@ -15,10 +15,10 @@ _JPEG, _BLANKS = re.compile(r"\.(jpe?g|jfif)$"), re.compile(r"\s*/\s*")
 
 
 def spelling(name: str) -> str:
-  """What is left of a path where file systems, browsers and archives change names.
+  """Returns a path without the differences that file systems, browsers and archives make.
 
   Windows and macOS ignore case, macOS decomposes letters (NFD), browsers escape blanks (%20), and .JPG, .jpg and .jpeg
-  are the same. Two names with the same spelling are meant to be the same file, unless both exist.
+  are the same. Two names with the same spelling mean the same file, unless both exist.
   """
   name = name.replace("\\", "/")
   if "%" in name:
@@ -29,7 +29,7 @@ def spelling(name: str) -> str:
 
 
 def grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, list[_Item]]:
-  """Key -> the items that have it, in their order."""
+  """Returns key -> the items with this key, in their order."""
   groups = collections.defaultdict(list)
   for item in items:
     groups[key(item)].append(item)
@@ -37,7 +37,7 @@ def grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, li
 
 
 def positions_of(names: Sequence[str], wanted: Collection[str]) -> dict[str, list[int]]:
-  """Where wanted names are in a list: name -> its position, or the positions of all names with its spelling."""
+  """Returns wanted name -> its position in a list, or the positions of all names with its spelling."""
   written = {name: i for i, name in enumerate(names)}
   found = {name: [written[name]] for name in wanted if name in written}
   lost = [name for name in wanted if name not in written]

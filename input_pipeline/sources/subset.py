@@ -1,4 +1,4 @@
-"""A reproducible subset of a large data set, in the manner of LUP1M: a list of names, the same on every machine."""
+"""Reproducible subsets of large data sets, as LUP1M: a list of names, the same on every machine."""
 
 import array
 import hashlib
@@ -20,14 +20,14 @@ _RULE = 'chosen: the names with the smallest blake2b (8 bytes, big endian) of "S
 def choose_subset(names: Iterable[bytes], count: int, seed: int) -> np.ndarray:
   """Chooses images by their names alone.
 
-  Each name draws a number from a hash of (seed, name), and the `count` smallest win. So the choice depends neither on
-  the order of the data nor on a version of anything, a smaller subset lies in every larger one of the same seed, and
-  a few images that are missing here change the choice by no more than those.
+  The number of a name is a hash of (seed, name), and the names with the `count` smallest numbers are chosen. So the
+  choice depends neither on the order of the data nor on any version; a smaller subset is part of every larger one with
+  the same seed; and each missing image changes the choice of one image only.
 
   Args:
-    names: the name of every image, e.g. `names_of(source)`; 4.18 million take half a minute and 70 MB.
+    names: the name of every image, e.g. `image_names(source)`; 4.18 million take half a minute and 70 MB.
     count: size of the subset.
-    seed: another seed, another subset.
+    seed: another seed gives another subset.
 
   Returns:
     (count,) int64, the chosen positions, ascending.
@@ -49,16 +49,16 @@ def choose_subset(names: Iterable[bytes], count: int, seed: int) -> np.ndarray:
 
 
 def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.ndarray:
-  """Chooses a subset and writes it as text: lines of "# " that say what it is, then one name a line, in the order of
-  the source (UTF-8; bytes that are none stay as they are).
+  """Chooses a subset and writes it as text: lines of "# " that describe it, then one name per line.
 
-  In names a backslash is written as two and a line break as backslash and n or r, so that every name has one line.
+  Names are in the order of the source and in UTF-8; bytes that are no UTF-8 are kept. A backslash is written as two,
+  and a line break as backslash and n or r, so that every name has one line.
 
   Args:
-    path: the file; replaced if it is there. Path or URL.
+    path: the file, path or URL; replaced if it exists.
     source: the data set.
     count: size of the subset.
-    seed: another seed, another subset.
+    seed: another seed gives another subset.
 
   Returns:
     (count,) int64, the chosen positions, ascending.
@@ -67,7 +67,7 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
     ValueError: `count` is below 1 or there are fewer images, or the file cannot be written.
   """
   chosen = choose_subset(
-    tqdm(names_of(source), total=len(source), unit=" names", desc="choosing", disable=None), count, seed
+    tqdm(image_names(source), total=len(source), unit=" names", desc="choosing", disable=None), count, seed
   )
   identity = source.identity
   header = (
@@ -87,14 +87,14 @@ def write_subset(path: str, source: ImageSource, count: int, seed: int) -> np.nd
 
 
 def read_subset(path: str, source: ImageSource) -> np.ndarray:
-  """The positions of a written subset in a source, whose order and other images may differ from the writer's.
+  """Returns the positions of a written subset in a source, which may have another order and other images.
 
   Args:
-    path: a file of `write_subset`, or any file of one name a line.
+    path: a file of `write_subset`, or any file with one name per line.
     source: the data set.
 
   Returns:
-    (count,) int64, ascending. Names that the source only spells differently (see spelling.py) are taken as its own.
+    (count,) int64, ascending. Names that the source only spells differently (see spelling.py) are found.
 
   Raises:
     ValueError: it cannot be read, holds no names, or the source lacks some of them.
@@ -105,15 +105,15 @@ def read_subset(path: str, source: ImageSource) -> np.ndarray:
     raise ValueError(f"the subset {path} cannot be read ({error.strerror or error})") from error
   wanted = {_as_name(line) for line in lines if line and not line.startswith(_HEADER.encode())}
   if not wanted:
-    raise ValueError(f"the subset {path} holds no names; expected one a line, as saip doctor --subset writes them")
-  found = np.fromiter((i for i, name in enumerate(names_of(source)) if name in wanted), np.int64)
+    raise ValueError(f"the subset {path} holds no names; expected one per line, as saip doctor --subset writes them")
+  found = np.fromiter((i for i, name in enumerate(image_names(source)) if name in wanted), np.int64)
   missing = wanted.difference(_encoded(source.name(i)) for i in found.tolist()) if len(found) < len(wanted) else set()
   missing = {name for name in missing if name.strip()}
   return np.sort(np.concatenate([found, _respelled(missing, wanted, path, source)])) if missing else found
 
 
 def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: ImageSource) -> np.ndarray:
-  """The positions of the images that a list spells differently; raises ValueError where one is not there."""
+  """Returns the positions of the images that a list spells differently; raises ValueError if one is missing."""
   key = lambda name: spelling(name.decode("utf-8", "surrogateescape"))
   asked, alike = grouped(wanted, key), grouped(range(len(source)), lambda i: spelling(source.name(i)))
   meant = {name: alike.get(key(name), []) for name in sorted(missing)}
@@ -128,8 +128,8 @@ def _respelled(missing: set[bytes], wanted: set[bytes], path: str, source: Image
   return np.array([place for [place] in meant.values()], np.int64)
 
 
-def names_of(source: ImageSource) -> Iterator[bytes]:
-  """The name of every image as bytes, in order."""
+def image_names(source: ImageSource) -> Iterator[bytes]:
+  """Returns the name of every image as bytes, in order."""
   return (_encoded(source.name(i)) for i in range(len(source)))
 
 

@@ -1,4 +1,4 @@
-"""Compiles the training step for TPUs that are not there, and says what it would need and how fast it could be."""
+"""Compiles the training step for TPUs without having one: its memory, its costs and its fastest possible time."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ class OutOfMemory(Exception):
   """The step does not fit into the memory of a chip.
 
   Attributes:
-    needed: bytes, as far as the compiler says.
+    needed: bytes, according to the compiler.
     limit: bytes.
   """
 
@@ -41,8 +41,8 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
   Args:
     config: the run.
     build: (config, **backbone options) -> `saip_jax.methods.base.Method`.
-    devices: where it would run.
-    **backbone_options: as `unroll`.
+    devices: devices to compile for.
+    **backbone_options: such as `unroll`.
   """
   method = build(config, **backbone_options)
   mesh = make_mesh(devices, config.fsdp)
@@ -56,7 +56,9 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
 def compile_lowered(lowered, topology: Topology):
   """Returns the compiled step; raises `OutOfMemory` if it does not fit."""
   cached = jax.config.jax_enable_compilation_cache
-  jax.config.update("jax_enable_compilation_cache", False)  # what has no device cannot be read back from there
+  jax.config.update(
+    "jax_enable_compilation_cache", False
+  )  # programs without a device cannot be read back from the cache
   try:
     return lowered.compile()
   except jax.errors.JaxRuntimeError as error:
@@ -66,14 +68,14 @@ def compile_lowered(lowered, topology: Topology):
 
 
 def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:
-  """Returns what the compiler says about memory that does not suffice, None if its message is about something else."""
+  """Returns the error in a message of the compiler, None if the message is not about memory."""
   if "RESOURCE_EXHAUSTED" not in message and "out of memory" not in message.lower():
     return None
   sizes = [float(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)([KMGT]?)(?=\)| of | hbm|\.)", message)]
   limit = int(topology.chip.usable_gib * _GIB)
-  stated = re.search(r"Used (\d+(?:\.\d+)?)([KMGT]) of (\d+(?:\.\d+)?)([KMGT])", message)
-  if stated:
-    needed, limit = (int(float(stated[i]) * _UNITS[stated[i + 1]]) for i in (1, 3))
+  sentence = re.search(r"Used (\d+(?:\.\d+)?)([KMGT]) of (\d+(?:\.\d+)?)([KMGT])", message)
+  if sentence:
+    needed, limit = (int(float(sentence[i]) * _UNITS[sentence[i + 1]]) for i in (1, 3))
   else:
     needed = int(max([size for size in sizes if size > limit], default=limit))
   return OutOfMemory(needed, limit)
@@ -82,21 +84,21 @@ def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:
 def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   """Returns the floating-point operations of one update over all devices.
 
-  XLA's count of the program before optimization, with the blocks written out, as it counts the body of a scan once.
-  What is computed twice to save memory is left out by `remat="none"`.
+  XLA's count of the program before optimization, with the blocks unrolled, because XLA counts the body of a scan once.
+  `remat="none"` leaves out operations that are computed twice to save memory.
   """
   alone = dataclasses.replace(config, accumulate=1, batch_size=config.batch_size // config.accumulate, fsdp=1)
   lowered, _ = lower_run(alone, build, jax.devices()[:1], unroll=True)
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
-def examine(config: RunConfig, build: Callable[..., Any], topology: Topology) -> dict[str, Any]:
-  """Compiles the step and returns everything there is to say about it, JSON-able.
+def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topology) -> dict[str, Any]:
+  """Compiles the step and returns its costs, JSON-able.
 
   Args:
     config: the run.
     build: as in `lower_run`.
-    topology: where it would run.
+    topology: chips to compile for.
 
   Raises:
     OutOfMemory: it does not fit.
@@ -157,7 +159,7 @@ def examine(config: RunConfig, build: Callable[..., Any], topology: Topology) ->
 
 
 def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:
-  """Returns what was asked, as part of the answer."""
+  """Returns the settings that the costs belong to."""
   return {
     "topology": topology.name,
     "chips": topology.chips,
@@ -174,13 +176,13 @@ def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:
 
 
 def bytes_of_state(config: RunConfig, build: Callable[..., Any], devices) -> int:
-  """Bytes per chip of parameters, teacher and optimizer."""
+  """Returns the bytes per chip of parameters, teacher and optimizer."""
   _, state = lower_run(config, build, devices)
   return _bytes_per_device(state)
 
 
 def _total_bytes(compiled) -> int:
-  """Memory of a chip that a program takes; donated arguments hold outputs."""
+  """Returns the bytes of a chip that a program needs; donated arguments hold outputs."""
   memory = compiled.memory_analysis()
   return (
     memory.argument_size_in_bytes
@@ -192,7 +194,7 @@ def _total_bytes(compiled) -> int:
 
 
 def _bytes_per_device(tree) -> int:
-  """Bytes of a tree of placed shapes on each device."""
+  """Returns the bytes of a tree of placed shapes on each device."""
   return sum(
     a.dtype.itemsize * functools.reduce(lambda n, d: n * d, a.sharding.shard_shape(a.shape), 1)
     for a in jax.tree.leaves(tree)
@@ -200,14 +202,14 @@ def _bytes_per_device(tree) -> int:
 
 
 def estimate_largest(config: RunConfig, chips: int, total: int, state_bytes: int, limit: int) -> int:
-  """Returns the largest batch that should fit, if what is not state grows as the batch does.
+  """Returns the largest batch that should fit, if all memory but the state grows in proportion to the batch.
 
   Args:
     config: the run that was compiled.
-    chips: how many there are.
-    total: bytes per chip that it needs.
-    state_bytes: bytes per chip of its state, whatever the batch.
-    limit: bytes there are.
+    chips: number of chips.
+    total: bytes per chip that the run needs.
+    state_bytes: bytes per chip of its state, independent of the batch.
+    limit: bytes of a chip.
   """
   per_image = max(total - state_bytes, 1) / config.batch_size
   multiple = chips * config.accumulate
@@ -217,17 +219,17 @@ def estimate_largest(config: RunConfig, chips: int, total: int, state_bytes: int
 def largest_batch(
   needs: Callable[[int], int], first: tuple[int, int], state_bytes: int, limit: int, multiple: int
 ) -> tuple[int | None, dict[int, int]]:
-  """Searches the largest batch that fits, by a line through the nearest two that are known.
+  """Searches the largest batch that fits, by a line through the two nearest known batches.
 
   Args:
-    needs: batch -> bytes that it needs (also when that is more than there is); a compilation each.
+    needs: batch -> bytes that it needs (also beyond `limit`); a compilation each.
     first: a batch and the bytes that it needs.
-    state_bytes: bytes at a batch of zero, as the first guess.
-    limit: bytes there are.
+    state_bytes: bytes at a batch of zero, the first guess.
+    limit: bytes of a chip.
     multiple: batches are multiples of this.
 
   Returns:
-    (the largest batch seen to fit or None, batch -> bytes of all that were tried).
+    (the largest batch that fits or None, batch -> bytes of all batches tried).
   """
   known = dict([first])
   for _ in range(_SEARCH_COMPILES):

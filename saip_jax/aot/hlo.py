@@ -1,7 +1,7 @@
-"""Reading compiled programs: what they move through memory and between chips, loops counted as often as they run.
+"""Reads compiled programs: their traffic with memory and between chips, loops counted as often as they run.
 
-XLA's own analysis counts the body of a loop once, and counts as memory traffic what never leaves the fast on-chip
-memory. Both are in the program's text.
+XLA's own analysis counts the body of a loop once, and counts accesses to the fast on-chip memory as memory traffic.
+The program's text has the number of iterations and the memory of each array.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""What `saip compile` says."""
+"""Text and facts of `saip compile`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _GIB = 2**30
 def out_of_memory_facts(
   config: RunConfig, build: Callable[..., Any], topology: Topology, error: OutOfMemory
 ) -> dict[str, Any]:
-  """Returns what `compile.examine` would, of a step that does not fit."""
+  """Returns the facts of `compile.examine_step` for a step that does not fit."""
   state = bytes_of_state(config, build, describe_devices(topology))
   return setting_facts(config, topology) | {
     "fits": False,
@@ -23,8 +23,8 @@ def out_of_memory_facts(
   }
 
 
-def report_text(facts: dict[str, Any]) -> str:
-  """Returns the facts of `compile.examine` for a person."""
+def compile_report(facts: dict[str, Any]) -> str:
+  """Returns the facts of `compile.examine_step` as text."""
   f, hbm = facts, facts["hbm"]
   gib = lambda name: f"{hbm[name] / _GIB:.2f}"
   lines = [
@@ -42,9 +42,9 @@ def report_text(facts: dict[str, Any]) -> str:
     f"  memory         {gib('total')} of {gib('limit')} GiB: state and batch {gib('arguments')}, temporaries"
     f" {gib('temporaries')}, program {gib('program')}",
     f"  arithmetic     {f['flops_per_chip'] / 1e12:.3f} TFLOP, {f['gflop_per_image']:.1f} GFLOP per image"
-    f" (XLA's count, blocks written out); with what is computed twice {f['flops_executed_per_chip'] / 1e12:.3f}",
-    f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run (XLA, which counts"
-    f" loops once and on-chip memory too, says {f['hbm_bytes_per_chip_xla'] / 1e9:.2f})",
+    f" (XLA's count, blocks written out); including what is computed twice {f['flops_executed_per_chip'] / 1e12:.3f}",
+    f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run (XLA counts loops"
+    f" once and on-chip memory too: {f['hbm_bytes_per_chip_xla'] / 1e9:.2f})",
     "  network        "
     + ", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()),
     f"  at best        {ms(r['step_s'])} a step, bound by {r['bound']}: compute {ms(r['compute_s'])}, memory"
@@ -61,7 +61,9 @@ def report_text(facts: dict[str, Any]) -> str:
 def _largest(facts: dict[str, Any]) -> list[str]:
   if "tried_batches" not in facts:
     estimate = facts["estimated_largest_batch"]
-    return [f"  largest batch  about {estimate:,}, if memory grows as the batch does; --largest searches for it"]
+    return [
+      f"  largest batch  about {estimate:,}, if memory grows in proportion to the batch; --largest searches for it"
+    ]
   tried = ", ".join(f"{batch:,}: {size / _GIB:.2f} GiB" for batch, size in sorted(facts["tried_batches"].items()))
   found = facts["largest_batch"]
   return [f"  largest batch  {found:,} (tried {tried})" if found else f"  no batch fits (tried {tried})"]

@@ -1,4 +1,4 @@
-"""How fast a step could be at best: the slowest of arithmetic, memory and network, each at its peak."""
+"""Roofline of a step: the slowest of arithmetic, memory and network, each at its peak."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ class Roofline:
 
   @property
   def bound(self) -> str:
-    """What takes longest."""
+    """The slowest of the three."""
     times = {"compute": self.compute_s, "memory": self.memory_s, "network": self.network_s}
     return max(times, key=times.get)
 
@@ -42,9 +42,9 @@ def roofline(chip: Chip, flops: float, hbm_bytes: float, collectives: dict[str, 
   """Returns the least times of a step.
 
   Args:
-    chip: where it runs.
-    flops: per chip.
-    hbm_bytes: per chip.
+    chip: the kind of chip.
+    flops: floating-point operations per chip.
+    hbm_bytes: bytes of memory traffic per chip.
     collectives: kind -> (number, bytes of payload) per chip.
   """
   sent = sum(_RING[kind] * size for kind, (_, size) in collectives.items())

@@ -1,11 +1,11 @@
-"""Groups of TPU chips that a step can be compiled for without having one: names, sizes and speeds."""
+"""TPU topologies that a step can be compiled for without having one: names, sizes and speeds."""
 
 import dataclasses
 import os
 
 import jax
 
-from input_pipeline.schema import choices_hint
+from input_pipeline.checks import choices_hint
 
 _INSTALL = 'pip install "libtpu==0.0.42.*"'
 
@@ -15,10 +15,10 @@ class Chip:
   """One TPU chip, which JAX shows as one device. Speeds are peaks from Google's data sheets.
 
   Attributes:
-    libtpu_name: what libtpu calls the generation.
-    megacore: two cores that work as one device.
+    libtpu_name: the generation, as libtpu names it.
+    megacore: whether two cores work as one device.
     hbm_gib: memory of the chip, GiB.
-    usable_gib: what the compiler has of it, GiB, as libtpu 0.0.42 states it when a program does not fit.
+    usable_gib: memory that the compiler may use, GiB, from the error of libtpu 0.0.42 for a program that does not fit.
     bf16_tflops: dense bfloat16 TFLOP/s.
     hbm_gb_per_s: memory bandwidth, 10^9 bytes/s.
     ici_gb_per_s: bandwidth to the neighbors, all links and one direction, 10^9 bytes/s.
@@ -87,7 +87,7 @@ def find_topology(name: str) -> Topology:
 
 
 def describe_devices(topology: Topology) -> list[jax.Device]:
-  """Returns devices to compile for, which nothing can run on.
+  """Returns devices to compile for; they cannot run anything.
 
   Raises:
     ValueError: libtpu is not installed.
@@ -96,7 +96,7 @@ def describe_devices(topology: Topology) -> list[jax.Device]:
     import libtpu  # noqa: F401
   except ImportError:
     raise ValueError(f"compiling for a TPU needs libtpu, which is not installed: {_INSTALL}") from None
-  # No TPU is asked for its metadata, and several of these may run side by side.
+  # Queries no TPU for its metadata; several of these may run side by side.
   os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
   for name, value in {
     "TPU_MIN_LOG_LEVEL": "3",

@@ -17,7 +17,7 @@ _VITS = {
 }
 BACKBONES = {
   **_VITS,
-  # For two CPU cores and pictures of 64x32: not in the literature. Its last block is the tapped one.
+  # For two CPU cores and images of 64x32; not in the literature. Its last block is the tapped one.
   "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
   **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
   "tinyvit_5m": TinyViT,
@@ -29,26 +29,46 @@ BACKBONES = {
 
 
 def check_heads(name: str, setting: str = "", **heads: int) -> None:
-  """Raises ValueError, naming the setting, unless the named backbone can have these numbers of attention heads.
+  """Checks that a backbone can have these numbers of attention heads.
 
   Args:
     name: a key of `BACKBONES`.
-    setting: what stands before the names of the settings.
-    **heads: `heads` and `last_heads` of a ViT, where they are set.
+    setting: prefix of the settings' names in the error message.
+    **heads: `heads` and `last_heads` of a ViT, where specified.
+
+  Raises:
+    ValueError: the backbone is not a ViT, or a number does not divide its width; the message names the setting.
   """
   module = BACKBONES[name]()
   for key, n in heads.items():
     if not isinstance(module, ViT):
-      raise ValueError(f"{setting}{key} is {n}: {name} has the attention heads of its stages, leave it out")
+      raise ValueError(f"{setting}{key} is {n}: {name} has the attention heads of its stages; remove the setting")
     if n < 1 or module.width % n:
       raise ValueError(f"{setting}{key} is {n}: expected a divisor of the width of {name}, which is {module.width}")
 
 
 def build_backbone(name: str, **options) -> Backbone:
-  """Returns the named backbone; options are attributes of its module (`image_hw`, `dtype`, ...).
+  """Builds a backbone.
+
+  Args:
+    name: a key of `BACKBONES`.
+    **options: attributes of its module (`image_hw`, `dtype`, ...).
+
+  Returns:
+    The unbound Flax module.
 
   Raises:
-    ValueError: unknown name.
+    ValueError: the name is unknown.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> backbone = build_backbone("vit_nano", image_hw=(64, 32))
+    >>> images = jnp.zeros((2, 64, 32, 3))
+    >>> variables = jax.eval_shape(backbone.init, jax.random.key(0), images)
+    >>> features = jax.eval_shape(backbone.apply, variables, images)
+    >>> features.cls.shape, features.tokens.shape
+    ((2, 96), (2, 32, 96))
   """
   if name not in BACKBONES:
     raise ValueError(f"model.backbone {name!r} is unknown; choose one of {', '.join(BACKBONES)}")

@@ -6,28 +6,28 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
-from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_real_cells, shrunk
 from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import (
-  PATCH,
+  STEM_STRIDE,
   TAPPED_STAGE,
   WEIGHT_INIT,
-  Mlp,
   PatchConv,
   StagedBackbone,
+  TimmMlp,
   mean_first,
   rematerialized,
   standardized,
 )
-from saip_jax.backbones.transformer import layer_norm
 from saip_jax.masking.tokens import select_tokens
 
-KERNEL = 7  # cells that a depthwise convolution sees in each direction
-LAYER_SCALE = 1e-6  # initial
+KERNEL = 7  # side of the depthwise kernels, in cells
+LAYER_SCALE = 1e-6  # initial value
 
 
 class DepthwiseConv(nn.Module):
-  """Convolution of each channel with a kernel of its own.
+  """Depthwise convolution: each channel has its own kernel.
 
   Attributes:
     dtype: computation dtype.
@@ -46,7 +46,7 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-  """x + gamma * mlp(norm(depthwise convolution(x)))."""
+  """Residual block x + gamma * mlp(norm(depthwise convolution(x)))."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -54,7 +54,7 @@ class ConvNeXtBlock(nn.Module):
 
   def setup(self):
     self.conv_dw = DepthwiseConv(self.dtype, self.unroll)
-    self.norm, self.mlp = layer_norm(self.dtype), Mlp(self.dtype)
+    self.norm, self.mlp = layer_norm(self.dtype), TimmMlp(self.dtype)
     self.gamma = self.param("gamma", initializers.constant(LAYER_SCALE), (self.width,))
 
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
@@ -63,9 +63,9 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-  """Norm, then four cells to one of other channels; the last row or column of an odd number is dropped.
+  """Norm, then a convolution that merges 2x2 cells; the last row or column of an odd number is dropped.
 
-  A side of a single cell is completed with zeros instead, so that small crops have features; PyTorch refuses them.
+  A side of one cell is padded with zeros instead, so that small crops have features; PyTorch rejects them.
   """
 
   width: int
@@ -79,26 +79,26 @@ class Downsample(nn.Module):
     return self.conv(jnp.pad(x, ((0, 0), *((0, int(side == 1)) for side in x.shape[1:3]), (0, 0))))
 
 
-class Stem(nn.Module):
-  """Pixels to cells, and a norm."""
+class ConvNeXtStem(nn.Module):
+  """Patch embedding: patches to cells, then a norm."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.conv, self.norm = PatchConv(self.width, PATCH, self.dtype), layer_norm(self.dtype)
+    self.conv, self.norm = PatchConv(self.width, STEM_STRIDE, self.dtype), layer_norm(self.dtype)
 
   def __call__(self, images: jax.Array) -> jax.Array:
     return self.norm(self.conv(images))
 
 
-class Stage(nn.Module):
-  """`Downsample` but in the first stage, then blocks.
+class ConvNeXtStage(nn.Module):
+  """`Downsample`, except in the first stage, then blocks.
 
   Attributes:
     width: channels.
-    depth: blocks.
-    shrinks: begin with `Downsample`.
+    depth: number of blocks.
+    shrinks: whether the stage begins with `Downsample`.
     dtype: computation dtype.
     unroll: see `Backbone`.
     remat: see `Backbone`.
@@ -125,14 +125,14 @@ class Stage(nn.Module):
 class ConvNeXt(StagedBackbone, kw_only=True):
   """ConvNeXt, by default timm's `convnext_femto` without drop path and classifier.
 
-  The image feature is the norm of the mean of the last stage's cells, as in timm; the cells themselves have no norm.
-  The tapped layer is the third stage, after a norm of its own. In masked input the hidden cells are zero before every
-  convolution over cells, as in SparK and ConvNeXt V2: what they show never reaches a seen one. Initial values are
+  The image feature is the norm of the mean of the cells of the last stage, as in timm; the cells themselves have no
+  norm. The tapped layer is the third stage, after its own norm. In masked input the hidden cells are zero before every
+  convolution over cells, as in SparK and ConvNeXt V2, so that they never influence visible ones. Initial values are
   timm's: weights N(0, 0.02), biases zero, layer scale 1e-6.
 
   Attributes:
     dims: channels of the four stages.
-    depths: blocks of each.
+    depths: number of blocks of each stage.
   """
 
   dims: tuple[int, int, int, int] = (48, 96, 192, 384)
@@ -141,25 +141,25 @@ class ConvNeXt(StagedBackbone, kw_only=True):
   maskable = True
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-    """Returns (h, w) of `Features.hidden`: rounded down, but not to nothing."""
+    """Returns (h, w) of `Features.hidden`, rounded down to 1 or more."""
     return tuple(max(1, side // self.stride) for side in image_hw)
 
   def setup(self):
-    self.stem = Stem(self.dims[0], self.dtype)
+    self.stem = ConvNeXtStem(self.dims[0], self.dtype)
     self.stages = [
-      Stage(*sizes, i > 0, self.dtype, self.unroll, self.remat)
+      ConvNeXtStage(*sizes, i > 0, self.dtype, self.unroll, self.remat)
       for i, sizes in enumerate(zip(self.dims, self.depths, strict=True))
     ]
     self.inter_norm, self.head_norm = layer_norm(self.dtype), layer_norm(self.dtype)
 
   def _encode(self, views: Views) -> Features:
-    """With "hidden" alone the encoder stops at the tap."""
+    """Stops at the tapped layer if only "hidden" is read."""
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden", "maps"}, "ConvNeXt has no attention maps"
     assert views.keep_ids is None or "maps" not in reads, "maps are read of whole images only"
     extent = self._extent(views, reads)
     x = self.stem(keep(views.images.reshape(-1, *views.images.shape[2:]), extent))
-    extent = shrunk(extent, PATCH)
+    extent = shrunk(extent, STEM_STRIDE)
     features, maps = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4])), []
     for i, stage in enumerate(self.stages):
       x, extent = stage(x, extent)
@@ -172,17 +172,17 @@ class ConvNeXt(StagedBackbone, kw_only=True):
     if tokens is not None and views.keep_ids is not None:
       tokens = select_tokens(tokens, views.keep_ids)  # (B * V, K, D)
     return features.replace(
-      cls=self.head_norm(mean_of_cells(x, extent)) if "cls" in reads else None,
+      cls=self.head_norm(mean_of_real_cells(x, extent)) if "cls" in reads else None,
       tokens=tokens,
       maps=(*map(standardized, maps[:-1]), self.head_norm(x)) if "maps" in reads else None,
       grid=x.shape[1:3],
     )
 
   def _extent(self, views: Views, reads: frozenset[str]) -> Extent | None:
-    """Returns what of the images is real, in pixels."""
+    """Returns the real part of the images, in pixels."""
     if views.keep_ids is None:
       return extent_of(views.padded)
-    assert views.padded is None, "masked input is of images of one size"
+    assert views.padded is None, "masked input must have images of one size"
     assert reads == {"hidden"} or "hidden" not in reads, "masked input has one grid: read `hidden` alone or not at all"
     cell = self.stride if reads == {"hidden"} else self.last_stride
     image_hw = views.images.shape[2:4]

@@ -1,6 +1,6 @@
-"""Convolution whose gradient is fast on CPU inside a loop too, where XLA's own took ten times as long.
+"""Convolution with a gradient that is fast on CPU inside a loop, where XLA's native one took ten times as long.
 
-On other devices XLA's own is used.
+Other devices use XLA's native gradient.
 """
 
 import functools
@@ -11,12 +11,15 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-  """Returns the convolution (B, ceil(h / stride), ceil(w / stride), D) of maps, zero beyond the map.
+  """Returns the convolution of maps with zero padding.
 
   Args:
     x: (B, h, w, C).
-    kernel: (side, side, C, D) of odd side; (side, side, 1, C) if each output sees one channel.
-    stride: cells of x from one output to the next.
+    kernel: (side, side, C, D) with an odd side; (side, side, 1, C) for a depthwise convolution.
+    stride: stride in cells of x.
+
+  Returns:
+    (B, ceil(h / stride), ceil(w / stride), D).
   """
   return _native(x, kernel, stride)
 
@@ -38,7 +41,7 @@ def _native_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stri
 
 
 def _gradients_by_products(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int):
-  """Returns the gradients for maps and kernel, by a plain convolution and by one product of matrices."""
+  """Returns the gradients of maps and kernel, computed by a plain convolution and by one matrix product."""
   side, reach = len(kernel), len(kernel) // 2
   h, w = gradient.shape[1:3]
   rest = [(0, length - stride * (outputs - 1) - 1, stride - 1) for length, outputs in zip(x.shape[1:3], (h, w))]

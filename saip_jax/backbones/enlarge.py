@@ -1,31 +1,30 @@
-"""Maps brought to the resolution of finer ones."""
+"""Upsampling of a map to the resolution of a finer one."""
 
 import jax
 import jax.numpy as jnp
 
 from saip_jax.backbones.extent import Extent
 
-RULES = ("nearest", "bilinear")
-"""How a map is enlarged: each cell is repeated, or cells are interpolated."""
+ENLARGE_RULES = ("nearest", "bilinear")
+"""How a map is enlarged: by repeating each cell or by interpolation."""
 
 
-def enlarged(
+def enlarge_like(
   x: jax.Array, like: jax.Array, rule: str, extent: Extent | None = None, like_extent: Extent | None = None
 ) -> jax.Array:
-  """Returns a map of the size of a finer one.
+  """Enlarges a map to the size of a finer one.
 
   Args:
     x: (B, h, w, C).
     like: (B, H, W, D), 2**n times as fine; its sides may be shorter than 2**n times those of x, where a stride rounded
       up.
-    rule: "nearest": a cell has the features of the cell of x that covers it, as in timm's HRNet; "bilinear": between
-      the centers of cells, the sides of both maps laid upon each other, and the outermost cells beyond their centers,
-      as PyTorch's `interpolate` with align_corners=False.
+    rule: "nearest" repeats the cell of x that covers each cell, as timm's HRNet; "bilinear" interpolates between the
+      centers of cells, as PyTorch's `interpolate` with align_corners=False.
     extent: the real part of x; bilinear interpolation reads no cell beyond it.
     like_extent: the real part of `like`.
 
   Returns:
-    (B, H, W, C); what lies beyond the real part has no meaning.
+    (B, H, W, C); values beyond the real part are arbitrary.
   """
   if rule == "nearest":
     factor = 1
@@ -39,7 +38,7 @@ def enlarged(
 
 
 def _weights(cells: int, like_cells: int, real: jax.Array, like_real: jax.Array) -> jax.Array:
-  """Returns what each cell of a side is in each cell of a finer side, (B, like_cells, cells), of real sides (B,)."""
+  """Returns the bilinear weights (B, like_cells, cells) of one axis, given the real lengths (B,) of both maps."""
   scale = (real / like_real)[:, None]
   places = jnp.clip((jnp.arange(like_cells) + 0.5) * scale - 0.5, 0, real[:, None] - 1)  # (B, like_cells)
   return jnp.maximum(0, 1 - jnp.abs(places[..., None] - jnp.arange(cells)))

@@ -1,4 +1,4 @@
-"""What every backbone takes and returns."""
+"""Inputs, outputs and base class of all backbones."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,17 +10,17 @@ from flax import linen as nn, struct
 
 @struct.dataclass
 class Features:
-  """Outputs of a backbone; those that the caller did not ask for are None.
+  """Outputs of a backbone; those that were not requested are None.
 
   Attributes:
-    cls: (B, D) image feature after the final norm: the class token, or the mean of the cells where there is none.
+    cls: (B, D) image feature after the final norm: the class token, or the mean of the cells in networks without one.
     tokens: (B, N, D) features of the cells of the last grid after the final norm, raster order.
     hidden: (B, 1 + M, E) tapped layer after its own norm: the class token or the mean first, then cells in raster
       order.
-    hidden_mask: (B, 1 + M) bool, False where a cell of `hidden` is padding; None where none is.
+    hidden_mask: (B, 1 + M) bool, False where a cell of `hidden` is padding; None without padding.
     attention: (query-key, value-value) maps of the last block, each (B, heads, L, L) float32.
-    maps: for dense use, finest first, each (B, h, w, C): see `Backbone.map_strides`. What lies beyond an image's true
-      size means nothing.
+    maps: feature maps for dense tasks, finest first, each (B, h, w, C): see `Backbone.map_strides`. Values beyond the
+      true size of an image are arbitrary.
     grid: (h, w) of `tokens`.
     hidden_grid: (h, w) of `hidden`.
   """
@@ -37,11 +37,11 @@ class Features:
 
 @struct.dataclass
 class PaddedSizes:
-  """True sizes of images that lie top left on a canvas as large as the largest of them.
+  """True sizes of images, each at the top left of a canvas as large as the largest.
 
   Attributes:
-    choices: the (height, width) in pixels that an image can have.
-    index: (B,) int32, which of them each image has.
+    choices: the possible (height, width) in pixels.
+    index: (B,) int32, the choice of each image.
   """
 
   choices: tuple[tuple[int, int], ...] = struct.field(pytree_node=False)
@@ -54,15 +54,15 @@ class PaddedSizes:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-  """Images of one canvas size, and what is wanted of them.
+  """V views of each of B images, of one canvas size, and the features to compute from them.
 
   Attributes:
-    images: (B, V, H, W, 3), normalized.
-    reads: names of `Features`: "cls", "tokens", "hidden", "attention", "maps"; only what they need is computed.
-    keep_ids: None, or (B * V, K) int32: the only cells that are seen; what is read holds these alone and in this order
-      (masked input, for backbones that are `maskable`). Cells of the hidden grid if "hidden" alone is read; if "cls"
-      and "tokens" are, of the last one.
-    padded: None, or the true sizes of the B * V images: what lies beyond them has no influence.
+    images: (B, V, H, W, 3) float, normalized.
+    reads: the requested fields of `Features`: "cls", "tokens", "hidden", "attention", "maps"; nothing else is computed.
+    keep_ids: None, or (B * V, K) int32: the visible cells of masked input, for backbones that are `maskable`. Features
+      hold only these cells, in this order. They index the hidden grid if only "hidden" is read, and the last grid if
+      "cls" and "tokens" are.
+    padded: None, or the true sizes of the B * V images: pixels beyond them have no influence.
   """
 
   images: jax.Array
@@ -74,14 +74,14 @@ class Views:
 class Backbone(nn.Module):
   """An image encoder for rectangular images of any size.
 
-  Running statistics, where a network has some, are Linen's `batch_stats`: if the caller makes them mutable, those of
-  the batch are used and the running ones move; else the running ones are used.
+  Running statistics of batch norms are Linen's collection `batch_stats`: if it is mutable, the statistics of the batch
+  are used and the running ones are updated; otherwise the running ones are used.
 
   Attributes:
-    image_hw: size of the images it is made for, in pixels; what is stored for positions fits it.
+    image_hw: nominal image size in pixels; stored positions have this size.
     dtype: computation dtype; parameters stay float32.
-    unroll: write equal blocks out instead of scanning them (for counting operations).
-    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+    unroll: unroll equal blocks instead of scanning them (for counting operations).
+    remat: what the backward pass recomputes, a key of `stack.REMAT`.
   """
 
   image_hw: tuple[int, int] = (256, 128)
@@ -93,7 +93,7 @@ class Backbone(nn.Module):
   last_stride = 32  # the same for the last grid
   has_attention = False  # "attention" can be read
   maskable = False  # takes `Views.keep_ids`
-  rope = False  # tells places by turning queries and keys, see `rope.turn`
+  rope = False  # rotary positions, see `rope.turn`
 
   @property
   def feature_width(self) -> int:
@@ -109,8 +109,8 @@ class Backbone(nn.Module):
   def map_strides(self) -> tuple[int, ...]:
     """Pixels from one cell to the next of each of `Features.maps`.
 
-    Each map is normalized over its channels: the last as the network's own output is, those of earlier stages by
-    `pyramid.standardized`. HRNet's are as they come, from a ReLU.
+    Each map is normalized over its channels: the last by the final norm of the network, those of earlier stages by
+    `pyramid.standardized`. HRNet's maps are outputs of a ReLU, without a norm.
     """
     raise NotImplementedError
 
@@ -121,9 +121,9 @@ class Backbone(nn.Module):
 
   @property
   def parameter_layers(self) -> tuple[tuple[str, int | tuple[int, ...]], ...]:
-    """Depth of parameters: (regex for the start of names below the backbone, layer counted from the pixels, 0).
+    """Depth of parameters: pairs of a regex for the start of parameter names and a layer, counted from 0 at the pixels.
 
-    A tuple gives one layer for each index of the leading axis, where blocks are stacked. What no pattern finds comes
+    A tuple gives one layer for each index of the leading axis of stacked blocks. Parameters that match no pattern come
     after all layers.
     """
     raise NotImplementedError
@@ -139,17 +139,17 @@ class Backbone(nn.Module):
     keep_ids: jax.Array | None = None,
     padded: PaddedSizes | None = None,
   ) -> Features:
-    """Encodes images (B, H, W, 3); the arguments are fields of `Views`."""
+    """Encodes images (B, H, W, 3); see `Views` for the arguments."""
     return self.encode([Views(images[:, None], reads, keep_ids, padded)])[0]
 
   def encode(self, views: Sequence[Views]) -> list[Features]:
-    """Encodes several kinds of views, one after the other unless a network knows better.
+    """Encodes several kinds of views, by default one after the other.
 
     Args:
-      views: of one B each.
+      views: the kinds of views, all with the same B.
 
     Returns:
-      `Features` of each, with a leading axis of B * V.
+      `Features` of each kind, with a leading axis of B * V.
     """
     return [self._encode(v) for v in views]
 

@@ -1,4 +1,4 @@
-"""HRNetV2: maps of four resolutions side by side that keep telling each other what they see, on images of any size."""
+"""HRNetV2: parallel maps of four resolutions that exchange features in every block, on images of any size."""
 
 from typing import Any
 
@@ -8,33 +8,35 @@ from flax import linen as nn
 from jax.nn import initializers, relu
 
 from saip_jax.backbones.conv_norm import ConvNorm
-from saip_jax.backbones.enlarge import enlarged
-from saip_jax.backbones.extent import Extent, extent_of, mean_of_cells, shrunk
+from saip_jax.backbones.enlarge import enlarge_like
+from saip_jax.backbones.extent import Extent, extent_of, mean_of_real_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import mean_first, rematerialized
-from saip_jax.backbones.transformer import layer_norm
 
-TAPPED_STAGE = 2
-STEM = 64  # channels before the first stage, and inside its blocks
-EXPANSION = 4  # of the channels of the first stage's blocks
-MOMENTUM = 0.99  # of running statistics, in the published code of dense tasks
+HRNET_TAPPED_STAGE = 2
+_STEM_WIDTH = 64  # channels before the first stage and inside its blocks
+_EXPANSION = 4  # output channels / inner channels of the blocks of the first stage
+_MOMENTUM = 0.99  # weight of the old running statistics, from the published code of dense tasks
 
-CONV_INIT = initializers.variance_scaling(2.0, "fan_out", "normal")  # timm's: He et al. 2015
+_CONV_INIT = initializers.variance_scaling(2.0, "fan_out", "normal")  # timm's: He et al. 2015
 
 Maps, Extents = list[jax.Array], list[Extent | None]
 
 
-def conv_norm(features: int, side: int, dtype, stride: int = 1, name: str | None = None) -> ConvNorm:
+def _conv_norm(features: int, side: int, dtype, stride: int = 1, name: str | None = None) -> ConvNorm:
   """Returns a convolution and its batch norm with timm's initial values and HRNet's momentum."""
-  return ConvNorm(features, side, stride, dtype=dtype, kernel_init=CONV_INIT, momentum=MOMENTUM, name=name)
+  return ConvNorm(features, side, stride, dtype=dtype, kernel_init=_CONV_INIT, momentum=_MOMENTUM, name=name)
 
 
-def repeated(block: type[nn.Module], times: int, unroll: bool) -> Any:
-  """Returns equal blocks as one scan: three times less to compile; parameters and statistics are stacked in front.
+def _scanned(block: type[nn.Module], times: int, unroll: bool) -> Any:
+  """Returns a module that applies `times` equal blocks as one scan, which compiles in a third of the time.
+
+  Parameters and statistics are stacked along a leading axis.
 
   Args:
-    block: maps (what goes through, what stays) to (what goes through, None).
-    times: how many.
+    block: module (carry, constant) -> (carry, None).
+    times: number of blocks.
     unroll: see `Backbone`.
   """
   return nn.scan(
@@ -48,36 +50,36 @@ def repeated(block: type[nn.Module], times: int, unroll: bool) -> Any:
 
 
 class Bottleneck(nn.Module):
-  """relu(x + 1x1(relu(3x3(relu(1x1(x)))))): a block of the first stage; the first of them changes the channels of x."""
+  """Block of the first stage, relu(x + 1x1(relu(3x3(relu(1x1(x)))))); the first one projects x to more channels."""
 
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
-    width = EXPANSION * STEM
-    y = relu(conv_norm(STEM, 1, self.dtype, name="conv1")(x, extent))
-    y = relu(conv_norm(STEM, 3, self.dtype, name="conv2")(y, extent))
-    y = conv_norm(width, 1, self.dtype, name="conv3")(y, extent)
-    return relu(y + (x if x.shape[-1] == width else conv_norm(width, 1, self.dtype, name="downsample")(x, extent)))
+    width = _EXPANSION * _STEM_WIDTH
+    y = relu(_conv_norm(_STEM_WIDTH, 1, self.dtype, name="conv1")(x, extent))
+    y = relu(_conv_norm(_STEM_WIDTH, 3, self.dtype, name="conv2")(y, extent))
+    y = _conv_norm(width, 1, self.dtype, name="conv3")(y, extent)
+    return relu(y + (x if x.shape[-1] == width else _conv_norm(width, 1, self.dtype, name="downsample")(x, extent)))
 
 
 class BasicBlock(nn.Module):
-  """relu(x + 3x3(relu(3x3(x)))), a step of a scan."""
+  """Residual block relu(x + 3x3(relu(3x3(x)))), one step of a scan."""
 
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, None]:
-    y = relu(conv_norm(x.shape[-1], 3, self.dtype, name="conv1")(x, extent))
-    return relu(x + conv_norm(x.shape[-1], 3, self.dtype, name="conv2")(y, extent)), None
+    y = relu(_conv_norm(x.shape[-1], 3, self.dtype, name="conv1")(x, extent))
+    return relu(x + _conv_norm(x.shape[-1], 3, self.dtype, name="conv2")(y, extent)), None
 
 
 class Shrinking(nn.Module):
-  """Convolutions of stride 2, one after the other, with ReLUs between; the last one changes the channels.
+  """Sequence of convolutions of stride 2 with ReLUs between; the last one changes the channels.
 
   Attributes:
     width: channels of the result.
-    times: how many.
+    times: number of convolutions.
     dtype: computation dtype.
   """
 
@@ -88,13 +90,13 @@ class Shrinking(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
     for i in range(self.times - 1):
-      x = relu(conv_norm(x.shape[-1], 3, self.dtype, 2, name=f"convs_{i}")(x, extent))
+      x = relu(_conv_norm(x.shape[-1], 3, self.dtype, 2, name=f"convs_{i}")(x, extent))
       extent = shrunk(extent, 2, ceil=True)
-    return conv_norm(self.width, 3, self.dtype, 2, name=f"convs_{self.times - 1}")(x, extent)
+    return _conv_norm(self.width, 3, self.dtype, 2, name=f"convs_{self.times - 1}")(x, extent)
 
 
 class MultiResolutionBlock(nn.Module):
-  """Basic blocks on each map; then each becomes the ReLU of the sum of all, in its resolution. A step of a scan.
+  """Basic blocks on each map, then fusion: each map becomes the ReLU of the sum of all maps. One step of a scan.
 
   Attributes:
     units: basic blocks on each map.
@@ -112,7 +114,7 @@ class MultiResolutionBlock(nn.Module):
 
   @nn.compact
   def __call__(self, maps: Maps, extents: Extents) -> tuple[Maps, None]:
-    branch = repeated(rematerialized(BasicBlock, self.remat), self.units, self.unroll)
+    branch = _scanned(rematerialized(BasicBlock, self.remat), self.units, self.unroll)
     maps = [branch(self.dtype, name=f"branches_{i}")(x, extents[i])[0] for i, x in enumerate(maps)]
     fused = []
     for to in range(len(maps)):
@@ -125,13 +127,13 @@ class MultiResolutionBlock(nn.Module):
     if origin < to:
       return Shrinking(like.shape[-1], to - origin, self.dtype, name=name)(x, extents[origin])
     if origin > to:
-      x = conv_norm(like.shape[-1], 1, self.dtype, name=name)(x, extents[origin])
-      return enlarged(x, like, self.enlarging, extents[origin], extents[to])
+      x = _conv_norm(like.shape[-1], 1, self.dtype, name=name)(x, extents[origin])
+      return enlarge_like(x, like, self.enlarging, extents[origin], extents[to])
     return x
 
 
 class FirstStage(nn.Module):
-  """`Bottleneck` after `Bottleneck`, on one map."""
+  """Sequence of `Bottleneck` blocks on one map."""
 
   depth: int
   dtype: jnp.dtype = jnp.float32
@@ -145,11 +147,11 @@ class FirstStage(nn.Module):
     return x
 
 
-class Stage(nn.Module):
-  """A later stage: adds a map of half the last one's resolution, then `MultiResolutionBlock` after the other.
+class HRNetStage(nn.Module):
+  """Later stage: adds a map of half the coarsest resolution, then applies `MultiResolutionBlock`s.
 
   Attributes:
-    dims: channels of the maps, the new one among them.
+    dims: channels of the maps, including the new one.
     depth: multi-resolution blocks.
     units: see `MultiResolutionBlock`.
     enlarging: see `HRNet`.
@@ -168,31 +170,32 @@ class Stage(nn.Module):
 
   @nn.compact
   def __call__(self, maps: Maps, extents: Extents) -> tuple[Maps, Extents]:
-    added = relu(conv_norm(self.dims[-1], 3, self.dtype, 2, name="added")(maps[-1], extents[-1]))
-    if len(maps) == 1:  # of the first stage, which is wider
-      maps = [relu(conv_norm(self.dims[0], 3, self.dtype, name="narrowed")(maps[0], extents[0]))]
+    added = relu(_conv_norm(self.dims[-1], 3, self.dtype, 2, name="added")(maps[-1], extents[-1]))
+    if len(maps) == 1:  # output of the first stage, which is wider
+      maps = [relu(_conv_norm(self.dims[0], 3, self.dtype, name="narrowed")(maps[0], extents[0]))]
     maps, extents = [*maps, added], [*extents, shrunk(extents[-1], 2, ceil=True)]
-    blocks = repeated(MultiResolutionBlock, self.depth, self.unroll)
+    blocks = _scanned(MultiResolutionBlock, self.depth, self.unroll)
     block = blocks(self.units, self.enlarging, self.dtype, self.unroll, self.remat, name="blocks")
     return block(maps, extents)[0], extents
 
 
 class HRNet(Backbone, kw_only=True):
-  """HRNetV2, by default W18: timm's `hrnet_w18` without the convolutions that lead to its classifier.
+  """HRNetV2, by default W18: timm's `hrnet_w18` without the convolutions before its classifier.
 
-  Timm, and the published code of classification, whose weights others start from, repeat cells where a map is enlarged;
-  the published code of dense tasks, HCMoCo's among it, interpolates.
+  timm and the published classification code, which provides the usual pre-trained weights, enlarge maps by repeating
+  cells; the published code of dense tasks, including HCMoCo's, interpolates.
 
-  Its maps are used as they come, from a ReLU. The tokens are HRNetV2's representation: the cells of the finest map,
-  each with the features of the cells of all four that cover it; the image feature holds the means of the four maps.
-  The tapped layer is the coarsest map of the third stage, after a norm. Initial values are timm's: weights
-  N(0, 2 / fan out). Source: Wang et al. 2020, arXiv 1908.07919.
+  Its maps are outputs of a ReLU. The tokens are HRNetV2's representation: each cell of the finest map with the features
+  of the cells of all four maps that cover it. The image feature concatenates the means of the four maps. The tapped
+  layer is the coarsest map of the third stage, after a norm. Initial values are timm's: weights N(0, 2 / fan out).
+
+  Source: Wang et al. 2020, arXiv 1908.07919.
 
   Attributes:
     dims: channels of the four maps.
-    depths: bottlenecks of the first stage, multi-resolution blocks of the others.
+    depths: number of bottlenecks of the first stage and of multi-resolution blocks of the others.
     units: basic blocks on each map of a multi-resolution block.
-    enlarging: how maps are brought to the resolution of finer ones, one of `enlarge.RULES`.
+    enlarging: how maps are enlarged, one of `enlarge.ENLARGE_RULES`.
   """
 
   dims: tuple[int, int, int, int] = (18, 36, 72, 144)
@@ -227,16 +230,16 @@ class HRNet(Backbone, kw_only=True):
     return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)
 
   def setup(self):
-    self.conv1, self.conv2 = conv_norm(STEM, 3, self.dtype, 2), conv_norm(STEM, 3, self.dtype, 2)
+    self.conv1, self.conv2 = _conv_norm(_STEM_WIDTH, 3, self.dtype, 2), _conv_norm(_STEM_WIDTH, 3, self.dtype, 2)
     self.stage1 = FirstStage(self.depths[0], self.dtype, self.remat)
-    stage = lambda n: Stage(
+    stage = lambda n: HRNetStage(
       self.dims[:n], self.depths[n - 1], self.units, self.enlarging, self.dtype, self.unroll, self.remat
     )
     self.stage2, self.stage3, self.stage4 = stage(2), stage(3), stage(4)
     self.inter_norm = layer_norm(self.dtype)
 
   def _encode(self, views: Views) -> Features:
-    """With "hidden" alone the encoder stops at the tap; each kind of views has batch statistics of its own."""
+    """Stops at the tapped layer if only "hidden" is read; each kind of views has its own batch statistics."""
     assert views.keep_ids is None, "HRNet takes whole images only"
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden", "maps"}, "HRNet has no attention maps"
@@ -255,10 +258,13 @@ class HRNet(Backbone, kw_only=True):
     join = lambda parts: jnp.concatenate(list(parts), axis=-1)
     tokens = None
     if "tokens" in reads:
-      fine = [maps[0], *(enlarged(x, maps[0], self.enlarging, e, extents[0]) for x, e in zip(maps[1:], extents[1:]))]
+      fine = [
+        maps[0],
+        *(enlarge_like(x, maps[0], self.enlarging, e, extents[0]) for x, e in zip(maps[1:], extents[1:])),
+      ]
       tokens = join(fine).reshape(len(x), -1, self.feature_width)
     return features.replace(
-      cls=join(map(mean_of_cells, maps, extents)) if "cls" in reads else None,
+      cls=join(map(mean_of_real_cells, maps, extents)) if "cls" in reads else None,
       tokens=tokens,
       maps=tuple(maps) if "maps" in reads else None,
     )

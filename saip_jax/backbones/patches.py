@@ -1,12 +1,12 @@
-"""Images as rows of flattened patches, and back."""
+"""Conversion between images and sequences of flattened patches."""
 
 import jax
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:
-  """Cuts (B, H, W, C) into (B, h * w, patch * patch * C), pixels in order row, column, channel.
+  """Cuts images into patches: (B, H, W, C) -> (B, h * w, patch * patch * C), pixels in order row, column, channel.
 
-  Pixels right of and below the last whole patch are dropped, as a convolution of that stride drops them.
+  Pixels right of and below the last whole patch are dropped, as by a convolution of that stride.
   """
   batch, height, width, channels = images.shape
   h, w = height // patch, width // patch

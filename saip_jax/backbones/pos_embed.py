@@ -1,4 +1,4 @@
-"""Positions that are added to tokens: fixed waves, and learned ones on other grids than their own."""
+"""Positions that are added to tokens: fixed sine waves, and interpolation of learned ones to other grids."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
     grid_hw: rows and columns.
     width: D, a multiple of 4; wavelengths go from 2 pi to 10,000 times that in D / 4 steps.
 
-  Source: MAE (He et al. 2022), and CroCo (Weinzaepfel et al. 2022), which takes them over.
+  Source: MAE (He et al. 2022, arXiv 2111.06377); CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716) has the same.
   """
   if width % 4:
-    raise ValueError(f"fixed positions need a width that is a multiple of 4, this is {width}")
+    raise ValueError(f"fixed positions need a width that is a multiple of 4: got {width}")
   frequencies = 10000.0 ** -(jnp.arange(width // 4) / (width // 4))
   waves = lambda n: jnp.concatenate([f(jnp.arange(n)[:, None] * frequencies) for f in (jnp.sin, jnp.cos)], axis=-1)
   rows, columns = (waves(n) for n in grid_hw)  # (n, D / 2)
@@ -30,19 +30,18 @@ def interpolate_positions(
 ) -> jax.Array:
   """Resamples a table of patch positions with PyTorch's bicubic kernel (a = -0.75, not antialiased).
 
-  `flat1d` is what the published SAIP does: the raster of N patches is resized as one line of length N, which keeps
-  rows but lets columns drift. `grid2d` resizes the grid. `grid2d_offset` samples it where the published DINO does: its
-  code adds 0.1 to the wanted rows and columns before it divides by the stored ones, against rounding, and places are
-  computed with these factors, so that the last ones lie up to 0.1 of a cell too far up and left.
+  `flat1d`, of the published SAIP, resizes the raster of N patches as one line of length N: rows stay in place, columns
+  drift. `grid2d` resizes the grid. `grid2d_offset`, of the published DINO, resizes it by (new + 0.1) / stored, which
+  guards against rounding and samples the last positions up to 0.1 of a cell too far up and left.
 
   Args:
     table: (N, D) embeddings of the stored grid in raster order.
-    stored_hw: (h, w) the table was made for, N = h * w.
-    grid_hw: (h, w) wanted.
+    stored_hw: (h, w) of the table, N = h * w.
+    grid_hw: (h, w) of the result.
     mode: one of `INTERPOLATIONS`.
 
   Returns:
-    (h * w, D) embeddings of the wanted grid. With `flat1d` a grid of equal length is returned as it is.
+    (h * w, D) embeddings of the new grid. With `flat1d` a grid of equal length is returned unchanged.
   """
   h, w = grid_hw
   width = table.shape[-1]

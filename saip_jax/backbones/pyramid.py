@@ -1,19 +1,20 @@
-"""What networks share whose maps shrink from stage to stage."""
+"""Layers and base class of the networks whose maps shrink from stage to stage."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.backbones.extent import Extent, mean_of_cells, real_cells
+from saip_jax.backbones.extent import Extent, mean_of_real_cells, real_cells
 from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.linear import NORM_EPSILON, gelu
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.transformer import NORM_EPSILON, REMAT, gelu
+from saip_jax.backbones.stack import REMAT
 
-PATCH = 4  # pixels of a cell of the first stage
+STEM_STRIDE = 4  # pixels per cell of the first stage
 TAPPED_STAGE = 2
 
-# timm draws from a normal distribution cut off at 100 standard deviations: it cuts nothing.
+# timm's normal distribution is truncated at 100 standard deviations, which has no effect.
 WEIGHT_INIT = initializers.normal(0.02)
 
 
@@ -22,8 +23,8 @@ def dense(features: int, dtype, use_bias: bool = True, name: str | None = None) 
   return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=WEIGHT_INIT, name=name)
 
 
-class Mlp(nn.Module):
-  """Linear, exact GELU, Linear, with a hidden layer four times as wide and timm's initial values."""
+class TimmMlp(nn.Module):
+  """Linear, exact GELU, Linear; the hidden layer is four times as wide, initial values are timm's."""
 
   dtype: jnp.dtype = jnp.float32
 
@@ -33,14 +34,14 @@ class Mlp(nn.Module):
 
 
 class PatchConv(nn.Module):
-  """Convolution whose stride is its side, as one matrix product: (B, h, w, C) -> (B, h // side, w // side, D).
+  """Convolution with stride equal to its side, as one matrix product: (B, h, w, C) -> (B, h // side, w // side, D).
 
   Attributes:
     features: D.
-    side: of a patch, in cells.
+    side: side of a patch, in cells.
     dtype: computation dtype.
-    kernel_init: of the kernel (side, side, C, D).
-    bias_init: of the bias (D,).
+    kernel_init: initializer of the kernel (side, side, C, D).
+    bias_init: initializer of the bias (D,).
   """
 
   features: int
@@ -60,7 +61,7 @@ class PatchConv(nn.Module):
 
 
 class StagedBackbone(Backbone, kw_only=True):
-  """A network of stages, each of half the resolution of the one before, whose tapped layer is the third.
+  """Base class of networks of stages, each of half the resolution of the previous one; the tapped layer is the third.
 
   Attributes:
     dims: channels of each stage.
@@ -78,7 +79,7 @@ class StagedBackbone(Backbone, kw_only=True):
 
   @property
   def map_strides(self) -> tuple[int, ...]:
-    return tuple(PATCH * 2**i for i in range(len(self.dims)))
+    return tuple(STEM_STRIDE * 2**i for i in range(len(self.dims)))
 
   @property
   def map_widths(self) -> tuple[int, ...]:
@@ -90,34 +91,34 @@ class StagedBackbone(Backbone, kw_only=True):
 
 
 def stage_layers(first: str, stages: str, count: int) -> tuple[tuple[str, int], ...]:
-  """Returns `Backbone.parameter_layers` of a network of stages: each is one layer.
+  """Returns `Backbone.parameter_layers` of a network of stages; each stage is one layer.
 
   Args:
-    first: regex over the names of what comes before the stages.
-    stages: regex before the number of a stage.
-    count: stages, numbered from 0.
+    first: regex for the names of the parameters before the stages.
+    stages: regex for the names of stages, without their numbers.
+    count: number of stages, counted from 0.
   """
   return (first, 0), *((f"{stages}{i}/", i + 1) for i in range(count))
 
 
 def rematerialized(block: type[nn.Module], remat: str) -> type[nn.Module]:
-  """Returns the block as it is or, as a key of `REMAT` says, computed again in the backward pass."""
+  """Returns the block with the rematerialization policy of a key of `REMAT`; unchanged for "none"."""
   return block if remat == "none" else nn.remat(block, policy=REMAT[remat])
 
 
 def standardized(x: jax.Array) -> jax.Array:
-  """Returns a map x (B, h, w, C) with mean 0 and variance 1 over its channels, computed in float32, in the type of x.
+  """Returns a map x (B, h, w, C) with mean 0 and variance 1 over its channels, computed in float32, in the dtype of x.
 
-  Detectors and segmentation networks put a layer norm on every stage that they read; its scale and bias belong to the
-  linear layer that follows, where they need no place in the encoder.
+  Detectors and segmentation networks apply a layer norm to every stage they read. Its scale and bias can be folded into
+  the following linear layer, so the encoder does not store them.
   """
   return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=NORM_EPSILON).astype(x.dtype)
 
 
 def mean_first(x: jax.Array, extent: Extent | None) -> tuple[jax.Array, jax.Array | None]:
-  """Returns `Features.hidden` and `hidden_mask` of a map x (B, h, w, C): the mean of the real cells, then all cells."""
+  """Returns `Features.hidden` and `hidden_mask` of a map x (B, h, w, C): the mean of its real cells, then all cells."""
   cells = x.reshape(len(x), -1, x.shape[-1])
   real = real_cells(x, extent)
   if real is not None:
     real = jnp.pad(real.reshape(len(x), -1), ((0, 0), (1, 0)), constant_values=True)
-  return jnp.concatenate([mean_of_cells(x, extent)[:, None], cells], axis=1), real
+  return jnp.concatenate([mean_of_real_cells(x, extent)[:, None], cells], axis=1), real

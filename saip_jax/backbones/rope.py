@@ -1,22 +1,23 @@
-"""Rotary positions: queries and keys are turned by angles that grow with their place, so that only distances matter."""
+"""Rotary positions: queries and keys are rotated by angles proportional to their position on the grid."""
 
 import jax
 import jax.numpy as jnp
 
-BASE = 100.0  # the slowest pair of features turns about this many times slower than the fastest
+BASE = 100.0  # frequency of the fastest pair of features / that of the slowest, about
 
 
 def grid_angles(grid_hw: tuple[int, int], head_width: int) -> jax.Array:
-  """Returns the angles of every place of a grid, (h * w, d / 2) float32: d / 4 of its row, then d / 4 of its column.
+  """Returns the angles of every cell of a grid, (h * w, d / 2) float32: d / 4 for the row, then d / 4 for the column.
 
   Args:
     grid_hw: rows and columns.
     head_width: d, features of an attention head, a multiple of 4.
 
-  Source: RoFormer (Su et al. 2021) on two axes, as CroCo v2 (Weinzaepfel et al. 2023) applies it.
+  Source: RoFormer (Su et al. 2021, arXiv 2104.09864) on two axes, as in CroCo v2 (Weinzaepfel et al. 2023, arXiv
+  2211.10408).
   """
   if head_width % 4:
-    raise ValueError(f"rotary positions need heads of a multiple of 4 features, these have {head_width}")
+    raise ValueError(f"rotary positions need heads of a multiple of 4 features: got {head_width}")
   frequencies = BASE ** -(jnp.arange(head_width // 4) / (head_width // 4))
   rows, columns = (jnp.arange(n)[:, None] * frequencies for n in grid_hw)  # (n, d / 4)
   shape = (*grid_hw, head_width // 4)
@@ -25,22 +26,22 @@ def grid_angles(grid_hw: tuple[int, int], head_width: int) -> jax.Array:
 
 
 def with_class_token(angles: jax.Array) -> jax.Array:
-  """Returns angles (B, N, d / 2) behind those of a class token, which has no place and is not turned."""
+  """Prepends zero angles for a class token: (B, N, d / 2) -> (B, 1 + N, d / 2)."""
   return jnp.pad(angles, ((0, 0), (1, 0), (0, 0)))
 
 
 def turn(x: jax.Array, angles: jax.Array | None) -> jax.Array:
-  """Turns pairs of features; lengths stay, and products of two turned tokens depend on the difference of their angles.
+  """Rotates pairs of features, so that products of queries and keys depend on the difference of their positions.
 
-  Pair i is feature i and feature d / 2 + i, as in timm's `rope_rotate_half`. CroCo numbers the features of a head
-  otherwise, those for rows before those for columns, which no result depends on: they are numbered by learned weights.
+  Pair i is feature i and feature d / 2 + i, as in timm's `rope_rotate_half`. CroCo orders the features of a head
+  differently, rows before columns; the order is a permutation of learned weights and changes no result.
 
   Args:
     x: (B, L, heads, d) queries or keys.
-    angles: (B or 1, L, d / 2) of its tokens; None leaves x as it is.
+    angles: (B or 1, L, d / 2) of the tokens; None returns x unchanged.
 
   Returns:
-    (B, L, heads, d) in the type of x.
+    (B, L, heads, d) in the dtype of x.
   """
   if angles is None:
     return x

@@ -1,4 +1,4 @@
-"""Semantic graph convolutions: 2-D joints of a body -> a feature of each."""
+"""Semantic graph convolutions: encode the 2-D joints of a body, one feature vector per joint."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ import numpy as np
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.backbones.batch_norm import batch_norm
-from saip_jax.backbones.transformer import uniform_initializer
+from saip_jax.backbones.batch_norm import make_batch_norm
+from saip_jax.backbones.initial_values import uniform_initializer
 
-SKELETON: dict[str, str | None] = {
+JOINT_PARENTS: dict[str, str | None] = {
   "right_ankle": "right_knee",
   "right_knee": "right_hip",
   "right_hip": "right_shoulder",
@@ -26,21 +26,21 @@ SKELETON: dict[str, str | None] = {
   "left_elbow": "left_shoulder",
   "left_wrist": "left_elbow",
 }
-"""Joint -> the one that it hangs on; the 13 of COCO's 17 that HCMoCo keeps, in its order. The root is the nose."""
+"""Joint -> its parent, for the 13 of COCO's 17 joints that HCMoCo uses, in its order. The root is the nose."""
 
 
 def edges_of(skeleton: Mapping[str, str | None]) -> np.ndarray:
-  """Returns (E, 2) places of the two ends of every bone, in both directions, and of every joint with itself."""
-  place = {joint: i for i, joint in enumerate(skeleton)}
-  bones = [(place[joint], place[parent]) for joint, parent in skeleton.items() if parent is not None]
-  return np.array(sorted({(i, i) for i in place.values()} | {*bones} | {(b, a) for a, b in bones}))
+  """Returns (E, 2) int, the joint indices of every bone, in both directions, and of a self-loop of every joint."""
+  index = {joint: i for i, joint in enumerate(skeleton)}
+  bones = [(index[joint], index[parent]) for joint, parent in skeleton.items() if parent is not None]
+  return np.array(sorted({(i, i) for i in index.values()} | {*bones} | {(b, a) for a, b in bones}))
 
 
 def _kernel_init(key: jax.Array, shape: tuple[int, int, int], dtype=jnp.float32) -> jax.Array:
   """Draws U(+-b) for both kernels (2, C, D), b = sqrt(2) sqrt(6 / (D C + 2 D)), as the published code does.
 
-  PyTorch's `xavier_uniform_` with a gain of 1.414, given both kernels as one tensor, takes them for a convolution of D
-  taps from C channels to 2. All layers but the last are followed by a batch norm, to which the scale does not matter.
+  PyTorch's `xavier_uniform_` with a gain of 1.414 reads both kernels, stored as one tensor, as a convolution of D taps
+  from C channels to 2. A batch norm follows all layers but the last, where the scale has no effect.
   """
   _, inputs, features = shape
   bound = 1.414 * (6 / (features * (inputs + 2))) ** 0.5
@@ -48,11 +48,11 @@ def _kernel_init(key: jax.Array, shape: tuple[int, int, int], dtype=jnp.float32)
 
 
 class SemGraphConv(nn.Module):
-  """diag(A) x W0 + (A - diag(A)) x W1 + b, A being the row softmax of one learned number for each edge.
+  """Graph convolution diag(A) x W0 + (A - diag(A)) x W1 + b; A is the row softmax of one learned logit per edge.
 
   Attributes:
-    features: values of a joint that come out.
-    edges: (E, 2) as tuples, see `edges_of`.
+    features: number of outputs per joint.
+    edges: E pairs, see `edges_of`.
     dtype: computation dtype.
   """
 
@@ -76,17 +76,17 @@ class SemGraphConv(nn.Module):
 
 
 class SemGCN(nn.Module):
-  """A graph convolution to `width`, residual blocks of two each, and a last one, on the skeleton of `SKELETON`.
+  """Graph network on the skeleton of `JOINT_PARENTS`: a graph convolution, residual blocks of two, and a last one.
 
-  All but the last are followed by a batch norm over samples and joints and a ReLU. Running statistics are used and
-  moved as in every `Backbone`.
+  A batch norm over samples and joints and a ReLU follow all graph convolutions but the last. For running statistics see
+  `Backbone`.
 
   Attributes:
-    width: D, of every layer.
-    blocks: residual blocks.
+    width: D, the outputs of every layer.
+    blocks: number of residual blocks.
     dtype: computation dtype.
 
-  Source: Zhao et al. 2019, arXiv 1904.03345, without its non-local layers, as HCMoCo uses it.
+  Source: Zhao et al. 2019, arXiv 1904.03345, without its non-local layers, as in HCMoCo.
   """
 
   width: int = 128
@@ -95,12 +95,12 @@ class SemGCN(nn.Module):
 
   @nn.compact
   def __call__(self, joints: jax.Array) -> jax.Array:
-    """Encodes joints (B, J, 2), centered and scaled, zeros where unknown: (B, J, D)."""
-    edges = tuple(map(tuple, edges_of(SKELETON).tolist()))
+    """Encodes joints (B, J, 2), centered and scaled, unknown ones zero -> (B, J, D)."""
+    edges = tuple(map(tuple, edges_of(JOINT_PARENTS).tolist()))
 
     def layer(x, name):
       x = SemGraphConv(self.width, edges, self.dtype, name=f"{name}_conv")(x)
-      return nn.relu(batch_norm(self, self.dtype, name=f"{name}_norm")(x))
+      return nn.relu(make_batch_norm(self, self.dtype, name=f"{name}_norm")(x))
 
     x = layer(joints.astype(self.dtype), "first")
     for i in range(self.blocks):

@@ -1,10 +1,10 @@
-"""Running statistics of batch norms: apart from the parameters in Linen's collections, beside them in files."""
+"""Running statistics of batch norms: a separate collection in Linen, leaves beside the parameters in files."""
 
-_LEAVES = ("mean", "var")  # what nn.BatchNorm calls them; no parameter is called so
+_LEAVES = ("mean", "var")  # names in nn.BatchNorm; no parameter has them
 
 
 def split_statistics(tree: dict) -> dict[str, dict]:
-  """Returns {"params": ..., "batch_stats": ...} of one tree that holds both, without the second if there are none."""
+  """Splits a tree of both into {"params": ..., "batch_stats": ...}, the second only if there are statistics."""
   params, statistics = {}, {}
   for name, value in tree.items():
     if isinstance(value, dict):

@@ -5,25 +5,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers
 
-from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_real_cells, shrunk
 from saip_jax.backbones.features import Features, Views
+from saip_jax.backbones.initial_values import uniform_initializer
+from saip_jax.backbones.linear import layer_norm
 from saip_jax.backbones.pyramid import (
-  PATCH,
+  STEM_STRIDE,
   TAPPED_STAGE,
   WEIGHT_INIT,
-  Mlp,
   PatchConv,
   StagedBackbone,
+  TimmMlp,
   dense,
   mean_first,
   rematerialized,
   standardized,
 )
-from saip_jax.backbones.transformer import layer_norm, uniform_initializer
 from saip_jax.backbones.windows import Windows, relative_positions
 from saip_jax.masking.tokens import select_tokens
 
-_STRANGER = -100.0  # what timm adds to the logit of a cell from the map's other end
+_MASKED_LOGIT = -100.0  # timm adds it to the logits of cells from the opposite end of the map
 
 
 def swin_norm(dtype) -> nn.LayerNorm:
@@ -31,16 +32,16 @@ def swin_norm(dtype) -> nn.LayerNorm:
   return nn.LayerNorm(epsilon=1e-5, dtype=dtype)
 
 
-class WindowAttention(nn.Module):
-  """Self-attention within windows, each head with a bias for every offset between two cells.
+class SwinWindowAttention(nn.Module):
+  """Self-attention within windows; each head has a bias for every offset between two cells.
 
-  The zeros that complete a window take part as keys, as in timm. They are zeros before the projection: what they give
-  is its bias, so that the projections need only be computed for cells of the map.
+  Padding cells of a window are keys too, as in timm. They are zero before the projection, so their projection is its
+  bias; only cells of the map are projected.
 
   Attributes:
     heads: attention heads.
     window: side in cells.
-    shift: of the windows against the grid, in cells.
+    shift: shift of the windows against the grid, in cells.
     dtype: computation dtype.
   """
 
@@ -61,9 +62,9 @@ class WindowAttention(nn.Module):
     offsets = jnp.asarray(relative_positions(self.window))
     bias = select_tokens(table[None], offsets.reshape(1, -1)).reshape(*offsets.shape, self.heads)
     bias = bias.transpose(2, 0, 1)  # (heads, cells, cells)
-    strangers = windows.strangers()
-    if strangers is not None:
-      bias = bias + jnp.where(strangers, _STRANGER, 0.0)[:, :, None]
+    masked = windows.masked_pairs()
+    if masked is not None:
+      bias = bias + jnp.where(masked, _MASKED_LOGIT, 0.0)[:, :, None]
     logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
     weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
@@ -71,7 +72,7 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)); attributes as in `WindowAttention`."""
+  """Transformer block: x + attention(norm(x)), then x + mlp(norm(x)); attributes as in `SwinWindowAttention`."""
 
   heads: int
   window: int
@@ -80,32 +81,32 @@ class SwinBlock(nn.Module):
 
   def setup(self):
     self.norm1, self.norm2 = swin_norm(self.dtype), swin_norm(self.dtype)
-    self.attn = WindowAttention(self.heads, self.window, self.shift, self.dtype)
-    self.mlp = Mlp(self.dtype)
+    self.attn = SwinWindowAttention(self.heads, self.window, self.shift, self.dtype)
+    self.mlp = TimmMlp(self.dtype)
 
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
     x = x + self.attn(self.norm1(x), extent)
     return x + self.mlp(self.norm2(x))
 
 
-class PatchEmbed(nn.Module):
-  """Pixels to cells, and a norm."""
+class SwinPatchEmbed(nn.Module):
+  """Patch embedding: patches to cells, then a norm."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    bound = (PATCH * PATCH * 3) ** -0.5
+    bound = (STEM_STRIDE * STEM_STRIDE * 3) ** -0.5
     inits = initializers.variance_scaling(1 / 3, "fan_in", "uniform"), uniform_initializer(-bound, bound)
-    self.proj = PatchConv(self.width, PATCH, self.dtype, *inits)
+    self.proj = PatchConv(self.width, STEM_STRIDE, self.dtype, *inits)
     self.norm = swin_norm(self.dtype)
 
   def __call__(self, images: jax.Array) -> jax.Array:
     return self.norm(self.proj(images))
 
 
-class PatchMerging(nn.Module):
-  """Four cells to one of other channels; a map with an odd side is completed with zeros."""
+class SwinPatchMerging(nn.Module):
+  """Merges 2x2 cells into one with other channels; odd sides are padded with zeros."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -117,19 +118,19 @@ class PatchMerging(nn.Module):
     batch, height, width, channels = x.shape
     x = jnp.pad(keep(x, extent), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     x = x.reshape(batch, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
-    x = x.transpose(0, 1, 3, 4, 2, 5)  # of the four, those of the left column come first
+    x = x.transpose(0, 1, 3, 4, 2, 5)  # order of the four: left column first
     return self.reduction(self.norm(x.reshape(*x.shape[:3], 4 * channels)))
 
 
-class Stage(nn.Module):
-  """`PatchMerging` but in the first stage, then blocks of which every other one has shifted windows.
+class SwinStage(nn.Module):
+  """`SwinPatchMerging`, except in the first stage, then blocks; every second block has shifted windows.
 
   Attributes:
     width: channels.
-    depth: blocks.
+    depth: number of blocks.
     heads: attention heads.
     window: side in cells.
-    merges: begin with `PatchMerging`.
+    merges: whether the stage begins with `SwinPatchMerging`.
     dtype: computation dtype.
     remat: see `Backbone`.
   """
@@ -145,7 +146,7 @@ class Stage(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
     if self.merges:
-      x = PatchMerging(self.width, self.dtype, name="downsample")(x, extent)
+      x = SwinPatchMerging(self.width, self.dtype, name="downsample")(x, extent)
       extent = shrunk(extent, 2, ceil=True)
     block = rematerialized(SwinBlock, self.remat)
     for i in range(self.depth):
@@ -154,17 +155,17 @@ class Stage(nn.Module):
 
 
 class Swin(StagedBackbone, kw_only=True):
-  """Swin transformer whose windows have one size whatever the image's: its weights fit images of every size.
+  """Swin transformer with a fixed window size, so that its weights fit images of every size.
 
   Defaults are Swin-T: timm's `swin_tiny_patch4_window7_224` created with `always_partition=True` and
-  `strict_img_size=False`, without drop path and head. The image feature is the mean of the last stage's cells after the
-  norm; the tapped layer is the third stage, after a norm of its own. Initial values are timm's: weights and biases by
-  offset N(0, 0.02), other biases zero, the patch embedding PyTorch's default.
+  `strict_img_size=False`, without drop path and head. The image feature is the mean of the cells of the last stage
+  after the norm; the tapped layer is the third stage, after its own norm. Initial values are timm's: weights and
+  relative position biases N(0, 0.02), other biases zero, PyTorch's default for the patch embedding.
 
   Attributes:
     dims: channels of the four stages.
-    depths: blocks of each.
-    heads: attention heads of each.
+    depths: number of blocks of each stage.
+    heads: attention heads of each stage.
     window: side of the attention windows, in cells.
   """
 
@@ -174,25 +175,25 @@ class Swin(StagedBackbone, kw_only=True):
   window: int = 7
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-    """Returns (h, w) of `Features.hidden`: whole patches of pixels, then every merging rounds up."""
-    return tuple(-(-(side // PATCH) // 2**TAPPED_STAGE) for side in image_hw)
+    """Returns (h, w) of `Features.hidden`: the stem rounds down to whole patches, every merging rounds up."""
+    return tuple(-(-(side // STEM_STRIDE) // 2**TAPPED_STAGE) for side in image_hw)
 
   def setup(self):
-    self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
+    self.patch_embed = SwinPatchEmbed(self.dims[0], self.dtype)
     self.layers = [
-      Stage(*sizes, self.window, i > 0, self.dtype, self.remat)
+      SwinStage(*sizes, self.window, i > 0, self.dtype, self.remat)
       for i, sizes in enumerate(zip(self.dims, self.depths, self.heads, strict=True))
     ]
     self.inter_norm, self.norm = layer_norm(self.dtype), swin_norm(self.dtype)
 
   def _encode(self, views: Views) -> Features:
-    """With "hidden" alone the encoder stops at the tap."""
+    """Stops at the tapped layer if only "hidden" is read."""
     assert views.keep_ids is None, "Swin takes whole images only"
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden", "maps"}, "Swin has no attention maps of whole images"
     extent = extent_of(views.padded)
     x = self.patch_embed(keep(views.images.reshape(-1, *views.images.shape[2:]), extent))
-    extent = shrunk(extent, PATCH)
+    extent = shrunk(extent, STEM_STRIDE)
     features, maps = Features(hidden_grid=self.hidden_grid(views.images.shape[2:4])), []
     for i, stage in enumerate(self.layers):
       x, extent = stage(x, extent)
@@ -204,7 +205,7 @@ class Swin(StagedBackbone, kw_only=True):
           return features
     x = self.norm(x)
     return features.replace(
-      cls=mean_of_cells(x, extent) if "cls" in reads else None,
+      cls=mean_of_real_cells(x, extent) if "cls" in reads else None,
       tokens=x.reshape(len(x), -1, self.feature_width) if "tokens" in reads else None,
       maps=(*map(standardized, maps[:-1]), x) if "maps" in reads else None,
       grid=x.shape[1:3],

@@ -1,4 +1,4 @@
-"""TinyViT-5M as MobileSAM changed it: convolutions, then attention in windows, a final stride of 16, and a neck."""
+"""TinyViT-5M as modified by MobileSAM: convolutions, then window attention, a final stride of 16, and a neck."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ from flax import linen as nn
 from jax.nn import initializers
 
 from saip_jax.backbones.conv_norm import Conv, ConvNorm
-from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_cells, shrunk
+from saip_jax.backbones.extent import Extent, extent_of, keep, mean_of_real_cells, shrunk
 from saip_jax.backbones.features import Backbone, Features, Views
-from saip_jax.backbones.pyramid import Mlp, dense, mean_first, rematerialized, stage_layers, standardized
-from saip_jax.backbones.transformer import gelu, layer_norm
+from saip_jax.backbones.linear import gelu, layer_norm
+from saip_jax.backbones.pyramid import TimmMlp, dense, mean_first, rematerialized, stage_layers, standardized
 from saip_jax.backbones.windows import Windows
 
-TIMM_EPSILON = 1e-5  # of the norms that timm's TinyViT has; those of neck and tap are `layer_norm`
-EXPANSION = 4  # of the channels inside a convolution block
+TIMM_EPSILON = 1e-5  # of the norms of timm's TinyViT; neck and tap have `layer_norm`
+_EXPANSION = 4  # inner channels / outer channels of a convolution block
 
 
-class PatchEmbed(nn.Module):
-  """Two convolutions of stride 2: pixels to cells of 4."""
+class TinyViTPatchEmbed(nn.Module):
+  """Patch embedding: two convolutions of stride 2, from pixels to cells of 4."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -30,21 +30,21 @@ class PatchEmbed(nn.Module):
 
 
 class ConvBlock(nn.Module):
-  """Inverted residual: wider by `EXPANSION`, one depthwise convolution, back."""
+  """Inverted residual block: expand channels by `_EXPANSION`, depthwise convolution, project back."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
-    inside = EXPANSION * self.width
-    y = gelu(ConvNorm(inside, dtype=self.dtype, name="conv1")(x, extent))
-    y = gelu(ConvNorm(inside, 3, depthwise=True, dtype=self.dtype, name="conv2")(y, extent))
+    inner = _EXPANSION * self.width
+    y = gelu(ConvNorm(inner, dtype=self.dtype, name="conv1")(x, extent))
+    y = gelu(ConvNorm(inner, 3, depthwise=True, dtype=self.dtype, name="conv2")(y, extent))
     return gelu(x + ConvNorm(self.width, idle=True, dtype=self.dtype, name="conv3")(y, extent))
 
 
-class PatchMerging(nn.Module):
-  """Changes the channels and, by the stride of a depthwise convolution, the size of the map."""
+class TinyViTPatchMerging(nn.Module):
+  """Changes the number of channels and, with the stride of a depthwise convolution, the size of the map."""
 
   width: int
   stride: int
@@ -61,22 +61,22 @@ def biases_by_distance(table: jax.Array, window: int) -> jax.Array:
   """Returns the logit bias (heads, window**2, window**2) of a query (row) for a key (column).
 
   Args:
-    table: (heads, window**2), a bias for every distance in rows and in columns, raster order.
+    table: (heads, window**2), a bias for every distance in rows and columns, raster order.
     window: side in cells.
   """
   place = np.arange(window)
   one_hot = np.eye(window, dtype=np.float32)[np.abs(place[:, None] - place)]  # (place, place, distance)
-  products = "hij,rsi,cdj->hrcsd"  # where a gather's gradient would be a scatter
+  products = "hij,rsi,cdj->hrcsd"  # the gradient of a gather would be a scatter
   table = table.reshape(-1, window, window)
   bias = jnp.einsum(products, table, one_hot, one_hot, precision=jax.lax.Precision.HIGHEST)
   return bias.reshape(-1, window**2, window**2)
 
 
-class WindowAttention(nn.Module):
-  """Self-attention within windows, each head with a bias for every distance.
+class TinyViTWindowAttention(nn.Module):
+  """Self-attention within windows; each head has a bias for every distance between two cells.
 
-  The zeros that complete a window pass the norm with its cells and take part as keys, as in timm. All of them give the
-  same: norm and projection are computed for one of them and for the cells of the map.
+  Padding cells of a window pass through the norm and are keys, as in timm. They are all equal: norm and projection are
+  computed for one of them and for the cells of the map.
 
   Attributes:
     heads: attention heads.
@@ -105,8 +105,8 @@ class WindowAttention(nn.Module):
     return dense(channels, self.dtype, name="proj")(windows.join(mixed))
 
 
-class NormMlp(Mlp):
-  """Layer norm, then `Mlp`."""
+class NormMlp(TimmMlp):
+  """Layer norm, then `TimmMlp`."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -114,7 +114,7 @@ class NormMlp(Mlp):
 
 
 class AttentionBlock(nn.Module):
-  """Window attention and MLP, both residual, and between them a depthwise convolution that joins the windows."""
+  """Residual window attention, a depthwise convolution across windows, and a residual MLP."""
 
   heads: int
   window: int
@@ -122,13 +122,13 @@ class AttentionBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
-    x = x + WindowAttention(self.heads, self.window, self.dtype, name="attn")(x, extent)
+    x = x + TinyViTWindowAttention(self.heads, self.window, self.dtype, name="attn")(x, extent)
     x = ConvNorm(x.shape[-1], 3, depthwise=True, dtype=self.dtype, name="local_conv")(x, extent)
     return x + NormMlp(self.dtype, name="mlp")(x)
 
 
 class ConvStage(nn.Module):
-  """The first stage: `ConvBlock` after `ConvBlock`."""
+  """First stage: a sequence of `ConvBlock`s."""
 
   width: int
   depth: int
@@ -144,7 +144,7 @@ class ConvStage(nn.Module):
 
 
 class AttentionStage(nn.Module):
-  """A later stage: `PatchMerging`, then `AttentionBlock` after `AttentionBlock`."""
+  """Later stage: `TinyViTPatchMerging`, then a sequence of `AttentionBlock`s."""
 
   width: int
   depth: int
@@ -156,7 +156,7 @@ class AttentionStage(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
-    x = PatchMerging(self.width, self.stride, self.dtype, name="downsample")(x, extent)
+    x = TinyViTPatchMerging(self.width, self.stride, self.dtype, name="downsample")(x, extent)
     extent = shrunk(extent, self.stride, ceil=True)
     block = rematerialized(AttentionBlock, self.remat)
     for i in range(self.depth):
@@ -165,7 +165,7 @@ class AttentionStage(nn.Module):
 
 
 class Neck(nn.Module):
-  """Two convolutions, 1x1 and 3x3, each followed by a layer norm over the channels."""
+  """Convolutions 1x1 and 3x3, each followed by a layer norm over the channels."""
 
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -181,16 +181,16 @@ class Neck(nn.Module):
 class TinyViT(Backbone, kw_only=True):
   """TinyViT with a final stride of 16 and a neck; the image feature is the mean of the neck's cells.
 
-  timm's `tiny_vit_5m_224` without drop path and head, but for the last `PatchMerging`, which keeps the map's size, and
-  the neck: MobileSAM's changes, as in the published SAIP. The tapped layer is the last stage, before the neck.
-  Initial values are timm's: convolutions U(+-1/sqrt(fan in)), linear layers N(0, 0.02), biases zero; a convolution
-  block adds nothing at first.
+  timm's `tiny_vit_5m_224` without drop path and head, with MobileSAM's changes, as in the published SAIP: the last
+  `TinyViTPatchMerging` keeps the size of the map, and a neck follows. The tapped layer is the last stage, before the
+  neck. Initial values are timm's: convolutions U(+-1/sqrt(fan in)), linear layers N(0, 0.02), biases zero; convolution
+  blocks are the identity before their GELU at first.
 
   Attributes:
     dims: channels of the four stages.
-    depths: blocks of each.
-    heads: attention heads of the last three stages; the first has convolutions alone.
-    windows: sides of their attention windows, in cells.
+    depths: number of blocks of each stage.
+    heads: attention heads of the last three stages; the first stage has only convolutions.
+    windows: sides of the attention windows of the last three stages, in cells.
     neck_width: D.
   """
 
@@ -214,18 +214,18 @@ class TinyViT(Backbone, kw_only=True):
 
   @property
   def map_widths(self) -> tuple[int, ...]:
-    return *self.dims[:3], self.neck_width  # the neck stands for the last stage, which it reads
+    return *self.dims[:3], self.neck_width  # the neck replaces the last stage
 
   @property
   def parameter_layers(self) -> tuple[tuple[str, int], ...]:
     return stage_layers("patch_embed/", "stages_", len(self.dims))
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-    """Returns (h, w) of both maps for images of a size in pixels: every stride rounds up."""
+    """Returns (h, w) of both grids for images of a size in pixels: every stride rounds up."""
     return -(-image_hw[0] // self.stride), -(-image_hw[1] // self.stride)
 
   def setup(self):
-    self.patch_embed = PatchEmbed(self.dims[0], self.dtype)
+    self.patch_embed = TinyViTPatchEmbed(self.dims[0], self.dtype)
     strides = 2, 2, 1
     self.stages = [
       ConvStage(self.dims[0], self.depths[0], self.dtype, self.remat),
@@ -238,7 +238,7 @@ class TinyViT(Backbone, kw_only=True):
     self.neck = Neck(self.neck_width, self.dtype)
 
   def _encode(self, views: Views) -> Features:
-    """Each kind of views has batch statistics of its own."""
+    """Encodes one kind of views, which has its own batch statistics."""
     assert views.keep_ids is None, "TinyViT takes whole images only"
     reads = frozenset(views.reads)
     assert reads <= {"cls", "tokens", "hidden", "maps"}, "TinyViT has no attention maps of whole images"
@@ -258,7 +258,7 @@ class TinyViT(Backbone, kw_only=True):
     if reads & {"cls", "tokens", "maps"}:
       x = self.neck(x, extent)
       features = features.replace(
-        cls=mean_of_cells(x, extent) if "cls" in reads else None,
+        cls=mean_of_real_cells(x, extent) if "cls" in reads else None,
         tokens=x.reshape(len(x), -1, self.neck_width) if "tokens" in reads else None,
         maps=(*map(standardized, maps[:-1]), x) if "maps" in reads else None,
       )

@@ -1,57 +1,50 @@
 """Vision transformer on rectangular images of any size, with a tapped layer and maskable input."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from saip_jax.backbones.block import Block
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
+from saip_jax.backbones.initial_values import KERNEL_INITS, TOKEN_INITS, TORCH_DEFAULT
+from saip_jax.backbones.linear import Linear, layer_norm
+from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
-from saip_jax.backbones.transformer import (
-  TOKENS,
-  TORCH_DEFAULT,
-  WEIGHTS,
-  Block,
-  KeyMasks,
-  Linear,
-  Packing,
-  init_stack,
-  layer,
-  layer_norm,
-  run_stack,
-)
+from saip_jax.backbones.stack import init_stack, layer, run_stack
 from saip_jax.masking.tokens import select_tokens
 
 
 def _on_canvas(per_choice: list[jax.Array]) -> jax.Array:
-  """Lays (h, w, D) arrays on a canvas as large as the largest, zero around them: (choices, h_max * w_max, D)."""
+  """Pads (h, w, D) arrays with zeros to the size of the largest: (choices, h_max * w_max, D)."""
   h, w = (max(a.shape[axis] for a in per_choice) for axis in (0, 1))
   padded = [jnp.pad(a, ((0, h - a.shape[0]), (0, w - a.shape[1]), (0, 0))) for a in per_choice]
   return jnp.stack(padded).reshape(len(padded), h * w, -1)
 
 
 class ViT(Backbone, kw_only=True):
-  """ViT with a class token, positions, and a layer norm of its own on a tapped layer.
+  """ViT with a class token, positions and a tapped layer with its own layer norm.
 
-  The class token starts at N(0, 0.02), patches and other weights as `weights` says.
+  The class token is initialized from N(0, 0.02), all kernels according to `weights`.
 
   Attributes:
     width: D.
     depth: blocks.
     heads: attention heads.
-    last_heads: attention heads of the last block; None: `heads`. Students distilled from a ViT-B have its 12 there. The
-      parameters are the same ones.
+    last_heads: attention heads of the last block; None for `heads`. Students distilled from a ViT-B have 12 there. The
+      parameters have the same shapes.
     patch: patch side in pixels.
     tapped_block: index of the block whose output, after `inter_norm`, is `Features.hidden`.
     pos_interpolation: see `pos_embed.interpolate_positions`.
-    tokens: how learned positions start, a key of `transformer.TOKENS`.
-    positions: what they are: "learned"; "cosine", fixed, at first those of `pos_embed.wave_positions`.
-    rope: there are none, but queries and keys are turned in every block, see `rope.turn`.
-    weights: how kernels start: "xavier", those of patches too, as in MAE and SAIP; "normal", N(0, 0.02), and patches as
-      PyTorch's convolutions, as in DINO.
+    tokens: initializer of learned positions, a key of `initial_values.TOKEN_INITS`.
+    positions: "learned"; or "cosine", not trained, initialized with `pos_embed.wave_positions`.
+    rope: rotary positions instead: every block rotates queries and keys, see `rope.turn`.
+    weights: initializer of kernels: "xavier" for all, as in MAE and SAIP; "normal", N(0, 0.02), with PyTorch's default
+      for convolutions in the patch embedding, as in DINO.
   """
 
   width: int
@@ -99,14 +92,14 @@ class ViT(Backbone, kw_only=True):
 
   @property
   def stored_grid(self) -> tuple[int, int]:
-    """The grid that positions are stored for."""
+    """The grid of the stored positions."""
     return self.hidden_grid(self.image_hw)
 
   def setup(self):
     block = lambda heads: Block(self.width, heads, self.dtype, self.weights, parent=None)
     self.block, self.last_block = block(self.heads), block(self.last_heads or self.heads)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
-    patch_init = WEIGHTS["xavier"] if self.weights == "xavier" else TORCH_DEFAULT
+    patch_init = KERNEL_INITS["xavier"] if self.weights == "xavier" else TORCH_DEFAULT
     self.patch_embed = Linear(self.width, self.dtype, uniform_bias=True, kernel_init=patch_init)
     self.cls_token = self.param("cls_token", initializers.normal(0.02), (1, 1, self.width))
     self.pos_embed = None if self.rope else self._table()
@@ -118,7 +111,7 @@ class ViT(Backbone, kw_only=True):
     if self.positions == "cosine":  # that of the class token is zero
       waves = lambda key: jnp.pad(wave_positions((h, w), self.width), ((1, 0), (0, 0)))[None]
       return jax.lax.stop_gradient(self.param("pos_embed", waves))
-    return self.param("pos_embed", TOKENS[self.tokens], (1, h * w + 1, self.width))
+    return self.param("pos_embed", TOKEN_INITS[self.tokens], (1, h * w + 1, self.width))
 
   def _positions(self, grid_hw: tuple[int, int]) -> jax.Array:
     return interpolate_positions(self.pos_embed[0, 1:], self.stored_grid, grid_hw, self.pos_interpolation)
@@ -131,7 +124,7 @@ class ViT(Backbone, kw_only=True):
     return jnp.einsum("bs,snd->bnd", one_hot, tables, precision=jax.lax.Precision.HIGHEST)
 
   def _key_mask(self, padded: PaddedSizes) -> jax.Array:
-    """Returns (B, 1 + N) bool: the class token and the patches that an image really has."""
+    """Returns (B, 1 + N) bool, True for the class token and the patches inside each image."""
     grids = [self.hidden_grid(hw) for hw in padded.choices]
     real = _on_canvas([jnp.ones((h, w, 1), bool) for h, w in grids])[..., 0]
     return jnp.pad(real, ((0, 0), (1, 0)), constant_values=True)[padded.index]
@@ -139,110 +132,155 @@ class ViT(Backbone, kw_only=True):
   def encode(self, views: Sequence[Views]) -> list[Features]:
     """See `Backbone.encode`.
 
-    With "hidden" alone the encoder stops at the tap; with "cls" but neither "tokens" nor "maps" the last block is
-    computed for the class token only. All sizes share all layers but attention, see `transformer.Packing`.
+    Views that read only "hidden" leave after the tapped block. The last block is computed for the class tokens only
+    unless "tokens" or "maps" are read. All sizes share all layers but attention, see `packing.Packing`.
     """
-    reads = [frozenset(v.reads) for v in views]
-    wholes = [bool(r & {"tokens", "maps"}) for r in reads]
-    whole = any(wholes)
-    assert not (whole and any("attention" in r for r in reads)), "attention maps are read with the class token only"
-    assert not whole or all(wholes), "patch tokens are read of all kinds of views or of none"
-    grids = [self.hidden_grid(v.images.shape[2:4]) for v in views]
-    rows = [self._embed(v, grid) for v, grid in zip(views, grids)]
-    masks = [None if v.padded is None else self._key_mask(v.padded) for v in views]
-    features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(masks, grids)]
-    packing = Packing(tuple((v.images.shape[1], row.shape[1]) for v, row in zip(views, rows)))
-    x = packing.join(rows)
-    run = lambda x, start, stop: self._run(x, packing, masks, packed, start, stop)
-    packed, start = views, 0
-    if any("hidden" in r for r in reads):
-      start = self.tapped_block + 1
-      x = run(x, 0, start)
-      parts = packing.split(x)
-      features = [
-        f.replace(hidden=self.inter_norm(part)) if "hidden" in r else f for f, r, part in zip(features, reads, parts)
-      ]
-      deeper = [i for i, r in enumerate(reads) if r != {"hidden"}]
-      if not deeper:
-        return features
-      if len(deeper) < len(views):
-        masks = [masks[i] for i in deeper]
-        packing = Packing(tuple(packing.groups[i] for i in deeper))
-        x = packing.join([parts[i] for i in deeper])
-        packed = [views[i] for i in deeper]
-    else:
-      deeper = list(range(len(views)))
-
-    if whole:
-      for i, part in enumerate(packing.split(self.norm(run(x, start, self.depth)))):  # (B * V, 1 + N, D)
-        tokens, maps = part[:, 1:], None
-        if "maps" in reads[i]:
-          assert views[i].keep_ids is None, "maps are read of whole images only"
-          maps = (tokens.reshape(len(part), *grids[i], self.width),)
-        tokens = tokens if "tokens" in reads[i] else None
-        features[i] = features[i].replace(cls=part[:, 0], tokens=tokens, maps=maps)
+    views = [dataclasses.replace(view, reads=frozenset(view.reads)) for view in views]
+    whole = _reads_patches(views)
+    row, start = self._row(views), 0
+    grids = [self.hidden_grid(view.images.shape[2:4]) for view in views]
+    features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(row.key_masks, grids)]
+    if any("hidden" in view.reads for view in views):
+      row, start = self._to_tap(row, features), self.tapped_block + 1
+    if row is None:
       return features
-    x = run(x, start, self.depth - 1)
-    mapped = [place for place, i in enumerate(deeper) if "attention" in reads[i]]
+    if whole:
+      self._to_end(row, start, features)
+    else:
+      self._to_class_tokens(row, start, features)
+    return features
+
+  def _to_tap(self, row: "_Row", features: list[Features]) -> "_Row | None":
+    """Runs the blocks up to the tapped one and sets `Features.hidden` where it is read.
+
+    Returns the row of the views that read more than "hidden"; None if all are done.
+    """
+    row = self._run(row, 0, self.tapped_block + 1)
+    parts = row.packing.split(row.x)
+    for place, view, part in zip(row.places, row.views, parts):
+      if "hidden" in view.reads:
+        features[place] = features[place].replace(hidden=self.inter_norm(part))
+    deeper = [kind for kind, view in enumerate(row.views) if view.reads != {"hidden"}]
+    if len(deeper) == len(parts):
+      return row
+    return row.only(deeper, parts) if deeper else None
+
+  def _to_end(self, row: "_Row", start: int, features: list[Features]) -> None:
+    """Runs the blocks from `start` on for all tokens and sets `Features.cls`, `tokens` and `maps`."""
+    row = self._run(row, start, self.depth)
+    for place, view, part in zip(row.places, row.views, row.packing.split(self.norm(row.x))):  # (B * V, 1 + N, D)
+      tokens, maps = part[:, 1:], None
+      if "maps" in view.reads:
+        assert view.keep_ids is None, "maps are read of whole images only"
+        maps = (tokens.reshape(len(part), *features[place].grid, self.width),)
+      tokens = tokens if "tokens" in view.reads else None
+      features[place] = features[place].replace(cls=part[:, 0], tokens=tokens, maps=maps)
+
+  def _to_class_tokens(self, row: "_Row", start: int, features: list[Features]) -> None:
+    """Runs the blocks from `start` on, the last one for class tokens only, and sets `Features.cls` and `attention`."""
+    row = self._run(row, start, self.depth - 1)
+    mapped = [group for group, view in enumerate(row.views) if "attention" in view.reads]
     assert len(mapped) <= 1, "attention maps are read of one kind of views only"
     firsts, maps = self.last_block.apply(
       {"params": layer(self.blocks, self.depth - 1)},
-      x,
-      packing,
-      masks,
+      row.x,
+      row.packing,
+      row.key_masks,
       *mapped,
-      angles=self._angles(packed, packing, self.last_block),
+      angles=self._angles(row, self.last_block),
       method=Block.read_first,
     )
     firsts = self.norm(firsts)  # (B, sequences, D)
-    stops = [0]
-    for place, i in enumerate(deeper):
-      stops.append(stops[-1] + packing.groups[place][0])
-      cls = firsts[:, stops[-2] : stops[-1]].reshape(-1, self.width)
-      features[i] = features[i].replace(cls=cls, attention=maps if place in mapped else None)
-    return features
+    end = 0
+    for group, (place, (sequences, _)) in enumerate(zip(row.places, row.packing.groups)):
+      first, end = end, end + sequences
+      cls = firsts[:, first:end].reshape(-1, self.width)
+      features[place] = features[place].replace(cls=cls, attention=maps if group in mapped else None)
 
-  def _run(
-    self, x: jax.Array, packing: Packing, masks: KeyMasks, views: Sequence[Views], start: int, stop: int
-  ) -> jax.Array:
-    """Runs blocks start..stop-1: one scan, and the last block apart if it has its own number of heads."""
+  def _row(self, views: Sequence[Views]) -> "_Row":
+    """Returns the row of tokens that enters the first block."""
+    parts = [self._embed(view) for view in views]
+    masks = [None if view.padded is None else self._key_mask(view.padded) for view in views]
+    packing = Packing(tuple((view.images.shape[1], part.shape[1]) for view, part in zip(views, parts)))
+    return _Row(tuple(range(len(views))), tuple(views), tuple(masks), packing, packing.join(parts))
+
+  def _run(self, row: "_Row", start: int, stop: int) -> "_Row":
+    """Runs blocks start..stop-1 as one scan; the last block runs apart if it has its own number of heads."""
     stacks = [(self.block, start, stop)]
     if self.last_block.heads != self.heads and start < stop == self.depth:
       stacks = [(self.block, start, stop - 1), (self.last_block, stop - 1, stop)]
+    x = row.x
     for block, first, end in stacks:
       x = run_stack(
         block,
         self.blocks,
         x,
-        packing,
-        masks,
-        self._angles(views, packing, block),
+        row.packing,
+        row.key_masks,
+        self._angles(row, block),
         start=first,
         stop=end,
         unroll=self.unroll,
         remat=self.remat,
       )
-    return x
+    return dataclasses.replace(row, x=x)
 
-  def _embed(self, views: Views, grid_hw: tuple[int, int]) -> jax.Array:
-    """Returns the tokens (B * V, 1 + N, D) that enter the first block."""
-    x = self.patch_embed(patchify(views.images.reshape(-1, *views.images.shape[2:]), self.patch))  # (B * V, N, D)
+  def _embed(self, view: Views) -> jax.Array:
+    """Returns the tokens (B * V, 1 + N, D) of one kind of views that enter the first block."""
+    images = view.images.reshape(-1, *view.images.shape[2:])
+    x = self.patch_embed(patchify(images, self.patch))  # (B * V, N, D)
     first = self.cls_token
     if not self.rope:
-      positions = self._positions(grid_hw) if views.padded is None else self._padded_positions(views.padded)
+      grid_hw = self.hidden_grid(images.shape[1:3])
+      positions = self._positions(grid_hw) if view.padded is None else self._padded_positions(view.padded)
       x, first = x + positions.astype(self.dtype), first + self.pos_embed[:, :1]
-    if views.keep_ids is not None:
-      x = select_tokens(x, views.keep_ids)  # (B * V, K, D)
+    if view.keep_ids is not None:
+      x = select_tokens(x, view.keep_ids)  # (B * V, K, D)
     first = first.astype(self.dtype)
     return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
 
-  def _angles(self, views: Sequence[Views], packing: Packing, block: Block) -> jax.Array | None:
-    """Returns what the tokens of a row are turned by in a block, (B, L, d / 2); None without rotary positions."""
+  def _angles(self, row: "_Row", block: Block) -> jax.Array | None:
+    """Returns the rotation of the tokens of a row in a block, (B, L, d / 2); None without rotary positions."""
     if not self.rope:
       return None
     parts = []
-    for v in views:
-      patches = grid_angles(self.hidden_grid(v.images.shape[2:4]), self.width // block.heads)
-      patches = jnp.broadcast_to(patches, (v.images.shape[0] * v.images.shape[1], *patches.shape))
-      parts.append(with_class_token(patches if v.keep_ids is None else select_tokens(patches, v.keep_ids)))
-    return packing.join(parts)
+    for view in row.views:
+      patches = grid_angles(self.hidden_grid(view.images.shape[2:4]), self.width // block.heads)
+      patches = jnp.broadcast_to(patches, (view.images.shape[0] * view.images.shape[1], *patches.shape))
+      parts.append(with_class_token(patches if view.keep_ids is None else select_tokens(patches, view.keep_ids)))
+    return row.packing.join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """The tokens of several kinds of views on their way through the blocks, one group of the packing for each kind.
+
+  Attributes:
+    places: index of each kind among the arguments of `ViT.encode`.
+    views: the kinds of views.
+    key_masks: of each kind, see `Block`.
+    packing: layout of the row.
+    x: (B, L, D) tokens.
+  """
+
+  places: tuple[int, ...]
+  views: tuple[Views, ...]
+  key_masks: tuple[jax.Array | None, ...]
+  packing: Packing
+  x: jax.Array
+
+  def only(self, kinds: Sequence[int], parts: Sequence[jax.Array]) -> "_Row":
+    """Returns the row of some kinds of views, given the tokens (B * V, 1 + N, D) of all kinds."""
+    pick = lambda values: tuple(values[kind] for kind in kinds)
+    packing = Packing(pick(self.packing.groups))
+    return _Row(pick(self.places), pick(self.views), pick(self.key_masks), packing, packing.join(pick(parts)))
+
+
+def _reads_patches(views: Sequence[Views]) -> bool:
+  """Returns whether "tokens" or "maps" are read, of all kinds of views; raises AssertionError for a mixture."""
+  reads_patches = [bool(view.reads & {"tokens", "maps"}) for view in views]
+  if not any(reads_patches):
+    return False
+  assert not any("attention" in view.reads for view in views), "attention maps are read with the class token only"
+  assert all(reads_patches), "patch tokens are read of all kinds of views or of none"
+  return True

@@ -1,4 +1,4 @@
-"""Maps cut into square windows that lie on the grid or are shifted against it (Swin, arXiv 2103.14030)."""
+"""Square windows of a map, on the grid or shifted against it (Swin, Liu et al. 2021, arXiv 2103.14030)."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from saip_jax.backbones.extent import Extent, keep
 
-_EXACT = jax.lax.Precision.HIGHEST  # a row of a one-hot product is one element: let no unit round it
+_EXACT = jax.lax.Precision.HIGHEST  # products with one-hot rows copy elements exactly
 
 
 def relative_positions(window: int) -> np.ndarray:
-  """Returns (window**2, window**2) int: which row of the table of biases a query (row) has for a key (column)."""
+  """Returns (window**2, window**2) int: the row of the bias table of each query (row) and key (column)."""
   row, column = np.divmod(np.arange(window * window), window)
   row_offset, column_offset = (place[:, None] - place + window - 1 for place in (row, column))
   return row_offset * (2 * window - 1) + column_offset
@@ -20,17 +20,17 @@ def relative_positions(window: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """The windows of the maps of a batch, cut as timm does.
+  """The windows of a batch of maps, cut as in timm.
 
-  A map is rolled up and left by `shift` cells, then completed with zeros to whole windows. Rolling comes first: what
-  left at the top lies right below the last row. Where the real parts of the maps differ, each is rolled and completed
-  as it would be alone; a window then holds the same cells as alone, and the windows that only the canvas has are zero.
+  A map is rolled up and left by `shift` cells, then padded with zeros to whole windows, so that its first rows come
+  directly after its last one. Maps with different real parts are rolled and padded by their real part: their windows
+  hold the same cells as without a canvas, and windows beyond the real part are zero.
 
   Attributes:
     map_hw: (h, w).
     window: side in cells.
-    shift: cells.
-    extent: the real part of each map, None for all.
+    shift: shift of the windows in cells.
+    extent: the real part of each map; None if all cells are real.
   """
 
   map_hw: tuple[int, int]
@@ -55,7 +55,7 @@ class Windows:
     return x.reshape(len(x), rows * columns, self.window**2, -1)
 
   def join(self, windows: jax.Array) -> jax.Array:
-    """Inverse of `cut`; what lies beyond the real part is of no meaning."""
+    """Inverse of `cut`; values beyond the real part are arbitrary."""
     rows, columns = self._counts
     x = windows.reshape(len(windows), rows, columns, self.window, self.window, -1).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(len(x), rows * self.window, columns * self.window, -1)
@@ -63,17 +63,17 @@ class Windows:
       return self._moved(x, "brh,brwc->bhwc", "brw,bhrc->bhwc")
     return jnp.roll(x[:, : self.map_hw[0], : self.map_hw[1]], (self.shift, self.shift), (1, 2))
 
-  def strangers(self) -> jax.Array | None:
-    """Returns (1 or B, windows, window**2, window**2) bool, True where two cells of a window do not see each other.
+  def masked_pairs(self) -> jax.Array | None:
+    """Returns (1 or B, windows, window**2, window**2) bool, True for two cells that come from opposite ends of a map.
 
-    A window at the lower or right end of a shifted map holds cells from both ends. None without shift.
+    Such windows lie at the lower or right end of a shifted map; attention masks these pairs. None without shift.
     """
     if not self.shift:
       return None
     real = jnp.asarray(self.map_hw)[None] if self.extent is None else self.extent.hw
     by_axis = []
     for axis, count in enumerate(self._counts):
-      end = -(-real[:, axis, None] // self.window) * self.window  # (B, 1): of the last window of each map
+      end = -(-real[:, axis, None] // self.window) * self.window  # (B, 1): end of the last window of each map
       place = jnp.arange(count * self.window)
       by_axis.append((place >= end - self.window).astype(int) + (place >= end - self.shift))
     rows, columns = self._counts
@@ -83,7 +83,7 @@ class Windows:
     return region[..., :, None] != region[..., None, :]
 
   def _moved(self, x: jax.Array, *products: str) -> jax.Array:
-    """Moves rows, then columns, between the map and its rolled form, as products with one-hot matrices."""
+    """Moves rows, then columns, between the map and its rolled form with products of one-hot matrices."""
     for axis, product in enumerate(products):
       place = jnp.arange(self._counts[axis] * self.window)
       real = self.extent.hw[:, axis, None]

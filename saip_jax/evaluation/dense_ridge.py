@@ -8,7 +8,7 @@ import numpy as np
 
 from saip_jax.evaluation.linear_probe import FOLDS
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
-from saip_jax.evaluation.ridge import STRENGTHS
+from saip_jax.evaluation.ridge import RIDGE_STRENGTHS
 
 
 class DenseRidge:
@@ -48,7 +48,7 @@ class DenseRidge:
         self._sums.setdefault(part, _Sums(width + 1, t, s * s)).add(x[rows], y[rows], known[rows])
 
   def fit(self) -> float:
-    """Fits all that was added and returns the strength, of `STRENGTHS`, times the number of cells / 1000.
+    """Fits all that was added and returns the strength, of `RIDGE_STRENGTHS`, times the number of cells / 1000.
 
     Raises:
       ValueError: a target is known in no image.
@@ -56,11 +56,11 @@ class DenseRidge:
     total = _Sums.total(self._sums.values())
     for missing in np.flatnonzero(total.images == 0):
       raise ValueError(f"target {missing} is known in none of the images: expected at least one")
-    strength = STRENGTHS[0]
+    strength = RIDGE_STRENGTHS[0]
     if len(self._sums) == 2:
       kept, held_out = self._sums[False], self._sums[True]
-      errors = [held_out.error(kept.solve(s)) / np.maximum(held_out.squares.sum(1), 1e-12) for s in STRENGTHS]
-      strength = STRENGTHS[int(np.argmin(np.sum(errors, axis=1)))]
+      errors = [held_out.error(kept.solve(s)) / np.maximum(held_out.squares.sum(1), 1e-12) for s in RIDGE_STRENGTHS]
+      strength = RIDGE_STRENGTHS[int(np.argmin(np.sum(errors, axis=1)))]
     self._weights = total.solve(strength)
     return strength
 

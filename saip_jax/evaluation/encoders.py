@@ -14,9 +14,9 @@ from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.evaluation.metrics.similarity import NOISE, Variation, without_noise
-from saip_jax.evaluation.resize import squashed_batches
+from saip_jax.evaluation.resize import resized_batches
 from saip_jax.interop.spec import BackboneSpec
-from saip_jax.interop.weights import LoadedBackbone, Preprocessing, backbone_of, open_weights
+from saip_jax.interop.weights import LoadedBackbone, Preprocessing, loaded_backbone, open_weights
 
 _USUAL_HW = (256, 128)
 _POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
@@ -46,7 +46,7 @@ class Encoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class EncodedImages:
   """Features of some images of a source.
 
   Attributes:
@@ -61,11 +61,11 @@ class Encoded:
   cells: np.ndarray
   mirrored: np.ndarray | None = None
 
-  def singly(self) -> "Iterator[Encoded]":
+  def singly(self) -> "Iterator[EncodedImages]":
     """Yields the features of each image alone, where what is made of those of many would be large."""
     for row in range(len(self.rows)):
       one = slice(row, row + 1)
-      yield Encoded(
+      yield EncodedImages(
         self.rows[one], self.images[one], self.cells[one], None if self.mirrored is None else self.mirrored[one]
       )
 
@@ -96,7 +96,7 @@ def open_encoder(
       raise ValueError(f"--checkpoint={checkpoint}: {name!r} is no backbone; choose one of: {', '.join(BACKBONES)}")
     spec = BackboneSpec(name, image_hw or _USUAL_HW, "grid2d")
     spec.check_size(spec.image_hw)
-    return encoder_of(started(spec, seed), {"checkpoint": checkpoint, "seed": seed})
+    return encoder_of(untrained_backbone(spec, seed), {"checkpoint": checkpoint, "seed": seed})
   try:
     weights = open_weights(checkpoint)
   except ValueError as error:
@@ -104,10 +104,10 @@ def open_encoder(
       f"--checkpoint={error}" if str(error).startswith(checkpoint) else f"--checkpoint={checkpoint}: {error}"
     ) from error
   identity = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
-  return encoder_of(backbone_of(weights, which, image_hw), identity)
+  return encoder_of(loaded_backbone(weights, which, image_hw), identity)
 
 
-def started(spec: BackboneSpec, seed: int) -> LoadedBackbone:
+def untrained_backbone(spec: BackboneSpec, seed: int) -> LoadedBackbone:
   """Returns a backbone with the weights that a run of that seed would start from, were it all there is."""
   module = spec.build()
   images = np.zeros((1, *spec.image_hw, 3), np.float32)
@@ -196,7 +196,7 @@ def _counts(codes: np.ndarray) -> np.ndarray:
   return np.bincount(flat.reshape(-1), minlength=bins * len(codes)).reshape(len(codes), bins).astype(np.float32)
 
 
-def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[Encoded]:
+def encode_source(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[EncodedImages]:
   """Yields the features of all images of a source, in order, some at a time, for use of those of places.
 
   Args:
@@ -209,8 +209,8 @@ def encode(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterato
     yield part
 
 
-def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[Encoded]:
-  with contextlib.closing(squashed_batches(source, encoder.image_hw, min(_BATCH, len(source)))) as batches:
+def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[EncodedImages]:
+  with contextlib.closing(resized_batches(source, encoder.image_hw, min(_BATCH, len(source)))) as batches:
     for batch in batches:
       images, cells = encoder.apply(batch.images_u8)
       mirrored = None
@@ -221,7 +221,7 @@ def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Itera
       damaged += [f"{shown(source.name(batch.start + row))}: {batch.reasons[row]}" for row in bad]
       used = np.setdiff1d(np.arange(len(batch.reasons)), bad)
       if len(used):
-        yield Encoded(batch.start + used, images[used], cells[used], None if mirrored is None else mirrored[used])
+        yield EncodedImages(batch.start + used, images[used], cells[used], None if mirrored is None else mirrored[used])
 
 
 def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +235,7 @@ def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
 def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
   """As `encode_images`, with the cells averaged over an 8x4 grid behind the features of the image."""
 
-  def pooled(part: Encoded) -> np.ndarray:
+  def pooled(part: EncodedImages) -> np.ndarray:
     rows, columns = (np.array_split(np.arange(n), min(n, most)) for n, most in zip(part.cells.shape[1:3], _POOLED_HW))
     cells = [part.cells[:, r[0] : r[-1] + 1, c[0] : c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
     return np.concatenate([part.images, *cells], axis=1)
@@ -244,7 +244,7 @@ def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
 
 
 def _joined(
-  encoder: Encoder, source: ImageSource, damaged: list[str], features_of: Callable[[Encoded], np.ndarray]
+  encoder: Encoder, source: ImageSource, damaged: list[str], features_of: Callable[[EncodedImages], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
   parts = [(part.rows, features_of(part)) for part in _encoded(encoder, source, damaged)]
   if not parts:

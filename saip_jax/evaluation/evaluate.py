@@ -15,7 +15,7 @@ from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol
-from saip_jax.training.checkpoint import checkpoint_steps
+from saip_jax.run_folder.integrity import checkpoint_steps
 
 RECORDS = "evaluations.jsonl"
 
@@ -51,15 +51,17 @@ def evaluate(
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
-  how, _ = task_of(task, protocol)  # before weights are read
+  how, _ = find_protocol(task, protocol)  # before weights are read
   if flip_test and how not in TASKS[task].flip_tests:
     able = [f"{name} ({', '.join(t.flip_tests)})" for name, t in TASKS.items() if t.flip_tests]
     raise ValueError(f"--flip-test: {task}, protocol {how}, has none; expected one of: {', '.join(able)}")
   encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
-  return kept(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol), show)
+  return save_record(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol), show)
 
 
-def kept(checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+def save_record(
+  checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
   """Shows a record, appends it to W/evaluations.jsonl where the checkpoint is a run, and returns it.
 
   Where that file cannot be written a warning is printed to standard error: the scores took long, and are not lost.
@@ -83,10 +85,10 @@ def kept(checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]
 
 def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
   """Returns the record of `evaluate` for an encoder that is open, kept nowhere."""
-  return recorded(task, *task_of(task, protocol), encoder, data)
+  return run_protocol(task, *find_protocol(task, protocol), encoder, data)
 
 
-def recorded(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
+def run_protocol(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
   """Returns the record of what a protocol of that name finds."""
   started = time.perf_counter()
   encoder = dataclasses.replace(encoder, variation=Variation())
@@ -114,7 +116,7 @@ def _warning(encoder: Encoder) -> dict[str, str]:
   }
 
 
-def task_of(task: str, protocol: str | None) -> tuple[str, Protocol]:
+def find_protocol(task: str, protocol: str | None) -> tuple[str, Protocol]:
   """Returns the name of a protocol and what runs it; raises ValueError for a task or protocol that does not exist."""
   if task not in TASKS:
     raise ValueError(f"--task={task} is unknown; choose one of: {', '.join(TASKS)}")
@@ -134,7 +136,7 @@ def run_of(checkpoint: str) -> pathlib.Path | None:
   return None
 
 
-def report_text(record: dict[str, Any]) -> str:
+def evaluation_text(record: dict[str, Any]) -> str:
   """Returns a record as a table for a person."""
   encoder = record["encoder"]
   name = encoder["checkpoint"] + (f" ({encoder['which']})" if "which" in encoder else "")

@@ -17,7 +17,7 @@ from input_pipeline.sources.containers.folder import FolderSource
 from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.feature_files import check_target, feature_file
-from saip_jax.evaluation.resize import squashed_batches
+from saip_jax.evaluation.resize import resized_batches
 from saip_jax.interop.weights import load_backbone
 from saip_jax.training.mesh import batch_sharding, make_mesh, replicated
 
@@ -85,7 +85,7 @@ def embed_images(
   features_of = feature_function(backbone.module, backbone.preprocessing)
   count, shapes, skipped = 0, {}, []
   with (
-    contextlib.closing(squashed_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
+    contextlib.closing(resized_batches(source, backbone.preprocessing.image_hw, batch_size)) as batches,
     feature_file(out, skipped) as file,
     tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
   ):

@@ -1,6 +1,6 @@
-"""`saip evaluate --finetune`: a checkpoint's backbone learns a task to the end, and what it can do then is measured.
+"""`saip evaluate --finetune`: fine-tunes the backbone of a checkpoint on a task, and measures the result.
 
-The loop is the one that pre-trains, so that a run that was stopped goes on by the same command.
+It trains in the loop of pre-training, so the same command resumes a run that was stopped.
 """
 
 import dataclasses
@@ -13,26 +13,25 @@ import jax
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
-from input_pipeline.schema import to_dict
 from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import RunConfig, parse_config
+from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
-from saip_jax.evaluation.evaluate import kept, recorded, run_of
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.evaluate import run_of, run_protocol, save_record
+from saip_jax.evaluation.monitors import monitors_for
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.training.checkpoint import claim_workdir
-from saip_jax.training.loop import pretrain
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.state import TrainState
 
 PROTOCOL = "finetune"
 
-_SAID_BY_FLAGS = {
+_SET_BY_FLAGS = {
   "data.source": "--data",
   "data.path": "--data",
   "data.subset": "--data",
@@ -49,16 +48,17 @@ _SAID_BY_FLAGS = {
   "init_heads": "--checkpoint",
   "init_which": "--which",
 }
+"""Setting -> the flag that decides it; a recipe's value is replaced, an override is refused."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-  """What a run starts from.
+  """The weights that a run starts from.
 
   Attributes:
-    backbone: a name in `BACKBONES`.
+    backbone: a key of `BACKBONES`.
     init_from: the setting: a file, a folder, or one checkpoint of a run; None for random weights.
-    which: "student" or "teacher", of these.
+    which: "student" or "teacher", of these weights.
     facts: JSON-able, for records.
     own_heads: see `BackboneSpec.own_heads`.
   """
@@ -86,22 +86,22 @@ def finetune(
   """Fine-tunes the backbone of a checkpoint on a task and measures it.
 
   Args:
-    checkpoint: what `interop.weights.open_weights` reads, or "random:NAME".
+    checkpoint: an argument of `interop.weights.open_weights`, or "random:NAME".
     task: a key of `SUPERVISED`.
-    data: the data set; trained is on what probes are fitted on.
-    recipe: file of the settings, as configs/finetune_reid.py; the data, the backbone and the size of the head are
-      those of the other arguments.
+    data: the data set; the split that probes are fitted on is used for training.
+    recipe: the recipe, as configs/finetune_reid.py; the data, the backbone and the size of the head come from the other
+      arguments.
     overrides: settings on top of it, as in `saip pretrain`.
-    workdir: folder of the run; None: W/finetune/NAME in that of the checkpoint, NAME being that of the recipe, with
-      "_teacher" behind it for a teacher.
-    image_hw: size in pixels of the input; None: that of the recipe.
+    workdir: folder of the run; None: W/finetune/NAME in the folder of the checkpoint's run, where NAME is the name of
+      the recipe, with "_teacher" appended for a teacher.
+    image_hw: size in pixels of the input; None: the size in the recipe.
     seed: of random weights, for "random:NAME".
     which: "student" or "teacher", of weights that have both.
     flip_test: measure the mean over each image and its mirror image.
-    show: called with the record before it is kept.
+    show: called with the record before it is written.
 
   Returns:
-    A record as `evaluate.evaluate` gives it, kept in the same place; its protocol is "finetune".
+    A record as of `evaluate.evaluate`, written to the same place; its protocol is "finetune".
 
   Raises:
     ValueError: settings, data or weights that do not fit; or the run was stopped before its end.
@@ -112,7 +112,7 @@ def finetune(
     able = ", ".join(name for name, measured in FINETUNED.items() if measured.flip_test)
     raise ValueError(f"--flip-test: {task}, fine-tuned, has none; expected one of: {able}")
   start = _start_of(checkpoint, seed, which)
-  _config(recipe, overrides, task, data, None, start, image_hw, seed)  # what is wrong with it shows before data is read
+  _config(recipe, overrides, task, data, None, start, image_hw, seed)  # user errors show before data is read
   if workdir is None:
     run = run_of(checkpoint)
     if run is None:
@@ -123,28 +123,16 @@ def finetune(
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[PROTOCOL].build(config)
   images = TrainData(
-    train.source,
-    None,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    workers=config.data.workers,
-    threads=config.data.threads,
-    max_damaged_fraction=config.data.max_damaged_fraction,
-    fields=tuple(method.batch_spec(1)),
-    pictures_per_identity=config.data.pictures_per_identity,
+    train.source, None, config.data, fields=tuple(method.batch_spec(1)), batch_size=config.batch_size, seed=config.seed
   )
-  state = pretrain(config, method, images, claim_workdir(workdir, to_dict(config)))
-  for line in images.unknown.lines():
-    print(line)
+  state = train_in_folder(config, method, lambda _: images, workdir, monitors_for(config, method.backbone))
   if state.step < config.total_steps:
     raise ValueError(
       f"fine-tuning stopped at step {state.step} of {config.total_steps}, nothing was measured; the "
-      "same command goes on"
+      "same command resumes it"
     )
   network = _network(config, state, start.facts)
-  record = recorded(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
+  record = run_protocol(task, PROTOCOL, FINETUNED[task].protocol, flip_tested(network) if flip_test else network, data)
   record["facts"] |= {
     "recipe": str(recipe),
     "updates": config.total_steps,
@@ -153,7 +141,7 @@ def finetune(
     "layer_decay": config.method.layer_decay,
     "workdir": str(workdir),
   }
-  return kept(checkpoint, record, show)
+  return save_record(checkpoint, record, show)
 
 
 def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
@@ -168,7 +156,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   except ValueError as error:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   path = pathlib.Path(checkpoint).expanduser().absolute()
-  if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # which may train on: this checkpoint is meant
+  if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # a run, which may go on: use this checkpoint
     path = path / "checkpoints" / str(weights.step)
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
@@ -179,26 +167,26 @@ def _config(
   overrides: Sequence[str],
   task: str,
   data: Data,
-  train: Labeled | None,
+  train: LabeledImages | None,
   start: _Start,
   image_hw,
   seed: int,
 ) -> RunConfig:
-  """Returns the settings of the run: those of the recipe, and all that the other arguments decide.
+  """Returns the config of the run: that of the recipe, with all settings that the other arguments decide.
 
-  Without data to train on, the settings are checked as if they were for a single class.
+  Args: train: the images to train on; None: the settings are checked as for a single class.
   """
-  said_by = _SAID_BY_FLAGS | ({} if start.init_from else {"seed": "--seed"})
+  set_by = _SET_BY_FLAGS | ({} if start.init_from else {"seed": "--seed"})
   for override in overrides:
     name = override.partition("=")[0].removeprefix("--config.")
-    if name in said_by:
-      raise ValueError(f"--config.{name} is told by {said_by[name]} with --finetune: leave it out")
+    if name in set_by:
+      raise ValueError(f"--config.{name} is set by {set_by[name]} with --finetune: leave it out")
   settings = apply_overrides(load_recipe(recipe, "--finetune"), overrides)
   method = settings.get("method", {})
   if method.get("name") != PROTOCOL or method.get("task") != task:
-    said = " ".join(filter(None, (method.get("name"), method.get("task"))))
+    found = " ".join(filter(None, (method.get("name"), method.get("task"))))
     raise ValueError(
-      f"--finetune={recipe} is a recipe of {said or 'nothing'}: --task={task} needs one of {PROTOCOL} "
+      f"--finetune={recipe} is a recipe of {found or 'nothing'}: --task={task} needs one of {PROTOCOL} "
       f"{task}, as configs/finetune_{task}.py"
     )
   names = FIELDS[SUPERVISED[task].label](train.source).classes if train else ("any",)
@@ -221,6 +209,6 @@ def _config(
 
 
 def _network(config: RunConfig, state: TrainState, facts: dict[str, Any]) -> Encoder:
-  """Returns what was learned, in float32."""
+  """Returns the fine-tuned encoder, in float32."""
   method = METHODS[PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
   return FINETUNED[config.method.task].open(method, *jax.device_get((state.params, state.method_state)), facts)

@@ -7,12 +7,12 @@ import numpy as np
 
 from input_pipeline.names import shown
 from input_pipeline.sources.combined import SubsetSource
-from saip_jax.evaluation.resize import squashed_batches
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.resize import resized_batches
+from saip_jax.evaluation.splits import Data, LabeledImages
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FixedImages:
   """Some pictures for one purpose.
 
   Attributes:
@@ -20,7 +20,7 @@ class Part:
     rows: (n,) int64, where they stand in `FixedSet.pictures`.
   """
 
-  images: Labeled
+  images: LabeledImages
   rows: np.ndarray
 
 
@@ -48,10 +48,10 @@ class FixedSet:
     return np.frombuffer(b"".join(self._rows), np.uint8).reshape(-1, *self.image_hw, 3)
 
   @functools.cached_property
-  def fit_and_test(self) -> tuple[Part, Part]:
+  def fit_and_test(self) -> tuple[FixedImages, FixedImages]:
     """What a probe is fitted on and what it is measured on: pictures at equal distances."""
 
-    def evenly(images: Labeled) -> np.ndarray:
+    def evenly(images: LabeledImages) -> np.ndarray:
       count = min(len(images), self._most)
       return np.arange(count) * len(images) // count
 
@@ -59,7 +59,7 @@ class FixedSet:
     return self._part(fit, evenly(fit)), self._part(test, evenly(test))
 
   @functools.cached_property
-  def query_and_gallery(self) -> tuple[Part, Part]:
+  def query_and_gallery(self) -> tuple[FixedImages, FixedImages]:
     """The two sides of a retrieval: all pictures of as many persons, at equal distances, as there is room for."""
     sides = self._data.query_and_gallery()
     persons = [np.array(side.of_first_persons("identity", "re-identification")) for side in sides]
@@ -70,12 +70,12 @@ class FixedSet:
     query, gallery = (self._part(side, np.flatnonzero(np.isin(of, chosen))) for side, of in zip(sides, persons))
     return query, gallery
 
-  def _part(self, images: Labeled, indices: np.ndarray) -> Part:
+  def _part(self, images: LabeledImages, indices: np.ndarray) -> FixedImages:
     """Decodes some of the images."""
     chosen = SubsetSource(images.source, indices, "a few")
-    (batch,) = squashed_batches(chosen, self.image_hw, len(chosen))
+    (batch,) = resized_batches(chosen, self.image_hw, len(chosen))
     damaged = [i for i, reason in enumerate(batch.reasons) if reason is not None]
     self.damaged += [f"{shown(chosen.name(i))}: {batch.reasons[i]}" for i in damaged]
     readable = np.setdiff1d(np.arange(len(chosen)), damaged)
     rows = [self._rows.setdefault(batch.images_u8[i].tobytes(), len(self._rows)) for i in readable]
-    return Part(Labeled(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))
+    return FixedImages(LabeledImages(SubsetSource(images.source, indices[readable], "a few")), np.array(rows, np.int64))

@@ -8,7 +8,7 @@ from scipy.special import expit, log_softmax
 
 from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardization
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
+LOGISTIC_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 """Penalties tried, from the strongest, each from the weights of the one before, until `_PATIENCE` in a row are no
 better than the best so far: the weak ones are the slow ones."""
 
@@ -25,7 +25,10 @@ class LogisticProbe(LinearProbe):
 
 
 def fit_classes(
-  features: np.ndarray, shares: np.ndarray, groups: np.ndarray | None = None, strengths: Sequence[float] = STRENGTHS
+  features: np.ndarray,
+  shares: np.ndarray,
+  groups: np.ndarray | None = None,
+  strengths: Sequence[float] = LOGISTIC_STRENGTHS,
 ) -> LogisticProbe:
   """Fits  argmin_w,b  -sum_rows sum_c share_c log softmax(x w + b)_c + strength |w|^2 / 2  on standardized features x.
 
@@ -33,7 +36,7 @@ def fit_classes(
     features: (n, D) float.
     shares: (n, C) float, how much of a row is of each class; they sum to at most 1, what is missing is not counted.
     groups: (n,) rows that belong together when the strength is chosen, see `linear_probe.fold_of_rows`.
-    strengths: penalties to choose from, positive, see `STRENGTHS`: the one that is best on one fold, held out.
+    strengths: penalties to choose from, positive, see `LOGISTIC_STRENGTHS`: the one that is best on one fold, held out.
 
   Raises:
     ValueError: shapes that do not fit, values that are not finite, or too few groups.
@@ -51,7 +54,7 @@ def fit_binary(
   features: np.ndarray,
   labels: np.ndarray,
   groups: np.ndarray | None = None,
-  strengths: Sequence[float] = STRENGTHS,
+  strengths: Sequence[float] = LOGISTIC_STRENGTHS,
   weights: np.ndarray | None = None,
 ) -> LogisticProbe:
   """Fits a logistic regression for each column of labels, each with the strength that is best for it on all folds.

@@ -19,7 +19,7 @@ _BATCHES_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class SquashedBatch:
+class ResizedBatch:
   """Images of one size.
 
   Attributes:
@@ -33,7 +33,7 @@ class SquashedBatch:
   reasons: list[str | None]
 
 
-def squashed_batches(source: ImageSource, image_hw: tuple[int, int], batch_size: int) -> Iterator[SquashedBatch]:
+def resized_batches(source: ImageSource, image_hw: tuple[int, int], batch_size: int) -> Iterator[ResizedBatch]:
   """Decodes all images of a source in order, in threads that work ahead of whoever takes the batches.
 
   Every image is resized to `image_hw` whatever its shape, by Pillow's antialiased bicubic filter: what timm does with
@@ -52,7 +52,7 @@ def squashed_batches(source: ImageSource, image_hw: tuple[int, int], batch_size:
 
   def fill(i: int, row_u8: np.ndarray) -> str | None:
     try:
-      squash_into(source.read(i), local.canvas, row_u8)
+      resize_into(source.read(i), local.canvas, row_u8)
     except DamagedImage as error:
       return " ".join(str(error).split())
     except OSError as error:
@@ -74,11 +74,11 @@ def squashed_batches(source: ImageSource, image_hw: tuple[int, int], batch_size:
     pool.shutdown(cancel_futures=True)
 
 
-def _finished(start: int, images_u8: np.ndarray, jobs: list[Future]) -> SquashedBatch:
-  return SquashedBatch(start, images_u8, [job.result() for job in jobs])
+def _finished(start: int, images_u8: np.ndarray, jobs: list[Future]) -> ResizedBatch:
+  return ResizedBatch(start, images_u8, [job.result() for job in jobs])
 
 
-def squash_into(data: bytes, canvas: np.ndarray, out_u8: np.ndarray) -> None:
+def resize_into(data: bytes, canvas: np.ndarray, out_u8: np.ndarray) -> None:
   """Decodes one image and resizes it.
 
   Args:

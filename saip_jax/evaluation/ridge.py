@@ -6,7 +6,7 @@ import numpy as np
 
 from saip_jax.evaluation.linear_probe import LinearProbe, fold_of_rows, standardization
 
-STRENGTHS = tuple(10.0**k for k in range(8))
+RIDGE_STRENGTHS = tuple(10.0**k for k in range(8))
 """Penalties tried. Features are standardized, so thousands of them need thousands."""
 
 
@@ -23,7 +23,7 @@ def fit_ridge(
   targets: np.ndarray,
   known: np.ndarray | None = None,
   groups: np.ndarray | None = None,
-  strengths: Sequence[float] = STRENGTHS,
+  strengths: Sequence[float] = RIDGE_STRENGTHS,
 ) -> RidgeProbe:
   """Fits  argmin_w,b  sum over known targets of (x w + b - y)^2 + strength |w|^2  on standardized features x.
 

@@ -13,13 +13,14 @@ from PIL import Image
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
-from input_pipeline.sources.table import SOURCES, open_source, whole_photos
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from input_pipeline.sources.table import open_source, whole_photo_options
 
 _TEST_NAMES = ("test", "val", "gallery")
 _HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
 
 
-class Labeled:
+class LabeledImages:
   """Images and what is known of them.
 
   Args:
@@ -45,7 +46,7 @@ class Labeled:
     """What is known of the first person in image i."""
     return next(iter(self.facts[i].get("people") or ()), {})
 
-  def having(self, key: str) -> "Labeled":
+  def having(self, key: str) -> "LabeledImages":
     """Returns the images whose first person has a fact; the others are left out, which the source counts.
 
     Raises:
@@ -59,7 +60,7 @@ class Labeled:
     part = SubsetSource(self.source, np.flatnonzero(has), f"with {key}")
     without = ((self.source.name(i), f"its person has no {key}") for i in np.flatnonzero(~has).tolist())
     part.left_out = [*self.source.left_out, *bounded(without)]
-    return Labeled(part)
+    return LabeledImages(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
     """Returns a fact of each image's first person; raises ValueError if an image has none."""
@@ -119,7 +120,7 @@ class Data:
   """A data set as `--data` names it.
 
   Attributes:
-    kind: a key of `SOURCES`.
+    kind: a key of `SOURCE_KINDS`.
     path: where it lies; None: the default set of built-in people.
     cache_dir: a folder for what a source wants to remember.
     people_count: size of the default set of built-in people, of scenes where whole photos are asked for.
@@ -140,18 +141,18 @@ class Data:
   def parse(cls, text: str, **options) -> "Data":
     """Reads SOURCE:PATH, or "people" alone; raises ValueError for another form. Args: options: all but these two."""
     kind, colon, path = text.partition(":")
-    if kind not in SOURCES:
+    if kind not in SOURCE_KINDS:
       raise ValueError(
         f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
-        f"{', '.join(sorted(SOURCES))}"
+        f"{', '.join(sorted(SOURCE_KINDS))}"
       )
     if kind != "people" and not path:
-      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCES[kind].path}")
+      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")
     return cls(kind, path or None, **options)
 
-  def open(self, split: str | None, whole: bool = False) -> Labeled:
+  def open(self, split: str | None, whole: bool = False) -> LabeledImages:
     """Opens one split, by its name. Args: whole: photos with everybody in them, not persons cut out of photos."""
-    return Labeled(
+    return LabeledImages(
       open_source(
         self.kind,
         self.path,
@@ -159,16 +160,16 @@ class Data:
         cache_dir=self.cache_dir,
         people_count=self.people_count,
         setting="--data",
-        **whole_photos(self.kind) if whole else {},
+        **whole_photo_options(self.kind) if whole else {},
       )
     )
 
   @property
   def names(self) -> tuple[str, ...]:
     """The splits that it has; () for none, or none that are known before."""
-    return SOURCES[self.kind].splits or ()
+    return SOURCE_KINDS[self.kind].splits or ()
 
-  def train_and_test(self, whole: bool = False) -> tuple[Labeled, Labeled]:
+  def train_and_test(self, whole: bool = False) -> tuple[LabeledImages, LabeledImages]:
     """Returns what is fitted on and what is measured on.
 
     A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
@@ -185,13 +186,13 @@ class Data:
       )
     return self.open(train, whole), self.open(test, whole)
 
-  def test(self, whole: bool = False) -> Labeled:
+  def test(self, whole: bool = False) -> LabeledImages:
     """Returns what is measured on, by a task that fits nothing. Args: whole: see `open`."""
     if self.hold_out or not (self.test_split or self.names):
       return self.train_and_test(whole)[1]
     return self.open(self._usual_test(), whole)
 
-  def query_and_gallery(self) -> tuple[Labeled, Labeled]:
+  def query_and_gallery(self) -> tuple[LabeledImages, LabeledImages]:
     """Returns the two sides of a retrieval.
 
     Those of the data set if it has such splits, else of what is measured on by Market-1501's rule: of each person and
@@ -208,7 +209,7 @@ class Data:
     return self.test_split or usual
 
 
-def held_out(whole: Labeled) -> tuple[Labeled, Labeled]:
+def held_out(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
   """Cuts images in two, disjoint in identities: (to fit on, to measure on).
 
   Three of ten identities, or of ten photos where nobody is identified, are put aside by a hash of their names: the same
@@ -221,11 +222,11 @@ def held_out(whole: Labeled) -> tuple[Labeled, Labeled]:
       f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
       f"has {len(set(keys))} identities or photos; choose larger --data or name splits"
     )
-  part = lambda rows, name: Labeled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+  part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
 
 
-def _cut(whole: Labeled) -> tuple[Labeled, Labeled]:
+def _cut(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
   """Returns (query, gallery), see `Data.query_and_gallery`."""
   pairs = list(zip(whole.of_first_persons("identity", "retrieval"), cameras(whole)))
   _, first = np.unique(np.array(pairs), axis=0, return_index=True)
@@ -235,7 +236,7 @@ def _cut(whole: Labeled) -> tuple[Labeled, Labeled]:
     raise ValueError(
       f"{whole.source.identity['name']!r} has one picture of each person by each camera: expected more to search among"
     )
-  part = lambda rows, name: Labeled(SubsetSource(whole.source, np.flatnonzero(rows), name))
+  part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
 
 
@@ -249,7 +250,7 @@ def hash_of(name: str) -> int:
   return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
-def cameras(images: Labeled) -> np.ndarray:
+def cameras(images: LabeledImages) -> np.ndarray:
   """Returns (n,) int64 the camera of each image; where a data set has none, every image has its own."""
   given = [facts.get("camera") for facts in images.facts]
   if all(camera is None for camera in given):
@@ -260,12 +261,12 @@ def cameras(images: Labeled) -> np.ndarray:
   return np.array(given, np.int64)
 
 
-def groups(images: Labeled) -> np.ndarray:
+def groups(images: LabeledImages) -> np.ndarray:
   """Returns (n,) int64: pictures of one person are a group, else those cut out of one photo, else each is its own."""
   return np.unique(_owners(images), return_inverse=True)[1].reshape(-1)
 
 
-def _owners(images: Labeled) -> list[str]:
+def _owners(images: LabeledImages) -> list[str]:
   """Returns what must stay together of each image: its person, the photo that it was cut out of, or the image."""
   return [
     str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))

@@ -1,1 +1,1 @@
-"""Modules on top of a backbone: they train it and are left behind by every export but the full one."""
+"""Modules on top of a backbone, used in training; only a full export includes them."""

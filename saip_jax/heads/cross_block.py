@@ -1,23 +1,26 @@
-"""Decoder block that looks at another image: self-attention, cross-attention, MLP."""
+"""Decoder block with cross-attention to another image."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from saip_jax.backbones.attention import attend, attention_map
+from saip_jax.backbones.initial_values import KERNEL_INITS, in_parts
+from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.rope import turn
-from saip_jax.backbones.transformer import WEIGHTS, Linear, Mlp, attend, attention_map, in_parts, layer_norm
 
 
 class CrossBlock(nn.Module):
-  """x + attention(norm(x)), then x + attention(norm(x) to the memory), then x + mlp(norm(x)).
-
-  Source: the decoder of CroCo and of the figure of SAIP's CSR.
+  """Transformer block: self-attention, cross-attention to a memory, MLP, each pre-norm and residual.
 
   Attributes:
     width: D.
     heads: attention heads.
     dtype: computation dtype.
-    norm_memory: the block has a norm of its own for the memory.
+    norm_memory: whether the block normalizes the memory.
+
+  Source: CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716); also the decoder of SAIP's cross-view reconstruction
+  (arXiv 2503.08201).
   """
 
   width: int
@@ -29,7 +32,7 @@ class CrossBlock(nn.Module):
     self.norm1, self.norm2, self.norm3 = (layer_norm(self.dtype) for _ in range(3))
     self.qkv, self.proj = Linear(3 * self.width, self.dtype), Linear(self.width, self.dtype)
     self.cross_q = Linear(self.width, self.dtype)
-    self.cross_kv = Linear(2 * self.width, self.dtype, kernel_init=in_parts(WEIGHTS["xavier"], 2))
+    self.cross_kv = Linear(2 * self.width, self.dtype, kernel_init=in_parts(KERNEL_INITS["xavier"], 2))
     self.cross_proj = Linear(self.width, self.dtype)
     self.mlp = Mlp(self.dtype)
     if self.norm_memory:
@@ -38,7 +41,7 @@ class CrossBlock(nn.Module):
   def _heads(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     return [p.reshape(*p.shape[:2], self.heads, -1) for p in jnp.split(projected, parts, axis=-1)]
 
-  def _look(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:
+  def _attend_to_self(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:
     """Returns x after self-attention, and the queries, keys and values of cross-attention."""
     q, k, v = self._heads(self.qkv(self.norm1(x)), 3)
     x = x + self.proj(attend(turn(q, angles), turn(k, angles), v).reshape(x.shape))
@@ -54,18 +57,18 @@ class CrossBlock(nn.Module):
 
     Args:
       x: (B, L, D).
-      memory: (B, M, D) of the other image; it stays as it is.
-      angles: (B or 1, L, d / 2) that queries and keys of x are turned by, see `rope.turn`; None for not at all.
-      memory_angles: the same for the keys of the memory, (B or 1, M, d / 2).
+      memory: (B, M, D) tokens of the other image.
+      angles: (B or 1, L, d / 2) rotation of queries and keys of x, see `rope.turn`; None for no rotation.
+      memory_angles: (B or 1, M, d / 2) rotation of the keys of the memory.
 
     Returns:
       (B, L, D).
     """
-    x, *qkv = self._look(x, memory, angles, memory_angles)
+    x, *qkv = self._attend_to_self(x, memory, angles, memory_angles)
     x = x + self.cross_proj(attend(*qkv).reshape(x.shape))
     return x + self.mlp(self.norm3(x))
 
   def cross_map(self, x: jax.Array, memory: jax.Array, angles=None, memory_angles=None) -> jax.Array:
-    """Returns how much each token looks at each of the memory, (B, heads, L, M); arguments as in `__call__`."""
-    _, q, k, _ = self._look(x, memory, angles, memory_angles)
+    """Returns the cross-attention map (B, heads, L, M) float32; arguments as in `__call__`."""
+    _, q, k, _ = self._attend_to_self(x, memory, angles, memory_angles)
     return attention_map(q, k)

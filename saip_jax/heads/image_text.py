@@ -1,24 +1,27 @@
-"""Pictures and sentences in one space."""
+"""Joint embedding of images and captions."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import TOKENS, Block, Linear, init_stack, layer_norm, run_stack
+from saip_jax.backbones.block import Block
+from saip_jax.backbones.initial_values import TOKEN_INITS
+from saip_jax.backbones.linear import Linear, layer_norm
+from saip_jax.backbones.stack import init_stack, run_stack
 from saip_jax.losses.infonce import unit
 
 
 class ImageTextHead(nn.Module):
-  """A linear layer on the image feature, a small transformer on words, and a classifier that both share.
+  """Linear layer on the image feature, small transformer on words, and a shared classifier of identities.
 
-  The mean of the words' outputs stands for the sentence.
+  The embedding of a sentence is a linear map of the mean output of its words.
 
   Attributes:
-    classes: identities.
-    words: numbers of words, with 0 for none.
-    length: words of a sentence.
-    width: of the transformer and of the space.
-    depth: blocks.
+    classes: number of identities.
+    words: size of the vocabulary, including 0 for no word.
+    length: number of words of a sentence.
+    width: width of the transformer and of the embedding.
+    depth: number of blocks.
     heads: attention heads.
     dtype: computation dtype.
   """
@@ -32,8 +35,8 @@ class ImageTextHead(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.word_embed = self.param("word_embed", TOKENS["normal"], (self.words, self.width))
-    self.pos_embed = self.param("pos_embed", TOKENS["normal"], (1, self.length, self.width))
+    self.word_embed = self.param("word_embed", TOKEN_INITS["normal"], (self.words, self.width))
+    self.pos_embed = self.param("pos_embed", TOKEN_INITS["normal"], (1, self.length, self.width))
     self.block = Block(self.width, self.heads, self.dtype, parent=None)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     self.norm = layer_norm(self.dtype)
@@ -41,18 +44,18 @@ class ImageTextHead(nn.Module):
     self.classifier = nn.Dense(self.classes, use_bias=False)
 
   def __call__(self, features: jax.Array, sentences: jax.Array | None = None):
-    """Computes what a picture and what is said of it are.
+    """Embeds images and optionally their captions.
 
     Args:
-      features: (B, D) of pictures.
-      sentences: (B, K, length) int numbers of words, see `text`; None: only pictures are asked for.
+      features: (B, D) image features.
+      sentences: (B, K, length) int word ids, see `text`; None for images only.
 
     Returns:
-      (B, width) float32 unit vectors; with sentences a pair, (B, 1 + K, width) of the picture and of each sentence, and
-      (B, 1 + K, classes) float32 logits of the person.
+      Without sentences (B, width) float32 unit vectors of the images. With sentences a pair: (B, 1 + K, width) float32
+      unit vectors of each image and its sentences, and (B, 1 + K, classes) float32 logits of the identity.
     """
     images = unit(self.of_image(features))
-    if self.is_initializing():  # parameters are made of what is computed then
+    if self.is_initializing():  # initialize the parameters of the text branch too
       sentences = jnp.zeros((len(features), 1, self.length), jnp.int32)
     if sentences is None:
       return images
@@ -61,7 +64,7 @@ class ImageTextHead(nn.Module):
     return both, self.classifier(both * self.width**0.5)
 
   def text(self, sentences: jax.Array) -> jax.Array:
-    """Sentences (N, length) int, numbers of words and 0 behind the last -> (N, width) float32 unit vectors."""
+    """Embeds sentences (N, length) int, word ids padded with 0 -> (N, width) float32 unit vectors."""
     known = sentences > 0
     x = (self.word_embed[sentences] + self.pos_embed).astype(self.dtype)
     x = self.norm(run_stack(self.block, self.blocks, x, key_masks=[known]))

@@ -1,4 +1,4 @@
-"""One linear map of the feature maps of a backbone, of their means or place by place."""
+"""Linear projection of the feature maps of a backbone, pooled or dense."""
 
 import itertools
 
@@ -6,33 +6,33 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import uniform_initializer
+from saip_jax.backbones.initial_values import uniform_initializer
 
 
 class MapProjection(nn.Module):
-  """A linear layer on maps of several strides, joined along their channels.
+  """Linear layer on maps of several strides, concatenated along their channels.
 
-  Each map is multiplied with its rows of the kernel, and the products are added: the same as joining first, with fewer
-  operations, since coarse maps are enlarged after the product. Initial values are those of PyTorch's linear layers on
-  all channels, U(+-1 / sqrt(sum of C_i)).
+  Each map is multiplied with its rows of the kernel and the products are added. This equals concatenation followed by
+  one product, with fewer operations: coarse maps are enlarged after their product. Initial values are those of
+  PyTorch's linear layers on all channels, U(+-1 / sqrt(sum of C_i)).
 
   Attributes:
     width: D.
     dtype: computation dtype.
 
-  Source: methods, HCMoCo section 2: `pooled` is its sample head, `dense` its mapper.
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815): `pooled` is its sample-level head, `dense` its dense mapper.
   """
 
   width: int
   dtype: jnp.dtype = jnp.float32
 
   def pooled(self, maps: tuple[jax.Array, ...]) -> jax.Array:
-    """Returns (B, D) of the means of maps (B, h_i, w_i, C_i); it is also the mean of `dense`, if sizes divide."""
+    """Projects the means of maps (B, h_i, w_i, C_i) -> (B, D); equals the mean of `dense` if sizes divide."""
     products, bias = self._products(tuple(jnp.mean(x, axis=(1, 2)) for x in maps))
     return sum(products) + bias
 
   def dense(self, maps: tuple[jax.Array, ...]) -> jax.Array:
-    """Returns (B, h, w, D) at the size of the first map; the others are enlarged bilinearly."""
+    """Projects maps -> (B, h, w, D) at the size of the first map; the others are enlarged bilinearly."""
     products, bias = self._products(maps)
     return sum(jax.image.resize(x, products[0].shape, "bilinear") for x in products) + bias
 

@@ -1,18 +1,18 @@
-"""From the coarse map of an encoder to numbers that depend on where things are in it."""
+"""Regression of numbers from the coarse map of an encoder."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.transformer import gelu
+from saip_jax.backbones.linear import gelu
 
 
 class MapRegressor(nn.Module):
-  """A linear layer on each cell, GELU, and a linear layer on all cells: (B, h, w, C) -> (B, outputs) float32.
+  """Linear layer on each cell, GELU, and a linear layer on all cells: (B, h, w, C) -> (B, outputs) float32.
 
   Attributes:
-    outputs: how many numbers.
-    width: of what the first layer says of a cell.
+    outputs: number of outputs.
+    width: outputs of the first layer per cell.
     dtype: computation dtype.
   """
 

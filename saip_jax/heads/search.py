@@ -1,4 +1,4 @@
-"""Decoder that finds a person in a scene: a query token becomes a kernel over the scene's feature map."""
+"""Decoder that searches for a person in a scene: the query becomes a kernel over the feature map of the scene."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,22 @@ import jax.numpy as jnp
 from flax import linen as nn, struct
 from jax.nn import initializers
 
-from saip_jax.backbones.transformer import (
-  Block,
-  KeyMasks,
-  Linear,
-  Mlp,
-  Packing,
-  attention_map,
-  gelu,
-  init_stack,
-  layer,
-  layer_norm,
-  mix,
-  run_stack,
-  uniform_initializer,
-)
+from saip_jax.backbones.attention import attention_map, mix
+from saip_jax.backbones.block import Block
+from saip_jax.backbones.initial_values import uniform_initializer
+from saip_jax.backbones.linear import Linear, Mlp, gelu, layer_norm
+from saip_jax.backbones.packing import KeyMasks, Packing
+from saip_jax.backbones.stack import init_stack, layer, run_stack
 
 
 @struct.dataclass
 class Reference:
-  """A scene made ready for searching, computed once and shared by all queries.
+  """The features of a scene, computed once and shared by all queries.
 
   Attributes:
-    keys: (B, N, heads, d).
-    values: (B, N, heads, d).
-    features: (B, h, w, width) map that kernels are applied to.
+    keys: (B, N, heads, d) of cross-attention.
+    values: (B, N, heads, d) of cross-attention.
+    features: (B, h, w, width) map to which kernels are applied.
   """
 
   keys: jax.Array
@@ -40,17 +31,18 @@ class Reference:
 
 
 class SearchDecoder(nn.Module):
-  """Self-attention over the person's tokens, cross-attention of their class token to the scene, dynamic kernel.
-
-  Source: SAIP's CSS decoder as released (in the paper's figure the roles are reversed).
+  """Self-attention over the tokens of a person, cross-attention of the class token to the scene, dynamic kernel.
 
   Attributes:
     width: decoder width.
-    depth: self-attention blocks over the query.
+    depth: number of self-attention blocks over the query.
     heads: attention heads.
     dtype: computation dtype.
-    unroll: write the blocks out instead of scanning them.
-    remat: what is computed again in the backward pass, a key of `transformer.REMAT`.
+    unroll: unroll the blocks instead of scanning them.
+    remat: what the backward pass recomputes, a key of `stack.REMAT`.
+
+  Source: the search decoder of the released code of SAIP (arXiv 2503.08201); the figure of the paper exchanges the
+  roles of person and scene.
   """
 
   width: int = 512
@@ -83,7 +75,7 @@ class SearchDecoder(nn.Module):
     )
 
   def prepare(self, scene: jax.Array) -> Reference:
-    """Args: scene (B, h, w, D) features of the scene. Returns the `Reference` to search in."""
+    """Returns the `Reference` of a scene with features (B, h, w, D)."""
     batch, h, w, _ = scene.shape
     tokens = self.reference_norm(self.reference_embed(scene.reshape(batch, h * w, -1)))
     projected = self.cross_qkv(tokens, slice(self.width, None)).reshape(batch, h * w, 2, self.heads, -1)
@@ -93,7 +85,7 @@ class SearchDecoder(nn.Module):
     return Reference(projected[:, :, 0], projected[:, :, 1], features)
 
   def __call__(self, queries: Sequence[jax.Array], reference: Reference, key_masks: KeyMasks = None) -> list[jax.Array]:
-    """Scores every place of the scene for several persons.
+    """Scores every cell of the scene for several persons.
 
     Args:
       queries: for each person (B, L, D) tokens, class token first; lengths may differ.
@@ -101,7 +93,7 @@ class SearchDecoder(nn.Module):
       key_masks: for each person None or (B, L) bool, False where a token is padding; None for no padding.
 
     Returns:
-      One (B, h, w) array of float32 logits per person.
+      For each person (B, h, w) float32 logits.
     """
     packing = Packing(tuple((1, query.shape[1]) for query in queries))
     x = self.query_embed(packing.join(queries))

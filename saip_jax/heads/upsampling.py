@@ -1,19 +1,21 @@
-"""From the coarse map of an encoder to a fine one of its own classes or keypoints."""
+"""Upsampling of the coarse map of an encoder to fine logits or heat maps."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import initializers, relu
 
-from saip_jax.backbones.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import make_batch_norm
 
-FINE_STRIDE = 4  # pixels of a cell of the result
+FINE_STRIDE = 4  # pixels per cell of the result
 
 _INIT = initializers.normal(0.001)
 
 
 class Deconvolution(nn.Module):
-  """`nn.ConvTranspose` of 4x4 and stride 2 without bias, as a product of matrices: its gradient took 20 times as long.
+  """4x4 transposed convolution of stride 2 without bias, as a matrix product.
+
+  The gradient of `nn.ConvTranspose` took 20 times as long.
 
   Attributes:
     width: channels of the result.
@@ -33,7 +35,7 @@ class Deconvolution(nn.Module):
 
 
 def _interleaved(taps, axis: int) -> jax.Array:
-  """What four taps of a kernel give of each cell, (B, h, w, D) each, laid over each other: twice as long an axis."""
+  """Adds the outputs of the four taps along an axis, (B, h, w, D) each, into one of twice the length."""
   first, second, third, fourth = taps
   edge = lambda side: [side if i == axis else (0, 0) for i in range(first.ndim)]
   before = jax.lax.slice_in_dim(jnp.pad(first, edge((1, 0))), 0, -1, axis=axis)
@@ -45,13 +47,12 @@ def _interleaved(taps, axis: int) -> jax.Array:
 class UpsamplingHead(nn.Module):
   """4x4 deconvolutions of stride 2, each with batch norm and ReLU, up to cells of 4 pixels, then a 1x1 convolution.
 
-  Two of 256 channels for a map of stride 16, which is ViTPose's classic decoder; three for one of stride 32, as in
-  SimpleBaseline.
+  A map of stride 16 needs two deconvolutions, as ViTPose's classic decoder; stride 32 needs three, as SimpleBaseline.
 
   Attributes:
     outputs: channels of the result.
-    stride: pixels of a cell of the input: 4 times a power of 2.
-    width: channels in between.
+    stride: pixels per cell of the input: 4 times a power of 2.
+    width: channels of the deconvolutions.
     dtype: computation dtype.
 
   Source: Xu et al. 2022, arXiv 2204.12484, section 3.1; Xiao et al. 2018, arXiv 1804.06208.
@@ -67,5 +68,5 @@ class UpsamplingHead(nn.Module):
     """Maps (B, h, w, C) to (B, h * stride / 4, w * stride / 4, outputs) float32."""
     for i in range((self.stride // FINE_STRIDE).bit_length() - 1):
       x = Deconvolution(self.width, self.dtype, name=f"deconv_{i}")(x)
-      x = relu(batch_norm(self, self.dtype, name=f"bn_{i}")(x))
+      x = relu(make_batch_norm(self, self.dtype, name=f"bn_{i}")(x))
     return nn.Conv(self.outputs, (1, 1), dtype=jnp.float32, kernel_init=_INIT, name="out")(x.astype(jnp.float32))

@@ -1,1 +1,1 @@
-"""Weights in the naming of PyTorch implementations: one table per dialect, read in both directions."""
+"""Weights in the names of PyTorch implementations: one table per dialect, applied in both directions."""

@@ -1,16 +1,16 @@
-"""The numbers of attention heads of a ViT in a file, which its tensors do not determine."""
+"""Attention heads of a ViT in a file: its tensors do not determine their number."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from saip_jax.backbones import build_backbone
-from saip_jax.interop.declared import Asked, Stated
-from saip_jax.interop.nesting import Encoder
+from saip_jax.interop.declared import Declared, ReadOptions
+from saip_jax.interop.nesting import FileEncoder
 from saip_jax.interop.saip import ADAPTER
 from saip_jax.interop.spec import BackboneSpec
 
-# Heads of the students that SAIP-KD and DPAL distil from larger ViTs, and of their last block (arXiv 2508.07144).
+# Heads of the students that SAIP-KD and DPAL distill from larger ViTs, and of their last block (arXiv 2508.07144).
 _DISTILLED = {"vit_tiny": (6, 12), "vit_small": (6, 12), "vit_base": (12, 16)}
 _SIGN = re.compile(r"(^|[_\-.])kd([_\-.]|$)|dpal|distil", re.IGNORECASE)
 _SIZE = re.compile(r"(?:vit|deit)_(tiny|small|base|large|huge)", re.IGNORECASE)
@@ -19,45 +19,44 @@ _PRETRAINING_HEAD = re.compile(r"(^|\.)(head|dino_head|ibot_head|csm_decoder|csr
 
 
 def heads_of(
-  spec: BackboneSpec, dialect: str, encoder: Encoder, stated: Stated, asked: Asked
+  spec: BackboneSpec, dialect: str, encoder: FileEncoder, declared: Declared, options: ReadOptions
 ) -> tuple[BackboneSpec, list[str]]:
-  """Returns the spec with the numbers of heads of the file's ViT, and what was taken or assumed.
+  """Returns the spec with the attention heads of the file's ViT, and notes on what was read or assumed.
 
-  The first of these that applies decides:
+  "Ask" means: raise ValueError with the options that answer. The first rule that applies decides:
   1. `--heads` and `--last-heads`.
-  2. A statement about both numbers: an export or an import of this program, or the `args` of its published layout.
-  3. The name of the model in the file (`args.model`, `arch`, ...), where it is that of a distilled student:
-     `kd_vit_tiny` and `kd_vit_small` have 6 heads and 12 in the last block; any other is a reason to ask.
-  4. Tensors of an adapter, an expert in `args`, a name of the model that contradicts the width: a reason to ask.
-  5. The name of a plain model, timm's name of the architecture beside the file, or a number of heads: those of the
-     named backbone; another number is refused by `identify.refuse_other_facts`.
-  6. A file name of a distilled student: a reason to ask.
-  7. A file of the published SAIP, or one with sections student and teacher, that holds a backbone alone, at a width at
-     which distilled students exist: they are saved like this once their adapter is taken off, a reason to ask. With a
-     head of SAIP's or DINO's pre-training it is no such student.
-  8. Otherwise those of the named backbone, with a note that they are assumed.
-  To ask is to raise ValueError with the flags that answer.
+  2. Both numbers are declared by an export or import of this program, or by `args` of its published layout.
+  3. The name of the model in the file (`args.model`, `arch`, ...) is that of a distilled student: `kd_vit_tiny` and
+     `kd_vit_small` have 6 heads and 12 in the last block; for any other, ask.
+  4. There are tensors of an adapter, an expert in `args`, or a name of the model that contradicts the width: ask.
+  5. The file gives the name of a plain model, timm's name of the architecture, or a number of heads: use the heads of
+     the named backbone. `identify.refuse_other_facts` refuses another number.
+  6. The file name is that of a distilled student: ask.
+  7. The file is a published SAIP file, or has sections student and teacher, and holds only a backbone, at a width at
+     which distilled students exist: ask, because distilled students are saved like this without their adapter. A file
+     with a head of SAIP's or DINO's pre-training is not such a student.
+  8. Otherwise use the heads of the named backbone, with a note that they are assumed.
 
   Args:
-    spec: the backbone, of any heads.
-    dialect: the file's.
-    encoder: where it stands in the file.
-    stated: what the file and the files beside it state.
-    asked: what the user states.
+    spec: the backbone, with any heads.
+    dialect: dialect of the file.
+    encoder: the encoder in the file.
+    declared: what the file and the files beside it declare.
+    options: what the user specifies.
 
   Raises:
-    ValueError: the file leaves a choice, or numbers that do not divide the width.
+    ValueError: the file is ambiguous, or a number of heads does not divide the width.
   """
-  if asked.heads or asked.last_heads:
-    return spec.attending(asked.heads, asked.last_heads), []
-  if spec.twin.kind != "vit":
+  if options.heads or options.last_heads:
+    return spec.attending(options.heads, options.last_heads), []
+  if spec.architecture.kind != "vit":
     return spec, []
-  for facts in stated.facts:
+  for facts in declared.facts:
     heads, last_heads = _count(facts, "heads", "num_heads"), _count(facts, "last_heads")
     if heads and last_heads:
       return spec.attending(heads, last_heads), []
 
-  for place, model in stated.models.items():
+  for place, model in declared.models.items():
     if f"kd_{spec.name}" in model.lower() and spec.name in ("vit_tiny", "vit_small"):
       distilled = spec.attending(*_DISTILLED[spec.name])
       note = f"{place} is {model!r}: {_numbers(distilled)}; --heads and --last-heads of saip import set others"
@@ -68,17 +67,17 @@ def heads_of(
   if adapters:
     count = f"{len(adapters)} tensors of an adapter ({adapters[0]}, ...)"
     raise _question(spec, f"it has {count}: a distilled student")
-  experts = [key for facts in stated.facts for key, value in facts.items() if key.startswith("expert") and value]
+  experts = [key for facts in declared.facts for key, value in facts.items() if key.startswith("expert") and value]
   if experts:
     raise _question(spec, f"args.{experts[0]} is set: a distilled student")
 
-  sizes = {place: found[1].lower() for place, model in stated.models.items() if (found := _SIZE.search(model))}
+  sizes = {place: found[1].lower() for place, model in declared.models.items() if (found := _SIZE.search(model))}
   for place, size in sizes.items():
     if spec.name in _DISTILLED and size != spec.name.removeprefix("vit_"):
-      raise _question(spec, f"{place} is {stated.models[place]!r}, while its width is that of {spec.name}")
-  if sizes or stated.architecture or any(_count(facts, "heads", "num_heads") for facts in stated.facts):
+      raise _question(spec, f"{place} is {declared.models[place]!r}, while its width is that of {spec.name}")
+  if sizes or declared.timm_name or any(_count(facts, "heads", "num_heads") for facts in declared.facts):
     return spec, []
-  if _SIGN.search(stated.file_name):
+  if _SIGN.search(declared.file_name):
     raise _question(spec, "the file's name is that of a distilled student")
   pretrained = any(_PRETRAINING_HEAD.search(name) for name in encoder.state)
   in_halves = any(section in ("student", "teacher") for section in encoder.sections)
@@ -92,7 +91,7 @@ def heads_of(
 
 
 def _count(facts: Mapping[str, Any], *names: str) -> int | None:
-  """Returns the first of these facts that is a whole number."""
+  """Returns the first of these facts that is an integer; None if there is none."""
   return next((facts[name] for name in names if type(facts.get(name)) is int), None)
 
 

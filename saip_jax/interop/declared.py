@@ -1,4 +1,4 @@
-"""What the files around a file of weights, and the values stored in it, say about the model."""
+"""What a weight file and the files beside it declare about the model, and what the user declares about the file."""
 
 import dataclasses
 import json
@@ -11,21 +11,21 @@ from saip_jax.backbones.pos_embed import INTERPOLATIONS
 PARITY_FILE, TIMM_CONFIG = "parity.json", "config.json"
 
 
-# Where training programs keep the name of the model.
+# Keys under which training programs store the name of the model.
 _MODEL_KEYS = ("model", "arch", "model_name", "architecture", "backbone", "student_arch", "encoder")
 _SETTINGS = ("args", "opt", "config", "cfg", "hyper_parameters", "hparams")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-  """What the user states about a file; None where nothing.
+class ReadOptions:
+  """What the user specifies about a weight file; None if unspecified.
 
   Attributes:
     dialect: a name in `dialects.DIALECTS`.
-    image_hw: size in pixels that the stored positions are for.
+    image_hw: image size in pixels of the stored positions.
     part: section or module of the file, see `nesting.locate`.
     heads: attention heads of every block.
-    last_heads: those of the last block.
+    last_heads: attention heads of the last block.
   """
 
   dialect: str | None = None
@@ -36,22 +36,22 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stated:
-  """All that is stated; empty where nothing is.
+class Declared:
+  """What the files declare; empty values if nothing.
 
   Attributes:
-    facts: names and values for `spec.refuse_other_facts`, one mapping for each place that states some.
-    architecture: timm's name of the model.
-    models: names of the model in the file itself, by their place in it, as "args.model".
-    file_name: that of the file, without its folder.
-    image_hw: size in pixels that the positions are for.
+    facts: names and values for `identify.refuse_other_facts`, one mapping for each place that declares some.
+    timm_name: timm's name of the model.
+    models: names of the model in the file itself, by their key in it, such as "args.model".
+    file_name: name of the file, without its folder.
+    image_hw: image size in pixels of the positions.
     pos_interpolation: how positions were resized.
-    normalization: (mean, std) that timm's configuration wants images to be normalized with.
-    head_counts: attention heads of the decoders, as "csr_heads".
+    normalization: (mean, std) of image normalization in timm's configuration.
+    head_counts: attention heads of the decoders, such as "csr_heads".
   """
 
   facts: tuple[Mapping[str, Any], ...] = ()
-  architecture: str | None = None
+  timm_name: str | None = None
   models: Mapping[str, str] = dataclasses.field(default_factory=dict)
   file_name: str = ""
   image_hw: tuple[int, int] | None = None
@@ -60,39 +60,40 @@ class Stated:
   head_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def read_stated(path: pathlib.Path, plain: Mapping[str, Any]) -> Stated:
-  """Returns what is known of a file of weights.
+def read_declared(path: pathlib.Path, plain: Mapping[str, Any]) -> Declared:
+  """Returns what a weight file and the files beside it declare.
 
   Args:
-    path: the file; beside it may lie the parity.json of one of our exports or the config.json of a timm folder.
-    plain: values in the file that are no tensors, as `args`.
+    path: the weight file. The parity.json of an export of this program and the config.json of a timm folder are read if
+      they are beside it.
+    plain: values in the file that are not tensors, such as `args`.
 
   Raises:
-    ValueError: a file beside it that cannot be read.
+    ValueError: a file beside it is not valid JSON.
   """
-  stated = Stated()
+  declared = Declared()
   args = plain.get("args")
   if isinstance(args, Mapping):
-    stated = _from_args(args)
-  stated = dataclasses.replace(stated, models=_models(plain), file_name=path.name)
+    declared = _from_args(args)
+  declared = dataclasses.replace(declared, models=_models(plain), file_name=path.name)
   config = read_json(path.with_name(TIMM_CONFIG))
   if isinstance(config.get("architecture"), str):
-    stated = _from_timm(stated, config)
+    declared = _from_timm(declared, config)
   parity = read_json(path.with_name(PARITY_FILE))
   size = _dict(_dict(parity.get("files")).get(path.name)).get("bytes")
   facts = _dict(parity.get("model"))
-  if facts and size == path.stat().st_size:  # it speaks of this very file
-    stated = dataclasses.replace(
-      stated,
-      facts=(*stated.facts, facts),
-      image_hw=as_size(facts.get("image_hw")) or stated.image_hw,
-      pos_interpolation=facts.get("pos_interpolation") or stated.pos_interpolation,
+  if facts and size == path.stat().st_size:  # it describes this very file
+    declared = dataclasses.replace(
+      declared,
+      facts=(*declared.facts, facts),
+      image_hw=as_size(facts.get("image_hw")) or declared.image_hw,
+      pos_interpolation=facts.get("pos_interpolation") or declared.pos_interpolation,
     )
-  return stated
+  return declared
 
 
 def used_settings(plain: Mapping[str, Any]) -> list[str]:
-  """Returns the keys of values in a file that are looked at here."""
+  """Returns the keys of plain values in a file that `read_declared` reads."""
   return [key for key in plain if key in _SETTINGS or key in _MODEL_KEYS]
 
 
@@ -102,11 +103,11 @@ def _models(plain: Mapping[str, Any]) -> dict[str, str]:
   return {place: model for place, model in found.items() if isinstance(model, str)}
 
 
-def _from_args(args: Mapping[str, Any]) -> Stated:
-  """Returns what the settings of a run say; the published ones have one number of heads for both decoders."""
+def _from_args(args: Mapping[str, Any]) -> Declared:
+  """Returns what a run's `args` declare; published files have one number of heads for both decoders."""
   both, positions = args.get("decoder_num_heads"), args.get("pos_interpolation")
   counts = {name: args.get(name, both) for name in ("csr_heads", "css_heads")}
-  return Stated(
+  return Declared(
     facts=(args,),
     image_hw=as_size(args.get("image_hw")),
     pos_interpolation=positions if positions in INTERPOLATIONS else None,
@@ -114,27 +115,27 @@ def _from_args(args: Mapping[str, Any]) -> Stated:
   )
 
 
-def _from_timm(stated: Stated, config: Mapping[str, Any]) -> Stated:
+def _from_timm(declared: Declared, config: Mapping[str, Any]) -> Declared:
   arguments, pretrained = _dict(config.get("model_args")), _dict(config.get("pretrained_cfg"))
   size = as_size(arguments.get("img_size")) or as_size(_list(pretrained.get("input_size"))[1:])
   mean, std = (tuple(_list(pretrained.get(name))) for name in ("mean", "std"))
   return dataclasses.replace(
-    stated,
-    facts=(*stated.facts, arguments),
-    architecture=config["architecture"],
+    declared,
+    facts=(*declared.facts, arguments),
+    timm_name=config["architecture"],
     image_hw=size,
     normalization=(mean, std) if mean and std else None,
   )
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what a file holds, nothing if it is absent or no mapping; raises ValueError if it is no JSON."""
+  """Returns the mapping in a JSON file, empty if the file is absent or not a mapping; raises ValueError if not JSON."""
   if not path.is_file():
     return {}
   try:
     return _dict(json.loads(path.read_text("utf-8")))
   except (ValueError, RecursionError) as e:
-    raise ValueError(f"{path} is no JSON file: {e}") from e
+    raise ValueError(f"{path} is not a JSON file: {e}") from e
 
 
 def _dict(value) -> dict[str, Any]:
@@ -146,6 +147,6 @@ def _list(value) -> list:
 
 
 def as_size(value) -> tuple[int, int] | None:
-  """Returns a size given as one number or as height and width."""
+  """Returns a size given as one number or as height and width; None if it is not a size."""
   sides = [value] * 2 if isinstance(value, int) else _list(value)
   return tuple(sides) if len(sides) == 2 and all(type(side) is int and side > 0 for side in sides) else None

@@ -1,7 +1,7 @@
-"""How others name and nest weights: one registry, each entry both directions of one naming.
+"""Dialects: how other programs name and nest weights.
 
-All are built on timm's names of the backbone (`twins.TWINS`). A dialect knows nothing of files: it turns `Weights`
-into nested dicts of arrays and back.
+Every dialect is built on timm's names of the backbone (`architectures.ARCHITECTURES`) and converts in both directions
+between `Weights` and nested dicts of arrays. Files are read and written elsewhere.
 """
 
 import dataclasses
@@ -10,28 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 from saip_jax.backbones.features import Backbone
-from saip_jax.interop import saip, vit
-from saip_jax.interop.architectures import TWINS, kind_of
-from saip_jax.interop.nesting import Encoder, State, locate
+from saip_jax.interop import saip
+from saip_jax.interop.architectures import ARCHITECTURES, kind_of
+from saip_jax.interop.nesting import FileEncoder, StateDict, locate
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import from_torch, to_torch
+from saip_jax.interop.vit import MMPRETRAIN_CHANGES, VITPOSE_CHANGES, renamed
 
 _BACKBONE = "backbone."  # the encoder's module in the published SAIP and in DINO
 
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-  """A naming that holds the backbone alone.
+  """A dialect of files that hold the backbone alone.
 
   Attributes:
-    reads: whether such files can be imported; all can be written.
-    pos_interpolation: how those who train such files resize positions.
-    pack: state dict -> what the file holds; `nesting.locate` finds it there.
-    changes: regular expressions that turn timm's names into these.
-    ignored: regular expressions of tensors that have no place here, beside those of the backbone's twin.
-    with_args: writes what no tensor determines into `args` beside them.
+    reads: whether files can be imported; every dialect can be exported.
+    pos_interpolation: how programs that train such weights resize positions.
+    pack: state dict -> nested content of the file, where `nesting.locate` finds it.
+    changes: regular expressions and replacements that turn timm's names into those of the dialect.
+    ignored: regular expressions of tensors to skip, in addition to those of the architecture.
+    with_args: whether `args` is written with what no tensor determines.
   """
 
   reads: bool
@@ -41,62 +42,50 @@ class Dialect:
   ignored: tuple[str, ...] = ()
   with_args: bool = False
 
-  backbone_alone = True  # other modules in a file are left out
+  backbone_alone = True  # other modules in a file are skipped
 
   def _table(self, backbone: str):
-    return vit.renamed(TWINS[backbone].timm, self.changes)
+    return renamed(ARCHITECTURES[backbone].names.timm, self.changes)
 
   def to_state(self, weights, which: str = "student") -> dict[str, Any]:
-    """Returns what a file shall hold: nested dicts of arrays, without what timm's model does not have.
+    """Returns the content of a file: nested dicts of arrays, without the extra tensors that timm's model lacks.
 
     Args:
-      weights: `saip_jax.interop.weights.Weights`.
-      which: a key of `spec.ENCODERS`.
+      weights: `spec.Weights`.
+      which: a key of `spec.ENCODER_MODULES`.
     """
-    own = weights.spec.twin.extra_modules
-    tree = {name: value for name, value in weights.backbone(which).items() if name not in own}
+    extra = weights.spec.architecture.names.extra_modules
+    tree = {name: value for name, value in weights.backbone(which).items() if name not in extra}
     content = self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
     return content | ({"args": _args(weights)} if self.with_args else {})
 
-  def states(self, nested: Mapping, part: str | None = None) -> tuple[State, State | None]:
-    """Returns the state dicts of student and teacher, without what stands before the names of the dialect.
-
-    Args:
-      nested: what a file holds.
-      part: see `nesting.locate`.
-
-    Raises:
-      ValueError: several encoders and no telling which is meant.
-    """
-    located = locate(nested, part)
-    if located is None:
-      return {name: a for name, a in nested.items() if isinstance(a, np.ndarray)}, None
-    return self.state_of(located.student), None if located.teacher is None else self.state_of(located.teacher)
-
-  def state_of(self, encoder: Encoder) -> State:
-    """Returns the tensors of one encoder, and of what belongs to it in the dialect."""
+  def state_of(self, encoder: FileEncoder) -> StateDict:
+    """Returns the tensors of one encoder, and of its heads if the dialect has some."""
     return encoder.own
 
-  def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
-    """Returns the tree {"backbone": ...} of one state dict; all that does not fit is listed at once.
+  def from_state(self, state: StateDict, name: str, backbone: Backbone) -> dict:
+    """Returns the tree {"backbone": ...} of one state dict.
 
-    What timm's model does not have, as the norm of the tapped layer, is in it where the file has some of it.
+    Extra tensors that timm's model lacks, such as the norm of the tapped layer, are included if the file has them.
 
     Args:
-      state: one of `states`.
+      state: from `state_of`.
       name: the backbone's name in `saip_jax.backbones.BACKBONES`.
-      backbone: what the file shall hold.
+      backbone: the expected module.
+
+    Raises:
+      ValueError: tensors do not fit; all are listed at once.
     """
-    twin, table = TWINS[name], list(self._table(name))
-    for rows in twin.extra_modules.values():
+    architecture, table = ARCHITECTURES[name], list(self._table(name))
+    for rows in architecture.names.extra_modules.values():
       if any(row.torch in state for row in rows):
         table += rows
-    ignored = (*self.ignored, *twin.ignored)
+    ignored = (*self.ignored, *architecture.names.ignored)
     return {"backbone": from_torch(state, table, ignored, parameter_shapes(backbone), backbone.stride)}
 
 
 class SaipDialect(Dialect):
-  """The published SAIP files: student and teacher with their heads, and `args`; `which` chooses nothing."""
+  """The published SAIP files: student and teacher with their heads, and `args`; `which` has no effect."""
 
   backbone_alone = False
 
@@ -107,18 +96,18 @@ class SaipDialect(Dialect):
       content["teacher"] = saip.write(weights.teacher, patch)
     return content | {"args": _args(weights) | weights.head_counts}
 
-  def state_of(self, encoder: Encoder) -> State:
-    """The heads stand beside the backbone: its prefix without "backbone." is that of all."""
+  def state_of(self, encoder: FileEncoder) -> StateDict:
+    """Returns the tensors of the backbone and its heads: all share the backbone's prefix without "backbone."."""
     if not encoder.prefix.endswith(_BACKBONE):
       raise ValueError(no_vit("saip", encoder.state, _BACKBONE))
     return {name.removeprefix(encoder.prefix.removesuffix(_BACKBONE)): a for name, a in encoder.state.items()}
 
-  def from_state(self, state: State, name: str, backbone: Backbone) -> dict:
+  def from_state(self, state: StateDict, name: str, backbone: Backbone) -> dict:
     return saip.read(state, backbone)
 
 
 def _args(weights) -> dict[str, Any]:
-  """Returns what no tensor of a ViT determines, and what decides whether they fit, under the published names."""
+  """Returns the facts that readers need to build the ViT, under the published names."""
   spec, module = weights.spec, weights.spec.build()
   return {
     "num_heads": module.heads,
@@ -131,7 +120,7 @@ def _args(weights) -> dict[str, Any]:
   }
 
 
-def _prefixed(prefix: str, state: State) -> dict[str, np.ndarray]:
+def _prefixed(prefix: str, state: StateDict) -> dict[str, np.ndarray]:
   return {prefix + name: array for name, array in state.items()}
 
 
@@ -139,26 +128,28 @@ _TIMM = Dialect(True, "grid2d", dict)
 
 DIALECTS: dict[str, Dialect] = {
   "timm": _TIMM,
-  "safetensors": _TIMM,  # the same names; the file stands alone
-  "saip": SaipDialect(True, "flat1d", dict, ignored=saip.IGNORED),
+  "safetensors": _TIMM,  # the same names, without timm's config.json
+  "saip": SaipDialect(True, "flat1d", dict, ignored=saip.SAIP_IGNORED),
   "mae": Dialect(True, "grid2d", lambda state: {"model": state}, ignored=(r"^decoder_",)),
-  "dino": Dialect(  # both hold the backbone asked for: loaders differ in the one they read
+  "dino": Dialect(  # both hold the requested backbone: loaders differ in which they read
     True,
     "grid2d",
     lambda state: {"teacher": _prefixed(_BACKBONE, state), "student": _prefixed(f"module.{_BACKBONE}", state)},
     ignored=(r"^(dino_head|ibot_head)\.",),
     with_args=True,
   ),
-  "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=vit.VITPOSE),
-  "mmpose": Dialect(False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=vit.MMPRETRAIN),
+  "vitpose": Dialect(False, "grid2d", lambda state: {"state_dict": state}, changes=VITPOSE_CHANGES),
+  "mmpose": Dialect(
+    False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=MMPRETRAIN_CHANGES
+  ),
 }
 
 
-def recognize(nested: Mapping, part: str | None = None) -> str | None:
-  """Returns the name of the dialect that a file's keys are of, None if there is no telling.
+def recognize_dialect(nested: Mapping, part: str | None = None) -> str | None:
+  """Returns the dialect of a file, by its keys; None if they are unknown.
 
   Args:
-    nested: what the file holds.
+    nested: content of the file.
     part: see `nesting.locate`.
   """
   located = locate(nested, part)
@@ -178,13 +169,13 @@ def recognize(nested: Mapping, part: str | None = None) -> str | None:
 
 
 def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:
-  """Returns why tensors cannot be read in a dialect."""
+  """Returns the error message for a file without a ViT in the names of a dialect."""
   return (
     f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
     f" the file begins with {shortlist(names) or 'nothing'}"
   )
 
 
-def _is_published(state: State) -> bool:
+def _is_published(state: StateDict) -> bool:
   heads = tuple(prefix for prefix, _ in saip.HEADS.values())
   return any(name.startswith((*heads, f"{_BACKBONE}inter_norm.")) for name in state)

@@ -1,4 +1,4 @@
-"""Export: the encoder in the naming and format of another program, and the proof that it computes the same there."""
+"""Export of an encoder for another program, with a proof that it computes the same features there."""
 
 import importlib.metadata
 import json
@@ -8,9 +8,8 @@ import re
 import shutil
 from typing import Any
 
-import saip_jax
+from input_pipeline.checks import choices_hint
 from input_pipeline.names import ESCAPED
-from input_pipeline.schema import choices_hint
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
@@ -19,11 +18,12 @@ from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
 from saip_jax.interop.weights import Weights, open_weights
+from saip_jax.version import __version__
 
 _NO_TORCH_NEEDED = ("timm", "safetensors")
 _PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
-EXPORTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
-# Which numbers of attention heads, other than the named backbone's, the readers of a dialect can be given.
+EXPORT_DIALECTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
+# The numbers of attention heads that the readers of a dialect accept if they differ from the named backbone's.
 _OWN_HEADS = {
   "timm": ("heads",),
   **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
@@ -32,17 +32,17 @@ _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
 _RELOADED_WITH = {"timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load"}
 _PADDED = (
   "ViTPose pads its patch embedding by 2 pixels (patch_cfg=dict(padding=2) in mmpose), so that its patches lie 2"
-  " pixels further up and left than in pre-training; parity.json proves the features with and without it.",
+  " pixels further up and left than in pre-training; parity.json compares the features with and without padding.",
 )
 _NOTES = {
   "vitpose": (
     *_PADDED,
     "ViTPose has no class token: it adds the position of the class token to every patch.",
-    "Its loader takes square position grids only, whatever the size it then resamples to.",
+    "Its loader accepts only square position grids, which it then resamples to any size.",
   ),
   "mmpose": (
     *_PADDED,
-    "With with_cls_token=False mmpretrain wants positions for exactly img_size: for another size export"
+    "With with_cls_token=False mmpretrain needs positions for exactly img_size: for another size, export"
     " again with --image-hw.",
   ),
 }
@@ -57,26 +57,26 @@ def export_weights(
   positions: str = "grid2d",
   preprocessing: bool = False,
 ) -> dict[str, Any]:
-  """Writes the encoder for another program into a new folder, reads it back there and compares the features.
+  """Writes the encoder for another program into a new folder, reads it back and compares the features.
 
-  The folder appears whole or not at all, and not if the features differ by more than `proof.LIMIT`.
+  The folder is written atomically, and only if the features differ by at most `proof.LIMIT`.
 
   Args:
-    checkpoint: anything `open_weights` reads.
-    dialect: one of `EXPORTS`.
-    out: folder to make.
-    which: a key of `spec.ENCODERS`.
-    image_hw: height and width in pixels that positions are resampled to; by default those of the weights, for
-      vitpose 256x256 and for mmpose 256x192.
-    positions: how: "grid2d", or "flat1d" along the raster line, as the published code does.
-    preprocessing: with onnx, a second file that takes uint8 pixels.
+    checkpoint: any path that `open_weights` reads.
+    dialect: one of `EXPORT_DIALECTS`.
+    out: the new folder.
+    which: a key of `spec.ENCODER_MODULES`.
+    image_hw: height and width in pixels that positions are resized to; None for those of the weights, for vitpose
+      256x256 and for mmpose 256x192.
+    positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does.
+    preprocessing: with onnx, write a second file whose input is uint8 pixels.
 
   Returns:
-    What parity.json holds.
+    The content of parity.json.
 
   Raises:
-    ValueError: unknown dialect or unusable size, a folder with other things in it, packages missing, or features
-      that differ.
+    ValueError: unknown dialect or unusable size, a folder that is not empty, missing packages, or features that
+      differ.
   """
   out = utf8_path(out, "--out").resolve()
   _check_request(dialect, out, which, preprocessing)
@@ -84,7 +84,7 @@ def export_weights(
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
   weights = open_weights(checkpoint)
-  weights.backbone(which)  # raises ValueError where there is none
+  weights.backbone(which)  # raises ValueError if there is none
   _check_dialect(dialect, weights)
   image_hw = image_hw or _USUAL_SIZE.get(dialect)
   if image_hw:
@@ -92,10 +92,12 @@ def export_weights(
   _check_side(dialect, weights)
   height, width = weights.spec.image_hw
   if dialect == "vitpose" and height != width:
-    raise ValueError(f"--image-hw={height}x{width}: ViTPose's loader takes square sizes only, as --image-hw=256x256")
+    raise ValueError(
+      f"--image-hw={height}x{width}: ViTPose's loader accepts only square sizes, such as --image-hw=256x256"
+    )
 
   unfinished = out.with_name(f".{out.name}.unfinished")
-  shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+  shutil.rmtree(unfinished, ignore_errors=True)  # left by an export that was killed
   with writing(out, "--out=", "choose another folder"):
     unfinished.mkdir(parents=True)
   try:
@@ -118,8 +120,8 @@ def export_weights(
   return record
 
 
-def summary(record: dict[str, Any], out) -> str:
-  """Returns the line that tells how an export went."""
+def export_summary(record: dict[str, Any], out) -> str:
+  """Returns a summary of an export in one line."""
   height, width = record["model"]["image_hw"]
   parity = record["parity"]
   proven = (
@@ -131,53 +133,56 @@ def summary(record: dict[str, Any], out) -> str:
 
 
 def _check_request(dialect: str, out: pathlib.Path, which: str, preprocessing: bool) -> None:
-  if dialect not in EXPORTS:
-    raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORTS)}")
+  if dialect not in EXPORT_DIALECTS:
+    raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORT_DIALECTS)}")
   if preprocessing and dialect != "onnx":
-    raise ValueError(f"--with-preprocessing goes with --dialect=onnx, not with --dialect={dialect}")
+    raise ValueError(f"--with-preprocessing needs --dialect=onnx, not --dialect={dialect}")
   if preprocessing and which == "depth":
-    raise ValueError("--with-preprocessing is for pixels: with --which=depth the encoder reads depth; leave it out")
+    raise ValueError("--with-preprocessing is for pixels: the input of --which=depth is depth; leave it out")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise ValueError(f"--out={out} exists already: choose a new or empty folder")
 
 
 def _check_dialect(dialect: str, weights: Weights) -> None:
-  twin = weights.spec.twin
-  if dialect not in twin.dialects:
+  architecture = weights.spec.architecture
+  if dialect not in architecture.dialects:
+    reason = f": {architecture.note}" if dialect == "timm" else ""
     raise ValueError(
-      f"--dialect={dialect} is not for {weights.spec.name}{': ' + twin.note if dialect == 'timm' else ''};"
-      f" choose one of {', '.join(twin.dialects)}"
+      f"--dialect={dialect} does not support {weights.spec.name}{reason}; choose one of"
+      f" {', '.join(architecture.dialects)}"
     )
   own = [name for name, n in weights.spec.own_heads.items() if n]
-  able = [name for name in twin.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
-  if weights.spec.last_heads and weights.spec.build().rope:  # timm turns the heads of all blocks alike
+  able = [name for name in architecture.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
+  if weights.spec.last_heads and weights.spec.build().rope:  # timm rotates the heads of all blocks alike
     able = []
   if dialect not in able:
     facts = weights.spec.facts()
     raise ValueError(
-      f"--dialect={dialect} has no place for {facts['heads']} attention heads, {facts['last_heads']} in the last"
+      f"--dialect={dialect} cannot express {facts['heads']} attention heads, {facts['last_heads']} in the last"
       f" block: its readers would compute something else; choose one of {', '.join(able) or 'none'}"
     )
 
 
 def _check_side(dialect: str, weights: Weights) -> None:
-  (height, width), twin = weights.spec.image_hw, weights.spec.twin
-  if min(height, width) < twin.smallest or height % twin.multiple or width % twin.multiple:
-    multiples = f", multiples of {twin.multiple}" if twin.multiple > 1 else ""
+  (height, width), architecture = weights.spec.image_hw, weights.spec.architecture
+  if min(height, width) < architecture.smallest or height % architecture.multiple or width % architecture.multiple:
+    multiples = f", multiples of {architecture.multiple}" if architecture.multiple > 1 else ""
     raise ValueError(
-      f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of {twin.smallest} pixels and more"
-      f"{multiples}"
+      f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of at least"
+      f" {architecture.smallest} pixels{multiples}"
     )
 
 
 def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, preprocessing: bool, history) -> int:
-  """Writes the files of a dialect and returns the number of tensors in them, or in the model that was traced."""
+  """Writes the files of a dialect; returns the number of tensors in them or in the traced model."""
   graph = dialect in ("onnx", "torchscript")
   state = DIALECTS["timm" if graph else dialect].to_state(weights, which)
   spec, tree, facts = weights.spec, weights.backbone(which), weights.spec.facts()
-  own = to_torch({name: tree[name] for name in spec.twin.extra_modules}, spec.twin.extra, spec.patch)
+  own = to_torch(
+    {name: tree[name] for name in spec.architecture.names.extra_modules}, spec.architecture.names.extra, spec.patch
+  )
   if graph:
-    own = {name: a for name, a in own.items() if not name.startswith("inter_norm.")}  # no output needs it
+    own = {name: a for name, a in own.items() if not name.startswith("inter_norm.")}  # no output depends on it
     encoder = torch_encoder(spec, state, own)
     state |= own
   match dialect:
@@ -189,7 +194,7 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
         write_onnx(folder / "model_with_preproc.onnx", encoder, facts, preprocessing=True)
     case "timm" | "safetensors":
       write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
-      write_safetensors(folder / spec.twin.extra_file, own, {"format": "pt"})
+      write_safetensors(folder / spec.architecture.extra_file, own, {"format": "pt"})
       if dialect == "timm":
         (folder / "config.json").write_text(_json(_timm_config(weights, which, history)), "utf-8")
     case _:
@@ -198,7 +203,7 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
 
 
 def _json(record: dict[str, Any]) -> str:
-  """Returns indented JSON with lists of numbers on one line, for people."""
+  """Returns indented JSON with lists of numbers on one line."""
   one_line = lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
   return re.sub(r"\[[-+.\de,\s]+\]", one_line, json.dumps(record, indent=2)) + "\n"
 
@@ -208,21 +213,21 @@ def _count(tensors) -> int:
 
 
 def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[str, Any]:
-  """Returns the config.json that timm and transformers read; both sizes are there because either reader needs one."""
-  facts, twin = weights.spec.facts(), weights.spec.twin
+  """Returns the config.json that timm and transformers read; each reads another of the two image sizes in it."""
+  facts, architecture = weights.spec.facts(), weights.spec.architecture
   image_hw = list(facts["image_hw"])
   made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
   return {
-    "architecture": twin.architecture,
+    "architecture": architecture.timm_name,
     "num_classes": 0,
     "num_features": weights.spec.build().feature_width,
-    "global_pool": twin.pool,
+    "global_pool": architecture.pool,
     "model_args": weights.spec.timm_arguments,
     "pretrained_cfg": {
       "tag": "saip_jax",
       "custom_load": False,
       "input_size": [3, *image_hw],
-      "fixed_input_size": "img_size" in twin.arguments(weights.spec.image_hw),
+      "fixed_input_size": "img_size" in architecture.arguments(weights.spec.image_hw),
       "interpolation": "bicubic",
       "crop_pct": 1.0,
       "crop_mode": "squash",
@@ -230,16 +235,16 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
       "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
       "num_classes": 0,
       "pool_size": None,
-      **twin.pretrained,
+      **architecture.pretrained,
       "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
     },
   }
 
 
 def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> dict[str, Any]:
-  """Returns the parts of parity.json that the proof gives; raises ValueError if an output differs by too much."""
+  """Returns the results of the proof for parity.json; raises ValueError if an output differs by too much."""
   comparisons = proof.prove(dialect, folder, weights, which)
-  # Not `>`: features that are no number have failed too.
+  # Not `>`: NaN fails too.
   too_much = {name: c.difference for name, c in comparisons.items() if not c.difference <= proof.LIMIT}
   if too_much:
     raise ValueError(
@@ -257,7 +262,7 @@ def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> 
 
 
 def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -> dict[str, Any]:
-  """Returns the parts of parity.json that hold with and without a proof."""
+  """Returns the entries of parity.json that do not depend on the proof."""
   height, width = weights.spec.image_hw
   return {
     "dialect": dialect,
@@ -269,11 +274,11 @@ def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -
     "model": weights.spec.facts(),
     "inputs": {
       "seed": proof.SEED,
-      "images": f"rng.standard_normal((3, {height}, {width}, 3), dtype='float32'), taken as normalized RGB",
+      "images": f"rng.standard_normal((3, {height}, {width}, 3), dtype='float32'), used as normalized RGB",
       "pixels": f"rng.integers(0, 256, (3, {height}, {width}, 3), dtype='uint8'), for graphs that normalize",
       "rng": f"numpy.random.default_rng({proof.SEED}), a new one for each",
     },
-    "versions": {"saip_jax": saip_jax.__version__}
+    "versions": {"saip_jax": __version__}
     | {package: importlib.metadata.version(package) for package in _VERSIONED if _is_installed(package)},
   }
 

@@ -1,15 +1,15 @@
-"""The names of an HRNet-W18's tensors: timm's, which are the published ones, and the norm of the tapped layer."""
+"""The names of an HRNet-W18's tensors in PyTorch; timm's are the published ones."""
 
 from saip_jax.backbones.hrnet import HRNet
-from saip_jax.interop.tables import CONV, Row, batch_norm, norm
+from saip_jax.interop.tables import CONV_LAYOUT, Row, TensorNames, batch_norm_rows, norm_rows
 
 
 def _conv_norm(conv: str, bn: str, path: str) -> list[Row]:
-  return [Row(f"{conv}.weight", f"{path}/conv/kernel", CONV), *batch_norm(bn, f"{path}/bn")]
+  return [Row(f"{conv}.weight", f"{path}/conv/kernel", CONV_LAYOUT), *batch_norm_rows(bn, f"{path}/bn")]
 
 
 def _pair(torch: str, path: str) -> list[Row]:
-  """Returns the rows of a convolution and its norm that are the first two of a sequence."""
+  """Returns the rows of a convolution and its norm, the first two modules of a sequence."""
   return _conv_norm(f"{torch}.0", f"{torch}.1", path)
 
 
@@ -19,7 +19,7 @@ def _block(torch: str, path: str, convolutions: int) -> list[Row]:
 
 
 def _stage(number: int) -> list[Row]:
-  """Returns the rows of a stage of as many maps."""
+  """Returns the rows of the stage with `number` maps."""
   transition, torch, path = f"transition{number - 1}", f"stage{number}.{{}}", f"stage{number}/blocks"
   table = _pair(f"{transition}.0", "stage2/narrowed") if number == 2 else []
   table += _pair(f"{transition}.{number - 1}.0", f"stage{number}/added")
@@ -33,10 +33,10 @@ def _stage(number: int) -> list[Row]:
   return table
 
 
-def rows(bottlenecks: int) -> list[Row]:
-  """Returns the rows of an HRNetV2 with so many blocks in its first stage; the names tell how many others have."""
+def hrnet_rows(bottlenecks: int) -> list[Row]:
+  """Returns the rows of an HRNetV2 with `bottlenecks` blocks in its first stage, in timm's names."""
   return [
-    *_stage(2),  # its first tensor tells the width
+    *_stage(2),  # first: its first tensor has the width of the network
     *_conv_norm("conv1", "bn1", "conv1"),
     *_conv_norm("conv2", "bn2", "conv2"),
     *[row for i in range(bottlenecks) for row in _block(f"layer1.{i}", f"stage1/blocks_{i}", 3)],
@@ -46,9 +46,12 @@ def rows(bottlenecks: int) -> list[Row]:
   ]
 
 
-TIMM = rows(HRNet.depths[0])
-EXTRA = norm("inter_norm", "inter_norm")  # no loader of timm's names accepts these
+_BUFFERS = (r"\.num_batches_tracked$",)  # counters
 
-BUFFERS = (r"\.num_batches_tracked$",)  # counters
-# What timm's files hold beside: the convolutions that lead to the classifier, and it.
-IGNORED = (*BUFFERS, r"^(incre_modules|downsamp_modules|final_layer|classifier)\.")
+HRNET_NAMES = TensorNames(
+  timm=hrnet_rows(HRNet.depths[0]),
+  extra=norm_rows("inter_norm", "inter_norm"),
+  # And the convolutions before the classifier, and the classifier.
+  ignored=(*_BUFFERS, r"^(incre_modules|downsamp_modules|final_layer|classifier)\."),
+  buffers=_BUFFERS,
+)

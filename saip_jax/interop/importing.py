@@ -6,12 +6,14 @@ import pathlib
 import shutil
 import tempfile
 
-import saip_jax
 from input_pipeline.names import shown
 from input_pipeline.storage import utf8_path, writing
+from saip_jax.interop.spec import Weights
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
-from saip_jax.interop.weights import MODEL_FILE, WEIGHTS_FILE, Weights, open_weights
+from saip_jax.interop.weights import WEIGHTS_FILE, open_weights
+from saip_jax.run_folder.files import MODEL_FILE
+from saip_jax.version import __version__
 
 
 def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **asked) -> Weights:
@@ -42,7 +44,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
     write_safetensors(partial / WEIGHTS_FILE, flatten(trees))
     model = {
-      "saip_jax": saip_jax.__version__,
+      "saip_jax": __version__,
       "facts": weights.spec.facts(),
       "origin": shown(weights.origin),
       "tensors": weights.counts(),
@@ -63,7 +65,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   return weights
 
 
-def report(weights: Weights, out) -> list[str]:
+def import_summary(weights: Weights, out) -> list[str]:
   """Returns what was matched, what could not be used and what to do next, one line each."""
   height, width = weights.spec.image_hw
   lines = [f"{weights.spec.name} for {height}x{width} pixels from {weights.origin}"]

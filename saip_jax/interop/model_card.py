@@ -1,22 +1,22 @@
-"""The README.md beside exported weights: how they were made, how to load them, what to watch for."""
+"""The README.md of exported weights: how they were made, how to load them, and caveats."""
 
 import json
 import pathlib
 import re
 
-import saip_jax
 from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.run_folder.integrity import checkpoint_steps
+from saip_jax.version import __version__
 
 
 def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
-  """Returns how the weights were made: from the config.json of their run, or the parity.json of an export of them.
+  """Returns how the weights were made, from the config.json of their run or the parity.json of their export.
 
   Args:
-    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it. Empty for
-      anything else, which tells nothing.
-    step: of a run, the updates that made them; None: those of its newest checkpoint.
+    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it. The result
+      is empty for anything else.
+    step: number of updates, for a run; None for that of its newest checkpoint.
   """
   path = pathlib.Path(checkpoint).expanduser().absolute()
   parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
@@ -50,7 +50,7 @@ def _read(path: pathlib.Path) -> dict:
 
 
 def shortened(origin: str) -> str:
-  """Returns the text with the folders of its paths cut off but the last: where it lay on a disk is nobody's matter."""
+  """Returns the text with its paths reduced to the last folder and the file: disk locations stay private."""
   return shown(re.sub(r"/(?:[^/\s]+/)+(?=[^/\s]+/[^/\s]+)", "", origin))
 
 
@@ -59,8 +59,8 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
 
   Args:
     dialect: name of the dialect.
-    record: what parity.json will hold.
-    spec: what the weights are of.
+    record: content of parity.json.
+    spec: spec of the weights.
   """
   facts = record["model"]
   height, width = facts["image_hw"]
@@ -74,47 +74,51 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
       f" {parity['max_abs_difference']:.1e} in float32"
     )
   )
-  shown, values = "RGB", f"0..1, then mean {facts['mean']}, std {facts['std']}"
+  channels, values = "RGB", f"0..1, then mean {facts['mean']}, std {facts['std']}"
   if record["which"] == "depth":
-    shown = "depth, three times the same"
-    values = "meters, less their mean over the pixels whose depth is known, 0 at the others"
+    channels = "depth, repeated three times"
+    values = "meters, minus their mean over the pixels with known depth, 0 at the others"
   activation = f"{facts['gelu']} GELU" if "gelu" in facts else "ReLU"
   rows = {
     "network": f"{facts['name']}: {_sizes(facts)}, norm epsilon {facts['norm_eps']:g}, {activation}",
-    "input": f"{shown}, {size} (height x width); the whole picture squashed to that size, not cropped; {values}",
+    "input": f"{channels}, {size} (height x width); the whole image resized to that size, not cropped; {values}",
     "weights": record["which"] if record["history"] else f"{record['which']} of {record['origin']}",
     **record["history"],
-    "proof": f"{proven}; all of it in parity.json",
+    "proof": f"{proven}; details in parity.json",
   }
   front = _FRONT_MATTER if dialect == "timm" else ""
   table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
   notes = "".join(f"\n- {note}" for note in record["notes"])
-  twin = spec.twin
+  architecture = spec.architecture
   plain = lambda value: tuple(value) if isinstance(value, list) else value
   arguments = "".join(f"{name}={plain(value)!r}, " for name, value in spec.timm_arguments.items())
-  usage = _USAGE.get((dialect, twin.kind)) or _USAGE[dialect]
+  usage = _USAGE.get((dialect, architecture.kind)) or _USAGE[dialect]
   usage = usage.format(
     height=height,
     width=width,
     which=record["which"],
-    architecture=twin.architecture,
+    architecture=architecture.timm_name,
     arguments=arguments,
     changes=_changes(spec),
   )
-  features = "a class token and patch tokens" if twin.kind == "vit" else "an image feature and those of a map's cells"
+  features = (
+    "a class token and patch tokens"
+    if architecture.kind == "vit"
+    else "an image feature and features of the cells of a map"
+  )
   return (
     f"{front}# {facts['name']} at {size}, {dialect}\n\n"
-    f"An encoder of person pictures, pre-trained without labels: {features} for\n"
-    f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {saip_jax.__version__}.\n\n"
+    f"An encoder of person images, pre-trained without labels: {features} for\n"
+    f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {__version__}.\n\n"
     f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
-    "\n## License\n\nThat of whoever publishes these weights; name it here.\n"
+    "\n## License\n\nThe license of whoever publishes these weights; name it here.\n"
   )
 
 
 def _changes(spec: BackboneSpec) -> str:
-  """Returns the lines that give timm's new model what its arguments cannot: how maps are enlarged, the last heads."""
-  if spec.twin.upsampling:
-    return _UPSAMPLING.format(mode=spec.twin.upsampling)
+  """Returns code that changes timm's model where its arguments cannot: upsampling, heads of the last block."""
+  if spec.architecture.upsampling:
+    return _UPSAMPLING.format(mode=spec.architecture.upsampling)
   if not spec.last_heads:
     return ""
   heads, width = spec.last_heads, spec.build().width // spec.last_heads
@@ -125,7 +129,7 @@ def _changes(spec: BackboneSpec) -> str:
 
 
 def _sizes(facts: dict) -> str:
-  """Returns what the network's sizes are: those of equal blocks, or those of stages."""
+  """Returns the sizes of the network, of its blocks or of its stages, as text."""
   if "depth" in facts:
     heads, last = facts["heads"], facts.get("last_heads", facts["heads"])
     heads = f"{heads} heads" + (f" and {last} in the last block" if last != heads else "")
@@ -170,13 +174,13 @@ _STAGES_IN_TIMM = """
 import timm
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-images = transform(picture)[None]
+images = transform(image)[None]
 feature, cells = model(images), model.forward_features(images)       # (1, D), {shape}
 ```
 
-or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The features inside the
-network that pre-training read: `model.forward_intermediates(images, indices=[2])`, then the layer norm (epsilon 1e-6)
-in `inter_norm.safetensors`, and beside the cells their mean.
+or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The hidden
+features that pre-training used: `model.forward_intermediates(images, indices=[2])`, then the layer norm (epsilon 1e-6)
+in `inter_norm.safetensors`, and in addition to the cells their mean.
 """
 
 _USAGE = {
@@ -185,11 +189,11 @@ _USAGE = {
 import timm
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-tokens = model.forward_features(transform(picture)[None])            # (1, 1 + N, D), class token first
+tokens = model.forward_features(transform(image)[None])              # (1, 1 + N, D), class token first
 ```
 
-or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The features inside the
-network that pre-training read: `model.forward_intermediates(x, indices=[6], norm=False)`, then the layer norm (epsilon
+or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The hidden
+features that pre-training used: `model.forward_intermediates(x, indices=[6], norm=False)`, then the layer norm (epsilon
 1e-6) in `inter_norm.safetensors`.
 """,
   "safetensors": """
@@ -206,12 +210,12 @@ state = load_file("model.safetensors")
 import timm, torch
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-maps = model(transform(picture)[None])                               # four of (1, C, h, w), a cell every 4 to 32 pixels
+maps = model(transform(image)[None])                                 # four of (1, C, h, w), a cell every 4 to 32 pixels
 feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)   # (1, D)
 ```
 
-The folder holds HRNetV2 without its classifier. Pre-training also read the coarsest map of `model.stage3`, after the
-layer norm (epsilon 1e-6) in `inter_norm.safetensors`, and beside its cells their mean.
+The folder holds HRNetV2 without its classifier. Pre-training also used the coarsest map of `model.stage3`, after the
+layer norm (epsilon 1e-6) in `inter_norm.safetensors`, and in addition to its cells their mean.
 """,
   ("safetensors", "hrnet"): """
 ```python
@@ -240,7 +244,7 @@ neck.load_state_dict({{name.removeprefix("neck."): own[name] for name in own if 
 cells = neck(model.eval().forward_features(images))      # (B, 3, H, W) -> (B, 256, h, w); their mean is the feature
 ```
 
-`inter_norm.*` is the norm of what `forward_features` gives, which pre-training read.
+`inter_norm.*` is the norm of the output of `forward_features`, which pre-training used.
 """,
   "mae": """
 ```python
@@ -257,10 +261,10 @@ state = {{name.removeprefix("backbone."): value for name, value in state.items()
   + _INTO_TIMM,
   "saip": """
 The published layout, heads included: `torch.load("model.pth", weights_only=True)["{which}"]`, names without `module.`;
-`backbone.*` is timm's ViT together with `inter_norm`, the norm of block 6's output.
+`backbone.*` is timm's ViT and `inter_norm`, the norm of the output of block 6.
 """,
   "vitpose": """
-`model.pretrained = "model.pth"` in a ViTPose config (the tensors lie under `state_dict`).
+`model.pretrained = "model.pth"` in a ViTPose config (the tensors are in the section `state_dict`).
 """,
   "mmpose": """
 ```python
@@ -270,7 +274,7 @@ backbone=dict(
     init_cfg=dict(type="Pretrained", checkpoint="model.pth", prefix="backbone."))
 ```
 
-with `arch=dict(...)` of the network above. Without `prefix="backbone."` nothing is loaded, and only a log line tells.
+with `arch=dict(...)` of the network above. Without `prefix="backbone."` nothing is loaded, with only a line in the log.
 """,
   "onnx": """
 ```python
@@ -279,8 +283,8 @@ session = onnxruntime.InferenceSession("model.onnx")
 cls, patch_tokens = session.run(["cls", "patch_tokens"], {{"images": images}})   # (B, 3, {height}, {width}) float32
 ```
 
-`images` are normalized as the table says; `model_with_preproc.onnx`, where there is one, takes uint8 RGB
-(B, {height}, {width}, 3) and does that itself. Any batch size.
+`images` are normalized as in the table; the input of `model_with_preproc.onnx`, if there is one, is uint8 RGB
+(B, {height}, {width}, 3), which it normalizes. Any batch size.
 """,
   "torchscript": """
 ```python

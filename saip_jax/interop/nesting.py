@@ -1,9 +1,10 @@
-"""Where in a file the tensors of an encoder are: sections of training programs, prefixes of modules.
+"""Finding the encoders in a weight file: sections of training programs and prefixes of modules.
 
-A file may hold its state dict directly or in a section (`state_dict`, `model`, `model_ema`, `student`, ...), and names
-may have prefixes (`module.`, `_orig_mod.`, `model.`, `backbone.`, `base.`, `encoder.`, ...) in any order and number.
-Neither is matched against a list: an encoder is recognized by the names of its own tensors, and what precedes them is
-its prefix. So `encoder.layer.0` of another naming is no prefix, and several encoders in one file are all found.
+A file holds its state dict directly or in a section (`state_dict`, `model`, `model_ema`, `student`, ...), and tensor
+names may have prefixes (`module.`, `_orig_mod.`, `model.`, `backbone.`, `base.`, `encoder.`, ...) in any order and
+number. Neither is matched against a list: an encoder is recognized by the names of its own tensors, and the text before
+them is its prefix. So `encoder.layer.0` of another naming is not taken for a prefix, and several encoders in one file
+are all found.
 """
 
 import dataclasses
@@ -13,34 +14,34 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
-from saip_jax.interop.architectures import TWINS
+from input_pipeline.checks import shortlist
+from saip_jax.interop.architectures import ARCHITECTURES
 
-State = Mapping[str, np.ndarray]
+StateDict = Mapping[str, np.ndarray]
 
 # Inserted by PyTorch anywhere in a name when a module is wrapped.
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_STEM = re.compile(r"^patch_embed\.proj(ection)?\.weight$")  # of every ViT and Swin, and of no decoder
-_FIRST = re.compile(r"^(cls_token|pos_embed)$")  # of a ViT that lost its stem, but also of some decoders
+_STEM = re.compile(r"^patch_embed\.proj(ection)?\.weight$")  # every ViT and Swin has it, no decoder does
+_FIRST = re.compile(r"^(cls_token|pos_embed)$")  # a ViT without its stem, but also some decoders
 _BLOCK = re.compile(r"^(blocks|layers)\.\d+\.")
-_NO_WEIGHTS = re.compile(r"optim|sched|scaler")  # sections that may hold a value for each tensor under its name
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler")  # sections that may hold other values under tensor names
 _AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?|shadow)(_|$)")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Encoder:
+class FileEncoder:
   """One encoder in a file.
 
   Attributes:
-    sections: keys that lead to its state dict.
-    prefix: what stands before its names there, wrappers of PyTorch not counted: "module.backbone.".
-    state: the whole state dict, without these wrappers: names and arrays of other modules too.
-    stripped: what stood before its names in the file, and the wrappers inside them.
+    sections: keys of the nested dicts around its state dict, outermost first.
+    prefix: text before its tensor names, without PyTorch's wrappers: "module.backbone.".
+    state: the whole state dict, without these wrappers; it includes the tensors of other modules.
+    stripped: the removed texts: prefixes in the file, and wrappers.
   """
 
   sections: tuple[str, ...]
   prefix: str
-  state: State
+  state: StateDict
   stripped: tuple[str, ...] = ()
 
   @property
@@ -50,11 +51,11 @@ class Encoder:
 
   @property
   def others(self) -> list[str]:
-    """Names in the same state dict that are not its own."""
+    """Names of the other tensors in its state dict."""
     return [name for name in self.state if not name.startswith(self.prefix)]
 
-  def replaced(self, own: State) -> "Encoder":
-    """Returns it with other tensors of its own."""
+  def replaced(self, own: StateDict) -> "FileEncoder":
+    """Returns the encoder with its own tensors replaced."""
     others = {name: self.state[name] for name in self.others}
     return dataclasses.replace(self, state=others | {f"{self.prefix}{name}": a for name, a in own.items()})
 
@@ -65,14 +66,15 @@ class Encoder:
 
   @property
   def label(self) -> str:
-    """What names it in the file."""
+    """Its path in the file, for messages and for `--part`."""
     return "/".join([*self.sections, *[self.prefix.rstrip(".")] * bool(self.prefix)]) or "the file itself"
 
   def is_a(self, role: str) -> bool:
+    """Returns whether its path names a role, "student" or "teacher"."""
     return any(re.search(rf"(^|_){role}(_|$)", part) for part in self.parts)
 
   def note(self) -> str | None:
-    """Returns where it was read from and what was stripped from its names; None for a flat file of plain names."""
+    """Returns where it was read from and what was stripped from its names; None for a flat file with plain names."""
     texts = [f"read from {'/'.join(self.sections)!r}"] * bool(self.sections)
     texts += [f"stripped from the names: {shortlist(self.stripped)}"] * bool(self.stripped)
     return "; ".join(texts) or None
@@ -80,21 +82,21 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-  """The encoders that are read.
+  """The encoders to read from a file.
 
   Attributes:
-    student: the one, or the student of two.
-    teacher: the teacher of two.
+    student: the only encoder, or the student.
+    teacher: the teacher; None if there is one encoder.
     notes: what was chosen, one line each.
   """
 
-  student: Encoder
-  teacher: Encoder | None = None
+  student: FileEncoder
+  teacher: FileEncoder | None = None
   notes: tuple[str, ...] = ()
 
   @property
   def other_names(self) -> list[str]:
-    """Names of tensors of other modules in the state dicts of these encoders."""
+    """Names of the tensors of other modules in the state dicts of these encoders."""
     if self.teacher is None:
       return self.student.others
     if self.teacher.sections != self.student.sections:
@@ -103,17 +105,17 @@ class Located:
 
 
 def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None:
-  """Returns the encoder in a file, or its student and its teacher; None if no names of one are there.
+  """Returns the encoder in a file, or its student and its teacher; None if it holds no encoder.
 
-  Where weights and their moving average are both there, the weights are taken, with a note. Nothing else is chosen for
-  the user.
+  If a file holds weights and their moving average, the weights are taken, with a note. Any other choice is left to the
+  user.
 
   Args:
-    nested: what the file holds.
-    part: a section or module, as "model_ema" or "base_encoder": only encoders in it are considered.
+    nested: content of the file.
+    part: a section or module, such as "model_ema" or "base_encoder"; only encoders in it are considered.
 
   Raises:
-    ValueError: several encoders, of which none is preferred, or none in that part.
+    ValueError: several encoders and no preference, or none in that part.
   """
   found = _encoders(nested)
   notes = []
@@ -123,7 +125,7 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
   left = [e for e in found if e not in plain]
   if plain and left:
     taken = shortlist([e.label for e in plain])
-    notes.append(f"took {taken}, not the moving average: --part={left[0].label} of saip import takes that")
+    notes.append(f"took {taken}, not the moving average: --part={left[0].label} of saip import takes the average")
     found = plain
   if len(found) == 2:
     students, teachers = ([e for e in found if e.is_a(role)] for role in ("student", "teacher"))
@@ -132,8 +134,8 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
       return Located(students[0], teachers[0], (*own, *notes))
   if len(found) > 1:
     raise ValueError(
-      f"it holds {len(found)} encoders: {shortlist([e.label for e in found])}; state which with --part=NAME of saip"
-      f" import, as --part={found[0].label}"
+      f"it holds {len(found)} encoders: {shortlist([e.label for e in found])}; choose one with --part=NAME of saip"
+      f" import, such as --part={found[0].label}"
     )
   if not found:
     return None
@@ -141,24 +143,26 @@ def locate(nested: Mapping[str, Any], part: str | None = None) -> Located | None
   return Located(found[0], None, (*[note] * bool(note), *notes))
 
 
-def _in_part(found: list[Encoder], part: str) -> list[Encoder]:
+def _in_part(found: list[FileEncoder], part: str) -> list[FileEncoder]:
   wanted = [p for p in re.split(r"[./]", part) if p]
   spans = lambda e: (e.parts[i : i + len(wanted)] for i in range(len(e.parts)))
   chosen = [e for e in found if e.label == part] or [e for e in found if wanted in spans(e)]
   if not chosen:
-    raise ValueError(f"--part={part}: no encoder is there; it has {shortlist([e.label for e in found])}")
+    raise ValueError(f"--part={part}: there is no encoder; expected one of {shortlist([e.label for e in found])}")
   return chosen
 
 
-def _encoders(nested: Mapping[str, Any], sections: tuple[str, ...] = ()) -> list[Encoder]:
+def _encoders(nested: Mapping[str, Any], sections: tuple[str, ...] = ()) -> list[FileEncoder]:
   """Returns the encoders in the tensors of a section and in the sections inside it."""
   tensors = {name: a for name, a in nested.items() if isinstance(a, np.ndarray)}
   plain = {name: _WRAPPERS.sub("", name) for name in tensors}
   state = {plain[name]: a for name, a in tensors.items()}
   prefixes = _prefixes(state)
   if prefixes and len(state) < len(tensors):
-    raise ValueError("some tensors are there twice, with and without wrappers of PyTorch (_orig_mod.): save one alone")
-  found = [Encoder(sections, prefix, state, _stripped(plain, prefix)) for prefix in prefixes]
+    raise ValueError(
+      "some tensors are stored twice, with and without wrappers of PyTorch (_orig_mod.): save one of them"
+    )
+  found = [FileEncoder(sections, prefix, state, _stripped(plain, prefix)) for prefix in prefixes]
   for name, inner in nested.items():
     if isinstance(inner, Mapping) and not _NO_WEIGHTS.search(str(name)):
       found += _encoders(inner, (*sections, str(name)))
@@ -166,11 +170,11 @@ def _encoders(nested: Mapping[str, Any], sections: tuple[str, ...] = ()) -> list
 
 
 def _stripped(plain: Mapping[str, str], prefix: str) -> tuple[str, ...]:
-  """Returns what the names of the file have and those of an encoder do not, each once.
+  """Returns the parts of the file's names that an encoder's names lack, each once.
 
   Args:
     plain: name in the file -> name without wrappers.
-    prefix: of the encoder.
+    prefix: prefix of the encoder.
   """
   found = {}
   for name, unwrapped in plain.items():
@@ -183,9 +187,9 @@ def _stripped(plain: Mapping[str, str], prefix: str) -> tuple[str, ...]:
   return tuple(repr(text) for text in found if text)
 
 
-def _prefixes(state: State) -> list[str]:
-  """Returns what stands before the names of each encoder in a state dict, in their order."""
-  signs = [re.compile(twin.signs) for twin in TWINS.values() if not twin.positions and twin.kind != "vit"]
+def _prefixes(state: StateDict) -> list[str]:
+  """Returns the prefix of each encoder in a state dict, in file order."""
+  signs = [re.compile(a.signs) for a in ARCHITECTURES.values() if not a.positions and a.kind != "vit"]
   sure, likely, blocks = {}, {}, set()
   for name in state:
     for start in (0, *(match.end() for match in re.finditer(r"\.", name))):

@@ -1,8 +1,8 @@
-"""The proof of an export: the written file, read back as its users read it, against the features of JAX.
+"""The proof of an export: the written file is read back as its users read it, and its features are compared with JAX's.
 
-Each reader below names tensors the way the loaders of that family do (MAE, TransReID for DINO files, ViTPose,
-mmpretrain, the published SAIP fine-tuning) and not by the tables that wrote them: a table that is wrong both ways
-would go unnoticed otherwise.
+Each reader below names tensors as the loaders of its family do (MAE, TransReID for DINO files, ViTPose, mmpretrain, the
+published SAIP fine-tuning), not by the tables that wrote them. Otherwise a table that is wrong in both directions would
+go unnoticed.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from saip_jax.interop.torch_model import quiet, timm_model
 
 LIMIT = 1e-4
 SEED = 0
-_IMAGES = 3  # another batch size than graphs are traced with
+_IMAGES = 3  # differs from the batch size of traced graphs
 _SHOWN = 8
-_PADDING = 2  # pixels, of ViTPose's patch embedding
+_PADDING = 2  # pixels, in ViTPose's patch embedding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Comparison:
   """One output of both programs.
 
   Attributes:
-    ours: computed here, float32.
-    theirs: computed by the reloaded file.
+    ours: output here, float32.
+    theirs: output of the reloaded file.
   """
 
   ours: np.ndarray
@@ -40,18 +40,18 @@ class Comparison:
 
   @property
   def difference(self) -> float:
-    """Largest absolute difference; NaN if one holds NaN."""
+    """Largest absolute difference; NaN if either output holds NaN."""
     if self.ours.shape != self.theirs.shape:
       raise ValueError(f"shape {self.ours.shape} here, {self.theirs.shape} in the reloaded file")
     return float(np.max(np.abs(self.ours.astype(np.float64) - self.theirs)))
 
   def record(self) -> dict:
-    """Returns the JSON-able account of it."""
+    """Returns the comparison as JSON-able facts."""
     return _described(self.ours) | {"reloaded": _first_values(self.theirs), "max_abs_difference": self.difference}
 
 
 def _first_values(output: np.ndarray) -> list[float]:
-  return [float(str(v)) for v in output[0].reshape(-1)[:_SHOWN]]  # the shortest text that is this float32
+  return [float(str(v)) for v in output[0].reshape(-1)[:_SHOWN]]  # the shortest decimal of this float32
 
 
 def _described(output: np.ndarray) -> dict:
@@ -63,17 +63,17 @@ def _described(output: np.ndarray) -> dict:
 
 
 def probe_images(image_hw: tuple[int, int]) -> np.ndarray:
-  """Returns the images every proof uses: (3, H, W, 3) float32, standard normal, as normalized pictures are."""
+  """Returns the images of every proof: (3, H, W, 3) float32, standard normal like normalized images."""
   return np.random.default_rng(SEED).standard_normal((_IMAGES, *image_hw, 3), dtype=np.float32)
 
 
 def probe_pixels(image_hw: tuple[int, int]) -> np.ndarray:
-  """Returns (3, H, W, 3) uint8 RGB noise, for graphs that normalize by themselves."""
+  """Returns (3, H, W, 3) uint8 RGB noise, for graphs that include normalization."""
   return np.random.default_rng(SEED).integers(0, 256, (_IMAGES, *image_hw, 3), dtype=np.uint8)
 
 
 def jax_features(weights, which: str, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the features of (B, H, W, 3) normalized images by our own encoder, float32 at highest precision.
+  """Returns the features of (B, H, W, 3) normalized images in JAX, float32 at highest precision.
 
   Returns:
     cls (B, D), patch_tokens (B, N, D), and tapped_layer (B, 1 + M, E) after its norm.
@@ -85,7 +85,7 @@ def jax_features(weights, which: str, images: np.ndarray) -> dict[str, np.ndarra
 
 
 def unproven(weights, which: str) -> dict[str, dict]:
-  """Returns the account of the features here alone, for whoever wants to compare by hand."""
+  """Returns facts of the features in JAX alone, for comparison by hand."""
   features = jax_features(weights, which, probe_images(weights.spec.image_hw))
   return {name: _described(value) for name, value in features.items()}
 
@@ -96,13 +96,13 @@ def _encode(module: nn.Module, variables, images):
 
 
 def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
-  """Returns output name -> comparison for the files of one export, all read back from disk.
+  """Returns output name -> comparison for the files of one export, read back from disk.
 
   Args:
     dialect: one of `READERS`, "timm", "onnx" or "torchscript".
-    folder: what the export has written.
-    weights: the `weights.Weights` that it was written from, at the exported size.
-    which: a key of `spec.ENCODERS`.
+    folder: the files of the export.
+    weights: the exported `spec.Weights`, at the exported size.
+    which: a key of `spec.ENCODER_MODULES`.
   """
   images = probe_images(weights.spec.image_hw)
   with quiet():
@@ -124,10 +124,10 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
 
 
 def _reload(dialect: str, folder: pathlib.Path, weights, which: str):
-  """Returns (timm model, the tensors it does not have)."""
+  """Returns (timm model, the extra tensors that it lacks)."""
   from safetensors.torch import load_file
 
-  extra_file = folder / weights.spec.twin.extra_file
+  extra_file = folder / weights.spec.architecture.extra_file
   state = {} if dialect == "timm" else READERS[dialect](folder, which)
   extra = {name: state.pop(name) for name in list(state) if name.startswith("inter_norm.")}
   if extra_file.exists():
@@ -164,18 +164,18 @@ def _read_mae(folder: pathlib.Path, which: str) -> dict:
 
 
 def _read_dino(folder: pathlib.Path, which: str) -> dict:
-  return _below("backbone.", _pth(folder)["teacher"])  # TransReID reads nothing but the teacher
+  return _below("backbone.", _pth(folder)["teacher"])  # TransReID reads only the teacher
 
 
 def _read_vitpose(folder: pathlib.Path, which: str) -> dict:
   state = {name.removeprefix("module."): value for name, value in _pth(folder)["state_dict"].items()}
   tokens = state["pos_embed"].shape[1] - 1
   if int(tokens**0.5) ** 2 != tokens:
-    raise ValueError(f"{tokens} positions are no square, which is all that ViTPose's loader takes")
+    raise ValueError(f"{tokens} positions are not a square, and ViTPose's loader accepts only squares")
   return {name.replace("last_norm.", "norm."): value for name, value in state.items()}
 
 
-_MMPRETRAIN = (  # in this order: the final norm is called as the first of each layer
+_MMPRETRAIN = (  # in this order: the final norm is named like the first norm of each layer
   ("patch_embed.projection.", "patch_embed.proj."),
   ("ffn.layers.0.0.", "mlp.fc1."),
   ("ffn.layers.1.", "mlp.fc2."),
@@ -208,7 +208,7 @@ READERS: dict[str, Callable[[pathlib.Path, str], dict]] = {
 def _run_timm(spec, model, images: np.ndarray, extra: Mapping) -> dict[str, np.ndarray]:
   import torch
 
-  kind, facts = spec.twin.kind, spec.facts()
+  kind, facts = spec.architecture.kind, spec.facts()
   with torch.no_grad():
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     outputs = dict(zip(("cls", "patch_tokens"), make_encoder(kind, model, extra)(x)))
@@ -237,7 +237,7 @@ def _run_onnx(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
-  """Compares the graph that takes pixels."""
+  """Compares the graph whose input is pixels."""
   pixels, facts = probe_pixels(weights.spec.image_hw), weights.spec.facts()
   theirs = _run_onnx(path, pixels)
   normalized = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
@@ -246,7 +246,7 @@ def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, C
 
 
 def _prove_padded(model, weights, which: str, images: np.ndarray) -> dict[str, Comparison]:
-  """Compares with ViTPose's patch embedding: its patches lie two pixels further up and left, in padding at the rim."""
+  """Compares with ViTPose's padded patch embedding, whose patches lie two pixels further up and left."""
   height, width = weights.spec.image_hw
   frame = ((0, 0), (_PADDING, 0), (_PADDING, 0), (0, 0))
   ours = jax_features(weights, which, np.pad(images, frame)[:, :height, :width])

@@ -12,7 +12,7 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.interop.tables import unflatten
 
-_READS = ("cls", "hidden")  # what every parameter takes part in
+_READS = ("cls", "hidden")  # every parameter takes part in these
 
 
 def _tree(backbone: Backbone, key, images) -> dict:
@@ -22,7 +22,7 @@ def _tree(backbone: Backbone, key, images) -> dict:
 
 @functools.cache
 def parameter_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
-  """Returns path -> shape of every parameter and running statistic of a backbone; nothing is allocated."""
+  """Returns path -> shape of every parameter and running statistic of a backbone, without allocating them."""
   images = jax.ShapeDtypeStruct((1, *backbone.image_hw, 3), np.float32)
   return shapes_of(jax.eval_shape(functools.partial(_tree, backbone), jax.random.key(0), images))
 
@@ -33,7 +33,7 @@ def shapes_of(tree) -> dict[str, tuple[int, ...]]:
 
 
 def new_values(backbone: Backbone, paths: Iterable[str]) -> dict:
-  """Returns the tree of these paths alone, as in a new backbone, numpy arrays; always the same ones."""
+  """Returns the tree of the given paths with the initial values of a new backbone; deterministic, numpy arrays."""
   return unflatten({path: value.copy() for path, value in _new_values(backbone, tuple(paths)).items()})
 
 

@@ -1,4 +1,4 @@
-"""What a model's weights are: parameters, and what parameters cannot carry."""
+"""A model's weights: its parameters, and the facts about the model that parameters do not determine."""
 
 import collections
 import dataclasses
@@ -13,25 +13,25 @@ import numpy as np
 from saip_jax.backbones import build_backbone, check_heads
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.interop.architectures import TWINS, Twin
+from saip_jax.interop.architectures import ARCHITECTURES, TorchArchitecture
 from saip_jax.interop.tables import flatten
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
-ENCODERS = {"student": "backbone", "teacher": "backbone", "depth": "depth_backbone"}
-"""What can be exported -> the module that it is; "depth" is HCMoCo's encoder of depth, of the backbone's kind."""
+ENCODER_MODULES = {"student": "backbone", "teacher": "backbone", "depth": "depth_backbone"}
+"""Encoders that can be exported -> their module; "depth" is HCMoCo's depth encoder, of the backbone's kind."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BackboneSpec:
-  """What the tensors of a backbone cannot carry.
+  """The facts about a backbone that its tensors do not determine.
 
   Attributes:
     name: key of `saip_jax.backbones.BACKBONES`.
-    image_hw: size in pixels that the stored positions are for, or the one to use where there are none.
-    pos_interpolation: how the run that made them resized positions, one of `pos_embed.INTERPOLATIONS`; of no account
-      for a backbone without a table of positions.
-    heads: attention heads of a ViT; None: those of the named backbone. See `attending`.
-    last_heads: those of its last block; None: as in the others.
+    image_hw: image size in pixels of the stored positions, or the size to use if there are none.
+    pos_interpolation: how training resized positions, one of `pos_embed.INTERPOLATIONS`; ignored for a backbone
+      without a table of positions.
+    heads: attention heads of a ViT; None for those of the named backbone. See `attending`.
+    last_heads: attention heads of its last block; None for as many as in the other blocks.
   """
 
   name: str
@@ -41,32 +41,33 @@ class BackboneSpec:
   last_heads: int | None = None
 
   @property
-  def twin(self) -> Twin:
-    return TWINS[self.name]
+  def architecture(self) -> TorchArchitecture:
+    """Its counterpart in PyTorch."""
+    return ARCHITECTURES[self.name]
 
   def build(self, **options) -> Backbone:
-    """Returns the module, float32 unless the options say otherwise."""
-    if self.twin.positions:
+    """Returns the module, float32 unless `options` set another precision."""
+    if self.architecture.positions:
       options = {"pos_interpolation": self.pos_interpolation} | options
     options = {name: n for name, n in self.own_heads.items() if n} | options
     return build_backbone(self.name, image_hw=self.image_hw, **options)
 
   @property
   def own_heads(self) -> dict[str, int | None]:
-    """The numbers of heads that the named backbone does not have, as options of its module; None: as it has them."""
+    """Numbers of heads as options of the module; None where they are those of the named backbone."""
     return {"heads": self.heads, "last_heads": self.last_heads}
 
   def attending(self, heads: int | None, last_heads: int | None) -> "BackboneSpec":
     """Returns the spec with these numbers of attention heads.
 
-    What the named backbone has anyway is stored as None, so that equal networks have equal specs.
+    The defaults of the named backbone are stored as None, so that equal networks have equal specs.
 
     Args:
-      heads: of every block; None: those of the named backbone.
-      last_heads: of the last block; None: as in the others.
+      heads: attention heads of every block; None for those of the named backbone.
+      last_heads: attention heads of the last block; None for as many as in the other blocks.
 
     Raises:
-      ValueError: no ViT, or a number that does not divide its width.
+      ValueError: the backbone is not a ViT, or a number does not divide its width.
     """
     if heads is None and last_heads is None:
       return dataclasses.replace(self, heads=None, last_heads=None)
@@ -79,34 +80,34 @@ class BackboneSpec:
 
   @property
   def timm_arguments(self) -> dict[str, Any]:
-    """Arguments of `timm.create_model` that the features depend on; none tells heads of the last block alone."""
-    return self.twin.arguments(self.image_hw) | ({"num_heads": self.heads} if self.heads else {})
+    """Arguments of `timm.create_model` that the features depend on; heads of the last block are not among them."""
+    return self.architecture.arguments(self.image_hw) | ({"num_heads": self.heads} if self.heads else {})
 
   @property
   def patch(self) -> int:
-    """Pixels from one cell of the hidden grid to the next: the side of a ViT's patch."""
+    """Pixels from one cell of the hidden grid to the next; for a ViT, the side of a patch."""
     return self.build().stride
 
   @property
   def grid(self) -> tuple[int, int]:
-    """The hidden grid at `image_hw`, which positions are stored for."""
+    """The hidden grid at `image_hw`, the grid of stored positions."""
     return self.build().hidden_grid(self.image_hw)
 
   def facts(self) -> dict[str, Any]:
-    """Returns them for a JSON file, with all that a reader of other software needs to know."""
+    """Returns JSON-able facts: all that a reader in other software needs to know."""
     return {
       "name": self.name,
-      **self.twin.facts(self.build()),
+      **self.architecture.facts(self.build()),
       "image_hw": list(self.image_hw),
-      **({"pos_interpolation": self.pos_interpolation} if self.twin.positions else {}),
+      **({"pos_interpolation": self.pos_interpolation} if self.architecture.positions else {}),
       "mean": list(IMAGENET_MEAN),
       "std": list(IMAGENET_STD),
     }
 
   def check_size(self, image_hw: tuple[int, int], flag: str = "--image-hw") -> None:
-    """Raises ValueError unless an image of that size in pixels can be encoded, in whole patches where it has some."""
+    """Raises ValueError unless images of this size in pixels can be encoded; ViTs need whole patches."""
     height, width = image_hw
-    if self.twin.positions and any(side <= 0 or side % self.patch for side in image_hw):
+    if self.architecture.positions and any(side <= 0 or side % self.patch for side in image_hw):
       raise ValueError(
         f"{flag}={height}x{width}: height and width must be positive multiples of the patch, {self.patch}"
       )
@@ -116,20 +117,20 @@ class BackboneSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Parameters, as nested dicts of float32 numpy arrays, and what they belong to.
+  """The parameters of a model, as nested dicts of float32 numpy arrays, with their spec.
 
-  A backbone's running statistics are among its parameters: `backbones.statistics` takes them apart.
+  A backbone's running statistics are among its parameters; `backbones.statistics` splits them.
 
   Attributes:
     spec: the backbone.
-    student: "backbone", and "csm", "csr", "css" where there are such heads; of a run, all that it trains, and "banks",
-      its memory banks.
-    teacher: the same of the teacher, None where there is none.
-    origin: what a person would call them.
-    notes: what was assumed or could not be used when they were read, one line each.
-    new: parameters that were not there and are as in a new model, as "student/backbone/inter_norm/scale".
-    head_counts: attention heads of the decoders, as "csr_heads", where the source tells them; no tensor does.
-    step: of a run, the updates that made them; None for others.
+    student: "backbone", and "csm", "csr", "css" if there are such heads; for a run, all modules that it trains, and
+      "banks", its memory banks.
+    teacher: the same for the teacher; None if there is no teacher.
+    origin: where the weights come from, for messages and records.
+    notes: assumptions and unused content when they were read, one line each.
+    new: parameters that the source lacks, initialized as in a new model, such as "student/backbone/inter_norm/scale".
+    head_counts: attention heads of the decoders, such as "csr_heads", if the source declares them.
+    step: number of updates, for weights of a run; else None.
   """
 
   spec: BackboneSpec
@@ -142,20 +143,20 @@ class Weights:
   step: int | None = None
 
   def backbone(self, which: str = "student") -> dict:
-    """Returns an encoder of `ENCODERS`: parameters, running statistics, what timm does not have.
+    """Returns an encoder of `ENCODER_MODULES`: its parameters, running statistics and extra tensors.
 
     Raises:
       ValueError: there is no such encoder.
     """
-    if which not in ENCODERS:
-      raise ValueError(f"--which={which} is unknown; choose {' or '.join(ENCODERS)}")
+    if which not in ENCODER_MODULES:
+      raise ValueError(f"--which={which} is unknown; choose {' or '.join(ENCODER_MODULES)}")
     tree = self.teacher if which == "teacher" else self.student
-    if ENCODERS[which] not in (tree or {}):
+    if ENCODER_MODULES[which] not in (tree or {}):
       raise ValueError(f"{self.origin} has no {which}; choose --which=student")
-    return tree[ENCODERS[which]]
+    return tree[ENCODER_MODULES[which]]
 
   def counts(self) -> dict[str, int]:
-    """Returns the number of tensors of each part, as in "student/backbone", blocks counted one by one."""
+    """Returns the number of tensors of each part, such as "student/backbone"; stacked blocks count one by one."""
     counts = collections.Counter()
     for path, array in flatten({"student": self.student, "teacher": self.teacher or {}}).items():
       stacked = np.shape(array)[: len(re.findall(r"/(?:blocks|branches_\d)(?=/)", path))]
@@ -163,10 +164,10 @@ class Weights:
     return dict(counts)
 
   def resized(self, image_hw: tuple[int, int], mode: str = "grid2d") -> "Weights":
-    """Returns the weights with positions, those of a decoder too, for another size.
+    """Returns the weights with positions, also those of a decoder, resized for another image size.
 
     Args:
-      image_hw: pixels, see `BackboneSpec.check_size`.
+      image_hw: image size in pixels, see `BackboneSpec.check_size`.
       mode: one of `pos_embed.INTERPOLATIONS`.
     """
     image_hw = tuple(image_hw)
@@ -188,6 +189,6 @@ class Weights:
 
 
 def _resize(table: np.ndarray, stored: tuple[int, int], wanted: tuple[int, int], mode: str) -> np.ndarray:
-  """(1, 1 + h * w, D) -> the same for another grid; the class token's row stays as it is."""
+  """Resizes a table (1, 1 + h * w, D) to another grid; the row of the class token is unchanged."""
   patches = interpolate_positions(jnp.asarray(table[0, 1:]), stored, wanted, mode)
   return np.concatenate([table[:, :1], np.asarray(patches)[None]], axis=1)

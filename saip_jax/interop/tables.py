@@ -1,21 +1,35 @@
-"""Tables that relate PyTorch tensors to parameters here, and the two functions that apply them."""
+"""Tables that relate PyTorch tensors to parameters here, and the two functions that apply them.
+
+A row relates one tensor to one parameter, and the same table converts in both directions:
+
+  >>> import numpy as np
+  >>> from saip_jax.interop.tables import from_torch, linear_rows, to_torch
+  >>> table = linear_rows("fc", "head")
+  >>> state = {"fc.weight": np.ones((5, 3), np.float32), "fc.bias": np.zeros(5, np.float32)}
+  >>> tree = from_torch(state, table)
+  >>> tree["head"]["kernel"].shape
+  (3, 5)
+  >>> back = to_torch(tree, table, patch=16)
+  >>> all(np.array_equal(back[name], state[name]) for name in state)
+  True
+"""
 
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
 
-from input_pipeline.schema import shortlist
+from input_pipeline.checks import shortlist
 
 _FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a tensor is laid out on both sides; the two functions are inverse and linear."""
+  """The memory layouts of a tensor in PyTorch and here; the two functions are inverse and linear."""
 
   from_torch: Callable[[np.ndarray], np.ndarray]
   to_torch: Callable[[np.ndarray, int], np.ndarray]
@@ -25,11 +39,11 @@ def _same(a, *_):
   return a
 
 
-SAME = Layout(_same, _same)
-LINEAR = Layout(lambda a: a.T, lambda a, _: a.T)  # (out, in) <-> (in, out)
-CONV = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a, _: a.transpose(3, 2, 0, 1))  # OIHW <-> HWIO
-CONV_1X1 = Layout(lambda a: a[:, :, 0, 0].T, lambda a, _: a.T[:, :, None, None])
-PATCH = Layout(  # (D, C, p, p) <-> (p * p * C, D): a strided convolution is a linear layer over patches
+SAME_LAYOUT = Layout(_same, _same)
+LINEAR_LAYOUT = Layout(lambda a: a.T, lambda a, _: a.T)  # (out, in) <-> (in, out)
+CONV_LAYOUT = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a, _: a.transpose(3, 2, 0, 1))  # OIHW <-> HWIO
+CONV_1X1_LAYOUT = Layout(lambda a: a[:, :, 0, 0].T, lambda a, _: a.T[:, :, None, None])
+PATCH_LAYOUT = Layout(  # (D, C, p, p) <-> (p * p * C, D): a strided convolution is a linear layer over patches
   lambda a: a.transpose(2, 3, 1, 0).reshape(-1, len(a)),
   lambda a, patch: a.reshape(patch, patch, -1, a.shape[-1]).transpose(3, 2, 0, 1),
 )
@@ -40,53 +54,78 @@ class Row:
   """One line of a table.
 
   Attributes:
-    torch: tensor name; `{}` stands for the index of a block, or of a block of blocks and of a block in it.
+    torch: tensor name; each `{}` is the index of a block, or of a block within a block.
     path: parameter path, `/` between names; blocks are stacked along leading axes.
-    layout: how the tensor is laid out.
+    layout: conversion of the values.
   """
 
   torch: str
   path: str
-  layout: Layout = SAME
+  layout: Layout = SAME_LAYOUT
 
   @property
   def stacks(self) -> list[str]:
-    """The stacks of blocks that the tensor belongs to, outermost first: what stands before each `{}`."""
+    """The stacks of blocks that the tensor belongs to, outermost first: the part of the name before each `{}`."""
     parts = self.torch.split("{}")
     return ["{}".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def linear(torch: str, path: str, layout: Layout = LINEAR) -> list[Row]:
+@dataclasses.dataclass(frozen=True)
+class TensorNames:
+  """The names of one architecture's tensors in PyTorch.
+
+  Attributes:
+    timm: rows in timm's names.
+    extra: rows of tensors that timm's model does not have; timm's strict loaders refuse them.
+    ignored: regular expressions of other tensors that files hold.
+    buffers: those of `ignored` that are no weights and are not reported.
+  """
+
+  timm: Sequence[Row]
+  extra: Sequence[Row]
+  ignored: tuple[str, ...] = ()
+  buffers: tuple[str, ...] = ()
+
+  @property
+  def extra_modules(self) -> dict[str, list[Row]]:
+    """The extra rows by the first part of their path."""
+    modules = {}
+    for row in self.extra:
+      modules.setdefault(row.path.partition("/")[0], []).append(row)
+    return modules
+
+
+def linear_rows(torch: str, path: str, layout: Layout = LINEAR_LAYOUT) -> list[Row]:
   """Returns the rows of a layer's weight and bias."""
   return [Row(f"{torch}.weight", f"{path}/kernel", layout), Row(f"{torch}.bias", f"{path}/bias")]
 
 
-def norm(torch: str, path: str) -> list[Row]:
+def norm_rows(torch: str, path: str) -> list[Row]:
   """Returns the rows of a layer norm."""
   return [Row(f"{torch}.weight", f"{path}/scale"), Row(f"{torch}.bias", f"{path}/bias")]
 
 
-def batch_norm(torch: str, path: str) -> list[Row]:
+def batch_norm_rows(torch: str, path: str) -> list[Row]:
   """Returns the rows of a batch norm; its running statistics are leaves beside its scale and bias."""
   statistics = Row(f"{torch}.running_mean", f"{path}/mean"), Row(f"{torch}.running_var", f"{path}/var")
-  return [*norm(torch, path), *statistics]
+  return [*norm_rows(torch, path), *statistics]
 
 
-def blocks(torch: str, path: str) -> list[Row]:
+def block_rows(torch: str, path: str) -> list[Row]:
   """Returns the rows of a stack of timm-style blocks."""
   torch = torch + ".{}"
   return [
-    *norm(f"{torch}.norm1", f"{path}/norm1"),
-    *linear(f"{torch}.attn.qkv", f"{path}/qkv"),
-    *linear(f"{torch}.attn.proj", f"{path}/proj"),
-    *norm(f"{torch}.norm2", f"{path}/norm2"),
-    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
-    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
+    *norm_rows(f"{torch}.norm1", f"{path}/norm1"),
+    *linear_rows(f"{torch}.attn.qkv", f"{path}/qkv"),
+    *linear_rows(f"{torch}.attn.proj", f"{path}/proj"),
+    *norm_rows(f"{torch}.norm2", f"{path}/norm2"),
+    *linear_rows(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
+    *linear_rows(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
   ]
 
 
 def flatten(tree, prefix: str = "") -> dict[str, np.ndarray]:
-  """Returns nested dicts as {path: array}."""
+  """Returns nested dicts as {path: array}, the names joined by `/`."""
   flat = {}
   for name, value in tree.items():
     path = f"{prefix}{name}"
@@ -107,7 +146,7 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
 
 
 def refuse_not_finite(tensors: Mapping[str, np.ndarray]) -> None:
-  """Raises ValueError, naming them and their counts, if tensors hold NaN or infinity (as float32)."""
+  """Raises ValueError, with names and counts, if tensors hold NaN or infinity in float32."""
   found, values = [], 0
   for name, array in tensors.items():
     with np.errstate(over="ignore"):
@@ -127,17 +166,17 @@ def from_torch(
   shapes: Mapping[str, tuple[int, ...]] | None = None,
   patch: int = 16,
 ) -> dict:
-  """Returns the parameter tree held by a PyTorch state dict, in float32 and apart from the arrays given.
+  """Returns the parameter tree of a PyTorch state dict, in float32; the arrays are copies.
 
   Args:
-    state: name -> array; half precision is widened, float64 rounded.
+    state: name -> array; float16 and bfloat16 are widened, float64 is rounded.
     table: rows of the dialect.
-    ignored: regular expressions of tensors that have no place here.
-    shapes: parameter path -> shape that is wanted; a path that is absent may have any.
+    ignored: regular expressions of tensors to skip.
+    shapes: parameter path -> expected shape; absent paths accept any shape.
     patch: patch side in pixels.
 
   Raises:
-    ValueError: missing, unexpected and mis-shaped tensors and wrong types, all kinds at once; or values that are not
+    ValueError: missing or unexpected tensors, wrong shapes or types, all listed at once; or values that are not
       finite.
   """
   table, shapes = list(table), shapes or {}
@@ -175,7 +214,7 @@ def from_torch(
 
 
 def _depths(state, table: list[Row], shapes) -> dict[str, int]:
-  """Returns the number of blocks of each stack: as wanted, else as the names in the file say."""
+  """Returns the number of blocks of each stack: from the expected shapes, or else from the names in the file."""
   depths = {}
   for row in table:
     for axis, stack in enumerate(row.stacks):
@@ -198,10 +237,10 @@ def to_torch(tree: dict, table: Iterable[Row], patch: int) -> dict[str, np.ndarr
   Args:
     tree: nested dicts of arrays.
     table: rows of the dialect.
-    patch: patch side in pixels, which a flattened patch embedding no longer tells.
+    patch: patch side in pixels, which a flattened patch embedding does not determine.
 
   Raises:
-    ValueError: listing every parameter without a row and every row without a parameter.
+    ValueError: parameters without a row or rows without a parameter, all listed.
   """
   flat, table = flatten(tree), list(table)
   rows = {row.path: row for row in table}

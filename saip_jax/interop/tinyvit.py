@@ -1,11 +1,14 @@
-"""The names of a TinyViT's tensors: timm's, and beside them those of the neck and the norm of the tapped layer."""
+"""The names of a TinyViT's tensors in PyTorch; the neck is not part of timm's model."""
 
 from saip_jax.backbones.tinyvit import TinyViT
-from saip_jax.interop.tables import CONV, Row, batch_norm, linear, norm
+from saip_jax.interop.tables import CONV_LAYOUT, Row, TensorNames, batch_norm_rows, linear_rows, norm_rows
 
 
 def _conv_norm(torch: str, path: str) -> list[Row]:
-  return [Row(f"{torch}.conv.weight", f"{path}/conv/kernel", CONV), *batch_norm(f"{torch}.bn", f"{path}/bn")]
+  return [
+    Row(f"{torch}.conv.weight", f"{path}/conv/kernel", CONV_LAYOUT),
+    *batch_norm_rows(f"{torch}.bn", f"{path}/bn"),
+  ]
 
 
 def _conv_norms(torch: str, path: str, count: int) -> list[Row]:
@@ -14,14 +17,14 @@ def _conv_norms(torch: str, path: str, count: int) -> list[Row]:
 
 def _attention_block(torch: str, path: str) -> list[Row]:
   return [
-    *norm(f"{torch}.attn.norm", f"{path}/attn/norm"),
-    *linear(f"{torch}.attn.qkv", f"{path}/attn/qkv"),
-    *linear(f"{torch}.attn.proj", f"{path}/attn/proj"),
+    *norm_rows(f"{torch}.attn.norm", f"{path}/attn/norm"),
+    *linear_rows(f"{torch}.attn.qkv", f"{path}/attn/qkv"),
+    *linear_rows(f"{torch}.attn.proj", f"{path}/attn/proj"),
     Row(f"{torch}.attn.attention_biases", f"{path}/attn/attention_biases"),
     *_conv_norm(f"{torch}.local_conv", f"{path}/local_conv"),
-    *norm(f"{torch}.mlp.norm", f"{path}/mlp/norm"),
-    *linear(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
-    *linear(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
+    *norm_rows(f"{torch}.mlp.norm", f"{path}/mlp/norm"),
+    *linear_rows(f"{torch}.mlp.fc1", f"{path}/mlp/fc1"),
+    *linear_rows(f"{torch}.mlp.fc2", f"{path}/mlp/fc2"),
   ]
 
 
@@ -37,14 +40,17 @@ def _stages() -> list[Row]:
   return rows
 
 
-TIMM = [*_conv_norms("patch_embed", "patch_embed", 2), *_stages()]
-EXTRA = [  # no loader of timm's names accepts these
-  Row("neck.0.weight", "neck/conv1/kernel", CONV),
-  *norm("neck.1", "neck/norm1"),
-  Row("neck.2.weight", "neck/conv2/kernel", CONV),
-  *norm("neck.3", "neck/norm2"),
-  *norm("inter_norm", "inter_norm"),
-]
+_BUFFERS = (r"\.num_batches_tracked$", r"\.attention_bias_idxs$")  # counters, and indices determined by the window
 
-BUFFERS = (r"\.num_batches_tracked$", r"\.attention_bias_idxs$")  # counters, indices that the window's side tells
-IGNORED = (*BUFFERS, r"^head\.")  # what timm's files hold beside: also the classifier and its norm
+TINYVIT_NAMES = TensorNames(
+  timm=[*_conv_norms("patch_embed", "patch_embed", 2), *_stages()],
+  extra=[
+    Row("neck.0.weight", "neck/conv1/kernel", CONV_LAYOUT),
+    *norm_rows("neck.1", "neck/norm1"),
+    Row("neck.2.weight", "neck/conv2/kernel", CONV_LAYOUT),
+    *norm_rows("neck.3", "neck/norm2"),
+    *norm_rows("inter_norm", "inter_norm"),
+  ],
+  ignored=(*_BUFFERS, r"^head\."),  # and the classifier with its norm
+  buffers=_BUFFERS,
+)

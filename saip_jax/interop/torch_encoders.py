@@ -1,21 +1,21 @@
-"""timm's models as PyTorch modules with our outputs, one class for each kind of backbone.
+"""timm's models as PyTorch modules with the outputs of the backbones here, one class per kind of backbone.
 
-Needs the optional extra `torch`; nothing of it is imported before a function is called.
+Needs the optional extra `torch`, which is imported inside functions.
 """
 
 import functools
 from collections.abc import Mapping
 
-from saip_jax.backbones.transformer import NORM_EPSILON
+from saip_jax.backbones.linear import NORM_EPSILON
 
 
-def adapt(twin, model, last_heads: int | None = None):
-  """Changes timm's new model where the backbone here differs from it; returns it.
+def adapt(architecture, model, last_heads: int | None = None):
+  """Returns timm's new model, changed in place where the backbone here differs.
 
   Args:
-    twin: a `twins.Twin`.
-    model: as timm makes it.
-    last_heads: attention heads of a ViT's last block, None if as many as in the others.
+    architecture: an `architectures.TorchArchitecture`.
+    model: a new model of timm.
+    last_heads: attention heads of a ViT's last block; None for as many as in the other blocks.
   """
   import torch
 
@@ -23,13 +23,13 @@ def adapt(twin, model, last_heads: int | None = None):
     attention, width = model.blocks[-1].attn, model.embed_dim
     attention.num_heads, attention.head_dim = last_heads, width // last_heads
     attention.scale = attention.head_dim**-0.5
-  if twin.upsampling:
+  if architecture.upsampling:
     for layer in model.modules():
       if isinstance(layer, torch.nn.Upsample):
-        layer.mode, layer.align_corners = twin.upsampling, False
-  if twin.kind == "tinyvit":
+        layer.mode, layer.align_corners = architecture.upsampling, False
+  if architecture.kind == "tinyvit":
     model.stages[-1].downsample.conv2.conv.stride = (1, 1)
-    model.head.norm = torch.nn.Identity()  # here the mean over the neck takes its place
+    model.head.norm = torch.nn.Identity()  # replaced by the mean over the neck
   return model
 
 
@@ -37,9 +37,9 @@ def make_encoder(kind: str, model, extra: Mapping):
   """Returns a module in evaluation mode, images (B, 3, H, W) -> (cls (B, D), patch_tokens (B, N, D)).
 
   Args:
-    kind: `twins.Twin.kind`.
+    kind: `TorchArchitecture.kind`.
     model: from `torch_model.timm_model`.
-    extra: name -> tensor of what timm's model does not have; only a neck is used.
+    extra: name -> extra tensors that timm's model lacks; only a neck is used.
   """
   return _classes()[kind](model, extra).eval()
 
@@ -48,25 +48,25 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
   """Returns the tapped layer (B, 1 + M, E) of images (B, 3, H, W) after its norm.
 
   Args:
-    kind: `twins.Twin.kind`.
+    kind: `TorchArchitecture.kind`.
     model: from `torch_model.timm_model`.
     norm: `inter_norm.weight` and `inter_norm.bias`.
-    tap: index of the block, or of the stage.
-    images: normalized.
+    tap: index of the tapped block or stage.
+    images: normalized images.
   """
   import torch
 
-  asked = {"indices": [tap], "intermediates_only": True}
+  options = {"indices": [tap], "intermediates_only": True}
   if kind == "vit":
     ((patches, first),) = model.forward_intermediates(
-      images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **asked
+      images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **options
     )
     tokens = torch.cat([first, patches], dim=1)
   else:
-    if kind == "hrnet":  # forward_intermediates has the maps of the last stage alone
+    if kind == "hrnet":  # forward_intermediates returns only the maps of the last stage
       cells = _stage_output(getattr(model, f"stage{tap + 1}"), model, images)[-1]  # the coarsest
     else:
-      (cells,) = model.forward_intermediates(images, **asked)  # (B, E, h, w)
+      (cells,) = model.forward_intermediates(images, **options)  # (B, E, h, w)
     tokens = cells.flatten(2).transpose(1, 2)
   tokens = torch.nn.functional.layer_norm(
     tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
@@ -75,7 +75,7 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
 
 
 def _stage_output(stage, model, images):
-  """Returns what a part of the model gives for these images."""
+  """Returns the output of a module of the model for these images."""
   outputs = []
   hook = stage.register_forward_hook(lambda module, inputs, output: outputs.append(output))
   model.forward_features(images)
@@ -85,12 +85,12 @@ def _stage_output(stage, model, images):
 
 @functools.cache
 def _classes() -> dict[str, type]:
-  """Returns kind -> class of module."""
+  """Returns kind -> class of the module."""
   import torch
   from timm.layers import LayerNorm2d
 
   class Encoder(torch.nn.Module):
-    scriptable = True  # else it is traced
+    scriptable = True  # otherwise it is traced
 
     def __init__(self, model, extra):
       super().__init__()
@@ -112,7 +112,7 @@ def _classes() -> dict[str, type]:
       return self.model.forward_head(cells, pre_logits=True), cells.flatten(2).transpose(1, 2)
 
   class HRNet(Encoder):
-    scriptable = False  # timm's lists of maps are not
+    scriptable = False  # timm's lists of maps cannot be scripted
 
     def __init__(self, model, extra):
       super().__init__(model, extra)

@@ -1,6 +1,6 @@
-"""The encoder as a PyTorch module: timm's model with weights from here, and its ONNX and TorchScript files.
+"""The encoder as a PyTorch module: timm's model with given weights, and its ONNX and TorchScript files.
 
-Needs the optional extra `torch`; nothing of it is imported before a function is called.
+Needs the optional extra `torch`, which is imported inside functions.
 """
 
 import contextlib
@@ -18,32 +18,32 @@ from saip_jax.interop.torch_encoders import adapt, make_encoder
 
 INSTALL = "pip install -e '.[torch]'"
 
-# Batch of the example that is traced, not 1: exporters take sizes 0 and 1 for constants.
+# Batch size of the traced example; not 1, because exporters treat sizes 0 and 1 as constants.
 _EXAMPLE_BATCH = 2
 _OPSET = 18
 
 
 def why_missing(packages: tuple[str, ...]) -> str | None:
-  """Returns why one of the packages cannot be used, with the remedy, or None if all can be imported."""
+  """Returns why a package cannot be imported, with the remedy; None if all can be imported."""
   for package in packages:
     try:
       with quiet():
         _import(package)
     except ImportError:
-      return f"{'PyTorch' if package == 'torch' else package} is not installed; {INSTALL} mends it"
+      return f"{'PyTorch' if package == 'torch' else package} is not installed: {INSTALL}"
     except RuntimeError as e:  # torch and torchvision of different builds, for one
-      return f"{package} cannot be imported ({' '.join(str(e).split())}); {INSTALL} in a fresh environment mends it"
+      return f"{package} cannot be imported ({' '.join(str(e).split())}); {INSTALL} in a new environment fixes it"
   return None
 
 
-_STAND_INS = []  # PyTorch forgets a library that nobody holds
+_TORCHVISION_LIBRARIES = []  # PyTorch unregisters a library that is garbage-collected
 
 
 def _import(package: str) -> None:
-  """Imports a package; a torchvision whose compiled part does not fit torch is no obstacle to timm.
+  """Imports a package; timm also beside a torchvision whose compiled part does not fit torch.
 
-  Such a torchvision fails where it describes its compiled operators, which timm does not use: with their names declared
-  it imports.
+  Such a torchvision fails to register its compiled operators, which timm does not use. It imports after their names are
+  declared.
   """
   try:
     importlib.import_module(package)
@@ -54,16 +54,16 @@ def _import(package: str) -> None:
 
     for name in ("nms", "qnms"):
       if not hasattr(torch.ops.torchvision, name):
-        _STAND_INS.append(torch.library.Library("torchvision", "FRAGMENT"))
-        _STAND_INS[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _TORCHVISION_LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
+        _TORCHVISION_LIBRARIES[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     for name in [n for n in sys.modules if n.split(".")[0] in ("torchvision", "timm")]:
-      del sys.modules[name]  # half imported
+      del sys.modules[name]  # partly imported
     importlib.import_module(package)
 
 
 @contextlib.contextmanager
 def quiet():
-  """Silences what PyTorch, timm and their exporters say while they work; errors still rise."""
+  """Silences the output of PyTorch, timm and their exporters; errors are still raised."""
   level = logging.root.manager.disable
   with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -75,18 +75,18 @@ def quiet():
 
 
 def timm_model(spec, state: Mapping):
-  """Returns timm's model of the backbone, in evaluation mode, holding exactly the given weights.
+  """Returns timm's model of the backbone, in evaluation mode, with the given weights.
 
   Args:
-    spec: a `weights.BackboneSpec`; its `image_hw` is the size the model takes.
-    state: timm's tensor name -> array or tensor; every one is needed, no other is allowed.
+    spec: a `spec.BackboneSpec`; its `image_hw` is the input size of the model.
+    state: timm's tensor name -> array or tensor; exactly those of the model.
   """
   import timm
 
-  twin = spec.twin
-  make = timm.models.model_entrypoint(twin.architecture)  # create_model leaves out arguments that are None
-  model = make(pretrained=False, num_classes=0, **spec.timm_arguments, **twin.skip_init)
-  model = adapt(twin, model, spec.last_heads)
+  architecture = spec.architecture
+  make = timm.models.model_entrypoint(architecture.timm_name)  # create_model drops arguments that are None
+  model = make(pretrained=False, num_classes=0, **spec.timm_arguments, **architecture.skip_init)
+  model = adapt(architecture, model, spec.last_heads)
   model.load_state_dict(_tensors(state), strict=True)
   return model.eval()
 
@@ -96,10 +96,10 @@ def torch_encoder(spec, state: Mapping, extra: Mapping):
 
   Args:
     spec: see `timm_model`.
-    state: likewise.
-    extra: name -> array or tensor of what timm's model does not have.
+    state: see `timm_model`.
+    extra: name -> array or tensor of the extra tensors that timm's model lacks.
   """
-  return make_encoder(spec.twin.kind, timm_model(spec, state), _tensors(extra))
+  return make_encoder(spec.architecture.kind, timm_model(spec, state), _tensors(extra))
 
 
 def _tensors(state: Mapping) -> dict:
@@ -109,7 +109,7 @@ def _tensors(state: Mapping) -> dict:
 
 
 def _from_pixels(encoder, facts: Mapping):
-  """Returns the encoder for uint8 RGB (B, H, W, 3), which are normalized inside."""
+  """Returns the encoder with normalization included: its input is uint8 RGB (B, H, W, 3)."""
   import torch
 
   class PixelEncoder(torch.nn.Module):
@@ -133,7 +133,7 @@ def write_onnx(path: pathlib.Path, encoder, facts: Mapping, preprocessing: bool)
     path: the file.
     encoder: from `torch_encoder`.
     facts: `BackboneSpec.facts()`: image_hw, mean and std.
-    preprocessing: `images` is uint8 RGB (B, H, W, 3) and is normalized inside; else (B, 3, H, W) normalized.
+    preprocessing: include normalization: `images` is uint8 RGB (B, H, W, 3); otherwise normalized (B, 3, H, W).
   """
   import torch
 
@@ -164,7 +164,7 @@ def write_torchscript(path: pathlib.Path, encoder, image_hw: tuple[int, int]) ->
   Args:
     path: the file.
     encoder: from `torch_encoder`.
-    image_hw: size of images in pixels, for an encoder that can only be traced.
+    image_hw: size of images in pixels, for an encoder that cannot be scripted.
   """
   import torch
 
@@ -172,12 +172,14 @@ def write_torchscript(path: pathlib.Path, encoder, image_hw: tuple[int, int]) ->
     if encoder.scriptable:
       graph = torch.jit.script(encoder)
     else:
-      graph = torch.jit.trace(encoder, torch.zeros(_EXAMPLE_BATCH, 3, *image_hw), check_trace=False)  # proven later
+      graph = torch.jit.trace(
+        encoder, torch.zeros(_EXAMPLE_BATCH, 3, *image_hw), check_trace=False
+      )  # compared later by proof.py
     graph.save(str(path))
 
 
 def write_pth(path: pathlib.Path, tensors: Mapping) -> None:
-  """Writes nested dicts of arrays as a PyTorch file of plain tensors, which `weights_only=True` reads."""
+  """Writes nested dicts of arrays as a PyTorch file of plain tensors, readable with `weights_only=True`."""
   import torch
 
   def convert(value):

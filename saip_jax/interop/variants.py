@@ -1,35 +1,33 @@
-"""ViTs that other programs write in timm's names and another form, brought to the form of the tables here.
+"""Variants of ViTs in timm's names, converted to the plain form of the tables.
 
-A form is changed where the network here can compute exactly the same; what takes part in the computation and has no
-place here is refused by name.
+A variant is converted if the ViTs here compute exactly the same; tensors that take part in the computation and have no
+counterpart here are refused by name.
 """
 
 import re
-from collections.abc import Mapping
 
 import numpy as np
 
-from input_pipeline.schema import shortlist
-from saip_jax.interop.identify import class_row_is_there
+from input_pipeline.checks import shortlist
+from saip_jax.interop.identify import has_class_row
+from saip_jax.interop.nesting import StateDict
 
-State = Mapping[str, np.ndarray]
-
-USUAL_PATCH = 16  # pixels, where the patch embedding does not tell
+USUAL_PATCH = 16  # pixels, if the patch embedding is missing
 _TOKENS = re.compile(r"^(?!cls_token$|mask_token$)\w*(token|tokens|token\d+)$")  # register tokens, distillation tokens
-_SCALES = {"attn.proj": ("ls1.gamma", "gamma_1"), "mlp.fc2": ("ls2.gamma", "gamma_2")}  # LayerScale by what it scales
+_SCALES = {"attn.proj": ("ls1.gamma", "gamma_1"), "mlp.fc2": ("ls2.gamma", "gamma_2")}  # LayerScale of each layer
 _LINEAR = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 _TRANSFORMERS = re.compile(r"(^|\.)embeddings\.patch_embeddings\.projection\.weight$")
 
 
 def plain_vit(
-  state: State, stated_hw: tuple[int, int] | None = None, asked_hw: tuple[int, int] | None = None
+  state: StateDict, declared_hw: tuple[int, int] | None = None, given_hw: tuple[int, int] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns a ViT's tensors in the form of the tables, and what was changed, one line each.
+  """Returns a ViT's tensors in the form of the tables, and the changes, one line each.
 
   Args:
-    state: the encoder alone, in timm's names.
-    stated_hw: size in pixels of the positions that the file states, if it does.
-    asked_hw: size that the user states, if they do.
+    state: tensors of the encoder, in timm's names.
+    declared_hw: image size of the positions that the file declares; None if unspecified.
+    given_hw: image size that the user specifies; None if unspecified.
 
   Raises:
     ValueError: tokens, norms or a pooling that the ViTs here do not have.
@@ -56,11 +54,11 @@ def plain_vit(
     notes += [note] if note else []
   patches, table = np.shape(state.get("patch_embed.proj.weight")), state.get("pos_embed", np.zeros(0))
   patch = patches[-1] if len(patches) == 4 else USUAL_PATCH
-  if np.ndim(table) == 3 and not class_row_is_there(table.shape[1], patch, stated_hw, asked_hw):
+  if np.ndim(table) == 3 and not has_class_row(table.shape[1], patch, declared_hw, given_hw):
     state["pos_embed"] = np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
     notes.append(
       "the positions have no row for the class token: zeros here, as timm's no_embed_class=True computes; a model"
-      " that leaves out the class token computes something else"
+      " without the class token computes something else"
     )
   return state, notes
 
@@ -78,7 +76,7 @@ def _join_qkv(state: dict, blocks: list[str]) -> str | None:
 
 
 def _fold_scales(state: dict, blocks: list[str]) -> str | None:
-  """LayerScale multiplies the outputs of a linear layer: it becomes part of its weights."""
+  """Multiplies LayerScale, which scales the outputs of a linear layer, into the weights of that layer."""
   folded = False
   for i in blocks:
     for linear, scales in _SCALES.items():
@@ -94,7 +92,7 @@ def _fold_scales(state: dict, blocks: list[str]) -> str | None:
 
 
 def _add_biases(state: dict, blocks: list[str]) -> str | None:
-  """A linear layer without bias in every block has one of zeros."""
+  """Adds zero biases for the linear layers that have none in any block."""
   added = []
   for linear in _LINEAR:
     weights, biases = ([f"blocks.{i}.{linear}.{kind}" for i in blocks] for kind in ("weight", "bias"))
@@ -105,10 +103,10 @@ def _add_biases(state: dict, blocks: list[str]) -> str | None:
 
 
 def foreign_names(names) -> str | None:
-  """Returns what is known of a naming that cannot be read, None if nothing."""
+  """Returns why a known naming cannot be read; None if the naming is unknown."""
   if any(_TRANSFORMERS.search(name) for name in names):
     return (
       "its tensors have the names of transformers (embeddings.*, encoder.layer.*), whose ViT computes its norms with"
-      " another epsilon than the ViTs here (1e-12 unless its config.json states another): save it under timm's names"
+      " another epsilon than the ViTs here (1e-12 unless its config.json sets another): save it under timm's names"
     )
   return None

@@ -1,33 +1,36 @@
-"""Weights of one model, whatever file or run they come from."""
+"""Opens the weights of one model: a run, an import, an export or a published file."""
 
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
-from input_pipeline.schema import shortlist
 from input_pipeline.storage import local_path
-from saip_jax.backbones import BACKBONES, build_backbone
+from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
-from saip_jax.config import parse_config
-from saip_jax.interop.architectures import TWINS
-from saip_jax.interop.declared import Asked, as_size, read_json
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_file
-from saip_jax.run_folder.integrity import newest_to_read
-from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weight_file
+from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, MODEL, MODEL_FILE
+from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
+from saip_jax.run_folder.reading import read_model, read_model_description
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
-MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"  # what `saip import` writes
+WEIGHTS_FILE = "weights.safetensors"
+"""The tensors of an import, beside its `MODEL_FILE`."""
 
 
 def open_weights(
@@ -44,16 +47,16 @@ def open_weights(
     path: a run's workdir (its newest whole checkpoint) or one of its checkpoints; a folder with one file of weights; a
       file.
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
-    image_hw: size in pixels that the stored positions are for, where the file does not say.
+    image_hw: size in pixels of the stored positions, for a file that does not specify it.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
-    heads: attention heads of a ViT's blocks, where the file does not say, see `attention_heads.heads_of`.
-    last_heads: those of its last block.
+    heads: attention heads of a ViT's blocks, for a file that does not specify them, see `attention_heads.heads_of`.
+    last_heads: attention heads of its last block.
 
   Raises:
-    ValueError: nothing to read there, weights that are not finite, or something that does not fit, all of it named.
+    ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
   """
   path = local_path(path, "the weights")
-  asked = Asked(dialect, image_hw, part, heads, last_heads)
+  asked = ReadOptions(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -61,45 +64,42 @@ def open_weights(
   try:
     if path.is_dir():
       return _open_folder(path.absolute(), asked)
-    return open_file(path, asked)
+    return open_weight_file(path, asked)
   except ValueError as e:
     raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
-def _open_folder(path: pathlib.Path, asked: Asked) -> Weights:
-  if (path / "checkpoints").is_dir() and (path / "config.json").is_file():
+def _open_folder(path: pathlib.Path, asked: ReadOptions) -> Weights:
+  if (path / CHECKPOINTS).is_dir() and ((path / CONFIG).is_file() or checkpoint_steps(path)):
     return _open_newest(path, asked)
-  if path.name.isdigit() and path.parent.name == "checkpoints" and (path.parents[1] / "config.json").is_file():
-    return _open_checkpoint(path.parents[1], int(path.name), asked)
+  if path.name.isdigit() and path.parent.name == CHECKPOINTS:
+    if (path / MODEL / MODEL_FILE).is_file() or (path.parents[1] / CONFIG).is_file():
+      return _open_checkpoint(path.parents[1], int(path.name), asked)
   if (path / MODEL_FILE).is_file():
     return _open_imported(path, asked)
   files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name not in EXTRA_FILES]
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
-    raise ValueError(f"{path} is no run and holds not one file of weights ({found}); name the file itself")
-  return open_file(files[0], asked)
+    raise ValueError(f"{path} is no run and does not hold exactly one file of weights ({found}); name the file itself")
+  return open_weight_file(files[0], asked)
 
 
-def _open_newest(workdir: pathlib.Path, asked: Asked) -> Weights:
+def _open_newest(workdir: pathlib.Path, asked: ReadOptions) -> Weights:
   step, notes = newest_to_read(workdir)
   weights = _open_checkpoint(workdir, step, asked)
   return dataclasses.replace(weights, notes=(*notes, *weights.notes))
 
 
-def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
-  from saip_jax.methods import METHODS
-
-  config = parse_config(read_config(workdir))
-  positions = None
-  if hasattr(build_backbone(config.model.backbone), "pos_interpolation"):  # others have no table of positions
-    positions = METHODS[config.method.name].vit_options(config.method)["pos_interpolation"]
-  spec = BackboneSpec(config.model.backbone, config.model.image_hw, positions)
-  spec = spec.attending(config.model.heads, config.model.last_heads)
+def _open_checkpoint(workdir: pathlib.Path, step: int, asked: ReadOptions) -> Weights:
+  step_path = workdir / CHECKPOINTS / str(step)
+  model = read_model_description(workdir, step)
+  spec = _spec_of(model, step_path)
   _refuse_other_answers(asked, spec)
-  params, method_state = read_model(workdir / "checkpoints" / str(step))
+  params, method_state = read_model(step_path)
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
-  head_counts = {name: n for name, n in head_counts_of(config.method).items() if name.removesuffix("_heads") in params}
+  head_counts = model.get("head_counts", {}).items()
+  head_counts = {name: n for name, n in head_counts if name.removesuffix("_heads") in params}
   origin = f"step {step} of the run {workdir}"
   student = _with_statistics(params, method_state, "student") | {
     name: method_state[name] for name in ("banks",) if name in method_state
@@ -111,30 +111,38 @@ def _open_checkpoint(workdir: pathlib.Path, step: int, asked: Asked) -> Weights:
 
 
 def _with_statistics(modules: dict, method_state: dict, who: str) -> dict:
-  """Returns modules with their running statistics: the backbone's stand under `who`, others' under their names."""
+  """Returns modules with their running statistics: those of the backbone are stored as `who`, others by name."""
   statistics = method_state.get("statistics", {})
   of_module = {"backbone": statistics.get(who)} | statistics
   return {name: join_statistics(tree, of_module.get(name)) for name, tree in modules.items()}
 
 
-def head_counts_of(method) -> dict[str, int]:
-  """Returns the attention heads of the decoders of a method's settings, as "csr_heads"."""
-  return {f"{name}_heads": part.heads for name, part in vars(method).items() if hasattr(part, "heads")}
+def _spec_of(model: Mapping[str, Any], where: pathlib.Path) -> BackboneSpec:
+  """Returns the backbone that a model.json describes.
 
+  Args:
+    model: its content, "facts" as `BackboneSpec.facts` returns them.
+    where: what it was read for, for errors.
 
-def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
-  model = read_json(path / MODEL_FILE)
-  facts, hw = model.get("facts"), None
-  if isinstance(facts, dict):
-    hw = as_size(facts.get("image_hw"))
-  known = hw and facts.get("name") in BACKBONES
-  positions = facts.get("pos_interpolation") if known else None
-  if not known or TWINS[facts["name"]].positions and positions not in INTERPOLATIONS:
-    raise ValueError(f"{path / MODEL_FILE} is not what saip import writes: its facts are {facts}")
-  spec = BackboneSpec(facts["name"], hw, positions)
-  if type(facts.get("last_heads")) is int:  # absent in older folders, and of other networks
+  Raises:
+    ValueError: no facts of a known backbone, or facts that contradict it.
+  """
+  facts = model.get("facts")
+  image_hw = as_size(facts.get("image_hw")) if isinstance(facts, dict) else None
+  known = image_hw and facts.get("name") in BACKBONES
+  positions = facts.get("pos_interpolation") if known and ARCHITECTURES[facts["name"]].positions else None
+  if not known or ARCHITECTURES[facts["name"]].positions and positions not in INTERPOLATIONS:
+    raise ValueError(f"{where} does not describe a known backbone, as saip import does: its facts are {facts}")
+  spec = BackboneSpec(facts["name"], image_hw, positions)
+  if type(facts.get("last_heads")) is int:  # absent in older folders and for backbones other than ViTs
     spec = spec.attending(facts.get("heads"), facts["last_heads"])
   refuse_other_facts(facts, spec)
+  return spec
+
+
+def _open_imported(path: pathlib.Path, asked: ReadOptions) -> Weights:
+  model = read_json(path / MODEL_FILE)
+  spec = _spec_of(model, path / MODEL_FILE)
   _refuse_other_answers(asked, spec)
   tensors, _ = read_tensors(path / WEIGHTS_FILE)
   if sha256(path / WEIGHTS_FILE) != model.get("sha256", {}).get(WEIGHTS_FILE):
@@ -152,8 +160,8 @@ def _open_imported(path: pathlib.Path, asked: Asked) -> Weights:
   return weights
 
 
-def _refuse_other_answers(asked: Asked, spec: BackboneSpec) -> None:
-  """Raises ValueError if the user states something else than what a run or an import is known to be."""
+def _refuse_other_answers(asked: ReadOptions, spec: BackboneSpec) -> None:
+  """Raises ValueError if an argument of `open_weights` contradicts a run or an import."""
   if asked.image_hw and tuple(asked.image_hw) != spec.image_hw:
     size, own = ("x".join(map(str, hw)) for hw in (asked.image_hw, spec.image_hw))
     raise ValueError(f"--image-hw={size}, but these weights are for {own}")
@@ -161,13 +169,13 @@ def _refuse_other_answers(asked: Asked, spec: BackboneSpec) -> None:
   for name in ("heads", "last_heads"):
     n = getattr(asked, name)
     if n and n != facts.get(name):
-      raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none to state')}")
+      raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none')}")
   if asked.part:
     raise ValueError(f"--part={asked.part} is for files: a run or an import has its student and its teacher")
 
 
 def _check_backbones(weights: Weights) -> None:
-  """Raises ValueError if a backbone is not of the shapes of its spec, or if any weights are not finite."""
+  """Raises ValueError if a backbone does not have the shapes of its spec, or if any weights are not finite."""
   wanted = parameter_shapes(weights.spec.build())
   for who, tree in (("student", weights.student), ("teacher", weights.teacher)):
     if tree is not None:
@@ -181,12 +189,12 @@ def _check_backbones(weights: Weights) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """How images become the input of a backbone.
+  """Turns images into the input of a backbone.
 
   Attributes:
-    image_hw: size in pixels that images are brought to, both sides squashed.
-    mean: of each channel, for values 0 to 1, RGB.
-    std: likewise.
+    image_hw: size in pixels that images are resized to, without keeping their aspect ratio.
+    mean: mean of each channel, for values 0 to 1, RGB.
+    std: standard deviation of each channel, likewise.
   """
 
   image_hw: tuple[int, int]
@@ -205,7 +213,7 @@ class LoadedBackbone:
   Attributes:
     module: a `saip_jax.backbones.features.Backbone`, float32.
     params: its parameters, running statistics among them.
-    preprocessing: what its images go through.
+    preprocessing: turns images into its input.
   """
 
   module: Backbone
@@ -214,28 +222,36 @@ class LoadedBackbone:
 
   @property
   def variables(self) -> dict:
-    """What `module.apply` takes: "params", and "batch_stats" where the network has running statistics."""
+    """The first argument of `module.apply`: "params", and "batch_stats" where the network has running statistics."""
     return split_statistics(self.params)
 
 
 def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
   """Returns the backbone of a run or of a file of weights.
 
+  >>> backbone = saip_jax.load_backbone("runs/demo", which="teacher")  # doctest: +SKIP
+  >>> images = np.zeros((2, *backbone.preprocessing.image_hw, 3), np.uint8)  # doctest: +SKIP
+  >>> features = backbone.module.apply(backbone.variables, backbone.preprocessing(images))  # doctest: +SKIP
+  >>> features.cls.shape  # doctest: +SKIP
+  (2, 192)
+
   Args:
-    path: what `open_weights` reads.
+    path: anything that `open_weights` reads.
     which: "student" or "teacher".
     image_hw: size in pixels that positions are resized to, in 2-D; None keeps that of the weights.
 
   Raises:
-    ValueError: nothing to read there, no such teacher, or a size that the backbone does not take.
+    ValueError: nothing to read there, no such teacher, or a size that the backbone does not accept.
   """
-  return backbone_of(open_weights(path), which, image_hw)
+  return loaded_backbone(open_weights(path), which, image_hw)
 
 
-def backbone_of(weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None) -> LoadedBackbone:
+def loaded_backbone(
+  weights: Weights, which: str = "student", image_hw: tuple[int, int] | None = None
+) -> LoadedBackbone:
   """Returns the backbone of weights that are open; arguments and errors as in `load_backbone`.
 
-  What was assumed when they were read is printed on standard error.
+  Assumptions made in reading them are printed on standard error.
   """
   if image_hw is not None:
     weights = weights.resized(image_hw)

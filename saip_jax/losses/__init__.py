@@ -1,1 +1,1 @@
-"""Objectives as pure functions: arrays of the global batch in, scalars out."""
+"""Losses: pure functions from arrays of the global batch to scalars."""

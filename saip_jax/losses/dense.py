@@ -1,4 +1,4 @@
-"""Contrast of two dense maps of one picture, place by place, with soft targets (HCMoCo)."""
+"""HCMoCo: dense contrast of two feature maps of one image, with soft targets."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,15 @@ from saip_jax.losses.infonce import cosines, weighted_mean
 
 
 def soft_targets(places: jax.Array) -> jax.Array:
-  """Returns Q (..., S, S), Q[j, i] = exp(-|p_j - p_i|) / sum_k exp(-|p_j - p_k|): near places count as almost right.
+  """Returns Q[j, i] = exp(-|p_j - p_i|) / sum_k exp(-|p_j - p_k|), which shares the target among near positions.
 
   Args:
-    places: (..., S, 2) in cells of the map.
+    places: (..., S, 2) positions p in cells of the map.
+
+  Returns:
+    (..., S, S) float32; rows sum to one.
+
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), dense intra-sample contrast.
   """
   offsets = places[..., :, None, :] - places[..., None, :, :]
   return jax.nn.softmax(-jnp.sqrt(jnp.sum(jnp.square(offsets.astype(jnp.float32)), axis=-1)), axis=-1)
@@ -19,22 +24,22 @@ def soft_targets(places: jax.Array) -> jax.Array:
 def dense_contrast(
   first: jax.Array, second: jax.Array, places: jax.Array, temperature: float, known: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Cross-entropy of finding each place of a map in the other one, in both directions.
+  """Cross-entropy of matching each position of a map to the positions of the other, in both directions.
 
-  L = mean over samples and places j of -sum_i Q[j, i] log softmax_i(u_j v_i / T), and the same with u and v exchanged,
-  with Q of `soft_targets`. Neither is ever below the entropy of Q.
+  L = mean over samples and positions j of -sum_i Q[j, i] log softmax_i(u_j v_i / T), and the same with u and v
+  exchanged, with Q from `soft_targets`. The entropy of Q is a lower bound of each.
 
   Args:
-    first: (B, S, D) unit vectors u, one map at the drawn places.
-    second: (B, S, D) v, the other at the same places.
-    places: (B, S, 2) in cells of the map.
+    first: (B, S, D) float unit vectors u, one map at the sampled positions.
+    second: (B, S, D) float unit vectors v, the other map at the same positions.
+    places: (B, S, 2) positions in cells of the map.
     temperature: T.
-    known: (B,) bool, the samples that have both maps.
+    known: (B,) bool, True for samples that have both maps.
 
   Returns:
-    Two float32 scalars, of the places of the first map and of the second; 0 if no sample has both.
+    Two float32 scalars, from the first map to the second and back; 0 if no sample has both maps.
 
-  Source: methods, HCMoCo section 3 (2).
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), dense intra-sample contrast, as in the released code.
   """
   targets, logits = soft_targets(places), cosines(first, second) / temperature  # (B, S, S)
   logs = jax.nn.log_softmax(logits, axis=-1), jax.nn.log_softmax(logits, axis=-2).swapaxes(-1, -2)

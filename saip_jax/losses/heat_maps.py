@@ -1,45 +1,48 @@
-"""Keypoints as heat maps: a peak for each."""
+"""Heat maps of keypoints: targets and loss."""
 
 import jax
 import jax.numpy as jnp
 
-SIGMA = 2.0  # of a peak, in cells of the map
+HEAT_MAP_SIGMA = 2.0  # standard deviation of a peak, in cells
 
 
-def heat_maps(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> jax.Array:
-  """Returns (..., J, h, w) float32, exp(-|c - p|^2 / (2 sigma^2)) for the center c of each cell.
+def heat_map_targets(points_xy: jax.Array, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> jax.Array:
+  """Draws the target heat maps exp(-|c - p|^2 / (2 sigma^2)) of keypoints p at the cell centers c.
 
-  Places are measured from the picture's edge and never rounded to cells, so that maps of any size have their peaks at
-  the same place of the picture, mirrored ones too: the unbiased treatment that UDP asks for.
+  Positions are measured from the edge of the image and not rounded to cells. Peaks therefore lie at the same position
+  of the image for every map size, also after mirroring (unbiased coordinates, UDP).
 
   Args:
-    points_xy: (..., J, 2) p, pixels.
-    size_hw: height and width of the picture, pixels.
+    points_xy: (..., J, 2) float, x and y in pixels.
+    size_hw: height and width of the image in pixels.
     grid_hw: (h, w).
 
-  Source: Huang et al. 2020, arXiv 1911.07524 (UDP); the sigma of ViTPose (Xu et al. 2022). mmpose measures from the
-  centers of the first and the last cell, and cuts a peak off at three sigma.
+  Returns:
+    (..., J, h, w) float32.
+
+  Source: UDP (Huang et al. 2020, arXiv 1911.07524); sigma of ViTPose (Xu et al. 2022, arXiv 2204.12484). mmpose
+  measures from the centers of the first and the last cell, and cuts a peak off at three sigma.
   """
 
   def fall(axis: int, place: jax.Array) -> jax.Array:
     centers = jnp.arange(grid_hw[axis]) + 0.5
-    return jnp.exp(-0.5 * jnp.square((centers - place[..., None] * (grid_hw[axis] / size_hw[axis])) / SIGMA))
+    return jnp.exp(-0.5 * jnp.square((centers - place[..., None] * (grid_hw[axis] / size_hw[axis])) / HEAT_MAP_SIGMA))
 
   return fall(0, points_xy[..., 1])[..., :, None] * fall(1, points_xy[..., 0])[..., None, :]
 
 
 def heat_map_loss(maps: jax.Array, targets: jax.Array, known: jax.Array) -> jax.Array:
-  """Mean squared error over all keypoints and cells; keypoints that are not known are counted as right.
+  """Mean squared error over all keypoints and cells; unknown keypoints contribute an error of zero.
 
   Args:
-    maps: (B, h, w, J).
-    targets: (B, J, h, w), from `heat_maps`.
+    maps: (B, h, w, J) float.
+    targets: (B, J, h, w) float32 from `heat_map_targets`.
     known: (B, J) bool.
 
   Returns:
     float32 scalar.
 
-  Source: ViTPose (Xu et al. 2022), as mmpose's `KeypointMSELoss` weighs keypoints by their visibility.
+  Source: ViTPose (Xu et al. 2022, arXiv 2204.12484); mmpose's `KeypointMSELoss` weights keypoints by visibility.
   """
   errors = jnp.square(jnp.moveaxis(maps.astype(jnp.float32), -1, -3) - targets)
   return jnp.mean(errors * known[..., None, None])

@@ -1,4 +1,4 @@
-"""Pictures and captions that belong together, as far as it is known who is shown."""
+"""Contrastive loss of images and captions with identity labels."""
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +9,21 @@ from saip_jax.losses.infonce import NEVER, cosines, weighted_mean
 def image_text_contrast(
   images: jax.Array, texts: jax.Array, identity: jax.Array, known: jax.Array, temperature: float
 ) -> jax.Array:
-  """Cross-entropy between who belongs together and the softmax of cosines, from pictures to captions and back.
+  """Cross-entropy from images to captions and back, where all pairs of one person are positives.
 
-  A picture and a caption belong together if they are of one person, each with the same share; for persons of whom a
-  batch has one picture it is InfoNCE.
+  The positives of an image share its target equally. With one image per person this is InfoNCE.
 
   Args:
-    images: (B, D) unit vectors.
-    texts: (B, D) likewise.
-    identity: (B,) int, numbers from 1; 0: unknown, somebody else each time.
-    known: (B,) bool, the samples that have a caption; the others take no part.
-    temperature: of the softmax.
+    images: (B, D) float unit vectors.
+    texts: (B, D) float unit vectors, of the captions.
+    identity: (B,) int from 1; 0 for unknown, which matches no other sample.
+    known: (B,) bool, True for samples with a caption; others are ignored.
+    temperature: temperature of the softmax.
 
   Returns:
     float32 scalar, the sum of both directions.
 
-  Source: UniCL (Yang et al. 2022, arXiv 2204.03610), equations 3 and 4. IRRA's SDM takes the divergence the other way
-  around.
+  Source: UniCL (Yang et al. 2022, arXiv 2204.03610), equations 3 and 4. IRRA's SDM reverses the divergence.
   """
   same = (identity[:, None] == identity) & (identity > 0) | jnp.eye(len(identity), dtype=bool)
   same = same & known[:, None] & known

@@ -1,13 +1,13 @@
-"""InfoNCE: a sample finds its own partner among others, which come from the batch or from a memory bank."""
+"""InfoNCE with negatives from the batch or from a memory bank."""
 
 import jax
 import jax.numpy as jnp
 
-NEVER = -1e9  # logit of what does not count: rows that hold nothing else stay finite, and so do their gradients
+NEVER = -1e9  # logit of ignored entries; finite, so that rows without other entries have finite gradients
 
 
 def unit(x: jax.Array) -> jax.Array:
-  """Returns (..., D) scaled to length 1, float32; zeros stay zeros, with a gradient of zero."""
+  """Returns x (..., D) scaled to length 1, float32; zero vectors stay zero, with zero gradient."""
   x = x.astype(jnp.float32)
   return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
@@ -15,13 +15,13 @@ def unit(x: jax.Array) -> jax.Array:
 def cosines(queries: jax.Array, keys: jax.Array) -> jax.Array:
   """Returns (..., Q, K) float32 products of unit vectors (..., Q, D) and (..., K, D).
 
-  HIGHEST: bfloat16 products would round cosines by some 1e-3, which a small temperature enlarges.
+  Precision is HIGHEST: bfloat16 products would round cosines by about 1e-3, which a small temperature amplifies.
   """
   return jnp.einsum("...qd,...kd->...qk", queries, keys, precision=jax.lax.Precision.HIGHEST)
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns sum(w x) / sum(w) of arrays of one shape, w being 0 or 1; 0 if no weight is 1."""
+  """Returns sum(w x) / sum(w) of arrays of one shape with weights 0 or 1; 0 if all weights are 0."""
   weights = weights.astype(jnp.float32)
   return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
@@ -29,18 +29,26 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 def batch_contrast(
   queries: jax.Array, keys: jax.Array, temperature: float, known: jax.Array | None = None
 ) -> jax.Array:
-  """Mean over samples i of -log( exp(q_i k_i / T) / sum_j exp(q_i k_j / T) ), j being the samples of the batch.
+  """InfoNCE with the batch as negatives: mean over samples i of -log( exp(q_i k_i / T) / sum_j exp(q_i k_j / T) ).
 
   Args:
-    queries: (B, D) unit vectors.
-    keys: (B, D) likewise.
+    queries: (B, D) float unit vectors q.
+    keys: (B, D) float unit vectors k.
     temperature: T.
-    known: (B,) bool, the samples that have both; the others count neither as queries nor as keys. None: all.
+    known: (B,) bool, True for samples with query and key; others are ignored. None for all.
 
   Returns:
     float32 scalar; 0 if no sample has both.
 
-  Source: InfoNCE (van den Oord et al. 2018), equation 4, with the batch as the negatives.
+  Source: InfoNCE (van den Oord et al. 2018, arXiv 1807.03748), equation 4, with the batch as negatives.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> queries = jnp.eye(3)
+    >>> print(f"{batch_contrast(queries, queries, temperature=0.1):.4f}")  # each key equals its query
+    0.0001
+    >>> print(f"{batch_contrast(queries, jnp.roll(queries, 1, axis=0), temperature=0.1):.4f}")  # each equals another's
+    10.0001
   """
   known = jnp.ones(len(queries), bool) if known is None else known
   logits = cosines(queries, keys) / temperature
@@ -51,24 +59,24 @@ def batch_contrast(
 def bank_contrast(
   queries: jax.Array, bank: jax.Array, index: jax.Array, drawn: jax.Array, temperature: float, known: jax.Array
 ) -> jax.Array:
-  """Mean over samples i of -log( exp(q_i m_i / T) / (exp(q_i m_i / T) + sum_n exp(q_i m_n / T)) ).
+  """InfoNCE with a memory bank: mean over i of -log( exp(q_i m_i / T) / (exp(q_i m_i / T) + sum_n exp(q_i m_n / T)) ).
 
-  m_i is the sample's own row of the bank, what its partner was when it was last seen, n the drawn rows.
+  m_i is the row of the sample in the bank, the features of its partner at the last visit; n are the drawn rows.
 
   Args:
-    queries: (B, D) unit vectors; the gradient flows into them alone.
-    bank: (N, D) unit vectors.
-    index: (B,) rows of the samples.
-    drawn: (K,) rows that are the negatives of all samples alike, those of the sample itself left out; or (B, K) rows
-      for each sample, which may be its own.
+    queries: (B, D) float unit vectors q; only they receive a gradient.
+    bank: (N, D) float unit vectors m.
+    index: (B,) int, rows of the samples.
+    drawn: (K,) int, rows that are negatives of all samples except their own; or (B, K) int, negatives of each sample,
+      which may include its own row.
     temperature: T.
-    known: (B,) bool, the samples that have both; the mean is over them.
+    known: (B,) bool, True for samples with query and partner; the mean is over them.
 
   Returns:
     float32 scalar; 0 if no sample has both.
 
-  Source: methods, HCMoCo section 3 (1), after CMC (Tian et al. 2020). The released code draws rows for each sample, its
-  own among them; drawn once they are one matrix product.
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), sample-level contrast, after CMC (Tian et al. 2020, arXiv
+  1906.05849). The released code draws rows for each sample, including its own; shared rows need one matrix product.
   """
   bank = jax.lax.stop_gradient(bank)
   own = jnp.sum(queries * bank[index], axis=-1) / temperature  # (B,)
@@ -81,17 +89,22 @@ def bank_contrast(
 
 
 def moved_bank(bank: jax.Array, index: jax.Array, features: jax.Array, known: jax.Array, momentum: float) -> jax.Array:
-  """Returns a bank after a visit: m <- unit(momentum m + (1 - momentum) f) in the rows of samples that have f.
+  """Updates the rows of a batch in a memory bank: m <- unit(momentum m + (1 - momentum) f).
 
   Args:
-    bank: (N, D) unit vectors.
-    index: (B,) rows of the samples; of a row that comes more than once the last one that is known counts.
-    features: (B, D) unit vectors.
-    known: (B,) bool, the samples that have them.
-    momentum: share that is kept.
+    bank: (N, D) float unit vectors m.
+    index: (B,) int, rows of the samples; for repeated rows the last known sample counts.
+    features: (B, D) float unit vectors f.
+    known: (B,) bool, True for samples with features.
+    momentum: weight of the old row.
+
+  Returns:
+    The new bank (N, D).
+
+  Source: CMC (Tian et al. 2020, arXiv 1906.05849), as in HCMoCo.
   """
   same = (index[:, None] == index) & known
-  last = len(index) - 1 - jnp.argmax(same[:, ::-1], axis=1)  # every sample of a row writes the same
+  last = len(index) - 1 - jnp.argmax(same[:, ::-1], axis=1)  # all samples of a row write the same value
   before = bank[index]
   after = unit(momentum * before + (1 - momentum) * features[last])
   return bank.at[index].set(jnp.where(jnp.any(same, axis=1, keepdims=True), after, before))

@@ -1,4 +1,4 @@
-"""Contrast at the joints of a body: with the nodes of its skeleton, and with those of other bodies (HCMoCo)."""
+"""HCMoCo: contrast of joint features, with the nodes of the skeleton and across bodies."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,21 @@ from saip_jax.losses.infonce import NEVER, cosines, weighted_mean
 
 
 def node_contrast(features: jax.Array, nodes: jax.Array, visible: jax.Array, temperature: float) -> jax.Array:
-  """Mean over visible joints j of -log softmax_k(r_j g_k / T) at k = j, k being all joints of the same body.
+  """Contrast of joint features and skeleton nodes: mean over visible joints j of -log softmax_k(r_j g_k / T)[j].
+
+  The softmax is over all joints k of the same body.
 
   Args:
-    features: (B, J, D) unit vectors r, a dense map at the joints.
-    nodes: (B, J, D) unit vectors g, the nodes of the skeleton.
-    visible: (B, J) bool, the joints that have a feature; the nodes of the others are negatives.
+    features: (B, J, D) float unit vectors r, a dense map at the joints.
+    nodes: (B, J, D) float unit vectors g, the nodes of the skeleton.
+    visible: (B, J) bool, True for joints with a feature; the nodes of the others are negatives only.
     temperature: T.
 
   Returns:
     float32 scalar; 0 if no joint is visible.
 
-  Source: methods, HCMoCo section 3 (3a); from the map to the nodes only.
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), joint-level contrast; from the map to the nodes only, as in the
+  released code.
   """
   logs = jax.nn.log_softmax(cosines(features, nodes) / temperature, axis=-1)  # (B, J, J)
   return weighted_mean(-jnp.diagonal(logs, axis1=-2, axis2=-1), visible)
@@ -27,25 +30,25 @@ def node_contrast(features: jax.Array, nodes: jax.Array, visible: jax.Array, tem
 def joint_contrast(
   features: jax.Array, visible: jax.Array, temperature: float, known: jax.Array | None = None
 ) -> jax.Array:
-  """Supervised contrast: features of one joint shall be alike whosever they are and in whichever modality.
+  """Supervised contrast across samples and modalities: features of the same joint are positives.
 
   L = mean over anchors a of the mean over p in P(a) of -log( exp(z_a z_p / T) / sum_n exp(z_a z_n / T) ), where P(a)
-  are all others of the same joint, n all others, and anchors those with P(a) not empty. What is not visible is neither
-  anchor nor positive nor negative, and nothing is compared with itself.
+  are the other features of the same joint, n all other features, and anchors those with P(a) not empty. Invisible
+  joints are neither anchors nor positives nor negatives, and no feature is compared with itself.
 
   Args:
-    features: (B, M, J, D) unit vectors, M dense maps of each sample at the joints.
-    visible: (B, M, J) bool, which of them there are.
+    features: (B, M, J, D) float unit vectors z, M dense maps of each sample at the joints.
+    visible: (B, M, J) bool, True for joints with a feature.
     temperature: T.
-    known: None, or (B, M) bool, the maps that there are: then the loss is that of the released code, in which all
-      joints of a map that is known are anchors and positives, visible or not, the normalizer is over everything, itself
-      and what is missing too, anchors without a positive count as 0 in the mean over all, and without any sample that
-      has the last map the loss is 0.
+    known: None, or (B, M) bool, True for existing maps, which selects the loss of the released code: all joints of an
+      existing map are anchors and positives, visible or not; the normalizer includes the anchor itself and missing
+      maps; anchors without a positive count as 0 in the mean over all; and the loss is 0 if no sample has the last map.
 
   Returns:
     float32 scalar; 0 if no joint is visible twice.
 
-  Source: methods, HCMoCo section 3 (3b), after SupCon (Khosla et al. 2020), equation 2.
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), joint-level contrast across samples, after SupCon (Khosla et al.
+  2020, arXiv 2004.11362), equation 2.
   """
   joints = features.shape[2]
   rows, there = features.reshape(-1, features.shape[-1]), visible.reshape(-1)  # (R, D), (R,)

@@ -1,11 +1,11 @@
-"""Reconstruction of hidden patches (MAE's loss, SAIP's CSR, CroCo)."""
+"""Reconstruction of hidden patches (MAE, SAIP, CroCo)."""
 
 import jax
 import jax.numpy as jnp
 
 
 def normalize_patches(patches: jax.Array) -> jax.Array:
-  """Returns patches (..., P) with mean 0 and unit unbiased variance each, eps 1e-6, as MAE's norm-pix."""
+  """Returns patches (..., P) with mean 0 and unbiased variance 1 each, epsilon 1e-6, float32 (MAE's norm-pix)."""
   patches = patches.astype(jnp.float32)
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
@@ -13,15 +13,17 @@ def normalize_patches(patches: jax.Array) -> jax.Array:
 
 
 def masked_mse(prediction: jax.Array, target: jax.Array, hidden: jax.Array) -> jax.Array:
-  """Mean squared error over the hidden patches of the whole batch (one ratio, not a mean of samples).
+  """Mean squared error over the hidden patches of the whole batch (one ratio, not a mean over samples).
 
   Args:
-    prediction: (B, N, P).
-    target: (B, N, P).
-    hidden: (B, N) 1 where a patch counts.
+    prediction: (B, N, P) float.
+    target: (B, N, P) float32.
+    hidden: (B, N), 1 for patches that count, else 0.
 
   Returns:
     float32 scalar.
+
+  Source: MAE (He et al. 2022, arXiv 2111.06377).
   """
   return jnp.sum(_patch_errors(prediction, target) * hidden) / jnp.sum(hidden)
 
@@ -29,14 +31,17 @@ def masked_mse(prediction: jax.Array, target: jax.Array, hidden: jax.Array) -> j
 def masked_mse_by_kind(
   prediction: jax.Array, target: jax.Array, hidden: jax.Array, kind: jax.Array, kinds: int
 ) -> jax.Array:
-  """`masked_mse` of the samples of each kind, (kinds,) float32; 0 for a kind that the batch has no sample of.
+  """`masked_mse` of the samples of each kind.
 
   Args:
-    prediction: (B, N, P).
-    target: (B, N, P).
-    hidden: (B, N) 1 where a patch counts.
-    kind: (B,) int32, from 0.
-    kinds: how many there are.
+    prediction: (B, N, P) float.
+    target: (B, N, P) float32.
+    hidden: (B, N), 1 for patches that count, else 0.
+    kind: (B,) int32 from 0.
+    kinds: number of kinds.
+
+  Returns:
+    (kinds,) float32; 0 for kinds without samples.
   """
   belongs = jax.nn.one_hot(kind, kinds)  # (B, kinds)
   errors = jnp.sum(_patch_errors(prediction, target) * hidden, axis=1)

@@ -1,4 +1,4 @@
-"""Batch-hard triplets: the farthest picture of a person shall be nearer than the nearest of anybody else."""
+"""Batch-hard triplet loss for re-identification."""
 
 import jax
 import jax.numpy as jnp
@@ -7,17 +7,16 @@ from saip_jax.losses.infonce import weighted_mean
 
 
 def triplet_loss(features: jax.Array, identity: jax.Array) -> jax.Array:
-  """Mean over pictures of log(1 + exp(d_p - d_n)), with the farthest of the same person and the nearest of another.
+  """Mean over images of log(1 + exp(d_p - d_n)), with the farthest positive p and the nearest negative n.
 
-  Distances are Euclidean, of features as they are. Pictures without another one of their person, or in a batch of one
-  person, do not count.
+  Distances are Euclidean, of unnormalized features. Images without a positive or without a negative are ignored.
 
   Args:
-    features: (B, D).
-    identity: (B,) int, numbers from 1; 0: unknown, which takes no part.
+    features: (B, D) float.
+    identity: (B,) int from 1; 0 for unknown, which is ignored.
 
   Returns:
-    float32 scalar; 0 if no picture counts.
+    float32 scalar; 0 if all images are ignored.
 
   Source: Hermans et al. 2017, arXiv 1703.07737, equation 5 with the soft margin.
   """
@@ -35,7 +34,10 @@ def triplet_loss(features: jax.Array, identity: jax.Array) -> jax.Array:
 
 
 def _distances(x: jax.Array) -> jax.Array:
-  """(B, D) -> (B, B) Euclidean; the gradient of equal rows is 0. HIGHEST: the difference of large numbers is small."""
+  """Returns Euclidean distances (B, D) -> (B, B); equal rows have zero gradient.
+
+  Precision is HIGHEST, because the products nearly cancel.
+  """
   squares = jnp.sum(x * x, axis=1)
   products = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
   return jnp.sqrt(jnp.maximum(squares[:, None] + squares - 2 * products, 1e-12))

@@ -1,1 +1,1 @@
-"""Which tokens a method sees: (key, grid, ratio) -> indices of static length."""
+"""Masks: random choices of visible tokens, with static shapes."""

@@ -1,4 +1,4 @@
-"""SAIP's anchor mask: drawn on the base grid, carried over to the rescaled grid."""
+"""SAIP's anchor mask: drawn on the base grid and transferred to the grid of the rescaled view."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ import numpy as np
 
 def random_keep_mask(key: jax.Array, length: int, ratio: float) -> jax.Array:
   """Returns (length,) float32, 1 at int(length * (1 - ratio)) positions drawn uniformly, 0 elsewhere."""
-  kept = int(length * (1 - ratio))
+  visible = int(length * (1 - ratio))
   order = jnp.argsort(jax.random.uniform(key, (length,)))
-  return (jnp.argsort(order) < kept).astype(jnp.float32)
+  return (jnp.argsort(order) < visible).astype(jnp.float32)
 
 
 def upsample_mask(mask: jax.Array, grid_hw: tuple[int, int], new_grid_hw: tuple[int, int]) -> jax.Array:
-  """Resizes a mask to another grid by PyTorch's nearest rule, source = floor(i * in / out).
+  """Resizes a mask to another grid with PyTorch's nearest rule, source = floor(i * in / out).
 
   Args:
     mask: (..., h * w).
-    grid_hw: its grid.
-    new_grid_hw: wanted grid.
+    grid_hw: (h, w).
+    new_grid_hw: (h', w').
 
   Returns:
     (..., h' * w').
@@ -29,20 +29,21 @@ def upsample_mask(mask: jax.Array, grid_hw: tuple[int, int], new_grid_hw: tuple[
 
 
 def order_by_mask(key: jax.Array, mask: jax.Array, ratio: float) -> tuple[jax.Array, jax.Array]:
-  """Orders positions visible first and keeps a static number of them, as the masked branch of CSR needs.
+  """Orders positions with visible ones first and selects a static number of them.
 
-  Carried to the larger grid the mask shows about, not exactly, a quarter of the positions (50.0 +- 3.9
-  of 200), while the encoder takes exactly int(L * (1 - ratio)): ties are broken at random. Where more are visible
-  than taken, the rest is hidden but not scored; where fewer, some scored positions are seen (methods: published
-  behavior, replicated).
+  Transferred to the larger grid, the mask shows about a quarter of the positions (50.0 +- 3.9 of 200), but the encoder
+  takes exactly int(L * (1 - ratio)); ties are broken at random. If more positions are visible, the rest is hidden but
+  not scored in the loss; if fewer, some scored positions are visible to the encoder.
 
   Args:
     key: random key.
-    mask: (L,) 1 = visible.
+    mask: (L,) float32, 1 for visible positions, else 0.
     ratio: hidden fraction.
 
   Returns:
-    keep_ids (M,) int32 and restore_ids (L,) int32, the place of each position in the order.
+    keep_ids (M,) int32 and restore_ids (L,) int32, the rank of each position in the order.
+
+  Source: SAIP (arXiv 2503.08201), as in the released code.
   """
   length = mask.shape[0]
   order = jnp.argsort(1.0 - mask + jax.random.uniform(key, (length,), maxval=0.5))

@@ -1,11 +1,18 @@
-"""The protocol that every pre-training method follows; the trainer knows nothing else about it."""
+"""The base class of pre-training methods; the trainer knows nothing else about a method."""
 
+import abc
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import struct
+
+from saip_jax.backbones import build_backbone
+from saip_jax.backbones.features import Backbone
+from saip_jax.backbones.vit import ViT
+from saip_jax.methods.teacher import export_student_or_teacher, load_student_and_teacher
+from saip_jax.pictures import Panel
 
 
 @struct.dataclass
@@ -15,10 +22,12 @@ class Aux:
   Attributes:
     metrics: name -> float32 scalar, averaged over micro-steps and logged.
     for_update: what `after_update` needs from this micro-step (e.g. the batch mean of teacher logits).
+    outputs: outputs of the networks, for panels and comparisons; `Method.loss` drops them.
   """
 
   metrics: dict[str, jax.Array]
-  for_update: Any
+  for_update: Any = struct.field(default_factory=dict)
+  outputs: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +35,11 @@ class ParamGroup:
   """How the optimizer treats the parameters of a group.
 
   Attributes:
-    decay: weight decay.
-    lr_multiplier: of the learning rate, which weight decay follows; of blocks stacked along a leading axis, one for
-      each.
-    frozen: they stay as they are.
-    start: updates before which they stay as they are; their moments start there too.
+    decay: apply weight decay.
+    lr_multiplier: factor of the learning rate, and so of the weight decay; for blocks stacked along a leading axis a
+      tuple, one factor for each.
+    frozen: never update them.
+    start: updates before the first one that changes them; their moments start there too.
   """
 
   decay: bool = True
@@ -39,78 +48,142 @@ class ParamGroup:
   start: int = 0
 
 
-class Method(Protocol):
-  """Pure functions from (params, method_state, batch, key) to a loss over the global batch.
+@dataclasses.dataclass(frozen=True)
+class Method(abc.ABC):
+  """A training objective as pure functions of (params, method_state, batch, key).
 
-  `step` counts micro-steps (updates x accumulation). No method uses a collective: the batch is global, the
+  A method defines `Config`, `init`, `views`, `objectives` and `param_groups`, and overrides the defaults that do not
+  fit. `step` counts micro-steps (updates x accumulation). No method uses a collective: the batch is global, and the
   partitioner inserts what is needed.
 
   Attributes:
-    backbone: the `saip_jax.backbones.features.Backbone` whose parameters `export_params` returns.
+    Config: frozen dataclass of the `method` section of a recipe.
+    config: an instance of it.
+    backbone: the encoder whose parameters `export_params` returns.
+    canvas_hw: size of decoded images, pixels.
   """
 
-  backbone: Any
+  Config: ClassVar[type]
+
+  config: Any
+  backbone: Backbone
+  canvas_hw: tuple[int, int]
+
+  @classmethod
+  def build(cls, config, **backbone_options) -> "Method":
+    """Returns the method of a run.
+
+    Args:
+      config: a `saip_jax.config.RunConfig`.
+      **backbone_options: attributes of the encoder on top of those of the config.
+    """
+    return cls(config.method, cls.build_encoder(config, **backbone_options), config.data.canvas_hw)
+
+  @classmethod
+  def build_encoder(cls, config, **backbone_options) -> Backbone:
+    """Returns the encoder of a run, see `build`."""
+    backbone = build_backbone(
+      config.model.backbone,
+      image_hw=config.model.image_hw,
+      dtype=jnp.dtype(config.precision),
+      remat=config.remat,
+      **config.model.own_heads,
+      **backbone_options,
+    )
+    if isinstance(backbone, ViT):  # other families have no table of positions
+      return backbone.clone(**cls.vit_options(config.method))
+    return backbone
+
+  @classmethod
+  def vit_options(cls, settings) -> dict[str, str]:
+    """Returns the attributes of a ViT that the settings of the method decide: positions, tokens, initial weights."""
+    del settings
+    return {"pos_interpolation": "grid2d", "tokens": "normal"}
+
+  @classmethod
+  def check_data(cls, settings, data) -> None:
+    """Raises ValueError if the data set does not fit the settings of the method.
+
+    Args:
+      settings: a `Config`.
+      data: a `input_pipeline.pipeline.TrainData`.
+    """
+    del settings, data  # any data set by default
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns name -> shape and dtype of every field of a batch of `global_batch` samples."""
+    """Returns name -> shape and dtype of every field of a batch of `global_batch` samples: one image each."""
+    spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
+    return {"image": spec(jnp.uint8, *self.canvas_hw, 3), "image_hw": spec(jnp.int32, 2), "index": spec(jnp.uint32)}
 
+  @abc.abstractmethod
   def init(self, key: jax.Array) -> tuple[Any, Any]:
-    """Returns (params, method_state): trainable parameters, and the teacher, center, banks kept beside them."""
+    """Returns (params, method_state): trainable parameters, and the state beside them: teacher, center, banks."""
 
   def load_params(self, params, method_state, student: dict, teacher: dict | None) -> tuple[Any, Any]:
-    """Returns (params, method_state) of a new run with weights from elsewhere in them, see `replace_modules`.
+    """Returns (params, method_state) of a new run with loaded weights, see `modules.replace_modules`.
+
+    Everything else in `method_state` stays as `init` made it.
 
     Args:
       params: from `init`.
       method_state: from `init`.
       student: top-level name in `params` -> tree, for some of them.
-      teacher: the same for the teacher; what it lacks is a copy of the student.
+      teacher: the same for the teacher; modules that it lacks are copies of the student's.
 
     Raises:
-      ValueError: weights that have no place here, all of them listed.
+      ValueError: weights that do not fit, all of them listed.
+    """
+    return load_student_and_teacher(params, method_state, student, teacher)
+
+  @abc.abstractmethod
+  def views(self, batch, key: jax.Array) -> Any:
+    """Returns the views and random choices of a micro-step, each sample's from (key of the micro-step, its index)."""
+
+  @abc.abstractmethod
+  def objectives(self, params, method_state, views, step: jax.Array) -> tuple[jax.Array, Aux]:
+    """Returns the scalar to minimize, and `Aux`; its metrics hold each term of the sum unweighted.
+
+    No gradient flows into `method_state`.
     """
 
   def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
-    """Returns the scalar to minimize and `Aux`; gradients stop inside at everything taken from `method_state`."""
+    """Returns `objectives` of the views of a batch, without the outputs of the networks."""
+    total, aux = self.objectives(params, method_state, self.views(batch, key), step)
+    return total, aux.replace(outputs=None)
 
   def after_update(self, method_state, params, for_update, step: jax.Array):
-    """Returns `method_state` after a micro-step: moving averages, center, banks."""
+    """Returns `method_state` after a micro-step: moving averages, center, banks; unchanged by default."""
+    del params, for_update, step
+    return method_state
 
+  @abc.abstractmethod
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
     """Returns (regex over parameter names, group) pairs; the first match wins, all must be covered."""
 
   def export_params(self, params, method_state, which: str):
-    """Returns one encoder alone, its running statistics among its parameters.
+    """Returns the parameters of one encoder, its running statistics among them.
 
     Args:
+      params: trained parameters.
+      method_state: the state beside them.
       which: "student", "teacher", or another encoder that the method has, of the same kind.
+
+    Raises:
+      ValueError: an encoder that the method does not have.
     """
+    return export_student_or_teacher(params, method_state, which)
 
-  def panels(self, params, method_state, batch, key: jax.Array) -> dict[str, Any]:
-    """Returns name -> `saip_jax.pictures.Panel`: pictures that show what the method does."""
+  def panels(self, params, method_state, batch, key: jax.Array) -> dict[str, Panel]:
+    """Returns name -> panel: pictures that show what the method does; none by default."""
+    del params, method_state, batch, key
+    return {}
 
 
-def replace_modules(params: dict, loaded: Mapping[str, Any]) -> dict:
-  """Returns `params` with whole modules replaced.
+def sample_keys(key: jax.Array, index: jax.Array) -> jax.Array:
+  """Returns one key per sample from the key of the micro-step and the indices of the samples (B,)."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
-  Args:
-    params: module name -> tree of parameters.
-    loaded: the same for some of the modules.
 
-  Raises:
-    ValueError: listing every module and every parameter that does not fit.
-  """
-  wrong, heads_only = [], True
-  for module, tree in loaded.items():
-    shapes = [
-      {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
-      for leaves in (jax.tree_util.tree_leaves_with_path(t) for t in (params.get(module, {}), tree))
-    ]
-    wanted, found = shapes
-    names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    wrong += [f"{module}/{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}" for name in names]
-    heads_only &= not names or module != "backbone"
-  if wrong:
-    hint = "; --config.init_heads=False takes the backbone alone" if heads_only else ""
-    raise ValueError(f"these weights do not fit: {', '.join(wrong)}{hint}")
-  return {**params, **loaded}
+def loss_metrics(losses: dict[str, jax.Array], total: jax.Array) -> dict[str, jax.Array]:
+  """Returns the metrics "loss/NAME" of each term and "loss/total"."""
+  return {f"loss/{name}": value for name, value in losses.items()} | {"loss/total": total}

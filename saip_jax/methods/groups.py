@@ -1,4 +1,4 @@
-"""How the optimizer treats the parameters of backbones and heads, whatever the method."""
+"""Parameter groups of backbones and heads, the same for all methods."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ from saip_jax.methods.base import ParamGroup
 
 
 def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> list[tuple[str, ParamGroup]]:
-  """Returns `Method.param_groups`: no decay on biases, norms and scales, decay on weights.
+  """Returns groups without decay for biases, norms and scales, and with decay for weights, see `Method.param_groups`.
 
-  Tables of relative positions and attention biases are biases, prototypes, their gains and tables of words are weights.
+  Tables of relative positions and attention biases are biases; prototypes, their gains and word embeddings are weights.
 
   Args:
     decay_tokens: decay class and mask tokens.
-    decay_positions: decay learned positions; None: as tokens.
+    decay_positions: decay learned positions; None: as the tokens.
   """
   decay_positions = decay_tokens if decay_positions is None else decay_positions
   return [
@@ -25,18 +25,18 @@ def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> lis
 
 
 def layer_wise(groups: list[tuple[str, ParamGroup]], backbone: Backbone, decay: float) -> list[tuple[str, ParamGroup]]:
-  """Returns the groups with a learning rate that falls from the head down to the pixels.
+  """Returns the groups with a learning rate that decays from the head down to the patches.
 
-  Of L layers the learning rate of layer i is multiplied by decay ** (L - i), so that the last one has `decay`, and what
-  follows the layers, the final norm and the head, has 1. A ViT has a layer for each block and one, 0, for patches and
-  positions; networks of stages have one for each stage and one before them.
+  With L layers, the learning rate of layer i is multiplied by decay ** (L - i): `decay` for the last layer, 1 for the
+  final norm and the head. In a ViT each block is a layer, and patches and positions are layer 0; in networks of stages
+  each stage is a layer, and everything before them is layer 0.
 
   Args:
-    groups: of all parameters.
-    backbone: what `backbone/` in their names is.
+    groups: groups of all parameters.
+    backbone: the network whose parameters are below `backbone/`.
     decay: 0 to 1; 1 changes nothing.
 
-  Source: BEiT (Bao et al. 2022), appendix; as MAE and ViTPose count layers.
+  Source: BEiT (Bao et al. 2022), appendix; layers counted as in MAE and ViTPose.
   """
   layers = backbone.parameter_layers
   depths = [depth if isinstance(depth, tuple) else (depth,) for _, depth in layers]

@@ -1,7 +1,7 @@
-"""Recorded steps of the published code of every method, run again here and compared number by number.
+"""Recorded steps of the published code of every method, run here and compared number by number.
 
-A file holds weights, inputs, random draws and results of one step of a small instance; what it is called in there is
-what the published code calls it.
+A file holds weights, inputs, random draws and results of one step of a small instance, under the names of the published
+code.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from saip_jax.replay import croco, dino, hcmoco, masked, saip
 from saip_jax.replay.recording import Check, Recording
 
 _REPLAYS: dict[str, Callable[[Recording], None]] = {
-  "saip": saip.replay,
+  "saip": saip.replay_saip,
   "mae": masked.replay_mae,
   "hap": masked.replay_hap,
-  "dino": dino.replay,
-  "croco": croco.replay,
-  "hcmoco": hcmoco.replay,
+  "dino": dino.replay_dino,
+  "croco": croco.replay_croco,
+  "hcmoco": hcmoco.replay_hcmoco,
 }
 
 
@@ -23,13 +23,13 @@ def replay(path: str) -> Recording:
   """Runs the recorded step of a file in float32 at highest precision.
 
   Args:
-    path: a fixture (.npz) with `meta`, or `config` for SAIP, as JSON: which method, of which sizes.
+    path: a fixture (.npz) with `meta`, or `config` for SAIP, as JSON: the method and its sizes.
 
   Returns:
-    The recording with its checks; `Recording.left` names the results that none compares.
+    The recording with its checks; `Recording.left` names the results that no check compares.
 
   Raises:
-    ValueError: a method that is not known, or arrays that do not fit its sizes.
+    ValueError: an unknown method, or arrays that do not fit its sizes.
   """
   recording = Recording(path)
   if recording.method not in _REPLAYS:

@@ -10,25 +10,25 @@ import numpy as np
 from saip_jax.backbones.features import Views
 from saip_jax.config import OptimizerConfig
 from saip_jax.heads.prototype import PrototypeHead
-from saip_jax.interop.tables import LINEAR, Layout, Row, from_torch, linear, to_torch
-from saip_jax.interop.vit import TIMM, inside
+from saip_jax.interop.tables import LINEAR_LAYOUT, Layout, Row, from_torch, linear_rows, to_torch
+from saip_jax.interop.vit import VIT_NAMES, inside
 from saip_jax.losses.infonce import unit
-from saip_jax.methods import METHODS
 from saip_jax.methods.dino.config import DinoConfig, DinoMaskedConfig
 from saip_jax.methods.dino.method import Dino, DinoViews
-from saip_jax.methods.teacher import cosine_momentum, encode
-from saip_jax.replay.masked import backbone_of
+from saip_jax.methods.modules import encode_views
+from saip_jax.methods.teacher import cosine_momentum
+from saip_jax.replay.masked import recorded_vit
 from saip_jax.replay.recording import EXACT, LOSS, Recording, largest_error
 from saip_jax.replay.step import run_step
 from saip_jax.training.optimizer import make_schedules
 
 _COLUMN = Layout(lambda a: a[:, 0], lambda a, _: a[:, None])
 _TABLE = [
-  *inside(TIMM, "backbone.", "backbone/"),
-  *linear("head.mlp.0", "head/fc1"),
-  *linear("head.mlp.2", "head/fc2"),
-  *linear("head.mlp.4", "head/fc3"),
-  Row("head.last_layer.weight_v", "head/prototypes", LINEAR),
+  *inside(VIT_NAMES.timm, "backbone.", "backbone/"),
+  *linear_rows("head.mlp.0", "head/fc1"),
+  *linear_rows("head.mlp.2", "head/fc2"),
+  *linear_rows("head.mlp.4", "head/fc3"),
+  Row("head.last_layer.weight_v", "head/prototypes", LINEAR_LAYOUT),
 ]
 _GAIN = Row("head.last_layer.weight_g", "head/gain", _COLUMN)
 
@@ -55,14 +55,14 @@ def _method(recording: Recording, positions: str) -> Dino:
     positions=positions,
     mae=DinoMaskedConfig(weight=0.0, mask_ratio=0.5, width=1, depth=1, heads=1),
   )
-  return Dino(config, backbone_of(meta, **METHODS["dino"].vit_options(config)), (0, 0), total_steps=1)
+  return Dino(config, recorded_vit(meta, **Dino.vit_options(config)), (0, 0), total_steps=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _outputs(method: Dino, params, views: DinoViews) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the class tokens (V B, D), bottlenecks and logits of all views, in the published order."""
   images = [each for each in (views.globals, views.locals) if each is not None]
-  features, _ = encode(method.backbone, params["backbone"], None, [Views(each, ["cls"]) for each in images])
+  features, _ = encode_views(method.backbone, params["backbone"], None, [Views(each, ["cls"]) for each in images])
   batch = len(views.globals)
   cls = jnp.concatenate([f.cls.reshape(batch, -1, f.cls.shape[-1]).swapaxes(0, 1) for f in features])
   head = {"params": params["head"]}
@@ -70,7 +70,7 @@ def _outputs(method: Dino, params, views: DinoViews) -> tuple[jax.Array, jax.Arr
   return tuple(a.reshape(-1, a.shape[-1]) for a in results)
 
 
-def replay(recording: Recording) -> None:
+def replay_dino(recording: Recording) -> None:
   """Runs the recorded step and adds a check for each of its numbers."""
   meta = recording.meta
   views = DinoViews(
@@ -86,17 +86,12 @@ def replay(recording: Recording) -> None:
 
   for prefix, positions in (("", "grid2d"), ("as_published/", "as_published")):
     method = _method(recording, positions)
-
-    def objectives(params, method_state, views):
-      total, aux = method.objectives(params, method_state, views, first)
-      return total, (aux, None)
-
-    if prefix:  # recorded is what positions change
+    if prefix:  # only the numbers that depend on positions are recorded
       with jax.default_matmul_precision("highest"):
-        loss, _ = jax.jit(objectives)(params, method_state, views)
+        loss, _ = jax.jit(method.objectives)(params, method_state, views, first)
     else:
-      step = run_step(method, objectives, params, method_state, (views,), meta)
-      loss = step.metrics["loss/dino"]
+      step = run_step(method, params, method_state, views, meta)
+      loss = step.aux.metrics["loss/dino"]
     recording.loss(f"{prefix}loss/dino", loss)
     for who, tree, seen in (("student", params, views), ("teacher", teacher, views.replace(locals=None))):
       with jax.default_matmul_precision("highest"):
@@ -109,7 +104,7 @@ def replay(recording: Recording) -> None:
   gradients, after = published(step.gradients), published(step.after.params)
   recording.gradients("", gradients)
   recording.weights("student_after/", after, "grad/", recorded["student"], gradients)
-  moved = method.after_update(method_state, read(after | recording.below("student_after/")), step.for_update, first)
+  moved = method.after_update(method_state, read(after | recording.below("student_after/")), step.aux.for_update, first)
   recording.teacher(published(moved["teacher"]))
   if meta.get("norm_last_layer", True):
     for who in ("student", "teacher"):
@@ -119,7 +114,7 @@ def replay(recording: Recording) -> None:
 
 
 def _compare_schedules(recording: Recording) -> None:
-  """Compares the schedules where ours are the same rule: see the docstring of configs/dino.py."""
+  """Compares the schedules that follow the same rule, see the docstring of configs/dino.py."""
   s = recording.meta["schedule"]
   total, warmup = s["epochs"] * s["updates_per_epoch"], s["warmup_epochs"] * s["updates_per_epoch"]
   optimizer = OptimizerConfig(

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones.enlarge import RULES
+from saip_jax.backbones.enlarge import ENLARGE_RULES
 from saip_jax.backbones.hrnet import HRNet
-from saip_jax.backbones.semgcn import SKELETON
+from saip_jax.backbones.semgcn import JOINT_PARENTS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.interop import hrnet
-from saip_jax.interop.tables import CONV_1X1, Layout, Row, batch_norm, from_torch, linear, to_torch
+from saip_jax.interop.tables import CONV_1X1_LAYOUT, Layout, Row, batch_norm_rows, from_torch, linear_rows, to_torch
 from saip_jax.interop.vit import inside
 from saip_jax.methods.hcmoco.config import HcmocoBank, HcmocoConfig, HcmocoWeights
 from saip_jax.methods.hcmoco.method import Hcmoco
@@ -30,9 +30,9 @@ def _graph_conv(torch: str, path: str) -> list[Row]:
   ]
 
 
-def table_of(meta: dict) -> list[Row]:
+def hcmoco_table(meta: dict) -> list[Row]:
   """Returns the published names of all networks of the recorded sizes."""
-  encoder, skeleton = hrnet.rows(meta["depths"][0]), "encoder3.gconv"
+  encoder, skeleton = hrnet.hrnet_rows(meta["depths"][0]), "encoder3.gconv"
   layers = {f"{skeleton}_input.0": "skeleton/first"}
   for i in range(meta["skeleton_blocks"]):
     layers |= {f"{skeleton}_layers.{i}.gconv{n}": f"skeleton/blocks_{i}_{n}" for n in (1, 2)}
@@ -42,12 +42,12 @@ def table_of(meta: dict) -> list[Row]:
     *(
       row
       for torch, path in layers.items()
-      for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm(f"{torch}.bn", f"{path}_norm"))
+      for row in (*_graph_conv(f"{torch}.gconv", f"{path}_conv"), *batch_norm_rows(f"{torch}.bn", f"{path}_norm"))
     ),
     *_graph_conv(f"{skeleton}_output", "skeleton/last_conv"),
-    *(row for modality, number in _NUMBERS.items() for row in linear(f"head{number}.0", f"sample/{modality}")),
-    *linear("encoder1_linear", "dense/rgb", CONV_1X1),
-    *linear("encoder2_linear", "dense/depth", CONV_1X1),
+    *(row for modality, number in _NUMBERS.items() for row in linear_rows(f"head{number}.0", f"sample/{modality}")),
+    *linear_rows("encoder1_linear", "dense/rgb", CONV_1X1_LAYOUT),
+    *linear_rows("encoder2_linear", "dense/depth", CONV_1X1_LAYOUT),
   ]
 
 
@@ -88,15 +88,15 @@ def _views(recording: Recording) -> HcmocoViews:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _run(method: Hcmoco, published: Hcmoco, params, method_state, views: HcmocoViews, drawn: dict[str, jax.Array]):
-  """Returns what both methods give on the same encoders.
+  """Returns the results of both methods with the same encoders.
 
   Args:
-    method: with shared negatives, and without what is missing.
-    published: as the released code.
+    method: the method with shared negatives, which leaves out what is missing.
+    published: the method as in the released code.
     params: recorded weights.
     method_state: recorded statistics and banks.
     views: recorded inputs.
-    drawn: rows of the banks, by how they were drawn.
+    drawn: rows of the banks, "shared" by all samples or drawn for "each".
 
   Returns:
     The outputs, the metrics of each method, the gradients of each, stacked, the dense maps before they are scaled, the
@@ -105,7 +105,7 @@ def _run(method: Hcmoco, published: Hcmoco, params, method_state, views: HcmocoV
 
   def totals(params):
     out = method.encode(params, method_state["statistics"], views)
-    both = [m.compare(out, method_state, views) for m in (method, published)]
+    both = [m.contrast(out, method_state, views) for m in (method, published)]
     return jnp.stack([total for total, _ in both]), (out, tuple(aux for _, aux in both))
 
   _, backward, (out, auxes) = jax.vjp(totals, params, has_aux=True)
@@ -125,14 +125,15 @@ def _run(method: Hcmoco, published: Hcmoco, params, method_state, views: HcmocoV
   return out, [aux.metrics for aux in auxes], gradients, dense, terms, moved
 
 
-def replay(recording: Recording) -> None:
+def replay_hcmoco(recording: Recording) -> None:
   """Runs the recorded steps and adds a check for each of their numbers."""
   meta, views = recording.meta, _views(recording)
-  if meta["joints"] != len(SKELETON):
-    raise ValueError(f"it has {meta['joints']} joints: expected the {len(SKELETON)} of {', '.join(SKELETON)}")
-  table = table_of(meta)
+  if meta["joints"] != len(JOINT_PARENTS):
+    raise ValueError(f"it has {meta['joints']} joints: expected the {len(JOINT_PARENTS)} of {', '.join(JOINT_PARENTS)}")
+  table = hcmoco_table(meta)
   split = {
-    name: split_statistics(tree) for name, tree in from_torch(recording.below("weights/"), table, hrnet.BUFFERS).items()
+    name: split_statistics(tree)
+    for name, tree in from_torch(recording.below("weights/"), table, hrnet.HRNET_NAMES.buffers).items()
   }
   params = {name: parts["params"] for name, parts in split.items()}
   method_state = {
@@ -140,18 +141,18 @@ def replay(recording: Recording) -> None:
     "banks": {modality: recording[f"in/bank{number}"] for modality, number in _NUMBERS.items()},
   }
   params, method_state, views = jax.tree.map(jnp.asarray, (params, method_state, views))
-  for rule in RULES:
+  for rule in ENLARGE_RULES:
     _compare(recording, rule, table, params, method_state, views)
 
 
 def _compare(recording: Recording, rule: str, table: list[Row], params, method_state, views: HcmocoViews) -> None:
-  """Compares what is recorded under a rule of enlarging."""
+  """Compares the numbers recorded with one rule of enlarging."""
   method, published = (_method(recording.meta, rule, as_published=flag) for flag in (False, True))
   with jax.default_matmul_precision("highest"):
     drawn = {name: recording[f"rand/negatives_{name}"] for name in ("shared", "each")}
     out, metrics, gradients, dense, terms, moved = _run(method, published, params, method_state, views, drawn)
-  for i, which in enumerate(("visible_only", "as_published")):
-    terms |= {f"{name}_{which}": metrics[i][f"loss/{name}"] for name in ("joints", "total")}
+  for i, rule_of_joints in enumerate(("visible_only", "as_published")):
+    terms |= {f"{name}_{rule_of_joints}": metrics[i][f"loss/{name}"] for name in ("joints", "total")}
   for name, ours in (terms | {"sample": metrics[0]["loss/sample"]}).items():
     recording.loss(f"{rule}/loss/{name}", ours)
 
@@ -172,7 +173,7 @@ def _compare(recording: Recording, rule: str, table: list[Row], params, method_s
   after = write(params, moved["statistics"])
   for name in recording.below(f"{rule}/statistics_after/"):
     recording.output(f"{rule}/statistics_after/{name}", after[name])
-  zeros = jax.tree.map(np.zeros_like, method_state["statistics"])  # they have no gradients
+  zeros = jax.tree.map(np.zeros_like, method_state["statistics"])  # statistics have no gradients
   visible_only, as_published = (write(jax.tree.map(lambda g: g[i], gradients), zeros) for i in range(2))
   recording.gradients(f"{rule}/", visible_only)
   recording.norms(f"{rule}/grad_norm_as_published/", as_published)

@@ -7,35 +7,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from saip_jax.backbones.features import Views
+from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
-from saip_jax.backbones.transformer import NORM_EPSILON
 from saip_jax.backbones.vit import ViT
-from saip_jax.interop.tables import Row, blocks, from_torch, linear, norm, to_torch
-from saip_jax.interop.vit import TIMM, inside
+from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch
+from saip_jax.interop.vit import VIT_NAMES, inside
 from saip_jax.losses.alignment import contrast
 from saip_jax.losses.reconstruction import masked_mse
 from saip_jax.masking.parts import part_patches
 from saip_jax.methods.hap.config import HapAlignConfig, HapConfig, HapMasksConfig
-from saip_jax.methods.hap.method import Hap, HapDraws
+from saip_jax.methods.hap.method import Hap, HapViews
 from saip_jax.methods.mae.autoencoder import MaskDraws, MaskedConfig
-from saip_jax.methods.mae.method import Mae, MaeConfig
-from saip_jax.methods.teacher import encode
+from saip_jax.methods.mae.method import Mae, MaeConfig, MaeViews
+from saip_jax.methods.modules import encode_views
 from saip_jax.replay.recording import EXACT, OUTPUT, Recording, largest_error
 from saip_jax.replay.step import run_step
 
 _TABLE = [  # the positions of the decoder are computed, not stored
-  *inside(TIMM, "", "backbone/"),
+  *inside(VIT_NAMES.timm, "", "backbone/"),
   Row("mask_token", "mae/mask_token"),
-  *linear("decoder_embed", "mae/embed"),
-  *blocks("decoder_blocks", "mae/blocks"),
-  *norm("decoder_norm", "mae/norm"),
-  *linear("decoder_pred", "mae/pred"),
+  *linear_rows("decoder_embed", "mae/embed"),
+  *block_rows("decoder_blocks", "mae/blocks"),
+  *norm_rows("decoder_norm", "mae/norm"),
+  *linear_rows("decoder_pred", "mae/pred"),
 ]
 
 
-def backbone_of(meta: dict, **options) -> ViT:
-  """Returns the ViT of the recorded sizes."""
+def recorded_vit(meta: dict, **options) -> ViT:
+  """Returns a ViT of the recorded sizes."""
   size = meta["img_size"]
   image_hw = (size, size) if isinstance(size, int) else tuple(size)
   return ViT(
@@ -43,7 +43,7 @@ def backbone_of(meta: dict, **options) -> ViT:
   )
 
 
-def decoder_of(meta: dict) -> MaskedConfig:
+def recorded_decoder(meta: dict) -> MaskedConfig:
   """Returns the settings of the recorded decoder."""
   return MaskedConfig(
     mask_ratio=meta["mask_ratio"], width=meta["decoder_width"], depth=meta["decoder_depth"], heads=meta["decoder_heads"]
@@ -56,16 +56,16 @@ def _draws(recording: Recording, number: str = "") -> MaskDraws:
 
 
 def _latent(method: Mae, params, images, draws: MaskDraws, depth: int) -> jax.Array:
-  """Returns the class token and the seen patches (B, 1 + M, D) after the norm, of the first `depth` blocks."""
+  """Returns class token and seen patches (B, 1 + M, D) of the first `depth` blocks, after the norm."""
   tree = params["backbone"] | {"blocks": jax.tree.map(lambda a: a[:depth], params["backbone"]["blocks"])}
   views = Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)
-  (features,), _ = encode(method.backbone.clone(depth=depth), tree, None, [views])
+  (features,), _ = encode_views(method.backbone.clone(depth=depth), tree, None, [views])
   return jnp.concatenate([features.cls[:, None], features.tokens], axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _latents(method: Mae, params, images, draws: MaskDraws) -> list[jax.Array]:
-  """Returns `_latent` of one block, of two, ..., of all."""
+  """Returns `_latent` for one block, for two, ..., for all."""
   with jax.default_matmul_precision("highest"):
     return [_latent(method, params, images, draws, depth) for depth in range(1, method.backbone.depth + 1)]
 
@@ -73,16 +73,15 @@ def _latents(method: Mae, params, images, draws: MaskDraws) -> list[jax.Array]:
 def replay_mae(recording: Recording) -> None:
   """Runs the recorded step of MAE and adds a check for each of its numbers."""
   meta = recording.meta
-  config = MaeConfig(name="mae", crop_area=(1, 1), crop_aspect=(1, 1), mae=decoder_of(meta), positions="cosine")
-  method = Mae(config, backbone_of(meta, positions="cosine"), (0, 0))
+  config = MaeConfig(name="mae", crop_area=(1, 1), crop_aspect=(1, 1), mae=recorded_decoder(meta), positions="cosine")
+  method = Mae(config, recorded_vit(meta, positions="cosine"), (0, 0))
   images, draws = recording.images("in/images")[:, 0], _draws(recording)
   params = _read(recording, method)
-  objectives = lambda params, method_state, images, draws: _with_outputs(method, params, images, draws)
-  step = run_step(method, objectives, params, {}, (images, draws), meta)
-  out = step.outputs
+  step = run_step(method, params, {}, MaeViews(images, draws), meta)
+  out = step.aux.outputs
 
   recording.output("rand/mask", 1.0 - draws.seen, EXACT)
-  recording.loss("loss/mae", step.metrics["loss/mae"])
+  recording.loss("loss/mae", step.aux.metrics["loss/mae"])
   recording.loss("loss/mae_raw_pixels", masked_mse(out.prediction, patchify(images, meta["patch"]), 1.0 - draws.seen))
   recording.output("out/pred", out.prediction)
   recording.output("out/target", out.target)
@@ -101,12 +100,12 @@ def replay_hap(recording: Recording) -> None:
     name="hap",
     crop_area=(1, 1),
     crop_aspect=(1, 1),
-    mae=decoder_of(meta),
+    mae=recorded_decoder(meta),
     masks=HapMasksConfig(),
     align=HapAlignConfig(weight=meta["align_weight"], temperature=meta["align_temperature"]),
     positions="cosine",
   )
-  method = Hap(config, backbone_of(meta, positions="cosine"), (0, 0))
+  method = Hap(config, recorded_vit(meta, positions="cosine"), (0, 0))
   images, both = recording.images("in/images")[:, 0], [_draws(recording, number) for number in "01"]
   interleaved = MaskDraws(
     *(
@@ -115,21 +114,17 @@ def replay_hap(recording: Recording) -> None:
     )
   )
   params = _read(recording, method)
-
-  def objectives(params, method_state, images, masks):
-    return _with_outputs(method, params, images, HapDraws(masks, None), jnp.repeat(images, 2, axis=0))
-
-  step = run_step(method, objectives, params, {}, (images, interleaved), meta)
+  step = run_step(method, params, {}, HapViews(images, interleaved, parts=None), meta)
   for name in ("mae", "align", "total"):
-    recording.loss(f"loss/{name}", step.metrics[f"loss/{name}"])
+    recording.loss(f"loss/{name}", step.aux.metrics[f"loss/{name}"])
   pairs = lambda a: np.asarray(a).reshape(len(images), 2, *a.shape[1:])
-  firsts, predictions = pairs(step.outputs.cls), pairs(step.outputs.prediction)
+  firsts, predictions = pairs(step.aux.outputs.cls), pairs(step.aux.outputs.prediction)
   latents = pairs(_latents(method, params, np.repeat(images, 2, axis=0), interleaved)[-1])
   for number, draws in enumerate(both):
     recording.output(f"rand/mask{number}", 1.0 - draws.seen, EXACT)
     recording.output(f"out/pred{number}", predictions[:, number])
     recording.output(f"out/latent{number}", latents[:, number])
-    loss = masked_mse(predictions[:, number], step.outputs.target[::2], 1.0 - draws.seen)
+    loss = masked_mse(predictions[:, number], step.aux.outputs.target[::2], 1.0 - draws.seen)
     recording.loss(f"loss/mae{number}", loss)
   for name, (queries, keys) in {"first_to_second": (0, 1), "second_to_first": (1, 0)}.items():
     temperature = meta["align_temperature"]
@@ -140,19 +135,11 @@ def replay_hap(recording: Recording) -> None:
 
 
 def _read(recording: Recording, method: Mae) -> dict:
-  """Returns the recorded weights, after a check that the decoder's recorded positions are those computed here."""
+  """Returns the recorded weights, and checks the recorded positions of the decoder, which are computed here."""
   weights = recording.below("weights/")
   waves = wave_positions(method.autoencoder.grid, method.config.mae.width)
   recording.output("weights/decoder_pos_embed", np.pad(waves, ((1, 0), (0, 0)))[None])
   return from_torch(weights, _TABLE, (r"^decoder_pos_embed$",), patch=method.backbone.patch)
-
-
-def _with_outputs(method: Mae, params, images, draws, encoded=None):
-  """Returns (loss, (`Aux`, `MaskedOutputs`))."""
-  total, aux = method.objectives(params, images, draws)
-  masks = draws.masks if isinstance(draws, HapDraws) else draws
-  encoded = images if encoded is None else encoded
-  return total, (aux, method.autoencoder.forward(params["backbone"], params["mae"], encoded, masks))
 
 
 def _compare_step(recording: Recording, step, patch: int) -> None:

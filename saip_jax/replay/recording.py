@@ -1,4 +1,4 @@
-"""Numbers that published code left in a file, and their comparison with ours."""
+"""Recorded numbers of published code, and their comparison with ours."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ WEIGHT = 1e-5  # absolute, where the gradient is at least FELT of its largest en
 DECAY = 0.25  # of the published decay
 TEACHER = 1e-6  # absolute, after a moving average of the recorded weights
 EXACT = 0.0
-FELT = 1e-3  # Adam's first step is a sign: entries without a gradient move on rounding
-ROUNDING = 1e-5  # of the largest of all tensors: what has no gradient in truth, as biases of keys
+FELT = 1e-3  # the first step of Adam is a sign: where the gradient is 0, rounding decides it
+ROUNDING = 1e-5  # of the largest of all tensors: gradients that are exactly 0, as of biases of keys
 _DRAWN = ("meta", "config", "in/", "rand/", "weights/", "student/", "teacher/", "class_token/cls_token")
 
 
@@ -25,8 +25,8 @@ class Check:
   """One compared quantity.
 
   Attributes:
-    name: of the recorded array, or what was derived from it.
-    error: largest difference, as the limit counts it.
+    name: name of the recorded array, or of a quantity derived from it.
+    error: largest difference, in the units of the limit.
     limit: largest error allowed.
   """
 
@@ -43,7 +43,7 @@ def largest_error(ours, theirs) -> float:
   """Returns the largest difference as a fraction of the largest recorded value.
 
   Raises:
-    ValueError: arrays of two shapes.
+    ValueError: arrays of different shapes.
   """
   ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
   if ours.shape != theirs.shape:
@@ -61,7 +61,7 @@ class Recording:
   Attributes:
     arrays: name -> array.
     meta: sizes and settings of the recorded step.
-    checks: those made.
+    checks: the checks.
     compared: names of the arrays that they used.
   """
 
@@ -69,7 +69,7 @@ class Recording:
     """Reads a fixture.
 
     Raises:
-      ValueError: the file says nothing of a method.
+      ValueError: a file without the settings of a method.
     """
     with np.load(path) as archive:
       self.arrays: dict[str, np.ndarray] = dict(archive)
@@ -82,7 +82,7 @@ class Recording:
 
   @property
   def method(self) -> str:
-    """Name of the method; files of SAIP have `config` instead of `meta`, which does not say it."""
+    """Name of the method; files of SAIP have `config` instead of `meta`, without a name."""
     return self.meta.get("method", "saip")
 
   @property
@@ -115,7 +115,7 @@ class Recording:
     return [f"{prefix}{number}" for number in numbers]
 
   def add(self, name: str, error: float, limit: float, *used: str) -> None:
-    """Adds a check; `used` are the arrays that it used, by default the one of its name."""
+    """Adds a check; `used` are the arrays that it used, by default the one with its name."""
     self.checks.append(Check(name, float(error), limit))
     self.compared |= set(used or (name,))
 
@@ -125,16 +125,16 @@ class Recording:
       self.add(name, abs(float(ours) / float(self.arrays[name]) - 1), LOSS)
 
   def output(self, name: str, ours, limit: float = OUTPUT) -> None:
-    """Compares an array, if it is recorded; of a longer last axis of ours the first entries."""
+    """Compares an array, if it is recorded; a longer last axis of ours is cut."""
     if name in self.arrays:
       theirs = self.arrays[name]
       self.add(name, largest_error(np.asarray(ours)[..., : theirs.shape[-1]], theirs), limit)
 
   def gradients(self, prefix: str, ours: Mapping[str, np.ndarray]) -> None:
-    """Compares all that is recorded as `prefix`grad/* and `prefix`grad_norm/*.
+    """Compares all recorded arrays `prefix`grad/* and `prefix`grad_norm/*.
 
     Args:
-      prefix: of the names.
+      prefix: prefix of the names.
       ours: published name -> gradient.
     """
     recorded = self.below(f"{prefix}grad/")
@@ -152,7 +152,7 @@ class Recording:
     """Compares the norms of gradients that are recorded below a prefix.
 
     Args:
-      prefix: of the names.
+      prefix: prefix of the names.
       ours: published name -> gradient.
     """
     recorded = self.below(prefix)
@@ -174,9 +174,10 @@ class Recording:
     before: Mapping[str, np.ndarray],
     our_gradients: Mapping[str, np.ndarray],
   ) -> None:
-    """Compares weights after an update, and how much of each tensor decayed.
+    """Compares weights after an update, and the decay of each tensor.
 
-    Where no gradient of a tensor is recorded, ours tells the entries that have one, of which 99 % must be equal.
+    If the gradient of a tensor is not recorded, ours selects the entries with a gradient, and 99 % of them must be
+    equal.
 
     Args:
       after: prefix of the recorded weights.
@@ -194,7 +195,7 @@ class Recording:
         own = np.abs(our_gradients[name])
         self.add(f"{after}{name}", np.quantile(np.abs(difference)[own >= FELT * np.max(own)], 0.99), WEIGHT)
         continue
-      if np.max(np.abs(gradient)) <= ROUNDING * top:  # both take a step of Adam's size in some direction
+      if np.max(np.abs(gradient)) <= ROUNDING * top:  # both step by lr, each in its own direction
         self.add(f"{after}{name}", np.max(np.abs(difference)), 2.1 * self.meta["lr"])
         continue
       felt = np.abs(gradient) >= FELT * np.max(np.abs(gradient))
@@ -208,7 +209,7 @@ class Recording:
   def teacher(self, ours: Mapping[str, np.ndarray]) -> None:
     """Compares a teacher that has moved towards the recorded weights of the student after the step.
 
-    Of a tensor of which these are not recorded it has moved towards ours, which stray where there is no gradient.
+    A tensor without recorded weights has moved towards ours, which differ where the gradient is 0.
 
     Args:
       ours: published name -> weight.

@@ -9,7 +9,6 @@ from saip_jax.interop.tables import to_torch
 from saip_jax.masking.anchor import upsample_mask
 from saip_jax.methods.saip.config import MatchingConfig, ReconstructionConfig, SaipConfig, SearchConfig
 from saip_jax.methods.saip.method import Saip
-from saip_jax.methods.saip.networks import SaipNetworks
 from saip_jax.methods.saip.views import SaipDraws, SaipViews
 from saip_jax.replay.recording import Recording
 from saip_jax.replay.step import run_step
@@ -58,24 +57,23 @@ def _method(recording: Recording) -> Saip:
       heads=heads,
     ),
   )
-  return Saip(SaipNetworks(settings, backbone), (0, 0), (0, 0), total_steps=1)
+  return Saip(settings, backbone, (0, 0), (0, 0), total_steps=1)
 
 
-def _inputs(recording: Recording, method: Saip) -> tuple[SaipViews, SaipDraws]:
+def _views(recording: Recording, method: Saip) -> SaipViews:
   patch = method.backbone.patch
   mask = lambda name: jnp.asarray(recording[f"in/{name}"][:, ::patch, ::patch], jnp.float32)
-  views = SaipViews(
+  ids = lambda name: jnp.asarray(recording[f"rand/{name}"], jnp.int32)
+  base = jnp.asarray(recording["rand/base_mask"], jnp.float32)
+  seen = upsample_mask(base.reshape(len(base), -1), method.networks.grid, method.networks.csr_grid)
+  return SaipViews(
     globals=recording.images("in/view1", "in/view2"),
     crops=recording.images(*recording.numbered("in/local")),
     scene=recording.images("in/ref")[:, 0],
     inst_mask=mask("inst_mask"),
     roi_mask=mask("roi_mask"),
+    draws=SaipDraws(1.0 - seen, ids("ids_keep"), ids("ids_restore"), jnp.broadcast_to(jnp.arange(2), (len(base), 2))),
   )
-  ids = lambda name: jnp.asarray(recording[f"rand/{name}"], jnp.int32)
-  base = jnp.asarray(recording["rand/base_mask"], jnp.float32)
-  seen = upsample_mask(base.reshape(len(base), -1), method.networks.grid, method.networks.csr_grid)
-  draws = SaipDraws(1.0 - seen, ids("ids_keep"), ids("ids_restore"), jnp.broadcast_to(jnp.arange(2), (len(base), 2)))
-  return views, draws
 
 
 def _published_order(logits) -> np.ndarray:
@@ -84,18 +82,18 @@ def _published_order(logits) -> np.ndarray:
   return logits.swapaxes(0, 1).reshape(-1, logits.shape[-1])
 
 
-def replay(recording: Recording) -> None:
+def replay_saip(recording: Recording) -> None:
   """Runs the recorded step and adds a check for each of its numbers."""
   method = _method(recording)
-  patch, (views, draws) = method.backbone.patch, _inputs(recording, method)
+  patch = method.backbone.patch
   recorded = {who: recording.below(f"{who}/") for who in ("student", "teacher")}
   params, teacher = (dialect.read(weights) for weights in recorded.values())
   method_state = {"teacher": teacher, "center": recording["in/center"][0]}
-  step = run_step(method, method.objectives, params, method_state, (views, draws), recording.meta)
-  out, published = step.outputs, lambda tree: to_torch(tree, dialect.SAIP, patch)
+  step = run_step(method, params, method_state, _views(recording, method), recording.meta)
+  out, published = step.aux.outputs, lambda tree: to_torch(tree, dialect.SAIP_ROWS, patch)
 
   for name in recording.below("loss/"):
-    recording.loss(f"loss/{name}", step.metrics[f"loss/{name}"])
+    recording.loss(f"loss/{name}", step.aux.metrics[f"loss/{name}"])
   flat = lambda x: np.asarray(x).reshape(len(x), -1)
   outputs = {
     "csm_student": _published_order(out.logits),
@@ -112,5 +110,5 @@ def replay(recording: Recording) -> None:
   recording.gradients("", gradients)
   recording.weights("student_after/", published(step.after.params), "grad/", recorded["student"], gradients)
   after = dialect.read(published(step.after.params) | recording.below("student_after/"))
-  moved = method.after_update(method_state, after, step.for_update, jnp.zeros((), jnp.int32))
+  moved = method.after_update(method_state, after, step.aux.for_update, jnp.zeros((), jnp.int32))
   recording.teacher(published(moved["teacher"]))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from saip_jax.config import OptimizerConfig
+from saip_jax.methods.base import Aux, Method
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.state import TrainState
 from saip_jax.training.step import apply_gradients
@@ -15,34 +16,33 @@ from saip_jax.training.step import apply_gradients
 
 @struct.dataclass
 class Step:
-  """What a step gave.
+  """Results of a step.
 
   Attributes:
-    metrics: of the objectives.
-    for_update: of the objectives, for `Method.after_update`.
-    outputs: of the objectives.
-    gradients: like the parameters.
+    aux: metrics, `for_update` and outputs of the objectives.
+    gradients: gradients of all parameters.
     after: the state after one update; None where no optimizer is recorded.
   """
 
-  metrics: dict[str, jax.Array]
-  for_update: Any
-  outputs: Any
+  aux: Aux
   gradients: Any
   after: TrainState | None
 
 
-def run_step(method, objectives: Callable, params, method_state, batch: tuple, meta: dict[str, Any]) -> Step:
-  """Returns what a step gives, in float32 at highest precision.
+def run_step(
+  method: Method, params, method_state, views, meta: dict[str, Any], objectives: Callable | None = None
+) -> Step:
+  """Returns the results of a micro-step, the first of a run, in float32 at highest precision.
 
   Args:
-    method: a `saip_jax.methods.base.Method`.
-    objectives: (params, method_state, *batch) -> (loss, (`Aux`, outputs)), its objectives.
+    method: the method.
     params: recorded weights.
-    method_state: what the method keeps beside them.
-    batch: recorded views and draws.
+    method_state: recorded state beside them.
+    views: recorded views and draws.
     meta: `lr`, `weight_decay`, `betas` and `eps` of the recorded AdamW step; without `lr` there is no update.
+    objectives: replaces `method.objectives`.
   """
+  objectives = objectives or method.objectives
   tx = None
   if "lr" in meta:
     optimizer = OptimizerConfig(
@@ -58,13 +58,14 @@ def run_step(method, objectives: Callable, params, method_state, batch: tuple, m
     tx, _ = make_optimizer(optimizer, 1, method.param_groups())
 
   @jax.jit
-  def run(params, method_state, batch):
-    (_, (aux, outputs)), gradients = jax.value_and_grad(objectives, has_aux=True)(params, method_state, *batch)
+  def run(params, method_state, views):
+    first = jnp.zeros((), jnp.int32)
+    (_, aux), gradients = jax.value_and_grad(objectives, has_aux=True)(params, method_state, views, first)
     after = None
     if tx is not None:
-      state = TrainState(jnp.zeros((), jnp.int32), params, method_state, tx.init(params))
+      state = TrainState(first, params, method_state, tx.init(params))
       after = apply_gradients(method, tx, state, gradients, aux.for_update, state.step)
-    return Step(aux.metrics, aux.for_update, outputs, gradients, after)
+    return Step(aux, gradients, after)
 
   with jax.default_matmul_precision("highest"):
-    return run(*jax.tree.map(jnp.asarray, (params, method_state, batch)))
+    return run(*jax.tree.map(jnp.asarray, (params, method_state, views)))

@@ -8,9 +8,9 @@ import numpy as np
 
 from input_pipeline.source import ImageSource
 from input_pipeline.sources.combined import SubsetSource
-from saip_jax.evaluation.encoders import Encoder, encode, encoder_of
-from saip_jax.evaluation.resize import squashed_batches
-from saip_jax.evaluation.splits import Data, Labeled, cameras
+from saip_jax.evaluation.encoders import Encoder, encode_source, encoder_of
+from saip_jax.evaluation.resize import resized_batches
+from saip_jax.evaluation.splits import Data, LabeledImages, cameras
 from saip_jax.interop.weights import LoadedBackbone
 from saip_jax.reporting.images import jpeg_uri, png_uri
 from saip_jax.reporting.page import escape, missing
@@ -34,8 +34,8 @@ class Chosen:
   """
 
   name: str
-  query: Labeled
-  gallery: Labeled | None
+  query: LabeledImages
+  gallery: LabeledImages | None
   no_search: str | None
 
 
@@ -62,12 +62,12 @@ def choose_images(data: Data) -> Chosen:
   return Chosen(query.source.identity["name"], _part(query, queries), _part(gallery, rows), None)
 
 
-def _without_search(images: Labeled, reason: str) -> Chosen:
+def _without_search(images: LabeledImages, reason: str) -> Chosen:
   rows = _spread(np.arange(len(images)), _QUERIES)
   return Chosen(images.source.identity["name"], _part(images, rows), None, reason)
 
 
-def _searchable(query: Labeled, gallery: Labeled, ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _searchable(query: LabeledImages, gallery: LabeledImages, ids: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Returns the queries that another camera shows too."""
   seen: dict = {}
   for person, camera in zip(others.tolist(), cameras(gallery).tolist()):
@@ -77,8 +77,8 @@ def _searchable(query: Labeled, gallery: Labeled, ids: np.ndarray, others: np.nd
   return np.flatnonzero(np.array(elsewhere) & (ids != distractor))
 
 
-def _part(whole: Labeled, rows: np.ndarray) -> Labeled:
-  return Labeled(SubsetSource(whole.source, rows, "of the report"))
+def _part(whole: LabeledImages, rows: np.ndarray) -> LabeledImages:
+  return LabeledImages(SubsetSource(whole.source, rows, "of the report"))
 
 
 def _spread(items: np.ndarray, count: int) -> np.ndarray:
@@ -90,9 +90,9 @@ def encoder_html(backbone: LoadedBackbone, images: Chosen) -> str:
   """Returns pictures of attention, of patch features and of nearest neighbors."""
   encoder = encoder_of(backbone, {})
   shown_hw = tuple(round(side * _SHOWN_HEIGHT / encoder.image_hw[0]) for side in encoder.image_hw)
-  shown = _squashed(images.query.source, shown_hw)
+  shown = _resized(images.query.source, shown_hw)
   faults: list[str] = []
-  parts = list(encode(encoder, images.query.source, faults))
+  parts = list(encode_source(encoder, images.query.source, faults))
   rows = np.concatenate([part.rows for part in parts]) if parts else np.zeros(0, int)
   if not len(rows):
     return missing(f"None of the images of {images.name} can be read: {faults[0]}")
@@ -117,7 +117,7 @@ def _attention_html(backbone: LoadedBackbone, images: Chosen, shown: np.ndarray,
   if not module.has_attention:
     return missing(f"{type(module).__name__} has no class token whose attention could be shown: only ViTs have one.")
   hw = backbone.preprocessing.image_hw
-  inputs = backbone.preprocessing(_squashed(images.query.source, hw)[rows])
+  inputs = backbone.preprocessing(_resized(images.query.source, hw)[rows])
   read = jax.jit(lambda variables, x: module.apply(variables, x, reads=("cls", "attention")).attention[0])
   grid = module.hidden_grid(hw)
   maps = np.asarray(read(backbone.variables, inputs))[:, :, 0, -grid[0] * grid[1] :]  # (B, heads, N)
@@ -175,7 +175,7 @@ def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
 def _neighbors_html(
   encoder: Encoder, images: Chosen, shown: np.ndarray, rows: np.ndarray, features: np.ndarray, faults: list[str]
 ) -> str:
-  parts = list(encode(encoder, images.gallery.source, faults))
+  parts = list(encode_source(encoder, images.gallery.source, faults))
   if not parts:
     return missing("None of the images to search among can be read.")
   others = np.concatenate([part.rows for part in parts])
@@ -188,7 +188,7 @@ def _neighbors_html(
   nearest = np.argsort(-similar, axis=1, kind="stable")[:, :_NEIGHBORS]
   wanted = np.unique(nearest)
   pictures = dict(
-    zip(wanted.tolist(), _squashed(SubsetSource(images.gallery.source, others[wanted], "shown"), shown.shape[1:3]))
+    zip(wanted.tolist(), _resized(SubsetSource(images.gallery.source, others[wanted], "shown"), shown.shape[1:3]))
   )
   right, blocks, first = 0, [], 0
   for i, row in enumerate(rows):
@@ -215,9 +215,9 @@ def _unit(features: np.ndarray) -> np.ndarray:
   return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def _squashed(source: ImageSource, hw: tuple[int, int]) -> np.ndarray:
+def _resized(source: ImageSource, hw: tuple[int, int]) -> np.ndarray:
   """Returns all images of a source, (n, H, W, 3) uint8; those that cannot be read are black."""
-  with contextlib.closing(squashed_batches(source, hw, len(source))) as batches:
+  with contextlib.closing(resized_batches(source, hw, len(source))) as batches:
     return next(batches).images_u8
 
 

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 
-COLORS = 8
+RUN_COLORS = 8
 """Runs that can be told apart by color."""
 
 

@@ -49,9 +49,9 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
   for line in damaged:
     print(f"warning: {line}", file=sys.stderr, flush=True)
   run = dataclasses.replace(run, faults=[*run.faults, *damaged])
-  runs = _renamed([run, *map(read_compared, compare)])
-  if len(runs) > page.COLORS:
-    raise ValueError(f"--compare names {len(compare)}: at most {page.COLORS - 1} can be told apart by color")
+  runs = _with_unique_names([run, *map(read_compared, compare)])
+  if len(runs) > page.RUN_COLORS:
+    raise ValueError(f"--compare names {len(compare)}: at most {page.RUN_COLORS - 1} can be told apart by color")
   out = local_path(out, "--out") if out else run.path / "report.html"
   cannot = functools.partial(writing, out, "the page ", "name another place with --out=FILE")
   with contextlib.ExitStack() as stack:
@@ -73,7 +73,7 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
   return out
 
 
-def _renamed(runs: list[Run]) -> list[Run]:
+def _with_unique_names(runs: list[Run]) -> list[Run]:
   """Gives runs whose folders are called alike the whole path as their name."""
   names = [run.name for run in runs]
   return [
@@ -114,7 +114,7 @@ def _facts_html(runs: Sequence[Run], newest: int | None) -> str:
 
 def _data_fact(run: Run, newest: int | None) -> str:
   """The data set by the fingerprint of a checkpoint, which is sure; without one, as the settings name it."""
-  from saip_jax.training.checkpoint import read_fingerprint
+  from saip_jax.run_folder.reading import read_fingerprint
 
   if newest is not None:
     try:

@@ -1,1 +1,1 @@
-"""The folder of a run: who owns it, its settings, its checkpoints, what each checkpoint holds."""
+"""The folder of a run: its lock, its config, its checkpoints and their contents."""

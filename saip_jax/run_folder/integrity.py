@@ -1,6 +1,7 @@
-"""Which checkpoints of a run are whole.
+"""Finds the checkpoints of a run that are whole.
 
-A save that is killed leaves none under its name; a full disk, a copy that ended early or a broken machine may.
+A killed save leaves no folder under its final name. A full disk, an interrupted copy or a broken machine may leave a
+damaged one.
 """
 
 import json
@@ -12,32 +13,33 @@ import tensorstore as ts
 
 from input_pipeline.names import shown_error
 from input_pipeline.storage import utf8_path
+from saip_jax.run_folder.files import CHECKPOINTS, FINGERPRINT, MODEL, MODEL_FILE, STATE
 
 _COMMITTED = "commit_success.txt"  # Orbax writes it last
-_FINGERPRINT, _METADATA = "fingerprint/metadata", "state/_METADATA"
+_FINGERPRINT, _METADATA, _MODEL = f"{FINGERPRINT}/metadata", f"{STATE}/_METADATA", f"{MODEL}/{MODEL_FILE}"
 _READ_BY_WEIGHTS = ("params", "extra")
 
 
 def checkpoint_steps(workdir) -> list[int]:
   """Returns the steps of the checkpoints of a run, whole or not, oldest first."""
-  path = pathlib.Path(workdir) / "checkpoints"
+  path = pathlib.Path(workdir) / CHECKPOINTS
   names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
   return sorted(int(name) for name in names if name.isdigit())
 
 
 def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> tuple[int | None, list[str]]:
-  """Returns the step of a run's newest whole checkpoint, and what is wrong with newer ones.
+  """Returns the step of a run's newest whole checkpoint, and the damage of newer ones.
 
   Args:
     workdir: the run's folder.
-    parts: of the state, which must be readable, as in `damage_of`.
+    parts: parts of the state that must be readable, as in `damage_of`.
 
   Returns:
     (step or None, one line for each newer checkpoint that is not whole, the newest first).
   """
   damaged = []
   for step in reversed(checkpoint_steps(workdir)):
-    path = pathlib.Path(workdir).absolute() / "checkpoints" / str(step)
+    path = pathlib.Path(workdir).absolute() / CHECKPOINTS / str(step)
     reason = damage_of(path, parts)
     if reason is None:
       return step, damaged
@@ -48,7 +50,7 @@ def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> t
 def newest_to_read(workdir) -> tuple[int, tuple[str, ...]]:
   """Returns the step of a run's newest whole checkpoint, to be read, and notes on newer ones that are damaged.
 
-  An older checkpoint instead of a damaged one is never taken silently: notes say so, and so does standard error.
+  Each damaged checkpoint that is passed over is reported in the notes and on standard error.
 
   Raises:
     ValueError: no checkpoint, or none that is whole.
@@ -73,10 +75,11 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
     ValueError: a path that is no UTF-8.
   """
   path = utf8_path(step_path, "checkpoint")
-  lacking = [name for name in (_METADATA, _FINGERPRINT, _COMMITTED) if not (path / name).exists()]
-  if lacking:
-    return f"it has no {lacking[0]}"
-  for name in (_FINGERPRINT, _METADATA):
+  described = [_MODEL] if (path / MODEL).exists() else []  # earlier versions wrote none
+  missing = [name for name in (_METADATA, _FINGERPRINT, *described, _COMMITTED) if not (path / name).exists()]
+  if missing:
+    return f"it has no {missing[0]}"
+  for name in (_FINGERPRINT, *described, _METADATA):
     try:
       read_object(path / name)
     except (OSError, ValueError) as e:
@@ -84,7 +87,7 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
   for keys in _arrays(read_object(path / _METADATA), parts):
     name = ".".join(keys)
     try:
-      store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path / 'state'}/"}, "path": f"{name}/"}
+      store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path / STATE}/"}, "path": f"{name}/"}
       ts.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result().read().result()
     except (OSError, ValueError, RuntimeError) as e:
       return f"its {name} cannot be read: {brief(e)}"
@@ -92,13 +95,13 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
 
 
 def brief(error: BaseException) -> str:
-  """Returns an error of Orbax or of what is below it: many layers, each with words of its own, the system's last."""
+  """Returns the message of an error of Orbax or TensorStore, shortened: the system's own message is at its end."""
   reason = shown_error(error).partition(" [tensorstore_spec=")[0]
   return reason if len(reason) <= 200 else f"{reason[:60]} ... {reason[-120:]}"
 
 
 def read_object(path: pathlib.Path) -> dict:
-  """Returns the object that a JSON file holds; raises OSError, or ValueError where it holds none."""
+  """Returns the object that a JSON file holds; raises OSError, or ValueError if it holds none."""
   content = json.loads(path.read_text("utf-8"))
   if not isinstance(content, dict):
     raise ValueError(f"it holds a {type(content).__name__}, no object")
@@ -106,7 +109,7 @@ def read_object(path: pathlib.Path) -> dict:
 
 
 def _arrays(metadata: dict, parts: Collection[str] | None) -> list[list[str]]:
-  """Returns the path of each array of a state, by Orbax's description of it."""
+  """Returns the path of each array of a state, read from Orbax's metadata."""
   leaves = metadata.get("tree_metadata", {}).values()
   paths = [
     [str(key["key"]) for key in leaf["key_metadata"]]

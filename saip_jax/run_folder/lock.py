@@ -6,26 +6,30 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from input_pipeline.locks import lock
 from input_pipeline.storage import writing
-from saip_jax.training.distributed import on_first_host
+from saip_jax.run_folder.files import LOCK
 
-LOCK = "run.lock"
 _held: set[str] = set()
 
 
 @contextlib.contextmanager
-def holding(workdir: pathlib.Path) -> Iterator[None]:
+def holding(
+  workdir: pathlib.Path, on_first_host: Callable[[Callable[[], Any]], Any] = lambda function: function()
+) -> Iterator[None]:
   """Keeps other runs out of a folder while a block runs.
 
-  The processes of one run are one holder: the first of them has the lock. So are nested blocks of one process. The
-  system drops the lock of a process that ends, however it ends, so that no lock is ever stale. On a network disk it
-  keeps out other hosts as far as that disk's locks do.
+  The processes of one run are one holder: the first of them has the lock. Nested blocks of one process are one holder
+  too. The system drops the lock of a process that ends, however it ends, so no lock is ever stale. On a network disk it
+  excludes other hosts as far as the locks of that disk do.
 
   Args:
     workdir: the run's folder; W/run.lock names the holder.
+    on_first_host: calls a function on the first process of the run, see `training.distributed.on_first_host`; the
+      default is for a process alone.
 
   Raises:
     ValueError: another run holds the folder, on every process of this one; or it cannot be written.

@@ -1,6 +1,6 @@
-"""Several processes as one run: the only file that knows JAX's multi-host interface.
+"""Several processes as one run: the only file that uses JAX's multi-host interface.
 
-A process alone needs none of it: there every function here returns at once.
+In a process alone every function here returns at once.
 """
 
 import contextlib
@@ -13,31 +13,33 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax._src.distributed import global_state  # barriers that need no device have no public name, nor has
-from jax._src.xla_bridge import backends_are_initialized  # whether it is too late
+import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from saip_jax.training.watchdog import Watchdog
 
 _BARRIER_SECONDS = 4 * 3600  # the first host may render or index a data set meanwhile
+_MESSAGE_BYTES = 4096
+_TOO_LATE = "must be called before any JAX calls"  # in the RuntimeError of jax.distributed.initialize
 _numbers = itertools.count()
 
 
 def initialize(
   coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout_s: int = 300
 ) -> None:
-  """Joins this process with the others of its run; to be called before anything asks JAX for a device.
+  """Joins this process with the others of its run; to be called before the first use of a JAX device.
 
-  What is not given is taken from the variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and
-  what is not there either from the environment: Cloud TPU, Slurm (one task per GPU), Open MPI, an indexed Kubernetes
-  Job or JobSet (needs `pip install kubernetes`). Where none of these knows of other processes, this one is alone; so it
-  is in a notebook that has used its devices already.
+  Arguments that are None are read from the variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and
+  otherwise detected: Cloud TPU, Slurm (one task per GPU), Open MPI, an indexed Kubernetes Job or JobSet (needs
+  `pip install kubernetes`). Without any of these the process is alone. So is a notebook that has used its devices
+  already.
 
   Args:
     coordinator: HOST:PORT on the machine of process 0, reachable from all.
-    processes: their number.
-    process: which one this is, from 0.
-    timeout_s: how long to wait for the others, seconds.
+    processes: number of processes.
+    process: number of this process, from 0.
+    timeout_s: seconds to wait for the others.
 
   Raises:
     ValueError: settings that are incomplete or impossible, or processes that do not find each other.
@@ -48,7 +50,7 @@ def initialize(
   processes = _number(processes, "JAX_NUM_PROCESSES")
   process = _number(process, "JAX_PROCESS_ID")
   given = (coordinator, processes, process)
-  if processes == 1 or given == (None, None, None) and (_surely_alone() or backends_are_initialized()):
+  if processes == 1 or given == (None, None, None) and _surely_alone():
     return
   if None not in given:
     _check(*given)
@@ -66,63 +68,75 @@ def initialize(
         f"cannot join the other processes: {_one_line(e)}; give all of --coordinator (it is {coordinator}),"
         f" --processes ({processes}) and --process ({process})"
       ) from e
-    if "JOB_COMPLETION_INDEX" in os.environ:  # one of many, for all we know
+    if "JOB_COMPLETION_INDEX" in os.environ:  # possibly one of many
       raise ValueError(
         "this is one process of a Kubernetes Job and cannot find the others: `pip install kubernetes`, or give"
         " --coordinator, --processes and --process (JAX_NUM_PROCESSES=1 if it is the only one)"
       ) from e
-    if isinstance(e, OSError):  # a TPU of Google's cloud always has the server that tells of its hosts
+    if isinstance(e, OSError):  # every Cloud TPU has the server that lists its hosts
       warnings.warn(f"no Cloud TPU metadata ({_one_line(e)[:80]}): this process trains alone", stacklevel=2)
-  except RuntimeError as e:  # among them: Kubernetes refuses to tell, the port is taken
+  except RuntimeError as e:  # for example: Kubernetes refuses to answer, the port is taken
+    if given == (None, None, None) and _TOO_LATE in str(e):
+      return
     raise ValueError(f"cannot join the other processes: {_one_line(e)}") from e
 
 
 def barrier(name: str) -> None:
-  """Returns once all processes are here; they wait on the network, and no device is kept busy.
+  """Returns once all processes have called it; they wait on the network, and no device is kept busy.
 
-  Between two steps a collective would do, but on CPU it gives up after 30 s.
+  A collective would suffice between two steps, but on CPU it gives up after 30 s.
   """
-  if global_state.num_processes > 1:
-    global_state.client.wait_at_barrier(f"saip_{name}_{next(_numbers)}", _BARRIER_SECONDS * 1000)
+  if jax.process_count() > 1:
+    wait = multihost.get_barrier_sync_fn()
+    wait(key=f"saip_{name}_{next(_numbers)}", timeout_ms=_BARRIER_SECONDS * 1000)
 
 
 @contextlib.contextmanager
 def first_host_first():
   """Runs a block on process 0, then on all others: they find the files that it made."""
-  if global_state.process_id:
+  if jax.process_index():
     barrier("first_host")
   try:
     yield
-  finally:  # also if it failed: the others shall fail by themselves, not wait
-    if not global_state.process_id:
+  finally:  # also if it failed: the others fail by themselves instead of waiting
+    if not jax.process_index():
       barrier("first_host")
 
 
 def on_first_host(function: Callable[[], Any]) -> Any:
-  """Returns what a function returns on process 0, where alone it is called, and None on all others.
+  """Calls a function on process 0 alone; returns its result there and None on all others.
 
   Raises:
     ValueError: the function raised an error; all processes raise it.
   """
-  if global_state.num_processes <= 1:
+  if jax.process_count() == 1:
     return function()
-  key, error = f"saip_first_host_{next(_numbers)}", ""
-  if global_state.process_id:
-    error = global_state.client.blocking_key_value_get(key, _BARRIER_SECONDS * 1000).removeprefix(":")
-    if error:
-      raise ValueError(error)
-    return None
-  try:
-    return function()
-  except Exception as e:
-    error = str(e) or type(e).__name__
-    raise
-  finally:
-    global_state.client.key_value_set(key, f":{error}")
+  result, error = None, None
+  if jax.process_index() == 0:
+    try:
+      result = function()
+    except BaseException as e:
+      error = e
+  barrier("on_first_host")  # before the broadcast: a collective does not wait for long
+  message = _broadcast("" if error is None else str(error) or type(error).__name__)
+  if error is not None:
+    raise error
+  if message:
+    raise ValueError(message)
+  return result
+
+
+def _broadcast(text: str) -> str:
+  """Returns the text of process 0, cut to `_MESSAGE_BYTES`, on all processes."""
+  codes = np.zeros(_MESSAGE_BYTES, np.int32)
+  encoded = text.encode()[:_MESSAGE_BYTES]
+  codes[: len(encoded)] = list(encoded)
+  codes = np.asarray(multihost_utils.broadcast_one_to_all(codes))
+  return bytes(codes[codes > 0].tolist()).decode(errors="ignore")
 
 
 def stop_agreed(step: int) -> bool:
-  """Returns whether all processes stop here, because one of them got SIGTERM; all must ask at every step.
+  """Returns whether all processes stop here, because one of them received SIGTERM; all must call it at every step.
 
   Args:
     step: number of updates done.
@@ -158,7 +172,7 @@ def _meet(given: tuple[str | None, int | None, int | None], timeout_s: int) -> N
 
 
 def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s: int) -> None:
-  """Raises ValueError unless somebody listens at the address by and by; process 0 will do so itself."""
+  """Raises ValueError unless the coordinator accepts a connection within `timeout_s`; process 0 is the coordinator."""
   host, _, port = coordinator.rpartition(":")
   deadline = time.monotonic() + timeout_s
   while process:
@@ -168,14 +182,14 @@ def _find_coordinator(coordinator: str, processes: int, process: int, timeout_s:
     except OSError as e:
       if time.monotonic() > deadline:
         raise ValueError(
-          f"process {process} of {processes} found nobody at --coordinator={coordinator} in {timeout_s} s ({e}): it"
-          " must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
+          f"process {process} of {processes} found no coordinator at --coordinator={coordinator} in {timeout_s} s ({e})"
+          ": it must be HOST:PORT on the machine of process 0, which must be running and its port open to all"
         ) from e
       time.sleep(0.5)
 
 
 def _surely_alone() -> bool:
-  """Whether the environment speaks of one process where JAX's own look at it would wait, fail or take one GPU only."""
+  """Returns whether the environment names one process where JAX's detection would wait, fail or use a single GPU."""
   hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES")
   if hosts:  # Kaggle names a host "local", which JAX would look up for five minutes
     return "," not in hosts and os.environ.get("MEGASCALE_NUM_SLICES", "1") == "1"

@@ -1,51 +1,57 @@
 """The pre-training loop of every method, top to bottom."""
 
+import dataclasses
 import functools
 import pathlib
-import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 
-from input_pipeline.names import shown
-from input_pipeline.schema import differences, to_dict
+from input_pipeline.schema import to_dict
 from saip_jax.config import RunConfig
 from saip_jax.pictures import save_panel
-from saip_jax.run_folder.lock import holding
-from saip_jax.training import progress as reports
-from saip_jax.training.checkpoint import Checkpoints, claim_workdir, read_config, write_config
+from saip_jax.run_folder.files import PANELS
+from saip_jax.run_folder.folder import record_damage, record_start, write_config
 from saip_jax.training.distributed import barrier, first_host_first
 from saip_jax.training.ending import Ending
-from saip_jax.training.goodput import Goodput
-from saip_jax.training.initial import open_start, start_from
-from saip_jax.training.mesh import (
-  check_batch_size,
-  lower_step,
-  make_mesh,
-  on_one_device,
-  place_state,
-  shard_batch,
-  shardings_of,
-)
+from saip_jax.training.mesh import check_batch_size, device_kinds, make_mesh, on_one_device, shard_batch
 from saip_jax.training.metrics import MetricsWriter
-from saip_jax.training.optimizer import make_optimizer
+from saip_jax.training.opening import compile_step, first_rows, open_records, open_state
 from saip_jax.training.preemption import StopRequest
-from saip_jax.training.profiler import ProfileWindow
-from saip_jax.training.starts import record_start
+from saip_jax.training.progress import Progress, run_summary
 from saip_jax.training.state import TrainState
-from saip_jax.training.step import init_state, make_train_step
-from saip_jax.training.telemetry import Telemetry
 from saip_jax.training.watchdog import Watchdog
 
-_PANEL_IMAGES = 4
+
+class EncoderMonitors(Protocol):
+  """Measures the encoder while it trains, see `saip_jax.evaluation.monitors.Monitors`.
+
+  Attributes:
+    summary: one line for the log.
+  """
+
+  summary: str
+
+  def measure(self, params) -> dict[str, float]:
+    """Returns "monitor/<name>" -> value of the encoder with these parameters."""
 
 
-def pretrain(config: RunConfig, method, data, workdir, devices: Sequence[jax.Device] | None = None) -> TrainState:
+def train(
+  config: RunConfig,
+  method,
+  data,
+  workdir: pathlib.Path,
+  *,
+  model: Mapping[str, Any] | None = None,
+  monitors: Callable[[Any], EncoderMonitors] | None = None,
+  initial: Callable[[], Callable[[TrainState, Any], tuple[TrainState, str]]] | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> TrainState:
   """Trains `method` on `data` up to `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
 
-  A run that was stopped, however roughly, and started again ends in the same bits as one that was not: the state
+  A run that was stopped, however abruptly, and started again ends in the same bits as an uninterrupted one: the state
   is restored exactly, and data and draws are pure functions of (seed, step).
 
   Args:
@@ -53,91 +59,55 @@ def pretrain(config: RunConfig, method, data, workdir, devices: Sequence[jax.Dev
     method: a `saip_jax.methods.base.Method`.
     data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
       (see `input_pipeline.pipeline.TrainData`).
-    workdir: folder of the run; holds config.json, run.lock, starts.jsonl, metrics.jsonl, tensorboard/, checkpoints/,
-      panels/. While this runs no other run may use it.
-    devices: where to train; all devices by default.
+    workdir: folder of the run, claimed and held by the caller, see `saip_jax.pretraining`.
+    model: JSON-able description of the backbone, written into every checkpoint as model.json; None writes none.
+    monitors: parameters of the encoder, of any values -> measurements for `config.monitor_every`, opened before
+      anything is compiled; None measures nothing.
+    initial: opens other weights and returns (new state, its shardings) -> (state with these weights, a line for the
+      log); called for a new run only, before anything is compiled. None starts from random weights.
+    devices: where to train; None uses all devices.
 
   Returns:
     The state after the last update done.
 
   Raises:
-    ValueError: settings that do not fit the devices, a workdir of another run or in use by one, or a newest checkpoint
-      that is damaged.
+    ValueError: settings that do not fit the devices, a workdir of another run, or a newest checkpoint that is damaged.
     NonFiniteLoss: a loss became infinite or NaN.
     CheckpointError: a checkpoint could not be written.
   """
   with Ending() as ending:
-    return _pretrain(config, method, data, workdir, devices, ending)
+    return _train(config, method, data, workdir, model, monitors, initial, devices, ending)
 
 
-def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending) -> TrainState:
-  """`pretrain`, which leaves with `ending` what must be closed whatever happens."""
+def _train(config, method, data, workdir, model, open_monitors, initial, devices, ending: Ending) -> TrainState:
+  """`train`, which registers with `ending` everything that must be closed in any case."""
   if config.compile_cache:
     jax.config.update("jax_compilation_cache_dir", config.compile_cache)
-  host, hosts = jax.process_index(), jax.process_count()
-  with first_host_first():
-    workdir = claim_workdir(workdir, to_dict(config))
-  ending.enter("letting go of the folder", holding(workdir))
-  progress = reports.Progress(config.total_steps, enabled=host == 0)
+  host = jax.process_index()
+  progress = Progress(config.total_steps, enabled=host == 0)
   mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
-
-  # The state: restored, or made in place on the devices.
-  tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
-  new_state = functools.partial(init_state, method, tx, config.seed)
-  abstract_state = place_state(mesh, jax.eval_shape(new_state))
-  shardings = shardings_of(abstract_state)
   watch = functools.partial(Watchdog, path=workdir / f"watchdog_{host}.txt")
   starting = functools.partial(
     watch, minutes=config.watchdog_startup_minutes, advice="config.watchdog_startup_minutes sets the time"
   )
-  with starting("opening the checkpoints"):
-    checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, fingerprint(config, data))
-    start = checkpoints.latest() or 0
-  ending.then("closing the checkpoints", checkpoints.close)
-  goodput = Goodput(workdir, start) if host == 0 else None
-  progress.say(reports.banner(mesh, abstract_state, config, data, workdir))
-  if start:
-    progress.say(f"resuming at step {start}{_changes(workdir, config)}")
-  initial = open_start(config) if config.init_from and not start else None  # before anything is compiled
-  with starting("making the first state" if not start else f"restoring the state of step {start}"):
-    state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
-  if initial is not None:
-    state, line = start_from(config, method, state, (shardings.params, shardings.method_state), initial)
-    progress.say(line)
+
+  state, run = open_state(config, method, data, workdir, model, initial, mesh, starting, progress, ending)
+  start, checkpoints = run.start, run.checkpoints
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
-    progress.say(reports.summary(workdir, checkpoints.step_path(start), _list_damage(workdir, data)))
+    progress.say(run_summary(workdir, checkpoints.step_path(start), record_damage(workdir, data.damage.lines())))
     return state
   if host == 0:
     write_config(workdir, to_dict(config))
-    record_start(workdir, start, mesh)
+    record_start(workdir, start, device_kinds(mesh), mesh.shape)
 
-  # Data first: what is wrong with it shows before the compiler has taken its minute.
+  # Data first: their errors come before the compiler has taken its minute.
   spec = method.batch_spec(config.batch_size)
-  panel_batch = _first_rows(data, spec, host, hosts) if config.panel_every and host == 0 else None
-  monitor_every = config.monitor_every if config.monitors else 0
-  monitors = _open_monitors(config, method.backbone, _student(mesh, method, state), progress) if monitor_every else None
-
-  # The step, compiled ahead so that no measured time contains it.
-  compile_start = time.perf_counter()
-  train_step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
-  with starting("compiling the step"):
-    train_step = lower_step(mesh, train_step, abstract_state, spec).compile()
-  progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
-
-  writer = MetricsWriter(workdir, start) if host == 0 else None
-  if writer:
-    ending.then("closing the records", writer.close)
-  damaged = functools.cache(lambda: _list_damage(workdir, data))  # once, when the data are closed
-  ending.then("listing damaged images", damaged)
-  batches = data.batches(start, host, hosts)
-  ending.then("closing the data", batches.close)
-  telemetry = Telemetry(config, len(data), writer, goodput, progress, checkpoints)
-  profile = ProfileWindow(workdir / "profile", config.profile_window if host == 0 else None)
-  ending.then("ending the profile", profile.close)
-  progress.start(start)
-  ending.then("closing the live line", progress.close)
+  panel_batch = first_rows(data, spec) if config.panel_every and host == 0 else None
+  monitors = _open_monitors(open_monitors, _student(mesh, method, state), progress) if open_monitors else None
+  train_step = compile_step(config, method, run, mesh, spec, starting, progress)
+  writer, damaged, batches, telemetry, profile = open_records(config, data, workdir, run, progress, ending)
   step = start
   with starting("waiting for the other hosts"):
     barrier("start")  # not all have compiled equally fast
@@ -145,31 +115,23 @@ def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending)
   with stepping as watchdog, telemetry, StopRequest() as stop:
     # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
     while True:
-      finished = step == config.total_steps
-      leaving = stop.due(step) or finished
-      save_due = step > start and (leaving or step % config.checkpoint_every == 0)
-      panels_due = config.panel_every and step > start and (finished or step % config.panel_every == 0)
-      monitors_due = monitor_every and (step > start or step == 0) and (finished or step % monitor_every == 0)
-      pausing = save_due or panels_due or monitors_due or profile.is_due(step)
-      if pausing:
+      due = Due.at(step, start, config, stopping=stop.due(step), monitored=monitors is not None)
+      profile_due = profile.is_due(step)
+      if due.pause or profile_due:
         telemetry.settle()  # raises on a non-finite value: nothing non-finite is drawn or saved
-      if profile.is_due(step):
+      if profile_due:
         profile.switch()
-      if panels_due:
-        params, method_state = on_one_device(mesh, (state.params, state.method_state))
-        if host == 0:
-          _draw_panels(method, params, method_state, panel_batch, config.seed, workdir, step)
-        barrier("panels")
-      if monitors_due:
+      if due.panels:
+        _draw_panels(mesh, method, state, panel_batch, config.seed, workdir, step)
+      if due.monitors:
         _measure(monitors, _student(mesh, method, state), writer, progress, step)
-        barrier("monitors")
-      if save_due:
+      if due.save:
         with telemetry.saving(step):
           checkpoints.save(step, state)
         progress.checkpoint(step)
-      if pausing:
+      if due.pause or profile_due:
         telemetry.restart_clock()
-      if leaving:
+      if due.leave:
         break
 
       asked = time.perf_counter()
@@ -184,86 +146,78 @@ def _pretrain(config: RunConfig, method, data, workdir, devices, ending: Ending)
     checkpoints.wait()
   ending.close()
 
+  finished = step == config.total_steps
   progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
-  progress.say(reports.summary(workdir, checkpoints.step_path(step) if step else None, damaged()))
+  progress.say(run_summary(workdir, checkpoints.step_path(step) if step else None, damaged()))
   return state
 
 
-def fingerprint(config: RunConfig, data) -> dict[str, Any]:
-  """Returns the settings that a checkpoint cannot outlive: with any of them changed it would be another run.
+@dataclasses.dataclass(frozen=True)
+class Due:
+  """The work between two steps.
 
-  The schedule (`total_steps`, `optimizer`) is left out: to train longer or more gently from here is a choice.
+  Attributes:
+    panels: draw panels.
+    monitors: measure the encoder.
+    save: write a checkpoint.
+    leave: the run ends or stops here.
   """
-  settings = to_dict(config)
-  settings["model"] = {name: value for name, value in settings["model"].items() if value is not None}  # as before
-  kept = ("seed", "batch_size", "accumulate", "precision", "model", "method")
-  if config.init_from:  # absent otherwise, as in runs made before it existed
-    kept += ("init_from", "init_heads", *["init_which"] * (config.init_which == "teacher"))
-  canvases = {name: settings["data"][name] for name in ("canvas_hw", "scene_canvas_hw")}
-  return {f"config.{name}": settings[name] for name in kept} | {
-    "config.data": canvases,
-    "data": dict(data.identity) | {"images": len(data)},
-  }
+
+  panels: bool
+  monitors: bool
+  save: bool
+  leave: bool
+
+  @property
+  def pause(self) -> bool:
+    """Whether the last step must be settled first."""
+    return self.panels or self.monitors or self.save
+
+  @classmethod
+  def at(cls, step: int, start: int, config: RunConfig, stopping: bool, monitored: bool) -> "Due":
+    """Returns the work after update `step` of a run that continued after update `start`."""
+    finished, new = step == config.total_steps, step > start
+    reached = lambda every: finished or step % every == 0
+    return cls(
+      panels=bool(config.panel_every) and new and reached(config.panel_every),
+      monitors=monitored and (new or step == 0) and reached(config.monitor_every),
+      save=new and (stopping or reached(config.checkpoint_every)),
+      leave=stopping or finished,
+    )
 
 
-def _first_rows(data, spec, host: int, hosts: int) -> dict[str, Any]:
-  """Returns the first few samples of the run, whichever step it resumes at: pictures stay comparable."""
-  batches = data.batches(0, host, hosts)
-  rows = next(batches)
-  batches.close()
-  return {name: rows[name][:_PANEL_IMAGES] for name in spec}
+def _draw_panels(mesh, method, state: TrainState, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
+  """Writes W/panels/<step>_<name>.png for every panel of the method, on one device; all hosts must call it.
 
-
-def _draw_panels(method, params, method_state, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
-  """Writes W/panels/<step>_<name>.png for every panel of the method; on one device, outside the mesh."""
-  for name, panel in method.panels(params, method_state, batch, jax.random.key(seed)).items():
-    save_panel(workdir / "panels" / f"{step:06d}_{name}.png", panel)
+  Args:
+    batch: the samples to draw on the first host, None on the others.
+  """
+  params, method_state = on_one_device(mesh, (state.params, state.method_state))
+  if batch is not None:
+    for name, panel in method.panels(params, method_state, batch, jax.random.key(seed)).items():
+      save_panel(workdir / PANELS / f"{step:06d}_{name}.png", panel)
+  barrier("panels")
 
 
 def _student(mesh, method, state: TrainState):
-  """Returns the parameters of the encoder that is trained, whole and on one device; all hosts must ask."""
+  """Returns the parameters of the trained encoder, whole and on one device; all hosts must call it."""
   return on_one_device(mesh, method.export_params(state.params, state.method_state, "student"))
 
 
-def _open_monitors(config: RunConfig, backbone, encoder, progress):
-  """Returns the run's `Monitors`; one host measures, but all see what is wrong with their data."""
-  from saip_jax.evaluation.monitors import Monitors  # and all that measures: a second that most runs need not wait
-
+def _open_monitors(open_monitors, encoder, progress) -> EncoderMonitors:
+  """Returns the open monitors; one host measures, but all raise the errors of their data."""
   with first_host_first():
-    monitors = Monitors(config, backbone, encoder)
+    monitors = open_monitors(encoder)
   progress.say(f"monitors {monitors.summary}")
   return monitors
 
 
-def _measure(monitors, encoder, writer: MetricsWriter | None, progress, step: int) -> None:
-  """Records what the monitors say of the encoder after update `step`, and how long that took, on the host that does."""
-  if writer is None:
-    return
-  started = time.perf_counter()
-  values = monitors.measure(encoder)
-  writer.write(step, values | {"time/monitors_s": time.perf_counter() - started})
-  progress.say(f"step {step}, " + ", ".join(f"{name.removeprefix('monitor/')} {v:.4f}" for name, v in values.items()))
-
-
-def _changes(workdir: pathlib.Path, config: RunConfig) -> str:
-  """Returns the words on settings that are not those of the last start."""
-  try:
-    changed = "; ".join(differences(read_config(workdir), to_dict(config)))
-  except ValueError:
-    return f"; {workdir / 'config.json'} cannot be read and is written anew"
-  return f" with changed settings: {changed}" if changed else ""
-
-
-def _list_damage(workdir: pathlib.Path, data) -> list[str]:
-  """Returns the damaged images that this host has met in the run, and keeps them in a file; no file means none."""
-  host = jax.process_index()
-  path = workdir / (f"damaged_images_{host}.txt" if host else "damaged_images.txt")
-  lines = [shown(line) for line in data.damage.lines()]
-  try:
-    known = path.read_text("utf-8", "backslashreplace").splitlines() if path.exists() else []
-    lines = list(dict.fromkeys(known + lines))
-    if lines:
-      path.write_text("\n".join(lines) + "\n", "utf-8")
-  except OSError as e:  # the summary shows them too
-    print(f"warning: {path} cannot be written ({e.strerror})", file=sys.stderr, flush=True)
-  return lines
+def _measure(monitors: EncoderMonitors, encoder, writer: MetricsWriter | None, progress: Progress, step: int) -> None:
+  """Records, on the first host, the monitors' values after update `step` and the time that they took."""
+  if writer is not None:
+    started = time.perf_counter()
+    values = monitors.measure(encoder)
+    writer.write(step, values | {"time/monitors_s": time.perf_counter() - started})
+    listed = ", ".join(f"{name.removeprefix('monitor/')} {value:.4f}" for name, value in values.items())
+    progress.say(f"step {step}, {listed}")
+  barrier("monitors")

@@ -62,7 +62,7 @@ class Progress:
       self._bar = None
 
 
-def banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
+def run_banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
   """Returns what a person wants to know before the first step.
 
   Args:
@@ -97,7 +97,7 @@ def _counts(params) -> dict[str, int]:
   return {name: size(tree) for name, tree in params.items()} | {"total": size(params)}
 
 
-def summary(workdir: pathlib.Path, checkpoint: pathlib.Path | None, damage_lines: Sequence[str]) -> str:
+def run_summary(workdir: pathlib.Path, checkpoint: pathlib.Path | None, damage_lines: Sequence[str]) -> str:
   """Returns where everything is, for the end of a run.
 
   Args:

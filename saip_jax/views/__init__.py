@@ -1,12 +1,11 @@
-"""Image operations that run on the accelerator, inside the jitted step.
+"""Image augmentations that run on the accelerator, inside the jitted step.
 
-Every function works on one sample and is vmapped by its caller: keys, boxes and switches differ per sample,
-shapes never do. Inside a view pictures are planar float32, (3, H, W) in [0, 1]: whole planes fill vector
-lanes and feed matrix products as they are, where a trailing axis of three channels would waste both.
-`photometric.normalize` turns a finished view into the (H, W, 3) array that backbones, scenes and rescaling
-read.
+Every function works on one sample and is vmapped by its caller: keys, boxes and switches differ between samples, shapes
+do not. Views in the making are planar float32, (3, H, W) in [0, 1], because whole planes fill vector lanes and matrix
+units, and a trailing axis of three channels does not. `photometric.normalize` converts a finished view to the (H, W, 3)
+array that backbones, scenes and rescaling read.
 
-Resampling, blur and pasting are products with small weight matrices built from the sample's own numbers:
-no gather or scatter with per-sample indices, which a TPU does slowly. A choice made with probability p is
-a parameter (a factor of one, a blur of width zero), never a branch.
+Resampling, blur and pasting are products with small weight matrices computed from the parameters of the sample. They
+avoid gathers and scatters with per-sample indices, which are slow on TPUs. Augmentations applied with a probability are
+parameters (a factor of one, a blur of width zero), not branches.
 """

@@ -1,4 +1,4 @@
-"""Random crops of one picture, several at a time: crop, flip, color, blur, solarize, normalize."""
+"""Random crops of one image: crop, flip, color, blur, solarize, normalize; several views at a time."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box
+from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, sample_crop_box, to_planes
 from saip_jax.views.photometric import COLOR_UNIFORMS, Colors, Photometric, augment, normalize, sample_colors
 
-VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOR_UNIFORMS  # uniform numbers that the draw of a view takes: box, flip, colors
+VIEW_UNIFORMS = CROP_UNIFORMS + 1 + COLOR_UNIFORMS  # uniform numbers per view: box, flip, colors
 
 
 @dataclasses.dataclass(frozen=True)
 class CropRecipe:
-  """How one view is drawn.
+  """Distribution of one view.
 
   Attributes:
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
-    colors: what may happen to its colors.
+    colors: distribution of its color augmentation.
   """
 
   area: tuple[float, float]
@@ -29,12 +29,12 @@ class CropRecipe:
 
 
 class CropDraws(NamedTuple):
-  """Draws of several views, each field with a leading axis of views.
+  """Parameters of several views, each field with a leading axis of views.
 
   Attributes:
     box_yxhw: (V, 4) top, left, height, width in pixels of the canvas.
-    flip: (V,) bool, mirrored.
-    colors: of each.
+    flip: (V,) bool, True if mirrored.
+    colors: color augmentation of each view.
   """
 
   box_yxhw: jax.Array
@@ -42,19 +42,26 @@ class CropDraws(NamedTuple):
   colors: Colors
 
   def some(self, first: int, last: int) -> "CropDraws":
-    """Returns the draws of views first..last-1."""
+    """Returns the parameters of views first..last-1."""
     return jax.tree.map(lambda a: a[first:last], self)
 
 
-def draw_crops(uniform: jax.Array, valid_hw: jax.Array, recipes: Sequence[CropRecipe]) -> CropDraws:
-  """Draws the views of one sample together.
+def crop_view(
+  image_u8: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
+) -> jax.Array:
+  """Returns the normalized view (H, W, 3) float32 of a box of a canvas (Hc, Wc, 3) uint8, see `crop_resize`."""
+  return normalize(crop_resize(to_planes(image_u8), box_yxhw, out_hw, flip))
 
-  Written out view by view, the same small operations take most of the time that views take to compile.
+
+def draw_crops(uniform: jax.Array, valid_hw: jax.Array, recipes: Sequence[CropRecipe]) -> CropDraws:
+  """Draws the parameters of all views of one sample together.
+
+  Drawn one by one, these small operations would take most of the compilation time of views.
 
   Args:
-    uniform: (V, VIEW_UNIFORMS) uniform numbers.
-    valid_hw: (V, 2) size in pixels of the valid part of the canvas that each is cut from.
-    recipes: of each; their colors differ in the chances of blur and solarize alone.
+    uniform: (V, VIEW_UNIFORMS) float32 uniform numbers.
+    valid_hw: (V, 2) size in pixels of the valid part of the canvas of each view.
+    recipes: of each view; their colors may differ only in the probabilities of blur and solarize.
   """
   common = recipes[0].colors
   alike = lambda c: dataclasses.replace(c, blur_probability=0.0, solarize_probability=0.0)
@@ -71,12 +78,12 @@ def draw_crops(uniform: jax.Array, valid_hw: jax.Array, recipes: Sequence[CropRe
 
 
 def render_crops(planes: jax.Array, draws: CropDraws, out_hw: tuple[int, int]) -> jax.Array:
-  """Makes views of one size.
+  """Renders views of one size.
 
   Args:
-    planes: (3, Hc, Wc) canvas in [0, 1], see `geometry.to_planes`.
-    draws: of V views.
-    out_hw: their size in pixels.
+    planes: (3, Hc, Wc) float32 canvas in [0, 1], see `geometry.to_planes`.
+    draws: parameters of V views.
+    out_hw: size of the views in pixels.
 
   Returns:
     (V, H, W, 3) float32, normalized.

@@ -1,8 +1,8 @@
-"""Crops and resizes: a view is row weights x picture x column weights.
+"""Crops and resizes as matrix products: a view is row weights x image x column weights.
 
-A random resized crop reads the picture once: Pillow's antialiased bicubic filter is linear and separable, so
-crop, resize and flip are two matrix products whose weights depend on the sample's box. Nearest rescaling
-follows torch's law and is exact.
+A random resized crop reads the image once: Pillow's antialiased bicubic filter is linear and separable, so crop, resize
+and flip are two matrix products with weights that depend on the box of the sample. Nearest rescaling follows torch's
+rule and is exact.
 """
 
 import math
@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_ATTEMPTS = 10  # candidates before the central crop, torchvision's number
-CROP_UNIFORMS = 4 * _ATTEMPTS  # uniform numbers that the draw of a crop takes
+_ATTEMPTS = 10  # candidates before the central crop, as in torchvision
+CROP_UNIFORMS = 4 * _ATTEMPTS  # uniform numbers per crop
 
 
 def to_planes(image_u8: jax.Array) -> jax.Array:
-  """Returns a uint8 (H, W, 3) picture as float32 planes (3, H, W) in [0, 1]; once per canvas, not per view."""
+  """Converts a uint8 image (H, W, 3) to float32 planes (3, H, W) in [0, 1]; once per canvas, not per view."""
   return jnp.moveaxis(image_u8, -1, 0).astype(jnp.float32) * (1 / 255)
 
 
 def _bicubic(distance: jax.Array) -> jax.Array:
-  """Returns Keys' cubic with a = -0.5, the kernel of Pillow's BICUBIC, zero from distance 2 on."""
+  """Returns Keys' cubic kernel with a = -0.5, Pillow's BICUBIC; zero for distances of 2 and more."""
   x = jnp.abs(distance)
   near = (1.5 * x - 2.5) * x * x + 1
   far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -33,22 +33,22 @@ def resample_weights(
 ) -> jax.Array:
   """Returns the matrix that resizes the interval [start, start + length) of an axis to `out_size` pixels.
 
-  The filter widens with the scale when it shrinks (support 2 * max(scale, 1) input pixels), so that nothing
-  aliases. Weights are cut at the interval's edge and renormalized: pixels outside the crop have no
-  influence, as if the crop had been cut out first.
+  When shrinking, the filter widens with the scale (support 2 * max(scale, 1) input pixels) to avoid aliasing. Weights
+  are truncated at the edge of the interval and renormalized: pixels outside the crop have no influence, as if the crop
+  had been cut out first.
 
   Args:
-    out_size: pixels out, static.
+    out_size: output pixels, static.
     in_size: pixels of the axis, static.
     start: first pixel of the interval, scalar, traced.
-    length: pixels in the interval, scalar, traced; at least 1.
-    picture: pixels of the axis that are a picture, scalar, traced, where the interval may reach beyond them: weights
-      are cut at the picture's edge instead, and what lies beyond it is black. None: the interval is inside.
+    length: pixels of the interval, scalar, traced; at least 1.
+    picture: valid pixels of the axis, scalar, traced, if the interval may extend beyond them: weights are truncated at
+      the edge of the valid part instead, and pixels beyond it are black. None if the interval is inside.
 
   Returns:
-    (out_size, in_size) float32, every row sums to one; to zero where it shows what is beyond the picture.
+    (out_size, in_size) float32; rows sum to one, or to zero beyond the valid part.
 
-  Source: Pillow `precompute_coeffs`; torchvision's `resize(antialias=True)` follows the same law.
+  Source: Pillow `precompute_coeffs`; torchvision's `resize(antialias=True)` follows the same rule.
   """
   scale = length / out_size
   center = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale  # (out,)
@@ -69,15 +69,15 @@ def sample_crop_box(
   area_fraction: jax.Array | tuple[float, float],
   aspect_w_over_h: jax.Array | tuple[float, float],
 ) -> jax.Array:
-  """Draws the box of a random resized crop, the law of torchvision's `RandomResizedCrop.get_params`.
+  """Draws the box of a random resized crop as torchvision's `RandomResizedCrop.get_params`.
 
-  Area uniform, aspect log-uniform, position uniform; ten attempts, the first that fits is taken; if none
-  does, the largest central crop whose aspect lies in the range. All ten are drawn at once.
+  Area is uniform, aspect log-uniform, position uniform. Of ten attempts, computed at once, the first that fits is
+  taken; if none fits, the largest central crop with an aspect in the range.
 
   Args:
-    uniform: (CROP_UNIFORMS,) uniform numbers of this crop: for each attempt area, aspect, top, left.
+    uniform: (CROP_UNIFORMS,) float32 uniform numbers: area, aspect, top, left of each attempt.
     image_hw: (2,) height and width of the valid part of the canvas, traced.
-    area_fraction: (2,) smallest and largest share of the picture's area.
+    area_fraction: (2,) smallest and largest share of the area of the image.
     aspect_w_over_h: (2,) smallest and largest width / height.
 
   Returns:
@@ -114,24 +114,36 @@ def crop_resize(
   flip: jax.Array | bool = False,
   picture_hw: jax.Array | tuple[None, None] = (None, None),
 ) -> jax.Array:
-  """Cuts a box out, resizes it with antialiased bicubic weights and mirrors it if asked.
+  """Crops a box, resizes it with antialiased bicubic weights and optionally mirrors it.
 
-  Columns first, then rows: people are tall, so the first product halves what the second must read. The
-  mirror image is the same product with the column weights in reverse order.
+  Columns are resized first: people are tall, so this halves the input of the second product. A mirrored view has the
+  column weights in reverse order.
 
-  Pillow on uint8 pictures differs by .23/255 to .32/255 on average: it rounds and clips to eight bits after
-  each of its two passes, here values stay float and are clipped once. torchvision's float path differs by
-  rounding, 1e-5.
+  Pillow on uint8 images differs by .23/255 to .32/255 on average, because it rounds and clips to eight bits after each
+  of its two passes; here values stay float and are clipped once. torchvision's float path differs by rounding, 1e-5.
 
   Args:
-    planes: (3, Hc, Wc) canvas in [0, 1], see `to_planes`.
+    planes: (3, Hc, Wc) float32 canvas in [0, 1], see `to_planes`.
     box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: static size of the view.
     flip: scalar bool, mirror left and right.
-    picture_hw: (2,) size of the valid part of the canvas, where the box may reach beyond it, see `resample_weights`.
+    picture_hw: (2,) size of the valid part of the canvas if the box may extend beyond it, see `resample_weights`.
 
   Returns:
     (3, H, W) float32 in [0, 1].
+
+  Example:
+    >>> planes = np.tile(np.linspace(0, 1, 8, dtype=np.float32), (3, 6, 1))  # brighter from left to right
+    >>> right_half = np.float32([0, 4, 6, 4])
+    >>> crop = jax.jit(crop_resize, static_argnames="out_hw")
+    >>> print(crop(planes, right_half, (3, 2), flip=False)[0].round(2))
+    [[0.66 0.92]
+     [0.66 0.92]
+     [0.66 0.92]]
+    >>> print(crop(planes, right_half, (3, 2), flip=True)[0].round(2))
+    [[0.92 0.66]
+     [0.92 0.66]
+     [0.92 0.66]]
   """
   top, left, height, width = box_yxhw
   _, canvas_h, canvas_w = planes.shape
@@ -147,13 +159,13 @@ def crop_resize(
 def crop_nearest(
   values: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
 ) -> jax.Array:
-  """Cuts the box of `crop_resize` out of an array that must not be averaged, as depth or labels.
+  """Crops and resizes an array without averaging, such as depth or labels, with the box of `crop_resize`.
 
-  Each pixel of the view has the value of the canvas where its center lies: products with one-hot matrices, at a
-  precision at which they copy float32 exactly.
+  Each pixel of the view copies the canvas pixel at its center, by products with one-hot matrices at a precision that
+  copies float32 exactly.
 
   Args:
-    values: (Hc, Wc), numbers that float32 holds.
+    values: (Hc, Wc), exactly representable in float32.
     box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: static size of the view.
     flip: scalar bool, mirror left and right.
@@ -174,18 +186,19 @@ def crop_nearest(
 def keypoints_in_crop(
   keypoints: jax.Array, box_yxhw: jax.Array, out_hw: tuple[int, int], flip: jax.Array | bool = False
 ) -> jax.Array:
-  """Returns keypoints where `crop_resize` shows them; those that it cuts off are unknown there.
+  """Maps keypoints to the view of `crop_resize`; keypoints outside the view become unknown.
 
-  Mirrored, a keypoint keeps its number: the left hand of the person remains the left one, though it looks a right one.
+  A mirrored keypoint keeps its index: the left hand of the person stays the left hand, although it looks like a right
+  one.
 
   Args:
-    keypoints: (..., 3) x, y in pixels of the canvas measured from its edge, and a visibility, 0 for unknown.
+    keypoints: (..., 3) float, x and y in pixels of the canvas, measured from its edge, and visibility, 0 for unknown.
     box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: size of the view.
-    flip: scalar bool, mirrored left and right.
+    flip: scalar bool, mirror left and right.
 
   Returns:
-    The same in pixels of the view.
+    (..., 3), x and y in pixels of the view and visibility; all zero where unknown.
   """
   top, left, height, width = box_yxhw
   x = (keypoints[..., 0] - left) * (out_hw[1] / width)
@@ -196,17 +209,17 @@ def keypoints_in_crop(
 
 
 def rescale_nearest(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
-  """Rescales to a static size, pixel i of the result being pixel floor(i * in / out) of the source.
+  """Rescales to a static size: pixel i of the result is pixel floor(i * in / out) of the source.
 
-  This is torch's `interpolate(mode="nearest")`; `jax.image.resize` samples at half-pixel centers instead.
-  The law repeats with period in / gcd: a reshape and one static pattern, no index array as long as the picture.
+  This is torch's `interpolate(mode="nearest")`; `jax.image.resize` samples at half-pixel centers instead. The rule has
+  period in / gcd: a reshape and one static pattern replace an index array as long as the image.
 
   Args:
     image: (..., H, W, C).
     out_hw: static size of the result.
 
   Returns:
-    (..., H', W', C), values untouched.
+    (..., H', W', C), copied values.
   """
   for axis, out_size in zip((-3, -2), out_hw):
     axis += image.ndim
@@ -228,22 +241,21 @@ def rescale_antialiased(image: jax.Array, out_hw: tuple[int, int]) -> jax.Array:
 
 
 def scaled_size(size: int, factor: float, multiple: int = 1) -> int:
-  """Returns the pixels of an axis rescaled by a factor.
+  """Returns the size of an axis rescaled by a factor.
 
-  Rounded down, torch's law; with a multiple above one, to the nearest number of whole patches of that side, at least
-  one.
+  Rounded down, as in torch; with a multiple above one, rounded to the nearest positive multiple.
   """
   scaled = math.floor(size * factor)
   return scaled if multiple == 1 else max(1, math.floor(scaled / multiple + 0.5)) * multiple
 
 
 def _rescaling_matrices(in_size: int, out_sizes: tuple[int, ...], antialias: bool) -> jax.Array:
-  """Returns (sizes, largest out size, in_size): what makes each size of an axis, rows past its end zero."""
+  """Returns (sizes, largest out size, in_size): matrices that rescale an axis to each size, zero-padded."""
   matrices = []
   for out_size in out_sizes:
     if antialias:
       matrix = resample_weights(out_size, in_size, 0, in_size)
-    else:  # row i has its one at floor(i * in / out)
+    else:  # row i has a one at floor(i * in / out)
       matrix = jax.nn.one_hot(np.arange(out_size) * in_size // out_size, in_size)
     matrices.append(jnp.pad(matrix, ((0, max(out_sizes) - out_size), (0, 0))))
   return jnp.stack(matrices)
@@ -252,19 +264,31 @@ def _rescaling_matrices(in_size: int, out_sizes: tuple[int, ...], antialias: boo
 def rescale_padded(
   images: jax.Array, index: jax.Array, sizes_hw: tuple[tuple[int, int], ...], antialias: bool
 ) -> jax.Array:
-  """Rescales each image to one of several sizes on a canvas of one static size, so that the choice may be traced.
+  """Rescales each image to one of several sizes on a canvas of one static size; the choice may be traced.
 
-  The picture lies top left on zeros. Nearest rescaling selects rows and columns by products with one-hot matrices, at
-  a precision at which they copy float32 exactly.
+  The image lies at the top left, padded with zeros. Nearest rescaling selects rows and columns by products with one-hot
+  matrices at a precision that copies float32 exactly.
 
   Args:
     images: (B, H, W, C) float32.
-    index: (B,) int, traced; which of the sizes each gets.
+    index: (B,) int, traced; index of the size of each image.
     sizes_hw: static sizes.
-    antialias: filter as `rescale_antialiased` does; else nearest, as `rescale_nearest`.
+    antialias: filter as `rescale_antialiased`; False for nearest, as `rescale_nearest`.
 
   Returns:
     (B, Hmax, Wmax, C).
+
+  Example:
+    >>> images = jnp.arange(1.0, 9.0).reshape(2, 2, 2, 1)
+    >>> canvases = rescale_padded(images, jnp.array([0, 1]), ((3, 1), (1, 3)), antialias=False)
+    >>> print(canvases[0, :, :, 0])
+    [[1. 0. 0.]
+     [1. 0. 0.]
+     [3. 0. 0.]]
+    >>> print(canvases[1, :, :, 0])
+    [[5. 5. 6.]
+     [0. 0. 0.]
+     [0. 0. 0.]]
   """
   exact = jax.lax.Precision.HIGHEST
   chosen = jax.nn.one_hot(index, len(sizes_hw))

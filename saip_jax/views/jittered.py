@@ -1,4 +1,4 @@
-"""A random crop that keeps left and right, with other colors: CroCo's view of each image of a pair."""
+"""CroCo's view of each image of a pair: random crop and color jitter, without mirroring."""
 
 import jax
 
@@ -17,18 +17,21 @@ def jittered_crop(
   jitter: ColorJitter,
   out_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns a random resized crop in other colors, normalized, (H, W, 3) float32, and its box_yxhw (4,).
+  """Draws and renders a random resized crop with color jitter.
 
   Args:
-    image_u8: (Hc, Wc, 3) canvas.
+    image_u8: (Hc, Wc, 3) uint8 canvas.
     valid_hw: (2,) size in pixels of its valid part.
     key: key of the view.
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
-    jitter: strengths of the changes of color.
+    jitter: strengths of the color jitter.
     out_hw: size of the view, pixels.
 
-  Source: the transform of CroCo's released recipes (Weinzaepfel et al. 2022).
+  Returns:
+    The normalized view (H, W, 3) float32, and its box_yxhw (4,).
+
+  Source: CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716), as released.
   """
   uniform = jax.random.uniform(key, (CROP_UNIFORMS + _JITTER_UNIFORMS,))
   box = sample_crop_box(uniform[:CROP_UNIFORMS], valid_hw, area, aspect)

@@ -1,4 +1,4 @@
-"""DINO's views of one picture: two large crops and some small ones, each with colors of its own kind."""
+"""DINO's multi-crop: two global and several local crops of one image, each with its own color augmentation."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ _JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 GLOBAL_1 = Photometric(jitter=_JITTER, blur_probability=1.0, solarize_probability=0.0)
 GLOBAL_2 = Photometric(jitter=_JITTER, blur_probability=0.1, solarize_probability=0.2)
 LOCAL = Photometric(jitter=_JITTER, blur_probability=0.5, solarize_probability=0.0)
-"""The colors of DINO's published recipe; SAIP has the same."""
+"""Color augmentation of DINO (Caron et al. 2021, arXiv 2104.14294), as released; SAIP has the same."""
 
 
 def multicrop(
@@ -26,10 +26,10 @@ def multicrop(
   global_hw: tuple[int, int],
   local_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Returns the views of one sample, normalized: (2, H, W, 3) global and (locals_, h, w, 3) local, None for none.
+  """Draws and renders the views of one sample.
 
   Args:
-    image_u8: (Hc, Wc, 3) canvas.
+    image_u8: (Hc, Wc, 3) uint8 canvas.
     valid_hw: (2,) size in pixels of its valid part.
     key: key of the sample.
     locals_: number of local crops.
@@ -38,6 +38,9 @@ def multicrop(
     local_area: the same of local crops.
     global_hw: size of global views, pixels.
     local_hw: size of local views, pixels.
+
+  Returns:
+    Normalized global views (2, H, W, 3) and local views (locals_, h, w, 3) float32; None without local crops.
   """
   recipes = [
     CropRecipe(global_area, aspect, GLOBAL_1),

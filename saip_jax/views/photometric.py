@@ -1,7 +1,7 @@
-"""Color operations on planes: jitter, gray, blur, solarize, normalize.
+"""Color augmentation of planes: jitter, gray, blur, solarize, normalize.
 
-They follow torchvision on float pictures. The published recipes ran Pillow on uint8 pictures; the docstrings
-say by how much the two differ.
+The functions follow torchvision on float images. The published recipes used Pillow on uint8 images; the docstrings give
+the measured differences.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four operations
 
-COLOR_UNIFORMS = 13  # uniform numbers that the draw of a view's colors takes
+COLOR_UNIFORMS = 13  # uniform numbers per view
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
 
@@ -32,15 +32,15 @@ class ColorJitter:
 
 @dataclasses.dataclass(frozen=True)
 class Photometric:
-  """What may happen to a view's colors, in this order: jitter, gray, blur, solarize.
+  """Distribution of the color augmentation of a view, in this order: jitter, gray, blur, solarize.
 
   Attributes:
-    blur_probability: share of views blurred.
-    solarize_probability: share of views whose bright half is inverted.
-    blur_sigma: smallest and largest standard deviation of the blur, pixels of the view; at most 2.
+    blur_probability: probability of blur.
+    solarize_probability: probability of inverting the bright half.
+    blur_sigma: smallest and largest standard deviation of the blur in pixels of the view; at most 2.
     jitter: strengths of the color jitter.
-    jitter_probability: share of views jittered.
-    gray_probability: share of views without color.
+    jitter_probability: probability of color jitter.
+    gray_probability: probability of grayscale.
   """
 
   blur_probability: float
@@ -52,7 +52,7 @@ class Photometric:
 
 
 class JitterParams(NamedTuple):
-  """One draw of the jitter: `order` (4,) int32 names the operation of each turn; the factors are scalars."""
+  """Parameters of one color jitter: `order` (4,) int32 is the operation of each turn; the factors are scalars."""
 
   order: jax.Array
   brightness: jax.Array
@@ -62,13 +62,13 @@ class JitterParams(NamedTuple):
 
 
 class Colors(NamedTuple):
-  """One draw of what happens to a view's colors; what is not to happen has parameters of no effect.
+  """Parameters of the color augmentation of one view; operations not applied have neutral parameters.
 
   Attributes:
-    jitter: of the color jitter.
-    gray: scalar bool, without color.
-    blur_sigma: standard deviation in pixels; 0 blurs nothing.
-    solarize_threshold: values from here on are inverted; above 1 none is.
+    jitter: parameters of the color jitter.
+    gray: scalar bool, convert to grayscale.
+    blur_sigma: standard deviation in pixels; 0 for no blur.
+    solarize_threshold: values at or above it are inverted; above 1 for no inversion.
   """
 
   jitter: JitterParams
@@ -78,7 +78,7 @@ class Colors(NamedTuple):
 
 
 def sample_jitter(uniform: jax.Array, strengths: ColorJitter) -> JitterParams:
-  """Draws order and factors, the law of torchvision's `ColorJitter.get_params`, from eight uniform numbers."""
+  """Draws order and factors from eight uniform numbers, as torchvision's `ColorJitter.get_params`."""
 
   def factor(u, strength):
     low = max(0.0, 1 - strength)
@@ -99,16 +99,16 @@ def to_gray(planes: jax.Array) -> jax.Array:
 
 
 def _blend(planes: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns the clipped sum of the picture, its gray version and its mean gray, weighted by `weights` (3,)."""
+  """Returns the clipped sum of the image, its gray version and its mean gray, weighted by `weights` (3,)."""
   gray = to_gray(planes)
   return jnp.clip(weights[0] * planes + weights[1] * gray + weights[2] * gray.mean(), 0, 1)
 
 
 def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
-  """Turns the color circle by `turns`, keeping each pixel's largest and smallest channel.
+  """Rotates the hue by `turns` of the color circle; the largest and smallest channel of each pixel keep their values.
 
-  HSV there and back in one go: hue in sixths of a turn, then channel c = max - (max - min) * f((hue + n_c) mod 6)
-  with the trapezium f(k) = clip(min(k, 4 - k), 0, 1) and n = 5, 3, 1 for red, green, blue.
+  Conversion to HSV and back in one step: hue in sixths of a turn, then channel c = max - (max - min) * f((hue + n_c)
+  mod 6) with the trapezium f(k) = clip(min(k, 4 - k), 0, 1) and n = 5, 3, 1 for red, green, blue.
   """
   red, green, blue = planes
   largest, smallest = planes.max(axis=0), planes.min(axis=0)
@@ -125,17 +125,17 @@ def _shift_hue(planes: jax.Array, turns: jax.Array) -> jax.Array:
 
 
 def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
-  """Applies brightness, contrast, saturation and hue in the drawn order, each clipped as torchvision does.
+  """Applies brightness, contrast, saturation and hue in the drawn order, each clipped as in torchvision.
 
-  Brightness, contrast and saturation are one operation, a weighted sum of the picture, its gray version
-  and its mean gray; the weights of (1, 0, 0) change nothing. So any order is three blends, hue, three
-  blends, with those not due in a turn at identity: the costly hue is evaluated once, without a branch.
+  Brightness, contrast and saturation are one operation, a weighted sum of the image, its gray version and its mean
+  gray; the weights (1, 0, 0) are the identity. Any order is therefore three blends, hue, three blends, with identities
+  in the unused turns, and the costly hue is evaluated once, without a branch.
 
-  torchvision's float path differs by at most 0.01/255 (its luma weight for red is .2989). Pillow on uint8
-  pictures, mean over natural-looking ones: brightness .42/255, contrast .44, saturation .45 (it truncates to
-  eight bits, half a level on average), hue .38 to .47 at whole 255ths of a turn, to which it truncates hue
-  and shift, and up to .9 between them. All four in a row 1.5, four truncations amplified by later factors;
-  torchvision's own uint8 path is as far off.
+  torchvision's float path differs by at most 0.01/255 (its luma weight for red is .2989). Pillow on uint8 images
+  differs, on average over natural-looking ones: brightness .42/255, contrast .44, saturation .45 (it truncates to eight
+  bits, half a level on average), hue .38 to .47 at whole 255ths of a turn, to which it truncates hue and shift, and up
+  to .9 between them. All four in sequence differ by 1.5, four truncations amplified by later factors; torchvision's
+  uint8 path differs as much.
 
   Args:
     planes: (3, H, W) in [0, 1].
@@ -150,7 +150,7 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
       jnp.stack([params.brightness, 0, 0]),
       jnp.stack([params.contrast, 0, 1 - params.contrast]),
       jnp.stack([params.saturation, 1 - params.saturation, 0]),
-      identity,  # hue has its own place
+      identity,  # hue is applied separately
     ]
   )
   chosen = params.order[:, None] == jnp.arange(4)  # (turn, operation)
@@ -159,7 +159,7 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
   turn = jnp.arange(4)[:, None]
   before = jnp.where(turn < turn_of_hue, turns, identity)[:3]
   after = jnp.where(turn > turn_of_hue, turns, identity)[1:]
-  # A scan, because unrolled XLA may fuse the chain and recompute all earlier blends in every later one.
+  # A scan: unrolled, XLA may fuse the chain and recompute all earlier blends in every later one.
   step = lambda x, weights: (_blend(x, weights), None)
   planes, _ = jax.lax.scan(step, planes, before)
   planes, _ = jax.lax.scan(step, _shift_hue(planes, params.hue), after)
@@ -167,8 +167,8 @@ def apply_jitter(planes: jax.Array, params: JitterParams) -> jax.Array:
 
 
 def _blur_weights(size: int, sigma: jax.Array, radius: int) -> jax.Array:
-  """Returns (size, size): a Gaussian band whose mass beyond an edge falls on the edge pixel."""
-  gaussian = lambda offset: jnp.exp(-0.5 * (offset / jnp.maximum(sigma, 1e-3)) ** 2)  # zero width changes nothing
+  """Returns (size, size), a banded Gaussian matrix; mass beyond an edge is added to the edge pixel."""
+  gaussian = lambda offset: jnp.exp(-0.5 * (offset / jnp.maximum(sigma, 1e-3)) ** 2)  # identity for zero width
   reach, pixel = jnp.arange(1, radius + 1), jnp.arange(size)
   side = gaussian(reach)
   beyond = jnp.sum(jnp.where(reach > pixel[:, None], side, 0), axis=1)  # (size,) mass beyond the first pixel
@@ -181,37 +181,37 @@ def _blur_weights(size: int, sigma: jax.Array, radius: int) -> jax.Array:
 def gaussian_blur(planes: jax.Array, sigma: jax.Array, radius: int = 8) -> jax.Array:
   """Blurs with a Gaussian, edge pixels repeated beyond the edge, as two products with banded matrices.
 
-  Pillow's GaussianBlur is three box filters on eight bits: mean difference .4/255 to .5/255 for a width of 0.5
-  to 2 pixels, at most .95 below (at 0.4, where three boxes and a sampled Gaussian differ most), up to 17/255
-  at single border pixels, as Pillow repeats the edge anew for every box. torchvision mirrors at the border.
+  Pillow's GaussianBlur is three box filters on eight bits: mean difference .4/255 to .5/255 for a width of 0.5 to 2
+  pixels, at most .95 for smaller ones (at 0.4, where three boxes and a sampled Gaussian differ most), up to 17/255 at
+  single border pixels, because Pillow repeats the edge for every box. torchvision mirrors at the border.
 
   Args:
     planes: (3, H, W).
-    sigma: standard deviation in pixels, scalar, traced; 0 changes nothing.
-    radius: pixels at which the kernel ends, static; the default is four standard deviations of 2 pixels.
+    sigma: standard deviation in pixels, scalar, traced; 0 for no blur.
+    radius: radius of the kernel in pixels, static; the default is four standard deviations of 2 pixels.
 
   Returns:
     (3, H, W).
   """
   _, height, width = planes.shape
   weights = _blur_weights(height, sigma, radius), _blur_weights(width, sigma, radius)
-  rows, columns = jax.lax.optimization_barrier(weights)  # XLA on CPU recomputes them inside the product otherwise
+  rows, columns = jax.lax.optimization_barrier(weights)  # else XLA on CPU recomputes them inside the product
   half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)
   return jnp.einsum("hy,cyw->chw", rows, half, precision=jax.lax.Precision.HIGH)
 
 
 def solarize(planes: jax.Array, threshold: jax.Array | float = 128 / 255) -> jax.Array:
-  """Inverts values from `threshold` on (Pillow's `solarize(128)`); a threshold above 1 changes nothing."""
+  """Inverts values of at least `threshold` (Pillow's `solarize(128)`); a threshold above 1 has no effect."""
   return jnp.where(planes >= threshold, 1 - planes, planes)
 
 
 def sample_colors(uniform: jax.Array, recipe: Photometric) -> Colors:
-  """Draws which of jitter, gray, blur and solarize happen, each with its probability, and their parameters.
+  """Draws the color augmentation of one view.
 
   Args:
-    uniform: (COLOR_UNIFORMS,) uniform numbers of this view: eight for the jitter, then whether to jitter, gray, blur,
-      the width of the blur, whether to solarize.
-    recipe: probabilities and strengths; those of blur and solarize may be traced.
+    uniform: (COLOR_UNIFORMS,) float32 uniform numbers: eight for the jitter, then whether to jitter, whether to convert
+      to gray, whether to blur, the width of the blur, whether to solarize.
+    recipe: probabilities and strengths; the probabilities of blur and solarize may be traced.
   """
   switches = uniform[8:]
   drawn = sample_jitter(uniform[:8], recipe.jitter)
@@ -227,7 +227,7 @@ def sample_colors(uniform: jax.Array, recipe: Photometric) -> Colors:
 
 
 def augment(planes: jax.Array, colors: Colors) -> jax.Array:
-  """Jitter, gray, blur, solarize, as drawn: (3, H, W) in [0, 1] -> the same."""
+  """Applies jitter, gray, blur and solarize to planes (3, H, W) in [0, 1]."""
   planes = apply_jitter(planes, colors.jitter)
   planes = jnp.where(colors.gray, to_gray(planes), planes)
   planes = gaussian_blur(planes, colors.blur_sigma)
@@ -235,10 +235,10 @@ def augment(planes: jax.Array, colors: Colors) -> jax.Array:
 
 
 def normalize(planes: jax.Array) -> jax.Array:
-  """Returns planes (3, H, W) in [0, 1] as (H, W, 3) with ImageNet's mean and standard deviation taken out."""
+  """Converts planes (3, H, W) in [0, 1] to an image (H, W, 3) normalized with ImageNet's mean and deviation."""
   return (jnp.moveaxis(planes, 0, -1) - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
 
 
 def denormalize(image: jax.Array) -> jax.Array:
-  """Returns a normalized (..., H, W, 3) picture in [0, 1], clipped, for looking at."""
+  """Converts normalized images (..., H, W, 3) back to [0, 1], clipped, for display."""
   return jnp.clip(image * jnp.array(IMAGENET_STD) + jnp.array(IMAGENET_MEAN), 0, 1)

@@ -1,9 +1,9 @@
-"""A random crop with its own colors: what masked reconstruction learns from."""
+"""MAE's view: a random crop, mirrored in half of all cases, without color augmentation."""
 
 import jax
 
-from saip_jax.views.geometry import CROP_UNIFORMS, crop_resize, keypoints_in_crop, sample_crop_box, to_planes
-from saip_jax.views.photometric import normalize
+from saip_jax.views.crops import crop_view
+from saip_jax.views.geometry import CROP_UNIFORMS, keypoints_in_crop, sample_crop_box
 
 
 def plain_crop(
@@ -14,20 +14,23 @@ def plain_crop(
   aspect: tuple[float, float],
   out_hw: tuple[int, int],
 ) -> jax.Array:
-  """Returns a random resized crop, mirrored in half of all cases, normalized: (H, W, 3) float32.
+  """Draws and renders a random resized crop, mirrored in half of all cases.
 
   Args:
-    image_u8: (Hc, Wc, 3) canvas.
+    image_u8: (Hc, Wc, 3) uint8 canvas.
     valid_hw: (2,) size in pixels of its valid part.
     key: key of the sample.
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
     out_hw: size of the view, pixels.
 
-  Source: MAE (He et al. 2022), appendix A.1.
+  Returns:
+    The normalized view (H, W, 3) float32.
+
+  Source: MAE (He et al. 2022, arXiv 2111.06377), appendix A.1.
   """
   box, flip = _draw(key, valid_hw, area, aspect)
-  return normalize(crop_resize(to_planes(image_u8), box, out_hw, flip))
+  return crop_view(image_u8, box, out_hw, flip)
 
 
 def plain_crop_with_keypoints(
@@ -39,10 +42,9 @@ def plain_crop_with_keypoints(
   aspect: tuple[float, float],
   out_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns `plain_crop` and where keypoints (J, 3), in pixels of the canvas, are in it, see `keypoints_in_crop`."""
+  """Returns `plain_crop` and its keypoints (J, 3), given those of the canvas, see `keypoints_in_crop`."""
   box, flip = _draw(key, valid_hw, area, aspect)
-  view = normalize(crop_resize(to_planes(image_u8), box, out_hw, flip))
-  return view, keypoints_in_crop(keypoints, box, out_hw, flip)
+  return crop_view(image_u8, box, out_hw, flip), keypoints_in_crop(keypoints, box, out_hw, flip)
 
 
 def _draw(key: jax.Array, valid_hw: jax.Array, area, aspect) -> tuple[jax.Array, jax.Array]:

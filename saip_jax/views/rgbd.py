@@ -1,17 +1,10 @@
-"""A random crop of a picture with its depth and joints."""
+"""HCMoCo's view: a random crop of an image with its depth and joints."""
 
 import jax
 import jax.numpy as jnp
 
-from saip_jax.views.geometry import (
-  CROP_UNIFORMS,
-  crop_nearest,
-  crop_resize,
-  keypoints_in_crop,
-  sample_crop_box,
-  to_planes,
-)
-from saip_jax.views.photometric import normalize
+from saip_jax.views.crops import crop_view
+from saip_jax.views.geometry import CROP_UNIFORMS, crop_nearest, keypoints_in_crop, sample_crop_box
 
 
 def rgbd_crop(
@@ -24,36 +17,43 @@ def rgbd_crop(
   aspect: tuple[float, float],
   out_hw: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns one random resized crop of all: the picture, its depth, and where the joints are in it.
-
-  Neither mirrored nor recolored, as published.
+  """Draws a random resized crop and renders image, depth and joints in it, without mirroring or color augmentation.
 
   Args:
-    image_u8: (Hc, Wc, 3) canvas.
-    depth_mm: (Hc, Wc) depth on it in millimeters, 0 for unknown.
+    image_u8: (Hc, Wc, 3) uint8 canvas.
+    depth_mm: (Hc, Wc) depth of the canvas in millimeters, 0 for unknown.
     valid_hw: (2,) size in pixels of its valid part.
-    keypoints: (J, 3) x, y in pixels of the canvas and visibility, 0 for unknown.
+    keypoints: (J, 3) float, x and y in pixels of the canvas and visibility, 0 for unknown.
     key: key of the sample.
     area: range of the area fraction of the crop.
     aspect: range of its width / height.
     out_hw: size of the view, pixels.
 
   Returns:
-    (H, W, 3) normalized; (H, W) float32 millimeters, each the value of one pixel; (J, 3) as `keypoints_in_crop`.
+    The normalized view (H, W, 3) float32; depth (H, W) float32 in millimeters, nearest pixels; keypoints (J, 3), see
+    `keypoints_in_crop`.
 
-  Source: methods, HCMoCo section 1; the published crops have their centers inside the box of the joints.
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815); crops of the released code have their centers inside the box of
+  the joints.
   """
   box = sample_crop_box(jax.random.uniform(key, (CROP_UNIFORMS,)), valid_hw, area, aspect)
-  image = normalize(crop_resize(to_planes(image_u8), box, out_hw))
-  return image, crop_nearest(depth_mm, box, out_hw), keypoints_in_crop(keypoints, box, out_hw)
+  return (
+    crop_view(image_u8, box, out_hw),
+    crop_nearest(depth_mm, box, out_hw),
+    keypoints_in_crop(keypoints, box, out_hw),
+  )
 
 
 def depth_picture(depth_mm: jax.Array) -> jax.Array:
-  """Returns depth (..., H, W) in millimeters as a network reads it: (..., H, W, 3) meters, three times the same.
+  """Converts a depth map to the input of an image encoder: centered meters in three equal channels.
 
-  The mean over the known pixels of each picture is taken off; unknown ones, which are 0, stay 0.
+  Args:
+    depth_mm: (..., H, W) millimeters, 0 for unknown.
 
-  Source: methods, HCMoCo section 1.
+  Returns:
+    (..., H, W, 3) float32 meters minus the mean of the known pixels of each map; 0 where unknown.
+
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815), as in the released code.
   """
   known = depth_mm > 0
   meters = jnp.where(known, depth_mm.astype(jnp.float32) / 1000, 0.0)

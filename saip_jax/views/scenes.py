@@ -1,7 +1,7 @@
-"""Persons composed into a reference scene, and the masks that say where they are.
+"""Composition of persons into a reference scene, and masks of their positions.
 
-The search objective needs a picture with two persons and the truth about their places. Two crops of the
-same sample are blended into a background: the region of interest left, the instance right, never overlapping.
+The search objective needs an image with two persons at known positions. Two crops of the same sample are blended into a
+background: the region of interest left, the instance right, never overlapping.
 Source: SAIP's published reference composition.
 """
 
@@ -10,28 +10,28 @@ import jax.numpy as jnp
 
 
 def smallest_scene(crop_hw: tuple[int, int], count: int) -> tuple[int, int]:
-  """Returns the (height, width) of the smallest scene in which `sample_places` finds room for so many crops."""
+  """Returns the (height, width) of the smallest scene that can hold `count` crops in `sample_places`."""
   return crop_hw[0] + 2, count * crop_hw[1] + 2
 
 
 def sample_places(uniform: jax.Array, scene_hw: tuple[int, int], crop_hw: tuple[int, int], count: int) -> jax.Array:
-  """Draws where crops go, side by side, uniformly over the published ranges.
+  """Draws the positions of crops side by side, uniformly over the published ranges.
 
   For two crops of 128 x 64 in a scene of 224 x 224: both tops in 0..94, the left crop's left edge in 0..94, the right
-  crop's from where the left one ends to 158. Python's `range` excludes its end and the published ranges subtract one
-  more, so the last row and column are never covered. More crops follow the same law, from left to right.
+  crop's from the end of the left one to 158. Python's `range` excludes its end and the published ranges subtract one
+  more, so the last row and column are never covered. More crops follow the same rule, from left to right.
 
   Args:
     uniform: (count, 2) uniform numbers: for each crop, from the left, of its top and of its left edge.
     scene_hw: static size of the scene.
     crop_hw: static size of all crops.
-    count: how many.
+    count: number of crops.
 
   Returns:
     (count, 2) int32: top left corners in scene pixels, from left to right; no two crops share a column.
 
   Raises:
-    ValueError: the scene cannot hold them side by side.
+    ValueError: the scene is too small for all crops side by side.
   """
   (scene_h, scene_w), (crop_h, crop_w) = scene_hw, crop_hw
   least_h, least_w = smallest_scene(crop_hw, count)
@@ -61,8 +61,8 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: j
   Args:
     scene: (H, W, C) float32, normalized.
     crops: (n, h, w, C) float32, normalized.
-    top_left_yx: (n, 2) int, where the first pixel of each goes; no two share a column of the scene.
-    opacity: (n,) weight of each crop; 0 leaves the scene as it is.
+    top_left_yx: (n, 2) int, position of the first pixel of each crop; no two crops share a column of the scene.
+    opacity: (n,) weight of each crop; 0 leaves the scene unchanged.
 
   Returns:
     (H, W, C).
@@ -83,8 +83,8 @@ def paste(scene: jax.Array, crops: jax.Array, top_left_yx: jax.Array, opacity: j
 def box_mask(top_left_yx: jax.Array, box_hw: tuple[int, int], scene_hw: tuple[int, int], patch: int) -> jax.Array:
   """Returns 1 for patches whose first pixel lies in the box, else 0: the published nearest-downsampled mask.
 
-  A box whose sides are multiples of the patch always marks the same number, wherever it lies: 8 x 4 of 14 x 14 for
-  128 x 64 pixels in a 224 x 224 scene.
+  A box with sides that are multiples of the patch marks the same number of patches at every position: 8 x 4 of 14 x 14
+  for 128 x 64 pixels in a 224 x 224 scene.
 
   Args:
     top_left_yx: (2,) int, the box's first pixel.

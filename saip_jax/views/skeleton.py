@@ -1,23 +1,26 @@
-"""The joints of a body as input of a network."""
+"""Normalization of the joints of a body as network input."""
 
 import jax
 import jax.numpy as jnp
 
 
 def centered_skeleton(joints_xy: jax.Array, visible: jax.Array, root: int) -> jax.Array:
-  """Returns joints with the root at zero and the largest coordinate at 1 or -1; those that are not visible are zero.
+  """Centers joints at the root and scales the largest coordinate to 1 or -1; invisible joints become zero.
 
-  Where the root is not visible, the mean of the others takes its place. Only visible joints enter the scale.
+  If the root is invisible, the mean of the visible joints replaces it. Only visible joints determine the scale.
 
   Args:
-    joints_xy: (J, 2) x, y, in any unit.
+    joints_xy: (J, 2) float x, y, in any unit.
     visible: (J,) bool.
-    root: place of the root.
+    root: index of the root.
 
-  Source: methods, HCMoCo section 1, whose released code lets unknown joints enter the scale.
+  Returns:
+    (J, 2) float32.
+
+  Source: HCMoCo (Hong et al. 2022, arXiv 2203.13815); in its released code invisible joints influence the scale.
   """
-  there = visible[:, None]
-  mean = jnp.sum(jnp.where(there, joints_xy, 0.0), axis=0) / jnp.maximum(jnp.sum(visible), 1)
+  seen = visible[:, None]
+  mean = jnp.sum(jnp.where(seen, joints_xy, 0.0), axis=0) / jnp.maximum(jnp.sum(visible), 1)
   center = jnp.where(visible[root], joints_xy[root], mean)
-  centered = jnp.where(there, joints_xy - center, 0.0)
+  centered = jnp.where(seen, joints_xy - center, 0.0)
   return centered / jnp.maximum(jnp.max(jnp.abs(centered)), 1e-6)

@@ -10,10 +10,9 @@ from saip_jax.aot import compile as aot
 from saip_jax.aot.hlo import Program, shape_bytes
 from saip_jax.aot.roofline import roofline
 from saip_jax.aot.topologies import CHIPS, find_topology
-from saip_jax.config import parse_config
-from saip_jax.methods import METHODS, MethodEntry
-from saip_jax.recipes import apply_overrides
-from tests.support.toy_method import Toy, ToyConfig, toy_recipe
+from saip_jax.methods import METHODS
+from saip_jax.recipes import apply_overrides, parse_config
+from tests.support.toy_method import Toy, toy_recipe
 
 has_libtpu = importlib.util.find_spec("libtpu") is not None
 aot_only = pytest.mark.skipif(not has_libtpu, reason="needs libtpu")
@@ -159,7 +158,7 @@ def test_no_batch_fits_a_state_too_large():
 
 @pytest.fixture
 def toy_config(monkeypatch, tmp_path):
-  monkeypatch.setitem(METHODS, "toy", MethodEntry(ToyConfig, lambda config, **_: Toy(config.method)))
+  monkeypatch.setitem(METHODS, "toy", Toy)
   path = tmp_path / "toy.py"
   path.write_text(f"def get_config():\n  return {toy_recipe()!r}\n")
   return f"--config={path}"

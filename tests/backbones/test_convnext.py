@@ -5,29 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.backbones.convnext import ConvNeXt, ConvNeXtBlock, Stem
+from saip_jax.backbones.convnext import ConvNeXt, ConvNeXtBlock, ConvNeXtStem
 from saip_jax.backbones.depthwise import depthwise_conv, native_depthwise_conv
-from saip_jax.interop import convnext as table
+from saip_jax.interop.convnext import CONVNEXT_NAMES
 from tests.support import pyramid_laws
 
 TINY = ConvNeXt(dims=(8, 12, 16, 24), depths=(1, 1, 1, 1))
 
 
 @pytest.fixture(scope="module")
-def twin():
-  return pyramid_laws.timms_twin("convnext_femto", ConvNeXt(), table)
+def timms():
+  return pyramid_laws.timms_model("convnext_femto", ConvNeXt(), CONVNEXT_NAMES)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw", [(256, 128), (75, 42)])
-def test_the_features_are_timms(twin, image_hw):
+def test_the_features_are_timms(timms, image_hw):
   """On the second size every convolution with a stride drops pixels or cells."""
-  pyramid_laws.check_features(twin, ConvNeXt(), image_hw, channels_last=False)
+  pyramid_laws.check_features(timms, ConvNeXt(), image_hw, channels_last=False)
 
 
 @pytest.mark.torch
-def test_timms_state_returns_unchanged(twin):
-  pyramid_laws.check_round_trip(twin, 4_832_784)
+def test_timms_state_returns_unchanged(timms):
+  pyramid_laws.check_round_trip(timms, 4_832_784)
 
 
 def test_padding_changes_nothing():
@@ -124,7 +124,7 @@ def test_counted_operations_are_those_of_the_convolutions():
 
 def test_initial_values_are_timms():
   init = lambda module, *inputs: jax.jit(lambda: module.init(jax.random.key(0), *inputs))()["params"]
-  block, stem = init(ConvNeXtBlock(16), jnp.zeros((1, 4, 4, 16)), None), init(Stem(16), jnp.zeros((1, 4, 4, 3)))
+  block, stem = init(ConvNeXtBlock(16), jnp.zeros((1, 4, 4, 16)), None), init(ConvNeXtStem(16), jnp.zeros((1, 4, 4, 3)))
   np.testing.assert_allclose(block["gamma"], 1e-6)
   for values in (block["conv_dw"]["kernel"], block["mlp"]["fc1"]["kernel"], stem["conv"]["kernel"]):
     assert 0.015 < np.std(values) < 0.025

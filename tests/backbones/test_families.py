@@ -16,11 +16,11 @@ from saip_jax import cli
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.backbones.tinyvit import TinyViT
-from saip_jax.config import parse_config
 from saip_jax.evaluation.features import embed_images
+from saip_jax.initial import start_from
 from saip_jax.interop import export, proof
-from saip_jax.interop.architectures import TWINS
-from saip_jax.interop.dialects import DIALECTS, recognize
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.dialects import DIALECTS, recognize_dialect
 from saip_jax.interop.importing import import_weights
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
@@ -28,9 +28,9 @@ from saip_jax.interop.tables import flatten, to_torch, unflatten
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import Preprocessing, load_backbone, open_weights
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.training.checkpoint import Checkpoints, write_config
-from saip_jax.training.initial import start_from
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.state import TrainState
 from tests.support.pyramid_laws import values_of_training
@@ -44,7 +44,7 @@ FEATURES = 2e-5
 
 @functools.cache
 def weights_of(name: str) -> Weights:
-  spec, trees = BackboneSpec(name, IMAGE_HW, "grid2d" if TWINS[name].positions else None), []
+  spec, trees = BackboneSpec(name, IMAGE_HW, "grid2d" if ARCHITECTURES[name].positions else None), []
   for seed in (0, 1):
     rng = np.random.default_rng(seed)
     shapes = parameter_shapes(spec.build())
@@ -174,8 +174,8 @@ def test_timms_own_files_are_read(tmp_path, torch, name):
   """With classifier, counters and indices; what timm does not have is new, and told."""
   import timm
 
-  twin = TWINS[name]
-  model = timm.create_model(twin.architecture, num_classes=3)
+  architecture = ARCHITECTURES[name]
+  model = timm.create_model(architecture.timm_name, num_classes=3)
   state = {n: np.ascontiguousarray(t.numpy()) for n, t in model.state_dict().items()}
   for n in list(state):
     if n.endswith("running_var"):
@@ -183,16 +183,18 @@ def test_timms_own_files_are_read(tmp_path, torch, name):
   path = tmp_path / "model.safetensors"
   write_safetensors(path, state)
   weights = import_weights(path, "timm", tmp_path / "W")
-  assert weights.spec.name == name and recognize(state) == "timm" and weights.spec.image_hw == (256, 128)
-  tree = {part: value for part, value in weights.backbone().items() if part not in twin.extra_modules}
-  back = to_torch(tree, twin.timm, 16)
+  assert weights.spec.name == name and recognize_dialect(state) == "timm" and weights.spec.image_hw == (256, 128)
+  tree = {part: value for part, value in weights.backbone().items() if part not in architecture.names.extra_modules}
+  back = to_torch(tree, architecture.names.timm, 16)
   assert back.keys() <= state.keys() and all(np.array_equal(a, state[n]) for n, a in back.items())
   unused = state.keys() - back.keys()
-  assert all(any(re.search(pattern, n) for pattern in twin.ignored) for n in unused)
+  assert all(any(re.search(pattern, n) for pattern in architecture.names.ignored) for n in unused)
   (line,) = [note for note in weights.notes if "not used" in note]
   assert ("head.fc" in line or "classifier" in line) and "batches" not in line
-  assert len(weights.new) == len(twin.extra) and any("as in a new model" in note for note in weights.notes)
-  assert not twin.note or twin.note in weights.notes
+  assert len(weights.new) == len(architecture.names.extra) and any(
+    "as in a new model" in note for note in weights.notes
+  )
+  assert not architecture.note or architecture.note in weights.notes
 
   again = open_weights(tmp_path / "W")
   assert_same(again.student, weights.student)
@@ -270,7 +272,7 @@ def run(tmp_path_factory):
   options = dict(dims=(8, 8, 12, 16), depths=(1, 1, 1, 1), heads=(1, 2, 2), neck_width=16)
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setitem(BACKBONES, "tinyvit_toy", functools.partial(TinyViT, **options))
-    monkeypatch.setitem(TWINS, "tinyvit_toy", TWINS["tinyvit_5m"])
+    monkeypatch.setitem(ARCHITECTURES, "tinyvit_toy", ARCHITECTURES["tinyvit_5m"])
     settings = (*TINY, "model.backbone=tinyvit_toy", "method.csm.attention_weight=0.0", "method.csr.weight=0.0")
     recipe = load_recipe(REPO / "configs" / "saip_demo.py")
     config = parse_config(apply_overrides(recipe, [f"--config.{s}" for s in settings]))

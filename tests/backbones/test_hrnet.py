@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones.convolution import convolve
-from saip_jax.backbones.enlarge import RULES
-from saip_jax.backbones.hrnet import HRNet, Stage
+from saip_jax.backbones.enlarge import ENLARGE_RULES
+from saip_jax.backbones.hrnet import HRNet, HRNetStage
 from saip_jax.backbones.statistics import split_statistics
-from saip_jax.interop import hrnet as table
-from saip_jax.interop.architectures import TWINS
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.hrnet import HRNET_NAMES
 from saip_jax.interop.torch_encoders import adapt, make_encoder, tapped_layer
 from tests.support import pyramid_laws
 
@@ -20,8 +20,8 @@ TINY = HRNet(dims=(4, 6, 8, 10), depths=(1, 1, 2, 1), units=2)
 
 
 @pytest.fixture(scope="module")
-def twin():
-  return pyramid_laws.timms_twin("hrnet_w18", HRNet(), table, head="")
+def timms():
+  return pyramid_laws.timms_model("hrnet_w18", HRNet(), HRNET_NAMES, head="")
 
 
 @pytest.mark.torch
@@ -29,20 +29,20 @@ def twin():
   "image_hw,enlarging",
   [pytest.param((256, 128), "nearest", marks=pytest.mark.slow), ((96, 160), "nearest"), ((64, 96), "bilinear")],
 )
-def test_the_features_are_timms(twin, image_hw, enlarging):
+def test_the_features_are_timms(timms, image_hw, enlarging):
   """With bilinear enlarging they are those of timm's model whose Upsample layers interpolate."""
-  torch, x = twin.torch, pyramid_laws.images(0, 2, *image_hw)
-  model, module = copy.deepcopy(twin.model), HRNet(enlarging=enlarging)
+  torch, x = timms.torch, pyramid_laws.images(0, 2, *image_hw)
+  model, module = copy.deepcopy(timms.model), HRNet(enlarging=enlarging)
   if enlarging == "bilinear":
-    adapt(TWINS["hrnet_w18_bilinear"], model)
-  norm = {name: torch.tensor(a) for name, a in twin.norm.items()}
+    adapt(ARCHITECTURES["hrnet_w18_bilinear"], model)
+  norm = {name: torch.tensor(a) for name, a in timms.norm.items()}
   with torch.inference_mode():
     pixels = torch.tensor(x.transpose(0, 3, 1, 2))
     maps = [cells.permute(0, 2, 3, 1) for cells in model(pixels)]
     cls, tokens = make_encoder("hrnet", model, {})(pixels)
     hidden = tapped_layer("hrnet", model, norm, 2, pixels)
   read = ("cls", "tokens", "hidden", "maps")
-  ours = jax.jit(lambda tree, x: module.apply(split_statistics(tree), x, read))(twin.tree, x)
+  ours = jax.jit(lambda tree, x: module.apply(split_statistics(tree), x, read))(timms.tree, x)
   for a, b, stride in zip(ours.maps, maps, HRNet().map_strides, strict=True):
     assert a.shape[1:3] == tuple(side // stride for side in image_hw) and float(b.std()) > 0.3  # not all washed out
     pyramid_laws.assert_close(a, b, 1e-4)
@@ -55,11 +55,11 @@ def test_the_features_are_timms(twin, image_hw, enlarging):
 
 
 @pytest.mark.torch
-def test_timms_state_returns_unchanged(twin):
-  pyramid_laws.check_round_trip(twin, 9_562_260, "classifier")
+def test_timms_state_returns_unchanged(timms):
+  pyramid_laws.check_round_trip(timms, 9_562_260, "classifier")
 
 
-@pytest.mark.parametrize("enlarging", RULES)
+@pytest.mark.parametrize("enlarging", ENLARGE_RULES)
 def test_padding_changes_nothing(enlarging):
   """Both sizes round up at every stride."""
   pyramid_laws.check_padding(TINY.clone(enlarging=enlarging), (50, 23), (75, 42))
@@ -118,7 +118,7 @@ def test_everything_learns_from_the_real_pixels_of_a_batch():
 
 
 def test_initial_values_are_timms():
-  stage = Stage((8, 16), 1, 2, "nearest")
+  stage = HRNetStage((8, 16), 1, 2, "nearest")
   made = jax.jit(lambda: stage.init(jax.random.key(0), [jnp.zeros((1, 8, 8, 32))], [None]))()["params"]
   kernel = made["blocks"]["branches_1"]["conv1"]["conv"]["kernel"]
   assert kernel.shape == (1, 2, 3, 3, 16, 16)

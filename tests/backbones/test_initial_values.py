@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from saip_jax.backbones.batch_norm import batch_norm
+from saip_jax.backbones.batch_norm import make_batch_norm
 from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.semgcn import SemGraphConv
 from saip_jax.heads.cross_block import CrossBlock
@@ -49,7 +49,7 @@ def test_running_statistics_are_pytorchs(momentum):
   class Norm(nn.Module):
     @nn.compact
     def __call__(self, x, mask=None):
-      return batch_norm(self, jnp.float32, momentum)(x, mask=mask)
+      return make_batch_norm(self, jnp.float32, momentum)(x, mask=mask)
 
   x = np.random.default_rng(0).normal(2, 3, (3, 2, 2, 5)).astype(np.float32)
   theirs = torch.nn.BatchNorm2d(5, momentum=1 - momentum)

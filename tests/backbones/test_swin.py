@@ -6,30 +6,30 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones.extent import Extent
-from saip_jax.backbones.swin import PatchEmbed, Swin, SwinBlock
+from saip_jax.backbones.swin import Swin, SwinBlock, SwinPatchEmbed
 from saip_jax.backbones.windows import Windows
-from saip_jax.interop import swin as table
+from saip_jax.interop.swin import SWIN_NAMES
 from tests.support import pyramid_laws
 
 TINY = Swin(dims=(8, 12, 16, 24), depths=(1, 2, 1, 1), heads=(2, 2, 4, 3), window=4)
 
 
 @pytest.fixture(scope="module")
-def twin():
+def timms():
   options = dict(always_partition=True, strict_img_size=False)
-  return pyramid_laws.timms_twin("swin_tiny_patch4_window7_224", Swin(), table, **options)
+  return pyramid_laws.timms_model("swin_tiny_patch4_window7_224", Swin(), SWIN_NAMES, **options)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw", [(256, 128), (72, 40)])
-def test_the_features_are_timms(twin, image_hw):
+def test_the_features_are_timms(timms, image_hw):
   """On the second size maps have odd sides, and the last two are smaller than a window."""
-  pyramid_laws.check_features(twin, Swin(), image_hw, channels_last=True)
+  pyramid_laws.check_features(timms, Swin(), image_hw, channels_last=True)
 
 
 @pytest.mark.torch
-def test_timms_state_returns_unchanged(twin):
-  pyramid_laws.check_round_trip(twin, 27_519_354)
+def test_timms_state_returns_unchanged(timms):
+  pyramid_laws.check_round_trip(timms, 27_519_354)
 
 
 def test_padding_changes_nothing():
@@ -40,16 +40,16 @@ def test_windows_of_a_canvas_are_those_of_the_images_alone():
   """Each image's windows come first along both axes, and what the canvas has beyond them is zero."""
   x, sizes = pyramid_laws.images(1, 2, 11, 9), [(5, 9), (11, 2)]
   canvas = Windows((11, 9), 4, 2, Extent(np.asarray(sizes)))
-  cut, strangers, joined = jax.jit(lambda x: (canvas.cut(x), canvas.strangers(), canvas.join(canvas.cut(x))))(x)
+  cut, masked, joined = jax.jit(lambda x: (canvas.cut(x), canvas.masked_pairs(), canvas.join(canvas.cut(x))))(x)
   for i, (h, w) in enumerate(sizes):
     alone = Windows((h, w), 4, 2, None)
-    own, hidden = jax.jit(lambda x: (alone.cut(x)[0], alone.strangers()[0]))(x[i : i + 1, :h, :w])
+    own, hidden = jax.jit(lambda x: (alone.cut(x)[0], alone.masked_pairs()[0]))(x[i : i + 1, :h, :w])
     rows, columns = -(-h // 4), -(-w // 4)
     shape = lambda a: np.asarray(a).reshape(3, 3, *a.shape[1:])
     own, hidden = own.reshape(rows, columns, 16, 3), hidden.reshape(rows, columns, 16, 16)
     np.testing.assert_array_equal(shape(cut[i])[:rows, :columns], own)
     assert np.abs(cut[i]).sum() == pytest.approx(np.abs(own).sum())
-    np.testing.assert_array_equal(shape(strangers[i])[:rows, :columns], hidden)
+    np.testing.assert_array_equal(shape(masked[i])[:rows, :columns], hidden)
     np.testing.assert_array_equal(joined[i, :h, :w], x[i, :h, :w])
 
 
@@ -71,5 +71,5 @@ def test_initial_values_are_timms():
   for values in (attention["qkv"]["kernel"], attention["relative_position_bias_table"]):
     assert 0.015 < np.std(values) < 0.025
   assert not attention["qkv_bias"].any() and not attention["proj"]["bias"].any()
-  kernel = init(PatchEmbed(24), jnp.zeros((1, 4, 4, 3)))["proj"]["kernel"]
+  kernel = init(SwinPatchEmbed(24), jnp.zeros((1, 4, 4, 3)))["proj"]["kernel"]
   assert 0.95 < np.abs(kernel).max() * np.sqrt(48) <= 1  # uniform within 1 / sqrt(fan in)

@@ -11,7 +11,7 @@ import pytest
 from saip_jax.backbones.features import PaddedSizes, Views
 from saip_jax.backbones.tinyvit import AttentionStage, ConvBlock, TinyViT
 from saip_jax.interop.tables import flatten, from_torch, to_torch, unflatten
-from saip_jax.interop.tinyvit import EXTRA, IGNORED, TIMM
+from saip_jax.interop.tinyvit import TINYVIT_NAMES
 from tests.support import pyramid_laws
 
 NECK = 320 * 256 + 9 * 256 * 256 + 4 * 256  # two convolutions, two norms
@@ -84,10 +84,18 @@ def timms():
   state |= {n: values_of_training(rng, n, a.shape) for n, a in state.items() if a.dtype == np.float32}
   model.load_state_dict({n: torch.tensor(a) for n, a in state.items()})
   shapes = shapes_of(TinyViT())
-  extra = to_torch(unflatten({row.path: np.zeros(shapes[row.path], np.float32) for row in EXTRA}), EXTRA, 16)
+  extra = to_torch(
+    unflatten({row.path: np.zeros(shapes[row.path], np.float32) for row in TINYVIT_NAMES.extra}),
+    TINYVIT_NAMES.extra,
+    16,
+  )
   extra = {n: values_of_training(rng, n, a.shape) for n, a in extra.items()}
   return types.SimpleNamespace(
-    torch=torch, model=model, state=state, extra=extra, tree=from_torch(state | extra, TIMM + EXTRA, IGNORED, shapes)
+    torch=torch,
+    model=model,
+    state=state,
+    extra=extra,
+    tree=from_torch(state | extra, TINYVIT_NAMES.timm + TINYVIT_NAMES.extra, TINYVIT_NAMES.ignored, shapes),
   )
 
 
@@ -142,13 +150,13 @@ def test_parameters_are_timms_and_a_neck(timms):
 
 @pytest.mark.torch
 def test_timms_state_returns_unchanged(timms):
-  back = to_torch(timms.tree, TIMM + EXTRA, 16)
+  back = to_torch(timms.tree, TINYVIT_NAMES.timm + TINYVIT_NAMES.extra, 16)
   expected = {n: a for n, a in timms.state.items() if a.dtype == np.float32 and not n.startswith("head.")}
   expected |= timms.extra
   assert back.keys() == expected.keys()
   for name, array in expected.items():
     np.testing.assert_array_equal(back[name], array, err_msg=name)
-  assert {row.path for row in TIMM + EXTRA} == shapes_of(TinyViT()).keys()
+  assert {row.path for row in TINYVIT_NAMES.timm + TINYVIT_NAMES.extra} == shapes_of(TinyViT()).keys()
 
 
 @pytest.mark.torch
@@ -167,7 +175,7 @@ def test_training_is_timms(timms):
   ours, updates = jax.jit(lambda v, x: TinyViT().apply(v, x, ("cls",), mutable=["batch_stats"]))(variables, x)
   assert_close(ours.cls, cls, 1e-4)
   statistics = flatten(updates["batch_stats"])
-  for row in TIMM:
+  for row in TINYVIT_NAMES.timm:
     if not row.torch.endswith(("running_mean", "running_var")):
       continue
     old, new = timms.state[row.torch], moved[row.torch]

@@ -7,9 +7,9 @@ import pytest
 
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.features import PaddedSizes, Views
+from saip_jax.backbones.linear import gelu
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.backbones.transformer import gelu
 from saip_jax.backbones.vit import ViT
 
 VIT = ViT(width=24, depth=8, heads=3, image_hw=(64, 32))

@@ -7,8 +7,11 @@ import sys
 import pytest
 
 import saip_jax
-from saip_jax import cli
+from saip_jax import cli, pretraining
+from saip_jax.methods import METHODS
 from tests.support.toy_method import TOY_METHODS, ToyData, toy_recipe
+
+pytestmark = pytest.mark.compile
 
 
 @pytest.fixture
@@ -20,16 +23,15 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def toy(monkeypatch):
-  """Lets the command train the toy method on toy images; returns the settings that reach the pipeline."""
+  """Lets the command train the toy method on toy images; returns what reaches the pipeline."""
   calls = []
-  pipeline = pytest.importorskip("input_pipeline.pipeline")
 
-  def build_train_data(**settings):
-    calls.append(settings)
-    return ToyData(settings["batch_size"], settings["seed"])
+  def build_train_data(settings, **options):
+    calls.append((settings, options))
+    return ToyData(options["batch_size"], options["seed"])
 
-  monkeypatch.setattr(pipeline, "build_train_data", build_train_data)
-  monkeypatch.setattr("saip_jax.methods.METHODS", TOY_METHODS)
+  monkeypatch.setattr(pretraining, "build_train_data", build_train_data)
+  monkeypatch.setitem(METHODS, "toy", TOY_METHODS["toy"])
   return calls
 
 
@@ -37,8 +39,9 @@ def test_pretrain_trains_and_resumes(tmp_path, recipe, toy, capsys):
   command = ["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}", "--config.data.threads=3"]
   assert cli.main([*command, "--config.total_steps=4"]) == 0
   assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
-  assert toy[0]["threads"] == 3 and toy[0]["canvas_hw"] == (320, 160) and toy[0]["cache_dir"] == tmp_path / "run"
-  assert set(toy[0]["fields"]) == {"image", "index"}  # what the method asks for, and no more
+  settings, options = toy[0]
+  assert settings.threads == 3 and settings.canvas_hw == (320, 160) and options["cache_dir"] == tmp_path / "run"
+  assert set(options["fields"]) == {"image", "index"}  # what the method asks for, and no more
   assert cli.main([*command, "--config.total_steps=6"]) == 0
   assert "resuming at step 4" in capsys.readouterr().out
 
@@ -66,15 +69,13 @@ def test_a_mistake_is_one_line(tmp_path, recipe, toy, capsys, arguments, words):
 
 def test_a_wrong_data_path_can_be_mended_in_the_same_workdir(tmp_path, recipe, toy, monkeypatch, capsys):
   command = ["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
-  import input_pipeline.pipeline as pipeline
-
   with monkeypatch.context() as context:
 
-    def missing(cache_dir, **_):
+    def missing(settings, cache_dir, **_):
       (cache_dir / "index.json").touch()
       raise FileNotFoundError(2, "No such file or directory", "/data/typo")
 
-    context.setattr(pipeline, "build_train_data", missing)
+    context.setattr(pretraining, "build_train_data", missing)
     assert cli.main(command) == 2
   assert "/data/typo" in capsys.readouterr().err
   assert cli.main(command) == 0
@@ -90,10 +91,10 @@ def test_the_traceback_is_there_on_request(tmp_path, recipe, monkeypatch):
 
 
 def test_our_own_mistakes_keep_their_traceback(recipe, tmp_path, monkeypatch, toy):
-  def bug(*_):
+  def bug(*_, **__):
     raise TypeError("a bug")
 
-  monkeypatch.setattr("saip_jax.training.loop.pretrain", bug)
+  monkeypatch.setattr("saip_jax.running.train", bug)
   with pytest.raises(TypeError):
     cli.main(["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}"])
 

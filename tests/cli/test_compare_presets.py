@@ -21,7 +21,9 @@ def test_the_script_plans_keeps_and_prints(tmp_path):
 
   calls = []
   record = lambda mAP: {"scores": {"mAP": mAP, "CMC@1": 1.0}}
-  kept = [script["kept"](tmp_path / "new" / "row.json", lambda: calls.append(1) or record(0.5)) for _ in range(2)]
+  kept = [
+    script["cached_record"](tmp_path / "new" / "row.json", lambda: calls.append(1) or record(0.5)) for _ in range(2)
+  ]
   assert len(calls) == 1 and kept[0] == kept[1] == record(0.5)
   poses = [{"scores": {"MPJPE_mm": 81.26}}]
   lines = script["table"](

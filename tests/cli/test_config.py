@@ -2,12 +2,12 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 
 from input_pipeline.schema import differences, to_dict
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, open_recipe, parse_config
 from tests.support.toy_method import TOY_METHODS, toy_config, toy_recipe
 
 
@@ -152,3 +152,25 @@ def test_broken_recipe_files_are_named(tmp_path, text, words):
 def test_every_recipe_of_the_project_is_valid():
   for path in sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py")):
     parse_config(load_recipe(path))
+
+
+def test_a_recipe_imports_its_siblings_and_leaves_no_trace(tmp_path):
+  (tmp_path / "small.py").write_text("def get_config():\n  return {'a': 1}\n")
+  (tmp_path / "large.py").write_text(
+    "from small import get_config as small\ndef get_config():\n  return small() | {'b': 2}\n"
+  )
+  before = list(sys.path), set(sys.modules)
+  assert load_recipe(tmp_path / "large.py") == {"a": 1, "b": 2}
+  assert (list(sys.path), set(sys.modules)) == before
+  (tmp_path / "small.py").write_text("def get_config():\n  return {'a': 3}\n")  # read anew at each call
+  assert load_recipe(tmp_path / "large.py") == {"a": 3, "b": 2}
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["large.py", "small.py"]
+
+
+def test_open_recipe_composes_a_config():
+  config = open_recipe("saip_demo", ["--config.batch_size=4"])
+  assert config == parse_config(apply_overrides(load_recipe("saip_demo"), ["--config.batch_size=4"]))
+  assert config.batch_size == 4 and config.head_counts == {
+    "csr_heads": config.method.csr.heads,
+    "css_heads": config.method.css.heads,
+  }

@@ -1,22 +1,15 @@
 """Mixtures in the configuration: typed part by part, mistakes named with the part."""
 
 import json
-from typing import get_args
 
 import pytest
 
 from input_pipeline.schema import to_dict
-from input_pipeline.settings import MixturePart, SourceName
-from input_pipeline.sources.table import SOURCES
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides
+from input_pipeline.settings import MixturePart
+from saip_jax.recipes import apply_overrides, parse_config
 from tests.support.toy_method import TOY_METHODS, toy_config, toy_recipe
 
 MIXTURE = "{'a': {'source': 'lmdb', 'path': '/x', 'weight': 3}, 'b': {'source': 'folder', 'path': '/y'}}"
-
-
-def test_the_kinds_are_those_that_can_be_opened():
-  assert set(get_args(SourceName)) == set(SOURCES)
 
 
 def test_a_mixture_from_the_command_line_is_typed():

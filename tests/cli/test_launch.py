@@ -15,13 +15,14 @@ import time
 import pytest
 import yaml
 
-from saip_jax.cli_flags import make_parser
-from saip_jax.config import parse_config
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.cli import make_parser
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+
+pytestmark = pytest.mark.compile
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yaml"
-GCLOUD = REPO / "tests" / "toy_gcloud.py"
+GCLOUD = REPO / "tests" / "support" / "toy_gcloud.py"
 AWKWARD = ["--config.data.path=/a b/it's", "--config.method.crop_aspect=(0.4, 0.6)", '--config.x="$HOME" `id` \\ *', ""]
 
 # `python3 -m uv venv` makes an environment whose saip writes down how it was called and, as ours, ends well on SIGTERM.

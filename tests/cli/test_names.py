@@ -13,9 +13,11 @@ import pytest
 from input_pipeline.names import ESCAPED, shown, shown_error
 from input_pipeline.storage import utf8_path
 from saip_jax import cli
-from saip_jax.training.checkpoint import claim_workdir
+from saip_jax.run_folder.folder import claim_workdir
 from tests.support.noise_pictures import encoded, noise
 from tests.support.toy_method import train_toy
+
+pytestmark = pytest.mark.compile
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 

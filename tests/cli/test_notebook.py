@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.tiny_saip import TINY
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = REPO / "scripts" / "colab.ipynb"
 
@@ -106,4 +108,4 @@ if not hasattr(torch.ops.torchvision, "nms"):
   assert made == {"people.png", "people_labels.png", "people_40", "run", "losses.png", "timm"}
   assert len((tmp_path / "out" / "run" / "metrics.jsonl").read_text().splitlines()) == 4
   assert {"config.json", "model.safetensors", "parity.json"} <= {p.name for p in (tmp_path / "out" / "timm").iterdir()}
-  assert "192 features of a picture of (128, 256)" in done.stdout
+  assert "192 features of an image of (128, 256)" in done.stdout

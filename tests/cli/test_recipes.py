@@ -6,9 +6,8 @@ import jax
 import pytest
 
 from saip_jax import recipes
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import init_state, make_train_step
 

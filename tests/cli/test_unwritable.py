@@ -15,15 +15,14 @@ from input_pipeline.people.spec import SetSpec
 from input_pipeline.scenes import open_scenes
 from input_pipeline.sources.containers.folder import FolderSource
 from saip_jax import cli
-from saip_jax.config import parse_config
 from saip_jax.evaluation.encoders import open_encoder
 from saip_jax.evaluation.feature_files import feature_file
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.interop.weights import open_weights
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.reporting.report import write_report
+from saip_jax.run_folder.folder import claim_workdir
 from saip_jax.run_folder.lock import holding
-from saip_jax.training.checkpoint import claim_workdir
 from tests.support.toy_people import toy_picture
 
 REPO = pathlib.Path(__file__).resolve().parents[2]

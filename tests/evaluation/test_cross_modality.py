@@ -5,18 +5,18 @@ import pytest
 
 from input_pipeline.schema import to_dict
 from saip_jax import cli
-from saip_jax.evaluation.metrics.segmentation import IGNORED
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import cross_modality
 from saip_jax.evaluation.tasks.cross_modality import (
   ModalityEncoders,
   RgbdPeople,
-  chance,
+  chance_score,
   place_score,
   read_people,
   transfer_scores,
 )
-from saip_jax.training.checkpoint import write_config
+from saip_jax.run_folder.folder import write_config
 from tests.support.tiny_methods import tiny_method
 
 CELL = 4  # pixels
@@ -26,7 +26,7 @@ NAMES = ("a", "b", "c", "d", "e")
 def people(seed, count=12):
   """Blocks of 5 parts, one for each cell, the upper row beside the person."""
   cells = np.random.default_rng(seed).integers(0, 5, (count, 6, 4)).astype(np.uint8)
-  cells[:, 0] = IGNORED
+  cells[:, 0] = IGNORED_LABEL
   parts = cells.repeat(CELL, 1).repeat(CELL, 2)
   return cells, RgbdPeople(np.zeros((*parts.shape, 3), np.uint8), np.zeros(parts.shape, np.uint16), parts, NAMES)
 
@@ -47,7 +47,7 @@ def test_a_probe_transfers_where_the_maps_agree(agree):
   assert list(scores) == [*alone, "both -> rgb", "both -> depth", "both -> both"]
   for name in ("rgb -> rgb", "depth -> depth", "both -> both"):
     assert scores[name] > 0.4, name  # enlarging mixes neighbors
-  by_chance = chance(train, test)
+  by_chance = chance_score(train, test)
   assert 0.02 < by_chance < 0.06  # a fifth of one class of five
   for name in ("rgb -> depth", "depth -> rgb"):
     assert (scores[name] == scores["rgb -> rgb"]) if agree else (scores[name] < 0.1), name
@@ -68,7 +68,7 @@ def data():
 def test_people_are_read_with_their_own_depth_and_parts():
   found = read_people(data().open("test"), (64, 32), [])
   assert found.images_u8.shape == (*found.parts.shape, 3) and found.parts.shape[1:] == (64, 32)
-  person = found.parts != IGNORED
+  person = found.parts != IGNORED_LABEL
   assert 0.05 < person.mean() < 0.7 and not found.depth_mm[~person].any()
   assert (found.depth_mm[person] > 500).mean() > 0.99 and found.parts[person].max() < len(found.names) == 19
 
@@ -85,7 +85,7 @@ def test_encoders_that_know_the_parts_transfer_and_others_do_not():
   def ignorant(images_u8, depth_mm):
     return dict.fromkeys(("rgb", "depth", "both"), np.ones((len(images_u8), 16, 8, 4)))
 
-  measure = lambda apply: cross_modality.linear(ModalityEncoders({}, (64, 32), apply), data())
+  measure = lambda apply: cross_modality.probe_across_modalities(ModalityEncoders({}, (64, 32), apply), data())
   told, guessed = measure(knowing), measure(ignorant)
   assert min(told.scores.values()) > 0.4 and next(iter(told.scores)) == "rgb -> depth"
   by_chance = guessed.facts["commonest_part_everywhere"]
@@ -97,7 +97,7 @@ def test_only_runs_of_hcmoco_are_compared(tmp_path):
   config, _ = tiny_method("mae_demo")
   write_config(tmp_path, to_dict(config))
   with pytest.raises(ValueError, match="is a run of mae, 0 checkpoints: expected one of hcmoco"):
-    cross_modality.open_run(tmp_path)
+    cross_modality.open_hcmoco_run(tmp_path)
 
 
 @pytest.mark.parametrize("checkpoint", ["random:vit_tiny", "/nowhere"])

@@ -241,7 +241,7 @@ def _saved(image: Image.Image, extension: str) -> bytes:
 
 def _squashed(data: bytes, side: int, out_hw: tuple[int, int]) -> np.ndarray:
   canvas, out = np.zeros((side, side, 3), np.uint8), np.zeros((*out_hw, 3), np.uint8)
-  squash.squash_into(data, canvas, out)
+  squash.resize_into(data, canvas, out)
   assert not canvas.any()
   return out
 
@@ -255,7 +255,7 @@ def test_images_larger_than_the_canvas_lose_nothing_that_shows():
 def test_a_damaged_image_leaves_the_canvas_and_the_row_black():
   canvas, out = np.zeros((64, 64, 3), np.uint8), np.zeros((*_HW, 3), np.uint8)
   with pytest.raises(DamagedImage):
-    squash.squash_into(_saved(_person(0), "PNG")[:900], canvas, out)
+    squash.resize_into(_saved(_person(0), "PNG")[:900], canvas, out)
   assert not canvas.any() and not out.any()
 
 

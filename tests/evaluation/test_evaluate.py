@@ -12,7 +12,7 @@ from input_pipeline.sources.combined import SubsetSource
 from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
-from saip_jax.evaluation.splits import Data, Labeled, groups, held_out
+from saip_jax.evaluation.splits import Data, LabeledImages, groups, held_out
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import facts_of
 from tests.support.coded_people import CodedPictures, knowing_encoder
@@ -48,7 +48,7 @@ def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
   assert record["task"] == task and record["protocol"] == protocol and record["left_out"] == []
   assert record["encoder"] == {"checkpoint": "constant", "image_hw": [64, 32]}
   assert all(np.isfinite(value) for value in record["scores"].values())
-  text = evaluation.report_text(record)
+  text = evaluation.evaluation_text(record)
   assert TASKS[task].summary in text and all(name in text for name in record["scores"])
 
 
@@ -123,15 +123,15 @@ def test_a_run_remembers_what_was_measured(tmp_path, people, monkeypatch):
 
 def test_what_is_held_out_is_disjoint_and_always_the_same():
   facts = lambda n: {"people": [{"identity": n // 4}]}
-  train, test = held_out(Labeled(CodedPictures(range(400), facts)))
+  train, test = held_out(LabeledImages(CodedPictures(range(400), facts)))
   persons = [{part.first_person(i)["identity"] for i in range(len(part))} for part in (train, test)]
   assert not persons[0] & persons[1] and len(train) + len(test) == 400 and 0.2 < len(test) / 400 < 0.4
   shuffled = np.random.default_rng(0).permutation(400)
-  again = held_out(Labeled(CodedPictures(shuffled, facts)))[1]
+  again = held_out(LabeledImages(CodedPictures(shuffled, facts)))[1]
   assert {again.source.name(i) for i in range(len(again))} == {test.source.name(i) for i in range(len(test))}
   with pytest.raises(ValueError, match="1 identities"):
-    held_out(Labeled(CodedPictures(range(9), lambda n: {"people": [{"identity": 1}]})))
-  assert groups(Labeled(CodedPictures(range(8), facts))).tolist() == [0] * 4 + [1] * 4
+    held_out(LabeledImages(CodedPictures(range(9), lambda n: {"people": [{"identity": 1}]})))
+  assert groups(LabeledImages(CodedPictures(range(8), facts))).tolist() == [0] * 4 + [1] * 4
 
 
 def test_damaged_images_are_left_out_and_named():
@@ -152,7 +152,10 @@ def test_what_a_data_set_left_out_is_told_with_the_score():
     left_out = [("gone.jpg", "no such photo"), ("torn.jpg", "no labels")]
 
   facts = facts_of(
-    **{name: Labeled(kind(range(4), lambda n: {})) for name, kind in (("train", CodedPictures), ("test", Incomplete))}
+    **{
+      name: LabeledImages(kind(range(4), lambda n: {}))
+      for name, kind in (("train", CodedPictures), ("test", Incomplete))
+    }
   )
   assert "left_out" not in facts["train"] and facts["test"]["left_out"] == 2
   record = {
@@ -163,7 +166,7 @@ def test_what_a_data_set_left_out_is_told_with_the_score():
     "left_out": [],
     "scores": {"mAP": 0.5},
   }
-  assert "2 of the set left out, the first: gone.jpg: no such photo" in evaluation.report_text(record)
+  assert "2 of the set left out, the first: gone.jpg: no such photo" in evaluation.evaluation_text(record)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_features_that_are_all_equal_are_told_with_the_score(people, task, proto
   noise = lambda n, shape: 1 + 1e-7 * np.random.default_rng(n).normal(size=shape)  # of float32
   same = dataclasses.replace(knowing_encoder(lambda n: noise(n, 8), lambda n: noise(n, (8, 4, 8))), image_hw=(64, 32))
   record = json.loads(json.dumps(evaluation.measure(same, task, data, protocol)))
-  text = evaluation.report_text(record)
+  text = evaluation.evaluation_text(record)
   images = sum(
     record["facts"][part]["length"] for part in ("train", "test", "query", "gallery") if part in record["facts"]
   )
@@ -201,7 +204,7 @@ def test_what_a_constant_scores_does_not_depend_on_the_order_of_files(people, ta
   class Shuffled(Data):
     def open(self, split, whole=False):
       source = super().open(split, whole).source
-      return Labeled(SubsetSource(source, np.random.default_rng(7).permutation(len(source)), "shuffled"))
+      return LabeledImages(SubsetSource(source, np.random.default_rng(7).permutation(len(source)), "shuffled"))
 
   scores = [
     evaluation.measure(
@@ -229,7 +232,7 @@ def test_a_picture_without_a_size_is_named():
       return b"no image"
 
   with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is no image$"):
-    Labeled(NoImage([5], lambda n: {})).size_hw(0)
+    LabeledImages(NoImage([5], lambda n: {})).size_hw(0)
 
 
 def test_pooled_cells_are_means():

@@ -13,14 +13,13 @@ from input_pipeline.orders import balanced
 from input_pipeline.people.dataset import PeopleSource
 from saip_jax import cli
 from saip_jax.backbones import build_backbone
-from saip_jax.config import parse_config
 from saip_jax.evaluation import finetune
 from saip_jax.evaluation.splits import Data
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.groups import layer_wise, usual_groups
-from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.training.loop import pretrain
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from tests.support.batches import assert_same, take
 from tests.support.kill_and_resume import differing
@@ -122,7 +121,9 @@ def train(people, workdir, steps=4, devices=1):
   """Trains on persons at a constant rate, which no length changes, by SGD, which does not enlarge rounding as Adam."""
   config = config_of("reid", people, f"total_steps={steps}", "optimizer.min_learning_rate=1e-3", "optimizer.name=sgd")
   method = METHODS["finetune"].build(config)
-  state = pretrain(config, method, data_of(people, config, method), workdir, jax.devices()[:devices])
+  state = train_in_folder(
+    config, method, lambda _: data_of(people, config, method), workdir, devices=jax.devices()[:devices]
+  )
   return method, parameter_names(jax.device_get(state.params))
 
 
@@ -225,7 +226,7 @@ def test_data_without_the_labels_is_refused(tmp_path, capsys):
   for i in range(8):
     cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((20, 10, 3), i, np.uint8))
   for task, word in (
-    ("reid", "knows no identity"),
+    ("reid", "has no identities"),
     ("attributes", "names no attributes"),
     ("parsing", "names no parts"),
     ("keypoints", "holds no keypoints"),

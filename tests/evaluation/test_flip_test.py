@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saip_jax.evaluation.encoders import Encoder, encode, encode_images, flip_tested
+from saip_jax.evaluation.encoders import Encoder, encode_images, encode_source, flip_tested
 from saip_jax.evaluation.tasks import keypoints, parsing
 from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from tests.support.coded_people import GRID, HW, CodedData, CodedPictures, as_png
@@ -57,12 +57,12 @@ def test_features_of_images_are_means_and_those_of_places_stay_apart():
   pictures = SidedPictures([3, 5], lambda n: {})
   assert encode_images(encoder, pictures, [])[1].ravel().tolist() == [3, 5]
   assert encode_images(flip_tested(encoder), pictures, [])[1].ravel().tolist() == [8, 10]
-  (part,) = encode(flip_tested(encoder), pictures, [])
+  (part,) = encode_source(flip_tested(encoder), pictures, [])
   assert (part.cells == 0).all() and (part.mirrored == 1).all()
   assert [one.rows.tolist() for one in part.singly()] == [[0], [1]]
 
 
-@pytest.mark.parametrize("measure", [keypoints.heat_maps, FINETUNED["keypoints"].protocol])
+@pytest.mark.parametrize("measure", [keypoints.probe_heat_maps, FINETUNED["keypoints"].protocol])
 def test_joints_of_the_mirror_image_are_turned_back(measure):
   points = lambda n: {"people": [{"keypoints": [[*(xy * CELL), 2] for xy in _hands(n)]}]}
   pictures = lambda numbers: SidedPictures(numbers, points, {"joints": NAMES})
@@ -71,7 +71,7 @@ def test_joints_of_the_mirror_image_are_turned_back(measure):
   assert measure(flip_tested(encoder), data).scores["PCK@0.1"] == 1
 
 
-@pytest.mark.parametrize("measure", [parsing.linear, FINETUNED["parsing"].protocol])
+@pytest.mark.parametrize("measure", [parsing.probe_parsing, FINETUNED["parsing"].protocol])
 def test_classes_of_the_mirror_image_are_turned_back(measure):
   def classes(n):
     found = np.repeat([[2, 2, 1, 1]], GRID[0], axis=0)

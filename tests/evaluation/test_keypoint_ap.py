@@ -9,10 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import AIC_SIGMAS, COCO_JOINTS, COCO_SIGMAS, CROWDPOSE_SIGMAS
 from input_pipeline.sources.datasets.coco import open_coco
-from saip_jax.evaluation.metrics.oks import AIC_SIGMAS, COCO_SIGMAS, CROWDPOSE_SIGMAS
-from saip_jax.evaluation.splits import Labeled
+from saip_jax.evaluation.splits import LabeledImages
 from saip_jax.evaluation.tasks import joints
 from tests.support.annotated_photos import annotation, coco, write_json
 
@@ -67,7 +66,7 @@ def _photos(root, names, seed=0, photos=12, counted=None, **image_facts):
 def _measured(file, content, sigmas, seed=0, area=lambda own: own["area"]):
   """Returns our result, pycocotools' ten numbers for the same predictions, and who was asked for."""
   source = open_coco(str(file), None, str(file.parents[1] / "cache"), "--data")
-  truth = joints.joints_of(Labeled(source))
+  truth = joints.true_joints(LabeledImages(source))
   rng, own = np.random.default_rng(seed), {each["id"]: each for each in content["annotations"]}
   places, results, asked = [], [], []
   for i in range(len(source)):
@@ -87,7 +86,7 @@ def _measured(file, content, sigmas, seed=0, area=lambda own: own["area"]):
       dict(image_id=person["image_id"], category_id=1, keypoints=np.c_[xy, np.ones(len(xy))].ravel().tolist())
     )
   sure = rng.random((len(places), 1))
-  found = joints.scored(np.array(places), np.repeat(sure, len(sigmas), 1), np.arange(len(places)), truth, {}, [])
+  found = joints.score_joints(np.array(places), np.repeat(sure, len(sigmas), 1), np.arange(len(places)), truth, {}, [])
   read = {person["id"] for person in asked}
   # A person who was not read is ignored, and no prediction is made for one.
   annotations = [
@@ -146,10 +145,10 @@ def test_a_detection_on_a_crowd_is_not_false(tmp_path):
       coco([(0, "0.png", *HW)], persons, [{"id": 1, "name": "person", "keypoints": list(COCO_JOINTS)}]),
     )
     source = open_coco(str(file), None, str(root / "cache"), "--data")
-    truth = joints.joints_of(Labeled(source))
+    truth = joints.true_joints(LabeledImages(source))
     left, top, wide, high = source.annotations(0)[0]["crop"]
     on_crowd = (np.full((17, 2), (150.5, 60.5)) - (left, top)) / (wide, high)
-    found = joints.scored(
+    found = joints.score_joints(
       np.stack([on_crowd, truth.places[1]]), np.array([[0.9], [0.5]]) * np.ones(17), np.arange(2), truth, {}, []
     )
     scores[name] = found.scores["AP"]
@@ -176,15 +175,15 @@ def test_without_num_keypoints_labeled_joints_decide(tmp_path):
   before, _, _ = _measured(file, content, COCO_SIGMAS)
   for each in content["annotations"]:
     del each["num_keypoints"]
-  after = joints.scored(*_again(write_json(tmp_path / "annotations" / "person_keypoints_val.json", content)))
-  same = joints.scored(*_again(_photos(tmp_path / "again", COCO_JOINTS)[0]))
+  after = joints.score_joints(*_again(write_json(tmp_path / "annotations" / "person_keypoints_val.json", content)))
+  same = joints.score_joints(*_again(_photos(tmp_path / "again", COCO_JOINTS)[0]))
   assert after.scores == same.scores and after.facts["persons"] == before.facts["persons"]
   assert after.facts["AP_ignores"] == same.facts["AP_ignores"].replace("num_keypoints is 0", "no labeled joint")
 
 
 def _again(file):
   source = open_coco(str(file), None, str(file.parents[1] / "other cache"), "--data")
-  truth = joints.joints_of(Labeled(source))
+  truth = joints.true_joints(LabeledImages(source))
   places = truth.places + np.random.default_rng(0).normal(scale=0.05, size=truth.places.shape)
   return places, np.random.default_rng(1).random(truth.known.shape), np.arange(len(places)), truth, {}, []
 
@@ -200,12 +199,12 @@ def test_the_area_of_aic_is_a_share_of_the_box(tmp_path, member):
     tmp_path / "annotations" / "person_keypoints_val.json",
     coco([(0, "0.png", *HW)], [person], [{"id": 1, "name": "person", "keypoints": list(AIC)}]),
   )
-  truth = joints.joints_of(Labeled(open_coco(str(file), None, str(tmp_path / "cache"), "--data")))
+  truth = joints.true_joints(LabeledImages(open_coco(str(file), None, str(tmp_path / "cache"), "--data")))
   # exp(-d^2 / (2 * 0.53 * 100 * 120 * (2 sigma)^2)) = 0.6
   off = np.sqrt(-np.log(0.6) * 2 * 0.53 * 100 * 120) * 2 * AIC_SIGMAS
   for factor, hits in ((0.999, 3), (1.001, 2)):  # thresholds 0.5, 0.55 and 0.6
     places = truth.places + np.stack([factor * off, 0 * off], 1) / truth.sizes[:, None]
-    found = joints.scored(places, np.ones((1, 14)), np.arange(1), truth, {}, [])
+    found = joints.score_joints(places, np.ones((1, 14)), np.arange(1), truth, {}, [])
     assert found.scores["AP"] == pytest.approx(hits / 10) and found.facts["area"] == "0.53 of the boxes"
 
 
@@ -213,10 +212,10 @@ def test_a_set_without_areas_takes_the_share_of_the_box_too(tmp_path):
   file, content = _photos(tmp_path, COCO_JOINTS)
   for each in content["annotations"]:
     each["area"] = 0.53 * float(np.prod(each["bbox"][2:]))
-  given = joints.scored(*_again(write_json(file, content)))
+  given = joints.score_joints(*_again(write_json(file, content)))
   for each in content["annotations"][::2]:
     del each["area"]
-  half = joints.scored(*_again(write_json(file, content)))
+  half = joints.score_joints(*_again(write_json(file, content)))
   assert given.facts["area"] == "of the annotations"
   assert half.facts["area"].startswith("of the annotations, 0.53 of the boxes of ")
   assert list(half.scores.values()) == pytest.approx(list(given.scores.values()))

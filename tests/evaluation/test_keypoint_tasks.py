@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.body import FURTHER_JOINTS, WHOLE_BODY_JOINTS
-from input_pipeline.people.landmarks import COCO_JOINTS, LANDMARKS
-from input_pipeline.sources.datasets.lists_json import MPII_JOINTS
-from saip_jax.evaluation.splits import Data, Labeled, groups
+from input_pipeline.body import COCO_JOINTS, FURTHER_JOINTS, MPII_JOINTS, WHOLE_BODY_JOINTS
+from input_pipeline.people.landmarks import LANDMARKS
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks import joints, keypoints
 from tests.support.coded_people import HW, CodedData, CodedPictures, knowing_encoder
 
@@ -40,13 +39,13 @@ def _points(number, count):
 
 
 def _truth(names, facts, numbers=range(1, 13)):
-  read = joints.whole_body_of if isinstance(names, dict) else joints.joints_of
-  return read(Labeled(CodedPictures(numbers, facts, {"joints": names})))
+  read = joints.true_whole_body if isinstance(names, dict) else joints.true_joints
+  return read(LabeledImages(CodedPictures(numbers, facts, {"joints": names})))
 
 
 def _scored(truth, places, sure=None):
   sure = np.ones(truth.known.shape) if sure is None else sure
-  return joints.scored(places, sure, np.arange(len(places)), truth, {}, [])
+  return joints.score_joints(places, sure, np.arange(len(places)), truth, {}, [])
 
 
 def _person(number, count):
@@ -75,7 +74,7 @@ def test_other_joints_and_found_places_without_confidence_have_none():
   truth = _truth(["a", "b"], lambda n: {"people": [_person(n, 2)]})
   assert "AP" not in _scored(truth, truth.places).scores
   truth = _truth(list(COCO_JOINTS), lambda n: {"people": [_person(n, 17)]})
-  assert "AP" not in joints.scored(truth.places, None, np.arange(12), truth, {}, []).scores
+  assert "AP" not in joints.score_joints(truth.places, None, np.arange(12), truth, {}, []).scores
 
 
 def test_where_every_person_is_ignored_the_rest_is_measured():
@@ -152,7 +151,9 @@ def test_whole_bodies_are_measured_by_parts():
   assert found.scores["AP_body"] == found.scores["AP_face"] == found.scores["AP_left_hand"] == 1
   assert found.scores["AP_right_hand"] == 0 and found.facts["counted_joints"] == 8 * truth.known[0].sum()
   with pytest.raises(ValueError, match="'coded' has no landmarks of feet, face and hands"):
-    joints.whole_body_of(Labeled(CodedPictures([1], lambda n: {"people": [_person(1, 17)]}, {"joints": ["a"] * 17})))
+    joints.true_whole_body(
+      LabeledImages(CodedPictures([1], lambda n: {"people": [_person(1, 17)]}, {"joints": ["a"] * 17}))
+    )
 
 
 def test_landmarks_of_the_built_in_people_lie_where_the_camera_sees_them():
@@ -160,7 +161,7 @@ def test_landmarks_of_the_built_in_people_lie_where_the_camera_sees_them():
   xyz = np.random.default_rng(0).normal(0, 0.4, (len(LANDMARKS), 3)) + (0, 0, 4)
   xyz[0] = (9, 0, 4)  # beside the picture
   facts = lambda n: {"camera_matrix": matrix, "people": [{"landmarks_xyz": xyz.tolist()}]}
-  truth = joints.whole_body_of(Labeled(CodedPictures([1], facts, {"landmarks": list(LANDMARKS)})))
+  truth = joints.true_whole_body(LabeledImages(CodedPictures([1], facts, {"landmarks": list(LANDMARKS)})))
   expected = (xyz @ np.array(matrix).T)[:, :2] / xyz[:, 2:] / SIZE
   np.testing.assert_allclose(truth.places[0][1:], expected[1:])
   assert not truth.known[0, 0] and truth.known[0, 1:].mean() > 0.8
@@ -170,7 +171,7 @@ def test_a_joint_that_nobody_shows_is_named():
   facts = lambda n: {"people": [{"keypoints": [[5, 5, 2], [0, 0, 0]]}]}
   data = CodedData(*(CodedPictures(part, facts, {"joints": ["nose", "tail"]}) for part in (range(9), range(9, 12))))
   with pytest.raises(ValueError, match="none of the 9 images of 'coded' shows tail"):
-    keypoints.heat_maps(knowing_encoder(), data)
+    keypoints.probe_heat_maps(knowing_encoder(), data)
 
 
 def test_crops_of_one_photo_are_put_aside_together_and_know_their_place(tmp_path):
@@ -204,6 +205,6 @@ def test_crops_of_one_photo_are_put_aside_together_and_know_their_place(tmp_path
   of = [{part.facts[i]["photo"] for i in range(len(part))} for part in (train, test)]
   assert not of[0] & of[1] and len(train) == 2 * len(of[0]) and len(np.unique(groups(train))) == len(of[0])
   assert train.facts[1]["crop"] == [54, 4, 52, 72]
-  truth = joints.joints_of(test)
+  truth = joints.true_joints(test)
   found = _scored(truth, truth.places)
   assert found.scores["AP"] == 1 and found.facts["matched"] == "in the photo"

@@ -4,12 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.fields.keypoints import CocoKeypoints
-from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.pipeline import TrainData
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.fields.keypoints import KeypointsField
 from input_pipeline.source import ImageSource
-from input_pipeline.sources.combined import MixtureSource, Part
-from tests.support.batches import assert_same, take
+from input_pipeline.sources.combined import MixtureSource, WeightedSource
+from tests.support.batches import assert_same, data_of_source, take
 
 LSP_LIKE = ["Right Ankle", "left-wrist", "neck", "nose"]
 
@@ -50,17 +49,8 @@ class Toy(ImageSource):
 
 
 def data_of(source, **changes):
-  options = dict(
-    canvas_hw=(120, 80),
-    scene_canvas_hw=None,
-    batch_size=6,
-    seed=0,
-    workers=0,
-    threads=2,
-    max_damaged_fraction=0.0,
-    fields=("keypoints",),
-  )
-  return TrainData(source, None, **(options | changes))
+  options = dict(canvas_hw=(120, 80), threads=2, max_damaged_fraction=0.0, fields=("keypoints",), batch_size=6)
+  return data_of_source(source, **(options | changes))
 
 
 @pytest.mark.parametrize("joints", [list(COCO_JOINTS), list(COCO_JOINTS)[::-1], LSP_LIKE])
@@ -118,7 +108,13 @@ def test_person_says_which_list_of_joints_is_meant():
 
 
 def test_parts_of_a_mixture_have_their_own_joints():
-  source = MixtureSource({"a": Part(Toy([]), 1.0), "b": Part(Toy(LSP_LIKE), 1.0), "c": Part(Toy(list(COCO_JOINTS)), 1)})
+  source = MixtureSource(
+    {
+      "a": WeightedSource(Toy([]), 1.0),
+      "b": WeightedSource(Toy(LSP_LIKE), 1.0),
+      "c": WeightedSource(Toy(list(COCO_JOINTS)), 1),
+    }
+  )
   (batch,) = take(data_of(source, batch_size=18), 1)
   known = (batch["keypoints"][..., 2] > 0).sum(1)
   np.testing.assert_array_equal(known, np.array([0, 3, 17])[batch["index"] // 6])
@@ -126,7 +122,7 @@ def test_parts_of_a_mixture_have_their_own_joints():
 
 def test_source_without_joints_is_refused():
   with pytest.raises(ValueError, match="data.source=toy .* names none of COCO's 17 joints.*most_parts=0") as error:
-    CocoKeypoints(Toy(["joint_0", "joint_1"]))
+    KeypointsField(Toy(["joint_0", "joint_1"]))
   assert "\n" not in str(error.value)
 
 

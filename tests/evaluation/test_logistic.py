@@ -62,7 +62,7 @@ def test_attributes_weigh_what_they_are_said_to():
 def test_strengths_are_tried_until_weaker_ones_are_worse(monkeypatch):
   features, scores = _data(300, 60)
   noisy = np.random.default_rng(1).random(scores.shape) < expit(0.3 * scores)
-  every, tried = sorted(logistic.STRENGTHS, reverse=True), []
+  every, tried = sorted(logistic.LOGISTIC_STRENGTHS, reverse=True), []
   minimize = logistic._minimize
   monkeypatch.setattr(
     logistic,

@@ -13,12 +13,9 @@ from hypothesis import given, settings
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from input_pipeline.body import COCO_SIGMAS, CROWDPOSE_SIGMAS, WHOLE_BODY_PARTS, WHOLE_BODY_SIGMAS
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
 from saip_jax.evaluation.metrics.oks import (
-  COCO_SIGMAS,
-  CROWDPOSE_SIGMAS,
-  WHOLE_BODY_PARTS,
-  WHOLE_BODY_SIGMAS,
   DetectedPersons,
   TruePersons,
   evaluate_crowdpose,

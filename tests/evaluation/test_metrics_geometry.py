@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from scipy.spatial.transform import Rotation
 
+from input_pipeline.body import MPII_ROWS
 from saip_jax.evaluation.metrics.dense import evaluate_correspondence, evaluate_depth
-from saip_jax.evaluation.metrics.pck import MPII_JOINTS, evaluate_mpii, keypoint_scores
+from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
 from saip_jax.evaluation.metrics.pose3d import evaluate_pose3d, procrustes
 
 
@@ -71,7 +72,7 @@ def test_mpii_is_counted_joint_by_joint(seed):
   assert found.PCKh01 == pytest.approx((share[1, kept] * weights).sum())
   assert found.by_joint["Head"] == pytest.approx(share[0, 9])
   assert found.by_joint["Elbow"] == pytest.approx((share[0, 11] + share[0, 14]) / 2)
-  assert sorted(sum(MPII_JOINTS.values(), ())) == sorted({*kept} - {8}) and found.joints == counts[kept].sum()
+  assert sorted(sum(MPII_ROWS.values(), ())) == sorted({*kept} - {8}) and found.joints == counts[kept].sum()
 
 
 def test_mpii_leaves_hidden_joints_unread_and_says_what_nobody_shows():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from saip_jax.evaluation.metrics.instance_parsing import (
-  THRESHOLDS,
+  PARSING_THRESHOLDS,
   ParsedImage,
   evaluate_instance_parsing,
   persons_of_maps,
@@ -131,7 +131,7 @@ def test_parts_of_two_persons_need_not_be_told_apart_right_for_a_region_to_hit()
   true = np.stack([_person(0, [1, 2]), _person(10, [1, 2])])
   swapped = np.where(true == 1, 1, np.where(true[::-1] == 2, 2, 0))
   scores = evaluate_instance_parsing([ParsedImage(true, swapped, np.array([0.9, 0.8]))], 3)
-  assert scores.APr == (1,) * 9 and scores.APp[THRESHOLDS.index(0.7)] == 0
+  assert scores.APr == (1,) * 9 and scores.APp[PARSING_THRESHOLDS.index(0.7)] == 0
 
 
 def _plain_region_precision(images, classes, threshold):
@@ -186,4 +186,6 @@ def test_regions_are_those_of_a_plain_count(seed, levels, ignored):
     images.append(ParsedImage(true, found, rng.integers(0, levels, len(found)) / levels))
   images.append(ParsedImage(blocks(1) * 0 + 1, blocks(0), np.zeros(0)))
   scores = evaluate_instance_parsing(images, classes)
-  assert scores.APr == pytest.approx([_plain_region_precision(images, classes, t) for t in THRESHOLDS], abs=1e-12)
+  assert scores.APr == pytest.approx(
+    [_plain_region_precision(images, classes, t) for t in PARSING_THRESHOLDS], abs=1e-12
+  )

@@ -12,7 +12,7 @@ from input_pipeline.people import prepare
 from input_pipeline.people.spec import SetSpec
 from saip_jax.config import MonitorName
 from saip_jax.evaluation import monitors
-from saip_jax.evaluation.encoders import encoder_of, started as started_backbone
+from saip_jax.evaluation.encoders import encoder_of, untrained_backbone as started_backbone
 from saip_jax.evaluation.evaluate import measure
 from saip_jax.evaluation.fixed_set import FixedSet
 from saip_jax.evaluation.splits import Data

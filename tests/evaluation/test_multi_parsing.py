@@ -40,7 +40,7 @@ def _data(planes=_planes, legend=None, test=range(60, 80)):
 
 
 def test_what_points_at_its_middle_is_a_person():
-  found = multi_parsing.linear(knowing_encoder(cells=_knowing), _data())
+  found = multi_parsing.probe_multi_parsing(knowing_encoder(cells=_knowing), _data())
   # Bilinear enlargement rounds the corners of squares of eight pixels.
   assert found.scores["mIoU"] > 0.6 and found.scores["APp@0.5"] > 0.8 and found.scores["PCP@0.5"] > 0.8
   assert found.scores["APr@0.5"] > 0.5 and found.scores["APr_vol"] > 0.5
@@ -50,14 +50,14 @@ def test_what_points_at_its_middle_is_a_person():
 
 
 def test_who_knows_nothing_finds_nobody():
-  found = multi_parsing.linear(knowing_encoder(), _data())
+  found = multi_parsing.probe_multi_parsing(knowing_encoder(), _data())
   assert found.scores["APp_vol"] == found.scores["PCP@0.5"] == 0 and found.scores["mIoU"] < 0.34
 
 
 def test_classes_without_persons_apart_are_one_person():
   """Features that know the classes, and middles everywhere the same: two people become one, and are missed."""
   blind = lambda n: _knowing(n)[..., :3]
-  found = multi_parsing.linear(knowing_encoder(cells=blind), _data())
+  found = multi_parsing.probe_multi_parsing(knowing_encoder(cells=blind), _data())
   assert found.scores["mIoU"] > 0.6 and found.scores["APp@0.5"] < 0.6
 
 
@@ -83,4 +83,4 @@ def test_targets_are_shares_and_ways_to_the_own_middle():
 )
 def test_photos_without_the_labels_are_refused(planes, legend, words):
   with pytest.raises(ValueError, match=words):
-    multi_parsing.linear(knowing_encoder(), _data(planes, legend))
+    multi_parsing.probe_multi_parsing(knowing_encoder(), _data(planes, legend))

@@ -17,7 +17,7 @@ from saip_jax.evaluation.tasks import (
   reid,
   text,
 )
-from saip_jax.evaluation.tasks.grid_cells import cells_at, enlarged, mean_of_cells
+from saip_jax.evaluation.tasks.grid_cells import average_over_cells, cells_at, resize_bilinear
 from tests.support.coded_people import GRID, HW, CodedData, CodedPictures, knowing_encoder
 
 TRAIN, TEST = range(80), range(80, 110)
@@ -38,46 +38,50 @@ def test_retrieval_knows_persons_cameras_and_distractors():
   data = CodedData(
     CodedPictures(range(1, 10), facts, {"distractor": 0}), CodedPictures(range(10, 60), facts, {"distractor": 0})
   )
-  found = reid.nearest_neighbor(knowing_encoder(lambda n: np.eye(10)[person(n)]), data)
+  found = reid.nearest_persons(knowing_encoder(lambda n: np.eye(10)[person(n)]), data)
   assert found.scores["mAP"] == found.scores["CMC@1"] == 1 and found.facts["queries"] == 9
   # In each of four stripes one cell stands out against light that is stronger, and different in every picture.
   stands_out = np.arange(GRID[1])[None, :, None] == 1
   cells = lambda n: stands_out * np.eye(10)[person(n)] + 9 * _random(n, 1, 1, 10) + np.zeros((*GRID, 10))
-  striped = reid.stripes(knowing_encoder(cells=cells), data)
+  striped = reid.nearest_persons_by_stripes(knowing_encoder(cells=cells), data)
   assert striped.scores["mAP"] == 1 and striped.facts["image_features"] == "deviations of the cells of 4 stripes"
   # A feature that tells the camera alone finds pictures by the same camera first, which are put aside.
-  cameras = reid.nearest_neighbor(knowing_encoder(lambda n: np.eye(2)[n // 10 % 2]), data)
+  cameras = reid.nearest_persons(knowing_encoder(lambda n: np.eye(2)[n // 10 % 2]), data)
   assert cameras.scores["mAP"] < 0.5
   # Identity 0 is a person where the data set does not say otherwise.
   everybody = CodedData(CodedPictures(range(10), facts), CodedPictures(range(10, 60), facts))
-  assert reid.nearest_neighbor(knowing_encoder(lambda n: np.eye(10)[person(n)]), everybody).facts["queries"] == 10
+  assert reid.nearest_persons(knowing_encoder(lambda n: np.eye(10)[person(n)]), everybody).facts["queries"] == 10
 
 
 def test_attributes():
   labels = lambda n: [*(np.arange(3) == n % 4).astype(int), None if n % 5 == 0 else n % 2]
   data = _data(lambda n: {"people": [{"attributes": labels(n), "identity": n}]}, {"attributes": ["a", "b", "c", "d"]})
   knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], n % 2])
-  found = attributes.linear(knowing, data)
-  assert found.scores["mA"] > 0.95 and attributes.linear(KNOWS_NOTHING, data).scores["mA"] == 0.5
+  found = attributes.probe_attributes(knowing, data)
+  assert found.scores["mA"] > 0.95 and attributes.probe_attributes(KNOWS_NOTHING, data).scores["mA"] == 0.5
   at = lambda n: np.eye(GRID[0])[2 * (n % 4)][:, None, None] * np.ones((*GRID, 1))  # the stripe tells the kind
   by_place = knowing_encoder(cells=lambda n: np.concatenate([at(n), np.full((*GRID, 1), n % 2)], -1))
-  assert attributes.linear(by_place, data).scores["mA"] == 0.5 < attributes.stripes(by_place, data).scores["mA"]
+  assert (
+    attributes.probe_attributes(by_place, data).scores["mA"]
+    == 0.5
+    < attributes.probe_attribute_stripes(by_place, data).scores["mA"]
+  )
   with pytest.raises(ValueError, match="picture 80.* has 3 attributes: expected 4"):
     short = _data(lambda n: {"people": [{"attributes": labels(n)[: 4 - (n >= 80)]}]}, {"attributes": list("abcd")})
-    attributes.linear(knowing, short)
+    attributes.probe_attributes(knowing, short)
 
 
 def test_neighbors_vote_for_attributes():
   """Persons of eight kinds; what is known of a kind is what those say whose attribute is known."""
   labels = lambda n: [n % 8 // 4, n % 2, None if n % 16 < 8 else 1]
   data = _data(lambda n: {"people": [{"attributes": labels(n)}]}, {"attributes": ["a", "b", "c"]})
-  found = neighbors.attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
+  found = neighbors.nearest_attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
   assert found.facts["neighbors"] == 20 and found.facts["balanced_accuracy"]["a"] == 1
   assert found.facts["balanced_accuracy"]["b"] == 1
   assert found.facts["balanced_accuracy"]["c"] == 0.5  # 1 to all who know, and the unknown counts as not
-  assert neighbors.attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
+  assert neighbors.nearest_attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
   with pytest.raises(ValueError, match="names no attributes"):
-    neighbors.attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
+    neighbors.nearest_attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
 
 
 def _keypoints(number):
@@ -97,8 +101,8 @@ def _heat_of(number):
 @pytest.mark.parametrize(
   "protocol, knowing",
   [
-    (keypoints.heat_maps, knowing_encoder(cells=_heat_of)),
-    (keypoints.coordinates, knowing_encoder(lambda n: np.array(_keypoints(n))[:, :2].reshape(-1))),
+    (keypoints.probe_heat_maps, knowing_encoder(cells=_heat_of)),
+    (keypoints.probe_coordinates, knowing_encoder(lambda n: np.array(_keypoints(n))[:, :2].reshape(-1))),
   ],
 )
 def test_keypoints(protocol, knowing):
@@ -130,7 +134,7 @@ def test_keypoints_of_several_kinds_are_refused():
   facts = lambda n: {"people": [{"keypoints": _keypoints(n), "joints": f"kind{n % 2}"}]}
   data = _data(facts, {"joints": {"kind0": ["a", "b"], "kind1": ["c", "d"]}})
   with pytest.raises(ValueError, match="keypoints of several kinds"):
-    keypoints.coordinates(KNOWS_NOTHING, data)
+    keypoints.probe_coordinates(KNOWS_NOTHING, data)
 
 
 def _parts(number):
@@ -141,10 +145,10 @@ def _parts(number):
 def test_cells_and_maps_follow_opencv():
   plane = _random(0, 37, 21, 3).astype(np.float32)
   np.testing.assert_allclose(
-    mean_of_cells(plane, (5, 4)), cv2.resize(plane, (4, 5), interpolation=cv2.INTER_AREA), atol=1e-5
+    average_over_cells(plane, (5, 4)), cv2.resize(plane, (4, 5), interpolation=cv2.INTER_AREA), atol=1e-5
   )
   large = cv2.resize(plane, (64, 80), interpolation=cv2.INTER_LINEAR)
-  np.testing.assert_allclose(enlarged(plane, (80, 64)), large, atol=1e-5)
+  np.testing.assert_allclose(resize_bilinear(plane, (80, 64)), large, atol=1e-5)
   rows, columns = np.array([0, 33, 79]), np.array([63, 5, 0])
   places = np.stack([(columns + 0.5) / 64, (rows + 0.5) / 80], axis=1)
   np.testing.assert_allclose(cells_at(plane, places), large[rows, columns], atol=1e-5)
@@ -153,14 +157,14 @@ def test_cells_and_maps_follow_opencv():
 def test_parsing():
   data = _data(lambda n: {}, {"parts": ["none", "arm", "leg"]}, lambda n: {"parts.png": _parts(n)})
   classes = lambda n: np.eye(3)[_parts(n)[::8, ::8]]
-  found = parsing.linear(knowing_encoder(cells=classes), data)
-  blind = parsing.linear(KNOWS_NOTHING, data)
+  found = parsing.probe_parsing(knowing_encoder(cells=classes), data)
+  blind = parsing.probe_parsing(KNOWS_NOTHING, data)
   # Bilinear enlargement rounds the corners of squares of eight pixels.
   assert found.scores["mIoU"] > 0.65 and blind.scores["mIoU"] < 0.2
   assert set(found.facts["IoU"]) == {"none", "arm", "leg"}
   wrong = _data(lambda n: {}, {"parts": ["none", "arm"]}, lambda n: {"parts.png": _parts(n)})
   with pytest.raises(ValueError, match="parts of picture 0 hold 2: expected 0 to 1, or 255"):
-    parsing.linear(KNOWS_NOTHING, wrong)
+    parsing.probe_parsing(KNOWS_NOTHING, wrong)
 
 
 def _box(number):
@@ -178,11 +182,11 @@ def test_detection():
     return np.concatenate([maps, np.broadcast_to(np.log([wide, high]), (*GRID, 2))], axis=2)
 
   data = _data(lambda n: {"people": [{"box": _box(n)}, {"box": [0, 0, 4, 4], "ignore": True}]})
-  found = detection.linear(knowing_encoder(cells=cells), data)
+  found = detection.probe_detection(knowing_encoder(cells=cells), data)
   assert found.scores["AP@0.5"] > 0.9 and found.scores["MR-2"] < 0.1 and found.facts["persons"] == len(TEST)
-  assert detection.linear(KNOWS_NOTHING, data).scores["AP@0.5"] < 0.3
+  assert detection.probe_detection(KNOWS_NOTHING, data).scores["AP@0.5"] < 0.3
   scores = [
-    detection.linear(
+    detection.probe_detection(
       KNOWS_NOTHING,
       CodedData(
         data.parts[0].source, CodedPictures(np.random.default_rng(seed).permutation(TEST), data.parts[1].source._facts)
@@ -192,7 +196,7 @@ def test_detection():
   ]
   assert scores[0] == pytest.approx(scores[1], abs=1e-12)  # equal scores: the order of files has no part in it
   with pytest.raises(ValueError, match="a person in picture 0 .*has no box"):
-    detection.linear(KNOWS_NOTHING, _data(lambda n: {"people": [{}]}))
+    detection.probe_detection(KNOWS_NOTHING, _data(lambda n: {"people": [{}]}))
 
 
 def test_depth_counts_the_person_alone():
@@ -201,9 +205,9 @@ def test_depth_counts_the_person_alone():
   body[8:56, 8:24] = 1
   plane = lambda n: np.where(body, round(1000 * meters(n)), 40_000).astype(np.uint16)
   data = _data(lambda n: {}, {}, lambda n: {"depth.png": plane(n), "instances.png": body})
-  found = depth.linear(knowing_encoder(cells=lambda n: np.full((*GRID, 1), np.log(meters(n)))), data)
+  found = depth.probe_depth(knowing_encoder(cells=lambda n: np.full((*GRID, 1), np.log(meters(n)))), data)
   assert found.scores["AbsRel"] < 0.01 and found.scores["delta1"] == 1 and found.facts["pixels"] == 30 * body.sum()
-  assert depth.linear(KNOWS_NOTHING, data).scores["AbsRel"] > 0.1
+  assert depth.probe_depth(KNOWS_NOTHING, data).scores["AbsRel"] > 0.1
 
 
 def test_joints_are_measured_from_the_hips():
@@ -212,9 +216,9 @@ def test_joints_are_measured_from_the_hips():
   away = lambda n: 10 * _random(n + 1000, 3)  # where the person stands is not asked for
   places = lambda n: [list(away(n) + p) for p in ([0.1, 0, 0], [-0.1, 0, 0], head(n))]
   data = _data(lambda n: {"people": [{"landmarks_xyz": places(n)}]}, {"landmarks": names})
-  found = joints3d.linear(knowing_encoder(head), data)
+  found = joints3d.probe_joints3d(knowing_encoder(head), data)
   assert found.scores["MPJPE_mm"] < 10 and found.facts["root"] == "left_hip + right_hip"
-  assert joints3d.linear(KNOWS_NOTHING, data).scores["MPJPE_mm"] > 50
+  assert joints3d.probe_joints3d(KNOWS_NOTHING, data).scores["MPJPE_mm"] > 50
 
 
 def _places(number):
@@ -236,11 +240,11 @@ def test_joints_are_found_again_by_their_features(known):
   points = lambda n: np.c_[_places(n) * HW[::-1], [2, 1, 2 * (n % 3 > 0)]].tolist()
   person = lambda n: {"keypoints": points(n)} | ({"identity": n // 2} if known else {})
   data = _data(lambda n: {"people": [person(n)]}, {"joints": ["a", "b", "c"]})
-  found = correspondence.nearest(knowing_encoder(cells=_marked), data)
+  found = correspondence.nearest_cells(knowing_encoder(cells=_marked), data)
   assert found.scores["PCK@0.05"] == 1 and found.facts["pairs"] == len(TEST)
   assert found.facts["pairs_of"] == ("one person" if known else "different persons")
   assert found.facts["PCK@0.1_of_the_same_place"] < 0.3  # joints lie anywhere
-  blind = correspondence.nearest(KNOWS_NOTHING, data)
+  blind = correspondence.nearest_cells(KNOWS_NOTHING, data)
   assert blind.scores["PCK@0.1"] < 0.3
   assert blind.facts["counted_joints"] == found.facts["counted_joints"] < 3 * len(TEST)
 
@@ -248,7 +252,7 @@ def test_joints_are_found_again_by_their_features(known):
 def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
   """Joints in the middle of a picture of eight by four equal cells: what a place drawn by chance scores."""
   data = _data(lambda n: {"people": [{"keypoints": [[HW[1] / 2, HW[0] / 2, 2]]}]}, {"joints": ["a"]})
-  found = correspondence.nearest(KNOWS_NOTHING, data)
+  found = correspondence.nearest_cells(KNOWS_NOTHING, data)
   y, x = np.meshgrid((np.arange(GRID[0]) + 0.5) * 8 - 32, (np.arange(GRID[1]) + 0.5) * 8 - 16, indexing="ij")
   away = np.hypot(y, x) / HW[0]
   assert found.scores["error"] == pytest.approx(away.mean()) and found.scores["PCK@0.1"] == np.mean(away <= 0.1) > 0
@@ -258,12 +262,12 @@ def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
 def test_correspondence_needs_two_pictures_and_a_joint_in_both():
   lonely = _data(lambda n: {"people": [{"identity": n, "keypoints": [[5, 5, 2]]}]}, {"joints": ["a"]})
   with pytest.raises(ValueError, match="one picture of each person"):
-    correspondence.nearest(KNOWS_NOTHING, lonely)
+    correspondence.nearest_cells(KNOWS_NOTHING, lonely)
   apart = _data(
     lambda n: {"people": [{"keypoints": [[5, 5, 2 * (n % 2)], [5, 5, 2 - 2 * (n % 2)]]}]}, {"joints": ["a", "b"]}
   )
   with pytest.raises(ValueError, match="no two pictures of 'coded' show the same joint"):
-    correspondence.nearest(KNOWS_NOTHING, apart)
+    correspondence.nearest_cells(KNOWS_NOTHING, apart)
 
 
 def test_text_is_matched_by_its_words():
@@ -271,10 +275,10 @@ def test_text_is_matched_by_its_words():
   caption = lambda n: f"A person in a {colors[n % 4]} coat and {colors[n // 4 % 4]} shoes."
   facts = lambda n: {"people": [{"identity": n % 16, "captions": [caption(n)]}]}
   knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], *np.eye(4)[n // 4 % 4]])
-  found = text.linear(knowing, _data(facts))
+  found = text.probe_text(knowing, _data(facts))
   assert found.scores["R@5"] == 1 and found.facts["queries"] == len(TEST)
   with pytest.raises(ValueError, match="picture 0 .*has no caption"):
-    text.linear(knowing, _data(lambda n: {"people": [{"identity": n}]}))
+    text.probe_text(knowing, _data(lambda n: {"people": [{"identity": n}]}))
 
 
 def test_a_dense_ridge_is_least_squares_over_the_known():

@@ -6,8 +6,9 @@ import pytest
 
 from saip_jax.backbones import BACKBONES
 from saip_jax.interop import saip
-from saip_jax.interop.architectures import TWINS
-from saip_jax.interop.dialects import DIALECTS, recognize
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.dialects import DIALECTS, recognize_dialect
+from saip_jax.interop.nesting import locate
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, from_torch, to_torch
@@ -28,8 +29,15 @@ def assert_same_bits(ours: dict, theirs: dict):
     assert np.array_equal(ours[name].view(np.uint32), value.view(np.uint32)), name
 
 
+def _student(name, content):
+  """Returns the state dict of the encoder, or of the student, in a file's content."""
+  return DIALECTS[name].state_of(locate(content).student)
+
+
 def test_every_backbone_has_a_table():
-  assert set(TWINS) == set(BACKBONES), "a backbone without a row per parameter cannot go to PyTorch or come back"
+  assert set(ARCHITECTURES) == set(BACKBONES), (
+    "a backbone without a row per parameter cannot go to PyTorch or come back"
+  )
 
 
 def test_a_backbone_without_a_table_is_noticed(monkeypatch):
@@ -42,7 +50,7 @@ def test_a_backbone_without_a_table_is_noticed(monkeypatch):
 def test_torch_to_flax_to_torch_is_exact(name):
   spec = BackboneSpec(name, (256, 128), "flat1d")
   backbone = spec.build()
-  table = [*TWINS[name].timm, *TWINS[name].extra]
+  table = [*ARCHITECTURES[name].names.timm, *ARCHITECTURES[name].names.extra]
   state = to_torch(random_backbone(spec), table, spec.patch)
   tree = from_torch(state, table, shapes=parameter_shapes(backbone), patch=spec.patch)
   assert flatten(tree).keys() == parameter_shapes(backbone).keys()  # nothing of the module is left out
@@ -53,7 +61,7 @@ def test_torch_to_flax_to_torch_is_exact(name):
 def test_every_dialect_keeps_every_bit(name):
   weights, dialect = random_weights(), DIALECTS[name]
   state = dialect.to_state(weights, "student")
-  student, _ = dialect.states(state)
+  student = _student(name, state)
   back = dialect.from_state(student, "vit_toy", weights.spec.build())
   wanted = flatten(weights.backbone())
   if name != "saip":  # the others have no place for the tapped layer's norm
@@ -123,7 +131,7 @@ def test_names(name, key):
 def test_which_chooses_the_network():
   weights = random_weights()
   for name in set(DIALECTS) - {"saip"}:
-    student, teacher = (DIALECTS[name].states(DIALECTS[name].to_state(weights, w))[0] for w in ("student", "teacher"))
+    student, teacher = (_student(name, DIALECTS[name].to_state(weights, w)) for w in ("student", "teacher"))
     np.testing.assert_array_equal(student["cls_token"], weights.student["backbone"]["cls_token"])
     np.testing.assert_array_equal(teacher["cls_token"], weights.teacher["backbone"]["cls_token"])
   with pytest.raises(ValueError, match="random has no teacher"):
@@ -133,16 +141,16 @@ def test_which_chooses_the_network():
 @pytest.mark.parametrize("name", READABLE)
 def test_a_file_is_recognized_by_its_names(name):
   content = DIALECTS[name].to_state(random_weights())
-  assert recognize(content) == {"safetensors": "timm"}.get(name, name)
+  assert recognize_dialect(content) == {"safetensors": "timm"}.get(name, name)
 
 
 @pytest.mark.parametrize("content", [{}, {"weight": np.zeros(3)}, {"state_dict": {"conv1.weight": np.zeros(3)}}])
 def test_what_is_no_vit_is_not_recognized(content):
-  assert recognize(content) is None
+  assert recognize_dialect(content) is None
 
 
 def read(name, content):
-  return DIALECTS[name].from_state(DIALECTS[name].states(content)[0], "vit_toy", random_weights().spec.build())
+  return DIALECTS[name].from_state(_student(name, content), "vit_toy", random_weights().spec.build())
 
 
 def test_everything_that_does_not_fit_is_listed_at_once():

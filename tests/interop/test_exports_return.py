@@ -27,12 +27,12 @@ def test_coco_gives_every_person_back_to_the_pixel(tmp_path):
     for i in range(len(source)):
       facts, found = person(source, i), source.annotations(i)[0]
       picture = toy_picture(spec, int(names(source)[i].split("/")[-1].split(".")[0]))
-      assert picture.facts["split"] == split and found["camera"] == picture.facts["camera"]
+      assert picture.annotations["split"] == split and found["camera"] == picture.annotations["camera"]
       left, top, right, bottom = source.crop_box(i)
       x, y, width, height = facts["box"]
       [(k, truth)] = [
         (k, other)
-        for k, other in enumerate(picture.facts["people"], 1)
+        for k, other in enumerate(picture.annotations["people"], 1)
         if other["caption"] == facts["caption"]
         and other["area"]
         and other["box_visible"] == [x + left, y + top, width, height]
@@ -48,7 +48,9 @@ def test_coco_gives_every_person_back_to_the_pixel(tmp_path):
         else:
           assert v == 0
       seen += 1
-  assert seen == sum(bool(other["area"]) for index in range(12) for other in toy_picture(spec, index).facts["people"])
+  assert seen == sum(
+    bool(other["area"]) for index in range(12) for other in toy_picture(spec, index).annotations["people"]
+  )
 
 
 def test_market1501_gives_every_crop_back(tmp_path):
@@ -59,7 +61,7 @@ def test_market1501_gives_every_crop_back(tmp_path):
     source = open_market1501(str(out), split, str(tmp_path / "work"), "--path")
     for i in range(len(source)):
       index = int(source.name(i).split("_")[2])
-      truth, found = toy_picture(spec, index).facts, source.annotations(i)[0]
+      truth, found = toy_picture(spec, index).annotations, source.annotations(i)[0]
       assert found["people"] == [{"identity": truth["people"][0]["identity"] + 1}]
       assert found["camera"] == truth["camera"]
       seen.append(index)

@@ -18,7 +18,7 @@ def state():
 
 
 def test_round_trip_is_exact(state):
-  back = to_torch(dialect.read(state), dialect.SAIP, patch=16)
+  back = to_torch(dialect.read(state), dialect.SAIP_ROWS, patch=16)
   unused = {"csm_decoder.decoder_norm.weight", "csm_decoder.decoder_norm.bias", "csm_decoder.last_layer.weight_g"}
   assert set(state) - set(back) == unused
   for name, value in back.items():
@@ -51,4 +51,4 @@ def test_parameters_without_a_row_are_listed(state):
   tree = dialect.read(state)
   tree["backbone"]["register_token"] = np.zeros((1, 1, 24))
   with pytest.raises(ValueError, match="backbone/register_token"):
-    to_torch(tree, dialect.SAIP, patch=16)
+    to_torch(tree, dialect.SAIP_ROWS, patch=16)

@@ -15,16 +15,16 @@ import pytest
 import saip_jax
 from input_pipeline.schema import to_dict
 from saip_jax.backbones.pos_embed import interpolate_positions
-from saip_jax.config import parse_config
 from saip_jax.interop import saip
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.importing import import_weights, report
+from saip_jax.interop.importing import import_summary, import_weights
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.weights import load_backbone, open_weights
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.replay import replay
-from saip_jax.training.checkpoint import Checkpoints, write_config
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.state import TrainState
 from tests.support.tiny_saip import TINY
 from tests.support.toy_weights import (
@@ -69,7 +69,7 @@ def test_published_weights_give_the_published_losses(tmp_path, torch):
   assert_same(weights.student, saip.read(student))
   assert_same(weights.teacher, saip.read(teacher))
   assert weights.head_counts == {"csr_heads": 4, "css_heads": 4}
-  assert "student: backbone 104, csm 7, csr 32, css 54 tensors" in "\n".join(report(weights, "W"))
+  assert "student: backbone 104, csm 7, csr 32, css 54 tensors" in "\n".join(import_summary(weights, "W"))
   assert "not used: optimizer, csm_loss, epoch" in weights.notes
 
   reopened = open_weights(tmp_path / "W")
@@ -94,7 +94,7 @@ def test_what_was_not_used_is_told(tmp_path, torch):
   content = DIALECTS["mae"].to_state(random_weights())
   content["model"] |= {f"decoder_blocks.{i}.norm1.weight": np.zeros(3, np.float32) for i in range(9)}
   path = save_pth(tmp_path / "mae.pth", content, epoch=1)
-  lines = "\n".join(report(open_weights(path), "W"))
+  lines = "\n".join(import_summary(open_weights(path), "W"))
   for words in (
     "vit_toy for 128x64",
     "(mae)",

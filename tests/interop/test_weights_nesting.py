@@ -8,7 +8,7 @@ import pytest
 
 from saip_jax import cli
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.importing import report
+from saip_jax.interop.importing import import_summary
 from saip_jax.interop.nesting import locate
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import open_weights
@@ -46,7 +46,7 @@ def read(tmp_path, content, **asked):
     path = tmp_path / "a.safetensors"
     write_safetensors(path, content)
   found = open_weights(path, **asked)
-  return found, "\n".join(report(found, "W"))
+  return found, "\n".join(import_summary(found, "W"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_wrappers_inside_names_are_stripped(tmp_path, weights):
   assert_same(found.backbone()["blocks"], weights.backbone()["blocks"])
   assert "stripped from the names: '_orig_mod.'" in lines
   twice = state | {"blocks.3.norm1.bias": state["blocks.3._orig_mod.norm1.bias"]}
-  with pytest.raises(ValueError, match="there twice, with and without wrappers"):
+  with pytest.raises(ValueError, match="twice.* wrappers"):
     read(tmp_path, twice)
 
 
@@ -120,7 +120,7 @@ def test_sections_and_moving_averages(tmp_path, weights, plain, average):
   assert_same(found.backbone()["blocks"], wanted["backbone"]["blocks"])
   assert f"read from {plain or average!r}" in lines and "not used: optimizer" in lines and "args" not in lines
   if plain and average:
-    assert f"took {plain}, not the moving average: --part={average} of saip import takes that" in lines
+    assert f"took {plain}, not the moving average: --part={average}" in lines
     found, _ = read(tmp_path, content, part=average)
     assert_same(found.backbone()["blocks"], weights.teacher["backbone"]["blocks"])
 
@@ -163,7 +163,7 @@ def test_several_encoders_are_never_guessed(tmp_path, weights, capsys, one, othe
   part = other.rstrip(".").split(".")[-1]
   assert cli.main(["import", f"--from={path}", f"--out={tmp_path / 'W'}", f"--part={part}"]) == 0
   assert_same(open_weights(tmp_path / "W").backbone()["blocks"], weights.teacher["backbone"]["blocks"])
-  with pytest.raises(ValueError, match="--part=neck: no encoder is there; it has"):
+  with pytest.raises(ValueError, match="--part=neck: .*no encoder"):
     open_weights(path, part="neck")
   with pytest.raises(ValueError, match="--part=teacher is for files"):
     open_weights(tmp_path / "W", part="teacher")

@@ -75,11 +75,11 @@ def test_what_claims_more_than_it_holds_is_refused(tmp_path, torch):
     if count == 1:  # a storage is as long as the file, whatever it claims
       assert read_tensors(tmp_path / "a.pth")[0]["cls_token"].shape == (2000,)
       continue
-    with pytest.raises(ValueError, match="no whole PyTorch file"):
+    with pytest.raises(ValueError, match="not a complete PyTorch file"):
       read_tensors(tmp_path / "a.pth")
   with pytest.raises(ValueError, match="claim 4,000,000,000,000 bytes"):
     read_tensors(save(torch.ones(1).expand(10**12)))
-  with pytest.raises(ValueError, match="no plain tensor"):
+  with pytest.raises(ValueError, match="not a plain tensor"):
     read_tensors(save(torch.eye(3).to_sparse()))
 
 
@@ -152,7 +152,7 @@ def test_a_broken_safetensors_file_is_one_line(tmp_path, capsys, content):
     timm_file(path)
     content = path.read_bytes()[:-1]
   path.write_bytes(content)
-  refused(tmp_path, path, "no whole safetensors file", capsys)
+  refused(tmp_path, path, "not a complete safetensors file", capsys)
 
 
 def refused(tmp_path, path, words, capsys):

@@ -1,4 +1,4 @@
-"""What supervised tasks minimize, against plain float64 numpy, and how labels follow views."""
+"""Losses of supervised tasks against plain float64 numpy, and labels that follow the views."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from input_pipeline.mirror import flip_pairs
-from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.people.parts import FLIPPED_PARTS, PARTS
+from input_pipeline.body import COCO_JOINTS, flip_pairs
+from input_pipeline.people.parts import FLIPPED_PARTS, LIP_PARTS
+from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.tasks.keypoints import maxima
 from saip_jax.losses.classification import attribute_loss, cross_entropy
-from saip_jax.losses.heat_maps import SIGMA, heat_map_loss, heat_maps
+from saip_jax.losses.heat_maps import HEAT_MAP_SIGMA, heat_map_loss, heat_map_targets
 from saip_jax.losses.triplet import triplet_loss
 from saip_jax.methods.finetune.config import FinetuneConfig
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.methods.finetune.views import NOT_COUNTED, SupervisedViews, supervised_view
+from saip_jax.methods.finetune.views import SupervisedViews, supervised_view
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD, denormalize
 
 
@@ -64,40 +64,40 @@ def test_attributes_weigh_by_how_rare_they_are():
 
 def test_heat_maps():
   points = np.array([[[10.0, 20.0], [0.5, 63.0], [31.9, 0.1]]])
-  maps = np.asarray(heat_maps(jnp.float32(points), (64, 32), (16, 8)))
+  maps = np.asarray(heat_map_targets(jnp.float32(points), (64, 32), (16, 8)))
   y, x = np.mgrid[:16, :8] + 0.5
   for joint, (px, py) in enumerate(points[0] / 4):
-    want = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA**2))
+    want = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * HEAT_MAP_SIGMA**2))
     np.testing.assert_allclose(maps[0, joint], want, atol=1e-6)
-  said, known = rng().normal(size=(1, 16, 8, 3)), np.array([[True, False, True]])
-  want = (((said.transpose(0, 3, 1, 2) - maps) ** 2) * known[..., None, None]).mean()
-  found = heat_map_loss(jnp.float32(said), jnp.array(maps), jnp.array(known))
+  predicted, known = rng().normal(size=(1, 16, 8, 3)), np.array([[True, False, True]])
+  want = (((predicted.transpose(0, 3, 1, 2) - maps) ** 2) * known[..., None, None]).mean()
+  found = heat_map_loss(jnp.float32(predicted), jnp.array(maps), jnp.array(known))
   assert float(found) == pytest.approx(want, rel=1e-6)
 
 
 @given(strategies.floats(6, 26), strategies.floats(6, 58))
 @settings(max_examples=20, deadline=None)
-def test_what_is_drawn_is_found_again(x, y):
-  """What the network is taught and how its maps are read agree on where a joint is, to a twentieth of a cell."""
-  maps = np.asarray(heat_maps(jnp.float32([[[x, y]]]), (64, 32), (16, 8)))
+def test_the_peak_of_a_target_is_its_joint(x, y):
+  """Targets and the reading of maps agree on the place of a joint, to a twentieth of a cell."""
+  maps = np.asarray(heat_map_targets(jnp.float32([[[x, y]]]), (64, 32), (16, 8)))
   places, heights = maxima(np.moveaxis(maps, 1, -1), [str(k) for k in range(len(maps))])
   np.testing.assert_allclose(places[0, 0] * (32, 64), (x, y), atol=0.2)
   assert heights[0, 0] == pytest.approx(maps.max())
 
 
-def test_left_and_right_are_told_from_names():
-  assert flip_pairs(PARTS) == ((14, 15), (16, 17), (18, 19))
+def test_left_and_right_come_from_names():
+  assert flip_pairs(LIP_PARTS) == ((14, 15), (16, 17), (18, 19))
   assert flip_pairs(COCO_JOINTS) == tuple((k, k + 1) for k in range(1, 17, 2))
   assert flip_pairs(("left_eye", "nose", "upright")) == ()
   config = lambda **k: FinetuneConfig(name="finetune", task="parsing", views=SupervisedViews(), **k)
-  assert config(classes=20, flip_pairs=flip_pairs(PARTS)).mirrored == tuple(FLIPPED_PARTS.tolist())
+  assert config(classes=20, flip_pairs=flip_pairs(LIP_PARTS)).mirrored == tuple(FLIPPED_PARTS.tolist())
   for pairs in (((3, 20),), ((1, 2), (2, 3))):
     with pytest.raises(ValueError, match="flip_pairs"):
       config(classes=20, flip_pairs=pairs)
 
 
 def a_picture(h=40, w=20):
-  """A smooth picture whose red is its row and whose green is its column, on a larger canvas, and classes of blocks."""
+  """A smooth image, red for the row and green for the column, on a larger canvas, and classes of blocks."""
   canvas = np.zeros((48, 32, 3), np.uint8)
   canvas[:h, :w, 0], canvas[:h, :w, 1] = 4 * np.arange(h)[:, None] + 50, 8 * np.arange(w) + 50
   canvas[:h, :w, 2] = 255
@@ -123,7 +123,7 @@ def test_classes_follow_the_view(settings):
   for seed in range(4):
     view, place = supervised_view(jnp.array(canvas), hw, jax.random.key(seed), settings, (80, 40))
     pixels, classes = np.asarray(denormalize(view)) * 255, np.asarray(place.classes(jnp.array(parts)))
-    beyond = classes == NOT_COUNTED
+    beyond = classes == IGNORE_LABEL
     np.testing.assert_allclose(pixels[beyond], 0, atol=1e-3)
     assert (pixels[~beyond, 2] > 254).all()
     row, column = (pixels[..., 0] - 50) / 4, (pixels[..., 1] - 50) / 8

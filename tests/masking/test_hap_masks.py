@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saip_jax.masking.block import BLOCK_UNIFORMS, block_mask
-from saip_jax.masking.parts import PARTS, part_counts, part_patches, part_priority
+from saip_jax.masking.parts import PART_BONES, part_counts, part_patches, part_priority
 from saip_jax.methods.hap.config import HapMasksConfig
 from saip_jax.methods.hap.masks import draw_masks
 
@@ -105,7 +105,7 @@ def test_part_is_the_boxes_of_its_bones(name, boxes):
   expected = np.zeros(GRID, bool)
   for (x1, y1), (x2, y2) in boxes:
     expected[y1 // 16 : y2 // 16 + 1, min(x1, x2) // 16 : max(x1, x2) // 16 + 1] = True
-  np.testing.assert_array_equal(BODY.reshape(-1, *GRID)[list(PARTS).index(name)], expected)
+  np.testing.assert_array_equal(BODY.reshape(-1, *GRID)[list(PART_BONES).index(name)], expected)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_bones_of_unknown_keypoints_are_skipped(change):
   keypoints = FIGURE.copy()
   keypoints[7] = change
   parts = np.asarray(part_patches(jnp.asarray(keypoints), GRID, PATCH, min_score=0.3))
-  arm = list(PARTS).index("left arm")
+  arm = list(PART_BONES).index("left arm")
   assert not parts[arm].any()
   np.testing.assert_array_equal(np.delete(parts, arm, 0), np.delete(np.asarray(BODY), arm, 0))
 

@@ -1,4 +1,4 @@
-"""Runs of MAE and DINO are opened, exported and gone on from as those of SAIP."""
+"""Runs of MAE and DINO are opened, exported and continued like runs of SAIP."""
 
 import json
 
@@ -10,7 +10,8 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax import cli
 from saip_jax.interop.weights import load_backbone, open_weights
-from saip_jax.training.checkpoint import Checkpoints, write_config
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state
 from tests.support.tiny_methods import tiny_method

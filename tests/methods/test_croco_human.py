@@ -1,18 +1,16 @@
-"""CroCo-Human: what is hidden, who looks at whom, its losses against float64 numpy, and pairs of one kind alone."""
+"""CroCo-Human: its masks, its cross-attention, its losses against float64 numpy, and batches with one kind of pair."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from input_pipeline import pairs as pairs_of_batches
-from saip_jax.config import parse_config
+from input_pipeline.settings import PAIR_KINDS
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.losses.reconstruction import masked_mse_by_kind
 from saip_jax.masking.foreground import hide_patches, patch_shares
 from saip_jax.methods import METHODS
-from saip_jax.methods.croco_human.method import KINDS
-from saip_jax.recipes import load_recipe
+from saip_jax.recipes import load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
@@ -39,30 +37,30 @@ def tiny(*overrides):
 
 
 def forward(method):
-  """(parameters, views, draws) -> what is painted."""
-  return jax.jit(lambda p, views, draws: method.autoencoder.forward(p["backbone"], p["mae"], views, draws).prediction)
+  """Returns a function (parameters, views) -> prediction."""
+  return jax.jit(lambda p, views: method.autoencoder.forward(p["backbone"], p["mae"], views).prediction)
 
 
 @pytest.fixture(scope="module", params=POSITIONS)
 def setup(request):
-  """(config, method, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny(*POSITIONS[request.param])
 
   def run(batch, key):
     params, method_state = method.init(KEY)
     (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(params, method_state, batch, key, 0)
-    views, draws = method.views_and_draws(batch, key)
-    out = method.autoencoder.forward(params["backbone"], params["mae"], views, draws)
-    return params, (views, draws), (loss, aux, out), grads
+    views = method.views(batch, key)
+    out = method.autoencoder.forward(params["backbone"], params["mae"], views)
+    return params, views, (loss, aux, out), grads
 
   return config, method, jax.jit(run)(pairs(), KEY)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-  """(method, views and draws of a batch and a key) of the toy."""
+  """(method, its views of a batch and a key, compiled) of the toy."""
   _, method = tiny()
-  return method, jax.jit(method.views_and_draws)
+  return method, jax.jit(method.views)
 
 
 @pytest.mark.parametrize("length, ratio", [(196, 0.9), (32, 0.75), (50, 0.61), (18, 1 - 1 / 18)])
@@ -112,11 +110,11 @@ def test_loss_is_the_formula_in_float64():
 
 
 def test_loss_is_that_of_both_kinds_of_pairs(setup):
-  _, _, (_, (views, draws), (loss, aux, out), _) = setup
+  _, _, (_, views, (loss, aux, out), _) = setup
   patches = np.asarray(views.images, np.float64).reshape(8, 4, 16, 2, 16, 3).swapaxes(2, 3).reshape(8, 8, 768)
   target = (patches - patches.mean(-1, keepdims=True)) / np.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
   error = ((np.asarray(out.prediction, np.float64) - target) ** 2).mean(-1)
-  hidden = ~np.asarray(draws.seen)
+  hidden = ~np.asarray(views.masks.seen)
   assert (hidden.sum(1) == 6).all()
   view, pose = (error[k::2][hidden[k::2]].mean() for k in (0, 1))
   assert float(aux.metrics["loss/view"]) == pytest.approx(view, rel=1e-4)  # float32 sums of pixels
@@ -141,31 +139,31 @@ def test_learned_positions_are_those_of_encoder_and_decoder():
   assert {name for name in parameter_names(params) if "pos_embed" in name} == tables
 
 
-def test_what_is_painted_knows_the_seen_and_the_second_image_alone(setup):
-  _, method, (params, (views, draws), (_, _, out), _) = setup
+def test_the_prediction_depends_on_seen_patches_and_the_second_image_alone(setup):
+  _, method, (params, views, (_, _, out), _) = setup
   paint = forward(method)
-  painted = paint(params, views, draws)
+  painted = paint(params, views)
   np.testing.assert_allclose(painted, out.prediction, atol=1e-5)
-  hidden = np.kron(np.asarray(~draws.seen).reshape(8, 4, 2), np.ones((16, 16)))[..., None].astype(np.float32)
-  np.testing.assert_array_equal(paint(params, views.replace(images=views.images + 100 * hidden), draws), painted)
+  hidden = np.kron(np.asarray(~views.masks.seen).reshape(8, 4, 2), np.ones((16, 16)))[..., None].astype(np.float32)
+  np.testing.assert_array_equal(paint(params, views.replace(images=views.images + 100 * hidden)), painted)
   for changed in ({"images": views.images + (1 - hidden)}, {"partners": views.partners[::-1]}):
-    assert np.abs(paint(params, views.replace(**changed), draws) - painted).max() > 1e-4
+    assert np.abs(paint(params, views.replace(**changed)) - painted).max() > 1e-4
 
 
 def test_without_a_second_image_there_is_none_in_the_network():
   _, method = tiny("method.second_image=False")
   params, _ = jax.eval_shape(method.init, KEY)
   assert not any("cross" in name or "memory" in name for name in parameter_names(params))
-  views, draws = jax.jit(method.views_and_draws)(pairs(), KEY)
+  views = jax.jit(method.views)(pairs(), KEY)
   params, _ = jax.jit(method.init)(KEY)
   paint = forward(method)
   changed = views.replace(partners=views.partners + 1)
-  np.testing.assert_array_equal(paint(params, changed, draws), paint(params, views, draws))
+  np.testing.assert_array_equal(paint(params, changed), paint(params, views))
 
 
 @pytest.mark.parametrize("positions", ["cosine", "rope"])
 def test_decoder_never_changes_the_second_image(positions):
-  """Block after block, each given the second image as it came from the embedding, paints the same."""
+  """Applying the blocks one by one, each to the embedded second image, gives the same prediction."""
   _, method = tiny(*POSITIONS[positions], "method.mae.depth=3")
   decoder = method.autoencoder.decoder
   params = jax.jit(method.autoencoder.init)(KEY)
@@ -187,12 +185,12 @@ def test_decoder_never_changes_the_second_image(positions):
 
 
 def test_views_have_their_own_crops_and_colors_and_are_not_mirrored(drawn):
-  method, views_and_draws = drawn
+  method, views_of = drawn
   batch = pairs(64)
   columns = np.broadcast_to(np.arange(40) * 3 + 20, (64, 80, 40)).astype(np.uint8)
   for name in ("image", "partner"):
     batch[name] = np.stack([columns, columns, columns], -1)
-  views, _ = views_and_draws(batch, KEY)
+  views = views_of(batch, KEY)
   shown = np.asarray(denormalize(jnp.stack([views.images, views.partners])))  # (2, 64, 64, 32, 3)
   slopes = (shown[..., 20, :] - shown[..., 8, :]).mean((2, 3))
   assert (slopes > 0.01).all()  # brighter to the right, in all of them
@@ -205,26 +203,26 @@ def test_silhouettes_decide_what_is_hidden_where_there_are_some():
   settings = "method.masks.mode=foreground", "method.masks.preference=10.0", "method.crop_area=(1.0, 1.0)"
   _, method = tiny(*settings)
   spec = method.batch_spec(8)
-  assert KINDS == pairs_of_batches.KINDS
+  assert PAIR_KINDS == ("view", "pose")
   assert (spec["foreground"].shape, spec["has_foreground"].shape) == ((8, 80, 40), (8,))
   assert spec["pair_type"].dtype == jnp.int32 and spec["partner"].shape == (8, 80, 40, 3)
   batch = pairs() | {"foreground": np.zeros((8, 80, 40), bool), "has_foreground": np.arange(8) < 6}
   batch["foreground"][:, 18:72, :36] = True  # all but the first row of patches
-  _, draws = jax.jit(method.views_and_draws)(batch, KEY)
-  np.testing.assert_array_equal(draws.keep_ids[:6], [[0, 1]] * 6)
+  masks = jax.jit(method.views)(batch, KEY).masks
+  np.testing.assert_array_equal(masks.keep_ids[:6], [[0, 1]] * 6)
   _, uniform = tiny("method.crop_area=(1.0, 1.0)")
   assert not {"foreground", "has_foreground"} & uniform.batch_spec(8).keys()
-  _, others = jax.jit(uniform.views_and_draws)(pairs(), KEY)
-  np.testing.assert_array_equal(draws.keep_ids[6:], others.keep_ids[6:])
+  others = jax.jit(uniform.views)(pairs(), KEY).masks
+  np.testing.assert_array_equal(masks.keep_ids[6:], others.keep_ids[6:])
 
 
 def test_draws_depend_on_seed_step_and_index_alone(drawn):
-  _, views_and_draws = drawn
+  _, views_of = drawn
   batch, order = pairs(), np.random.default_rng(0).permutation(8)
-  once, shuffled = views_and_draws(batch, KEY), views_and_draws({name: a[order] for name, a in batch.items()}, KEY)
+  once, shuffled = views_of(batch, KEY), views_of({name: a[order] for name, a in batch.items()}, KEY)
   jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a)[order], b), once, shuffled)
-  views, draws = views_and_draws(batch, jax.random.key(1))
-  assert (draws.keep_ids != once[1].keep_ids).any() and not np.allclose(views.partners, once[0].partners)
+  views = views_of(batch, jax.random.key(1))
+  assert (views.masks.keep_ids != once.masks.keep_ids).any() and not np.allclose(views.partners, once.partners)
 
 
 @pytest.mark.slow
@@ -247,20 +245,20 @@ def test_a_step_is_the_same_on_1_and_8_devices():
 
 
 def test_half_precision_is_near(drawn):
-  method, views_and_draws = drawn
-  views, draws = views_and_draws(pairs(), KEY)
+  method, views_of = drawn
+  views = views_of(pairs(), KEY)
   params, _ = jax.jit(method.init)(KEY)
   _, half = tiny("precision=bfloat16")
-  painted = forward(half)(params, views, draws)
+  painted = forward(half)(params, views)
   assert painted.dtype == jnp.bfloat16
-  np.testing.assert_allclose(painted.astype(np.float32), forward(method)(params, views, draws), atol=0.1)
+  np.testing.assert_allclose(painted.astype(np.float32), forward(method)(params, views), atol=0.1)
 
 
 def test_panel_shows_the_pair_and_what_comes_of_another(drawn):
-  method, views_and_draws = drawn
+  method, views_of = drawn
   params, _ = jax.jit(method.init)(KEY)
   panel = method.panels(params, {}, pairs(), KEY)["completion"]
-  views, draws = views_and_draws(pairs(), KEY)
+  views = views_of(pairs(), KEY)
   assert [dict(row).keys() >= {kind} for row, kind in zip(panel.rows, ["view", "pose"] * 4)] == [True] * 8
   cells = dict(panel.rows[1])
   assert list(cells) == [
@@ -275,7 +273,7 @@ def test_panel_shows_the_pair_and_what_comes_of_another(drawn):
     "with another second",
     "looked at in the second",
   ]
-  seen = np.kron(np.asarray(draws.seen[1]).reshape(4, 2), np.ones((16, 16))) > 0
+  seen = np.kron(np.asarray(views.masks.seen[1]).reshape(4, 2), np.ones((16, 16))) > 0
   np.testing.assert_array_equal(cells["hidden"][..., 0] > 0, ~seen)
   for name in ("with the seen", "with another second"):
     np.testing.assert_allclose(cells[name][seen], cells["first"][seen], atol=1e-5)
@@ -285,12 +283,12 @@ def test_panel_shows_the_pair_and_what_comes_of_another(drawn):
 
 
 def test_published_recipe():
-  """CroCo's numbers, and what is known of CroCo-Human, spelled out here once more on purpose."""
+  """CroCo's numbers, and the known ones of CroCo-Human, repeated here on purpose."""
   config = parse_config(load_recipe(REPO / "configs" / "croco_human.py"))
   method = METHODS["croco_human"].build(config)
   assert config.optimizer.learning_rate == pytest.approx(1.5e-4 * config.batch_size / 256)
   auto = method.autoencoder
-  assert (auto.patches, auto.patches - auto.kept, auto.kept) == (196, 176, 20)
+  assert (auto.patches, auto.patches - auto.seen_patches, auto.seen_patches) == (196, 176, 20)
   params, _ = jax.eval_shape(method.init, KEY)
   count = lambda tree: sum(a.size for a in jax.tree.leaves(tree))
   of_block = 4 * (512**2 + 512) * 2 + 2 * 4 * 512**2 + 5 * 512 + 4 * 2 * 512  # two attentions, an MLP, four norms
@@ -302,8 +300,8 @@ def test_published_recipe():
 @pytest.mark.parametrize(
   "settings, message",
   [
-    (("method.positions=rope",), "'rope' goes with the backbones vit_\\*_rope"),
-    (("model.backbone=vit_tiny_rope",), "positions is 'cosine': 'rope' goes with"),
+    (("method.positions=rope",), "config.method.positions is 'rope'"),
+    (("model.backbone=vit_tiny_rope",), "config.method.positions is 'cosine'"),
     (("method.masks.preference=-1.0",), "preference is -1.0"),
     (("method.jitter=(0.4, 2.0, 0.4)",), "jitter is"),
     (("method.mae.mask_ratio=0.1",), "of 8 patches none is hidden; raise it"),

@@ -9,9 +9,10 @@ import pytest
 
 from input_pipeline.schema import to_dict
 from saip_jax import cli
+from saip_jax.initial import start_from
 from saip_jax.interop.weights import load_backbone, open_weights
-from saip_jax.training.checkpoint import Checkpoints, write_config
-from saip_jax.training.initial import start_from
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state
@@ -75,7 +76,7 @@ def test_a_run_is_exported_and_comes_back(run, tmp_path):
 
 
 def test_methods_start_from_each_other(run, tmp_path):
-  """CroCo-Human from MAE, and DINO from CroCo-Human; decoders do not fit, and turned encoders fit no others."""
+  """CroCo-Human from MAE, and DINO from CroCo-Human; decoders do not fit, and rotary encoders fit no others."""
   workdir, method, state = run
   mae = tmp_path / "mae"
   mae.mkdir()

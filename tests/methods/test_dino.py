@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.config import parse_config
 from saip_jax.losses import matching
-from saip_jax.methods import teacher as teacher_of
-from saip_jax.recipes import load_recipe
+from saip_jax.methods.teacher import cosine_momentum
+from saip_jax.recipes import load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.multicrop import multicrop
@@ -24,18 +23,12 @@ UNREAD = {"backbone/inter_norm/bias", "backbone/inter_norm/scale"}  # of the tap
 
 
 def runner(method):
-  """Returns a compiled (params, method_state, batch, key, step) -> everything that the tests look at."""
+  """Returns a compiled function (params, method_state, batch, key, step) -> all results that the tests compare."""
 
   def run(params, method_state, batch, key, step):
     value_and_grad = jax.value_and_grad(method.loss, argnums=(0, 1), has_aux=True)
     (loss, aux), grads = value_and_grad(params, method_state, batch, key, step)
-    return (
-      loss,
-      aux,
-      grads,
-      method.make_views(batch, key),
-      method.after_update(method_state, params, aux.for_update, step),
-    )
+    return (loss, aux, grads, method.views(batch, key), method.after_update(method_state, params, aux.for_update, step))
 
   return jax.jit(run)
 
@@ -73,7 +66,7 @@ def test_loss_is_the_formula_in_float64():
 
 
 def test_step_is_the_formula_on_its_own_logits(setup):
-  """Two global and two local views of the student in turn, two of the teacher, each with its own parameters."""
+  """Student logits of two global and two local views, teacher logits of two, each with its own parameters."""
   config, method, _, params, method_state, (_, aux, _, views, _) = setup
   read = lambda params, images: method.backbone.apply(
     {"params": params["backbone"]}, images.reshape(-1, *images.shape[2:]), ("cls",)
@@ -102,7 +95,7 @@ def test_gradients_reach_the_student_and_nothing_else(setup):
 
 
 def test_teacher_and_center_follow_their_laws(setup):
-  """Micro-step 4 ends no update: the teacher waits. Micro-step 5 ends update 2 of 100."""
+  """Micro-step 4 ends no update: the teacher stays. Micro-step 5 ends update 2 of 100."""
   _, method, run, params, method_state, (_, aux, _, _, waiting) = setup
   jax.tree.map(np.testing.assert_array_equal, waiting["teacher"], method_state["teacher"])
   center = 0.9 * method_state["center"] + 0.1 * aux.for_update["center"]
@@ -113,7 +106,7 @@ def test_teacher_and_center_follow_their_laws(setup):
   for name, after in parameter_names(moved["teacher"]).items():
     before, student = parameter_names(method_state["teacher"])[name], parameter_names(params)[name]
     np.testing.assert_allclose(after, kept * before + (1 - kept) * student, atol=1e-6, err_msg=name)
-  assert float(teacher_of.cosine_momentum(0.98, jnp.int32(2 * 100 - 1), 100, 2)) == pytest.approx(1, abs=1e-4)
+  assert float(cosine_momentum(0.98, jnp.int32(2 * 100 - 1), 100, 2)) == pytest.approx(1, abs=1e-4)
 
 
 def test_temperature_rises(setup):
@@ -163,7 +156,7 @@ def test_draws_depend_on_seed_step_and_index_alone(setup):
 
 def test_draws_are_equal_on_1_and_8_devices(setup):
   _, method, _, _, _, (_, _, _, views, _) = setup
-  eight = jax.device_get(jax.jit(method.make_views)(shard_batch(make_mesh(jax.devices()), images_alone()), KEY))
+  eight = jax.device_get(jax.jit(method.views)(shard_batch(make_mesh(jax.devices()), images_alone()), KEY))
   jax.tree.map(np.testing.assert_array_equal, views.masks, eight.masks)
   np.testing.assert_allclose(views.globals, eight.globals, atol=1e-5)
   np.testing.assert_allclose(views.locals, eight.locals, atol=1e-5)
@@ -221,7 +214,7 @@ def test_every_parameter_of_another_encoder_learns():
 
 
 def test_weights_of_elsewhere(setup):
-  """Encoder and head are taken; the teacher starts as their copy and still has no decoder."""
+  """Encoder and head are loaded; the teacher is their copy and still has no decoder."""
   _, method, _, params, method_state, _ = setup
   new = jax.tree.map(lambda a: a + 1, {"backbone": params["backbone"]})
   loaded, beside = method.load_params(params, method_state, new, None)

@@ -1,4 +1,4 @@
-"""What DINO's published code does that others do not: when prototypes start, initial values, positions, gains."""
+"""Details of DINO's published code: the start of the prototypes, initial values, positions, gains."""
 
 import dataclasses
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.config import parse_config
 from saip_jax.losses.alignment import alignment_loss, contrast
 from saip_jax.masking.parts import part_patches
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, shard_batch
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.views.photometric import denormalize
@@ -21,7 +20,7 @@ WHOLE = "method.crop_area=(1.0, 1.0)", "method.crop_aspect=(0.5, 0.5)"  # crops 
 
 
 def persons(size=8):
-  """A batch whose persons stand upright in 72x36 pixels."""
+  """A batch of upright persons in 72x36 pixels."""
   head = [(18, 9), (16, 7), (20, 7), (14, 8), (22, 8)]
   limbs = [(6, 17), (9, 27), (10, 38), (5, 38), (6, 54), (7, 68)]
   points = np.float32([(x, y, 2) for x, y in head + [(18 + s * dx, y) for dx, y in limbs for s in (1, -1)]])
@@ -30,15 +29,16 @@ def persons(size=8):
 
 @pytest.fixture(scope="module")
 def setup():
-  """(config, method, run, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, run, its results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny_method("hap_demo", "model.image_hw=(128, 64)", *WHOLE)
 
   def run(batch, key):
     params, method_state = method.init(KEY)
     (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(params, method_state, batch, key, 0)
-    images, draws = method.views_and_draws(batch, key)
-    out = method.autoencoder.forward(params["backbone"], params["mae"], jnp.repeat(images, 2, axis=0), draws.masks)
-    return params, (images, draws), (loss, aux, out), grads
+    views = method.views(batch, key)
+    twice = jnp.repeat(views.images, 2, axis=0)
+    out = method.autoencoder.forward(params["backbone"], params["mae"], twice, views.masks)
+    return params, views, (loss, aux, out), grads
 
   run = jax.jit(run)
   return config, method, run, run(persons(), KEY)
@@ -69,11 +69,11 @@ def test_alignment_teaches_the_queries_alone():
 
 
 def test_loss_is_reconstruction_of_both_masks_and_alignment(setup):
-  config, _, _, (_, (images, draws), (loss, aux, out), _) = setup
-  patches = np.asarray(images, np.float64).reshape(8, 8, 16, 4, 16, 3).swapaxes(2, 3).reshape(8, 32, 768)
+  config, _, _, (_, views, (loss, aux, out), _) = setup
+  patches = np.asarray(views.images, np.float64).reshape(8, 8, 16, 4, 16, 3).swapaxes(2, 3).reshape(8, 32, 768)
   target = (patches - patches.mean(-1, keepdims=True)) / np.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
   error = ((np.asarray(out.prediction, np.float64).reshape(8, 2, 32, 768) - target[:, None]) ** 2).mean(-1)
-  hidden = ~np.asarray(draws.masks.seen).reshape(8, 2, 32)
+  hidden = ~np.asarray(views.masks.seen).reshape(8, 2, 32)
   assert (hidden.sum(-1) == 16).all() and (hidden[:, 0] != hidden[:, 1]).any()
   mae = (error[:, 0][hidden[:, 0]].mean() + error[:, 1][hidden[:, 1]].mean()) / 2
   first, second = np.asarray(out.cls, np.float64).reshape(8, 2, -1).swapaxes(0, 1)
@@ -95,23 +95,23 @@ def test_draws_depend_on_seed_step_and_index_alone(setup):
   _, _, run, (_, drawn, _, _) = setup
   batch, order = persons(), np.random.default_rng(0).permutation(8)
   _, shuffled, _, _ = run({name: a[order] for name, a in batch.items()}, KEY)
-  apart = lambda images, draws: (images, draws.parts, *(a.reshape(8, 2, -1) for a in jax.tree.leaves(draws.masks)))
-  for a, b in zip(apart(*drawn), apart(*shuffled)):
+  apart = lambda views: (views.images, views.parts, *(a.reshape(8, 2, -1) for a in jax.tree.leaves(views.masks)))
+  for a, b in zip(apart(drawn), apart(shuffled)):
     np.testing.assert_array_equal(np.asarray(a)[order], b)
   _, other, _, _ = run(batch, jax.random.key(1))
-  assert (other[1].masks.keep_ids != drawn[1].masks.keep_ids).any() and (other[1].parts != drawn[1].parts).any()
+  assert (other.masks.keep_ids != drawn.masks.keep_ids).any() and (other.parts != drawn.parts).any()
 
 
 def test_draws_are_equal_on_1_and_8_devices(setup):
   _, method, _, _ = setup
-  draw = lambda n: jax.jit(method.views_and_draws)(shard_batch(make_mesh(jax.devices()[:n]), persons()), KEY)
+  draw = lambda n: jax.jit(method.views)(shard_batch(make_mesh(jax.devices()[:n]), persons()), KEY)
   one, eight = jax.device_get(draw(1)), jax.device_get(draw(8))
-  jax.tree.map(np.testing.assert_array_equal, one[1], eight[1])
-  np.testing.assert_allclose(one[0], eight[0], atol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, (one.masks, one.parts), (eight.masks, eight.parts))
+  np.testing.assert_allclose(one.images, eight.images, atol=1e-5)
 
 
 def test_keypoints_follow_the_crop():
-  """The color of each pixel says where it was: what the view shows at a keypoint is what the picture showed there."""
+  """The color of each pixel encodes its place: the view has the color of the image at each keypoint."""
   rows, columns = np.mgrid[:80, :40]
   image = np.stack([6 * columns, 3 * rows, 0 * rows], axis=-1).astype(np.uint8)
   keypoints = np.float32([(x, y, 1) for x in np.linspace(2, 34, 6) for y in np.linspace(2, 70, 8)])
@@ -132,19 +132,19 @@ def test_keypoints_follow_the_crop():
 
 
 def test_parts_are_those_of_the_keypoints_in_the_view(setup):
-  _, _, _, (_, (_, draws), _, _) = setup
+  _, _, _, (_, views, _, _) = setup
   scaled = persons()["keypoints"][0] * np.float32([64 / 36, 128 / 72, 1])
   mirrored = np.float32([64, 0, 0]) + scaled * np.float32([-1, 1, 1])
   expected = [np.asarray(part_patches(jnp.asarray(points), (8, 4), 16)) for points in (scaled, mirrored)]
-  found = np.array([[(np.asarray(parts) == e).all() for e in expected] for parts in draws.parts])
+  found = np.array([[(np.asarray(parts) == e).all() for e in expected] for parts in views.parts])
   assert found.any(1).all() and found.any(0).all()  # each is one of the two, and both are there
 
 
 def test_without_parts_no_keypoints_are_asked_for():
   _, method = tiny_method("hap_demo", "method.masks.most_parts=0")
   assert method.batch_spec(8).keys() == {"image", "image_hw", "index"}
-  images, draws = jax.eval_shape(method.views_and_draws, images_alone(), KEY)
-  assert draws.parts is None and draws.masks.keep_ids.shape == (16, 4)
+  views = jax.eval_shape(method.views, images_alone(), KEY)
+  assert views.parts is None and views.masks.keep_ids.shape == (16, 4)
   _, method = tiny_method("hap_demo")
   assert {name: a.shape for name, a in method.batch_spec(8).items()}["keypoints"] == (8, 17, 3)
 
@@ -163,16 +163,16 @@ def test_published_recipe_starts_from_weights_of_mae():
 
 
 def test_panel_shows_both_masks(setup):
-  _, method, _, (params, (_, draws), _, _) = setup
+  _, method, _, (params, views, _, _) = setup
   panel = method.panels(params, {}, persons(), KEY)["masks"]
   assert len(panel.rows) == 8
   cells = dict(panel.rows[3])
   names = [f"{name} {k}" for k in (1, 2) for name in ("seen", "hidden", "reconstruction", "with the seen")]
   assert list(cells) == ["image", "crop", "parts", *names]
   for k in (1, 2):
-    seen = np.kron(np.asarray(draws.masks.seen[2 * 3 + k - 1]).reshape(8, 4), np.ones((16, 16))) > 0
+    seen = np.kron(np.asarray(views.masks.seen[2 * 3 + k - 1]).reshape(8, 4), np.ones((16, 16))) > 0
     np.testing.assert_array_equal(cells[f"hidden {k}"][..., 0] > 0, ~seen)
-  body = np.kron(np.asarray(draws.parts[3]).any(0).reshape(8, 4), np.ones((16, 16))) > 0
+  body = np.kron(np.asarray(views.parts[3]).any(0).reshape(8, 4), np.ones((16, 16))) > 0
   np.testing.assert_allclose(cells["parts"][~body], cells["crop"][~body] / 2, atol=1e-6)
   assert np.abs(cells["parts"][body] - cells["crop"][body] / 2).min(0).max() > 0.05
 

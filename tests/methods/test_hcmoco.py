@@ -1,4 +1,4 @@
-"""HCMoCo: three modalities in one step, samples that lack some, memory banks, two stages, two encoders to export."""
+"""HCMoCo: three modalities in one step, missing modalities, memory banks, two stages, two exported encoders."""
 
 import dataclasses
 
@@ -10,15 +10,15 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax import cli
 from saip_jax.backbones.statistics import split_statistics
-from saip_jax.config import parse_config
+from saip_jax.initial import start_from
 from saip_jax.interop import export
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import Weights, load_backbone, open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.views import draw_places
-from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.training.checkpoint import Checkpoints, write_config
-from saip_jax.training.initial import start_from
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.run_folder.folder import write_config
+from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.mesh import make_mesh, place_state, replicated, shard_batch, shardings_of
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
@@ -66,7 +66,7 @@ def rgbd(size=8):
 
 @pytest.fixture(scope="module")
 def setup():
-  """(method, run, what it gives of a batch with and without depth in it); one compilation."""
+  """(method, run, its results for a batch with and without depth); one compilation."""
   config, method = tiny()
 
   def run(batch, key):
@@ -76,7 +76,7 @@ def setup():
     return {
       "params": params,
       "extra": method_state,
-      "views": method.make_views(batch, key),
+      "views": method.views(batch, key),
       "loss": loss,
       "metrics": aux.metrics,
       "grads": grads,
@@ -153,7 +153,7 @@ def test_what_stands_where_there_is_no_depth_is_not_read(setup):
 
 def test_draws_depend_on_seed_step_and_index_alone(setup):
   _, method, _, _ = setup
-  batch, order, make = rgbd(), np.random.default_rng(0).permutation(8), jax.jit(method.make_views)
+  batch, order, make = rgbd(), np.random.default_rng(0).permutation(8), jax.jit(method.views)
   one = jax.device_get(make(batch, KEY))
   shuffled = jax.device_get(make({name: a[order] for name, a in batch.items()}, KEY))
   np.testing.assert_array_equal(shuffled.drawn, one.drawn)
@@ -182,7 +182,7 @@ def test_negatives_of_the_batch_need_no_banks():
   config, method = tiny("method.negatives=batch")
   params, method_state = jax.eval_shape(method.init, KEY)
   assert "banks" not in method_state
-  config.method.check_data(range(12345))
+  METHODS["hcmoco"].check_data(config.method, range(12345))
   _, aux = jax.eval_shape(lambda p, e: method.loss(p, e, rgbd(), KEY, 0), params, method_state)
   assert set(aux.for_update) == {"statistics"}
 
@@ -369,6 +369,6 @@ def test_impossible_settings_say_what_to_change(setting, message):
 
 def test_banks_must_have_a_row_for_each_image():
   config, _ = tiny()
-  config.method.check_data(range(200))
+  METHODS["hcmoco"].check_data(config.method, range(200))
   with pytest.raises(ValueError, match="bank.size is 200, the data set has 352 images: set it to 352"):
     METHODS["hcmoco"].check_data(config.method, range(352))

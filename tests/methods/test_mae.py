@@ -1,4 +1,4 @@
-"""MAE: what is seen and what is not, its loss against float64 numpy, what learns, and determinism of its draws."""
+"""MAE: its masks, its loss against float64 numpy, its gradients, and determinism of its draws."""
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,15 @@ ENCODERS = {
 
 @pytest.fixture(scope="module")
 def setup():
-  """(config, method, run, what it gives of a batch and `KEY`) of a toy; one compilation."""
+  """(config, method, run, its results for a batch and `KEY`) of a toy; one compilation."""
   config, method = tiny_method("mae_demo")
 
   def run(batch, key):
     params, method_state = method.init(KEY)
     (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(params, method_state, batch, key, 0)
-    images, draws = method.views_and_draws(batch, key)
-    out = method.autoencoder.forward(params["backbone"], params["mae"], images, draws)
-    return params, (images, draws), (loss, aux, out), grads
+    views = method.views(batch, key)
+    out = method.autoencoder.forward(params["backbone"], params["mae"], views.images, views.masks)
+    return params, views, (loss, aux, out), grads
 
   run = jax.jit(run)
   return config, method, run, run(images_alone(), KEY)
@@ -87,11 +87,11 @@ def test_loss_is_the_formula_in_float64():
 
 
 def test_loss_is_that_of_the_hidden_patches_of_the_crop(setup):
-  _, _, _, (_, (images, draws), (loss, aux, out), _) = setup
-  patches = np.asarray(images, np.float64).reshape(8, 4, 16, 2, 16, 3).swapaxes(2, 3).reshape(8, 8, 768)
+  _, _, _, (_, views, (loss, aux, out), _) = setup
+  patches = np.asarray(views.images, np.float64).reshape(8, 4, 16, 2, 16, 3).swapaxes(2, 3).reshape(8, 8, 768)
   target = (patches - patches.mean(-1, keepdims=True)) / np.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
   error = ((np.asarray(out.prediction, np.float64) - target) ** 2).mean(-1)
-  assert float(loss) == pytest.approx(error[~np.asarray(draws.seen)].mean(), rel=1e-4)  # float32 sums of pixels
+  assert float(loss) == pytest.approx(error[~np.asarray(views.masks.seen)].mean(), rel=1e-4)  # float32 sums of pixels
   assert float(aux.metrics["loss/total"]) == float(loss) == float(aux.metrics["loss/mae"])
 
 
@@ -103,31 +103,32 @@ def test_every_parameter_learns(setup):
 
 
 def test_draws_depend_on_seed_step_and_index_alone(setup):
-  _, _, run, (_, (images, draws), _, _) = setup
+  _, _, run, (_, views, _, _) = setup
   batch, order = images_alone(), np.random.default_rng(0).permutation(8)
   _, shuffled, _, _ = run({name: a[order] for name, a in batch.items()}, KEY)
-  for a, b in zip(jax.tree.leaves((images, draws)), jax.tree.leaves(shuffled)):
+  for a, b in zip(jax.tree.leaves(views), jax.tree.leaves(shuffled)):
     np.testing.assert_array_equal(np.asarray(a)[order], b)
-  _, (other_images, other_draws), _, _ = run(batch, jax.random.key(1))
-  assert not np.allclose(other_images, images) and (other_draws.keep_ids != draws.keep_ids).any()
+  _, other, _, _ = run(batch, jax.random.key(1))
+  assert not np.allclose(other.images, views.images) and (other.masks.keep_ids != views.masks.keep_ids).any()
 
 
 def test_draws_are_equal_on_1_and_8_devices():
   _, method = tiny_method("mae_demo")
   one, eight = (
-    jax.device_get(jax.jit(method.views_and_draws)(shard_batch(make_mesh(jax.devices()[:n]), images_alone()), KEY))
+    jax.device_get(jax.jit(method.views)(shard_batch(make_mesh(jax.devices()[:n]), images_alone()), KEY))
     for n in (1, 8)
   )
-  jax.tree.map(np.testing.assert_array_equal, one[1], eight[1])
-  np.testing.assert_allclose(one[0], eight[0], atol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, one.masks, eight.masks)
+  np.testing.assert_allclose(one.images, eight.images, atol=1e-5)
 
 
 def test_crops_keep_their_colors(setup):
-  """A crop of a uniform picture is that picture: MAE has no color augmentation."""
+  """A crop of a uniform image is uniform: MAE has no color augmentation."""
   _, _, run, _ = setup
   batch = images_alone()
   batch["image"][:] = np.arange(8, dtype=np.uint8)[:, None, None, None] * 30
-  _, (images, _), _, _ = run(batch, KEY)
+  _, views, _, _ = run(batch, KEY)
+  images = views.images
   assert images.shape == (8, 64, 32, 3)
   mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
   expected = (np.arange(8)[:, None] * 30 / 255 - mean) / std
@@ -135,12 +136,12 @@ def test_crops_keep_their_colors(setup):
 
 
 def test_panel_shows_the_picture_where_it_was_seen(setup):
-  _, method, _, (params, (images, draws), _, _) = setup
+  _, method, _, (params, views, _, _) = setup
   panel = method.panels(params, {}, images_alone(), KEY)["reconstruction"]
   assert len(panel.rows) == 8
   cells = dict(panel.rows[0])
   assert list(cells) == ["image", "crop", "seen", "hidden", "reconstruction", "with the seen"]
-  seen = np.kron(np.asarray(draws.seen[0]).reshape(4, 2), np.ones((16, 16))) > 0
+  seen = np.kron(np.asarray(views.masks.seen[0]).reshape(4, 2), np.ones((16, 16))) > 0
   np.testing.assert_array_equal(cells["hidden"][..., 0] > 0, ~seen)
   np.testing.assert_allclose(cells["with the seen"][seen], cells["crop"][seen], atol=1e-5)
   np.testing.assert_allclose(cells["with the seen"][~seen], cells["reconstruction"][~seen], atol=1e-5)
@@ -156,5 +157,5 @@ def test_impossible_settings_say_what_to_change():
   with pytest.raises(ValueError, match="patches of 32 pixels"):
     tiny_method("mae_demo", "model.backbone=convnext_femto", "model.image_hw=(80, 48)")
   _, method = tiny_method("mae_demo")
-  with pytest.raises(ValueError, match="has none"):
+  with pytest.raises(ValueError, match="which=.teacher."):
     method.export_params({}, {}, "teacher")

@@ -1,4 +1,4 @@
-"""SAIP as a method: its invariants, what moves and what does not, and determinism of its draws."""
+"""SAIP as a method: its invariants, its updates, and determinism of its draws."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def setup():
 
 @pytest.fixture(scope="module")
 def first_step(setup):
-  """((loss, aux), gradients of parameters and of all that is kept beside them) of the first batch; compiled once."""
+  """((loss, aux), gradients of parameters and method state) of the first batch; compiled once."""
   _, method, params, method_state = setup
   loss = lambda p, e: method.loss(p, e, made_up_batch(), jax.random.key(0), 0)
   return jax.device_get(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, method_state))
@@ -30,27 +30,27 @@ def first_step(setup):
 
 def test_views_have_the_published_shapes_and_relations(setup):
   _, method, _, _ = setup
-  views, draws = jax.jit(method.views_and_draws)(made_up_batch(), jax.random.key(3))
+  views = jax.jit(method.views)(made_up_batch(), jax.random.key(3))
   assert views.globals.shape == (8, 2, 128, 64, 3) and views.crops.shape == (8, 3, 64, 32, 3)
-  np.testing.assert_array_equal(views.crops[:, -1], views.globals[:, 0, ::2, ::2])  # region: decimated anchor
+  np.testing.assert_array_equal(views.crops[:, -1], views.globals[:, 0, ::2, ::2])  # instance: decimated anchor
   assert views.scene.shape == (8, 112, 112, 3)
   inst, roi = np.asarray(views.inst_mask), np.asarray(views.roi_mask)
   assert (inst.sum((1, 2)) == 8).all() and (roi.sum((1, 2)) == 8).all() and not (inst * roi).any()
-  for i in range(8):  # the local crop always stands left of the region
+  for i in range(8):  # the RoI is always left of the instance
     assert np.argwhere(roi[i])[:, 1].max() < np.argwhere(inst[i])[:, 1].min()
-  assert (draws.rescale == draws.rescale[0]).all()  # one pair of scales per micro-step
+  assert (views.draws.rescale == views.draws.rescale[0]).all()  # one pair of scales per micro-step
 
 
 def test_draws_depend_on_seed_step_and_index_alone(setup):
   _, method, _, _ = setup
-  make = jax.jit(method.views_and_draws)
+  make = jax.jit(method.views)
   batch = made_up_batch()
-  views, draws = make(batch, jax.random.key(3))
+  views = make(batch, jax.random.key(3))
   order = np.random.default_rng(0).permutation(8)
-  shuffled, shuffled_draws = make({k: v[order] for k, v in batch.items()}, jax.random.key(3))
-  for a, b in zip(jax.tree.leaves((views, draws)), jax.tree.leaves((shuffled, shuffled_draws))):
+  shuffled = make({k: v[order] for k, v in batch.items()}, jax.random.key(3))
+  for a, b in zip(jax.tree.leaves(views), jax.tree.leaves(shuffled)):
     np.testing.assert_array_equal(np.asarray(a)[order], b)
-  other, _ = make(batch, jax.random.key(4))
+  other = make(batch, jax.random.key(4))
   assert not np.allclose(views.globals, other.globals)
 
 
@@ -59,12 +59,12 @@ def test_draws_are_bit_equal_on_1_and_8_devices(setup):
   batch, results = made_up_batch(), []
   for count in (1, 8):
     mesh = make_mesh(jax.devices()[:count])
-    results.append(jax.device_get(jax.jit(method.views_and_draws)(shard_batch(mesh, batch), jax.random.key(3))))
+    results.append(jax.device_get(jax.jit(method.views)(shard_batch(mesh, batch), jax.random.key(3))))
   for result in results[1:]:
-    for a, b in zip(jax.tree.leaves(results[0][1]), jax.tree.leaves(result[1]), strict=True):
+    for a, b in zip(jax.tree.leaves(results[0].draws), jax.tree.leaves(result.draws), strict=True):
       np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(results[0][0].inst_mask, result[0].inst_mask)
-    np.testing.assert_allclose(results[0][0].globals, result[0].globals, atol=1e-5)
+    np.testing.assert_array_equal(results[0].inst_mask, result.inst_mask)
+    np.testing.assert_allclose(results[0].globals, result.globals, atol=1e-5)
 
 
 def test_start_of_training(first_step):

@@ -1,4 +1,4 @@
-"""SAIP's deviations from what was released, one by one, and its objectives, alone and together."""
+"""SAIP's deviations from the released code, one by one, and its objectives, alone and together."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.backbones.transformer import TOKENS
+from saip_jax.backbones.initial_values import TOKEN_INITS
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.losses.matching import sinkhorn_probabilities
@@ -29,9 +29,9 @@ def behave(**options):
 
 @pytest.fixture(scope="module")
 def improved():
-  """The improved method, persons pasted with full opacity, and its views and draws of 32 samples."""
+  """The improved method, persons pasted with full opacity, and its views of 32 samples."""
   _, method = tiny("method.fidelity=improved", "method.css.paste_opacity=1.0")
-  return method, *jax.device_get(jax.jit(method.views_and_draws)(made_up_batch(32), KEY))
+  return method, jax.device_get(jax.jit(method.views)(made_up_batch(32), KEY))
 
 
 def draws_of(method, size=64):
@@ -57,7 +57,7 @@ def test_every_behavior_is_documented():
 
 def test_exact_mask_scores_what_is_hidden(improved):
   seen = lambda draws: np.take_along_axis(draws.scored, draws.keep_ids, 1)
-  draws = improved[2]
+  draws = improved[1].draws
   length, kept = draws.scored.shape[1], draws.keep_ids.shape[1]
   assert not seen(draws).any() and (draws.scored.sum(1) == length - kept).all()
   carried = draws_of(tiny()[1])
@@ -85,8 +85,8 @@ def test_scene_order_is_random(improved):
   assert len(left) > 10 and 0.2 < np.mean(left) < 0.8
 
 
-def stands_at(crop, scene, mask):
-  """Whether a crop's pixels are those of the scene under a mask, at one of the places that the mask allows."""
+def is_pasted(crop, scene, mask):
+  """Returns True if the crop equals the scene at one of the places that the mask allows."""
   rows, columns = np.nonzero(mask)
   top, left = rows.min() * 16, columns.min() * 16
   pixels = scene[top : top + 48, left : left + 16]  # these cells lie wholly inside the box
@@ -95,35 +95,35 @@ def stands_at(crop, scene, mask):
   )
 
 
-def test_whose_crops_stand_in_the_scene(improved):
-  """The region is the sample's own; the local crop is that of the next sample."""
+def test_crops_in_the_scene(improved):
+  """The instance is the sample's own; the RoI is the one of the next sample."""
   views = improved[1]
   for i in range(32):
-    assert stands_at(views.crops[i, -1], views.scene[i], views.inst_mask[i])
+    assert is_pasted(views.crops[i, -1], views.scene[i], views.inst_mask[i])
     if views.roi_mask[i].any():
-      assert stands_at(views.crops[(i + 1) % 32, -2], views.scene[i], views.roi_mask[i])
-      assert not stands_at(views.crops[i, -2], views.scene[i], views.roi_mask[i])
+      assert is_pasted(views.crops[(i + 1) % 32, -2], views.scene[i], views.roi_mask[i])
+      assert not is_pasted(views.crops[i, -2], views.scene[i], views.roi_mask[i])
 
 
 def test_one_to_three_persons(improved):
   views = improved[1]
-  assert views.inst_mask.any((1, 2)).all()  # the region is always there
+  assert views.inst_mask.any((1, 2)).all()  # the instance is always there
   alone = 32 - views.roi_mask.any((1, 2)).sum()
-  assert 4 < alone < 18  # in a third of the scenes: then the search is for who is not there
+  assert 4 < alone < 18  # in a third of the scenes: then the RoI is searched for in vain
   with pytest.raises(ValueError, match="within 1 to 3"):
     tiny(*behave(scene_persons=(0, 2)))
 
 
-def test_region_is_the_filtered_anchor(improved):
+def test_instance_is_the_filtered_anchor(improved):
   views = improved[1]
-  region = rescale_antialiased(jnp.asarray(views.globals[:, 0]), views.crops.shape[2:4])
-  np.testing.assert_allclose(views.crops[:, -1], region, atol=1e-5)
+  instance = rescale_antialiased(jnp.asarray(views.globals[:, 0]), views.crops.shape[2:4])
+  np.testing.assert_allclose(views.crops[:, -1], instance, atol=1e-5)
 
 
 def test_normal_tokens_start_small_and_are_not_decayed():
   _, method = tiny(*behave(tokens="normal"))
   assert method.backbone.tokens == method.networks.csr.tokens == "normal"
-  table = TOKENS["normal"](KEY, (1, 129, 64))
+  table = TOKEN_INITS["normal"](KEY, (1, 129, 64))
   assert float(table.std()) == pytest.approx(0.02, rel=0.05) and abs(float(table.mean())) < 1e-3
   decays = lambda name: next(group.decay for pattern, group in method.param_groups() if re.search(pattern, name))
   assert not any(map(decays, ("backbone/cls_token", "csr/mask_token", "backbone/pos_embed")))
@@ -162,7 +162,7 @@ def costs():
     _, method = tiny(*off)
     params, method_state = jax.eval_shape(method.init, KEY)
     batch = method.batch_spec(8)
-    assert ("scene" in batch) == ("css" in subset)  # nothing is decoded that nobody reads
+    assert ("scene" in batch) == ("css" in subset)  # fields without a use are not decoded
     gradient = jax.jit(jax.grad(lambda p, e, b: method.loss(p, e, b, KEY, 0), has_aux=True))
     lowered = gradient.lower(params, method_state, batch)
     metrics = lowered.out_info[1].metrics
@@ -237,5 +237,5 @@ def test_an_expert_teaches(tmp_path, monkeypatch):
   assert losses[-1]["loss/total"] < losses[0]["loss/total"]
   for name in ("expert", "directions"):
     jax.tree.map(np.testing.assert_array_equal, state.method_state[name], first.method_state[name])
-  with pytest.raises(ValueError, match="has none"):
+  with pytest.raises(ValueError, match="which=.teacher."):
     method.export_params(state.params, state.method_state, "teacher")

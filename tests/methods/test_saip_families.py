@@ -1,4 +1,4 @@
-"""SAIP on hierarchical and convolutional backbones: what each learns from, and the teacher's running statistics."""
+"""SAIP on hierarchical and convolutional backbones: their views, and the teacher's running statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def test_every_parameter_learns(name, overrides):
 
 @pytest.mark.slow
 def test_an_encoder_of_many_branches_is_taken():
-  """Nothing is computed: compiling takes long, and that all of it learns is in the encoder's own tests."""
+  """Shapes only: compiling takes long, and the encoders have their own tests of gradients."""
   config, method = small("hrnet_w18")
   params, method_state = jax.eval_shape(method.init, jax.random.key(0))
   _, aux = jax.eval_shape(method.loss, params, method_state, made_up_batch(4), jax.random.key(0), 0)
@@ -72,7 +72,7 @@ def test_statistics_go_round():
 
 @pytest.mark.parametrize("rule,expected", [("own", 7.0), ("ema", 0.9 * 1.0 + 0.1 * 5.0), ("copied", 5.0)])
 def test_running_statistics_of_the_teacher(rule, expected):
-  """Before the step the teacher's are 1; after it the student's are 5, and those that its own batches gave are 7."""
+  """Before the step the teacher's are 1; after it the student's are 5, and the teacher's own are 7."""
   _, method = small("tinyvit_5m", "method.teacher_momentum=0.9", f"method.behavior.statistics={rule}")
   filled = lambda value: {"bn": {"mean": jnp.full(3, value)}}
   method_state = {

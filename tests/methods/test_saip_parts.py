@@ -41,11 +41,12 @@ def _people(size=64):
 @pytest.fixture(scope="module")
 def drawn():
   _, method = tiny(*PARTS)
-  return method, *jax.device_get(jax.jit(method.views_and_draws)(_people(), KEY))
+  return method, jax.device_get(jax.jit(method.views)(_people(), KEY))
 
 
 def test_parts_are_hidden_first_and_exactly_enough(drawn):
-  method, views, draws = drawn
+  method, views = drawn
+  draws = views.draws
   grid, kept = method.networks.csr_grid, draws.keep_ids.shape[1]
   length = grid[0] * grid[1]
   assert kept == int(length * (1 - method.config.csr.mask_ratio)) and (draws.scored.sum(1) == length - kept).all()
@@ -59,16 +60,16 @@ def test_parts_are_hidden_first_and_exactly_enough(drawn):
   assert hidden(body) > hidden(~body) + 0.05
 
 
-def test_keypoints_lie_in_the_view_that_is_painted(drawn):
-  """Found by their pictures: a batch in which each keypoint is a bright dot."""
-  method, *_ = drawn
+def test_keypoints_follow_the_reconstructed_view(drawn):
+  """Each keypoint is a bright dot of the image."""
+  method, _ = drawn
   batch = _people(8)
   points = batch["keypoints"]
   points[:, 1:, 2] = 0
   batch["image"][:] = 0
   batch["image"][:, 6:11, 16:21] = 255
   points[:, 0, :2] = 18.5, 8.5
-  views, _ = jax.jit(method.views_and_draws)(batch, KEY)
+  views = jax.jit(method.views)(batch, KEY)
   seen = 0
   for view, (x, y, known) in zip(np.asarray(views.globals[:, 1]).sum(-1), np.asarray(views.keypoints)[:, 0]):
     if known and 8 < x < 56 and 8 < y < 120 and np.ptp(view) > 1:
@@ -88,7 +89,7 @@ def test_keypoints_are_asked_for_only_then():
 
 def test_blocks_alone_need_no_keypoints():
   _, method = tiny("method.csr.masks.most_parts=0")
-  _, draws = jax.jit(method.views_and_draws)(made_up_batch(), KEY)
+  draws = jax.jit(method.views)(made_up_batch(), KEY).draws
   assert (np.asarray(draws.scored).sum(1) == draws.scored.shape[1] - draws.keep_ids.shape[1]).all()
 
 

@@ -1,4 +1,4 @@
-"""Built-in people in the formats of other tools, read as those tools read them."""
+"""Exports of built-in people, read as the tools of each format read them."""
 
 import collections
 import functools
@@ -43,11 +43,11 @@ def test_pycocotools_reads_what_was_rendered(tmp_path, monkeypatch, render):
     )
     for image_id, image in coco.imgs.items():
       picture = render(SCENES, image_id)
-      assert picture.facts["split"] == split
+      assert picture.annotations["split"] == split
       assert (out / "images" / split / image["file_name"]).read_bytes() == encode_jpeg(picture)
       assert image["file_name"] == f"{image_id:012d}.jpg" and (image["height"], image["width"]) == SCENES.image_hw
       annotations = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
-      people = [(k, person) for k, person in enumerate(picture.facts["people"], 1) if person["area"]]
+      people = [(k, person) for k, person in enumerate(picture.annotations["people"], 1) if person["area"]]
       for annotation, (k, person) in zip(annotations, people, strict=True):
         np.testing.assert_array_equal(coco.annToMask(annotation), picture.instances == k)
         _check_annotation(annotation, person)
@@ -111,7 +111,7 @@ def test_keys_are_those_of_coco(tmp_path, toy):
     assert ids == list(range(1, len(ids) + 1))
   meta = json.loads((out / "meta.json").read_text())
   assert meta["annotations"] == {split: len(content["annotations"]) for split, content in contents.items()}
-  assert {split: facts["images"] for split, facts in meta["splits"].items()} == {
+  assert {split: sizes["images"] for split, sizes in meta["splits"].items()} == {
     split: len(content["images"]) for split, content in contents.items()
   }
 
@@ -141,9 +141,9 @@ def test_market1501_is_read_as_reidentification_tools_do(tmp_path, toy):
     for identity, camera, name in pictures:
       (number,) = re.fullmatch(r"\d{4}_c[1-6]s1_(\d{6})_00\.jpg", name).groups()
       picture = toy_picture(spec, int(number))
-      facts = picture.facts
-      assert (identity, camera) == (facts["people"][0]["identity"] + 1, facts["camera"] + 1)
-      assert folder.removeprefix("bounding_box_") == facts["split"] or (folder, facts["split"]) == ("query", "test")
+      labels = picture.annotations
+      assert (identity, camera) == (labels["people"][0]["identity"] + 1, labels["camera"] + 1)
+      assert folder.removeprefix("bounding_box_") == labels["split"] or (folder, labels["split"]) == ("query", "test")
       assert (out / folder / name).read_bytes() == encode_jpeg(picture)
       indices.append(int(number))
   assert sorted(indices) == list(range(80))
@@ -164,7 +164,7 @@ def test_queries_that_nothing_matches_are_counted(tmp_path, toy):
 
 
 def test_rendered_crops_make_a_benchmark(tmp_path):
-  """Every query of a whole set has someone to be found: the same person by another camera, in other pixels."""
+  """Every query of a complete set has a match: the same person by another camera, in other pixels."""
   spec = SetSpec("crops", (64, 32), 0, 4)
   out = prepare(tmp_path / "set", spec, 32, "market1501")
   meta = json.loads((out / "meta.json").read_text())

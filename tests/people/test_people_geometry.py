@@ -1,4 +1,4 @@
-"""How the built-in people are drawn: rays that hit what is there, places in perspective, shadows off the sun."""
+"""Rendering geometry: rays hit the solids, places are seen in perspective, shadows lie away from the sun."""
 
 import numpy as np
 from hypothesis import given, settings, strategies as st
@@ -121,8 +121,8 @@ def test_what_the_sun_does_not_see_is_in_shadow():
   spots = np.array(
     [[-0.75, 0, 0], [0.75, 0, 0], [0, 0, 0], [-0.75, 0, 0.8], [-0.18, 0.76, 0], [0.18, 1.24, 0], [50, 0, 0]], np.float32
   )  # thrown by the sun, towards it, below, aside, the ball's far side, its near side, away
-  assert shadow.shade(spots.T).tolist() == [True, False, False, False, True, False, False]
+  assert shadow.covers(spots.T).tolist() == [True, False, False, False, True, False, False]
   low, high = shadow.footprint().min(0), shadow.footprint().max(0)
   assert (low < (-0.75 - 0.3, 1e-6, -0.3)).all() and (high > (0.3, 1.3, 0.3)).all()
-  lit = light.on(np.array([1.0, 1.0, -1.0]), np.array([0.0, 1.0, 0.0])).T
+  lit = light.brightness(np.array([1.0, 1.0, -1.0]), np.array([0.0, 1.0, 0.0])).T
   np.testing.assert_allclose(lit, [[2] * 3, [1] * 3, [1] * 3])

@@ -1,4 +1,4 @@
-"""Labels of the built-in people: all from one geometry, so every one of them can be held against another."""
+"""Labels of the built-in people: all come from one geometry, so each can be checked against another."""
 
 import hashlib
 import os
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from input_pipeline.body import COCO_JOINTS, COCO_LIMBS
 from input_pipeline.people.attributes import ATTRIBUTES
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.landmarks import COCO_JOINTS, FLIPPED_LANDMARKS, LANDMARKS, SKELETON
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.landmarks import FLIPPED_LANDMARKS, LANDMARKS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.people.spec import (
   COMPOSITIONS,
   FRAME_SECONDS,
@@ -45,14 +46,17 @@ def _people(pictures, *names):
     (picture, k, person)
     for name in names or SPECS
     for picture in pictures[name]
-    for k, person in enumerate(picture.facts["people"], start=1)
+    for k, person in enumerate(picture.annotations["people"], start=1)
   ]
 
 
+@pytest.mark.compile
 def test_the_same_index_is_the_same_picture_in_another_process():
   def digest(picture):
     planes = (picture.image_u8, picture.depth, picture.instances, picture.parts)
-    return hashlib.sha256(b"".join(plane.tobytes() for plane in planes) + repr(picture.facts).encode()).hexdigest()
+    return hashlib.sha256(
+      b"".join(plane.tobytes() for plane in planes) + repr(picture.annotations).encode()
+    ).hexdigest()
 
   code = "\n".join(
     [
@@ -63,7 +67,7 @@ def test_the_same_index_is_the_same_picture_in_another_process():
       "for name, hw in (('crops', (64, 32)), ('scenes', (60, 80))):",
       "  p = render_picture(SetSpec(name, hw, 7, 120), 2)",
       "  planes = (p.image_u8, p.depth, p.instances, p.parts)",
-      "  data = b''.join(x.tobytes() for x in planes) + repr(p.facts).encode()",
+      "  data = b''.join(x.tobytes() for x in planes) + repr(p.annotations).encode()",
       "  print(hashlib.sha256(data).hexdigest())",
     ]
   )
@@ -88,17 +92,17 @@ def test_shapes_and_kinds(pictures):
       assert picture.image_u8.shape == (*spec.image_hw, 3) and picture.image_u8.dtype == np.uint8
       for plane, kind in ((picture.depth, np.float32), (picture.instances, np.uint8), (picture.parts, np.uint8)):
         assert plane.shape == spec.image_hw and plane.dtype == kind
-      facts = picture.facts
-      assert (facts["index"], facts["composition"], facts["split"]) == (index, name, split_of_picture(spec, index))
-      assert 7 * 3600 <= facts["time"] <= 19 * 3600 + 1 and 1 <= picture.jpeg_quality <= 100
-      assert name == "scenes" or len(facts["people"]) == 1
+      labels = picture.annotations
+      assert (labels["index"], labels["composition"], labels["split"]) == (index, name, split_of_picture(spec, index))
+      assert 7 * 3600 <= labels["time"] <= 19 * 3600 + 1 and 1 <= picture.jpeg_quality <= 100
+      assert name == "scenes" or len(labels["people"]) == 1
 
 
 def test_keypoints_are_the_projected_joints(pictures):
   for picture, _, person in _people(pictures):
     joints = np.array(person["landmarks_xyz"])
     assert joints.shape == (len(LANDMARKS), 3)
-    projected = joints @ np.array(picture.facts["camera_matrix"]).T
+    projected = joints @ np.array(picture.annotations["camera_matrix"]).T
     keypoints = np.array(person["keypoints"])
     in_front = joints[:17, 2] > 0.1
     np.testing.assert_allclose((projected[:, :2] / projected[:, 2:])[:17][in_front], keypoints[in_front, :2], atol=1e-3)
@@ -132,7 +136,7 @@ def test_parts_cover_exactly_the_mask(pictures):
   for name in SPECS:
     for picture in pictures[name]:
       assert ((picture.parts > 0) == (picture.instances > 0)).all()
-      assert picture.parts.max() < len(PARTS) and picture.instances.max() <= len(picture.facts["people"])
+      assert picture.parts.max() < len(LIP_PARTS) and picture.instances.max() <= len(picture.annotations["people"])
       assert (picture.depth[picture.instances > 0] > 0).all()
       shown |= set(np.unique(picture.parts))
   assert len(shown) >= 14
@@ -152,7 +156,7 @@ def test_boxes(pictures):
 
 
 def test_left_is_left(pictures):
-  """On everybody seen from the front, the left side is on the picture's right; from behind it is the other way."""
+  """From the front, a person's left side is on the image's right; from behind, on its left."""
   checked = 0
   for picture, k, person in _people(pictures, "crops", "views", "clips"):
     if person["facing"] == "side":
@@ -160,7 +164,7 @@ def test_left_is_left(pictures):
     sign = 1 if person["facing"] == "front" else -1
     keypoints = dict(zip(COCO_JOINTS, person["keypoints"]))
     assert sign * (keypoints["left_shoulder"][0] - keypoints["right_shoulder"][0]) > 0
-    columns = [np.nonzero(picture.parts == PARTS.index(name))[1] for name in ("Left-arm", "Right-arm")]
+    columns = [np.nonzero(picture.parts == LIP_PARTS.index(name))[1] for name in ("Left-arm", "Right-arm")]
     if min(map(len, columns)) > 30 and person["facing"] == "front":
       checked += np.mean(columns[0]) > np.mean(columns[1])
   assert checked >= 3
@@ -174,76 +178,78 @@ def test_flips_swap_left_and_right_everywhere(pictures):
     np.testing.assert_equal(flipped.instances, picture.instances[:, ::-1])
     for left, right in ((14, 15), (16, 17), (18, 19)):
       np.testing.assert_equal(flipped.parts == left, (picture.parts == right)[:, ::-1])
-    for before, after in zip(picture.facts["people"], flipped.facts["people"]):
+    for before, after in zip(picture.annotations["people"], flipped.annotations["people"]):
       named, mirrored = (dict(zip(COCO_JOINTS, person["keypoints"])) for person in (before, after))
       assert mirrored["left_wrist"] == [width - named["right_wrist"][0], *named["right_wrist"][1:]]
       assert mirrored["nose"][2] == named["nose"][2]
-      projected = np.array(after["landmarks_xyz"]) @ np.array(flipped.facts["camera_matrix"]).T
+      projected = np.array(after["landmarks_xyz"]) @ np.array(flipped.annotations["camera_matrix"]).T
       in_front = projected[:17, 2] > 0.1
       np.testing.assert_allclose(
         (projected[:, :2] / projected[:, 2:])[:17][in_front], np.array(after["keypoints"])[in_front, :2], atol=1e-3
       )
       if before["area"]:
         x, y, w, h = after["box_visible"]
-        k = picture.facts["people"].index(before) + 1
+        k = picture.annotations["people"].index(before) + 1
         rows, columns = np.nonzero(flipped.instances == k)
         assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     again = flipped.flipped()
     np.testing.assert_equal(again.parts, picture.parts)
-    for before, after in zip(picture.facts["people"], again.facts["people"]):
+    for before, after in zip(picture.annotations["people"], again.annotations["people"]):
       np.testing.assert_allclose(after["keypoints"], before["keypoints"], atol=1e-9)
   assert (FLIPPED_LANDMARKS[FLIPPED_LANDMARKS] == np.arange(len(LANDMARKS))).all()
-  assert all(name in LANDMARKS for limb in SKELETON for name in limb)
+  assert all(name in LANDMARKS for limb in COCO_LIMBS for name in limb)
+  assert tuple(LANDMARKS)[: len(COCO_JOINTS)] == COCO_JOINTS
 
 
 def test_identity_fixes_body_and_clothes_and_nothing_else(pictures):
-  """What depends on the identity alone stays; pose, camera, time and place change."""
-  of_one = [p.facts for p in pictures["crops"] if p.facts["people"][0]["identity"] == 2]
-  assert len(of_one) > 3 and len({facts["time"] for facts in of_one}) == len(of_one)
+  """Body and clothes depend on the identity alone; pose, camera, time and place change."""
+  of_one = [p.annotations for p in pictures["crops"] if p.annotations["people"][0]["identity"] == 2]
+  assert len(of_one) > 3 and len({labels["time"] for labels in of_one}) == len(of_one)
   names = [name for name in ATTRIBUTES if not name.startswith("facing")]
   worn = {
-    tuple(value for name, value in zip(ATTRIBUTES, facts["people"][0]["attributes"]) if name in names)
-    for facts in of_one
+    tuple(value for name, value in zip(ATTRIBUTES, labels["people"][0]["attributes"]) if name in names)
+    for labels in of_one
   }
   assert len(worn) == 1
-  assert len({facts["people"][0]["caption"] for facts in of_one}) > 1
+  assert len({labels["people"][0]["caption"] for labels in of_one}) > 1
   thighs = [
     np.linalg.norm(
       np.subtract(
-        *(facts["people"][0]["landmarks_xyz"][list(LANDMARKS).index(name)] for name in ("left_hip", "left_knee"))
+        *(labels["people"][0]["landmarks_xyz"][list(LANDMARKS).index(name)] for name in ("left_hip", "left_knee"))
       )
     )
-    for facts in of_one
+    for labels in of_one
   ]
   np.testing.assert_allclose(thighs, thighs[0], rtol=1e-6)
 
 
 def _world(picture):
-  pose = np.array(picture.facts["world_to_camera"])
-  return (np.array(picture.facts["people"][0]["landmarks_xyz"]) - pose[:, 3]) @ pose[:, :3]
+  pose = np.array(picture.annotations["world_to_camera"])
+  return (np.array(picture.annotations["people"][0]["landmarks_xyz"]) - pose[:, 3]) @ pose[:, :3]
 
 
 def test_views_are_one_instant_from_several_cameras(pictures):
   for start in range(0, 16, VIEWS):
     group = pictures["views"][start : start + VIEWS]
     for key in ("group", "time"):
-      assert len({picture.facts[key] for picture in group}) == 1
-    assert len({picture.facts["camera"] for picture in group}) == VIEWS
-    assert len({picture.facts["people"][0]["identity"] for picture in group}) == 1
+      assert len({picture.annotations[key] for picture in group}) == 1
+    assert len({picture.annotations["camera"] for picture in group}) == VIEWS
+    assert len({picture.annotations["people"][0]["identity"] for picture in group}) == 1
     for picture in group[1:]:
       np.testing.assert_allclose(_world(picture), _world(group[0]), atol=1e-9)
-    directions = [np.array(picture.facts["world_to_camera"])[2, :3] for picture in group]
+    directions = [np.array(picture.annotations["world_to_camera"])[2, :3] for picture in group]
     assert all(np.dot(a, b) < 0.97 for i, a in enumerate(directions) for b in directions[:i])
 
 
 def test_clips_are_one_camera_and_even_steps_of_one_motion(pictures):
   for start in range(0, 16, FRAMES):
     clip = pictures["clips"][start : start + FRAMES]
-    assert len({(p.facts["group"], p.facts["camera"], p.facts["people"][0]["identity"]) for p in clip}) == 1
-    np.testing.assert_allclose(np.diff([p.facts["time"] for p in clip]), FRAME_SECONDS)
+    labels = [picture.annotations for picture in clip]
+    assert len({(found["group"], found["camera"], found["people"][0]["identity"]) for found in labels}) == 1
+    np.testing.assert_allclose(np.diff([found["time"] for found in labels]), FRAME_SECONDS)
     for picture in clip[1:]:
-      np.testing.assert_allclose(picture.facts["world_to_camera"], clip[0].facts["world_to_camera"])
-      assert picture.facts["camera_matrix"][0][0] == clip[0].facts["camera_matrix"][0][0]
+      np.testing.assert_allclose(picture.annotations["world_to_camera"], clip[0].annotations["world_to_camera"])
+      assert picture.annotations["camera_matrix"][0][0] == clip[0].annotations["camera_matrix"][0][0]
     steps = np.linalg.norm(np.diff([_world(p) for p in clip], axis=0), axis=-1)
     assert 0.005 < steps.max() < 0.6  # it moves, and nothing jumps
 
@@ -251,10 +257,10 @@ def test_clips_are_one_camera_and_even_steps_of_one_motion(pictures):
 def test_scenes_hold_one_to_twelve_different_people_of_their_split(pictures):
   counts = []
   for picture in pictures["scenes"]:
-    people = [person["identity"] for person in picture.facts["people"]]
+    people = [person["identity"] for person in picture.annotations["people"]]
     counts.append(len(people))
     assert len(set(people)) == len(people) and 1 <= len(people) <= MOST_PEOPLE
-    assert {split_of(identity) for identity in people} == {picture.facts["split"]}
+    assert {split_of(identity) for identity in people} == {picture.annotations["split"]}
   assert max(counts) >= 8 and min(counts) <= 4
   heights = [person["box_full"][3] for _, _, person in _people(pictures, "scenes")]
   assert max(heights) > 4 * min(heights)
@@ -277,7 +283,7 @@ def test_splits_are_seven_one_two():
 def test_everybody_passes_four_cameras_twice():
   spec = SetSpec("crops", (32, 16), 0, 3)
   for identity in range(3):
-    cameras = [render_picture(spec, identity + 3 * k).facts["camera"] for k in range(8)]
+    cameras = [render_picture(spec, identity + 3 * k).annotations["camera"] for k in range(8)]
     assert sorted(cameras.count(camera) for camera in set(cameras)) == [2, 2, 2, 2]
 
 

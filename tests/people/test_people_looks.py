@@ -1,4 +1,4 @@
-"""What the built-in people look like: parts, colors, clothes that occur as declared, solids and sentences that fit."""
+"""Appearance of the built-in people: parts, colors, clothes with the declared frequencies, solids and captions."""
 
 import itertools
 import re
@@ -9,11 +9,11 @@ from hypothesis import given, settings, strategies as st
 
 from input_pipeline.people import cloth as cloth_module
 from input_pipeline.people.appearance import Outfit
-from input_pipeline.people.attributes import ATTRIBUTES, FACINGS, attributes_of, caption
-from input_pipeline.people.cloth import COLORS, PATTERNS, Cloth, color_name, color_words, sample_cloth
+from input_pipeline.people.attributes import ATTRIBUTES, FACINGS, caption, label_attributes
+from input_pipeline.people.cloth import BASIC_COLORS, PATTERNS, Cloth, color_name, color_words, sample_cloth
 from input_pipeline.people.figure import build_figure
 from input_pipeline.people.motion import sample_pose
-from input_pipeline.people.parts import FLIPPED_PARTS, LABELS, PARTS
+from input_pipeline.people.parts import FLIPPED_PARTS, LABELS, LIP_PARTS
 from input_pipeline.people.raycast import frames
 from input_pipeline.people.skeleton import Body, place_joints
 from input_pipeline.people.solid import SOLID_PARTS
@@ -54,12 +54,12 @@ def figure(seed):
 
 def test_parts_are_lips_and_mirror_left_to_right():
   assert (
-    len(PARTS) == 20
-    and PARTS[0] == "Background"
-    and PARTS[13:] == ("Face", "Left-arm", "Right-arm", "Left-leg", "Right-leg", "Left-shoe", "Right-shoe")
+    len(LIP_PARTS) == 20
+    and LIP_PARTS[0] == "Background"
+    and LIP_PARTS[13:] == ("Face", "Left-arm", "Right-arm", "Left-leg", "Right-leg", "Left-shoe", "Right-shoe")
   )
   assert FLIPPED_PARTS.dtype == np.uint8 and (FLIPPED_PARTS[FLIPPED_PARTS] == np.arange(20)).all()
-  moved = {(PARTS[a], PARTS[b]) for a, b in enumerate(FLIPPED_PARTS) if a != b}
+  moved = {(LIP_PARTS[a], LIP_PARTS[b]) for a, b in enumerate(FLIPPED_PARTS) if a != b}
   assert moved == {
     (f"{a}-{limb}", f"{b}-{limb}") for limb in ("arm", "leg", "shoe") for a, b in (("Left", "Right"), ("Right", "Left"))
   }
@@ -69,8 +69,8 @@ def test_parts_are_lips_and_mirror_left_to_right():
 @quick
 def test_every_color_has_one_name_and_words_that_keep_to_it(rgb):
   name = color_name(np.array(rgb))
-  assert name in COLORS
-  basic = {word for phrase in color_words(np.array(rgb)) for word in phrase.split()} & set(COLORS)
+  assert name in BASIC_COLORS
+  basic = {word for phrase in color_words(np.array(rgb)) for word in phrase.split()} & set(BASIC_COLORS)
   assert basic <= {name}
 
 
@@ -79,7 +79,7 @@ def test_no_word_stands_for_two_colors():
   assert all(not first & second for first, second in itertools.combinations(words, 2))
 
 
-@given(st.sampled_from(COLORS), seeds)
+@given(st.sampled_from(BASIC_COLORS), seeds)
 @quick
 def test_cloth_has_the_color_it_was_drawn_in(color, seed):
   assert color_name(sample_cloth(np.random.default_rng(seed), {color: 1.0}).base_rgb) == color
@@ -117,7 +117,7 @@ def test_outfits_can_be_worn(seed):
 @quick
 def test_solids_carry_the_labels_of_what_is_worn(seed):
   _, outfit, _, solids = figure(seed)
-  labels = {PARTS[solid.label] for solid in solids}
+  labels = {LIP_PARTS[solid.label] for solid in solids}
   bare_arms, bare_legs = outfit.gloves is None or outfit.upper.length < 1, outfit.leg < 1 - outfit.boots / 2
   expected = {
     "Background": outfit.bag != "none",
@@ -155,7 +155,7 @@ def test_solids_are_sound_and_on_their_own_side(seed):
     assert np.isfinite([*solid.start, *solid.end, *solid.front, *solid.radii, *solid.flatten]).all()
     assert min(*solid.radii, *solid.flatten) > 0
     side, _, limb = solid.part.partition("_")
-    name = PARTS[solid.label]
+    name = LIP_PARTS[solid.label]
     if limb not in LIMBS:
       assert not name.startswith(("Left", "Right"))
       assert (solid.part == "bag") == (name == "Background")
@@ -185,9 +185,9 @@ def test_attributes_are_as_frequent_as_declared():
   for _ in range(count):
     body = Body.sample(rng)
     outfit = Outfit.sample(rng, body.child)
-    facts = attributes_of(body, outfit, str(rng.choice(FACINGS, p=[0.25, 0.5, 0.25])))
-    assert facts.keys() == ATTRIBUTES.keys()
-    held += list(facts.values())
+    attributes = label_attributes(body, outfit, str(rng.choice(FACINGS, p=[0.25, 0.5, 0.25])))
+    assert attributes.keys() == ATTRIBUTES.keys()
+    held += list(attributes.values())
   declared = np.array([attribute.frequency for attribute in ATTRIBUTES.values()])
   off = (held / count - declared) / np.sqrt(declared * (1 - declared) / count)
   assert len(ATTRIBUTES) >= 24
@@ -200,14 +200,14 @@ def test_attributes_are_as_frequent_as_declared():
 @quick
 def test_exclusive_attributes_hold_one_at_a_time(seed, facing):
   body, outfit, _ = person(seed)
-  facts = attributes_of(body, outfit, facing)
+  attributes = label_attributes(body, outfit, facing)
   for group in (
     [f"facing_{name}" for name in FACINGS],
-    [f"top_{name}" for name in COLORS],
+    [f"top_{name}" for name in BASIC_COLORS],
     [name for name in ATTRIBUTES if name.startswith("bottom_") and name != "bottom_patterned"],
     ["dress", "jumpsuit", "skirt", "shorts", "trousers"],
   ):
-    assert sum(facts[name] for name in group) == 1
+    assert sum(attributes[name] for name in group) == 1
   for group in (
     ["backpack", "shoulder_bag"],
     ["sleeves_long", "sleeves_short"],
@@ -215,11 +215,11 @@ def test_exclusive_attributes_hold_one_at_a_time(seed, facing):
     ["child", "tall"],
     ["socks", "boots"],
   ):
-    assert sum(facts[name] for name in group) <= 1
-  assert facts["facing_" + facing]
+    assert sum(attributes[name] for name in group) <= 1
+  assert attributes["facing_" + facing]
 
 
-# Noun of a caption -> attribute it claims; the color before it is that of the outfit's field.
+# Noun of a caption -> (attribute that it implies, field of the outfit whose color precedes it).
 NOUNS = {
   "tank top": (None, "top"),
   "sleeveless top": (None, "top"),
@@ -275,31 +275,31 @@ _HAIR = re.compile(r"\b(black|brown|blond|red|grey) (?:hair|bob|bun|ponytail)\b"
 @settings(max_examples=300, deadline=None)
 def test_captions_say_what_the_attributes_say(seed, facing, wording):
   body, outfit, _ = person(seed)
-  facts = attributes_of(body, outfit, facing)
+  attributes = label_attributes(body, outfit, facing)
   text = caption(np.random.default_rng(wording), body, outfit, facing)
   lower = text[0].lower() + text[1:]
   found = _PHRASE.findall(text)
   for color, accent, between, noun in found:
     attribute, field = NOUNS[noun]
     worn = getattr(outfit, field)
-    assert attribute is None or facts[attribute], text
+    assert attribute is None or attributes[attribute], text
     assert NAME_OF_WORDS[color] == color_name(worn.base_rgb), text
     assert not accent or NAME_OF_WORDS[accent] == color_name(worn.accent_rgb), text
     assert worn.pattern != "plain" or not (accent or "striped" in between or "checked" in between), text
-    if field in ("coat_cloth", "top") and (field == "coat_cloth") == facts["coat"]:
-      assert facts[f"top_{NAME_OF_WORDS[color]}"], text
+    if field in ("coat_cloth", "top") and (field == "coat_cloth") == attributes["coat"]:
+      assert attributes[f"top_{NAME_OF_WORDS[color]}"], text
     if field == "bottom":
       name = NAME_OF_WORDS[color]
-      assert facts.get(f"bottom_{name}", facts["bottom_bright"]), text
+      assert attributes.get(f"bottom_{name}", attributes["bottom_bright"]), text
   hair = _HAIR.findall(text)
   assert hair in ([], [outfit.hair_color]), text
   assert not re.search(rf"\b({_COLOR})\b", _HAIR.sub("", _PHRASE.sub("", text))), text  # no color goes unchecked
   for words, attribute in CLAIMS.items():
-    if re.search(rf"\b{words}\b", lower) and not (words == "short-sleeved" and facts["coat"]):
-      assert facts[attribute], text
-  assert facts["coat"] == bool(re.search(r"\b(coat|jacket)\b", text))
+    if re.search(rf"\b{words}\b", lower) and not (words == "short-sleeved" and attributes["coat"]):
+      assert attributes[attribute], text
+  assert attributes["coat"] == bool(re.search(r"\b(coat|jacket)\b", text))
   for name in ("dress", "jumpsuit", "skirt", "shorts", "scarf", "backpack"):
-    assert facts[name] == bool(re.search(rf"\b{name}\b", text)), text
+    assert attributes[name] == bool(re.search(rf"\b{name}\b", text)), text
 
 
 @given(seeds, st.sampled_from(FACINGS))

@@ -1,4 +1,4 @@
-"""Bodies, poses and cycles: within the joints' limits, feet that stay where they stand, children as declared."""
+"""Bodies, poses and cycles: within the joints' limits, standing feet that do not slide, children as declared."""
 
 import numpy as np
 from hypothesis import given, settings, strategies as st
@@ -67,7 +67,7 @@ def test_cycles_keep_to_the_limits_are_continuous_and_repeat(seed, time):
 @settings(max_examples=15, deadline=None)
 @given(seeds)
 def test_the_standing_foot_of_a_walk_does_not_slide(seed):
-  """Whatever point of the soles is lowest stays where it is while the pelvis moves at the declared speed."""
+  """The lowest point of the soles stays in place while the pelvis moves at the declared speed."""
   motion, step = _cycle(seed, "walk"), 0.01
   assert 0.5 < motion.speed < 2 and 0.8 < motion.period < 1.5
   times = np.arange(0, motion.period, step)
@@ -133,8 +133,8 @@ def test_heading_and_place_move_the_body_as_a_whole(seed, heading, x, z):
 def test_some_bodies_are_children():
   rng = np.random.default_rng(0)
   bodies = [Body.sample(rng) for _ in range(3000)]
-  children, grown_ups = ([body for body in bodies if body.child == child] for child in (True, False))
+  children, adults = ([body for body in bodies if body.child == child] for child in (True, False))
   assert 0.06 < len(children) / len(bodies) < 0.10
-  assert all(1.05 <= body.stature <= 1.40 for body in children) and min(b.stature for b in grown_ups) >= 1.45
-  assert np.mean([b.head for b in children]) > 1.1 > np.mean([b.head for b in grown_ups])
-  assert max(b.legs for b in children) < np.mean([b.legs for b in grown_ups])
+  assert all(1.05 <= body.stature <= 1.40 for body in children) and min(b.stature for b in adults) >= 1.45
+  assert np.mean([b.head for b in children]) > 1.1 > np.mean([b.head for b in adults])
+  assert max(b.legs for b in children) < np.mean([b.legs for b in adults])

@@ -1,4 +1,4 @@
-"""`saip prepare people`: killed and started again, a full disk, requests that make no sense."""
+"""`saip prepare people`: killed and restarted, on a full disk, and with impossible requests."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import pytest
 from input_pipeline import shards
 from input_pipeline.people import prepare as prepare_module, records
 from input_pipeline.people.dataset import PeopleSource, open_people
-from input_pipeline.people.prepare import usual_identities
+from input_pipeline.people.prepare import default_identities
 from tests.support.toy_people import prepare, spec_of, toy_picture
 
 
@@ -34,7 +34,7 @@ def toy(monkeypatch):
 
 
 class Killed(BaseException):
-  """What nothing catches."""
+  """An exception that no handler catches."""
 
 
 def _die_at(monkeypatch, step):
@@ -104,6 +104,7 @@ def test_whole_shards_are_not_rendered_again(tmp_path, toy, monkeypatch):
     prepare(tmp_path / str(export), spec_of(), 10, export)
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 @pytest.mark.parametrize(
   "composition, export, shards", [("crops", None, "*.array_record"), ("scenes", "coco", "unfinished/*.array_record")]
@@ -181,16 +182,16 @@ def test_default_set_prepares_itself_in_the_cache(tmp_path, monkeypatch, capsys,
     open_people(None, 2)
 
 
-def test_usual_identities():
-  assert [usual_identities("crops", count) for count in (1, 8, 9)] == [1, 1, 2]
-  assert [usual_identities("scenes", count) for count in (1, 200)] == [120, 200]
+def test_default_identities():
+  assert [default_identities("crops", count) for count in (1, 8, 9)] == [1, 1, 2]
+  assert [default_identities("scenes", count) for count in (1, 200)] == [120, 200]
 
 
 def test_bad_requests_are_named(tmp_path, toy):
   for composition, count, export, words in (
     ("crops", 0, None, "--count=0: .*at least 1"),
-    ("views", 6, None, "--count=6: views come in groups of 4 pictures; expected a multiple, e.g. 8"),
-    ("clips", 12, None, "--count=12: clips come in groups of 8 pictures; expected a multiple, e.g. 16"),
+    ("views", 6, None, "--count=6: views come in groups of 4 images; .*8"),
+    ("clips", 12, None, "--count=12: clips come in groups of 8 images; .*16"),
     ("crops", 8, "voc", "--export=voc is unknown; choose one of: coco, market1501"),
     ("scenes", 8, "market1501", "--export=market1501 cannot hold scenes; expected --composition=crops"),
   ):

@@ -1,4 +1,4 @@
-"""Contact sheets: labels land where they belong to a fraction of a pixel, and bad paths leave nothing behind."""
+"""Contact sheets: labels are drawn at the right place to a fraction of a pixel, and bad paths leave no files."""
 
 import pathlib
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.people import preview
-from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.spec import COMPOSITIONS, SetSpec
 
@@ -36,9 +36,9 @@ def _fake_picture(spec, index):
   rng = np.random.default_rng(index)
   instances = np.zeros(spec.image_hw, np.uint8)
   instances[20:40, 8:20] = 1
-  parts = np.where(instances > 0, np.uint8(PARTS.index("Coat")), np.uint8(0))
+  parts = np.where(instances > 0, np.uint8(LIP_PARTS.index("Coat")), np.uint8(0))
   depth = np.where(instances > 0, np.float32(3), np.float32(0))
-  facts = {
+  annotations = {
     "index": index,
     "composition": spec.composition,
     "split": "train",
@@ -47,7 +47,7 @@ def _fake_picture(spec, index):
     "time": 1.5,
     "people": [_person({"left_eye": [10.25, 22.5, 2], "right_eye": [12.0, 22.5, 1]}, (8, 20, 12, 20))],
   }
-  return Picture(rng.integers(0, 256, (*spec.image_hw, 3), np.uint8), depth, instances, parts, 90, facts)
+  return Picture(rng.integers(0, 256, (*spec.image_hw, 3), np.uint8), depth, instances, parts, 90, annotations)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_label_sheet_lines_up_with_the_pictures(tmp_path, fake):
   enlarged = np.repeat(np.repeat(picture.image_u8, factor, 0), factor, 1)
   np.testing.assert_array_equal(points[420:], enlarged[420:])  # below the box nothing is drawn
   np.testing.assert_array_equal(depth[410:], 0)
-  coat = 0.75 * preview._LIP_PALETTE[PARTS.index("Coat")] + 0.25 * enlarged[205:395, 85:195]
+  coat = 0.75 * preview._LIP_PALETTE[LIP_PARTS.index("Coat")] + 0.25 * enlarged[205:395, 85:195]
   np.testing.assert_allclose(parts[205:395, 85:195], coat, atol=1)
   np.testing.assert_array_equal(parts[200, 80:200], 255)  # the mask's outline
   assert (cell[640:].max(-1) > 150).sum() > 200  # words
@@ -131,7 +131,7 @@ def test_visible_points_are_filled_hidden_ones_hollow_and_others_left_out():
 def test_a_box_is_drawn_where_it_is(x, y, w, h, factor):
   canvas = np.zeros((32 * factor, 32 * factor, 3), np.uint8)
   preview._draw_person(canvas, _person({}) | {"box_visible": [x, y, w, h]}, factor)
-  # OpenCV rounds outlines: both edges may lie on the same side, by up to .8 pixel of the enlarged picture
+  # OpenCV rounds outlines: both edges may lie on the same side, by up to .8 pixel of the enlarged image
   np.testing.assert_allclose(_center_of_ink(canvas), np.array([x + w / 2, y + h / 2]) * factor, atol=1)
   columns, rows = (np.flatnonzero(canvas.max(-1).max(axis) > 128) for axis in (0, 1))
   for drawn, start, size in ((columns, x, w), (rows, y, h)):

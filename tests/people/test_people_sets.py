@@ -1,4 +1,4 @@
-"""Prepared sets of built-in people: every label reads back, splits share no identity."""
+"""Prepared sets of built-in people: every label is read back, splits share no identity."""
 
 import json
 import pickle
@@ -38,9 +38,9 @@ def test_a_record_holds_the_whole_picture(render, composition):
   np.testing.assert_array_equal(again.depth > 0, picture.depth > 0)
   assert again.image_u8.shape == picture.image_u8.shape
   assert np.abs(again.image_u8.astype(int) - picture.image_u8).mean() < 12
-  assert again.jpeg_quality == picture.jpeg_quality and again.facts.keys() == picture.facts.keys()
-  camera = np.array(again.facts["camera_matrix"])
-  for person, before in zip(again.facts["people"], picture.facts["people"], strict=True):
+  assert again.jpeg_quality == picture.jpeg_quality and again.annotations.keys() == picture.annotations.keys()
+  camera = np.array(again.annotations["camera_matrix"])
+  for person, before in zip(again.annotations["people"], picture.annotations["people"], strict=True):
     assert person.keys() == before.keys()
     assert all(person[key] == before[key] for key in ("identity", "facing", "area", "attributes", "caption"))
     keypoints = np.array(person["keypoints"])
@@ -77,14 +77,14 @@ def test_prepared_set_reads_back(tmp_path, toy, composition):
   for source in (source, pickle.loads(pickle.dumps(source))):
     for i in (23, 0, 4):
       picture = toy_picture(spec, i)
-      facts, files = decode_record(source.record_bytes(i))
-      assert facts["index"] == i and facts["split"] == split_of_picture(spec, i)
+      annotations, files = decode_record(source.record_bytes(i))
+      assert annotations["index"] == i and annotations["split"] == split_of_picture(spec, i)
       assert list(files) == ["image.jpg", "depth.png", "parts.png"] + ["instances.png"] * (composition == "scenes")
       assert source.read(i) == files["image.jpg"]
       np.testing.assert_array_equal(decode_image(source.read(i), HW)[0], source.picture(i).image_u8)
       np.testing.assert_array_equal(source.picture(i).parts, picture.parts)
-      assert len(facts["people"][0]["attributes"]) == len(meta["attributes"])
-      assert len(facts["people"][0]["landmarks_xyz"]) == len(meta["landmarks"])
+      assert len(annotations["people"][0]["attributes"]) == len(meta["attributes"])
+      assert len(annotations["people"][0]["landmarks_xyz"]) == len(meta["landmarks"])
   with pytest.raises(IndexError):
     source.read(-1)
   with pytest.raises(IndexError):
@@ -98,7 +98,7 @@ def test_splits_are_whole_and_share_no_identity(tmp_path, toy, composition):
   everything, splits = PeopleSource(out), {split: PeopleSource(out, split) for split in SPLITS}
   meta = json.loads((out / "meta.json").read_text())
   assert {split: len(source) for split, source in splits.items()} == {
-    split: facts["images"] for split, facts in meta["splits"].items()
+    split: sizes["images"] for split, sizes in meta["splits"].items()
   }
   numbers = {split: [source.annotations(i)[0]["index"] for i in range(len(source))] for split, source in splits.items()}
   assert sorted(sum(numbers.values(), [])) == list(range(32))
@@ -109,7 +109,7 @@ def test_splits_are_whole_and_share_no_identity(tmp_path, toy, composition):
     again = pickle.loads(pickle.dumps(source))
     assert again.read(1) == source.read(1) and again.identity == source.identity
   assert len({source.identity["name"] for source in (everything, *splits.values())}) == 4
-  assert sum(facts["identities"] for facts in meta["splits"].values()) == spec.identities
+  assert sum(sizes["identities"] for sizes in meta["splits"].values()) == spec.identities
 
 
 def test_a_source_travels_light(tmp_path, toy):
@@ -120,7 +120,7 @@ def test_a_source_travels_light(tmp_path, toy):
 def test_a_split_without_pictures_is_an_error(tmp_path, toy):
   out = prepare(tmp_path / "set", spec_of(identities=1), 4)
   assert len(PeopleSource(out, "train")) == 4
-  with pytest.raises(ValueError, match="no picture of a val identity"):
+  with pytest.raises(ValueError, match="no image of a val identity"):
     PeopleSource(out, "val")
   with pytest.raises(ValueError, match="split='valid' is unknown; choose one of: train, val, test"):
     PeopleSource(out, "valid")

@@ -7,14 +7,23 @@ import fsspec
 import numpy as np
 import pytest
 
-from input_pipeline.pipeline import TrainData
 from input_pipeline.sources.containers.archives import open_webdataset, open_zip
 from input_pipeline.sources.containers.folder import FolderSource
 from input_pipeline.sources.containers.lmdb_source import open_lmdb
 from tests.support import damaged_files
+from tests.support.batches import data_of_source
 
 FILES = damaged_files.make_files()
 BATCH = 16
+OPTIONS = dict(
+  canvas_hw=(32, 16),
+  scene_canvas_hw=(16, 16),
+  threads=4,
+  max_damaged_fraction=1.0,
+  fields=("image", "scene"),
+  batch_size=BATCH,
+  seed=1,
+)
 
 
 def _folder(root, cache):
@@ -55,17 +64,7 @@ FORMS = {
 
 def _epoch(source):
   """All batches that together visit each image at least once, and the data afterwards."""
-  data = TrainData(
-    source,
-    None,
-    canvas_hw=(32, 16),
-    scene_canvas_hw=(16, 16),
-    batch_size=BATCH,
-    seed=1,
-    workers=0,
-    threads=4,
-    max_damaged_fraction=1.0,
-  )
+  data = data_of_source(source, **OPTIONS)
   batches = data.batches()
   taken = [next(batches) for _ in range(-(-len(source) // BATCH) + 1)]
   batches.close()
@@ -92,7 +91,7 @@ def test_a_run_survives_names_every_damaged_file_and_uses_every_good_one(tmp_pat
   assert all(reason for _, reason in source.left_out)
   assert {prefix + name for name in damaged} <= {line.split(": ")[0] for line in data.damage.lines()}
   if form == "webdataset":
-    assert ("shard-001.tar/late/2.jpg", "cut off: the archive ends before it does") in source.left_out
+    assert ("shard-001.tar/late/2.jpg", "truncated: the archive ends before it does") in source.left_out
   grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert grown_kib < 600_000  # each bomb alone declares 2.7 GB or more
 
@@ -103,20 +102,11 @@ def test_two_hundred_files_of_ten_kinds():
   assert any(not name.isprintable() or "\udcff" in name for name in FILES.good)
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_workers_meet_the_same_damage(tmp_path):
   source = _tars(tmp_path, str(tmp_path / "w"))
-  data = TrainData(
-    source,
-    None,
-    canvas_hw=(32, 16),
-    scene_canvas_hw=(16, 16),
-    batch_size=BATCH,
-    seed=1,
-    workers=1,
-    threads=2,
-    max_damaged_fraction=1.0,
-  )
+  data = data_of_source(source, **(OPTIONS | {"workers": 1, "threads": 2}))
   expected, alone = _epoch(source)
   batches = data.batches()
   for batch in expected:

@@ -151,7 +151,7 @@ def test_no_image(data, reason):
 
 
 def _huge_png(side):
-  """A PNG that only says it is huge."""
+  """A PNG that declares a huge size."""
 
   def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

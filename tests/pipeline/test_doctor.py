@@ -1,4 +1,4 @@
-"""The doctor: what it finds in a folder of every fault, in any container, and what it writes of it."""
+"""saip doctor: its findings and files for a folder with every fault, and for every container."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from input_pipeline.doctor.checkup import doctor
-from input_pipeline.doctor.examine import examine
-from input_pipeline.doctor.report import report_text
+from input_pipeline.doctor.examine import examine_images
+from input_pipeline.doctor.report import doctor_report
 from tests.support.damaged_files import make_files, write_folder, write_lmdb, write_tars, write_zip
 from tests.support.noise_pictures import Named, encoded, noise
 
@@ -33,7 +33,7 @@ def _bomb():
 
 
 def _faulty_set(root):
-  """Twenty good photos and one or more of every fault; name -> content."""
+  """Name -> content of twenty good photos and one or more files with every fault."""
   exif = Image.Exif()
   exif[0x0112] = 6
   good = encoded(noise(0))
@@ -124,7 +124,7 @@ def test_every_damaged_file_is_named_with_its_reason(checked):
     ("name_not_utf8", {r"caf\xe9.jpg"}),
   ],
 )
-def test_what_stands_out_is_noted(checked, trait, names):
+def test_traits_are_found(checked, trait, names):
   found = checked[0]["traits"][trait]
   assert set(found["names"]) == names and found["count"] == len(names)
 
@@ -135,22 +135,22 @@ def test_sizes_are_upright(checked):
   assert sizes["aspect"]["max"] == 3  # of the turned one, which is stored 100 high and 300 wide
 
 
-def test_copies_are_grouped_and_blank_pictures_are_no_copies_of_each_other(checked):
+def test_copies_are_grouped_but_not_blank_images(checked):
   exact, near = checked[0]["duplicates"]["exact"], checked[0]["duplicates"]["near"]
   assert [group["names"] for group in exact["biggest"]] == [["copies/of_00.jpg", "copy_of_00.jpg", "good_00.jpg"]]
   assert (exact["count"], exact["groups"], near["count"]) == (2, 1, 1)
   assert [set(group["names"]) for group in near["biggest"]] == [{"good_01.jpg", "near_01.jpg"}]
 
 
-def test_text_tells_the_worst_first_and_json_holds_everything(checked):
+def test_text_has_the_worst_first_and_json_has_everything(checked):
   facts, out = checked
-  text = report_text(facts)
+  text = doctor_report(facts)
   order = [
     text.index(title)
     for title in ("Damage", "Doubtful", "Copies", "Sizes", "Worth knowing", "Speed", "Advice", "Written")
   ]
   assert order == sorted(order)
-  assert "1  a web page (HTML), not the JPEG that its name says (e.g. page.jpg)" in text
+  assert "1  a web page (HTML), not the JPEG that its extension declares (e.g. page.jpg)" in text
   assert "max_damaged_fraction" in text and "--scenes" in text and "nan" not in text.lower()
   assert all(line.isprintable() for line in text.splitlines())
   assert json.loads((out / "doctor.json").read_text()) == facts == json.loads(json.dumps(facts, allow_nan=False))
@@ -179,10 +179,10 @@ def test_without_out_nothing_is_written(tmp_path, monkeypatch):
   (root / "a.jpg").write_bytes(encoded(noise(0)))
   facts = doctor(str(root), progress=False)
   assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.jpg"] and facts["images"] == 1
-  assert "none found" in report_text(facts)
+  assert "none found" in doctor_report(facts)
 
 
-def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
+def test_without_a_split_counts_are_compared_with_the_default_one(tmp_path):
   for folder in ("bounding_box_train", "query", "bounding_box_test"):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "0002_c1s1_000001_00.jpg").write_bytes(encoded(noise(1)))
@@ -190,8 +190,8 @@ def test_without_a_split_counts_are_those_of_the_usual_one(tmp_path):
   assert "Market-1501 train has 12,936 (12,935 missing)" in sentence
 
 
-def test_warnings_of_the_decoder_do_not_stand_before_the_report(tmp_path, monkeypatch):
-  """Damaged EXIF, and a photo of more pixels than Pillow takes without a word."""
+def test_warnings_of_the_decoder_are_not_printed(tmp_path, monkeypatch):
+  """Damaged EXIF, and a photo so large that Pillow warns."""
   exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 30
   Image.new("CMYK", (64, 128), "teal").save(tmp_path / "a.jpg", exif=exif)
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 128 - 1)
@@ -210,22 +210,22 @@ def test_buckets_are_examined_and_written_to():
   assert len(files.cat_file("/doctor/out/subset.txt").splitlines()) == 4 and files.exists("/doctor/out/sizes.png")
 
 
-def test_a_set_of_nothing_but_damage_is_survived(tmp_path):
+def test_a_set_with_only_damaged_images_is_reported(tmp_path):
   (tmp_path / "set").mkdir()
   for i in range(3):
     (tmp_path / "set" / f"{i}.jpg").write_bytes(b"no photo at all")
   facts = doctor(str(tmp_path / "set"), out=str(tmp_path / "out"), progress=False)
   assert facts["unreadable"]["share"] == 1 and facts["speed"]["epoch_seconds"] is None
-  assert "refuse" in report_text(facts) and (tmp_path / "out" / "sizes.png").exists()
+  assert "refuse" in doctor_report(facts) and (tmp_path / "out" / "sizes.png").exists()
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_user_errors_are_one_line(tmp_path):
   root = tmp_path / "set"
   root.mkdir()
   (root / "a.jpg").write_bytes(encoded(noise(0)))
   (tmp_path / "file").write_text("x")
   for options, part in [
-    ({"out": str(root / "report")}, "lies in the data set"),
+    ({"out": str(root / "report")}, "is inside the data set"),
     ({"out": str(tmp_path / "file" / "x")}, "--out="),
     ({"subset": 1}, "--out"),
     ({"subset": 2, "out": str(tmp_path / "out")}, "1 images"),
@@ -241,7 +241,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "webdataset", "zip", "lmdb"])
-def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kind):
+def test_damage_in_every_kind_of_container_is_counted(tmp_path, kind):
   if kind == "lmdb":
     pytest.importorskip("lmdb")
   files = make_files()
@@ -259,12 +259,12 @@ def test_damage_in_every_kind_of_container_is_survived_and_counted(tmp_path, kin
   assert all(f"{name}: " in named for name in files.damaged if name.isascii())
 
 
-def test_a_sample_is_the_same_again_and_no_error_of_a_reader_ends_it():
+def test_a_sample_is_reproducible_and_survives_errors_of_a_reader():
   source = Named([f"{i}.jpg" for i in range(50)], {"7.jpg"})
-  first, again = (examine(source, limit=20, seed=3, threads=4, progress=False) for _ in range(2))
-  other = examine(source, limit=20, seed=4, threads=1, progress=False)
+  first, again = (examine_images(source, limit=20, seed=3, threads=4, progress=False) for _ in range(2))
+  other = examine_images(source, limit=20, seed=4, threads=1, progress=False)
   assert len(first) == 20 and (first.positions == again.positions).all() and (first.digests == again.digests).all()
   assert (first.positions != other.positions).any() and (np.diff(first.positions) > 0).all()
-  everything = examine(source, limit=None, seed=0, threads=4, progress=False)
+  everything = examine_images(source, limit=None, seed=0, threads=4, progress=False)
   assert everything.unreadable == {7: "damaged image: RuntimeError: the reader broke"}
   assert len(everything.readable) == 49 and everything.timed_images == 49

@@ -1,11 +1,11 @@
-"""What the doctor knows: sets by their counts, copies that nearly agree, formats by their first bytes."""
+"""saip doctor: known sets by their counts, near copies, formats by their first bytes."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from input_pipeline.doctor.duplicates import NEAR_BITS, exact_groups, near_groups
-from input_pipeline.doctor.examine import examine
+from input_pipeline.doctor.examine import examine_images
 from input_pipeline.doctor.formats import format_of
 from input_pipeline.doctor.known_sets import known_sets
 from input_pipeline.doctor.picture import draw_sizes
@@ -38,7 +38,7 @@ def test_known_sets_by_count(tmp_path, kind, length, parts):
 @pytest.mark.parametrize(
   "kind, length", [("folder", 1), ("folder", 3_400), ("lmdb", 4_000_000), ("folder", 12_935), ("folder", 10_000)]
 )
-def test_other_counts_are_no_known_set(tmp_path, kind, length):
+def test_other_counts_match_no_known_set(tmp_path, kind, length):
   assert known_sets(kind, str(tmp_path), length) == []
 
 
@@ -52,7 +52,7 @@ def test_other_counts_are_no_known_set(tmp_path, kind, length):
     ("market1501", "val", 12, None),
   ],
 )
-def test_counts_are_compared_with_the_split_that_it_is(tmp_path, kind, split, length, parts):
+def test_counts_are_compared_with_the_opened_split(tmp_path, kind, split, length, parts):
   sentences = known_sets(kind, str(tmp_path), length, split)
   assert len(sentences) == (parts is not None) and all(part in sentences[0] for part in parts or ())
 
@@ -70,7 +70,7 @@ def test_msmt17_versions_by_layout(tmp_path, version, folders):
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
-def test_near_copies_are_found_however_the_bits_differ(seed):
+def test_near_copies_are_found_for_any_differing_bits(seed):
   rng = np.random.default_rng(seed)
   outlines = rng.integers(0, 1 << 63, 300).astype(np.uint64)
   thumbnails = rng.integers(0, 256, (300, 64)).astype(np.uint8)
@@ -81,7 +81,7 @@ def test_near_copies_are_found_however_the_bits_differ(seed):
   assert [group.tolist() for group in near_groups(outlines, thumbnails)] == [[copy, original]]
 
 
-def test_copies_of_many_alike_end_in_time_and_empty_sets_have_none():
+def test_many_equal_images_take_bounded_time_and_empty_sets_have_no_copies():
   walls = np.zeros(5000, np.uint64)
   assert [len(group) for group in near_groups(walls, np.zeros((5000, 64), np.uint8))] == [5000]
   assert near_groups(walls, np.random.default_rng(0).integers(0, 256, (5000, 64)).astype(np.uint8)) == []
@@ -106,20 +106,20 @@ def test_copies_of_many_alike_end_in_time_and_empty_sets_have_none():
     (b"", "an empty file"),
   ],
 )
-def test_formats_in_words(data, words):
+def test_formats_are_described(data, words):
   assert format_of(data) == words
 
 
 @given(st.binary(max_size=600))
 @settings(deadline=None)
-def test_no_bytes_confuse_the_doctor(data):
+def test_any_bytes_are_examined(data):
   format_of(data)
 
   class Source(Named):
     def read(self, i):
       return data
 
-  findings = examine(Source(["x.jpg"]), limit=None, seed=0, threads=1, progress=False)
+  findings = examine_images(Source(["x.jpg"]), limit=None, seed=0, threads=1, progress=False)
   assert len(findings.unreadable) + len(findings.readable) == 1
 
 
@@ -128,7 +128,7 @@ def test_the_picture_of_sizes_takes_any_sizes():
     assert draw_sizes(np.array(hw), r"odd $\name").startswith(b"\x89PNG")
 
 
-def test_durations_are_in_a_unit_that_a_person_would_use():
+def test_durations_are_in_a_suitable_unit():
   assert [duration(s) for s in (0.2, 30, 600, 20_000, 400_000)] == [
     "less than two seconds",
     "about 30 seconds",

@@ -4,14 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.fields.coverage import held_in
-from input_pipeline.pipeline import TrainData, build_train_data
+from input_pipeline.fields.coverage import file_coverage
 from input_pipeline.planes import UnusablePlane, checked_depth, depth_in_mm, shifted_plane
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.source import ImageSource
-from tests.support.batches import assert_same, take
+from tests.support.batches import assert_same, data_of_source, open_data, take
 
 HW = (40, 20)
 
@@ -21,7 +20,7 @@ def png(plane):
 
 
 def scene(i):
-  """A picture, the depth of a wall 5 m away with somebody 2 m away before it, and the silhouette."""
+  """An image, the depth of a wall 5 m away with a person 2 m away before it, and the silhouette."""
   person = np.zeros(HW, np.uint8)
   person[10:38, 3 + i : 9 + i] = 1
   depth = np.where(person, 2000 + i, 5000).astype(np.uint16)
@@ -29,7 +28,7 @@ def scene(i):
 
 
 class Toy(ImageSource):
-  """`change(i, files)` says what files each image has."""
+  """`change(i, files)` returns the files of each image."""
 
   def __init__(self, change=lambda i, files: files, length=6):
     self.identity = {"source": "toy", "name": "scenes", "length": length, "digest": "1"}
@@ -52,15 +51,12 @@ class Toy(ImageSource):
 def data_of(source, **changes):
   options = dict(
     canvas_hw=HW,
-    scene_canvas_hw=None,
-    batch_size=6,
-    seed=0,
-    workers=0,
     threads=2,
     max_damaged_fraction=0.0,
     fields=("depth", "has_depth", "foreground", "has_foreground"),
+    batch_size=6,
   )
-  return TrainData(source, None, **(options | changes))
+  return data_of_source(source, **(options | changes))
 
 
 def by_index(batch, name):
@@ -117,7 +113,7 @@ def test_what_cannot_be_used_is_unknown_and_counted_by_its_reason():
     "mask: instances.png is of another size than the image": 1,
     "depth: none of the person's pixels has any": 1,
     "depth: it cannot be decoded": 1,
-    "mask: it shows nobody": 1,
+    "mask: it is empty": 1,
   }
   assert not data.damage.lines()
 
@@ -129,29 +125,15 @@ def test_only_what_is_asked_for_is_read_and_threads_change_nothing():
   assert take(data_of(unread, fields=()), 1)[0].keys() == {"image", "image_hw", "index"}
 
 
-def test_a_set_without_depth_is_refused_and_a_field_that_nobody_reads(tmp_path):
+def test_a_set_without_depth_is_refused_and_so_is_an_unknown_field(tmp_path):
   with pytest.raises(ValueError, match="data.source=toy .'scenes'. holds no depth.*--depth=PLACE") as error:
     data_of(Toy(lambda i, files: {}))
   assert "\n" not in str(error.value)
-  assert held_in(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
+  assert file_coverage(Toy(lambda i, files: files if i == 2 else {}), ("depth.png",), "depth", "") == [
     "depth in 1 of 6 images tried of 'scenes'"
   ]
   with pytest.raises(ValueError, match="no batch can hold flow"):
-    build_train_data(
-      source="folder",
-      path=str(tmp_path),
-      scene_path=None,
-      cache_dir="",
-      canvas_hw=HW,
-      scene_canvas_hw=None,
-      batch_size=1,
-      seed=0,
-      workers=0,
-      threads=1,
-      max_damaged_fraction=0.0,
-      people_count=0,
-      fields=("image", "flow"),
-    )
+    open_data("", source="folder", path=str(tmp_path), canvas_hw=HW, batch_size=1, fields=("image", "flow"))
 
 
 def test_units_of_depth_are_checked():
@@ -195,31 +177,25 @@ def _folder(root):
   return root
 
 
-def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tmp_path):
+def test_side_files_in_the_folder_of_the_images_are_not_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_range=(1.0, 4.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"] == {"name": 4, "image.png": 4, "depth.png": 4, "instances.png": 4} and meta["left_out"] == 2
   left_out = (tmp_path / "set" / "left_out.txt").read_text()
   assert "02_image.png" in left_out and "farther than 100 m: it is in another unit" in left_out
   assert "03_image.png: its depth.png has 10 x 20 pixels, the image 20 x 40" in left_out and "--depth-grid" in left_out
   (batch,) = take(
-    build_train_data(
+    open_data(
+      tmp_path,
       source="arrayrecord",
       path=str(tmp_path / "set"),
-      scene_path=None,
-      cache_dir=str(tmp_path),
       canvas_hw=HW,
-      scene_canvas_hw=None,
-      batch_size=4,
-      seed=0,
-      workers=0,
-      threads=1,
       max_damaged_fraction=0.0,
-      people_count=0,
       fields=("depth", "foreground"),
+      batch_size=4,
     ),
     1,
   )
@@ -229,10 +205,10 @@ def test_companions_in_the_folder_of_the_images_are_carried_and_are_no_images(tm
 
 def test_depth_on_a_grid_of_its_own_is_brought_to_the_images(tmp_path):
   root = _folder(tmp_path / "rgbd")
-  companions = Companions(
+  side_files = SideFiles(
     depth=f"{root}/{{number}}_depth.npy", instances=f"{root}/{{number}}_mask.png", depth_grid=(2.0, 0.0, 0.0)
   )
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == 5  # of all but the one in millimeters
   with pytest.raises(ValueError, match="--depth-grid and --depth-range.*--depth"):
-    Companions(depth_range=(0.5, 3.0))
+    SideFiles(depth_range=(0.5, 3.0))

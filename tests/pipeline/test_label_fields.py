@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from input_pipeline.body import FURTHER_JOINTS, MIRRORED_FACE, WHOLE_BODY_JOINTS
-from input_pipeline.fields.base import Sample
+from input_pipeline.body import COCO_JOINTS, FURTHER_JOINTS, MIRRORED_FACE, WHOLE_BODY_JOINTS, flip_pairs
+from input_pipeline.fields.base import AnnotatedImage
 from input_pipeline.fields.boxes import MOST_BOXES
 from input_pipeline.fields.captions import LENGTH, word_numbers
 from input_pipeline.fields.table import FIELDS
-from input_pipeline.mirror import flip_pairs
-from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.sources.combined import MixtureSource, Part
+from input_pipeline.sources.combined import MixtureSource, WeightedSource
 from tests.support.coded_people import HW, CodedPictures
 
 POINT = [8, 16, 2]
@@ -22,7 +20,7 @@ def of(person, legend=None, **facts):
 
 
 def mixed(*sources):
-  return MixtureSource({f"part {k}": Part(source, 1.0) for k, source in enumerate(sources)})
+  return MixtureSource({f"part {k}": WeightedSource(source, 1.0) for k, source in enumerate(sources)})
 
 
 def read(name, source, facts=None, valid_hw=HW, files=None):
@@ -30,7 +28,7 @@ def read(name, source, facts=None, valid_hw=HW, files=None):
   field = FIELDS[name](source)
   given, held = source.annotations(0)
   row = {key: np.zeros(shape, dtype) for key, (shape, dtype) in field.arrays(valid_hw).items()}
-  reason = field.read(Sample(0, facts or given, held if files is None else files, HW, valid_hw), row)
+  reason = field.read(AnnotatedImage(0, facts or given, held if files is None else files, HW, valid_hw), row)
   return row, reason, field
 
 
@@ -82,8 +80,8 @@ def test_boxes():
   assert reason == "boxes: a person without one" and not row["has_boxes"] and not row["boxes"].any()
   row, reason, _ = read("boxes", source, {"people": [{"box": [0, 0, 1 + k / 100, 2]} for k in range(MOST_BOXES + 4)]})
   assert reason == f"boxes: more than {MOST_BOXES}" and row["boxes"][:, 2].min() == pytest.approx(1.04)
-  assert not read("boxes", source, {"camera": 1})[0]["has_boxes"]  # nobody looked
-  assert read("boxes", source, {"people": []})[0]["has_boxes"]  # somebody looked, and found nobody
+  assert not read("boxes", source, {"camera": 1})[0]["has_boxes"]  # not annotated
+  assert read("boxes", source, {"people": []})[0]["has_boxes"]  # annotated, without persons
 
 
 def test_captions():

@@ -11,11 +11,10 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.pipeline import build_train_data
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.sources.table import SOURCES
-from tests.support.batches import assert_same, take
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from tests.support.batches import assert_same, open_data, take
 
 COUNT, BATCH = 22, 4
 
@@ -121,7 +120,7 @@ def _msmt17(root, folder):
 
 
 def _arrayrecord(root, folder):
-  prepare(PrepareRequest("folder", str(folder)), root, progress=False)
+  prepare_dataset(PrepareRequest("folder", str(folder)), root, progress=False)
   return root
 
 
@@ -189,18 +188,15 @@ def _data(source, path, cache, **changes):
   options = dict(
     source=source,
     path=path,
-    scene_path=None,
-    cache_dir=str(cache),
     canvas_hw=(48, 24),
     scene_canvas_hw=(16, 16),
-    batch_size=BATCH,
-    seed=3,
-    workers=0,
     threads=2,
     max_damaged_fraction=0.0,
-    people_count=1,
+    fields=("image", "scene"),
+    batch_size=BATCH,
+    seed=3,
   )
-  return build_train_data(**(options | changes))
+  return open_data(str(cache), **(options | changes))
 
 
 def _assert_one_order(open_data):
@@ -223,7 +219,7 @@ READ_BY_THE_SAME_CODE = {
 
 
 def test_every_kind_is_tested():
-  assert {"folder", *MAKERS, *set.union(*READ_BY_THE_SAME_CODE.values())} == set(SOURCES)
+  assert {"folder", *MAKERS, *set.union(*READ_BY_THE_SAME_CODE.values())} == set(SOURCE_KINDS)
 
 
 @pytest.mark.parametrize("kind", ["folder", *MAKERS])
@@ -238,6 +234,7 @@ def test_order_does_not_depend_on_hosts_or_start(places, tmp_path, kind):
     np.testing.assert_allclose(np.sort(seen), np.arange(COUNT) * 10, atol=2)  # one epoch: every picture once
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 @pytest.mark.parametrize("kind", ["folder", *MAKERS])
 def test_order_does_not_depend_on_workers(places, tmp_path, kind):
@@ -282,6 +279,7 @@ def test_mixture_with_scenes_of_their_own(places, tmp_path):
     np.testing.assert_array_equal(a["index"], b["index"])  # scenes change nothing of the images' order
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_mixture_with_workers(places, tmp_path):
   assert_same(take(_mixture(places, tmp_path, workers=2), 5), take(_mixture(places, tmp_path), 5))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from input_pipeline.decode import decode_image, decode_photo, upright_hw
-from input_pipeline.doctor.look import look_at
+from input_pipeline.doctor.inspect_image import inspect_image
 from input_pipeline.orientation import orientation_from
 from input_pipeline.sources.annotated.photos import Photos
 from input_pipeline.sources.table import open_source
@@ -88,7 +88,7 @@ def test_every_reader_turns_a_photo_as_pillow_does(tmp_path, variant):
     assert hw == upright.shape[:2] == upright_hw(data)
     np.testing.assert_allclose(canvas[: hw[0], : hw[1]].astype(int), upright, atol=1)
     assert decode_photo(data, upright=False).shape == (32, 48, 3)
-    look = look_at(data, "a.jpg")
+    look = inspect_image(data, "a.jpg")
     assert look.hw == hw and ("rotated" in look.traits) == (not np.array_equal(upright, decode_photo(data, False)))
     (tmp_path / "a.jpg").write_bytes(data)
     photos = Photos(str(tmp_path))

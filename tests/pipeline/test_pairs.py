@@ -10,26 +10,17 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from input_pipeline.decode import decode_image
-from input_pipeline.pairs import KINDS, PairRules, open_pairs
-from input_pipeline.pipeline import TrainData, build_train_data
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.pairs import open_pairs
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
+from input_pipeline.settings import PAIR_KINDS, PairsConfig
 from input_pipeline.source import ImageSource
-from input_pipeline.sources.combined import MixtureSource, Part
-from tests.support.batches import assert_same, take
+from input_pipeline.sources.combined import MixtureSource, WeightedSource
+from tests.support.batches import assert_same, data_of_source, open_data, take
 
 CANVAS_HW, BATCH = (16, 8), 6
-OPTIONS = dict(
-  canvas_hw=CANVAS_HW,
-  scene_canvas_hw=None,
-  batch_size=BATCH,
-  seed=3,
-  workers=0,
-  threads=2,
-  max_damaged_fraction=0.5,
-  fields=("partner",),
-)
+OPTIONS = dict(canvas_hw=CANVAS_HW, threads=2, max_damaged_fraction=0.5, fields=("partner",), batch_size=BATCH, seed=3)
 
 
 class Toy(ImageSource):
@@ -78,12 +69,12 @@ def _kind(a, b, rules):
   rows=st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 6), st.integers(0, 1)), min_size=1, max_size=24
   ),
-  kinds=st.sampled_from([("view",), ("pose",), KINDS]),
+  kinds=st.sampled_from([("view",), ("pose",), PAIR_KINDS]),
   gap=st.sampled_from([(0.0, 0.5), (0.25, 0.5), (0.5, 10.0)]),
 )
 def test_partners_are_those_of_the_definition(rows, kinds, gap, tmp_path_factory):
   all_facts = [facts(group, camera, time / 4, identity) for group, camera, time, identity in rows]
-  rules = PairRules(kinds=kinds, gap=gap)
+  rules = PairsConfig(kinds=kinds, gap=gap)
   wanted = {
     (i, j, kind) for (i, a), (j, b) in itertools.permutations(enumerate(all_facts), 2) if (kind := _kind(a, b, rules))
   }
@@ -97,23 +88,23 @@ def test_partners_are_those_of_the_definition(rows, kinds, gap, tmp_path_factory
   found = set()
   for i, draw in itertools.product(range(len(source)), range(48)):
     j, kind = pairs.partner(i, draw)
-    found.add((kept[i], kept[j], KINDS[kind]))
+    found.add((kept[i], kept[j], PAIR_KINDS[kind]))
   assert found <= wanted
   if all(len({j for a, j, _ in wanted if a == i}) <= 4 for i in kept):  # 48 draws then reach every one
     assert found == wanted
 
 
 def test_both_kinds_are_as_likely_and_so_is_every_partner(tmp_path):
-  _, pairs = open_pairs(Toy(RIG), PairRules(), tmp_path)
+  _, pairs = open_pairs(Toy(RIG), PairsConfig(), tmp_path)
   drawn = [pairs.partner(1, int(draw)) for draw in np.random.default_rng(0).integers(2**62, size=4000)]
   counts = {pair: drawn.count(pair) / 4000 for pair in set(drawn)}
   assert counts.keys() == {(0, 0), (2, 0), (4, 1)}
   assert counts[4, 1] == pytest.approx(0.5, abs=0.03) and counts[0, 0] == pytest.approx(0.25, abs=0.03)
 
 
-def data_of(source, cache, rules=PairRules(), **changes):
+def data_of(source, cache, rules=PairsConfig(), **changes):
   source, pairs = open_pairs(source, rules, cache)
-  return TrainData(source, None, **(OPTIONS | {"pairs": pairs} | changes))
+  return data_of_source(source, pairs=pairs, **(OPTIONS | changes))
 
 
 def test_batches_hold_the_pairs_whatever_the_hosts_threads_or_start(tmp_path):
@@ -122,7 +113,7 @@ def test_batches_hold_the_pairs_whatever_the_hosts_threads_or_start(tmp_path):
   for batch in whole:
     assert batch["partner"].shape == (BATCH, *CANVAS_HW, 3) and batch["pair_type"].dtype == np.int32
     for i, image, partner, kind in zip(batch["index"], batch["image"], batch["partner"], batch["pair_type"]):
-      assert image[0, 0, 0] == i and _kind(RIG[i], RIG[partner[0, 0, 0]], PairRules()) == KINDS[kind]
+      assert image[0, 0, 0] == i and _kind(RIG[i], RIG[partner[0, 0, 0]], PairsConfig()) == PAIR_KINDS[kind]
       kinds.add(int(kind))
     assert (batch["partner_hw"] == CANVAS_HW).all()
   assert kinds == {0, 1}
@@ -136,27 +127,22 @@ def test_batches_hold_the_pairs_whatever_the_hosts_threads_or_start(tmp_path):
 
 
 def test_images_are_in_the_order_that_they_have_without_pairs(tmp_path):
-  alone = take(TrainData(Toy(RIG), None, **(OPTIONS | {"fields": ()})), 4)
+  alone = take(data_of_source(Toy(RIG), **(OPTIONS | {"fields": ()})), 4)
   paired = take(data_of(Toy(RIG), tmp_path), 4)
   for a, b in zip(alone, paired):
     np.testing.assert_array_equal(a["image"], b["image"])
     assert a.keys() == {"image", "image_hw", "index"}
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_a_worker_process_draws_the_same_partners(tmp_path):
   (tmp_path / "video").mkdir()
   for i in range(12):
     cv2.imwrite(str(tmp_path / "video" / f"{i}.png"), np.full((*CANVAS_HW, 3), i, np.uint8))
-  options = OPTIONS | dict(
-    source="video",
-    path=str(tmp_path / "video"),
-    scene_path=None,
-    cache_dir=str(tmp_path / "w"),
-    people_count=0,
-    pairs={"frame_rate": 5.0},
-  )
-  assert_same(take(build_train_data(**(options | {"workers": 1})), 3), take(build_train_data(**options), 3))
+  options = OPTIONS | dict(source="video", path=str(tmp_path / "video"), pairs={"frame_rate": 5.0})
+  alone, with_worker = (open_data(tmp_path / "w", **options, workers=workers) for workers in (0, 1))
+  assert_same(take(with_worker, 3), take(alone, 3))
 
 
 def test_a_damaged_image_takes_its_pair_with_it_and_both_are_replaced(tmp_path):
@@ -166,7 +152,7 @@ def test_a_damaged_image_takes_its_pair_with_it_and_both_are_replaced(tmp_path):
   partners = np.concatenate([batch["partner"][:, 0, 0, 0] for batch in batches])
   assert 4 not in used and 4 not in partners
   for i, partner, kind in zip(used, partners, np.concatenate([batch["pair_type"] for batch in batches])):
-    assert _kind(RIG[i], RIG[partner], PairRules()) == KINDS[kind]
+    assert _kind(RIG[i], RIG[partner], PairsConfig()) == PAIR_KINDS[kind]
   assert data.damage.indices["image"] == [4] and "4: not an image" in data.damage.lines()[0]
 
 
@@ -184,7 +170,7 @@ def test_images_without_a_partner_are_left_out_with_the_reason(tmp_path):
   data = data_of(Toy(RIG + lonely), tmp_path)
   assert len(data) == len(RIG)
   reasons = dict(line.split(": ") for line in data.damage.lines())
-  assert "no other camera" in reasons["12"] and "which time" in reasons["13"] == reasons["14"]
+  assert "no other camera" in reasons["12"] and "time is unknown" in reasons["13"] == reasons["14"]
   assert "of a kind that is not wanted" in reasons["15"]
   summary = "\n".join(data.summary())
   assert "12 images have a view partner" in summary and "left out 4" in summary
@@ -192,16 +178,16 @@ def test_images_without_a_partner_are_left_out_with_the_reason(tmp_path):
 
 def test_a_set_without_any_pair_is_refused_and_the_setting_named(tmp_path):
   with pytest.raises(ValueError, match="data.source=toy: no image of 'toy'.*pose.*data.pairs.gap, .* 3 to 4 s") as e:
-    open_pairs(Toy(RIG), PairRules(kinds=("pose",), gap=(3, 4)), tmp_path)
+    open_pairs(Toy(RIG), PairsConfig(kinds=("pose",), gap=(3, 4)), tmp_path)
   assert "\n" not in str(e.value)
-  mixture = MixtureSource({"a": Part(Toy(RIG), 1.0), "b": Part(Toy([facts(0, 0, 0)], "b"), 1.0)})
+  mixture = MixtureSource({"a": WeightedSource(Toy(RIG), 1.0), "b": WeightedSource(Toy([facts(0, 0, 0)], "b"), 1.0)})
   with pytest.raises(ValueError, match="no image of 'b' has a partner"):
-    open_pairs(mixture, PairRules(), tmp_path)
+    open_pairs(mixture, PairsConfig(), tmp_path)
 
 
 def test_numbered_frames_have_the_time_that_the_frame_rate_gives_them(tmp_path):
   frames = [{"group": "walk", "frame": number} for number in range(10)]
-  source, pairs = open_pairs(Toy(frames), PairRules(gap=(0.2, 0.4), frame_rate=10.0), tmp_path)
+  source, pairs = open_pairs(Toy(frames), PairsConfig(gap=(0.2, 0.4), frame_rate=10.0), tmp_path)
   assert {pairs.partner(5, draw)[0] for draw in range(40)} == {1, 2, 3, 7, 8, 9}
   assert len(source) == 10 and "10 per second" in pairs.summary[-1]
 
@@ -212,19 +198,20 @@ def test_facts_are_read_once_and_other_rules_make_another_run(tmp_path, monkeypa
   again = data_of(Toy(RIG), tmp_path)
   assert first.identity == again.identity
   monkeypatch.undo()
-  assert data_of(Toy(RIG), tmp_path, PairRules(gap=(0.1, 2.0))).identity != first.identity
+  assert data_of(Toy(RIG), tmp_path, PairsConfig(gap=(0.1, 2.0))).identity != first.identity
 
 
 def test_parts_of_a_mixture_keep_their_partners_to_themselves(tmp_path):
   views = [facts(group, camera, 0) for group in range(3) for camera in range(2)]
   clips = [facts(0, 0, time / 2) for time in range(4)] + [facts(1, 0, 0)]
-  source = MixtureSource({"clips": Part(Toy(clips, "clips"), 1.0), "views": Part(Toy(views, "views"), 1.0)})
+  parts = {"clips": Toy(clips, "clips"), "views": Toy(views, "views")}
+  source = MixtureSource({name: WeightedSource(part, 1.0) for name, part in parts.items()})
   data = data_of(source, tmp_path)
   for batch in take(data, 4):
     np.testing.assert_array_equal(batch["pair_type"], batch["index"] < 4)
     for i, image, partner, kind in zip(batch["index"], batch["image"], batch["partner"], batch["pair_type"]):
       part, own = (clips, i) if kind else (views, i - 4)
-      assert image[0, 0, 0] == own and _kind(part[own], part[partner[0, 0, 0]], PairRules()) == KINDS[kind]
+      assert image[0, 0, 0] == own and _kind(part[own], part[partner[0, 0, 0]], PairsConfig()) == PAIR_KINDS[kind]
 
 
 def test_pairs_that_lie_in_one_record(tmp_path):
@@ -235,16 +222,9 @@ def test_pairs_that_lie_in_one_record(tmp_path):
   (tmp_path / "pairs.txt").write_text(
     "0.png\t1.png\tview\n3.png\t2.png\tpose\n1.png\t2.png\tstereo\n2.png\t9.png\tview\n"
   )
-  request = PrepareRequest("folder", str(photos), companions=Companions(pairs=str(tmp_path / "pairs.txt")))
-  prepare(request, tmp_path / "set", progress=False)
-  data = build_train_data(
-    source="arrayrecord",
-    path=str(tmp_path / "set"),
-    scene_path=None,
-    cache_dir=str(tmp_path),
-    people_count=0,
-    **(OPTIONS | {"batch_size": 2}),
-  )
+  request = PrepareRequest("folder", str(photos), side_files=SideFiles(pairs=str(tmp_path / "pairs.txt")))
+  prepare_dataset(request, tmp_path / "set", progress=False)
+  data = open_data(tmp_path, source="arrayrecord", path=str(tmp_path / "set"), **(OPTIONS | {"batch_size": 2}))
   (batch,) = take(data, 1)
   pairs = sorted(zip(batch["image"][:, 0, 0, 0], batch["partner"][:, 0, 0, 0], batch["pair_type"]))
   assert pairs == [(0, 50, 0), (150, 100, 1)]

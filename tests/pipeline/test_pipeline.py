@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from input_pipeline.decode import decode_image
-from input_pipeline.pipeline import build_train_data
 from input_pipeline.sources.containers.folder import FolderSource
-from tests.support.batches import assert_same, take
+from tests.support.batches import assert_same, open_data, take
 
 CANVAS_HW, SCENE_HW, BATCH = (20, 10), (16, 16), 8
 
@@ -15,27 +14,23 @@ CANVAS_HW, SCENE_HW, BATCH = (20, 10), (16, 16), 8
 def _write_images(root, count):
   root.mkdir(exist_ok=True)
   for i in range(count):
-    image = np.full((16, 8, 3), (i % 16 * 16, i // 16 * 16, 128), np.uint8)  # its color says its number
+    image = np.full((16, 8, 3), (i % 16 * 16, i // 16 * 16, 128), np.uint8)  # its color encodes its number
     assert cv2.imwrite(str(root / f"{i:04d}.png"), image)
   return root
 
 
 def _data(root, cache, **changes):
-  arguments = dict(
+  options = dict(
     source="folder",
     path=str(root),
-    scene_path=None,
-    cache_dir=str(cache),
     canvas_hw=CANVAS_HW,
     scene_canvas_hw=SCENE_HW,
+    threads=2,
+    fields=("image", "scene"),
     batch_size=BATCH,
     seed=3,
-    workers=0,
-    threads=2,
-    max_damaged_fraction=0.01,
-    people_count=1,
   )
-  return build_train_data(**(arguments | changes))
+  return open_data(str(cache), **(options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,7 @@ def test_batch_is_as_promised(images, tmp_path, reference):
 
 def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_path, reference):
   """Nothing is opened or read for scenes, even where a path to some is given; workers and threads are as before."""
-  data = _data(images, tmp_path, scene_canvas_hw=None, scene_path="nowhere")
+  data = _data(images, tmp_path, fields=("image",), scene_path="nowhere")
   batches = take(data, 3)
   for batch, with_scenes in zip(batches, reference):
     assert batch.keys() == {"image", "image_hw", "index"}
@@ -76,11 +71,12 @@ def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_p
   assert any("scenes   none" in line for line in data.summary()) and data.identity["scenes"] == "none"
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.distributed)])
 def test_hosts_and_workers_together_see_the_same_batches(images, tmp_path, reference, hosts, workers):
   if workers and hosts == 4:
-    pytest.skip("two hosts with workers say the same")
+    pytest.skip("covered by two hosts with workers")
   data = _data(images, tmp_path, workers=workers)
   shares = [take(data, 4, start_step=2, host=host, hosts=hosts) for host in range(hosts)]
   together = [
@@ -142,7 +138,7 @@ def test_damaged_images_are_replaced_counted_and_listed(tmp_path, workers):
   data = _data(root, tmp_path, workers=workers)
   batches = take(data, 16)
   used = np.concatenate([batch["index"] for batch in batches])
-  assert 7 not in used and (used[:120] == 8).sum() == 2  # 8 stands in for 7
+  assert 7 not in used and (used[:120] == 8).sum() == 2  # 8 replaces 7
   assert data.damage.indices == {"image": [7], "scene": [7]} and len(data.damage) == 1
   assert data.damage.lines() == ["0007.png: empty file (zero bytes)"]
   for batch in batches:

@@ -1,4 +1,4 @@
-"""`saip prepare`: bytes kept, annotations carried, shards that survive kills, whatever does the work."""
+"""`saip prepare`: unchanged bytes, annotations, and resuming after a kill, in processes or under Beam."""
 
 import dataclasses
 import hashlib
@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 
 from input_pipeline.decode import decode_image
-from input_pipeline.fields.keypoints import CocoKeypoints
+from input_pipeline.fields.keypoints import KeypointsField
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.prepare import prepare as prepare_module
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.records import decode_record
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 
 
 class Killed(BaseException):
-  """Stands for the end of the process."""
+  """Simulates the end of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def digests(folder):
 
 def test_encoded_images_are_kept_byte_for_byte(tmp_path):
   photos = write_photos(tmp_path / "photos")
-  meta = prepare(PrepareRequest("folder", str(photos)), tmp_path / "set")
+  meta = prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set")
   assert meta == json.loads((tmp_path / "set" / "meta.json").read_text())
   assert meta["count"] == 10 and meta["carried"] == {"name": 10, "image.jpg": 5, "image.png": 5}
   [(name, shard)] = meta["shards"].items()
@@ -69,7 +69,7 @@ def test_damaged_images_are_left_out_counted_and_named(tmp_path):
   (photos / "003.jpg").write_bytes(b"")
   (photos / "004.png").write_bytes(b"no image at all")
   (photos / "zz.jpg").symlink_to("nowhere")
-  meta = prepare(PrepareRequest("folder", str(photos)), tmp_path / "set")
+  meta = prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set")
   lines = (tmp_path / "set" / "left_out.txt").read_text().splitlines()
   assert meta["count"] == 8 and meta["left_out"] == len(lines) == 3
   assert {line.split(":")[0] for line in lines} == {"003.jpg", "004.png", "zz.jpg"}
@@ -77,15 +77,15 @@ def test_damaged_images_are_left_out_counted_and_named(tmp_path):
   for path in photos.iterdir():
     if path.is_file():
       path.write_bytes(b"")
-  with pytest.raises(ValueError, match="none of .* images tried can be used; first: 000.png: empty"):
-    prepare(PrepareRequest("folder", str(photos)), tmp_path / "other")
+  with pytest.raises(ValueError, match="none of .* images tried is usable; first: 000.png: empty"):
+    prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "other")
 
 
-def test_larger_images_are_shrunk_with_all_that_is_known_of_them(tmp_path):
+def test_larger_images_are_shrunk_with_their_annotations(tmp_path):
   prepare_people(tmp_path / "people", SetSpec("crops", (96, 48), 0, 4), 12, progress=False)
   request = PrepareRequest("people", str(tmp_path / "people"))
-  prepare(request, tmp_path / "whole")
-  prepare(PrepareRequest("people", str(tmp_path / "people"), max_side=48), tmp_path / "half")
+  prepare_dataset(request, tmp_path / "whole")
+  prepare_dataset(PrepareRequest("people", str(tmp_path / "people"), max_side=48), tmp_path / "half")
   whole, half = ArrayRecordSource(tmp_path / "whole"), ArrayRecordSource(tmp_path / "half")
   assert len(whole) == len(half) > 5 and half.legend["joints"][0] == "nose"
   for i in range(len(half)):
@@ -107,9 +107,9 @@ def test_larger_images_are_shrunk_with_all_that_is_known_of_them(tmp_path):
   assert source.annotations(0)[0]["people"] and len(pickle.dumps(source)) < 2000
 
 
-def test_scenes_are_pixels_that_decode_to_what_the_photo_does(tmp_path):
+def test_scenes_are_raw_pixels_equal_to_the_decoded_photo(tmp_path):
   photos = write_photos(tmp_path / "photos", hw=(60, 90))
-  prepare(PrepareRequest("folder", str(photos), scene_hw=(32, 32)), tmp_path / "scenes")
+  prepare_dataset(PrepareRequest("folder", str(photos), scene_hw=(32, 32)), tmp_path / "scenes")
   scenes = ArrayRecordSource(tmp_path / "scenes")
   for i, path in enumerate(sorted(photos.iterdir())):
     expected, expected_hw = decode_image(path.read_bytes(), (32, 32))
@@ -118,7 +118,7 @@ def test_scenes_are_pixels_that_decode_to_what_the_photo_does(tmp_path):
     assert scenes.read(i).startswith(b"P6 32 21 255\n")
 
 
-def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
+def test_side_files_become_annotations(tmp_path):
   photos = write_photos(tmp_path / "photos", 4)
   for kind in ("depth", "masks", "points"):
     (tmp_path / kind).mkdir()
@@ -131,13 +131,13 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   np.save(tmp_path / "points" / "001.npy", np.array(points[0], np.float32))
   openpose = {"people": [{"pose_keypoints_2d": [1, 2, 0.9, 3, 4, 0.5]}]}
   (tmp_path / "points" / "002.json").write_text(json.dumps(openpose))
-  companions = Companions(
+  side_files = SideFiles(
     depth=str(tmp_path / "depth"),
     instances=str(tmp_path / "masks" / "{stem}_mask.png"),
     keypoints=str(tmp_path / "points"),
     joints="nose,left_eye",
   )
-  meta = prepare(PrepareRequest("folder", str(photos), companions=companions), tmp_path / "set")
+  meta = prepare_dataset(PrepareRequest("folder", str(photos), side_files=side_files), tmp_path / "set")
   assert meta["carried"] == {"name": 4, "image.png": 2, "image.jpg": 2, "depth.png": 2, "instances.png": 1, "people": 3}
   source = ArrayRecordSource(tmp_path / "set")
   planes = lambda i: {
@@ -151,28 +151,28 @@ def test_depth_masks_and_keypoints_beside_the_images_are_carried(tmp_path):
   assert source.annotations(2)[0]["people"][0]["keypoints"] == [[1, 2, 0.9], [3, 4, 0.5]]
   assert source.annotations(3) == ({"name": "003.jpg"}, {})
   assert source.legend["joints"] == ["nose", "left_eye"]  # so that training knows what they are
-  assert CocoKeypoints(source).summary == ["2 of COCO's 17 joints are named by 'set'"]
-  with pytest.raises(ValueError, match="goes with --keypoints"):
-    Companions(joints="coco")
+  assert KeypointsField(source).summary == ["2 of COCO's 17 joints are named by 'set'"]
+  with pytest.raises(ValueError, match="--keypoints"):
+    SideFiles(joints="coco")
 
 
-def test_a_companion_that_cannot_be_used_leaves_its_image_out_by_name(tmp_path):
+def test_an_image_with_an_unusable_side_file_is_left_out_by_name(tmp_path):
   photos = write_photos(tmp_path / "photos", 4)
   (tmp_path / "points").mkdir()
   with open(tmp_path / "points" / "002.npy", "wb") as file:
     np.save(file, np.array([{"keypoints": 1}]), allow_pickle=True)
-  request = PrepareRequest("folder", str(photos), companions=Companions(keypoints=str(tmp_path / "points")))
-  assert prepare(request, tmp_path / "set")["left_out"] == 1
+  request = PrepareRequest("folder", str(photos), side_files=SideFiles(keypoints=str(tmp_path / "points")))
+  assert prepare_dataset(request, tmp_path / "set")["left_out"] == 1
   assert "002.png" in (line := (tmp_path / "set" / "left_out.txt").read_text()) and "pickles are never loaded" in line
   with pytest.raises(ValueError, match="--depth=.*does not exist"):
-    prepare(PrepareRequest("folder", str(photos), companions=Companions(depth="/no/where")), tmp_path / "other")
+    prepare_dataset(PrepareRequest("folder", str(photos), side_files=SideFiles(depth="/no/where")), tmp_path / "other")
 
 
 def test_pairs_hold_both_images(tmp_path):
   photos = write_photos(tmp_path / "photos", 4)
   (tmp_path / "pairs.txt").write_text("# two\n000.png\t001.jpg\tview\n003.jpg\t002.png\n000.png\tnone.jpg\tpose\n")
-  request = PrepareRequest("folder", str(photos), companions=Companions(pairs=str(tmp_path / "pairs.txt")))
-  meta = prepare(request, tmp_path / "set")
+  request = PrepareRequest("folder", str(photos), side_files=SideFiles(pairs=str(tmp_path / "pairs.txt")))
+  meta = prepare_dataset(request, tmp_path / "set")
   source = ArrayRecordSource(tmp_path / "set")
   assert meta["count"] == len(source) == 2 and meta["left_out"] == 1
   facts, files = source.annotations(0)
@@ -180,12 +180,12 @@ def test_pairs_hold_both_images(tmp_path):
   assert source.read(0) == (photos / "000.png").read_bytes()
   assert files == {"partner.jpg": (photos / "001.jpg").read_bytes()}
   assert source.annotations(1)[1] == {"partner.png": (photos / "002.png").read_bytes()}
-  prepare(dataclasses.replace(request, max_side=8), tmp_path / "small")
+  prepare_dataset(dataclasses.replace(request, max_side=8), tmp_path / "small")
   small = ArrayRecordSource(tmp_path / "small")
   partner = small.annotations(1)[1]["partner.jpg"]
   assert decode_image(small.read(1), (16, 16))[1] == decode_image(partner, (16, 16))[1] == (8, 4)
   (photos / "002.png").write_bytes(b"broken")
-  assert prepare(request, tmp_path / "broken")["count"] == 1
+  assert prepare_dataset(request, tmp_path / "broken")["count"] == 1
 
 
 @pytest.fixture
@@ -196,18 +196,18 @@ def small_shards(monkeypatch):
 def test_shards_are_of_the_wanted_size_and_processes_change_nothing(tmp_path, small_shards):
   photos = write_photos(tmp_path / "photos", 16)
   request = PrepareRequest("folder", str(photos))
-  meta = prepare(request, tmp_path / "one", processes=1)
-  prepare(request, tmp_path / "two", processes=2)
+  meta = prepare_dataset(request, tmp_path / "one", processes=1)
+  prepare_dataset(request, tmp_path / "two", processes=2)
   assert len(meta["shards"]) > 4 and digests(tmp_path / "one") == digests(tmp_path / "two")
   source = ArrayRecordSource(tmp_path / "one")
   assert [source.read(i) for i in range(16)] == [path.read_bytes() for path in sorted(photos.iterdir())]
 
 
-def test_a_shard_of_damaged_images_alone_is_none(tmp_path, small_shards):
+def test_a_shard_with_only_damaged_images_is_dropped(tmp_path, small_shards):
   photos = write_photos(tmp_path / "photos", 12)
   for path in sorted(photos.iterdir())[:-3]:
     path.write_bytes(bytes(path.stat().st_size))
-  meta = prepare(PrepareRequest("folder", str(photos)), tmp_path / "set", processes=1)
+  meta = prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set", processes=1)
   assert {path.name for path in (tmp_path / "set").glob("*.array_record")} == set(meta["shards"])
   assert meta["count"] == len(ArrayRecordSource(tmp_path / "set")) == 3 and meta["left_out"] == 9
 
@@ -215,11 +215,11 @@ def test_a_shard_of_damaged_images_alone_is_none(tmp_path, small_shards):
 def test_beam_writes_the_same_set(tmp_path, small_shards):
   pytest.importorskip("apache_beam")
   request = PrepareRequest("folder", str(write_photos(tmp_path / "photos", 12)))
-  prepare(request, tmp_path / "here", processes=1)
-  prepare(request, tmp_path / "beam", runner="DirectRunner")
+  prepare_dataset(request, tmp_path / "here", processes=1)
+  prepare_dataset(request, tmp_path / "beam", runner="DirectRunner")
   assert digests(tmp_path / "here") == digests(tmp_path / "beam")
   with pytest.raises(ValueError, match="--runner=NoSuchRunner"):
-    prepare(request, tmp_path / "other", runner="NoSuchRunner")
+    prepare_dataset(request, tmp_path / "other", runner="NoSuchRunner")
 
 
 def _die_at(monkeypatch, step):
@@ -239,30 +239,31 @@ def _die_at(monkeypatch, step):
     monkeypatch.setattr(owner, name, call)
 
 
-def test_killed_at_any_step_it_goes_on_to_the_same_bytes(tmp_path, small_shards, monkeypatch):
+def test_resumed_after_a_kill_at_any_step_the_bytes_are_the_same(tmp_path, small_shards, monkeypatch):
   request = PrepareRequest("folder", str(write_photos(tmp_path / "photos", 6)))
-  prepare(request, tmp_path / "undisturbed", processes=1)
+  prepare_dataset(request, tmp_path / "undisturbed", processes=1)
   whole, step = digests(tmp_path / "undisturbed"), 0
   while True:
     out = tmp_path / f"killed{step}"
     with monkeypatch.context() as patches:
       _die_at(patches, step)
       try:
-        prepare(request, out, processes=1)
+        prepare_dataset(request, out, processes=1)
         break
       except Killed:
         pass
     if not (out / "meta.json").exists():
       with pytest.raises(ValueError, match="unfinished set|no ArrayRecord files|does not exist"):
         ArrayRecordSource(out)
-    prepare(request, out, processes=1)
+    prepare_dataset(request, out, processes=1)
     assert digests(out) == whole
     step += 1
   assert step > 20
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
-def test_killed_for_real_it_goes_on(tmp_path):
+def test_resumes_after_sigkill(tmp_path):
   photos = write_photos(tmp_path / "photos", 120, hw=(200, 100))
   script = (
     "import sys\n"
@@ -270,7 +271,7 @@ def test_killed_for_real_it_goes_on(tmp_path):
     "from input_pipeline.prepare.shard import PrepareRequest\n"
     "if __name__ == '__main__':\n"
     "  module.SHARD_BYTES = 200_000\n"
-    "  module.prepare(PrepareRequest('folder', sys.argv[1]), sys.argv[2], processes=int(sys.argv[3]))\n"
+    "  module.prepare_dataset(PrepareRequest('folder', sys.argv[1]), sys.argv[2], processes=int(sys.argv[3]))\n"
   )
   (tmp_path / "go.py").write_text(script)
 
@@ -295,14 +296,14 @@ def test_killed_for_real_it_goes_on(tmp_path):
 
 def test_another_set_or_other_files_in_the_folder_are_refused(tmp_path):
   photos = write_photos(tmp_path / "photos")
-  prepare(PrepareRequest("folder", str(photos)), tmp_path / "set")
+  prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set")
   with pytest.raises(ValueError, match="different prepared set .max_side None there, 8 asked for"):
-    prepare(PrepareRequest("folder", str(photos), max_side=8), tmp_path / "set")
+    prepare_dataset(PrepareRequest("folder", str(photos), max_side=8), tmp_path / "set")
   (photos / "new.png").write_bytes((photos / "000.png").read_bytes())
   with pytest.raises(ValueError, match="different prepared set .source"):
-    prepare(PrepareRequest("folder", str(photos)), tmp_path / "set")
+    prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set")
   with pytest.raises(ValueError, match="not empty and holds no prepared set"):
-    prepare(PrepareRequest("folder", str(photos)), photos)
+    prepare_dataset(PrepareRequest("folder", str(photos)), photos)
   for wrong, words in (
     ({"max_side": 0}, "--max-side=0"),
     ({"margin": -1}, "--margin=-1"),
@@ -312,8 +313,8 @@ def test_another_set_or_other_files_in_the_folder_are_refused(tmp_path):
       PrepareRequest("folder", str(photos), **wrong)
 
 
-def test_a_missing_or_cut_shard_is_named(tmp_path):
-  prepare(PrepareRequest("folder", str(write_photos(tmp_path / "photos"))), tmp_path / "set")
+def test_a_missing_or_truncated_shard_is_named(tmp_path):
+  prepare_dataset(PrepareRequest("folder", str(write_photos(tmp_path / "photos"))), tmp_path / "set")
   [shard] = (tmp_path / "set").glob("*.array_record")
   shard.write_bytes(shard.read_bytes()[:-100])
   with pytest.raises(ValueError, match="data.path=.*lacks a whole images-00000-of-00001.array_record"):
@@ -323,16 +324,16 @@ def test_a_missing_or_cut_shard_is_named(tmp_path):
 def test_a_set_can_be_written_to_and_read_from_a_bucket(tmp_path):
   photos = write_photos(tmp_path / "photos")
   url = f"memory://{tmp_path.name}/set"
-  prepare(PrepareRequest("folder", str(photos)), tmp_path / "set")
-  prepare(PrepareRequest("folder", str(photos)), url, processes=1)
+  prepare_dataset(PrepareRequest("folder", str(photos)), tmp_path / "set")
+  prepare_dataset(PrepareRequest("folder", str(photos)), url, processes=1)
   here, there = ArrayRecordSource(tmp_path / "set"), ArrayRecordSource(url)
   assert here.identity == there.identity
   assert [here.read(i) for i in range(10)] == [there.read(i) for i in range(10)]
-  assert prepare(PrepareRequest("folder", str(photos)), url, processes=1)["count"] == 10
+  assert prepare_dataset(PrepareRequest("folder", str(photos)), url, processes=1)["count"] == 10
 
 
-def test_a_record_is_what_the_manifest_says(tmp_path):
-  prepare(PrepareRequest("folder", str(write_photos(tmp_path / "photos", 2))), tmp_path / "set")
+def test_a_record_has_the_format_in_the_manifest(tmp_path):
+  prepare_dataset(PrepareRequest("folder", str(write_photos(tmp_path / "photos", 2))), tmp_path / "set")
   from array_record.python.array_record_module import ArrayRecordReader
 
   [shard] = (tmp_path / "set").glob("*.array_record")

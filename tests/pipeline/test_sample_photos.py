@@ -11,12 +11,11 @@ from PIL import Image, ImageOps
 
 from input_pipeline.decode import decode_image, fit_hw
 from input_pipeline.doctor.checkup import doctor
-from input_pipeline.pipeline import build_train_data
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
-from input_pipeline.prepare.side_files import Companions
+from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.sources.containers.folder import FolderSource
-from tests.support.batches import take
+from tests.support.batches import open_data, take
 
 
 @pytest.mark.parametrize("name", ["market1501_sample/train", "coco_mini", "ccp", "lspet", "pennfudan", "mmpose_tests"])
@@ -49,23 +48,17 @@ def test_depth_is_found(samples, tmp_path, name, below, depth, options, real):
     options = options | {"instances": f"{root}/{options['instances']}"}
   if "depth_grid" in options and not samples.real:
     options = options | {"depth_grid": (2.0, 0.0, 0.0)}
-  companions = Companions(depth=f"{root}/{depth}", **options)
-  meta = prepare(PrepareRequest("folder", str(root), companions=companions), tmp_path / "set", progress=False)
+  side_files = SideFiles(depth=f"{root}/{depth}", **options)
+  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
   assert meta["carried"]["depth.png"] == count and not meta["left_out"]
-  data = build_train_data(
+  data = open_data(
+    tmp_path,
     source="arrayrecord",
     path=str(tmp_path / "set"),
-    scene_path=None,
-    cache_dir=str(tmp_path),
     canvas_hw=(96, 96),
-    scene_canvas_hw=None,
-    batch_size=meta["count"],
-    seed=0,
-    workers=0,
-    threads=2,
     max_damaged_fraction=0.0,
-    people_count=0,
     fields=("depth",),
+    batch_size=meta["count"],
   )
   (batch,) = take(data, 1)
   assert batch["has_depth"].sum() == count and not data.unknown.counts
@@ -80,7 +73,7 @@ def test_copies_planted_in_a_set_are_found(samples, tmp_path):
   for name in names:
     shutil.copyfile(folder / name, tmp_path / name)
   copied = [names[k * (25 if samples.real else 8)] for k in planted]
-  for k in planted:  # saved again by somebody else, larger
+  for k in planted:  # saved again, larger
     with Image.open(tmp_path / copied[k]) as image:
       image.resize((96, 192)).save(tmp_path / f"again_{k}.jpg", quality=80)
   groups = FolderSource(tmp_path, tmp_path / ".index")
@@ -90,4 +83,4 @@ def test_copies_planted_in_a_set_are_found(samples, tmp_path):
   assert len(groups) == facts["images"] == len(names) + len(planted) and facts["unreadable"]["count"] == 0
   assert sum(f"again_{k}.jpg" in group and copied[k] in group for k in planted for group in found) >= 0.9 * len(planted)
   identities = [{name[:4] for name in group if not name.startswith("again")} for group in found]
-  assert all(len(group) == 1 for group in identities)  # nobody is taken for somebody else
+  assert all(len(group) == 1 for group in identities)  # no two persons are confused

@@ -103,7 +103,7 @@ def test_skeleton_encoder_of_hcmoco():
   """The part of HCMoCo's file that compiles within seconds: nodes from joints, biases not zero."""
   recording = Recording(str(FIXTURES / "hcmoco_dev.npz"))
   meta = recording.meta
-  tree = from_torch(recording.below("weights/"), hcmoco.table_of(meta), hrnet.BUFFERS)["skeleton"]
+  tree = from_torch(recording.below("weights/"), hcmoco.hcmoco_table(meta), hrnet.HRNET_NAMES.buffers)["skeleton"]
   module = SemGCN(meta["width"], meta["skeleton_blocks"])
   run = jax.jit(lambda variables, x: module.apply(variables, x, mutable=["batch_stats"])[0])
   with jax.default_matmul_precision("highest"):
@@ -167,11 +167,11 @@ def check_parity(path):
 def test_script_reports_a_file_that_is_no_fixture(tmp_path):
   np.savez(tmp_path / "other.npz", meta='{"method": "simclr"}')
   np.savez(tmp_path / "plain.npz", weights=np.zeros(3))
-  for path, told in (
+  for path, words in (
     (shutil.copy(__file__, tmp_path / "not.npz"), ""),
     (tmp_path / "other.npz", "'simclr'"),
     (tmp_path / "plain.npz", "expected an array `meta`"),
   ):
     run = check_parity(path)
     assert run.returncode == 2
-    assert run.stderr.startswith("check_parity: error:") and run.stderr.count("\n") == 1 and told in run.stderr
+    assert run.stderr.startswith("check_parity: error:") and run.stderr.count("\n") == 1 and words in run.stderr

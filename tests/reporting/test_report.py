@@ -10,7 +10,7 @@ from saip_jax.interop import weights
 from saip_jax.reporting import report as report_module
 from saip_jax.reporting.report import write_report
 from saip_jax.reporting.runs import read_run
-from saip_jax.training.checkpoint import read_fingerprint
+from saip_jax.run_folder.reading import read_fingerprint
 from tests.support.report_page import Page, toy_vit, two_cameras
 from tests.support.toy_method import train_toy
 

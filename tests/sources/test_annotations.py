@@ -1,4 +1,4 @@
-"""Readers of annotations in COCO's form: which file, which photo, which persons, and what every oddity comes to."""
+"""Readers of annotations in COCO format: files, photos, persons, and malformed input."""
 
 import json
 
@@ -21,7 +21,7 @@ def _set(root, annotations, images=((1, "a.jpg"), (2, "b.jpg")), categories=None
   return root
 
 
-def test_keypoints_are_numbers_of_pixels_and_become_places():
+def test_keypoints_are_pixel_indices_and_become_positions():
   assert keypoints_of([(10, 20, 2), (1.25, 2, 1), (5, 5, 0), (float("nan"), 1, 2), (3, 3, 0.7), (3, None, 1)], 0.5) == [
     [10.5, 20.5, 2],
     [1.75, 2.5, 1],
@@ -33,7 +33,7 @@ def test_keypoints_are_numbers_of_pixels_and_become_places():
   assert keypoints_of([(1, 1, 2)], -0.5) == [[0.5, 0.5, 2]]  # the first pixel's center, counted from 1
 
 
-def test_a_box_around_keypoints_has_a_quarter_more():
+def test_a_box_around_keypoints_has_a_margin_of_a_quarter():
   assert box_around([[10, 20, 2], [30, 60, 1], [500, 500, 0]]) == (0, 10, 40, 70)
   assert box_around([[10, 20, 2], [0, 0, 0]]) is None and box_around([]) is None
 
@@ -80,7 +80,7 @@ def test_odd_annotations_are_left_out_by_name_and_the_others_stay(tmp_path):
   ]
   reasons = dict(source.left_out)
   assert "crowd" in reasons["a.jpg#2"] and "99" in reasons["x: annotation 3"]
-  assert "no four numbers" in reasons["a.jpg#4"] and "no four numbers" in reasons["a.jpg#5"]
+  assert "not four numbers" in reasons["a.jpg#4"] and "not four numbers" in reasons["a.jpg#5"]
   assert {"x: annotation 5", "x: annotation 6", "a.jpg#7", "b.jpg#14", "b.jpg#15"} <= reasons.keys()
   assert person(source, 5)["box"][2:] == [50, 50]  # 200 pixels at scale 1
   assert "score" not in person(source, 9) and person(source, 9)["tag"] == "x"
@@ -140,7 +140,7 @@ def test_joints_are_named_by_their_category_or_counted(tmp_path):
   assert lists == [("hand", 2), (None, 0), ("face", 3), ("face_5", 5)]
 
 
-def test_of_several_categories_the_person_is_taken_and_without_one_all_are(tmp_path):
+def test_the_person_category_is_read_and_without_one_all_are(tmp_path):
   boxes = [annotation(k, 1, [20, 20, 40, 60], category_id=k) for k in (1, 2)]
   with_person = [{"id": 1, "name": "dog"}, {"id": 2, "name": "Person"}]
   assert names(_open(_set(tmp_path / "a", boxes, categories=with_person), tmp_path)) == ["a.jpg#2"]
@@ -148,7 +148,7 @@ def test_of_several_categories_the_person_is_taken_and_without_one_all_are(tmp_p
   assert names(_open(_set(tmp_path / "b", boxes, categories=without), tmp_path)) == ["a.jpg#1", "a.jpg#2"]
 
 
-def test_photos_are_found_by_path_by_its_end_and_by_name(tmp_path):
+def test_photos_are_found_by_path_by_its_end_and_by_base_name(tmp_path):
   root = tmp_path / "set"
   photos = [
     "images/train/1.jpg",
@@ -240,27 +240,27 @@ def test_one_file_for_each_video_is_read_together(tmp_path):
   "content, message",
   [
     (b"", "is empty"),
-    (b'{"images": [', "cut off"),
-    (b'{"images": "abc', "cut off"),
-    (b"\xff\xd8\xff", "no JSON"),
-    (b"hello", "no JSON"),
-    (b"[" * 100_000, "no JSON|cut off"),
-    (b"5", "another kind"),
-    (b"[]", "another kind"),
-    (b'{"a": 1}', "another kind.*object of a"),
+    (b'{"images": [', "truncated JSON"),
+    (b'{"images": "abc', "truncated JSON"),
+    (b"\xff\xd8\xff", "not JSON"),
+    (b"hello", "not JSON"),
+    (b"[" * 100_000, "not JSON|truncated"),
+    (b"5", "another format"),
+    (b"[]", "another format"),
+    (b'{"a": 1}', "another format.*object of a"),
     (b'{"images": []}', "no list `annotations`"),
-    (b'{"images": [], "annotations": []}', "no person"),
+    (b'{"images": [], "annotations": []}', "no usable person"),
     (b'[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 1}]', "holds detections"),
   ],
 )
-def test_files_of_another_kind_end_with_one_line(tmp_path, content, message):
+def test_files_of_another_format_raise_one_line(tmp_path, content, message):
   (tmp_path / "x.json").write_bytes(content)
   with pytest.raises(ValueError, match=message) as error:
     _open(tmp_path / "x.json", tmp_path)
   assert "\n" not in str(error.value) and "--path" in str(error.value) and len(str(error.value)) < 600
 
 
-def test_a_path_that_is_not_there_says_so(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
   with pytest.raises(ValueError, match="--path=.*does not exist"):
     _open(tmp_path / "nowhere", tmp_path)
   with pytest.raises(ValueError, match="no annotation file"):
@@ -318,7 +318,7 @@ def test_mpii_counts_pixels_from_1(tmp_path):
   assert [name for name, _ in source.left_out] == ["gone.jpg#2", "a.jpg#3", "train: person 4"]
 
 
-def test_crowdhuman_takes_what_is_visible_and_leaves_out_what_is_to_be_ignored(tmp_path):
+def test_crowdhuman_uses_visible_boxes_and_leaves_out_ignored_ones(tmp_path):
   root = tmp_path / "set"
   write_photo(root / "Images" / "27_a.jpg")
   boxes = [
@@ -337,7 +337,7 @@ def test_crowdhuman_takes_what_is_visible_and_leaves_out_what_is_to_be_ignored(t
   assert len(source.left_out) == 6
 
 
-def test_a_set_in_a_bucket_is_the_same_set(tmp_path):
+def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
   import fsspec
 
   root = _set(tmp_path / "set", [annotation(1, 1, [20, 20, 40, 60], keypoints=[30, 30, 2])])

@@ -1,4 +1,4 @@
-"""Annotations with whatever in the place of what is expected: opened or refused in one line, never anything else."""
+"""Malformed annotations: they are opened or refused in one line."""
 
 import copy
 import functools
@@ -119,7 +119,7 @@ def _places(value, place=()):
 
 @hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.data())
-def test_anything_in_the_place_of_anything_ends_in_persons_or_in_one_line(tmp_path_factory, data):
+def test_malformed_annotations_give_persons_or_raise_one_line(tmp_path_factory, data):
   root = tmp_path_factory.getbasetemp() / "odd" / "set" / "imgs"
   if not root.exists():
     write_photo(root / "a.jpg")
@@ -178,7 +178,7 @@ def test_anything_in_the_place_of_anything_ends_in_persons_or_in_one_line(tmp_pa
     functools.partial(open_captions, "rstpreid"),
   ],
 )
-def test_paths_of_nothing_are_refused_in_one_line(tmp_path, opener):
+def test_missing_paths_raise_one_line(tmp_path, opener):
   (tmp_path / "file.txt").write_text("text")
   (tmp_path / "empty").mkdir()
   for path in ("gone", "file.txt", "empty"):

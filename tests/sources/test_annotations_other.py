@@ -49,7 +49,7 @@ def test_yolo_boxes_and_polygons_are_fractions_of_the_photo(tmp_path):
   assert person(source, 2) == {"score": 0.9, "box": [0, 0, 80, 60]}
 
 
-def test_yolo_poses_have_the_shape_that_the_settings_say(tmp_path):
+def test_yolo_poses_have_the_shape_given_in_the_yaml(tmp_path):
   root = _yolo(
     tmp_path / "set",
     {"a": ["0 0.5 0.5 0.5 0.5 0.5 0.5 2 0.25 0.25 1 0 0 0"]},
@@ -67,7 +67,7 @@ def test_yolo_poses_have_the_shape_that_the_settings_say(tmp_path):
   assert person(source, 0)["keypoints"] == [[40, 30, 2], [0, 0, 0]] and source.legend["joints"] == ["nose", "tail"]
 
 
-def test_yolo_lines_that_mean_nothing_are_left_out_by_number(tmp_path):
+def test_invalid_yolo_lines_are_left_out_by_number(tmp_path):
   root = _yolo(
     tmp_path / "set",
     {
@@ -96,12 +96,12 @@ def test_yolo_lines_that_mean_nothing_are_left_out_by_number(tmp_path):
     ({"config": f"val: images/train\n{NAMES}"}, "no split 'train'.*has val"),
     ({"config": f"train: images/gone\n{NAMES}"}, "names images/gone, which does not exist"),
     ({"config": "{"}, "cannot be read as YAML"),
-    ({"config": "- 1"}, "holds no settings"),
+    ({"config": "- 1"}, "not a mapping"),
     ({"labels": {}}, "none of 2 photos"),
-    ({"labels": {"a": []}}, "no person that can be used"),
+    ({"labels": {"a": []}}, "no usable person"),
   ],
 )
-def test_yolo_sets_that_cannot_be_used_end_with_one_line(tmp_path, change, message):
+def test_unusable_yolo_sets_raise_one_line(tmp_path, change, message):
   root = _yolo(tmp_path / "set", **({"labels": {"a": ["0 0.5 0.5 0.5 0.5"]}} | change))
   with pytest.raises(ValueError, match=message) as error:
     _open(root, tmp_path)
@@ -131,7 +131,7 @@ def test_yolo_photos_may_be_above_beside_or_listed_one_by_one(tmp_path):
   assert names(_open(roboflow, tmp_path)) == ["a.jpg#1"]
 
 
-def test_yolo_counts_in_the_upright_photo_and_sees_labels_that_change(tmp_path):
+def test_yolo_coordinates_are_in_the_upright_photo_and_changed_labels_are_read(tmp_path):
   root = _yolo(tmp_path / "set", {"a": ["0 0.5 0.25 0.5 0.25"]})
   write_photo(root / "images" / "train" / "a.jpg", (120, 160), exif_orientation=6)
   source = _open(root, tmp_path, margin=0)
@@ -170,9 +170,9 @@ def test_pennfudan_counts_pixels_from_1_and_includes_the_last(tmp_path):
     assert mask(source, 0).all() and mask(source, 1).all()  # nothing but the person
     assert source.left_out == [("Annotation/P2.txt", "no such photo")]
   (root / "PedMasks" / "P1_mask.png").write_bytes(b"no image")
-  with pytest.raises(OSError, match="no image of masks"):
+  with pytest.raises(OSError, match="not an image of masks"):
     source.annotations(0)
-  with pytest.raises(ValueError, match="no Penn-Fudan"):
+  with pytest.raises(ValueError, match="not Penn-Fudan"):
     open_pennfudan(str(tmp_path), None, str(tmp_path / "work"), "--path")
 
 
@@ -200,7 +200,7 @@ def test_lsp_flags_by_the_order_of_the_axes(tmp_path, axes, flags, v):
   assert source.legend["joints"][0] == "right_ankle" and source.legend["joints"][13] == "head_top"
 
 
-def test_lsp_is_cut_as_the_literature_does_and_lspet_is_for_training(tmp_path, monkeypatch):
+def test_lsp_has_the_usual_splits_and_lspet_is_for_training(tmp_path, monkeypatch):
   monkeypatch.setattr("input_pipeline.sources.datasets.lsp._LSP_TRAIN", 1)
   joints = np.zeros((14, 3, 2))
   joints[:, 0], joints[:, 1] = (40 + np.arange(14))[:, None], (30 + 4 * np.arange(14))[:, None]
@@ -211,16 +211,16 @@ def test_lsp_is_cut_as_the_literature_does_and_lspet_is_for_training(tmp_path, m
   one, two = "images/im00001.jpg#1", "images/im00002.jpg#2"
   assert open_split(lsp, "train") == [one] and open_split(lsp, "test") == [two] and open_split(lsp, None) == [one, two]
   assert open_split(lspet, "train") == open_split(lspet, None) == [one, two]
-  with pytest.raises(ValueError, match="is LSPET, which is for training alone .*--hold-out"):
+  with pytest.raises(ValueError, match="is LSPET.*--hold-out"):
     open_split(lspet, "test")
 
 
-def test_lsp_files_of_another_kind(tmp_path):
+def test_lsp_files_of_another_format(tmp_path):
   root = _lsp(tmp_path / "set", np.zeros((4, 5, 6)))
   with pytest.raises(ValueError, match="shape .4, 5, 6."):
     open_lsp(str(root), None, str(tmp_path / "work"), "--path")
   (root / "joints.mat").write_bytes(b"no mat file")
   with pytest.raises(ValueError, match="cannot be read as MATLAB"):
     open_lsp(str(root), None, str(tmp_path / "work"), "--path")
-  with pytest.raises(ValueError, match="no LSP"):
+  with pytest.raises(ValueError, match="not LSP"):
     open_lsp(str(tmp_path), None, str(tmp_path / "work"), "--path")

@@ -1,4 +1,4 @@
-"""Tar and zip in place: what is found, what lies beside it, when the list is made again."""
+"""Tar and zip archives: images, other members of their samples, and when the index is rebuilt."""
 
 import itertools
 import os
@@ -47,7 +47,7 @@ def test_images_are_found_by_extension_in_the_order_of_archives(tmp_path, kind):
   st.randoms(),
 )
 @hypothesis.settings(max_examples=40, deadline=None)
-def test_a_tar_gives_back_what_extracting_it_would(tmp_path_factory, files, form, random):
+def test_a_tar_gives_the_same_files_as_extraction(tmp_path_factory, files, form, random):
   root = tmp_path_factory.mktemp("t")
   members = [
     (name.strip("/") + f"{'x' * random.choice([0, 120])}_{number}.jpg", data)
@@ -64,7 +64,7 @@ def test_a_tar_gives_back_what_extracting_it_would(tmp_path_factory, files, form
   assert all(found[name] == usable[name.removeprefix("a.tar/")] for name in found) and "a.tar/last.jpg" in found
 
 
-def test_what_lies_beside_an_image_in_a_tar(tmp_path):
+def test_other_members_of_a_sample_in_a_tar(tmp_path):
   path = write_tar(
     tmp_path / "a.tar",
     [
@@ -92,10 +92,10 @@ def test_what_lies_beside_an_image_in_a_tar(tmp_path):
   assert facts == {"people": [{"identity": 7}], "x": None, "txt": "é", "cls": "3", "pose.json": [1]}
   assert files == {"depth.png": b"D", "npy": b"N"}
   assert source.annotations(1) == ({"json": [2]}, {"mask.jpg": b"M", "instances.png": b"I"})
-  with pytest.raises(OSError, match="a.tar/b/2.jpg: its json is no JSON"):
+  with pytest.raises(OSError, match="a.tar/b/2.jpg: its json is not JSON"):
     source.annotations(2)
   assert source.left_out == [
-    ("a.tar/c/9.depth.png", "a label without its picture"),
+    ("a.tar/c/9.depth.png", "a label without its image"),
     ("a.tar/b/2.pyd", "a pickle, which is never loaded; 2 such members are ignored"),
   ]
 
@@ -108,7 +108,7 @@ def test_dots_in_names_are_not_always_samples(tmp_path):
   assert len(many) == 40 and not many.left_out
 
 
-def test_what_lies_beside_an_image_in_a_zip(tmp_path):
+def test_other_members_of_a_sample_in_a_zip(tmp_path):
   path = write_zip(
     tmp_path / "a.zip",
     [("x.v1.jpg", b"1"), ("x.v1.json", '{"camera": 2}'), ("x.v2.jpg", b"2"), ("x.v2.txt", "t"), ("x.v2.png", b"3")],
@@ -118,7 +118,7 @@ def test_what_lies_beside_an_image_in_a_zip(tmp_path):
   assert [source.annotations(i)[0] for i in range(3)] == [{"camera": 2}, {"txt": "t"}, {"txt": "t"}]
 
 
-def test_zip64_and_what_precedes_a_zip(tmp_path, monkeypatch):
+def test_zip64_and_data_before_a_zip(tmp_path, monkeypatch):
   monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
   monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
   path = write_zip(tmp_path / "a.zip", [(f"{i}.jpg", b"%d" % i * 200) for i in range(5)])
@@ -139,7 +139,7 @@ def test_patterns_of_shards(tmp_path):
   (tmp_path / "empty").mkdir()
   one_line_error(lambda: open_archives(tmp_path / "empty", tmp_path / "w"), "holds no archives")
   texts = write_tar(tmp_path / "texts.tar", [("a.txt", b""), ("b.txt", b"")])
-  one_line_error(lambda: open_archives(texts, tmp_path / "w"), "holds no images", "2 txt")
+  one_line_error(lambda: open_archives(texts, tmp_path / "w"), "no usable image", "2 txt")
 
 
 def test_braces_are_those_of_a_shell():
@@ -151,7 +151,7 @@ def test_braces_are_those_of_a_shell():
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_list_is_kept_beside_the_run_until_an_archive_changes(tmp_path, kind, monkeypatch):
+def test_index_is_reused_until_an_archive_changes(tmp_path, kind, monkeypatch):
   write, end = WRITERS[kind]
   path = write(tmp_path / "d" / f"a.{end}", PICTURES)
   before = open_archives(tmp_path / "d", tmp_path / "w", kind).identity
@@ -169,7 +169,7 @@ def test_list_is_kept_beside_the_run_until_an_archive_changes(tmp_path, kind, mo
     assert len(open_archives(tmp_path / "d", tmp_path / "w", kind)) == 6 and scans
 
 
-def test_identity_does_not_depend_on_where_members_lie(tmp_path):
+def test_identity_does_not_depend_on_the_positions_of_members(tmp_path):
   one = open_archives(write_tar(tmp_path / "x" / "a.tar", PICTURES), tmp_path / "w").identity
   moved = write_tar(tmp_path / "y" / "a.tar", [("readme.txt", b"moves all that follows")] + PICTURES)
   assert open_archives(moved, tmp_path / "w").identity == one

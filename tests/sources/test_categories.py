@@ -1,10 +1,10 @@
-"""Which annotations are persons, by their categories and ids, and what is reported of the others."""
+"""Which categories are read as persons, and what is reported about the others."""
 
 import json
 
 import pytest
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
 from input_pipeline.sources.annotated.categories import categories_text, is_person, key_of
 from input_pipeline.sources.table import open_source
 from saip_jax import cli
@@ -54,7 +54,7 @@ def test_annotations_of_unlisted_and_of_other_categories_are_counted(tmp_path):
   assert whole.categories == source.categories and whole.left_out == source.left_out
   with pytest.raises(ValueError, match="6: it is of category 7, which the file does not list"):
     _open(_set(tmp_path / "none", categories, [7] * 6), tmp_path)
-  with pytest.raises(ValueError, match=r"0 annotations left out; Not taken: annotations of 'car' \(2\)"):
+  with pytest.raises(ValueError, match=r"0 annotations left out; Not read: annotations of 'car' \(2\)"):
     _open(_set(tmp_path / "cars", categories, [3, 3]), tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_panoptic_segments_follow_the_same_rule(tmp_path):
   assert names(source) == ["p.jpg#5"] and source.categories == {"persons": {"person": 1}, "others": {"sky": 1}}
   assert source.left_out == [
     ("p.jpg#7", "it is of category 99, which the file does not list"),
-    ("p.jpg: a segment", "it is no object"),
+    ("p.jpg: a segment", "it is not a JSON object"),
   ]
 
 
@@ -104,7 +104,7 @@ def test_which_categories_are_persons(tmp_path, listed, taken):
   source = _open(_set(tmp_path / "set", categories, list(range(len(listed)))), tmp_path)
   assert list(source.categories["persons"]) == taken and len(source) == len(taken)
   [first, *_] = categories_text(source.categories)
-  assert first.startswith("Taken for persons" if any(map(is_person, taken)) else "No category is called person, so all")
+  assert first.startswith("Read as persons" if any(map(is_person, taken)) else "No category is called person, so all")
   assert all(repr(name) in first for name in taken)
 
 
@@ -121,18 +121,18 @@ def test_categories_as_an_object_are_read(tmp_path):
   assert _open(root, tmp_path).categories == {"persons": {"person": 1}, "others": {"car": 1}}
 
 
-def test_long_lists_of_categories_are_cut_and_counted():
+def test_long_lists_of_categories_are_shortened_and_counted():
   [_, others] = categories_text({"persons": {"person": 1}, "others": {f"c{k}": 2 for k in range(13)}})
   assert "'c9' (2) and 3 more (6)" in others and categories_text({}) == []
 
 
-def test_doctor_prepare_and_evaluate_say_what_they_took_for_persons(tmp_path, capsys):
+def test_doctor_prepare_and_evaluate_print_the_person_categories(tmp_path, capsys):
   root = _set(tmp_path / "set", [{"id": 1, "name": "human"}, {"id": 3, "name": "car"}], [1, 3] * 12)
   assert cli.main(["doctor", str(root)]) == 0
   printed = capsys.readouterr().out
-  assert "Taken for persons: annotations of 'human' (12)." in printed and "of 'car' (12)." in printed
+  assert "Read as persons: annotations of 'human' (12)." in printed and "of 'car' (12)." in printed
   assert cli.main(["prepare", "coco", f"--path={root}", f"--out={tmp_path / 'out'}", "--processes=1"]) == 0
-  assert "Taken for persons: annotations of 'human' (12)." in capsys.readouterr().out
+  assert "Read as persons: annotations of 'human' (12)." in capsys.readouterr().out
   prepared = open_source("arrayrecord", str(tmp_path / "out"), cache_dir=str(tmp_path))
   assert prepared.categories == {"persons": {"human": 12}, "others": {"car": 12}}
 

@@ -1,4 +1,4 @@
-"""Crops: where keypoints, boxes and masks land, what is left out, what is remembered."""
+"""Crops: keypoints, boxes and masks in their pixels, what is left out, when the index is reused."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support.annotated_photos import annotation, coco, decoded, mask, name
 
 
 def _set(root, annotations, hw=(120, 160), photo=None, **further):
-  """A set of one photo, as its JSON says."""
+  """A data set with one photo."""
   if photo is None:
     write_photo(root / "images" / "a.png", hw)
   else:
@@ -81,7 +81,7 @@ def test_crops_are_the_photos_pixels_and_the_same_bytes_every_time(tmp_path):
   assert len(pickle.dumps(source)) < 5000
 
 
-def test_masks_and_every_other_place_move_with_the_crop(tmp_path):
+def test_masks_and_all_positions_move_with_the_crop(tmp_path):
   square = [[40, 30, 60, 30, 60, 50, 40, 50]]
   root = _set(
     tmp_path / "set",
@@ -119,7 +119,7 @@ def test_masks_and_every_other_place_move_with_the_crop(tmp_path):
   json.dumps(facts, allow_nan=False)
 
 
-def test_runs_compressed_or_not_are_the_same_mask(tmp_path):
+def test_compressed_and_plain_runs_give_the_same_mask(tmp_path):
   coco_masks = pytest.importorskip("pycocotools.mask")
   pixels = np.zeros((120, 160), np.uint8)
   pixels[30:90, 40:70], pixels[40, 50] = 1, 0
@@ -147,7 +147,7 @@ def test_runs_compressed_or_not_are_the_same_mask(tmp_path):
     {"size": [120, 160], "counts": "\x7f\x00"},
   ],
 )
-def test_damaged_runs_are_an_error_that_says_so(tmp_path, segmentation):
+def test_damaged_runs_raise(tmp_path, segmentation):
   source = _open(_set(tmp_path / "set", [annotation(1, 7, [40, 30, 30, 60], segmentation=segmentation)]))
   assert source.read(0)
   with pytest.raises(OSError, match="runs of the mask"):
@@ -155,7 +155,7 @@ def test_damaged_runs_are_an_error_that_says_so(tmp_path, segmentation):
 
 
 @pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 2]], "x", {}, {"size": [1, 2]}, [[float("nan")] * 6]])
-def test_a_person_without_a_usable_mask_is_still_one(tmp_path, segmentation):
+def test_a_person_without_a_usable_mask_is_kept(tmp_path, segmentation):
   source = _open(_set(tmp_path / "set", [annotation(1, 7, [40, 30, 30, 60], segmentation=segmentation)]))
   assert source.annotations(0)[1] == {} and source.read(0)
 
@@ -180,7 +180,7 @@ def test_small_and_outside_boxes_are_left_out_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("further", [{"margin": -0.1}, {"margin": float("nan")}, {"min_side": -1}])
-def test_options_out_of_range_name_themselves(tmp_path, further):
+def test_errors_name_options_out_of_range(tmp_path, further):
   with pytest.raises(ValueError, match="--m[a-z-]+"):
     _open(_set(tmp_path / "set", [annotation(1, 7, [40, 30, 30, 60])]), **further)
 
@@ -191,7 +191,7 @@ def test_margin_and_smallest_side_are_part_of_the_identity(tmp_path):
   assert len(set(digests)) == 3 and digests[0] == digests[3]
 
 
-def test_the_list_of_persons_is_remembered_until_something_changes(tmp_path, monkeypatch):
+def test_the_index_of_persons_is_reused_until_something_changes(tmp_path, monkeypatch):
   root = _set(tmp_path / "set", [annotation(1, 7, [40, 30, 30, 60])])
   first = _open(root)
   with monkeypatch.context() as patched:
@@ -207,7 +207,7 @@ def test_the_list_of_persons_is_remembered_until_something_changes(tmp_path, mon
 
 
 @pytest.mark.parametrize("stated_hw, upright", [((120, 160), False), ((160, 120), True)])
-def test_coordinates_count_in_whichever_orientation_has_the_stated_size(tmp_path, stated_hw, upright):
+def test_coordinates_are_in_the_orientation_with_the_given_size(tmp_path, stated_hw, upright):
   root = tmp_path / "set"
   write_photo(root / "a.jpg", (120, 160), exif_orientation=6)  # upright it is 160 high and 120 wide
   write_json(root / "x.json", coco([(7, "a.jpg", *stated_hw)], [annotation(1, 7, [10, 20, 40, 30])]))
@@ -218,7 +218,7 @@ def test_coordinates_count_in_whichever_orientation_has_the_stated_size(tmp_path
   assert np.abs(decoded(source, 0).astype(int) - photo[20:50, 10:50]).mean() < 3
 
 
-def test_a_photo_of_another_size_than_its_annotation_says_is_left_out(tmp_path):
+def test_a_photo_of_another_size_than_in_its_annotation_is_left_out(tmp_path):
   root = tmp_path / "set"
   write_photo(root / "a.jpg", (60, 80))
   write_photo(root / "b.jpg", (120, 160))
@@ -260,8 +260,8 @@ def test_damaged_photos_are_left_out_or_fail_by_name_when_read(tmp_path):
     source.read(1)
 
 
-def test_a_crop_carries_what_it_does_not_show(tmp_path):
-  """Joints outside it, and the persons of its photo who have no crop, in pixels of the photo."""
+def test_a_crop_has_facts_of_joints_and_persons_outside(tmp_path):
+  """Joints outside the crop, and persons without a crop, in pixels of the photo."""
   crowd = annotation(2, 7, [60, 10, 90, 90], keypoints=[0] * 6, area=4000.0, num_keypoints=0) | {"iscrowd": 1}
   source = _open(
     _set(
@@ -293,7 +293,7 @@ def test_a_crop_carries_what_it_does_not_show(tmp_path):
   assert not {"outside", "not_cut_out"} & alone.annotations(0)[0].keys() and "box_from" not in person(alone, 0)
 
 
-def test_a_box_made_of_keypoints_says_so(tmp_path):
+def test_a_box_made_from_keypoints_is_marked(tmp_path):
   own = annotation(1, 7, None, keypoints=[30, 30, 2, 60, 80, 2])
   del own["bbox"]
   assert person(_open(_set(tmp_path / "set", [own])), 0)["box_from"] == "keypoints"

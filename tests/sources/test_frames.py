@@ -1,12 +1,13 @@
-"""Folders of frames: what their names say of recording, camera and time."""
+"""Folders of frames: recording, camera and time from their names."""
 
 import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.pairs import PairRules, open_pairs
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.pairs import open_pairs
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
+from input_pipeline.settings import PairsConfig
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
 
@@ -58,13 +59,13 @@ def test_cameras_are_in_the_names_of_files_or_of_folders(tmp_path, names):
   assert all_facts(source) == {
     name: {"group": "rec", "camera": camera, "frame": frame} for name, (camera, frame) in zip(names, of)
   }
-  _, pairs = open_pairs(source, PairRules(), tmp_path / "w")
+  _, pairs = open_pairs(source, PairsConfig(), tmp_path / "w")
   assert pairs.summary[:2] == ["4 images have a view partner", "4 images have a pose partner"]
 
 
-def test_prepared_frames_say_the_same(tmp_path):
+def test_prepared_frames_have_the_same_facts(tmp_path):
   root = write(tmp_path / "set", "a/1.png", "b/1.png", "a/2.png")
-  prepare(PrepareRequest("multiview", root), tmp_path / "records", progress=False)
+  prepare_dataset(PrepareRequest("multiview", root), tmp_path / "records", progress=False)
   prepared = ArrayRecordSource(tmp_path / "records")
   source = open_source("multiview", root, cache_dir=tmp_path / "w")
   assert {name: facts | {"name": name} for name, facts in all_facts(source).items()} == all_facts(prepared)
@@ -73,9 +74,9 @@ def test_prepared_frames_say_the_same(tmp_path):
 @pytest.mark.parametrize(
   "kind, names, message",
   [
-    ("video", ["a/front.png"], "no image of 'set' is called after the number of its frame.*00017.jpg"),
-    ("multiview", ["a/1.png", "a/2.png"], "no two images of 'set' are of one instant.*data.source=video"),
-    ("multiview", ["a/1.png", "b/2.png"], "no two images of 'set' are of one instant"),
+    ("video", ["a/front.png"], "no image of 'set' has a name that ends in the number of a frame.*00017.jpg"),
+    ("multiview", ["a/1.png", "a/2.png"], "no two images of 'set' show the same instant.*data.source=video"),
+    ("multiview", ["a/1.png", "b/2.png"], "no two images of 'set' show the same instant"),
   ],
 )
 def test_other_folders_are_refused(tmp_path, kind, names, message):

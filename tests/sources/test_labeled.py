@@ -1,4 +1,4 @@
-"""Data sets of whole images with other labels: captions, and clothes in COCO's form or MATLAB's."""
+"""Data sets of whole images: captions, Fashionpedia, Clothing Co-Parsing."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_captions_and_identities_of_one_split(tmp_path, kind, file, key):
   if kind != "icfgpedes":
     assert_refused(kind, root, "no split 'val'", "test, train", split="val")
   (root / file).write_text('[{"id": 7')
-  assert_refused(kind, root, file, "cut off")
+  assert_refused(kind, root, file, "truncated JSON")
   (root / file).write_text("{}")
   assert_refused(kind, root, "expected a list")
   assert_refused(kind, root / "imgs", "has no ", file)
@@ -90,7 +90,7 @@ def _fashionpedia(root, **change):
   return root
 
 
-def test_fashionpedia_lays_small_garments_over_large_ones(tmp_path):
+def test_fashionpedia_draws_small_garments_over_large_ones(tmp_path):
   pytest.importorskip("pycocotools")
   source = open_set("fashionpedia", _fashionpedia(tmp_path / "set"))
   assert names(source) == ["train/a.jpg", "train/b.jpg"]
@@ -110,7 +110,7 @@ def test_fashionpedia_lays_small_garments_over_large_ones(tmp_path):
   )
   assert source.identity["protocol"] == {"split": "train", "classes": 3}
   assert_refused("fashionpedia", _fashionpedia(tmp_path / "none", categories=[]), "0 categories")
-  assert_refused("fashionpedia", _fashionpedia(tmp_path / "other", annotations=None), "JSON of another kind")
+  assert_refused("fashionpedia", _fashionpedia(tmp_path / "other", annotations=None), "another format")
 
 
 def _ccp(root):
@@ -131,6 +131,6 @@ def test_clothing_co_parsing_keeps_the_photos_with_labels_of_their_size(tmp_path
   assert names(source) == ["photos/0001.jpg"] and (plane_of(source, 0) == _labels(classes=3)).all()
   reasons = dict(source.left_out)
   assert "10 x 10" in reasons["photos/0002.jpg"] and "groundtruth" in reasons["photos/0003.jpg"]
-  assert "0004.mat" in reasons["photos/0004.jpg"] and "tags alone" in reasons["photos/0005.jpg"]
-  assert_refused("ccp", tmp_path, "no Clothing Co-Parsing")
+  assert "0004.mat" in reasons["photos/0004.jpg"] and "only its tags" in reasons["photos/0005.jpg"]
+  assert_refused("ccp", tmp_path, "not Clothing Co-Parsing")
   assert_refused("ccp", tmp_path / "set", "no splits", split="train")

@@ -102,7 +102,7 @@ def test_peta_is_evaluated_on_35_attributes_of_its_first_partition(tmp_path):
 
 
 @pytest.mark.parametrize("version, column, attributes", [(1, 2, "51 of 92"), (2, 1, "54 of 152")])
-def test_rap_of_both_versions_says_which_it_is(tmp_path, version, column, attributes):
+def test_rap_reports_its_version(tmp_path, version, column, attributes):
   _rap(tmp_path / "set", version)
   split = {1: "train", 2: "trainval"}[version]
   source = open_set("rap", tmp_path / "set", split)
@@ -120,7 +120,7 @@ def test_rap_of_both_versions_says_which_it_is(tmp_path, version, column, attrib
     assert_refused("rap", tmp_path / "set", "no split 'val'", "train, test", split="val")
 
 
-def test_files_of_attributes_that_cannot_be_used_end_with_one_line(tmp_path):
+def test_unusable_attribute_files_raise_one_line(tmp_path):
   root = tmp_path / "set"
   _peta(root)
   (root / "dataset_all.pkl").write_bytes(pickle.dumps({}))
@@ -129,10 +129,10 @@ def test_files_of_attributes_that_cannot_be_used_end_with_one_line(tmp_path):
   content = scipy.io.loadmat(root / "PETA.mat")
   content["peta"]["data"][0, 0][1, 6] = 3
   scipy.io.savemat(root / "PETA.mat", {"peta": content["peta"]})
-  assert dict(open_set("peta", root).left_out)["00002.png"] == "row 2 has a label that is none of 0, 1 and 2"
+  assert dict(open_set("peta", root).left_out)["00002.png"] == "row 2 has a label other than 0, 1 and 2"
   scipy.io.savemat(root / "PETA.mat", {"peta": {"a": 1}})
-  assert_refused("peta", root, "PETA.mat is of another form")
+  assert_refused("peta", root, "PETA.mat does not have")
   (root / "PETA.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(600))
   assert_refused("peta", root, "MATLAB 7.3", "-v7")
   (root / "PETA.mat").write_bytes(b"no mat file")
-  assert_refused("peta", root, "no MATLAB file")
+  assert_refused("peta", root, "not a readable MATLAB file")

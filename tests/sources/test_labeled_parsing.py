@@ -1,4 +1,4 @@
-"""Data sets whose labels are pictures of classes: LIP, CIHP and ATR."""
+"""Parsing data sets: LIP, CIHP and ATR."""
 
 import os
 import pickle
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.sources.annotated import whole as source_module
+from input_pipeline.sources.annotated import labeled_images as source_module
 from input_pipeline.sources.datasets.parsing import ATR_PARTS, CIHP_PARTS
 from input_pipeline.sources.table import open_source
 from tests.support.annotated_photos import names, write_photo
@@ -55,7 +55,7 @@ def _atr(root):
   return root
 
 
-def test_lip_has_the_classes_of_its_files_also_of_palettes(tmp_path):
+def test_lip_has_the_classes_of_its_files_also_with_palettes(tmp_path):
   source = open_set("lip", _lip(tmp_path / "set"), "val")
   assert names(source) == ["val_images/1_1.jpg", "val_images/2_2.jpg"] and source.annotations(0)[0] == {}
   assert (plane_of(source, 0) == _labels(0)).all() and (plane_of(source, 1) == _labels(1)).all()
@@ -97,7 +97,7 @@ def test_atr_is_listed_in_either_way(tmp_path):
   assert open_set("atr", root, "test").left_out == [("JPEGImages/gone.jpg", "no such photo")]
 
 
-def test_labels_that_do_not_fit_leave_their_image_out(tmp_path):
+def test_images_with_labels_that_do_not_fit_are_left_out(tmp_path):
   root = _lip(tmp_path / "set", stems=("good", "small", "none", "text", "strange", "colored"))
   folder = root / "val_segmentations"
   _write_labels(folder / "small.png", _labels(hw=(60, 80)))
@@ -109,7 +109,7 @@ def test_labels_that_do_not_fit_leave_their_image_out(tmp_path):
   assert [os.path.basename(name) for name in names(source)] == ["colored.jpg", "good.jpg", "strange.jpg"]
   reasons = {os.path.basename(name): reason for name, reason in source.left_out}
   assert "160 x 120 pixels, the annotation is for 80 x 60" in reasons["small.jpg"]
-  assert "no such photo" in reasons["none.jpg"] and "no image" in reasons["text.jpg"]
+  assert "no such photo" in reasons["none.jpg"] and "not a readable image" in reasons["text.jpg"]
   with pytest.raises(OSError, match="strange.jpg: 19,200 pixels have the label 20; .* 20 classes, 0 to 19"):
     source.annotations(2)
   with pytest.raises(OSError, match="colored.png has 3 color channels"):
@@ -123,9 +123,9 @@ def test_labels_that_do_not_fit_leave_their_image_out(tmp_path):
 
 @pytest.mark.parametrize(
   "content, words",
-  [(b"", "is empty: expected labels"), (b"GIF89a", "is no PNG or BMP"), (None, "cannot be read: .*truncated")],
+  [(b"", "is empty: expected labels"), (b"GIF89a", "is not a PNG or BMP"), (None, "cannot be read: .*truncated")],
 )
-def test_labels_that_cannot_be_read_name_their_file(tmp_path, content, words):
+def test_errors_name_the_file_of_unreadable_labels(tmp_path, content, words):
   root = _lip(tmp_path / "set")
   source, labels = open_set("lip", root, "val"), root / "val_segmentations" / "1_1.png"
   labels.write_bytes(labels.read_bytes()[:-300] if content is None else content)
@@ -133,13 +133,13 @@ def test_labels_that_cannot_be_read_name_their_file(tmp_path, content, words):
     source.annotations(0)
 
 
-def test_a_list_of_nothing_says_so(tmp_path):
+def test_an_empty_list_is_refused(tmp_path):
   root = _lip(tmp_path / "set")
   (root / "val_id.txt").write_text("\n")
-  assert_refused("lip", root, "no image that can be used", "0 left out; nothing is listed", split="val")
+  assert_refused("lip", root, "no usable image", "0 left out; nothing is listed", split="val")
 
 
-def test_labels_of_a_turned_photo_lie_on_the_pixels_that_they_were_drawn_on(tmp_path):
+def test_labels_of_a_turned_photo_stay_on_their_pixels(tmp_path):
   root = _lip(tmp_path / "set")
   for stem, labels_hw in (("1_1", (120, 160)), ("2_2", (160, 120))):  # stored and upright
     write_photo(root / "val_images" / f"{stem}.jpg", (120, 160), exif_orientation=6)
@@ -152,7 +152,7 @@ def test_labels_of_a_turned_photo_lie_on_the_pixels_that_they_were_drawn_on(tmp_
     assert decoded.shape[:2] == plane_of(source, i).shape == expected.shape[:2] and (decoded == expected).all()
 
 
-def test_a_list_is_remembered_until_something_changes_and_travels_light(tmp_path, monkeypatch):
+def test_an_index_is_reused_until_something_changes_and_pickles_small(tmp_path, monkeypatch):
   root = _lip(tmp_path / "set")
   for below, _, _ in os.walk(root):
     os.utime(below, (time.time() - 60,) * 2)
@@ -167,10 +167,10 @@ def test_a_list_is_remembered_until_something_changes_and_travels_light(tmp_path
   fewer = open_set("lip", root, "val")
   assert names(fewer) == ["val_images/2_2.jpg"] and fewer.identity["digest"] != first.identity["digest"]
   (root / "val_images" / "2_2.jpg").unlink()
-  assert_refused("lip", root, "no image that can be used", "1 left out; 1: no such photo", split="val")
+  assert_refused("lip", root, "no usable image", "1 left out; 1: no such photo", split="val")
 
 
-def test_a_set_in_a_bucket_is_the_same_set(tmp_path):
+def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
   files = fsspec.filesystem("memory")
   files.put(str(_cihp(tmp_path / "set")), "/cihp", recursive=True)
   try:

@@ -1,4 +1,4 @@
-"""Which kind of data set lies at a path: the layouts of every kind, and what is none."""
+"""Recognizing the kind of a data set: the layouts of every kind, and other paths."""
 
 import io
 import json
@@ -10,8 +10,9 @@ import pytest
 
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.sources.recognize import KINDS, recognize
-from input_pipeline.sources.table import SOURCES
+from input_pipeline.sources.kinds import SOURCE_KINDS
+from input_pipeline.sources.recognize import LAYOUTS, recognize_source
+from input_pipeline.sources.table import OPENERS
 
 
 def _npz_bytes():
@@ -115,20 +116,20 @@ def _tar_bytes():
     ("msmt17", ["list_train.txt", "mask_train_v2/0000/a.jpg"], ""),
   ],
 )
-def test_every_kind_is_told_by_its_layout(tmp_path, kind, files, below):
-  assert recognize(str(_make(tmp_path / "set", files) / below)) == kind
+def test_every_kind_is_recognized_by_its_layout(tmp_path, kind, files, below):
+  assert recognize_source(str(_make(tmp_path / "set", files) / below)) == kind
 
 
-def test_every_kind_that_can_be_opened_is_known_and_none_else():
-  assert set(KINDS) == set(SOURCES)
+def test_every_kind_is_opened_and_recognized():
+  assert OPENERS.keys() == LAYOUTS.keys() == SOURCE_KINDS.keys()
 
 
-def test_built_in_people_are_told_from_their_exports(tmp_path):
+def test_built_in_people_are_distinguished_from_their_exports(tmp_path):
   spec = SetSpec("crops", (32, 16), 0, 12)
   prepare_people(tmp_path / "people", spec, 12, progress=False)
   prepare_people(tmp_path / "market", spec, 12, export="market1501", progress=False)
-  assert recognize(str(tmp_path / "people")) == "people"
-  assert recognize(str(tmp_path / "market")) == "market1501"
+  assert recognize_source(str(tmp_path / "people")) == "people"
+  assert recognize_source(str(tmp_path / "market")) == "market1501"
 
 
 def test_buckets_are_recognized_too():
@@ -142,9 +143,10 @@ def test_buckets_are_recognized_too():
       "/recognize/db/data.mdb": b"x",
     }
   )
-  found = {name: recognize(f"memory://recognize/{name}") for name in ("photos", "shards", "prepared", "coco", "db")}
+  names = ("photos", "shards", "prepared", "coco", "db")
+  found = {name: recognize_source(f"memory://recognize/{name}") for name in names}
   assert found == {"photos": "folder", "shards": "webdataset", "prepared": "arrayrecord", "coco": "coco", "db": "lmdb"}
-  assert recognize("memory://recognize/shards/0.tar") == "webdataset"
+  assert recognize_source("memory://recognize/shards/0.tar") == "webdataset"
 
 
 @pytest.mark.parametrize(
@@ -157,10 +159,10 @@ def test_buckets_are_recognized_too():
     (["a.jpg"], "missing", ("does not exist",)),
   ],
 )
-def test_what_is_no_data_set_is_said_in_one_line(tmp_path, files, below, parts):
+def test_other_paths_raise_one_line(tmp_path, files, below, parts):
   (tmp_path / "set").mkdir()
   with pytest.raises(ValueError) as error:
-    recognize(str(_make(tmp_path / "set", files) / below), "--path")
+    recognize_source(str(_make(tmp_path / "set", files) / below), "--path")
   message = str(error.value)
   assert "\n" not in message and message.startswith("--path=") and all(part in message for part in parts), message
 
@@ -172,11 +174,11 @@ def test_a_folder_of_very_many_files_is_not_listed_whole(tmp_path, monkeypatch):
   seen = []
   real = os.path.splitext
   monkeypatch.setattr("input_pipeline.sources.recognize.os.path.splitext", lambda name: seen.append(name) or real(name))
-  assert recognize(str(tmp_path)) == "folder"
+  assert recognize_source(str(tmp_path)) == "folder"
   assert len(set(seen)) <= 300
 
 
-def test_numpy_archives_are_no_zip_of_images(tmp_path):
+def test_numpy_archives_are_not_recognized_as_zip(tmp_path):
   np.savez(tmp_path / "x.npz", a=np.zeros(3))
-  with pytest.raises(ValueError, match="looks like no data set"):
-    recognize(str(tmp_path / "x.npz"))
+  with pytest.raises(ValueError, match="looks like no known kind"):
+    recognize_source(str(tmp_path / "x.npz"))

@@ -1,4 +1,4 @@
-"""Market-1501 and MSMT17: splits, persons, cameras, what is left out."""
+"""Market-1501 and MSMT17: splits, identities, cameras, and what is left out."""
 
 import os
 import pickle
@@ -10,8 +10,8 @@ import scipy.io
 
 from input_pipeline.sources.datasets import reid as reid_module
 from input_pipeline.sources.datasets.reid import msmt17_version, open_market1501, open_msmt17
-from saip_jax.evaluation.splits import Labeled
-from saip_jax.evaluation.tasks.attributes import attributes_of
+from saip_jax.evaluation.splits import LabeledImages
+from saip_jax.evaluation.tasks.attributes import attribute_labels
 from tests.support.annotated_photos import names
 
 
@@ -59,7 +59,7 @@ def test_market1501_has_three_splits_and_names_what_is_left_out(tmp_path):
   assert names(again) == names(gallery) and _persons(again) == _persons(gallery)
 
 
-def test_market1501_splits_that_are_not_there(tmp_path):
+def test_missing_market1501_splits(tmp_path):
   root = _market(tmp_path / "set")
   with pytest.raises(ValueError, match="no split 'val'; it has train, query, gallery"):
     _open(open_market1501, root, tmp_path, "val")
@@ -70,7 +70,7 @@ def test_market1501_splits_that_are_not_there(tmp_path):
   with pytest.raises(ValueError, match="train alone"):
     _open(open_market1501, flat, tmp_path, "query")
   _write(tmp_path / "other", "a.jpg", "b.jpg")
-  with pytest.raises(ValueError, match="no image that can be used: 2 images.*a.jpg: its name does not begin"):
+  with pytest.raises(ValueError, match="no usable image: 2 images.*a.jpg: its name does not begin"):
     _open(open_market1501, tmp_path / "other", tmp_path)
   with pytest.raises(ValueError, match="does not exist; expected the folder"):
     _open(open_market1501, tmp_path / "nowhere", tmp_path)
@@ -98,10 +98,10 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
     assert without.annotations(0)[0]["people"] == [{"identity": 2}]
     assert "attributes cannot be read" in without.left_out[-1][1]
     with pytest.raises(ValueError, match="names no attributes .*market_attribute.mat: its attributes cannot"):
-      attributes_of(Labeled(without))
+      attribute_labels(LabeledImages(without))
 
 
-def test_the_list_is_remembered_until_a_file_comes_or_goes(tmp_path, monkeypatch):
+def test_the_index_is_reused_until_a_file_is_added_or_removed(tmp_path, monkeypatch):
   root = _market(tmp_path / "set")
   for below, _, _ in os.walk(root):
     os.utime(below, (time.time() - 60,) * 2)
@@ -144,22 +144,22 @@ def test_msmt17_of_both_versions(tmp_path, version, folders):
   assert train.read(0).startswith(folders[0].encode()) and query.read(0).startswith(folders[1].encode())
   reasons = dict(train.left_out)
   assert reasons["0000/0000_009_01_gone.jpg"] == "no such file" and len(reasons) == 5
-  assert "climbs" in reasons["../secret_000_01_a.jpg"] and "climbs" in reasons["/etc/a_b_01_a.jpg"]
+  assert "leads out" in reasons["../secret_000_01_a.jpg"] and "leads out" in reasons["/etc/a_b_01_a.jpg"]
   assert "listed twice" in reasons.values() and any(name.startswith("line 5") for name in reasons)
 
 
-def test_msmt17_is_found_in_the_folder_above_and_says_what_it_lacks(tmp_path):
+def test_msmt17_is_found_in_the_folder_above_and_missing_lists_are_named(tmp_path):
   root = _msmt17(tmp_path / "up" / "MSMT17_V1")
   assert len(_open(open_msmt17, root.parent, tmp_path)) == 1
   (root / "list_val.txt").unlink()
-  with pytest.raises(ValueError, match="no MSMT17 with a split 'val'; expected list_val.txt"):
+  with pytest.raises(ValueError, match="not MSMT17 with a split 'val'; expected list_val.txt"):
     _open(open_msmt17, root, tmp_path, "val")
   (root / "list_train.txt").write_text("gone_000_01_a.jpg 1")
-  with pytest.raises(ValueError, match="no image that can be used.*no such file"):
+  with pytest.raises(ValueError, match="no usable image.*no such file"):
     _open(open_msmt17, root, tmp_path)
 
 
-def test_a_set_in_a_bucket_is_the_same_set(tmp_path):
+def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
   import fsspec
 
   root = _market(tmp_path / "set")

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.pairs import PairRules, open_pairs
-from input_pipeline.sources.recognize import recognize
+from input_pipeline.pairs import open_pairs
+from input_pipeline.settings import PairsConfig
+from input_pipeline.sources.recognize import recognize_source
 from input_pipeline.sources.table import open_source
 from tests.support.annotated_photos import decoded, mask, names, person
 from tests.support.labeled_sets import plane_of
@@ -74,7 +75,7 @@ def _truth(samples, path):
   ],
 )
 def test_kinds_are_recognized(samples, kind, name):
-  assert recognize(str(samples.root / name)) == kind
+  assert recognize_source(str(samples.root / name)) == kind
 
 
 def test_every_person_is_where_it_was_annotated(rendered_samples, tmp_path):
@@ -118,17 +119,17 @@ def test_coco_itself(samples, tmp_path, file, joints):
     assert abs(xs.min() - x) < 3 and abs(ys.max() + 1 - y - height) < 3
 
 
-def test_captions_and_detections_are_no_persons(samples, tmp_path):
+def test_captions_and_detections_are_refused(samples, tmp_path):
   with pytest.raises(ValueError, match="no box"):
     _open(samples, "coco_mini/annotations/captions_train2017.json", tmp_path)
   with pytest.raises(ValueError, match="detections"):
     _open(samples, "mmpose_tests/coco/test_coco_det_AP_H_56.json", tmp_path)
-  with pytest.raises(ValueError, match="another kind"):
+  with pytest.raises(ValueError, match="another format"):
     _open(samples, "mmpose_tests/interhand2.6m/test_interhand2.6m_camera.json", tmp_path)
 
 
 @pytest.mark.parametrize("path", REAL_PERSONS)
-def test_sets_that_follow_cocos_form(samples, tmp_path, path):
+def test_data_sets_with_cocos_conventions(samples, tmp_path, path):
   source = _open(samples, f"mmpose_tests/{path}", tmp_path)
   persons, joints = REAL_PERSONS[path]
   persons = persons if samples.real else len(_truth(samples, f"mmpose_tests/{path}"))
@@ -226,7 +227,7 @@ def test_clothing_co_parsing_itself(samples, tmp_path):
   ],
 )
 def test_recordings_have_pairs(samples, tmp_path, kind, path, real, rendered):
-  source, pairs = open_pairs(_open(samples, path, tmp_path, kind), PairRules(), tmp_path)
+  source, pairs = open_pairs(_open(samples, path, tmp_path, kind), PairsConfig(), tmp_path)
   views, poses = real if samples.real else rendered
   assert pairs.summary[:2] == [f"{views} images have a view partner", f"{poses} images have a pose partner"]
   for i in range(len(source)):
@@ -244,7 +245,7 @@ def test_recordings_have_pairs(samples, tmp_path, kind, path, real, rendered):
     ("mmpose_tests/coco/test_coco_wholebody.json", 4, 2),
   ],
 )
-def test_whole_photos_hold_the_persons_that_crops_are_cut_from(samples, tmp_path, path, photos, rendered):
+def test_whole_photos_have_the_same_persons_as_crops(samples, tmp_path, path, photos, rendered):
   crops, whole = (_open(samples, path, tmp_path, **further) for further in ({"min_side": 0}, {"whole": True}))
   facts = {whole.name(i): whole.annotations(i)[0] for i in range(len(whole))}
   assert len(facts) == (photos if samples.real else rendered)

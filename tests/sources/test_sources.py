@@ -20,7 +20,7 @@ def _make(root, names, content=b"x"):
 
 
 def _age(root, seconds=60):
-  """Sets every folder's time back, as if nothing had been touched for a while."""
+  """Sets every folder's time back, as if it had not changed for a while."""
   for below, _, _ in os.walk(root):
     os.utime(below, (time.time() - seconds,) * 2)
 
@@ -42,7 +42,7 @@ def test_folder_is_recursive_sorted_and_leaves_out_other_and_hidden_files(photos
   assert FolderSource(photos, tmp_path / "w").read(3) == b"x"
 
 
-def test_index_is_kept_beside_the_run_and_used_again(photos, tmp_path, monkeypatch):
+def test_index_is_stored_in_the_run_and_reused(photos, tmp_path, monkeypatch):
   first = FolderSource(photos, tmp_path / "w")
   assert not list(photos.rglob("folder_index*")) and list((tmp_path / "w").glob("folder_index*"))
   monkeypatch.setattr(folder_module, "_scan", lambda *_: pytest.fail("scanned again"))
@@ -59,7 +59,7 @@ def test_index_is_kept_beside_the_run_and_used_again(photos, tmp_path, monkeypat
     lambda root: _make(root, ["deep/er/new.png"]),
   ],
 )
-def test_index_is_made_again_when_the_folder_changed(photos, tmp_path, change):
+def test_index_is_rebuilt_when_the_folder_changed(photos, tmp_path, change):
   before = FolderSource(photos, tmp_path / "w")
   change(photos)
   after = FolderSource(photos, tmp_path / "w")
@@ -83,7 +83,7 @@ def test_damaged_index_is_ignored(photos, tmp_path):
   assert _names(FolderSource(photos, tmp_path / "w")) == expected
 
 
-def test_identity_does_not_depend_on_where_the_folder_lies(photos, tmp_path):
+def test_identity_does_not_depend_on_the_path_of_the_folder(photos, tmp_path):
   before = FolderSource(photos, tmp_path / "w").identity
   moved = tmp_path / "elsewhere" / "photos"
   moved.parent.mkdir()
@@ -106,7 +106,7 @@ def _one_line_error(call, *parts):
   assert "\n" not in message and all(part in message for part in parts), message
 
 
-def test_errors_name_what_came_and_the_setting(tmp_path):
+def test_errors_name_the_value_and_the_setting(tmp_path):
   cache = tmp_path / "w"
   (tmp_path / "empty").mkdir()
   _make(tmp_path / "texts", [f"{i}.txt" for i in range(12)] + ["x.tiff", "README"])

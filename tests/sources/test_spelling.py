@@ -1,11 +1,11 @@
-"""Names that a list and a disk write differently, lists that passed through Windows, and names that are no UTF-8."""
+"""Names with different spelling on disk and in lists, lists from Windows, and names that are not UTF-8."""
 
 import os
 import unicodedata
 
 import pytest
 
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos
 from input_pipeline.sources.spelling import spelling
@@ -79,29 +79,29 @@ def test_every_list_that_passed_through_windows_is_read(tmp_path, form):
   assert read_subset(str(tmp_path / "subset.txt"), Named(["images/b.jpg", "images/a.jpg"])).tolist() == [1]
 
   (tmp_path / "pairs.txt").write_bytes(changed("images/a.jpg\timages/B.JPG\tview\n"))
-  request = PrepareRequest("folder", str(yolo), companions=_pairs(tmp_path / "pairs.txt"))
-  assert prepare(request, tmp_path / "prepared", progress=False)["count"] == 1
+  request = PrepareRequest("folder", str(yolo), side_files=_pairs(tmp_path / "pairs.txt"))
+  assert prepare_dataset(request, tmp_path / "prepared", progress=False)["count"] == 1
 
 
 def _pairs(path):
-  from input_pipeline.prepare.side_files import Companions
+  from input_pipeline.prepare.side_files import SideFiles
 
-  return Companions(pairs=str(path))
+  return SideFiles(pairs=str(path))
 
 
 def test_json_and_yaml_with_a_byte_order_mark_are_recognized_and_read(tmp_path):
-  from input_pipeline.sources.recognize import recognize
+  from input_pipeline.sources.recognize import recognize_source
 
   write_photo(tmp_path / "a.jpg")
   _listed(tmp_path, ["a.jpg"], "a.json")
   plain = (tmp_path / "a.json").read_text()
   for data in (b"\xef\xbb\xbf" + plain.encode(), plain.encode("utf-16")):
     (tmp_path / "a.json").write_bytes(data)
-    assert recognize(str(tmp_path / "a.json")) == recognize(str(tmp_path)) == "coco"
+    assert recognize_source(str(tmp_path / "a.json")) == recognize_source(str(tmp_path)) == "coco"
     assert len(_open("coco", tmp_path / "a.json", tmp_path)) == 1
 
 
-def test_numbers_that_are_not_separated_as_yolo_does_are_refused_by_line(tmp_path):
+def test_yolo_numbers_with_other_separators_are_left_out_by_line(tmp_path):
   write_photo(tmp_path / "a.jpg")
   (tmp_path / "a.txt").write_text("0,0.5,0.5,0.5,0.5\n0 0,5 0,5 0,5 0,5\n0;0.5;0.5;0.5;0.5\n0 0.5 0.5 0.5 0.5\n")
   (tmp_path / "data.yaml").write_text("train: .\nnames: [person]\n")
@@ -136,7 +136,7 @@ NFC, NFD = (unicodedata.normalize(form, "caf\xe9.jpg") for form in ("NFC", "NFD"
     ("./l.jpg", "l.jpg"),
   ],
 )
-def test_a_name_that_differs_in_nothing_but_its_spelling_is_found(tmp_path, listed, disk):
+def test_a_name_that_differs_only_in_spelling_is_found(tmp_path, listed, disk):
   photos = _photos(tmp_path, disk, "other.jpg")
   assert photos.find(listed) == (disk, "") == photos.find_all([listed, "other.jpg"])[0]
 
@@ -147,16 +147,16 @@ def test_other_names_are_not_found(tmp_path, listed):
   assert photos.find(listed, base_is_enough=False) == (None, NO_PHOTO)
 
 
-def test_what_could_be_two_photos_is_refused_with_the_difference(tmp_path):
+def test_ambiguous_photos_are_refused_with_the_difference(tmp_path):
   photo, reason = _photos(tmp_path, "A.jpg", "a.JPG").find("a.jpg")
   assert photo is None and "A.jpg, a.JPG" in reason and "only in case, Unicode form" in reason
   assert _photos(tmp_path, "a.jpg").find("a.jpg") == ("a.jpg", "")  # as it is written
 
 
-def test_no_photo_is_taken_for_two_names(tmp_path):
+def test_no_photo_is_found_for_two_names(tmp_path):
   photos = _photos(tmp_path, "a.jpg", "seq/cam1/0.jpg")
   [(first, _), (second, reason)] = photos.find_all(["a.jpg", "A.JPG"])
-  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list calls a.jpg" in reason
+  assert first == "a.jpg" and second is None and reason.startswith(NO_PHOTO) and "the list also names a.jpg" in reason
   found = photos.find_all(["/x/seq/cam1/0.jpg", "/x/gone/cam1/0.jpg"])  # the same name, another sequence
   assert found == [("seq/cam1/0.jpg", ""), (None, NO_PHOTO)]
 
@@ -173,7 +173,7 @@ def test_the_photo_beside_its_json_wins(tmp_path):
     assert names(_open("coco", tmp_path / "deep", tmp_path, split)) == [f"{folder}/images/1.jpg#0"]
 
 
-def test_settings_beside_the_folders_of_the_splits_are_no_annotations(tmp_path, capsys):
+def test_settings_beside_the_folders_of_the_splits_are_not_annotations(tmp_path, capsys):
   for split in ("train", "valid"):
     write_photo(tmp_path / "set" / split / "0.jpg")
     _listed(tmp_path / "set" / split, ["0.jpg"], "_annotations.coco.json")
@@ -182,7 +182,7 @@ def test_settings_beside_the_folders_of_the_splits_are_no_annotations(tmp_path, 
   assert cli.main(["doctor", str(tmp_path / "set")]) == 0
   printed = capsys.readouterr().out
   assert "read as coco" in printed
-  assert "Annotations that were not read: valid/_annotations.coco.json (--split=NAME" in printed
+  assert "Annotations that were not read: valid/_annotations.coco.json" in printed
 
 
 def test_a_subset_of_names_that_are_spelled_differently(tmp_path):
@@ -196,14 +196,14 @@ def test_a_subset_of_names_that_are_spelled_differently(tmp_path):
     read_subset(str(path), Named([NFC, "b.jpg"]))
 
 
-def test_spelling_keeps_what_tells_files_apart():
+def test_spelling_keeps_other_differences():
   assert len({spelling(name) for name in ("a.jpg", "a.png", "b/a.jpg", "ab.jpg", "\udce9.jpg", "\udce8.jpg")}) == 6
 
 
 LATIN = "donn\udce9es"
 
 
-def test_names_that_are_no_utf8_go_through_lists_and_prepared_sets(tmp_path):
+def test_names_that_are_not_utf8_pass_through_lists_and_prepared_sets(tmp_path):
   root = os.path.join(str(tmp_path), LATIN)
   os.makedirs(os.path.join(root, "images", LATIN))
   write_photo(tmp_path / "a.jpg")
@@ -213,14 +213,14 @@ def test_names_that_are_no_utf8_go_through_lists_and_prepared_sets(tmp_path):
   subset = os.path.join(root, "subset.txt")
   chosen = write_subset(subset, source, 2, 0)
   out = os.path.join(str(tmp_path), f"prepared_{LATIN}")
-  manifest = prepare(PrepareRequest("folder", root, subset=subset), out, progress=False)
+  manifest = prepare_dataset(PrepareRequest("folder", root, subset=subset), out, progress=False)
   prepared = _open("arrayrecord", out, tmp_path)
   assert manifest["count"] == len(prepared) == 2
   assert [prepared.name(i) for i in range(2)] == [source.name(i) for i in chosen.tolist()]
 
 
 def test_a_list_in_another_encoding_names_the_bytes_of_the_disk(tmp_path):
-  """JSON as a Chinese Windows writes it, and the folder that it was made of."""
+  """A JSON in the encoding of a Chinese Windows, and its folder."""
   write_photo(tmp_path / "x.jpg")
   os.rename(tmp_path / "x.jpg", os.path.join(os.fsencode(tmp_path), "\u4eba.jpg".encode("gbk")))
   _listed(tmp_path, ["NAME.jpg"], "a.json")

@@ -14,7 +14,7 @@ _NAMES = st.lists(st.binary(max_size=12), min_size=1, max_size=60, unique=True)
 
 @given(_NAMES, st.data(), st.integers(0, 5))
 @settings(deadline=None)
-def test_subsets_are_nested_exact_and_know_no_order(names, data, seed):
+def test_subsets_are_nested_exact_and_independent_of_order(names, data, seed):
   count = data.draw(st.integers(1, len(names)))
   smaller = data.draw(st.integers(1, count))
   shuffled = data.draw(st.permutations(names))
@@ -24,7 +24,7 @@ def test_subsets_are_nested_exact_and_know_no_order(names, data, seed):
   assert set(choose_subset(names, smaller, seed)) <= set(chosen)
 
 
-def test_a_subset_is_the_same_for_ever_and_another_with_another_seed():
+def test_a_subset_never_changes_and_depends_on_the_seed():
   names = [b"%d.jpg" % i for i in range(1000)]
   assert choose_subset(names, 5, 0).tolist() == [191, 563, 852, 928, 973]
   assert set(choose_subset(names, 500, 0)) != set(choose_subset(names, 500, 1))
@@ -35,7 +35,7 @@ def test_a_subset_is_the_same_for_ever_and_another_with_another_seed():
   st.data(),
 )
 @settings(deadline=None, max_examples=50)
-def test_a_written_subset_is_read_back_whatever_the_names(tmp_path_factory, names, data):
+def test_a_written_subset_is_read_back_with_any_names(tmp_path_factory, names, data):
   path = str(tmp_path_factory.mktemp("subset") / "subset.txt")
   names = names + ["caf\udce9.jpg", "#header.jpg", "# header\n\\n.jpg"]
   source = Named(list(dict.fromkeys(names)))

@@ -13,7 +13,7 @@ import pytest
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.prepare import prepare_people
 from input_pipeline.people.spec import SetSpec
-from input_pipeline.prepare.prepare import prepare
+from input_pipeline.prepare.prepare import prepare_dataset
 from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
@@ -31,7 +31,7 @@ def build(prepared, data_dir):
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-  """A prepared set of people, and its TFDS form."""
+  """A prepared set of people, and its TFDS set."""
   root = tmp_path_factory.mktemp("people")
   prepare_people(root / "set", SetSpec("crops", (32, 16), 0, 5), 20, progress=False)
   return root / "set", build(root / "set", root / "tfds")
@@ -52,7 +52,7 @@ def test_any_prepared_set_can_be_built(tmp_path, monkeypatch):
   (tmp_path / "photos").mkdir()
   for i in range(3):
     cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), np.full((4, 6, 3), i, np.uint8))
-  prepare(PrepareRequest("folder", str(tmp_path / "photos")), tmp_path / "set")
+  prepare_dataset(PrepareRequest("folder", str(tmp_path / "photos")), tmp_path / "set")
   source = open_source("tfds", build(tmp_path / "set", tmp_path / "tfds"), cache_dir=tmp_path)
   prepared = ArrayRecordSource(tmp_path / "set")
   assert sorted(map(source.read, range(3))) == sorted(map(prepared.read, range(3)))
@@ -93,13 +93,14 @@ def test_a_foreign_set_gives_images_and_plain_facts(tmp_path):
     open_source("tfds", builder.data_dir, cache_dir=tmp_path)
 
 
-def test_what_is_no_set_is_named(tmp_path):
+def test_errors_name_the_missing_set(tmp_path):
   for path in (tmp_path, "no_such_data_set"):
-    with pytest.raises(ValueError, match="data.path=.* is no TensorFlow Datasets set") as error:
+    with pytest.raises(ValueError, match="data.path=.* is not a TensorFlow Datasets set") as error:
       open_source("tfds", path, cache_dir=tmp_path)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.compile
 def test_reading_needs_no_tensorflow(people, tmp_path):
   script = (
     "import sys\n"

@@ -1,4 +1,4 @@
-"""Whole photos with everybody in them; facts that scores need: head boxes, crowding, 133 joints, joints in space."""
+"""Whole photos with all persons; facts that scores need: head boxes, crowding, 133 joints, 3D joints."""
 
 import json
 import pickle
@@ -46,7 +46,7 @@ def _coco(root):
   )
 
 
-def test_a_whole_photo_has_everybody_also_crowds_and_nobody(tmp_path):
+def test_a_whole_photo_has_all_persons_crowds_or_none(tmp_path):
   pytest.importorskip("pycocotools")
   source = _open("coco", _coco(tmp_path / "set"), tmp_path / "work", whole=True)
   photos = _photos(source)
@@ -86,7 +86,7 @@ def _box(tag="person", **further):
   } | further
 
 
-def test_crowdhuman_keeps_what_is_to_be_ignored_and_says_so(tmp_path):
+def test_crowdhuman_marks_ignored_persons(tmp_path):
   line = json.dumps(
     {"ID": "273271,c9db000d5146c15", "gtboxes": [_box(), _box("mask"), _box(extra={"ignore": 1}), _box(vbox=[1, 2])]}
   )
@@ -108,13 +108,13 @@ def test_crowdhuman_keeps_what_is_to_be_ignored_and_says_so(tmp_path):
     "Images/273271,c9db000d5146c15.jpg#3",
   ]
   _odgt(root, line, "{nonsense")
-  with pytest.raises(ValueError, match="line 2 of .*annotation_val.odgt is no JSON"):
+  with pytest.raises(ValueError, match="line 2 of .*annotation_val.odgt is not JSON"):
     _open("crowdhuman", root, tmp_path / "work", "val", whole=True)
   with pytest.raises(ValueError, match="has the splits train, val"):
     _open("crowdhuman", root, tmp_path / "work", "test", whole=True)
 
 
-def test_crowdpose_says_how_crowded_a_photo_is(tmp_path):
+def test_crowdpose_gives_the_crowding_of_a_photo(tmp_path):
   root = tmp_path / "set"
   content = json.loads(_coco(root).read_text())
   for image in content["images"]:
@@ -154,7 +154,7 @@ def test_mpii_gets_its_head_boxes_from_the_file_beside(tmp_path, name, mat):
   left, top, _, _ = crop.crop_box(0)
   assert crop.annotations(0)[0]["people"][0]["boxes"]["head"] == [40.5 - left, 30.5 - top, 10, 15]
   scipy.io.savemat(tmp_path / "set" / "annotations" / mat, {"headboxes_src": heads[..., :1]})
-  with pytest.raises(ValueError, match=f"{mat} has headboxes_src of shape .2, 2.; {name} has 2 persons"):
+  with pytest.raises(ValueError, match=f"{mat} has headboxes_src of shape .2, 2.; expected .* 2 persons of {name}"):
     _open("coco", file, tmp_path / "work")
 
 
@@ -168,11 +168,11 @@ def test_a_head_box_without_a_size_is_named_by_its_file_and_row(tmp_path, point)
   lost = [1, 2] if np.isnan(point) else [1]
   assert [k for k in range(3) if "boxes" not in people[k]] == lost
   assert source.left_out == [
-    (f"gt_valid.mat: head box of person {k}", "it has no size; PCKh leaves the person out") for k in lost
+    (f"gt_valid.mat: head box of person {k}", "it has no size; the person is left out of PCKh") for k in lost
   ]
 
 
-def test_whole_body_keypoints_stand_in_the_order_of_the_data_set(tmp_path):
+def test_whole_body_keypoints_have_the_order_of_the_data_set(tmp_path):
   assert len(WHOLE_BODY_JOINTS) == 133 and WHOLE_BODY_JOINTS[17] == "left_big_toe"
   assert [WHOLE_BODY_JOINTS.index(name) for name in ("face_0", "left_hand_0", "right_hand_0")] == [23, 91, 112]
   write_photo(tmp_path / "set" / "a.jpg")
@@ -223,7 +223,7 @@ def _npz(root, name="3dpw_train.npz", **change):
   return root
 
 
-def test_joints_in_space_come_with_their_crops_in_meters(tmp_path):
+def test_crops_have_3d_joints_in_meters(tmp_path):
   root = _npz(tmp_path / "set")
   source = _open("joints3d", root, tmp_path / "work")
   [person] = source.annotations(0)[0]["people"]
@@ -242,14 +242,14 @@ def test_joints_in_space_come_with_their_crops_in_meters(tmp_path):
   "change, message",
   [
     ({"joints_xyz": np.full((2, 3, 3), 4000.0) * np.arange(3)[:, None]}, "expected meters, not millimeters"),
-    ({"joints_xyz": np.full((2, 3, 3), np.nan)}, "no person that can be used.*none of its joints"),
+    ({"joints_xyz": np.full((2, 3, 3), np.nan)}, "no usable person.*none of its joints"),
     ({"joints_xyz": np.zeros((2, 4, 3))}, r"joints_xyz of shape \(2, 4, 3\); expected \(2, 3, 3\)"),
     ({"keypoints": None}, "has no keypoints or box"),
     ({"joints": None}, "has no joints"),
-    ({"image": np.array([{"a": 1}, 2], object)}, "no .npz of plain arrays: Object arrays"),
+    ({"image": np.array([{"a": 1}, 2], object)}, "not a .npz of plain arrays: Object arrays"),
   ],
 )
-def test_joints_of_another_form_end_with_one_line(tmp_path, change, message):
+def test_malformed_joints_raise_one_line(tmp_path, change, message):
   root = _npz(tmp_path / "set", **change)
   with pytest.raises(ValueError, match=message) as error:
     _open("joints3d", root, tmp_path / "work")
@@ -265,5 +265,5 @@ def test_joints_are_never_read_from_pickles(tmp_path):
     _open("joints3d", root, tmp_path / "work")
   assert len(_open("joints3d", root, tmp_path / "work", "test")) == 2
   (root / "3dpw_test.npz").write_bytes(pickle.dumps({"joints_xyz": []}))
-  with pytest.raises(ValueError, match="3dpw_test.npz is no .npz of plain arrays, or was cut off; get it again$"):
+  with pytest.raises(ValueError, match="3dpw_test.npz is not a .npz of plain arrays"):
     _open("joints3d", root / "3dpw_test.npz", tmp_path / "work")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from input_pipeline.source import ImageSource
 from saip_jax.evaluation.encoders import Encoder
-from saip_jax.evaluation.splits import Labeled
+from saip_jax.evaluation.splits import LabeledImages
 
 HW, GRID = (64, 32), (8, 4)
 
@@ -45,7 +45,7 @@ class CodedData:
   """Stands in for `splits.Data`."""
 
   def __init__(self, train, test):
-    self.parts = Labeled(train), Labeled(test)
+    self.parts = LabeledImages(train), LabeledImages(test)
 
   def train_and_test(self, whole=False):
     return self.parts

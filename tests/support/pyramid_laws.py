@@ -1,4 +1,4 @@
-"""Twins in timm for networks of stages, and the laws that all of them keep."""
+"""timm's models of networks of stages, and checks that all of these networks must pass."""
 
 import functools
 import re
@@ -50,8 +50,8 @@ def assert_close(ours, theirs, limit):
   np.testing.assert_allclose(np.asarray(ours, np.float32), np.asarray(theirs, np.float32), rtol=0, atol=limit)
 
 
-def timms_twin(name: str, backbone, table, **options) -> types.SimpleNamespace:
-  """Returns timm's net with made-up weights and our tree of the same; skips the test without timm."""
+def timms_model(name: str, backbone, names, **options) -> types.SimpleNamespace:
+  """Returns timm's model with random weights and the same weights as our tree; skips the test without timm."""
   missing = torch_model.why_missing(("torch", "timm"))
   if missing:
     pytest.skip(missing)
@@ -63,24 +63,24 @@ def timms_twin(name: str, backbone, table, **options) -> types.SimpleNamespace:
   shapes = {n: tuple(t.shape) for n, t in model.state_dict().items() if t.is_floating_point()}  # others are counters
   state = {n: values_of_training(rng, n, shape) for n, shape in shapes.items()}
   model.load_state_dict(model.state_dict() | {n: torch.tensor(a) for n, a in state.items()})
-  norm = {row.torch: values_of_training(rng, row.torch, (backbone.hidden_width,)) for row in table.EXTRA}
-  tree = from_torch(state | norm, table.TIMM + table.EXTRA, table.IGNORED, parameter_shapes(backbone))
-  return types.SimpleNamespace(torch=torch, model=model, state=state, norm=norm, tree=tree, table=table)
+  norm = {row.torch: values_of_training(rng, row.torch, (backbone.hidden_width,)) for row in names.extra}
+  tree = from_torch(state | norm, [*names.timm, *names.extra], names.ignored, parameter_shapes(backbone))
+  return types.SimpleNamespace(torch=torch, model=model, state=state, norm=norm, tree=tree, names=names)
 
 
-def check_features(twin, backbone, image_hw: tuple[int, int], channels_last: bool):
+def check_features(timms, backbone, image_hw: tuple[int, int], channels_last: bool):
   """The same images give timm's last map, pooled feature and third stage, that after our norm."""
-  torch, x = twin.torch, images(0, 2, *image_hw)
+  torch, x = timms.torch, images(0, 2, *image_hw)
   with torch.inference_mode():
     pixels = torch.tensor(x.transpose(0, 3, 1, 2))
-    tokens = twin.model.forward_features(pixels)
-    cls = twin.model.forward_head(tokens, pre_logits=True)
+    tokens = timms.model.forward_features(pixels)
+    cls = timms.model.forward_head(tokens, pre_logits=True)
     tokens = tokens if channels_last else tokens.permute(0, 2, 3, 1)
-    (stage,) = twin.model.forward_intermediates(pixels, indices=[2], intermediates_only=True)
-    norm = [torch.tensor(twin.norm[f"inter_norm.{part}"]) for part in ("weight", "bias")]
+    (stage,) = timms.model.forward_intermediates(pixels, indices=[2], intermediates_only=True)
+    norm = [torch.tensor(timms.norm[f"inter_norm.{part}"]) for part in ("weight", "bias")]
     stage = torch.nn.functional.layer_norm(stage.permute(0, 2, 3, 1), (backbone.hidden_width,), *norm, 1e-6)
     hidden = torch.cat([stage.mean((1, 2))[:, None], stage.flatten(1, 2)], dim=1)
-  ours = jax.jit(lambda p, x: backbone.apply({"params": p}, x, ("cls", "tokens", "hidden")))(twin.tree, x)
+  ours = jax.jit(lambda p, x: backbone.apply({"params": p}, x, ("cls", "tokens", "hidden")))(timms.tree, x)
   assert float(tokens.std()) > 0.3 and float(stage.std(1).mean()) > 0.1  # not all washed out
   assert_close(ours.cls, cls, 1e-4)
   assert_close(ours.tokens, tokens.flatten(1, 2), 1e-4)
@@ -90,18 +90,18 @@ def check_features(twin, backbone, image_hw: tuple[int, int], channels_last: boo
   assert ours.hidden_grid == backbone.hidden_grid(image_hw) == tuple(stage.shape[1:3])
 
 
-def check_round_trip(twin, count: int, classifier: str = "head.fc"):
+def check_round_trip(timms, count: int, classifier: str = "head.fc"):
   """timm's tensors return bit for bit, and there are as many parameters as timm's net without classifier has."""
-  assert sum(p.numel() for p in twin.model.parameters()) == count
-  paths = {row.path for row in twin.table.TIMM}
-  flat = {path: a for path, a in flatten(twin.tree).items() if path in paths}
+  assert sum(p.numel() for p in timms.model.parameters()) == count
+  paths = {row.path for row in timms.names.timm}
+  flat = {path: a for path, a in flatten(timms.tree).items() if path in paths}
   assert sum(a.size for a in flatten(split_statistics(unflatten(flat))["params"]).values()) == count
-  back = to_torch(unflatten(flat), twin.table.TIMM, 16)
-  assert back.keys() == twin.state.keys()
-  for name, array in twin.state.items():
+  back = to_torch(unflatten(flat), timms.names.timm, 16)
+  assert back.keys() == timms.state.keys()
+  for name, array in timms.state.items():
     np.testing.assert_array_equal(back[name], array)
   other = {f"{classifier}.weight": np.zeros((10, 4), np.float32)}
-  assert from_torch(twin.state | other, twin.table.TIMM, twin.table.IGNORED).keys() == unflatten(flat).keys()
+  assert from_torch(timms.state | other, timms.names.timm, timms.names.ignored).keys() == unflatten(flat).keys()
 
 
 def encoded(backbone, params, x, reads, padded=None):

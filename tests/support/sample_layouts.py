@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline.people.compositions import render_picture
-from input_pipeline.people.parts import LABELS, PARTS
+from input_pipeline.people.parts import LABELS, LIP_PARTS
 from input_pipeline.people.picture import Picture
 from input_pipeline.people.records import encode_jpeg
 from input_pipeline.people.spec import SetSpec
@@ -47,7 +47,7 @@ def write_market1501(root: pathlib.Path, crops: list[Picture]) -> None:
 
 def write_ccp(root: pathlib.Path, crops: list[Picture]) -> None:
   """A class for each pixel; of the last photo there are tags alone."""
-  names = np.array(["null", *(name.lower() for name in PARTS[1:])], object)
+  names = np.array(["null", *(name.lower() for name in LIP_PARTS[1:])], object)
   names[LABELS["Face"]] = "skin"
   for number, picture in enumerate(crops, 1):
     write(root / "photos" / f"{number:04d}.jpg", encode_jpeg(picture))

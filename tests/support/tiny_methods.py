@@ -1,11 +1,10 @@
-"""MAE and DINO small enough for tests: a toy encoder, and batches to feed them."""
+"""MAE, DINO, HAP and CroCo small enough for tests: a toy encoder, and made-up batches."""
 
 import dataclasses
 import pathlib
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from tests.support.tiny_saip import made_up_batch
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -28,7 +27,7 @@ OWN = {
 
 
 def tiny_method(recipe, *overrides, **backbone_options):
-  """Returns (config, method) of a demo; the encoder is a toy ViT unless another one is named and made small."""
+  """Returns (config, method) of a demo; the encoder is a toy ViT, or the recipe's one with other options."""
   recipe_path = REPO / "configs" / f"{recipe}.py"
   settings = [f"--config.{o}" for o in (*COMMON, *OWN.get(recipe, ()), *overrides)]
   config = parse_config(apply_overrides(load_recipe(recipe_path), settings))

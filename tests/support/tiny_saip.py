@@ -1,4 +1,4 @@
-"""A SAIP small enough for tests: a shallow narrow ViT, toy decoders, batches to feed it. Run as a script it trains."""
+"""A SAIP small enough for tests: a shallow narrow ViT, toy decoders, made-up batches. Run as a script it trains."""
 
 import argparse
 import dataclasses
@@ -12,11 +12,10 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.distributed import initialize
-from saip_jax.training.loop import pretrain
 from tests.support.toy_method import ToyData
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -46,8 +45,7 @@ def tiny(*overrides, **backbone_options):
   config = parse_config(apply_overrides(recipe, [f"--config.{o}" for o in (*TINY, *overrides)]))
   method = METHODS["saip"].build(config)
   options = backbone_options or {"width": 12, "depth": 8, "heads": 3}
-  networks = dataclasses.replace(method.networks, backbone=method.backbone.clone(**options))
-  return config, dataclasses.replace(method, networks=networks)
+  return config, dataclasses.replace(method, backbone=method.backbone.clone(**options))
 
 
 def made_up_batch(size=8, seed=0):
@@ -75,7 +73,7 @@ class MadeUpData(ToyData):
 def train_tiny(workdir, *overrides):
   """Trains all three objectives on all devices of all processes."""
   config, method = tiny("panel_every=0", *overrides)
-  pretrain(config, method, MadeUpData(config.batch_size), workdir)
+  train_in_folder(config, method, lambda _: MadeUpData(config.batch_size), workdir)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fine-tuning at toy size: the data, the settings and the command."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -10,13 +11,12 @@ from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.spec import SetSpec
 from input_pipeline.pipeline import TrainData
 from saip_jax import cli
-from saip_jax.config import parse_config
 from saip_jax.heads.image_text import ImageTextHead
 from saip_jax.heads.upsampling import UpsamplingHead
 from saip_jax.methods.finetune import dense, text
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from tests.support.tiny_methods import REPO
 from tests.support.toy_people import toy_picture
 from tests.support.toy_weights import add_toy_backbone
@@ -61,15 +61,10 @@ def data_of(people, config, method):
   return TrainData(
     PeopleSource(people, "train"),
     None,
-    canvas_hw=config.data.canvas_hw,
-    scene_canvas_hw=None,
+    dataclasses.replace(config.data, threads=1, max_damaged_fraction=0.0),
+    fields=tuple(method.batch_spec(1)),
     batch_size=config.batch_size,
     seed=config.seed,
-    workers=config.data.workers,
-    threads=1,
-    max_damaged_fraction=0.0,
-    fields=tuple(method.batch_spec(1)),
-    pictures_per_identity=config.data.pictures_per_identity,
   )
 
 

@@ -1,4 +1,4 @@
-"""A tiny method, its data and its recipe: what the loop needs, at no cost. Run as a script it trains, slowly."""
+"""A tiny method, its data and its recipe, for tests of the loop. Run as a script it trains, slowly."""
 
 import argparse
 import dataclasses
@@ -17,13 +17,13 @@ import numpy as np
 from flax import linen as nn
 
 from saip_jax.backbones.features import Backbone, Features
-from saip_jax.config import parse_config
-from saip_jax.methods import MethodEntry
-from saip_jax.methods.base import Aux, ParamGroup, replace_modules
+from saip_jax.evaluation.monitors import monitors_for
+from saip_jax.methods.base import Aux, Method, ParamGroup
+from saip_jax.methods.modules import replace_modules
 from saip_jax.pictures import Panel
-from saip_jax.recipes import apply_overrides
+from saip_jax.recipes import apply_overrides, parse_config
+from saip_jax.running import train_in_folder
 from saip_jax.training.distributed import initialize
-from saip_jax.training.loop import pretrain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +46,22 @@ class ToyBackbone(Backbone):
     return Features(cls=cls, tokens=cls[:, None], grid=(1, 1))
 
 
-class Toy:
-  """Predicts, from a noisy image, what a moving average of itself says of the clean one. A black image gives NaN.
+@dataclasses.dataclass(frozen=True)
+class Toy(Method):
+  """Predicts, from a noisy image, the output of a moving average of itself for the clean one. A black image gives NaN.
 
-  `hangs` is how it behaves when it is compiled.
+  Attributes:
+    hangs: compiling the loss never ends.
   """
 
-  def __init__(self, config: ToyConfig, hangs=False):
-    self.config, self.backbone = config, ToyBackbone(image_hw=(4, 2), width=config.width)
-    self._hangs = hangs
+  Config = ToyConfig
+
+  config: ToyConfig
+  hangs: bool = False
+
+  @classmethod
+  def build_encoder(cls, config, **backbone_options):
+    return ToyBackbone(image_hw=(4, 2), width=config.method.width)
 
   def batch_spec(self, global_batch):
     return {
@@ -73,16 +80,20 @@ class Toy:
   def _apply(self, params, x):
     return jnp.tanh(x @ params["linear"]["kernel"] + params["linear"]["bias"])
 
-  def loss(self, params, method_state, batch, key, step):
-    time.sleep(1e6 if self._hangs else 0)
+  def views(self, batch, key):
     clean = batch["image"].reshape(-1, 24) / 255.0
     clean = clean / clean.mean(axis=-1, keepdims=True)
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (24,)))(batch["index"])
+    return clean, noise, batch["index"]
+
+  def objectives(self, params, method_state, views, step):
+    time.sleep(1e6 if self.hangs else 0)
+    clean, noise, index = views
     target = jax.lax.stop_gradient(self._apply(method_state["teacher"], clean))
     fit = jnp.mean((self._apply(params, clean + self.config.noise * noise) - target + method_state["center"]) ** 2)
     size = jnp.mean(params["linear"]["kernel"] ** 2)
     metrics = {"loss/total": fit + size, "loss/fit": fit, "loss/size": size}
-    index = batch["index"].astype(jnp.float32)  # sums that tell which images these were
+    index = index.astype(jnp.float32)  # moments that identify the images
     metrics |= {"monitor/index": index.mean(), "monitor/index_squared": jnp.mean(index**2)}
     return fit + size, Aux(metrics, {"mean": target.mean(axis=0)})
 
@@ -114,13 +125,13 @@ class _Damage:
 class ToyData:
   """Random images, a pure function of (seed, step).
 
-  `seconds` long is the decoding, forever at `hang_step`; `black_step` is all black.
+  Decoding takes `seconds`, forever at `hang_step`; the batch of `black_step` is all black.
   """
 
   def __init__(self, batch_size, seed=0, length=40, black_step=None, damage=(), seconds=0.0, hang_step=None):
     self.identity = {"source": "toy", "digest": "abc"}
     self.damage, self.unknown = _Damage(damage), _Damage()
-    self.starts = []  # what the loop asked for
+    self.starts = []  # first steps that the loop asked for
     self._batch_size, self._seed, self._length = batch_size, seed, length
     self._black_step, self._seconds, self._hang_step = black_step, seconds, hang_step
 
@@ -144,7 +155,7 @@ class ToyData:
       step += 1
 
 
-TOY_METHODS = {"toy": MethodEntry(ToyConfig, lambda config: Toy(config.method))}
+TOY_METHODS = {"toy": Toy}
 
 
 def toy_recipe():
@@ -180,7 +191,9 @@ def train_toy(workdir, *overrides: str, devices=1, hangs=False, **data_options):
   """Trains and returns the final state on the host; `devices=None` takes all."""
   config = toy_config(*overrides)
   data = ToyData(config.batch_size, config.seed, **data_options)
-  state = pretrain(config, Toy(config.method, hangs), data, workdir, devices=jax.devices()[:devices])
+  method = dataclasses.replace(Toy.build(config), hangs=hangs)
+  devices = jax.devices()[:devices]
+  state = train_in_folder(config, method, lambda _: data, workdir, monitors_for(config, method.backbone), devices)
   return jax.device_get(state) if jax.process_count() == 1 else None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.vit import ViT
-from saip_jax.interop.architectures import TWINS, vit_twin
+from saip_jax.interop.architectures import ARCHITECTURES, vit_architecture
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
@@ -20,7 +20,7 @@ FIXTURE = pathlib.Path(__file__).resolve().parents[1] / "fixtures" / "saip_offic
 def add_toy_backbone(monkeypatch) -> None:
   """Makes the backbone of the fixture, 24 wide with 8 blocks, one of the known ones: `vit_toy`."""
   monkeypatch.setitem(BACKBONES, "vit_toy", functools.partial(ViT, width=24, depth=8, heads=3))
-  monkeypatch.setitem(TWINS, "vit_toy", vit_twin("vit_toy"))
+  monkeypatch.setitem(ARCHITECTURES, "vit_toy", vit_architecture("vit_toy"))
 
 
 def random_backbone(of: BackboneSpec | ViT, seed: int = 0) -> dict:

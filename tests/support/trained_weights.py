@@ -6,12 +6,11 @@ import pathlib
 import jax
 import numpy as np
 
-from saip_jax.config import parse_config
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.weights import Weights
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from tests.support.tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parents[2]

@@ -9,30 +9,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
-from saip_jax.training.checkpoint import CheckpointError, Checkpoints, claim_workdir
+from saip_jax.run_folder.folder import claim_workdir
+from saip_jax.training.checkpoint import CheckpointError, Checkpoints
 from saip_jax.training.mesh import make_mesh, replicated
+from saip_jax.training.state import TrainState
 
 _FINGERPRINT = {"config.seed": 0, "data": {"length": 3, "canvas_hw": (4, 2)}}
 
 
-@struct.dataclass
-class _State:
-  step: jax.Array
-  params: dict
+def _state_of(params, step=0):
+  return TrainState(jnp.int32(step), params, {}, {})
 
 
 def _state(step, devices=1):
   values = np.random.default_rng(step)
-  tree = _State(
-    jnp.int32(step),
+  tree = _state_of(
     {
       "kernel": jnp.asarray(values.normal(size=(3, 4)), jnp.float32),
       "half": jnp.asarray([0.1, -0.0], jnp.bfloat16),
       "odd": jnp.asarray([np.nan, np.inf, 1e-45], jnp.float32),
       "count": jnp.uint32(2**32 - 1),
     },
+    step,
   )
   return jax.device_put(tree, replicated(make_mesh(jax.devices()[:devices])))
 
@@ -73,12 +72,12 @@ def test_a_donated_state_is_saved_as_it_was(tmp_path):
   """The save goes on in the background while the next step overwrites the state in place."""
   change = jax.jit(lambda state: jax.tree.map(lambda a: a * 0, state), donate_argnums=0)
   checkpoints = _open(tmp_path)
-  state = jax.device_put({"a": jnp.ones(2_000_000)}, replicated(make_mesh(jax.devices()[:1])))
+  state = jax.device_put(_state_of({"a": jnp.ones(2_000_000)}), replicated(make_mesh(jax.devices()[:1])))
   abstract = _abstract(state)
   checkpoints.save(1, state)
   jax.block_until_ready(change(state))
   checkpoints.wait()
-  np.testing.assert_array_equal(checkpoints.restore(abstract)["a"], 1.0)
+  np.testing.assert_array_equal(checkpoints.restore(abstract).params["a"], 1.0)
   checkpoints.close()
 
 
@@ -105,7 +104,7 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
 
 def test_another_state_is_refused(tmp_path):
   checkpoints = _open(tmp_path)
-  checkpoints.save(1, {"a": jnp.ones(2)})
+  checkpoints.save(1, _state_of({"a": jnp.ones(2)}))
   with pytest.raises(ValueError, match="checkpoints/1 does not fit"):
     checkpoints.restore(_abstract(_state(0)))
   checkpoints.close()
@@ -148,7 +147,7 @@ def test_a_failed_write_is_one_line_and_spares_the_last_good(tmp_path, monkeypat
       checkpoints.save(2, _state(2))
     else:
       with _files_of_at_most(100_000):  # the system refuses larger files, as a full disk refuses any
-        checkpoints.save(2, {"noise": jax.random.normal(jax.random.key(0), (300_000,))})
+        checkpoints.save(2, _state_of({"noise": jax.random.normal(jax.random.key(0), (300_000,))}))
         checkpoints.wait()
   message = str(caught.value)
   assert "File too large" in message or "No space left" in message

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from input_pipeline.schema import to_dict
-from saip_jax.config import parse_config
 from saip_jax.evaluation import finetune
 from saip_jax.interop import weights
 from saip_jax.interop.importing import import_weights
 from saip_jax.interop.model_card import run_history
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import open_weights
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.reporting.report import write_report
+from saip_jax.run_folder.folder import read_config, write_config
 from saip_jax.run_folder.integrity import checkpoint_steps, damage_of, newest_whole
-from saip_jax.training.checkpoint import Checkpoints, read_config, write_config
+from saip_jax.training.checkpoint import Checkpoints
+from saip_jax.training.state import TrainState
 from tests.support.report_page import Page, two_cameras
 from tests.support.tiny_methods import COMMON, REPO
 from tests.support.toy_method import train_toy
@@ -46,6 +47,8 @@ KINDS = {
   "no fingerprint": lambda step: shutil.rmtree(step / "fingerprint"),
   "an empty fingerprint": lambda step: _cut(step / "fingerprint" / "metadata", 0),
   "a fingerprint that is a list": lambda step: (step / "fingerprint" / "metadata").write_text("[1]"),
+  "no model.json": lambda step: (step / "model" / "model.json").unlink(),
+  "an empty model.json": lambda step: _cut(step / "model" / "model.json", 0),
   "no state": lambda step: shutil.rmtree(step / "state"),
   "no description": lambda step: (step / "state" / "_METADATA").unlink(),
   "half a description": lambda step: _cut(step / "state" / "_METADATA", 200),
@@ -69,15 +72,16 @@ def whole(tmp_path_factory):
     add_toy_backbone(monkeypatch)
     settings = [f"--config.{s}" for s in (*COMMON, "model.backbone=vit_toy")]
     config = parse_config(apply_overrides(load_recipe(REPO / "configs" / "mae_demo.py"), settings))
-    params = {"backbone": random_backbone(BackboneSpec("vit_toy", (64, 32), "grid2d"))}
+    spec = BackboneSpec("vit_toy", (64, 32), "grid2d")
+    params, model = {"backbone": random_backbone(spec)}, {"facts": spec.facts(), "head_counts": {}}
   workdir = tmp_path_factory.mktemp("runs") / "whole"
   workdir.mkdir()
   write_config(workdir, to_dict(config))
-  checkpoints = Checkpoints(workdir, 3, None, {"data": {"source": "toy", "images": 3, "digest": "abc"}})
+  checkpoints = Checkpoints(workdir, 3, None, {"data": {"source": "toy", "images": 3, "digest": "abc"}}, model)
   for step in (2, 4):
     params["backbone"]["norm"]["scale"] = np.full(24, step, np.float32)
     noise = jnp.asarray(np.random.default_rng(step).random((64, 64)), jnp.float32)
-    checkpoints.save(step, {"params": params, "extra": {}, "opt_state": {"mu": noise}})
+    checkpoints.save(step, TrainState(np.int32(step), params, {}, {"mu": noise}))
     checkpoints.wait()
   checkpoints.close()
   return workdir
@@ -140,8 +144,8 @@ def _resume(workdir):
     backbone = random_backbone(BackboneSpec("vit_toy", (64, 32), "grid2d"))
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shape_of = lambda a: jax.ShapeDtypeStruct(a.shape, jnp.float32, sharding=one)
-    state = {"params": {"backbone": backbone}, "extra": {}, "opt_state": {"mu": np.zeros((64, 64))}}
-    return checkpoints.restore(jax.tree.map(shape_of, state))["params"]["backbone"]["norm"]["scale"][0]
+    state = TrainState(np.zeros(()), {"backbone": backbone}, {}, {"mu": np.zeros((64, 64))})
+    return checkpoints.restore(jax.tree.map(shape_of, state)).params["backbone"]["norm"]["scale"][0]
   finally:
     checkpoints.close()
 
@@ -191,6 +195,7 @@ def test_records_and_pages_name_the_step_that_was_read(run, tmp_path, monkeypatc
 def test_damaged_settings_are_named_and_mended_by_the_next_start(tmp_path, capsys):
   run = tmp_path / "run"
   train_toy(run, "total_steps=3")
+  shutil.rmtree(run / "checkpoints" / "3" / "model")  # as in earlier versions
   for content in ("", '{"seed": ', "[1]"):
     (run / "config.json").write_text(content)
     with pytest.raises(ValueError, match="config.json cannot be read: .*start the run again with its recipe"):

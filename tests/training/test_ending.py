@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from saip_jax.training import loop
+from saip_jax.running import train_in_folder
 from saip_jax.training.checkpoint import CheckpointError, Checkpoints
 from saip_jax.training.ending import Ending
 from saip_jax.training.metrics import MetricsWriter
@@ -84,7 +84,7 @@ def test_nothing_replaces_the_error_of_the_data(tmp_path, monkeypatch):
   monkeypatch.setattr(MetricsWriter, "close", _fail(OSError("no space")))
   config = toy_config()
   with pytest.raises(ValueError, match="too many damaged images"):
-    loop.pretrain(config, Toy(config.method), Data(8), tmp_path, jax.devices()[:1])
+    train_in_folder(config, Toy.build(config), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
 
 
 def test_a_list_that_cannot_be_written_ends_no_run(tmp_path, capsys):

@@ -14,7 +14,8 @@ import time
 import pytest
 
 from input_pipeline.prepared import one_writer
-from saip_jax.run_folder.lock import LOCK, holding
+from saip_jax.run_folder.files import LOCK
+from saip_jax.run_folder.lock import holding
 from tests.support.processes import TOY, finished, started
 from tests.support.toy_method import train_toy
 

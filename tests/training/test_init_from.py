@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from input_pipeline.schema import to_dict
-from saip_jax.config import parse_config
+from saip_jax import initial
+from saip_jax.initial import start_from
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
-from saip_jax.training import initial
-from saip_jax.training.initial import start_from
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.state import TrainState
 from tests.support.tiny_saip import REPO, TINY

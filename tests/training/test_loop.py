@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from saip_jax.training import checkpoint, loop
+from saip_jax.running import train_in_folder
+from saip_jax.training import checkpoint
 from saip_jax.training.checkpoint import CheckpointError
 from saip_jax.training.metrics import MetricsWriter, read_metrics
 from saip_jax.training.telemetry import NonFiniteLoss
@@ -83,9 +84,9 @@ def test_a_longer_run_names_what_changed(tmp_path, capsys):
 
 def test_only_the_steps_missing_are_read(tmp_path):
   config = toy_config("total_steps=4")
-  loop.pretrain(config, Toy(config.method), ToyData(8), tmp_path, jax.devices()[:1])
+  train_in_folder(config, Toy.build(config), lambda _: ToyData(8), tmp_path, devices=jax.devices()[:1])
   config, data = toy_config("total_steps=6", "panel_every=2"), ToyData(8)
-  loop.pretrain(config, Toy(config.method), data, tmp_path, jax.devices()[:1])
+  train_in_folder(config, Toy.build(config), lambda _: data, tmp_path, devices=jax.devices()[:1])
   assert data.starts == [0, 4]  # the first batch for the pictures, then training
 
 
@@ -108,7 +109,7 @@ def test_a_run_compiles_once(tmp_path):
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     config = toy_config("total_steps=12", "panel_every=2", "accumulate=2", "profile_steps=3:5")
-    loop.pretrain(config, Counted(config.method), Data(8), tmp_path, jax.devices()[:1])
+    train_in_folder(config, Counted(config.method), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert len(traced) == 1 and compiled
@@ -222,7 +223,7 @@ def test_a_failing_pipeline_ends_the_run_with_its_own_words(tmp_path):
 
   config = toy_config()
   with pytest.raises(ValueError, match="too many damaged images"):
-    loop.pretrain(config, Toy(config.method), Data(8), tmp_path, jax.devices()[:1])
+    train_in_folder(config, Toy.build(config), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
   assert _steps(tmp_path) == [3]
   assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 

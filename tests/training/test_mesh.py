@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones import BACKBONES
-from saip_jax.config import parse_config
 from saip_jax.methods import METHODS
-from saip_jax.recipes import apply_overrides, load_recipe
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, on_one_device, place_state, shardings_of
 from saip_jax.training.metrics import read_metrics
 from saip_jax.training.optimizer import make_optimizer
@@ -79,7 +78,7 @@ def test_sharing_the_state_changes_no_result(tmp_path):
 @pytest.mark.parametrize("fsdp", [1, 4])
 def test_weights_are_gathered_and_activations_are_not(fsdp):
   config = toy_config(*_WIDE)
-  method = Toy(config.method)
+  method = Toy.build(config)
   tx, schedule = make_optimizer(config.optimizer, 6, method.param_groups())
   mesh = make_mesh(jax.devices()[:8], fsdp)
   state = place_state(mesh, jax.eval_shape(lambda: init_state(method, tx, 0)))
@@ -97,8 +96,8 @@ def test_a_run_goes_on_with_another_sharing(tmp_path):
 
 def test_initial_weights_are_the_same_bits():
   config = toy_config(*_WIDE)
-  tx, _ = make_optimizer(config.optimizer, 6, Toy(config.method).param_groups())
-  create = lambda: init_state(Toy(config.method), tx, 0)
+  tx, _ = make_optimizer(config.optimizer, 6, Toy.build(config).param_groups())
+  create = lambda: init_state(Toy.build(config), tx, 0)
   mesh = make_mesh(jax.devices()[:8], 8)
   placed = place_state(mesh, jax.eval_shape(create))
   shared = jax.jit(create, out_shardings=shardings_of(placed))()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saip_jax.backbones.semgcn import SKELETON, SemGCN, SemGraphConv, edges_of
+from saip_jax.backbones.semgcn import JOINT_PARENTS, SemGCN, SemGraphConv, edges_of
 from saip_jax.heads.projection import MapProjection
 from saip_jax.views.geometry import crop_nearest
 from saip_jax.views.rgbd import depth_picture, rgbd_crop
@@ -53,7 +53,7 @@ def test_depth_is_meters_around_their_mean():
 def test_skeleton_is_centered_and_scaled_by_what_is_visible():
   rng = np.random.default_rng(0)
   xy, visible = rng.uniform(0, 100, (13, 2)).astype(np.float32), np.arange(13) % 3 > 0
-  root = list(SKELETON).index("nose")
+  root = list(JOINT_PARENTS).index("nose")
   visible[root] = True
   found = np.asarray(centered_skeleton(xy, visible, root))
   np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_skeleton_is_centered_and_scaled_by_what_is_visible():
 
 
 def test_graph_convolution_is_the_formula():
-  edges = edges_of(SKELETON)
+  edges = edges_of(JOINT_PARENTS)
   assert len(edges) == 13 + 2 * 12
   module = SemGraphConv(6, tuple(map(tuple, edges.tolist())))
   x = np.random.default_rng(0).normal(size=(2, 13, 4)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_features_of_a_joint_come_from_its_surroundings():
   """One block is four graph convolutions: what is five bones away has no influence."""
   module, x = SemGCN(8, 1), jnp.zeros((1, 13, 2))
   variables = module.init(KEY, x)
-  names = list(SKELETON)
+  names = list(JOINT_PARENTS)
   ankle = names.index("right_ankle")
   change = module.apply(variables, x.at[0, ankle].set(1.0)) - module.apply(variables, x)
   moved = {name for name, row in zip(names, np.asarray(change[0])) if np.any(row)}

@@ -1,9 +1,9 @@
-"""Which categories of annotations are persons, and how many annotations have which."""
+"""Which categories of annotations are persons, and how many annotations each category has."""
 
 import re
 from collections.abc import Mapping
 
-from input_pipeline.sources.annotated.person import Annotated
+from input_pipeline.sources.annotated.person import Annotations
 
 _PERSONS = frozenset({"person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"})
 _WHOLE = re.compile(r"(-?\d+)\.0+")
@@ -11,12 +11,12 @@ _MOST_NAMED = 10
 
 
 def is_person(name) -> bool:
-  """Whether the name of a category or class stands for persons."""
+  """Returns whether the name of a category or class means persons."""
   return str(name).strip().casefold() in _PERSONS
 
 
 def key_of(identifier) -> str:
-  """What tells images and categories apart: 1, 1.0 (as pandas writes it) and "1" are the same."""
+  """Returns the key that identifies an image or category: 1, 1.0 (as pandas writes it) and "1" have the same key."""
   if isinstance(identifier, float) and identifier.is_integer():
     return str(int(identifier))
   text = str(identifier).strip()
@@ -24,12 +24,13 @@ def key_of(identifier) -> str:
 
 
 class Categories:
-  """The categories of a JSON in COCO's form.
+  """The categories of a JSON in COCO format.
 
-  Where some are called person (people, pedestrian, human), these are the persons. Else all are: faces, hands, animals.
+  Categories named person (people, pedestrian, human) are the persons. If there are none, all categories are: faces,
+  hands, animals.
 
   Args:
-    content: the parsed file; `categories` may be missing or of another form.
+    content: the parsed file; `categories` may be missing or malformed.
   """
 
   def __init__(self, content: dict):
@@ -39,18 +40,18 @@ class Categories:
     valid = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     self._all = {key_of(category.get("id")): category for category in valid}
     self.persons = {key: c for key, c in self._all.items() if is_person(c.get("name"))} or self._all
-    """Id, as `key_of` makes it -> category, of those that are persons."""
+    """`key_of` of the id -> category, for the categories that are persons."""
 
-  def find(self, identifier, annotated: Annotated) -> tuple[dict | None, str]:
-    """The category of an annotation, which is counted.
+  def find(self, identifier, annotated: Annotations) -> tuple[dict | None, str]:
+    """Returns the category of an annotation and counts the annotation.
 
     Args:
-      identifier: its `category_id`; None: it has none.
+      identifier: its `category_id`; None if it has none.
       annotated: counts the annotations of each category.
 
     Returns:
-      (category, "") of a person, {} where nothing names a category; (None, "") of anything else; (None, reason) of a
-      category that the file does not list.
+      (category, "") for a person, with {} as category if the file or the annotation names none; (None, "") for
+      anything else; (None, reason) for a category that the file does not list.
     """
     if not self._all:
       return {}, ""
@@ -60,24 +61,26 @@ class Categories:
     category = self._all.get(key_of(identifier))
     if category is None:
       return None, f"it is of category {identifier!r}, which the file does not list"
-    taken = key_of(identifier) in self.persons
-    annotated.count_category(str(category.get("name") or f"category {identifier}"), taken)
-    return (category, "") if taken else (None, "")
+    is_read = key_of(identifier) in self.persons
+    annotated.count_category(str(category.get("name") or f"category {identifier}"), is_read)
+    return (category, "") if is_read else (None, "")
 
 
 def categories_text(categories: Mapping[str, Mapping[str, int]]) -> list[str]:
-  """Sentences on what was taken for persons. Args: categories: as of `ImageSource.categories`; {}: nothing to say."""
+  """Returns sentences on which categories are read as persons.
+
+  Args:
+    categories: `ImageSource.categories`; {} gives no sentence.
+  """
   persons, others = categories.get("persons", {}), categories.get("others", {})
   sentences = []
   if persons:
     chosen = (
-      "Taken for persons"
-      if any(map(is_person, persons))
-      else ("No category is called person, so all are taken for persons")
+      "Read as persons" if any(map(is_person, persons)) else "No category is called person, so all are read as persons"
     )
     sentences.append(f"{chosen}: annotations of {_named(persons)}.")
   if others:
-    sentences.append(f"Not taken: annotations of {_named(others)}.")
+    sentences.append(f"Not read: annotations of {_named(others)}.")
   return sentences
 
 

@@ -1,4 +1,4 @@
-"""Annotated photos as an ImageSource of person crops: one image for each person."""
+"""Annotated photos as an ImageSource of person crops, one image per person."""
 
 import collections
 import hashlib
@@ -11,44 +11,44 @@ import cv2
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.checks import is_number
 from input_pipeline.decode import DamagedImage, decode_photo
-from input_pipeline.person_facts import keypoints_lost, moved_person
+from input_pipeline.records import keypoints_lost, moved_person
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.categories import categories_text
+from input_pipeline.sources.annotated.labeled_images import LabeledSource, open_labeled
 from input_pipeline.sources.annotated.masks import read_mask
-from input_pipeline.sources.annotated.person import Annotated, Person, is_number
+from input_pipeline.sources.annotated.person import CROWD, AnnotatedPerson, Annotations
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
-from input_pipeline.sources.annotated.whole import LabeledSource, open_labeled
-from input_pipeline.sources.annotated.whole_photos import whole_photos
-from input_pipeline.sources.datasets.coco_json import CROWD
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.annotated.whole_photos import labels_of_photos
+from input_pipeline.sources.index import Index, cached_index
 
 DEFAULT_MARGIN = 0.1
-"""What a box is grown by on every side, as a fraction of its larger side."""
+"""Growth of a box on every side, as a fraction of its larger side."""
 
 DEFAULT_MIN_SIDE = 16
-"""Pixels; a person whose box has a shorter side than this inside the picture is left out."""
+"""Pixels; a person is left out if the shorter side of its box, inside the photo, is smaller."""
 
-# Where the folder above a data set holds more, it is no place to search.
-_MOST_FILES_ABOVE = 1_000_000
+# The folder above a data set is searched only if it holds at most this many files.
+_MAX_FILES_ABOVE = 1_000_000
 
-# What keypoint AP asks of a person who was not cut out.
-_MEASURED = ("box", "area", "num_keypoints", "joints", "keypoints", "more_keypoints")
+# The facts that keypoint AP needs of a person without a crop.
+_AP_FACTS = ("box", "area", "num_keypoints", "joints", "keypoints", "more_keypoints")
 
-_as_json = json.JSONEncoder(separators=(",", ":")).encode  # one for all: millions of facts are written
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # one encoder, as millions of facts are written
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 class CropSource(ImageSource):
-  """Every annotated person of a data set, cut out of its photo.
+  """One crop for each annotated person of a data set.
 
-  A crop is the person's box, grown by the margin, clipped to the picture and rounded outward to whole pixels, as JPEG
-  of quality 95 without chroma subsampling: the same bytes every time, so that training from photos and from what
-  `saip prepare` makes of them is the same. Facts and mask come in the crop's own pixels. Of the photo's other persons
-  those are carried who have no crop, as far as keypoint AP needs them.
+  A crop is the person's box, grown by the margin, clipped to the photo and rounded outward to whole pixels. It is
+  encoded as JPEG of quality 95 without chroma subsampling: the same bytes every time, so that training from photos
+  equals training from a prepared set (`saip prepare`). Facts and mask are in the crop's own pixels. The photo's
+  persons without a crop are passed on with the facts that keypoint AP needs.
 
-  Coordinates count in the photo's stored pixels or in the upright photo, as its orientation makes it, whichever
-  has the size that the annotation states; stored where none is stated, as pycocotools shows them.
+  Coordinates are in the photo's stored pixels or in the upright photo (its orientation applied), whichever has the
+  size that the annotation gives; in stored pixels if it gives none, as pycocotools shows them.
 
   Args:
     index: rows of `open_crops`.
@@ -71,7 +71,7 @@ class CropSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def read(self, i: int) -> bytes:
-    """The crop of person `i` as JPEG; raises OSError if its photo cannot be read, decoded, or is another one now."""
+    """Returns the crop of person `i` as JPEG; raises OSError if its photo cannot be read or decoded, or has changed."""
     try:
       photo = decode_photo(storage.read_file(f"{self._root}/{self._photo(i)}"), bool(self._index.columns["upright"][i]))
     except DamagedImage as error:
@@ -80,7 +80,7 @@ class CropSource(ImageSource):
     if photo.shape[:2] != (height, width):
       raise OSError(
         f"{self._photo(i)} has {photo.shape[1]} x {photo.shape[0]} pixels; it had {width} x {height} when "
-        "its folder was listed"
+        "the data set was indexed"
       )
     left, top, right, bottom = self.crop_box(i)
     encoded, data = cv2.imencode(".jpg", photo[top:bottom, left:right, ::-1], _JPEG)
@@ -89,8 +89,12 @@ class CropSource(ImageSource):
     return data.tobytes()
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """{"people": [the person]} in the crop's pixels, the photo's facts, `photo` and `crop`: where in it the crop lies,
-    `outside` and `not_cut_out`: what the crop does not show, and instances.png where there is a mask."""
+    """Returns the facts of person `i`, and instances.png if the person has a mask.
+
+    The facts: `people`, the one person in the crop's pixels; the photo's facts; `photo`, its name; `crop`, the crop's
+    [x, y, width, height] in the photo; `outside`, the person's keypoints outside the crop; `not_cut_out`, the photo's
+    persons without a crop.
+    """
     left, top, right, bottom = self.crop_box(i)
     facts = json.loads(self._index.text("facts", i))
     in_photo = facts.pop("person")
@@ -107,7 +111,7 @@ class CropSource(ImageSource):
     return facts | place | ({"outside": outside} if outside else {}) | {"people": [person]}, files
 
   def crop_box(self, i: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of crop `i` in the pixels of its photo."""
+    """Returns left, top, right and bottom of crop `i` in pixels of its photo."""
     return grown_box(self._index.columns["box"][i].tolist(), self._photo_hw(i), self._margin)
 
   def _photo(self, i: int) -> str:
@@ -118,7 +122,7 @@ class CropSource(ImageSource):
 
 
 def grown_box(box: Sequence[float], hw: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
-  """A box inside the picture, grown by `margin` of its larger side, clipped and rounded outward to whole pixels."""
+  """Returns a box grown by `margin` of its larger side, clipped to the photo and rounded outward to whole pixels."""
   x1, y1, x2, y2 = box
   step = margin * max(x2 - x1, y2 - y1)
   return (
@@ -134,7 +138,7 @@ def open_crops(
   path: str,
   root: str,
   files: Sequence[str],
-  read: Callable[[Photos], Annotated],
+  read: Callable[[Photos], Annotations],
   *,
   cache_dir: str,
   setting: str,
@@ -144,24 +148,23 @@ def open_crops(
   split: str | None = None,
   search_above: bool = False,
 ) -> CropSource | LabeledSource:
-  """The persons of a data set, listed in an index that is remembered while its files stay as they are.
+  """Opens the persons of a data set, listed in an index that is reused while its files are unchanged.
 
   Args:
-    kind: key of the format, e.g. "coco".
-    path: what the user named; its base name becomes the data set's.
-    root: folder or URL below which the photos lie.
-    files: the annotation files; a change of one makes a new list, as a change of the photos' folders does (not in a
-      bucket, whose folders have no times).
-    read: the persons, given the photos; called only if the list must be made.
-    cache_dir: where the list is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what a box is grown by on every side, as a fraction of its larger side; 0 or more.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: no crops but the photos, each with everybody in it (see labeled/whole_photos.py); no size leaves a person
-      out then.
-    split: the part of the data set that `files` and `read` are of.
-    search_above: where none of the photos lies below `root`, search the folder above it: annotations alone are
-      often kept beside the photos of another set.
+    kind: kind of source, e.g. "coco".
+    path: the path that the user gave; its base name becomes the name of the data set.
+    root: folder or URL of the photos.
+    files: the annotation files; the index is rebuilt if one of them changes, or a folder of photos (except in a
+      bucket, where folders have no times).
+    read: returns the annotations, given the photos; called only if the index must be built.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side; 0 or more.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops (see whole_photos.py); no person is too small then.
+    split: the split that `files` and `read` belong to.
+    search_above: if no photo is found below `root`, search the folder above it: annotations are often stored in a
+      folder beside the photos of another data set.
 
   Raises:
     ValueError: no usable person, or options out of range.
@@ -177,7 +180,7 @@ def open_crops(
       path,
       root,
       files,
-      lambda: whole_photos(*_read(root, read, search_above)),
+      lambda: labels_of_photos(*_read(root, read, search_above)),
       cache_dir=cache_dir,
       setting=setting,
       protocol={"photos": "whole"} | ({"split": split} if split else {}),
@@ -194,7 +197,7 @@ def open_crops(
     left_out = annotated.left_out
     if not rows:
       raise ValueError(
-        f"{setting}={path} has no person that can be used: {len(photos):,} photos in {root}, "
+        f"{setting}={path} has no usable person: {len(photos):,} photos in {root}, "
         f"{len(left_out):,} annotations left out{_reasons(left_out)}"
         + "".join(f"; {sentence}" for sentence in categories_text(annotated.counted_categories()))
       )
@@ -205,7 +208,7 @@ def open_crops(
     }
     return _columns(rows, not_cut_out, header, annotated)
 
-  index = remembered(
+  index = cached_index(
     cache_dir,
     kind,
     f"{path} split={split} min_side={min_side} root={root}",
@@ -215,8 +218,8 @@ def open_crops(
   return CropSource(index, {"source": kind, "name": os.path.basename(path)}, float(margin))
 
 
-def _read(root: str, read: Callable[[Photos], Annotated], search_above: bool) -> tuple[Photos, Annotated]:
-  """The photos and what the annotations say of them."""
+def _read(root: str, read: Callable[[Photos], Annotations], search_above: bool) -> tuple[Photos, Annotations]:
+  """Returns the photos and their annotations."""
   photos = Photos(root)
   annotated = read(photos)
   if search_above and not annotated.persons and any(reason == NO_PHOTO for _, reason in annotated.left_out):
@@ -225,22 +228,24 @@ def _read(root: str, read: Callable[[Photos], Annotated], search_above: bool) ->
   return photos, annotated
 
 
-def _found_above(root: str, read: Callable[[Photos], Annotated]) -> tuple[Photos, Annotated] | None:
-  """The photos of the folder above `root` and the persons in them; None: there are none, or it may not be read."""
+def _found_above(root: str, read: Callable[[Photos], Annotations]) -> tuple[Photos, Annotations] | None:
+  """Returns the photos of the folder above `root` and their annotations; None if it has no persons or is unreadable."""
   above = root.rpartition("/")[0]
   if not above or above.endswith(("/", ":")):
     return None
   try:
-    photos = Photos(above, _MOST_FILES_ABOVE)
+    photos = Photos(above, _MAX_FILES_ABOVE)
   except OSError:
     return None
   annotated = read(photos)
   return (photos, annotated) if annotated.persons else None
 
 
-def _rows(photos: Photos, annotated: Annotated, min_side: int) -> tuple[list[tuple], list[tuple[Person, str]]]:
-  """(person, (height, width), box inside the picture) of every usable one, by photo, and (person, reason) of the others
-  in photos that can be used; adds all others to left_out."""
+def _rows(
+  photos: Photos, annotated: Annotations, min_side: int
+) -> tuple[list[tuple], list[tuple[AnnotatedPerson, str]]]:
+  """Returns (person, (height, width), box clipped to the photo) of the usable persons, sorted by photo, and
+  (person, reason) of the unusable persons in usable photos; adds all unusable persons to left_out."""
   photos.measure(person.photo for person in annotated.persons)
   bytes_of = {photo: os.fsencode(photo) for photo in {person.photo for person in annotated.persons}}
   persons, rows, not_cut_out = sorted(annotated.persons, key=lambda person: bytes_of[person.photo]), [], []
@@ -254,7 +259,7 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> tuple[list[tup
       if person.box[2] <= person.box[0] or person.box[3] <= person.box[1]:
         reason = "its box has no area"
       elif side <= 0:
-        reason = "its box lies outside the picture"
+        reason = "its box lies outside the photo"
       elif side < min_side:
         reason = f"too small: the shorter side of its box has less than {min_side} pixels"
     if reason:
@@ -266,14 +271,14 @@ def _rows(photos: Photos, annotated: Annotated, min_side: int) -> tuple[list[tup
 
 
 def _columns(
-  rows: Sequence[tuple], not_cut_out: Sequence[tuple[Person, str]], header: dict, annotated: Annotated
+  rows: Sequence[tuple], not_cut_out: Sequence[tuple[AnnotatedPerson, str]], header: dict, annotated: Annotations
 ) -> tuple[dict, dict, dict]:
-  """Header, texts and columns of the index."""
+  """Returns header, texts and columns of the index."""
   people = [person for person, _, _ in rows]
   header["legend"] |= (named := annotated.joint_legend(people))
   others = collections.defaultdict(list)
   for person, reason in not_cut_out:
-    others[person.photo].append(_measured(person.as_facts(named)) | {"reason": reason, "crowd": reason == CROWD})
+    others[person.photo].append(_ap_facts(person.as_facts(named)) | {"reason": reason, "crowd": reason == CROWD})
   beside = {photo: {"not_cut_out": persons} for photo, persons in others.items()}
   photos = {photo: os.fsencode(photo) for photo in {person.photo for person in people}}
   texts = {
@@ -296,13 +301,13 @@ def _columns(
   return header | {"digest": digest.hexdigest()[:16]}, texts, columns
 
 
-def _measured(facts: dict) -> dict:
-  """What keypoint AP asks of a person, without keypoints where none is known."""
+def _ap_facts(facts: dict) -> dict:
+  """Returns the facts that keypoint AP needs, without keypoints if none is known."""
   known = any(v > 0 for _, _, v in facts.get("keypoints") or ())
-  return {key: facts[key] for key in _MEASURED if key in facts and (key not in ("joints", "keypoints") or known)}
+  return {key: facts[key] for key in _AP_FACTS if key in facts and (key not in ("joints", "keypoints") or known)}
 
 
 def _reasons(left_out: Sequence[tuple[str, str]]) -> str:
-  """The commonest reasons, with their counts."""
+  """Returns the three most frequent reasons with their counts."""
   counts = collections.Counter(reason for _, reason in left_out).most_common(3)
   return "".join(f"; {count:,}: {reason}" for reason, count in counts)

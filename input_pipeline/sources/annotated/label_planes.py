@@ -1,8 +1,8 @@
-"""Labels of every pixel, from whatever a data set keeps of them.
+"""Label planes: a label for every pixel, read from the formats that data sets use.
 
-A reference is JSON-able, one of: {"png": path below the root}, whose numbers (also those of a palette) are the labels;
-{"mat": path below the root, "variable": name}; {"layers": [[label, mask], ...]}, masks being references of
-annotations/masks.py, of which smaller ones lie over larger ones, 0 where none is.
+A reference is JSON-able and one of: {"png": path below the root}, whose values (or palette indices) are the labels;
+{"mat": path below the root, "variable": name}; {"layers": [[label, mask], ...]}, where masks are references of
+masks.py, smaller ones are drawn over larger ones, and pixels without a mask are 0.
 """
 
 import io
@@ -11,26 +11,24 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline import storage
+from input_pipeline.records import IGNORE_LABEL
 from input_pipeline.sources.annotated.masks import read_mask
 from input_pipeline.sources.annotated.matlab import load_matlab
 
-NOT_COUNTED = 255
-"""The label in parts.png of pixels that no score counts."""
-
 
 def read_labels(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
-  """The labels of an image.
+  """Reads the label plane of an image.
 
   Args:
-    reference: see above.
-    root: of the data set.
-    hw: size of the image.
+    reference: see the module.
+    root: folder or URL of the data set.
+    hw: (height, width) of the image.
 
   Returns:
     (H, W) uint8.
 
   Raises:
-    OSError: they cannot be read, are of another size, or are no whole numbers from 0 to 255.
+    OSError: the labels cannot be read, have another size, or are not integers from 0 to 255.
   """
   if "layers" in reference:
     return _layered(reference["layers"], root, hw)
@@ -44,17 +42,21 @@ def read_labels(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
 
 
 def check_classes(parts: np.ndarray, classes: int, name: str) -> None:
-  """Raises OSError where a plane of parts (H, W) has a label that is neither one of the classes nor `NOT_COUNTED`."""
-  unknown = parts[(parts >= classes) & (parts != NOT_COUNTED)]
+  """Raises OSError if a plane of parts (H, W) has a label that is neither a class nor `IGNORE_LABEL`."""
+  unknown = parts[(parts >= classes) & (parts != IGNORE_LABEL)]
   if unknown.size:
     raise OSError(
       f"{name}: {unknown.size:,} pixels have the label {unknown[0]}; the data set has {classes} classes, "
-      f"0 to {classes - 1}, and {NOT_COUNTED} for what is not counted"
+      f"0 to {classes - 1}, and {IGNORE_LABEL} for ignored pixels"
     )
 
 
-def boxes_of(instances: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
-  """Numbers the persons of a plane (H, W) from 1 without gaps; the new plane, and [x, y, width, height] of each."""
+def number_persons(instances: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+  """Renumbers the persons of a plane (H, W) from 1 without gaps.
+
+  Returns:
+    The new plane, (H, W) uint8, and [x, y, width, height] of each person.
+  """
   numbers, renumbered = np.unique(instances, return_inverse=True)
   renumbered = renumbered.reshape(instances.shape).astype(np.uint8) + np.uint8(numbers[0] > 0)
   boxes = []
@@ -70,11 +72,11 @@ def _png(file: str) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=("PNG", "BMP")) as image:
       labels = np.asarray(image) * np.uint8(1)  # of one bit too
   except Image.UnidentifiedImageError:
-    raise OSError(f"{file} is {'no PNG or BMP' if data else 'empty'}: expected labels; get it again") from None
+    raise OSError(f"{file} is {'not a PNG or BMP' if data else 'empty'}: expected labels; get it again") from None
   except Exception as error:  # Pillow raises nearly every type on bad bytes
     raise OSError(f"{file} cannot be read: {error}") from error
   if labels.ndim != 2:
-    raise OSError(f"{file} has {labels.shape[-1]} color channels; expected one number for each pixel")
+    raise OSError(f"{file} has {labels.shape[-1]} color channels; expected one number per pixel")
   return labels
 
 
@@ -82,11 +84,9 @@ def _matlab(file: str, variable: str) -> np.ndarray:
   try:
     labels = np.asarray(load_matlab(file, "labels")[variable])
   except (KeyError, ValueError) as error:
-    raise OSError(f"{file} has no labels that can be read: {error}") from error
+    raise OSError(f"{file} has no readable labels: {error}") from error
   if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.number) or not (labels == np.rint(labels)).all():
-    raise OSError(
-      f"{file}: {variable!r} holds {labels.dtype} of shape {labels.shape}; expected one whole number for each pixel"
-    )
+    raise OSError(f"{file}: {variable!r} holds {labels.dtype} of shape {labels.shape}; expected one integer per pixel")
   return labels
 
 

@@ -1,32 +1,33 @@
-"""The pixels of a person, from whatever an annotation keeps of them.
+"""Masks of persons, read from the formats that annotations use.
 
-A reference is JSON-able, one of: {"polygons": [[x, y, x, y, ...], ...]} in pixels of the photo; {"runs": {"size",
-"counts"}}, COCO's runs, compressed or not; {"png": path below the root, "value": k} or {"png", "colour": id}, the
-pixels of an image that are k, or that have R + 256 G + 65536 B = id.
+A reference is JSON-able and one of: {"polygons": [[x, y, x, y, ...], ...]} in pixels of the photo; {"runs": {"size",
+"counts"}}, COCO's run-length encoding, compressed or not; {"png": path below the root, "value": k} or {"png",
+"colour": id}: the pixels of a PNG with value k, or with R + 256 G + 65536 B = id.
 """
 
 import cv2
 import numpy as np
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.person import is_number, numbers
+from input_pipeline.checks import is_number
+from input_pipeline.sources.annotated.person import numbers
 
-# Pixels; beyond, pycocotools would draw for long and count past its numbers.
-_FARTHEST = 1e5
+# Pixels; larger coordinates make pycocotools slow and overflow its counters.
+_MAX_COORDINATE = 1e5
 
 
 def coco_mask(segmentation, size: tuple[int, int] | None) -> dict | None:
-  """The reference for a `segmentation` of COCO; None: there is none that can be used.
+  """Returns the reference for a COCO `segmentation`; None if it is unusable.
 
   Args:
-    segmentation: polygons or runs as JSON gave them.
-    size: (width, height) that the photo has to have; None: not known.
+    segmentation: polygons or runs, as parsed from JSON.
+    size: (width, height) that the photo must have; None if unknown.
   """
   if isinstance(segmentation, list):
     polygons = [
       polygon
       for polygon in map(numbers, segmentation)
-      if polygon and len(polygon) >= 6 and max(map(abs, polygon)) < _FARTHEST
+      if polygon and len(polygon) >= 6 and max(map(abs, polygon)) < _MAX_COORDINATE
     ]
     return {"polygons": [polygon[: len(polygon) // 2 * 2] for polygon in polygons]} if polygons else None
   if not isinstance(segmentation, dict):
@@ -40,18 +41,18 @@ def coco_mask(segmentation, size: tuple[int, int] | None) -> dict | None:
 
 
 def read_mask(reference: dict, root: str, hw: tuple[int, int]) -> np.ndarray:
-  """The mask of a person.
+  """Reads the mask of a person.
 
   Args:
-    reference: see above.
-    root: of the data set, for masks that are files.
-    hw: size of the photo.
+    reference: see the module.
+    root: folder or URL of the data set, for masks in files.
+    hw: (height, width) of the photo.
 
   Returns:
     (H, W) bool.
 
   Raises:
-    OSError: it cannot be read, or is not of the photo's size.
+    OSError: the mask cannot be read, or has another size than the photo.
   """
   if "png" in reference:
     mask = _read_png(f"{root}/{reference['png']}", reference)
@@ -68,7 +69,7 @@ def _read_png(path: str, reference: dict) -> np.ndarray:
   flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if colors else cv2.IMREAD_UNCHANGED
   image = cv2.imdecode(data, flags) if data.size else None
   if image is None or image.ndim != 2 + colors:
-    raise OSError(f"{path} is no image of masks")
+    raise OSError(f"{path} is not an image of masks")
   if not colors:
     return image == reference["value"]
   blue, green, red = (image[..., k].astype(np.uint32) for k in range(3))
@@ -86,16 +87,17 @@ def _read_coco(reference: dict, hw: tuple[int, int]) -> np.ndarray:
 
 
 def _mask_of_runs(runs: dict, hw: tuple[int, int]) -> np.ndarray:
-  """Pixels outside, inside, outside, ... down the columns; pycocotools writes past its memory where they are wrong."""
+  """Decodes run lengths outside, inside, outside, ... in column order; checked, as pycocotools corrupts memory if they
+  are wrong."""
   counts = _uncompressed(runs["counts"]) if isinstance(runs["counts"], str) else runs["counts"]
   if tuple(runs["size"]) != tuple(hw) or min(counts, default=-1) < 0 or sum(counts) != hw[0] * hw[1]:
-    raise OSError(f"the runs of the mask do not make {hw[1]} x {hw[0]} pixels")
+    raise OSError(f"the runs of the mask do not cover {hw[1]} x {hw[0]} pixels")
   return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(hw[::-1]).T
 
 
 def _uncompressed(text: str) -> list[int]:
-  """COCO's compressed runs: 5 bits to a character, low ones first, bit 5 says that more follow, the last holds the
-  sign; from the fourth run on, the difference to the run two before."""
+  """Decodes COCO's compressed runs: 5 bits per character, lowest first; bit 5 marks that more characters follow; the
+  last character holds the sign; from the fourth run on, each is the difference to the run two before."""
   counts, value, shift = [], 0, 0
   for character in text:
     bits = ord(character) - 48

@@ -1,4 +1,4 @@
-"""MATLAB files, as plain arrays and dicts."""
+"""Reads MATLAB files into plain arrays and dicts."""
 
 import io
 
@@ -10,14 +10,14 @@ _HDF5 = b"MATLAB 7.3"
 
 
 def load_matlab(file: str, setting: str) -> dict:
-  """The variables of a .mat file: structs as dicts, cells as object arrays, without axes of length one.
+  """Reads the variables of a .mat file: structs as dicts, cells as object arrays, axes of length one removed.
 
   Args:
     file: path or URL.
-    setting: the option that led to it, for messages.
+    setting: the option that gave the data set, named in messages.
 
   Raises:
-    ValueError: it cannot be read; one line that names the file.
+    ValueError: the file cannot be read; the message is one line that names it.
   """
   refuse_pickle(file, setting, "the .mat file that it was made from")
   try:
@@ -30,11 +30,11 @@ def load_matlab(file: str, setting: str) -> dict:
     )
   try:
     return scipy.io.loadmat(io.BytesIO(data), simplify_cells=True)
-  except Exception as error:  # scipy raises many types on what is no such file
-    raise ValueError(f"{setting}: {file} is no MATLAB file that can be read ({error}); get it again") from error
+  except Exception as error:  # scipy raises many types on other files
+    raise ValueError(f"{setting}: {file} is not a readable MATLAB file ({error}); get it again") from error
 
 
 def refuse_pickle(file: str, setting: str, instead: str) -> None:
-  """Raises ValueError for a pickle, by its name: reading one runs whatever program is in it."""
+  """Raises ValueError if the name is that of a pickle: loading a pickle can run any code."""
   if file.lower().endswith((".pkl", ".pickle")):
-    raise ValueError(f"{setting}={file} is a pickle, which can run any program when it is read; give {instead}")
+    raise ValueError(f"{setting}={file} is a pickle, which can run any code when it is loaded; give {instead}")

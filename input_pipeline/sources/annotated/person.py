@@ -1,36 +1,39 @@
-"""What every reader of annotations makes: persons, in one frame of pixels whatever the format counts from.
+"""Annotated persons, as every reader of annotations makes them, in one pixel frame whatever the format.
 
-Coordinates are measured from the picture's edge, x right, y down: the center of the top left pixel is (0.5, 0.5).
+Coordinates are measured from the photo's edge, x right, y down: the center of the top left pixel is (0.5, 0.5).
 """
 
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from input_pipeline.people.landmarks import COCO_JOINTS
+from input_pipeline.body import COCO_JOINTS
+from input_pipeline.checks import LARGEST_NUMBER, is_number
 
 BOX_MARGIN = 0.25
-"""What a box around keypoints is grown by on every side, as a fraction of its larger side: joints lie inside a body."""
+"""Growth of a box around keypoints on every side, as a fraction of its larger side: joints lie inside the body."""
 
-_LARGEST = 1e15
+CROWD = "a crowd, not one person"
+"""Why an annotation with `iscrowd` is left out."""
+
 _NUMBERS = frozenset({int, float})
 
 
 @dataclasses.dataclass(slots=True)
-class Person:
+class AnnotatedPerson:
   """One annotated person (face, hand, animal) in a photo.
 
   Attributes:
     photo: path of the photo below the data set's root.
-    id: what names the person within its photo.
-    box: x1, y1, x2, y2 in pixels of the photo; it may reach beyond the picture.
-    facts: JSON-able, as annotations() gives them, in pixels of the photo; `keypoints` and each list in
+    id: identifier of the person within its photo.
+    box: x1, y1, x2, y2 in pixels of the photo; may reach beyond the photo.
+    facts: JSON-able, as annotations() returns them, in pixels of the photo; `keypoints` and each list in
       `more_keypoints` are [[x, y, v], ...], `boxes` holds further boxes [x, y, width, height].
-    photo_facts: what is known of the photo as a whole, e.g. {"camera": 2}.
-    mask: where the person's pixels are, one of the references that masks.py reads; None: not known.
-    size: (width, height) of the photo for which the annotation was made; None: not said.
-    upright: the coordinates count in the photo after its orientation is applied, not in its stored pixels.
-    ignored: why this is no single person to count, e.g. a crowd; "": it is one.
+    photo_facts: facts of the whole photo, e.g. {"camera": 2}.
+    mask: reference of the person's mask, see masks.py; None if unknown.
+    size: (width, height) of the photo that the annotation was made for; None if unspecified.
+    upright: the coordinates are in the photo with its orientation applied, not in its stored pixels.
+    ignored: why this is not one person that counts, e.g. a crowd; "" if it is one.
   """
 
   photo: str
@@ -44,9 +47,9 @@ class Person:
   ignored: str = ""
 
   def as_facts(self, legend: Mapping) -> dict:
-    """The facts of the person with its box, and `box_from` where that was made from the keypoints.
+    """Returns the facts of the person with its box, and `box_from` if the box was made from the keypoints.
 
-    `joints` only where `legend` names several lists of them.
+    `joints` is included only if `legend` names several joint lists.
     """
     x1, y1, x2, y2 = self.box
     several = isinstance(legend.get("joints"), dict)
@@ -56,21 +59,22 @@ class Person:
 
 
 @dataclasses.dataclass(slots=True)
-class Annotated:
-  """All that the annotations of a data set say.
+class Annotations:
+  """All annotations of a data set.
 
   Attributes:
     persons: in the order of the annotations.
-    photos: photo -> its facts, of every photo that was looked through for persons, also where none was found.
-    left_out: (name, reason) of what is no usable person.
+    photos: photo -> its facts, for every annotated photo, also if it has no person.
+    left_out: (name, reason) of every annotation that is not a usable person.
     joints: name of a joint list -> its joints; a person's `joints` names the list of its keypoints.
-    read_from: files and folders of files that were read besides those that the user named.
-    tracks: video and track -> the person's identity, a number from 0.
-    legend: what else the numbers in facts mean, e.g. {"attributes": names}.
-    categories: "persons" and "others" -> name of a category -> its annotations, see `ImageSource.categories`.
+    read_from: files, and folders of files, that were read besides those that the user gave.
+    tracks: video and track -> identity of the person, a number from 0.
+    legend: the meaning of further numbers in facts, e.g. {"attributes": names}.
+    categories: "persons" and "others" -> name of a category -> number of its annotations, see
+      `ImageSource.categories`.
   """
 
-  persons: list[Person] = dataclasses.field(default_factory=list)
+  persons: list[AnnotatedPerson] = dataclasses.field(default_factory=list)
   photos: dict[str, dict] = dataclasses.field(default_factory=dict)
   left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   joints: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -82,24 +86,24 @@ class Annotated:
   )
 
   def count_category(self, name: str, is_person: bool) -> None:
-    """Counts an annotation of a category, which is taken for a person or not."""
+    """Counts an annotation of a category that is read as a person, or is not."""
     self.categories["persons" if is_person else "others"][name] += 1
 
   def counted_categories(self) -> dict[str, dict[str, int]]:
-    """`categories` as JSON, the commonest first; {}: the data set names none."""
+    """Returns `categories` as JSON, the most frequent first; {} if the data set names none."""
     counts = {
       kind: dict(sorted(names.items(), key=lambda item: (-item[1], item[0]))) for kind, names in self.categories.items()
     }
     return counts if any(counts.values()) else {}
 
   def joint_list(self, of: str, names: Sequence[str], count: int) -> str:
-    """The name of the joint list for `count` keypoints of a kind of thing, declared at its first use.
+    """Returns the name of the joint list for `count` keypoints, which is declared at its first use.
 
     Args:
-      of: what the keypoints are of, e.g. a category.
-      names: the joints as the data set names them. Where they are not `count`, the first ones if these are COCO's, as
-        HumanArt lists 21 names for 17 joints; else none.
-      count: number of keypoints that an annotation really has.
+      of: the annotated thing, e.g. a category.
+      names: the names that the data set gives. If their number is not `count`, the first ones are used if they are
+        COCO's, as HumanArt lists 21 names for 17 joints; otherwise none is used.
+      count: number of keypoints of the annotation.
     """
     first = list(names)[:count]
     known = len(names) == count or tuple(map(plain_joint, first)) == COCO_JOINTS
@@ -109,7 +113,7 @@ class Annotated:
     return name
 
   def make_ids_unique(self) -> None:
-    """Gives the persons of one photo that have the same id a number behind it, from the second on."""
+    """Appends a number to ids that repeat within a photo, from the second on."""
     seen = collections.Counter()
     for person in self.persons:
       person.id = person.id.encode("utf-8", "replace").decode()
@@ -117,8 +121,8 @@ class Annotated:
       if seen[person.photo, person.id] > 1:
         person.id = f"{person.id}({seen[person.photo, person.id]})"
 
-  def joint_legend(self, persons: Iterable[Person]) -> dict:
-    """{"joints": their names} for these persons: one list, or list name -> names where they have several."""
+  def joint_legend(self, persons: Iterable[AnnotatedPerson]) -> dict:
+    """Returns {"joints": names} for these persons: one list, or list name -> names if they use several."""
     used = {
       name for person in persons for name in (person.facts.get("joints"), *person.facts.get("more_keypoints", ()))
     }
@@ -127,39 +131,34 @@ class Annotated:
 
 
 def plain_joint(name) -> str:
-  """The name of a joint in the form of COCO's: left_shoulder for "Left shoulder"."""
+  """Returns the name of a joint in COCO's form: left_shoulder for "Left shoulder"."""
   return str(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def is_number(value) -> bool:
-  """A finite number that a float holds to a pixel, not a truth value."""
-  return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
 def numbers(value, count: int | None = None) -> list[float] | None:
-  """A flat list of finite numbers, of length `count` if given; None: it is something else."""
+  """Returns `value` if it is a flat list of finite numbers, of length `count` if given; otherwise None."""
   if not isinstance(value, (list, tuple)) or count not in (None, len(value)) or not _are_numbers(value):
     return None
   return list(value)
 
 
 def _are_numbers(values: Sequence) -> bool:
-  """As `is_number` of each, at the speed that millions of them take."""
+  """Returns whether `is_number` holds for all; faster, as there are millions of them."""
   for value in values:
-    if type(value) not in _NUMBERS or not abs(value) <= _LARGEST:
+    if type(value) not in _NUMBERS or not abs(value) <= LARGEST_NUMBER:
       return False
   return True
 
 
 def keypoints_of(points: Sequence[Sequence], shift: float) -> list[list]:
-  """Keypoints in our frame.
+  """Converts keypoints to the frame of this module.
 
   Args:
-    points: (x, y, v) each; what is not finite or has v at or below 0 is unknown.
-    shift: pixels to add: +0.5 where the format gives the pixels' numbers from 0, -0.5 where from 1.
+    points: (x, y, v) each; unknown if not finite or if v <= 0.
+    shift: pixels to add: +0.5 if the format counts pixels from 0, -0.5 if from 1.
 
   Returns:
-    [[x, y, v], ...]; unknown ones are [0, 0, 0], v is 1 or 2 else.
+    [[x, y, v], ...]; v is 1 or 2, and unknown keypoints are [0, 0, 0].
   """
   return [
     [round(x + shift, 3), round(y + shift, 3), 1 if v < 1.5 else 2]
@@ -170,7 +169,7 @@ def keypoints_of(points: Sequence[Sequence], shift: float) -> list[list]:
 
 
 def box_around(keypoints: Sequence[Sequence[float]]) -> tuple[float, float, float, float] | None:
-  """A box around the known keypoints with `BOX_MARGIN`; None: fewer than two different ones are known."""
+  """Returns a box around the known keypoints with `BOX_MARGIN`; None if fewer than two different ones are known."""
   known = [(x, y) for x, y, v in keypoints if v > 0]
   if len(set(known)) < 2:
     return None
@@ -180,7 +179,7 @@ def box_around(keypoints: Sequence[Sequence[float]]) -> tuple[float, float, floa
 
 
 def plain_facts(values: dict, without: frozenset[str]) -> dict:
-  """The numbers, words and truth values among the members of a JSON object, so far as they can be kept as they are."""
+  """Returns the members of a JSON object that are numbers, strings or bools, except those in `without`."""
   return {
     key: value
     for key, value in values.items()

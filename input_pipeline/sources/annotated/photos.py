@@ -1,4 +1,4 @@
-"""The photos of an annotated data set: where they lie, and how large they are."""
+"""The photos of an annotated data set: where they are, and their sizes."""
 
 import collections
 import concurrent.futures
@@ -19,7 +19,7 @@ from input_pipeline.sources.index import folders_unchanged
 from input_pipeline.sources.spelling import ONLY_SPELLING, grouped, spelling
 
 NO_PHOTO = "no such photo"
-"""Why an annotation of a photo that is not there is left out."""
+"""Why an annotation of a missing photo is left out."""
 
 _THREADS = 16
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
@@ -35,7 +35,7 @@ class Photos:
   """
 
   def __init__(self, root: str, most: int | None = None):
-    """Lists the folder; raises OSError, also where `most` is given and there are more files than that."""
+    """Lists the folder; raises OSError if it cannot be listed or holds more than `most` files."""
     self.root, self.folders, self.listed_at, self._most = root, {}, time.time(), most
     self._sizes: dict[str, tuple[int, int, int] | str] = {}
     names = self._listed_bucket() if storage.is_remote(root) else self._walked()
@@ -53,7 +53,7 @@ class Photos:
     return [name for name, _ in storage.list_files(self.root) if not any(p.startswith(".") for p in name.split("/"))]
 
   def _walked(self) -> list[str]:
-    """Follows links to folders, which data sets are often put together from, but enters no folder twice."""
+    """Follows links to folders, as data sets are often assembled from links, but enters no folder twice."""
     names, pending, links, entered = [], [""], [], set()
     while pending or links:
       below = pending.pop() if pending else links.pop(links.index(min(links)))
@@ -76,22 +76,22 @@ class Photos:
     return names
 
   def below(self, folder: str) -> list[str]:
-    """The photos in a folder below the root ("": all) and deeper, sorted."""
+    """Returns the photos in a folder below the root ("": all), recursively, sorted."""
     return sorted(name for name in self._names if not folder or name.startswith(f"{folder}/"))
 
   def find(self, name: str, hint: str = "", base_is_enough: bool = True) -> tuple[str | None, str]:
-    """The photo that an annotation names.
+    """Finds the photo that an annotation names.
 
-    In this order: the path as it is given, from the annotation file or from the root; a photo whose path ends in it,
-    or whose whole path it ends in; a photo whose path ends in it but for the spelling (see spelling.py); and a photo
-    whose own name alone is right. Of several, those nearest to the annotation file are meant, then those in a folder
-    that its name holds, as train2017 is by instances_train2017.
+    The candidates, in this order: the given path, from the annotation file or from the root; photos with a path that
+    ends in it, or with a whole path that it ends in; photos with a path that ends in it except for the spelling (see
+    spelling.py); photos with the same base name. Among several candidates, those nearest to the annotation file are
+    preferred, then those in a folder that the file's name contains, as instances_train2017 contains train2017.
 
     Args:
-      name: as the annotation gives it: a path below some folder of the data set, maybe of another machine, or a bare
+      name: as the annotation gives it: a path below some folder of the data set, perhaps of another machine, or a
         file name.
       hint: path of the annotation file below the root, without its extension.
-      base_is_enough: a photo whose own name alone is right is the one.
+      base_is_enough: accept a photo with the same base name.
 
     Returns:
       (path below the root, ""), or (None, reason).
@@ -121,10 +121,10 @@ class Photos:
     return (found[0], "") if found else (None, NO_PHOTO)
 
   def find_all(self, names: Sequence[str], hint: str = "") -> list[tuple[str | None, str]]:
-    """The photos that one list names together, as `find` gives them.
+    """Finds the photos that one list names, each as `find` does.
 
-    A photo's own name is enough where no other name of the list has it. No photo is taken for two names unless its
-    path ends in both.
+    A base name is enough if no other name of the list has it. A photo is found for two names only if its path ends in
+    both.
     """
     base_of = {name: name.replace("\\", "/").rpartition("/")[2] for name in names}
     bases = collections.Counter(base_of.values())
@@ -138,15 +138,15 @@ class Photos:
       for name in several:
         if not _ends_in(photo, _plain(name)):
           other = min(several - {name})
-          found[name] = None, f"{NO_PHOTO}, unless {photo} is meant, which the list calls {other} as well"
+          found[name] = None, f"{NO_PHOTO}, unless {photo} is meant, which the list also names {other}"
     return [found[name] for name in names]
 
   def _candidates(self, name: str, base_is_enough: bool) -> Iterator[list[str]]:
-    """Yields photos that could be meant by a path, the best guesses first."""
+    """Yields lists of photos that a path may mean, the best first."""
     written = self._by_base.get(os.path.basename(name), [])
     yield [path for path in written if _ends_in(path, name)]
     yield [path for path in written if "/" in path and _ends_in(name, path)]
-    if self._by_spelling is None:  # only data sets whose lists differ from their disk pay for it
+    if self._by_spelling is None:  # made only if a list differs from the disk
       self._by_spelling = grouped(sorted(self._names), lambda path: spelling(os.path.basename(path)))
     wanted = spelling(name)
     alike = self._by_spelling.get(os.path.basename(wanted), [])
@@ -155,19 +155,19 @@ class Photos:
     yield alike if base_is_enough else []
 
   def measure(self, names: Iterable[str]) -> None:
-    """Reads the headers of these photos, many at once; `stored_size` and `orientation` then cost nothing."""
+    """Reads the headers of these photos, many at once, for `header`."""
     unknown = sorted(set(names) - self._sizes.keys())
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
       measured = pool.map(lambda name: _header(f"{self.root}/{name}"), unknown, chunksize=16)
       self._sizes.update(zip(unknown, tqdm(measured, "photos", len(unknown), disable=None, leave=False)))
 
   def header(self, name: str) -> tuple[int, int, int] | str:
-    """(width, height, orientation) of the stored photo, or why it cannot be read; `measure` comes first."""
+    """Returns (width, height, orientation) of the stored photo, or why it cannot be read; call `measure` first."""
     return self._sizes[name]
 
 
 def _plain(name: str) -> str:
-  """A path as it would be written here below some folder: no backslashes, no drive, no `.` and `..`."""
+  """Returns a path without backslashes, drive, `.` and `..`."""
   path = posixpath.normpath(_DRIVE.sub("", name.replace("\\", "/"))).lstrip("/")
   while path.startswith("../"):
     path = path[3:]
@@ -179,15 +179,15 @@ def _ends_in(path: str, name: str) -> bool:
 
 
 def frame_of(header: tuple[int, int, int] | str, size: tuple[int, int] | None, upright: bool = False) -> tuple:
-  """In which pixels of a photo its annotation counts: the stored ones, or those of the upright photo.
+  """Returns the pixel frame of an annotation: the stored pixels of its photo, or those of the upright photo.
 
   Args:
-    header: as `Photos.header` gives it.
-    size: (width, height) that the annotation states; None: none.
-    upright: the annotation says that it counts in the upright photo.
+    header: from `Photos.header`.
+    size: (width, height) that the annotation gives; None if unspecified.
+    upright: the annotation is known to be in the upright photo.
 
   Returns:
-    ((width, height) in that frame, whether it is the upright one, ""), or (None, False, why there is none).
+    ((width, height) in that frame, whether it is upright, ""), or (None, False, reason) if there is none.
   """
   if isinstance(header, str):
     return None, False, header
@@ -205,7 +205,7 @@ def frame_of(header: tuple[int, int, int] | str, size: tuple[int, int] | None, u
 
 
 def stamps(paths: Iterable[str]) -> dict[str, list]:
-  """What changes when a file does, or a file in a folder of them; raises OSError."""
+  """Returns a stamp for each file, or folder of files, that changes whenever the files do; raises OSError."""
   found = {}
   for path in paths:
     if storage.is_remote(path) or not os.path.isdir(path):
@@ -218,17 +218,17 @@ def stamps(paths: Iterable[str]) -> dict[str, list]:
 
 
 def list_header(photos: Photos, files: dict[str, list]) -> dict:
-  """What `still_holds` looks at: the photos as they were listed, and the stamps of the annotation files."""
+  """Returns the header entries that `still_holds` checks: the listed photos and the stamps of the annotation files."""
   return {"files": files, "photo_root": photos.root, "folders": photos.folders, "listed_at": photos.listed_at}
 
 
 def still_holds(header: dict, files: Iterable[str], root: str) -> bool:
-  """Whether a remembered list is what it would be if it were made anew.
+  """Returns whether a remembered index is up to date.
 
   Args:
-    header: of its index, with the members of `list_header`.
-    files: the annotation files that it has to be of; it may be of more.
-    root: folder or URL of the photos; buckets have no times, so their annotation files alone are looked at.
+    header: header of the index, with the entries of `list_header`.
+    files: annotation files that the index must cover; it may cover more.
+    root: folder or URL of the photos; for a bucket, which has no times, only the annotation files are checked.
   """
   return (
     header["files"].keys() >= set(files)
@@ -238,15 +238,15 @@ def still_holds(header: dict, files: Iterable[str], root: str) -> bool:
 
 
 def existing(path: str, setting: str, expected: str) -> str:
-  """The normalized path of what a person named.
+  """Returns the normalized path of a file or folder that the user gave.
 
   Args:
-    path: as it was given.
+    path: as given.
     setting: the option that gave it.
-    expected: what should be there, in words.
+    expected: description of what the path should be.
 
   Raises:
-    ValueError: nothing is there, or it cannot be looked at.
+    ValueError: the path does not exist or is inaccessible.
   """
   root = storage.normalized(path)
   try:
@@ -259,10 +259,10 @@ def existing(path: str, setting: str, expected: str) -> str:
 
 def _header(path: str) -> tuple[int, int, int] | str:
   try:
-    with storage.open_file(path) as file:
+    with storage.open_binary(path) as file:
       (height, width), orientation = photo_header(file)
     return width, height, orientation
   except Image.UnidentifiedImageError:
-    return "the photo is empty or no image that can be read (JPEG, PNG, WebP or BMP)"
+    return "the photo is empty or not a readable image (JPEG, PNG, WebP or BMP)"
   except Exception as error:  # Pillow raises nearly every type on bad bytes
     return f"the photo cannot be read: {error}"

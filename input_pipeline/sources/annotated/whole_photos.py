@@ -1,25 +1,25 @@
-"""Annotated photos with everybody in them, as detectors see them: the persons that crops.py cuts out, put back."""
+"""Whole photos with all their persons, as detectors see them, from the annotations that crops.py makes crops of."""
 
 import collections
 
-from input_pipeline.sources.annotated.person import Annotated, Person
+from input_pipeline.sources.annotated.labeled_images import LabeledImage, Labels
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations
 from input_pipeline.sources.annotated.photos import Photos
-from input_pipeline.sources.annotated.whole import Labeled, Labels
 
 # instances.png has 8 bits.
 _MOST_MASKS = 255
 
 
-def whole_photos(photos: Photos, annotated: Annotated) -> Labels:
-  """Every photo that was looked through for persons, with all of them.
+def labels_of_photos(photos: Photos, annotated: Annotations) -> Labels:
+  """Returns every annotated photo with all its persons.
 
-  A person has `id`, so that `photo#id` is the name of the crop that is cut out of the photo, and `ignore`: true of a
-  crowd and of whatever else the data set says is neither to be found nor to be missed. Of persons with masks,
-  instances.png shows the smaller ones over the larger ones.
+  A person has an `id`, such that `photo#id` is the name of its crop, and `ignore`, which is true for a crowd and for
+  everything else that the data set excludes from scores. instances.png shows the persons with masks, smaller ones
+  over larger ones.
 
   Args:
-    photos: those of the data set.
-    annotated: what its annotations say; its photos without a person are there too.
+    photos: the photos of the data set.
+    annotated: its annotations, including photos without a person.
 
   Returns:
     The labels, in pixels of the photos.
@@ -38,19 +38,19 @@ def whole_photos(photos: Photos, annotated: Annotated) -> Labels:
     by_photo[person.photo].append(person)
   for photo in annotated.photos.keys() | by_photo.keys():
     persons = by_photo.get(photo, [])
-    image = Labeled(photo, dict(annotated.photos.get(photo, {})))
+    image = LabeledImage(photo, dict(annotated.photos.get(photo, {})))
     for person in persons:
       image.facts |= person.photo_facts
       image.size, image.upright = image.size or person.size, image.upright or person.upright
     image.facts["people"] = [_facts(person, named) for person in persons]
     layers = [[number, person.mask] for number, person in enumerate(persons, 1) if person.mask]
     if layers and len(persons) > _MOST_MASKS:
-      labels.left_out.append((photo, f"{len(persons)} persons; masks can tell {_MOST_MASKS} apart"))
+      labels.left_out.append((photo, f"{len(persons)} persons; masks hold at most {_MOST_MASKS}"))
       continue
     image.planes |= {"instances.png": {"layers": layers}} if layers else {}
     labels.images.append(image)
   return labels
 
 
-def _facts(person: Person, legend: dict) -> dict:
+def _facts(person: AnnotatedPerson, legend: dict) -> dict:
   return {"id": person.id} | person.as_facts(legend) | ({"ignore": True} if person.ignored else {})

@@ -1,4 +1,4 @@
-"""Which archives a path means: one file, a folder of them, or a pattern with braces and wildcards."""
+"""Finds the archives of a path: one file, a folder of them, or a pattern with braces and wildcards."""
 
 import fnmatch
 import glob
@@ -15,7 +15,7 @@ _MAX_ARCHIVES = 1_000_000
 
 
 def absolute(path: str) -> str:
-  """A path from the root of this machine, or a URL; links stay, as their names may say more than what they lead to."""
+  """Returns an absolute path, or the URL; links are not resolved, as their names are the ones that users know."""
   return path.rstrip("/") if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
@@ -23,16 +23,16 @@ def find_archives(path: str, name_ends: re.Pattern, setting: str) -> tuple[str, 
   """Finds archives without opening them.
 
   Args:
-    path: a file, a folder that is searched to its depth, or a pattern such as `shard-{000..012}.tar` or `*.tar`; local
+    path: a file, a folder that is searched recursively, or a pattern such as `shard-{000..012}.tar` or `*.tar`; local
       or a URL.
-    name_ends: what names of archives in a folder end with.
-    setting: the name of the setting that gave `path`, for messages.
+    name_ends: pattern of the ends of archive names in a folder.
+    setting: the option or setting that gave `path`, named in messages.
 
   Returns:
     The folder that holds all of them, and their names below it, sorted by bytes.
 
   Raises:
-    ValueError: nothing there, or an archive that the pattern names is missing.
+    ValueError: nothing is found, or an archive that the pattern names is missing.
   """
   whole = absolute(path)
   try:
@@ -54,9 +54,13 @@ def find_archives(path: str, name_ends: re.Pattern, setting: str) -> tuple[str, 
 
 
 def expand_braces(pattern: str) -> list[str]:
-  """`a{b,c}{08..10}` -> ab08 ab09 ab10 ac08 ac09 ac10, as a shell does; raises ValueError past a million."""
+  """Expands braces as a shell does: `a{b,c}{08..10}` gives ab08 ab09 ab10 ac08 ac09 ac10.
+
+  Raises:
+    ValueError: more than a million results.
+  """
   pieces = []
-  for number, piece in enumerate(_BRACES.split(pattern)):  # every other one is the inside of a pair of braces
+  for number, piece in enumerate(_BRACES.split(pattern)):  # every second piece is the inside of a pair of braces
     span = _RANGE.fullmatch(piece)
     if number % 2 == 0:
       pieces.append([piece])
@@ -65,18 +69,18 @@ def expand_braces(pattern: str) -> list[str]:
       width = len(span[1]) if len(span[1]) == len(span[2]) or span[1].startswith("0") else 0
       step = 1 if last >= first else -1
       if abs(last - first) >= _MAX_ARCHIVES:
-        raise ValueError(f"the pattern {pattern} means more than {_MAX_ARCHIVES:,} archives; check its numbers")
+        raise ValueError(f"the pattern {pattern} names more than {_MAX_ARCHIVES:,} archives; check its numbers")
       pieces.append([f"{k:0{width}d}" for k in range(first, last + step, step)])
     else:
       pieces.append(piece.split(",") if "," in piece else ["{" + piece + "}"])
   expanded = list(itertools.islice(map("".join, itertools.product(*pieces)), _MAX_ARCHIVES + 1))
   if len(expanded) > _MAX_ARCHIVES:
-    raise ValueError(f"the pattern {pattern} means more than {_MAX_ARCHIVES:,} archives; check its numbers")
+    raise ValueError(f"the pattern {pattern} names more than {_MAX_ARCHIVES:,} archives; check its numbers")
   return expanded
 
 
 def _matching(folder: str, pattern: str, setting: str) -> list[str]:
-  """The names below a folder that a pattern means."""
+  """Returns the names below a folder that match a pattern."""
   patterns = expand_braces(pattern)
   plain = {p for p in patterns if not glob.has_magic(p)}
   if storage.is_remote(pattern):
@@ -87,8 +91,7 @@ def _matching(folder: str, pattern: str, setting: str) -> list[str]:
   missing = sorted(plain - there)
   if missing:
     raise ValueError(
-      f"{setting}={pattern} names {len(plain)} archives and {len(missing)} of them are missing, the "
-      f"first is {missing[0]}"
+      f"{setting}={pattern} names {len(plain)} archives and {len(missing)} of them are missing, first {missing[0]}"
     )
   found = {p for p in there if p in plain or any(_matches(p, wild) for wild in patterns if wild not in plain)}
   if not found:
@@ -97,13 +100,13 @@ def _matching(folder: str, pattern: str, setting: str) -> list[str]:
 
 
 def _matches(path: str, pattern: str) -> bool:
-  """Whether wildcards match, each within one folder, as a shell's do."""
+  """Returns whether a path matches; wildcards match within one folder, as in a shell."""
   parts, wild = path.split("/"), pattern.split("/")
   return len(parts) == len(wild) and all(map(fnmatch.fnmatchcase, parts, wild))
 
 
 def _files_below(folder: str) -> list[str]:
-  """Names of the files below a folder, but hidden ones."""
+  """Returns the names of the files below a folder, except hidden ones."""
   if storage.is_remote(folder):
     names = [name for name, _ in storage.list_files(folder)]
   else:

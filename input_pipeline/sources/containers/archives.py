@@ -1,4 +1,4 @@
-"""Archives as ImageSources, read in place and in any order: tar shards (WebDataset) and zip."""
+"""Archives as ImageSources with random access and without unpacking: tar shards (WebDataset) and zip."""
 
 import array
 import collections
@@ -20,16 +20,16 @@ from input_pipeline.sources.containers.archive_members import TAR, Contents, Mem
 from input_pipeline.sources.containers.archive_paths import absolute, find_archives
 from input_pipeline.sources.containers.tar_files import CompressedTar, scan_tar
 from input_pipeline.sources.containers.zip_files import read_zip_member, scan_zip
-from input_pipeline.sources.index import Index, newest_trusted_ns, remembered
+from input_pipeline.sources.index import Index, cached_index, newest_trusted_ns
 
-# Archives listed at once: in a bucket waiting is all there is to do, here Python is.
+# Number of archives listed at once: listing waits for the network in a bucket, and for Python on a local disk.
 _SCANS_REMOTE, _SCANS_LOCAL, _STATS_AT_ONCE = 16, 1, 16
 
 _NAME_ENDS = {"webdataset": re.compile(r"\.tar(\.(gz|bz2|xz|zst|lz4))?$|\.tgz$"), "zip": re.compile(r"\.zip$")}
 
 
 def open_webdataset(path: str, split: str | None, cache_dir: str, setting: str) -> ImageSource:
-  """Opens tar files; see `ArchiveSource`. They have no splits: name the shards of one in the path."""
+  """Opens tar files; see `ArchiveSource`. They have no splits: `path` names the shards of a split."""
   del split
   return ArchiveSource("webdataset", path, cache_dir, setting)
 
@@ -41,32 +41,33 @@ def open_zip(path: str, split: str | None, cache_dir: str, setting: str) -> Imag
 
 
 class ArchiveSource(ImageSource):
-  """Every image in some archives, which are read where they lie and never unpacked.
+  """Every image in one or more archives, read in place and never unpacked.
 
-  Each archive is gone through once, a tar from header to header, a zip by the list at its end; the place of every
-  image is remembered in `cache_dir`, so that reading one is reading its bytes. The list is used again while the
-  archives are the same files with the same sizes and times. Images are taken by the extension of their name (jpg jpeg
-  png webp bmp ppm), archives by name, images in the order of their archive. Nothing is ever unpickled.
+  Each archive is scanned once: a tar from header to header, a zip by its central directory. The positions of all
+  images are stored in an index in `cache_dir`, so that an image is one read. The index is reused while names, sizes
+  and times of the archives are unchanged. Images are recognized by their extension (jpg jpeg png webp bmp ppm).
+  Archives are sorted by name; images keep the order of their archive. Nothing is ever unpickled.
 
-  What lies beside an image is its annotations. In a tar by WebDataset's rule: members whose names agree up to the
-  first dot are one sample, the picture with the plainest extension is its image (`0001.jpg` before `0001.depth.png`)
-  and others are its files. In a zip: members whose names agree up to the last dot; each picture is an image.
+  The other members of an image's sample are its annotations. In a tar, by WebDataset's rule, members with the same
+  name up to the first dot are one sample; the image file with the shortest extension is its image (`0001.jpg` before
+  `0001.depth.png`). In a zip, members with the same name up to the last dot belong together, and each image file is an
+  image.
 
   Args:
     kind: "webdataset" or "zip".
-    path: an archive, a folder searched to its depth, or a pattern (`shard-{000..012}.tar`, `*.tar`); local or a URL.
-    cache_dir: where the list is remembered; made if missing.
-    setting: the name of the setting that gave `path`, for messages.
+    path: an archive, a folder searched recursively, or a pattern (`shard-{000..012}.tar`, `*.tar`); local or a URL.
+    cache_dir: folder of the remembered index; made if missing.
+    setting: the option or setting that gave `path`, named in messages.
 
   Raises:
-    ValueError: nothing there, no image that can be used, or archives that are compressed as a whole.
+    ValueError: nothing is found, there is no usable image, or an archive is compressed as a whole.
   """
 
   def __init__(self, kind: str, path: str, cache_dir: str, setting: str):
     self._kind, self._name = kind, os.path.basename(absolute(path))
     self._folder, names = find_archives(path, _NAME_ENDS[kind], setting)
     listing = _Listing(kind, self._folder, names, path, setting)
-    self._index: Index = remembered(cache_dir, kind, absolute(path), listing.is_current, listing.build)
+    self._index: Index = cached_index(cache_dir, kind, absolute(path), listing.is_current, listing.build)
 
   @property
   def identity(self) -> dict:
@@ -75,7 +76,7 @@ class ArchiveSource(ImageSource):
 
   @property
   def left_out(self) -> list[tuple[str, str]]:
-    """(name, reason) of what could not be used."""
+    """(name, reason) of what is unusable."""
     return [tuple(item) for item in self._index.header["left_out"]]
 
   def __len__(self) -> int:
@@ -89,7 +90,7 @@ class ArchiveSource(ImageSource):
     return f"{self._archive(i)}/{self._index.text('name', i).decode('utf-8', 'surrogateescape')}"
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """What lies beside image `i`: the facts of `.json` and texts under their extension; other files under theirs."""
+    """Returns the other members of image `i`'s sample as facts (JSON and texts) and files, see `annotations_from`."""
     others = json.loads(self._index.text("others", i) or b"[]")
     try:
       return annotations_from([(extension, self._contents(i, Member(*place))) for extension, *place in others])
@@ -108,7 +109,7 @@ class ArchiveSource(ImageSource):
 
 @dataclasses.dataclass(frozen=True)
 class _Listing:
-  """Makes the list of images of some archives, and knows whether an old one still holds."""
+  """Builds the index of the images of some archives, and checks whether an old one is up to date."""
 
   kind: str
   folder: str
@@ -117,7 +118,7 @@ class _Listing:
   setting: str
 
   def archives(self) -> list[list]:
-    """[name, size, time or version] of every archive."""
+    """Returns [name, size, time or version] of every archive."""
     stamp = lambda name: [name, *storage.stamp(f"{self.folder}/{name}")]
     try:
       with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
@@ -133,7 +134,7 @@ class _Listing:
     )
 
   def build(self) -> tuple[dict, dict, dict]:
-    """Header, texts and columns of the list."""
+    """Returns header, texts and columns of the index."""
     scanned_at, archives = time.time(), self.archives()
     rows, left_out, found, pickles = _Rows(), [], collections.Counter(), []
     at_once = _SCANS_REMOTE if storage.is_remote(self.folder) else _SCANS_LOCAL
@@ -162,19 +163,19 @@ class _Listing:
       reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
       raise ValueError(
         (
-          f"{self.setting}={self.path} holds no images that can be used: found {others or 'nothing'} in "
+          f"{self.setting}={self.path} has no usable image: found {others or 'nothing'} in "
           f"{len(archives)} archive(s); expected members named jpg jpeg png webp bmp ppm"
           + f". Left out: {reasons}"
           * bool(reasons)
         ).replace("\n", " ")
-      )  # names may have anything
+      )  # names may contain anything
     header = {"scanned_at": scanned_at, "archives": archives, "left_out": bounded(left_out)}
     return header, {"name": rows.names, "others": rows.others}, rows.columns()
 
   def _scan(self, name: str, size: int, progress: "_Progress") -> Contents:
     path = f"{self.folder}/{name}"
     try:
-      with storage.open_file(path) as file:
+      with storage.open_binary(path) as file:
         if self.kind == "zip":
           contents = scan_zip(file, size, name)
         else:
@@ -182,8 +183,8 @@ class _Listing:
     except CompressedTar as error:
       whole = re.sub(r"(\.tar)?\.(gz|bz2|xz|zst|lz4|tgz)$|\.tar$", "", path)
       raise ValueError(
-        f"{self.setting}={self.path}: {name} is compressed ({error.method}), so nothing in it can be "
-        f"read at random; decompress it: {error.command} '{path}' > '{whole}.plain.tar'"
+        f"{self.setting}={self.path}: {name} is compressed ({error.method}), which rules out random access; "
+        f"decompress it: {error.command} '{path}' > '{whole}.plain.tar'"
       ) from error
     except OSError as error:
       raise ValueError(f"{self.setting}={self.path}: {name} cannot be read: {error.strerror or error}") from error
@@ -192,7 +193,7 @@ class _Listing:
 
 
 class _Rows:
-  """The columns of a list of images while it grows: numbers, not objects, as there may be ten million."""
+  """The growing columns of an index, in compact arrays, as there may be ten million images."""
 
   def __init__(self):
     self.names, self.others = [], []
@@ -219,13 +220,13 @@ class _Rows:
 
 
 class _Progress:
-  """Adds up how far several scans are."""
+  """Sums the progress of several scans."""
 
   def __init__(self, bar: tqdm.tqdm):
     self._bar, self._done, self._lock = bar, {}, threading.Lock()
 
   def show(self, name: str, done: int) -> None:
-    """Notes that `done` bytes of an archive are behind."""
+    """Sets the number of bytes of an archive that are scanned."""
     with self._lock:
       self._bar.update(done - self._done.get(name, 0))
       self._done[name] = done

@@ -8,28 +8,28 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
-from input_pipeline.sources.index import folders_unchanged, remembered
+from input_pipeline.sources.index import cached_index, folders_unchanged
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 
 
 class FolderSource(ImageSource):
-  """Every image file below a folder, in an order that depends on the names alone.
+  """Every image file below a folder, in an order that depends only on the names.
 
-  Files are taken by extension (jpg jpeg png webp bmp ppm, any case), recursively, sorted by the bytes of their path
-  below the folder with `/` between its parts, so that every machine and file system gives the same order. Hidden
+  Files are selected by extension (jpg jpeg png webp bmp ppm, any case), recursively, and sorted by the bytes of their
+  path below the folder, with `/` as separator, so that every machine and file system gives the same order. Hidden
   files and folders (`.name`) are left out; links to files count, links to folders are not followed.
 
-  Walking a million files is slow on network disks, so the list is remembered in `cache_dir`, never in the data. It is
-  used again while the set of folders and the modification time of each is unchanged: adding, removing or renaming a
-  file changes its folder's time. Rewriting a file in place changes neither the order nor the list. A folder that was
-  modified within two seconds of the scan is scanned again, as its time stamp may hide a later change. A bucket is
+  Walking a million files is slow on network disks, so the list is stored in an index in `cache_dir`, never in the
+  data. The index is reused while the folders and their modification times are unchanged: adding, removing or renaming
+  a file changes its folder's time. Rewriting a file in place changes neither the order nor the index. A folder that
+  was modified within two seconds of the scan is scanned again, as its time stamp may hide a later change. A bucket is
   listed at every start, as its folders have no times.
 
   Args:
     root: the folder, or its URL (gs://, s3://).
-    cache_dir: where the list is remembered; made if missing.
-    setting: the name of the setting that gave `root`, for messages.
+    cache_dir: folder of the remembered index; made if missing.
+    setting: the option or setting that gave `root`, named in messages.
 
   Raises:
     ValueError: no such folder, not a folder, not readable, or no image in it.
@@ -38,7 +38,7 @@ class FolderSource(ImageSource):
   def __init__(self, root: str | os.PathLike, cache_dir: str | os.PathLike, setting: str = "data.path"):
     self._root = _checked_root(root, setting)
     remote = storage.is_remote(self._root)
-    self._index = remembered(
+    self._index = cached_index(
       cache_dir,
       "folder",
       self._root,
@@ -81,12 +81,12 @@ def _checked_root(root: str | os.PathLike, setting: str) -> str:
   except OSError as error:
     raise ValueError(f"{setting}={root}: {error}") from error
   if not storage.is_remote(path) and not os.access(path, os.R_OK | os.X_OK):
-    raise ValueError(f"{setting}={root} may not be read by this user; check its permissions")
+    raise ValueError(f"{setting}={root} is not readable by this user; check its permissions")
   return path
 
 
 def _list_bucket(root: str, setting: str) -> tuple[dict, dict, dict]:
-  """Lists a bucket: header, texts and columns of its index."""
+  """Lists a bucket; returns header, texts and columns of its index."""
   try:
     files = storage.list_files(root)
   except OSError as error:
@@ -99,7 +99,7 @@ def _list_bucket(root: str, setting: str) -> tuple[dict, dict, dict]:
 
 
 def _scan(root: str, setting: str) -> tuple[dict, dict, dict]:
-  """Walks the folder: header, texts and columns of its index."""
+  """Walks the folder; returns header, texts and columns of its index."""
   scanned_at = time.time()
   folders, sizes, others, left_out = {}, {}, collections.Counter(), []
   pending = [""]
@@ -122,7 +122,7 @@ def _scan(root: str, setting: str) -> tuple[dict, dict, dict]:
           elif entry.is_file():
             sizes[os.fsencode(relative)] = entry.stat().st_size
           else:
-            left_out.append((relative, "a link that leads to no file" if entry.is_symlink() else "no regular file"))
+            left_out.append((relative, "a link to no file" if entry.is_symlink() else "not a regular file"))
     except OSError as error:
       raise ValueError(f"{setting}={root} cannot be listed at {below or '.'!r}: {error.strerror}") from error
   return _index_of(

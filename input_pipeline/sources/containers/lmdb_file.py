@@ -1,10 +1,10 @@
-"""Where the values of an LMDB file lie: its pages are walked here, without LMDB.
+"""Finds the positions of the values in an LMDB file by walking its pages, without the LMDB library.
 
-The library maps the file and trusts it: one page that is missing (a copy that was cut off) or overwritten ends the
-whole process by a signal. What training wants of such a file is little, where each value begins; reading it is then
-one read of the file, from any thread or process. The layout is that of LMDB 0.9 (data version 1) and 1.0 (3):
+The library maps the file into memory and trusts it: one missing page (a truncated copy) or overwritten page kills the
+process by a signal. Training needs only the positions of the values; each is then one read of the file, from any
+thread or process. The layout is that of LMDB 0.9 (data version 1) and 1.0 (3):
 
-    page    number u64 | 1.0: transaction u64 | pad u16 | flags u16 | lower u16 | upper u16, then u16 places of nodes
+    page    number u64 | 1.0: transaction u64 | pad u16 | flags u16 | lower u16 | upper u16, then u16 offsets of nodes
     node    lo u16 | hi u16 | flags u16 | key size u16 | key (1.0: to an even size) | leaf: the value, or its page u64
 """
 
@@ -17,7 +17,7 @@ _MAGIC, _VERSIONS = 0xBEEFC0DE, {1: 16, 3: 24}  # data version -> size of a page
 _BRANCH, _LEAF, _LEAF2, _OVERFLOW = 0x01, 0x02, 0x20, 0x04
 _ON_PAGES, _DATABASE, _SEVERAL = 0x01, 0x02, 0x04  # flags of a node
 _NO_PAGE = (1 << 64) - 1
-_MAX_DEPTH = 32  # the library's own
+_MAX_DEPTH = 32  # the library's limit
 _NODE = struct.Struct("<4H")
 _META = struct.Struct("<2I2Q")
 _DATABASE_RECORD = struct.Struct("<I2H5Q")
@@ -25,14 +25,14 @@ _DATABASE_RECORD = struct.Struct("<I2H5Q")
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-  """One key and where its value lies.
+  """A key and the position of its value.
 
   Attributes:
-    key: the key; for damage: as much as is known of where it is.
-    start: first byte of the value in the file.
-    size: bytes of the value.
-    beginning: its first bytes.
-    trouble: why there is no value to read; empty if there is.
+    key: the key; for a damaged page, its description.
+    start: position of the value in the file, bytes.
+    size: size of the value, bytes.
+    beginning: the first bytes of the value.
+    trouble: why the value is unreadable; "" if it is readable.
   """
 
   key: bytes
@@ -43,28 +43,28 @@ class Value:
 
 
 NAMED_DATABASE = "a named database"
-"""The trouble of a key under which another database lies."""
+"""The trouble of a key that names another database."""
 
 _BEGINNING = 16
 
 
 class NoLmdb(Exception):
-  """This file cannot be read as LMDB; the message says why, in words that go on from its name."""
+  """The file cannot be read as LMDB; the message is a phrase that continues a sentence after the file's name."""
 
 
 class LmdbFile:
-  """The root database of an LMDB file that nobody writes to.
+  """The root database of an LMDB file; no process may write to the file meanwhile.
 
   Args:
     file: the data file, seekable.
     size: its size in bytes.
 
   Attributes:
-    entries: how many entries it says it has.
-    lost_pages: damaged pages that `values` has met so far; each has more entries, or other pages, on it.
+    entries: number of entries according to the file.
+    lost_pages: number of damaged pages that `values` has met so far; each holds entries or refers to further pages.
 
   Raises:
-    NoLmdb: it is none, or the page where it begins is missing.
+    NoLmdb: not an LMDB file, or its root page is missing.
   """
 
   def __init__(self, file: BinaryIO, size: int):
@@ -75,25 +75,25 @@ class LmdbFile:
     )
     version = struct.unpack_from("<I", head, self._header + 4)[0] if self._header else 0
     if _VERSIONS.get(version) != self._header:
-      raise NoLmdb("is no LMDB file" if size else "is empty (zero bytes)")
+      raise NoLmdb("is not an LMDB file" if size else "is empty (zero bytes)")
     self._shift = self._header if version == 3 else 0
-    # The free list's first field is the page size; of the two descriptions of the file the newer one counts.
+    # The first field of the free list is the page size; the newer of the two meta pages counts.
     self._page = struct.unpack_from("<I", self._at(self._header + _META.size, 4).ljust(4, b"\0"))[0]
     if self._page not in [1 << k for k in range(8, 17)]:
-      raise NoLmdb(f"is no LMDB file that can be read (pages of {self._page} bytes)")
+      raise NoLmdb(f"is not a readable LMDB file (pages of {self._page} bytes)")
     metas = [self._at(number * self._page + self._header, 136) for number in (0, 1)]
     metas = [meta for meta in metas if len(meta) == 136 and struct.unpack_from("<I", meta)[0] == _MAGIC]
     if len(metas) < 2:
-      raise NoLmdb(f"was cut off: it ends after {size:,} bytes; copy it again")
+      raise NoLmdb(f"is truncated: it ends after {size:,} bytes; copy it again")
     newest = max(metas, key=lambda meta: struct.unpack_from("<Q", meta, 128)[0])
     *_, self.entries, self._root = _DATABASE_RECORD.unpack_from(newest, 72)
     (last_page,) = struct.unpack_from("<Q", newest, 120)
     self._expected = (last_page + 1) * self._page
     if self._root != _NO_PAGE and (self._root + 1) * self._page > size:
-      raise NoLmdb(f"was cut off: it ends after {size:,} bytes of {self._expected:,}; copy it again")
+      raise NoLmdb(f"is truncated: it ends after {size:,} bytes of {self._expected:,}; copy it again")
 
   def values(self) -> Iterator[Value]:
-    """All entries in the order of their keys; pages that are damaged come as entries with their trouble."""
+    """Yields all entries in the order of their keys; a damaged page gives one entry with its trouble."""
     if self._root == _NO_PAGE:
       return
     visited, pending = set(), [(self._root, 1)]
@@ -121,9 +121,9 @@ class LmdbFile:
     return self._file.read(min(size, self._size - start))
 
   def _trouble(self, number: int, page: bytes, depth: int, visited: set[int]) -> str:
-    """What is wrong with a page of the tree; empty if nothing is."""
+    """Returns what is wrong with a page of the tree; "" if nothing is."""
     if len(page) < self._page:
-      return f"cut off: the file ends after {self._size:,} bytes of {self._expected:,}, and entries with it"
+      return f"truncated: the file ends after {self._size:,} bytes of {self._expected:,}, and entries are lost"
     (own_number,) = struct.unpack_from("<Q", page)
     flags, lower, upper = struct.unpack_from("<3H", page, self._header - 6)
     kind = flags & (_BRANCH | _LEAF | _LEAF2 | _OVERFLOW)
@@ -134,11 +134,11 @@ class LmdbFile:
       or kind not in (_BRANCH, _LEAF)
       or not self._header - self._shift <= lower <= upper <= self._page - self._shift
     ):
-      return "a damaged page, whose entries are lost"
+      return "a damaged page; its entries are lost"
     return ""
 
   def _nodes(self, page: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """(where it begins, its four numbers) of every node that lies in its page."""
+    """Yields (offset in the page, its four header fields) of every node."""
     (lower,) = struct.unpack_from("<H", page, self._header - 4)
     count = (lower - (self._header - self._shift)) // 2
     for place in struct.unpack_from(f"<{count}H", page, self._header):
@@ -156,13 +156,13 @@ class LmdbFile:
       return Value(key, trouble=NAMED_DATABASE)
     if not flags & _ON_PAGES:
       if begin + size > len(page):
-        return Value(key, trouble="damaged: it reaches past its page")
+        return Value(key, trouble="damaged: it extends beyond its page")
       return Value(key, page_start + begin, size, page[begin : begin + min(size, _BEGINNING)])
     number = int.from_bytes(page[begin : begin + 8], "little")
     start = number * self._page + self._header
     if start + size > self._size:
-      return Value(key, trouble="cut off: the file ends before it does")
+      return Value(key, trouble="truncated: the file ends before it does")
     head = self._at(start - self._header, self._header + _BEGINNING)
     if int.from_bytes(head[:8], "little") != number:
-      return Value(key, trouble="damaged: its page is not what it was")
+      return Value(key, trouble="damaged: its page is overwritten")
     return Value(key, start, size, head[self._header :][:size])

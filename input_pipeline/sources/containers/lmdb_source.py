@@ -11,7 +11,7 @@ from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.containers.archive_members import MAX_IMAGE, too_large
 from input_pipeline.sources.containers.lmdb_file import NAMED_DATABASE, LmdbFile, NoLmdb, Value
-from input_pipeline.sources.index import newest_trusted_ns, remembered
+from input_pipeline.sources.index import cached_index, newest_trusted_ns
 
 _DATA = "data.mdb"
 
@@ -27,28 +27,28 @@ def open_lmdb(path: str, split: str | None, cache_dir: str, setting: str) -> Ima
 class LmdbSource(ImageSource):
   """Every value of an LMDB file that is an encoded image, in the order of the keys; a key is the image's name.
 
-  The file is gone through once; where each image lies is remembered in `cache_dir` and used again while the file has
-  the same size and time. Nothing is locked, written beside the file or unpickled. Nobody may write to the file while
-  it is in use.
+  The file is scanned once; the positions of the images are stored in an index in `cache_dir`, which is reused while
+  size and time of the file are unchanged. Nothing is locked, written beside the file or unpickled. No process may
+  write to the file while it is in use.
 
   Args:
     path: the folder with `data.mdb`, or the file itself.
-    cache_dir: where the list is remembered; made if missing.
-    setting: the name of the setting that gave `path`, for messages.
+    cache_dir: folder of the remembered index; made if missing.
+    setting: the option or setting that gave `path`, named in messages.
 
   Raises:
-    ValueError: no LMDB file there, one that was cut off, or no image in it.
+    ValueError: no LMDB file, a truncated one, or no image in it.
   """
 
   def __init__(self, path: str | os.PathLike, cache_dir: str, setting: str = "data.path"):
     if storage.is_remote(path):
-      raise ValueError(f"{setting}={path}: an LMDB file must be local; copy it, or run `saip prepare` where it lies")
+      raise ValueError(f"{setting}={path}: an LMDB file must be local; copy it, or run `saip prepare` on its machine")
     given = os.path.abspath(os.path.expanduser(path))
     self._path = os.path.join(given, _DATA) if os.path.isdir(given) else given
     self._name = os.path.basename(os.path.dirname(given) if os.path.basename(given) == _DATA else given)
     if not os.path.isfile(self._path):
       raise ValueError(f"{setting}={path} does not exist or has no {_DATA}; expected a folder with one or the file")
-    self._index = remembered(
+    self._index = cached_index(
       cache_dir,
       "lmdb",
       self._path,
@@ -63,7 +63,7 @@ class LmdbSource(ImageSource):
 
   @property
   def left_out(self) -> list[tuple[str, str]]:
-    """(key, reason) of what is no image or cannot be read."""
+    """(key, reason) of values that are not images or are unreadable."""
     return [tuple(item) for item in self._index.header["left_out"]]
 
   def __len__(self) -> int:
@@ -83,12 +83,12 @@ def _is_current(path: str, header: dict) -> bool:
 
 
 def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
-  """Walks the file: header, texts and columns of its index."""
+  """Walks the file; returns header, texts and columns of its index."""
   scanned_at = time.time()
   names, starts, sizes, left_out, databases = [], array.array("q"), array.array("q"), [], []
   try:
     stamp = storage.stamp(path)
-    with storage.open_file(path) as file:
+    with storage.open_binary(path) as file:
       content = LmdbFile(file, stamp[0])
       for value in tqdm.tqdm(content.values(), total=content.entries, unit=" keys", disable=None, desc="listing LMDB"):
         reason = _reason_against(value)
@@ -115,11 +115,11 @@ def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
     raise ValueError(f"{setting_and_path} cannot be read: {error.strerror or error}") from error
   if not names:
     inside = (
-      f"it has named databases ({', '.join(databases[:5])}), and only the root one is read"
+      f"it has named databases ({', '.join(databases[:5])}), but only the root database is read"
       if databases
       else "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) or "it is empty"
     )
-    inside = inside.replace("\n", " ")  # keys may have anything
+    inside = inside.replace("\n", " ")  # keys may contain anything
     raise ValueError(
       f"{setting_and_path} holds no images: {inside}; expected encoded images (JPEG, PNG, WebP, BMP) as "
       "the values of its root database"
@@ -129,7 +129,7 @@ def _scan(path: str, setting_and_path: str) -> tuple[dict, dict, dict]:
 
 
 def _reason_against(value: Value) -> str:
-  """Why a value is no image; empty if it is one, whole or not."""
+  """Returns why a value is not an image; "" if it is one, perhaps damaged."""
   data = value.beginning
   if value.trouble:
     return value.trouble
@@ -148,8 +148,8 @@ def _reason_against(value: Value) -> str:
   if data.startswith(_PICKLES):
     return "a pickle, which is never loaded; store the encoded image bytes alone"
   if value.key.startswith(b"__") or data.isascii():
-    return "a text or a number, no image (JPEG, PNG, WebP, BMP)"
-  return "no image (JPEG, PNG, WebP, BMP)"
+    return "a text or a number, not an image (JPEG, PNG, WebP, BMP)"
+  return "not an image (JPEG, PNG, WebP, BMP)"
 
 
 def _text(key: bytes) -> str:

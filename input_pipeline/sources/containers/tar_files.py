@@ -1,4 +1,4 @@
-"""Where the members of a tar archive lie: its headers are read once, its contents never."""
+"""Finds the positions of the members of a tar archive by reading its headers, not its contents."""
 
 import tarfile
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from input_pipeline.sources.containers.archive_members import TAR, Contents, Member
 
-# More than any header that means well; a damaged one may ask for the whole archive at once.
+# Bytes; valid headers are smaller, and a damaged one may ask for the whole archive.
 _MAX_HEADER = 1 << 20
 
 _COMPRESSED = {
@@ -19,11 +19,11 @@ _COMPRESSED = {
 
 
 class CompressedTar(OSError):
-  """This tar is compressed as a whole, so nothing in it can be read where it lies.
+  """The tar is compressed as a whole, which rules out random access.
 
   Attributes:
-    method: what it is compressed with.
-    command: what decompresses it to standard output.
+    method: the compression, e.g. "gzip".
+    command: the command that decompresses it to standard output.
   """
 
   def __init__(self, method: str, command: str):
@@ -32,19 +32,19 @@ class CompressedTar(OSError):
 
 
 def scan_tar(file: BinaryIO, size: int, name: str, advance: Callable[[int], None]) -> Contents:
-  """Finds the members of a tar archive; whatever is wrong with it, those before the damage are found.
+  """Finds the members of a tar archive; in a damaged one, those before the damage.
 
   Args:
     file: the archive, seekable.
     size: its size in bytes.
-    name: what messages call it.
-    advance: told now and then how many bytes are done.
+    name: its name in messages.
+    advance: called repeatedly with the number of bytes done.
 
   Returns:
-    Its members and what cannot be used of it, the archive itself under `name` where a part of it is lost.
+    Its members; `left_out` has the unusable ones, and the archive itself under `name` if a part of it is lost.
 
   Raises:
-    CompressedTar: it is compressed as a whole.
+    CompressedTar: the archive is compressed as a whole.
     OSError: the file cannot be read.
   """
   beginning = file.read(8)
@@ -56,7 +56,7 @@ def scan_tar(file: BinaryIO, size: int, name: str, advance: Callable[[int], None
   try:
     archive = tarfile.TarFile(fileobj=_Headers(file), encoding="utf-8", errors="surrogateescape")
     while (entry := archive.next()) is not None:
-      archive.members.clear()  # tarfile remembers all of them
+      archive.members.clear()  # tarfile keeps all of them in memory
       if archive.offset <= end:
         raise tarfile.ReadError("a header of negative size")
       end = archive.offset
@@ -67,7 +67,9 @@ def scan_tar(file: BinaryIO, size: int, name: str, advance: Callable[[int], None
   except OSError:
     raise
   except Exception as error:  # tarfile raises nearly every type on bad headers, RecursionError among them
-    reason = f"damaged from byte {end:,} on: {error}" if end else f"no tar archive: {error}" if size else "empty file"
+    reason = (
+      f"damaged from byte {end:,} on: {error}" if end else f"not a tar archive: {error}" if size else "empty file"
+    )
     contents.left_out.append((name, reason))
     return contents
   _check_end(file, archive.offset, name, contents)
@@ -80,27 +82,27 @@ def _add(contents: Contents, entry: tarfile.TarInfo, size: int) -> None:
   elif entry.issym() or entry.islnk():
     contents.left_out.append((entry.name, "a link, which is not followed"))
   elif not entry.isreg() or entry.issparse():
-    contents.left_out.append((entry.name, "no regular file (a device, a pipe or a file with holes)"))
+    contents.left_out.append((entry.name, "not a regular file (a device, a pipe or a file with holes)"))
   elif entry.size < 0 or entry.offset_data + entry.size > size:
-    contents.left_out.append((entry.name, "cut off: the archive ends before it does"))
+    contents.left_out.append((entry.name, "truncated: the archive ends before it does"))
   else:
     contents.add(entry.name, Member(entry.offset_data, entry.size, entry.size, TAR, entry.size))
 
 
 def _check_end(file: BinaryIO, end: int, name: str, contents: Contents) -> None:
-  """Says whether the archive ends as one does; tarfile stops in silence at a header that makes no sense."""
+  """Adds the archive to left_out if it does not end properly; tarfile stops silently at an invalid header."""
   file.seek(end)
   block = file.read(tarfile.BLOCKSIZE)
   if len(block) < tarfile.BLOCKSIZE:
-    contents.left_out.append((name, "has no mark at its end: it may have been cut off, and members with it"))
+    contents.left_out.append((name, "has no mark at its end: it may be truncated, and members lost"))
   elif any(block):
-    contents.left_out.append((name, f"damaged from byte {end:,} on: no header of a member"))
+    contents.left_out.append((name, f"damaged from byte {end:,} on: not the header of a member"))
   elif any(file.read(_MAX_HEADER)):
-    contents.left_out.append((name, "more follows its end mark (archives joined by cat?), which is not read"))
+    contents.left_out.append((name, "data after its end mark is not read (archives joined by cat?)"))
 
 
 class _Headers:
-  """A file of which only headers are read; what fails in reading is an OSError, never taken for damage."""
+  """A file from which only headers are read; a failed read is an OSError, not damage of the archive."""
 
   def __init__(self, file: BinaryIO):
     self._file, self.tell, self.seek = file, file.tell, file.seek
@@ -112,5 +114,5 @@ class _Headers:
       return self._file.read(size)
     except OSError:
       raise
-    except Exception as error:  # each kind of bucket has errors of its own
+    except Exception as error:  # each kind of bucket has its own errors
       raise OSError(f"{type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""A TensorFlow Datasets set as an ImageSource, read without TensorFlow."""
+"""TensorFlow Datasets (TFDS) sets as an ImageSource, read without TensorFlow."""
 
 import hashlib
 import json
@@ -8,27 +8,27 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.source import ImageSource
 
-# What longer arrays say belongs in files, not in the facts of an image.
+# Longer arrays are not facts of an image.
 _MOST_NUMBERS = 4096
 
 
 class TfdsSource(ImageSource):
-  """The images of one split of a TFDS set that lies in ArrayRecord files.
+  """The images of one split of a TFDS set in ArrayRecord files.
 
-  The image is the feature of type Image, or the one called `image` if there are several, as its encoded bytes. The
-  other features are facts; sets made by the builder in input_pipeline/tfds/saip_records give back their records.
+  The image is the feature of type Image, or the one named `image` if there are several, as its encoded bytes. The
+  other features are facts; sets made by the builder in input_pipeline/tfds/saip_records return their records.
 
   Args:
-    path: the folder of a built set (it holds dataset_info.json), or a name for `tfds.builder`, e.g. `mnist:3.0.1`.
-    split: a split as TFDS writes it, e.g. `train` or `train[:10%]`; None: train.
-    setting: the option that gave `path`, for messages.
+    path: the folder of a built set (with dataset_info.json), or a name for `tfds.builder`, e.g. `mnist:3.0.1`.
+    split: a split in TFDS's notation, e.g. `train` or `train[:10%]`; None for train.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such set or split, a set in other files, or one without images.
+    ValueError: no such set or split, a set in another file format, or one without images.
   """
 
   def __init__(self, path: str, split: str | None, setting: str = "data.path"):
-    import tensorflow_datasets as tfds  # half a second, for this source alone
+    import tensorflow_datasets as tfds  # takes half a second
 
     split = split or "train"
     builder = _open_builder(tfds, path, setting)
@@ -45,8 +45,8 @@ class TfdsSource(ImageSource):
       ) from error
     except NotImplementedError as error:
       raise ValueError(
-        f"{setting}={path} lies in files that cannot be read at random ({builder.info.file_format}); "
-        "`tfds build --file_format=array_record` makes others"
+        f"{setting}={path} is in files without random access ({builder.info.file_format}); build it with "
+        "`tfds build --file_format=array_record`"
       ) from error
     if not len(self._data):
       raise ValueError(f"{setting}={path} has no example in {split!r}")
@@ -70,7 +70,7 @@ class TfdsSource(ImageSource):
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
     example = self._example(i)
     del example[self._image]
-    if example.keys() == {"facts", "files"}:  # a record of ours
+    if example.keys() == {"facts", "files"}:  # built by saip_records
       names = [name.decode() for name in example["files"]["name"]]
       return json.loads(example["facts"]), dict(zip(names, example["files"]["data"]))
     return _plain(example), {}
@@ -78,7 +78,7 @@ class TfdsSource(ImageSource):
   def _example(self, i: int) -> dict:
     try:
       return self._data[i]
-    except (RuntimeError, ValueError) as error:  # how a damaged shard shows
+    except (RuntimeError, ValueError) as error:  # raised for a damaged shard
       raise OSError(f"example {i} cannot be read: {error}") from error
 
 
@@ -87,15 +87,15 @@ def _open_builder(tfds, path: str, setting: str):
     if storage.exists(storage.normalized(path)):
       return tfds.builder_from_directory(storage.normalized(path))
     return tfds.builder(path, try_gcs=False)
-  except Exception as error:  # TFDS raises many types for a name or a folder that is none of its own
+  except Exception as error:  # TFDS raises many types for other names and folders
     raise ValueError(
-      f"{setting}={path} is no TensorFlow Datasets set ({' '.join(str(error).split())[:200]}); expected "
+      f"{setting}={path} is not a TensorFlow Datasets set ({' '.join(str(error).split())[:200]}); expected "
       "the folder with dataset_info.json, or the name of a set that is built"
     ) from error
 
 
 def _plain(value):
-  """What of a feature JSON can hold."""
+  """Returns the parts of a feature that are JSON-able; None for arrays that are too long."""
   if isinstance(value, dict):
     return {key: plain for key, item in value.items() if (plain := _plain(item)) is not None}
   if isinstance(value, bytes):

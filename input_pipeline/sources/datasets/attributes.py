@@ -6,27 +6,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from input_pipeline import storage
+from input_pipeline.sources.annotated.labeled_images import LabeledSource, Labels, open_labeled
 from input_pipeline.sources.annotated.matlab import load_matlab, refuse_pickle
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource, Labels, open_labeled
 
-# Of the random partitions that PETA and RAP come with, published scores are of the first.
+# PETA and RAP come with random partitions; published scores use the first.
 _FIRST = {"partition": "1 of 5"}
 
-# What a label says -> the fact; RAP has 2 for what cannot be seen.
+# Value in the file -> fact; in RAP, 2 marks what cannot be seen.
 _VALUES = {0: 0, 1: 1, 2: None}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-  """What a MATLAB file says.
+  """The contents of a data set's MATLAB file.
 
   Attributes:
-    images: their names, in the order of the rows.
-    labels: (images, attributes) whole numbers.
-    names: of the attributes that are evaluated.
+    images: names of the images, in the order of the rows.
+    labels: (images, attributes) integers.
+    names: names of the evaluated attributes.
     splits: name -> (n,) rows, counted from 0.
-    protocol: what to tell with a score.
+    protocol: facts to report with a score.
   """
 
   images: Sequence[str]
@@ -37,7 +37,7 @@ class _Table:
 
 
 def _pa100k(content: dict) -> _Table:
-  """{train, val, test}_images_name and _label (0 or 1), and the 26 `attributes`."""
+  """Reads {train, val, test}_images_name and _label (0 or 1), and the 26 `attributes`."""
   images, labels, splits = [], [], {}
   for split in ("train", "val", "test"):
     names = _texts(content[f"{split}_images_name"])
@@ -49,9 +49,9 @@ def _pa100k(content: dict) -> _Table:
 
 
 def _peta(content: dict) -> _Table:
-  """One struct of which readers go by position: labels behind four other columns, names, and fourth the partitions.
+  """Reads one struct by the position of its members: labels after four other columns, names, and fourth the partitions.
 
-  35 of the 105 attributes are evaluated, the first ones; images are numbered from 00001.png.
+  The first 35 of the 105 attributes are evaluated; images are numbered from 00001.png.
   """
   labels, names, _, partitions, *_ = content["peta"].values()
   names, (train, val, test) = _texts(names), _partition(partitions).values()
@@ -67,7 +67,7 @@ def _peta(content: dict) -> _Table:
 
 
 def _rap(content: dict) -> _Table:
-  """Version 1 has 92 attributes, of which the first 51 are evaluated, version 2 says itself which 54 of its 152 are."""
+  """Reads version 1 (92 attributes, the first 51 evaluated) or version 2 (152, of which the file selects 54)."""
   content = content["RAP_annotation"]
   if "partition_attribute" in content:
     chosen = _rows(content["selected_attribute"])
@@ -99,19 +99,19 @@ _SETS: dict[str, tuple[tuple[str, ...], Callable[[dict], _Table]]] = {
 
 
 def open_attributes(kind: str, path: str, split: str | None, cache_dir: str, setting: str) -> LabeledSource:
-  """One split of a data set of pedestrian attributes: `people[0]["attributes"]`, named in `legend["attributes"]`.
+  """Opens one split of a pedestrian attribute data set: `people[0]["attributes"]`, named in `legend["attributes"]`.
 
-  Only the attributes that published scores are of. Pickles that others made of these files are never read.
+  Only the attributes of published scores are read. Pickled versions of these files are never read.
 
   Args:
-    kind: "pa100k", "peta" or "rap" (version 1 or 2, as its file shows).
-    path: the data set's folder, with its .mat file and its images somewhere in it.
-    split: train, val, trainval or test; RAP 1 has train and test alone; None: train.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    kind: "pa100k", "peta" or "rap" (version 1 or 2, recognized from its file).
+    path: the data set's folder, which holds its .mat file and, anywhere below, its images.
+    split: train, val, trainval or test; RAP 1 has only train and test; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such file or split, a file of another form, or no usable image.
+    ValueError: no such file or split, a malformed file, or no usable image.
   """
   (places, parse), split = _SETS[kind], split or "train"
   refuse_pickle(path, setting, f"the folder that holds {places[0]}")
@@ -137,7 +137,7 @@ def _read(file: str, parse: Callable[[dict], _Table], split: str, root: str, set
     table = parse(content)
   except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
     raise ValueError(
-      f"{setting}: {file} is of another form than this data set's ({type(error).__name__}: {error})"
+      f"{setting}: {file} does not have this data set's format ({type(error).__name__}: {error})"
     ) from error
   if table.labels.shape != (len(table.images), len(table.names)):
     raise ValueError(
@@ -155,7 +155,7 @@ def _read(file: str, parse: Callable[[dict], _Table], split: str, root: str, set
     if set(values) <= _VALUES.keys():
       labels.add(table.images[row], {"people": [{"attributes": [_VALUES[value] for value in values]}]})
     else:
-      labels.left_out.append((table.images[row], f"row {row + 1} has a label that is none of 0, 1 and 2"))
+      labels.left_out.append((table.images[row], f"row {row + 1} has a label other than 0, 1 and 2"))
   return labels
 
 
@@ -164,11 +164,11 @@ def _texts(cells) -> list[str]:
 
 
 def _rows(numbers) -> np.ndarray:
-  """Rows from 0 of numbers that count from 1; of a table of several columns the first."""
+  """Returns rows counted from 0 for numbers counted from 1; a table with several columns gives its first."""
   numbers = np.atleast_1d(numbers)
   return (numbers if numbers.ndim == 1 else numbers[:, 0]).astype(np.int64) - 1
 
 
 def _partition(partitions) -> dict:
-  """The first of several random partitions: split -> numbers of its images, in the file's order."""
+  """Returns the first of several random partitions: split -> numbers of its images, in the file's order."""
   return np.atleast_1d(partitions)[0]

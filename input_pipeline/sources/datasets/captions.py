@@ -1,4 +1,4 @@
-"""Text-to-image retrieval: CUHK-PEDES, ICFG-PEDES, RSTPReid, one JSON of captions each."""
+"""Text-to-image retrieval data sets with one JSON of captions: CUHK-PEDES, ICFG-PEDES, RSTPReid."""
 
 import dataclasses
 import os
@@ -6,18 +6,18 @@ import re
 
 from input_pipeline import storage
 from input_pipeline.sources.annotated.categories import key_of
+from input_pipeline.sources.annotated.labeled_images import LabeledSource, Labels, open_labeled
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource, Labels, open_labeled
 from input_pipeline.sources.datasets.coco import parsed_json
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionSet:
-  """How a data set of captions is laid out.
+  """The layout of a caption data set.
 
   Attributes:
-    files: what its JSON may be called, a list of {split, captions, id and the image's path}, in the data set's folder.
-    image_key: the member that holds the image's path below imgs/.
+    files: possible names of its JSON, a list of {split, captions, id and the image's path}, in the data set's folder.
+    image_key: the member with the image's path below imgs/.
   """
 
   files: tuple[str, ...]
@@ -35,17 +35,17 @@ CAPTION_SETS = {
 
 
 def open_captions(kind: str, path: str, split: str | None, cache_dir: str, setting: str) -> LabeledSource:
-  """One split of a data set of persons with captions: `people[0]` has `identity` and `captions`.
+  """Opens one split of a caption data set: `people[0]` has `identity` and `captions`.
 
   Args:
     kind: a key of `CAPTION_SETS`.
     path: the folder with the JSON and imgs/, or the JSON itself.
-    split: as the JSON names it; None: train.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    split: name in the JSON; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such file or split, another kind of JSON, or no usable image.
+    ValueError: no such file or split, a JSON of another format, or no usable image.
   """
   layout, split = CAPTION_SETS[kind], split or "train"
   names = " or ".join(layout.files)
@@ -70,7 +70,7 @@ def open_captions(kind: str, path: str, split: str | None, cache_dir: str, setti
 def _read(file: str, layout: CaptionSet, split: str, root: str, setting: str) -> Labels:
   records = parsed_json(file, setting)
   if not isinstance(records, list):
-    raise ValueError(f"{setting}: {file} is a JSON of another kind ({type(records).__name__}); expected a list")
+    raise ValueError(f"{setting}: {file} is a JSON of another format ({type(records).__name__}); expected a list")
   labels, splits = Labels(Photos(root)), set()
   for position, record in enumerate(records):
     name, reason = f"{os.path.basename(file)} record {position}", _fault(record, layout)
@@ -89,14 +89,14 @@ def _read(file: str, layout: CaptionSet, split: str, root: str, setting: str) ->
 
 
 def _fault(record, layout: CaptionSet) -> str:
-  """Why a record cannot be used; "": it can."""
+  """Returns why a record is unusable, or "" if it is usable."""
   if not isinstance(record, dict):
-    return "it is no object"
+    return "it is not a JSON object"
   captions = record.get("captions")
   if not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text for text in captions):
-    return f"its captions are no list of sentences: {str(captions)[:40]}"
+    return f"its captions are not a list of sentences: {str(captions)[:40]}"
   if isinstance(record.get("id"), bool) or not _WHOLE.fullmatch(key_of(record.get("id"))):
-    return f"its id is no whole number: {str(record.get('id'))[:40]}"
+    return f"its id is not an integer: {str(record.get('id'))[:40]}"
   for key in ("split", layout.image_key):
     if not isinstance(record.get(key), str) or not record[key]:
       return f"it has no {key}"

@@ -1,4 +1,4 @@
-"""COCO's annotations and what has its form: whole-body and video sets, faces, hands, animals; panoptic, MPII, odgt."""
+"""Annotations in COCO format: persons, whole bodies, videos, faces, hands, animals; also panoptic, MPII and .odgt."""
 
 import json
 import os
@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from input_pipeline import storage
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
-from input_pipeline.sources.annotated.person import Annotated
+from input_pipeline.sources.annotated.labeled_images import LabeledSource
+from input_pipeline.sources.annotated.person import Annotations
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource
 from input_pipeline.sources.datasets.coco_json import read_coco_json
 from input_pipeline.sources.datasets.lists_json import read_crowdhuman, read_mpii, read_panoptic
 from input_pipeline.sources.datasets.mpii_heads import read_mpii_heads
@@ -20,10 +20,10 @@ _EXTENSIONS = (".json", ".odgt")
 _SPLIT_FOLDERS = frozenset({"train", "val", "valid", "validation", "test", "trainval"})
 _SAME_SPLIT = (frozenset({"val", "valid", "validation"}), frozenset({"train", "training"}))
 
-# Files of data sets in this form that hold no persons, by a part of their name.
+# Files of these data sets without persons, by a part of their name.
 _OTHER_FILES = re.compile(r"^(captions|stuff|image_info)_|detection|_det_", re.IGNORECASE)
 
-# Where several files are of one split: the one that says most.
+# If several files belong to one split, the first that matches, as it has the most annotations.
 _RANKS = (re.compile("person_keypoints"), re.compile("instances"), re.compile("^(?!.*panoptic)"))
 
 
@@ -37,28 +37,28 @@ def open_coco(
   whole: bool = False,
   kind: str = "coco",
 ) -> CropSource | LabeledSource:
-  """The persons of annotations in COCO's form, whatever data set they are of.
+  """Opens the persons of annotations in COCO format, of any data set.
 
   Args:
-    path: a .json or .odgt file; a data set's folder, whose annotations*/ or itself holds such files, or one folder of
-      them for each split (train/, valid/, test/); or a folder of one JSON for each video, named after a split. The
-      photos are searched below the data set's folder, and where it has none of them below the folder above.
-    split: a word in the file's or its folder's name, e.g. val for person_keypoints_val2017.json; val, valid and
-      validation are the same; None: train if there is one.
-    cache_dir: where the list of persons is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what a box is grown by on every side, as a fraction of its larger side.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: the photos with everybody in them instead of crops.
-    kind: what `data.source` calls the data set.
+    path: a .json or .odgt file; or a data set's folder with such files, in it or in its annotations*/, or in one
+      folder per split (train/, valid/, test/); or a folder named after a split with one JSON per video. Photos are
+      searched below the data set's folder, and below the folder above if it has none of them.
+    split: a word in the name of the file or of its folder, e.g. val for person_keypoints_val2017.json; val, valid
+      and validation are the same; None for train if there is one.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops.
+    kind: kind of source, as in `data.source`.
 
   Raises:
-    ValueError: no such file, not of this form, several that could be meant, or no usable person in it.
+    ValueError: no such file, another format, several possible files, or no usable person.
   """
   root, files, photo_root = annotation_files(path, split, setting)
 
-  def read(photos: Photos) -> Annotated:
-    annotated = Annotated()
+  def read(photos: Photos) -> Annotations:
+    annotated = Annotations()
     for file in files:
       _read(file, photos, annotated, setting)
     return annotated
@@ -80,7 +80,7 @@ def open_coco(
 
 
 def annotation_files(path: str, split: str | None, setting: str) -> tuple[str, list[str], str]:
-  """Where the annotations of a split lie, and their photos; arguments and errors as of `open_coco`.
+  """Finds the annotation files of a split and the folder of their photos; arguments and errors as in `open_coco`.
 
   Returns:
     The normalized path, the annotation files, and the folder to search for photos.
@@ -94,7 +94,7 @@ def annotation_files(path: str, split: str | None, setting: str) -> tuple[str, l
 
 
 def may_hold_annotations(folder: str) -> bool:
-  """Whether annotations may lie in a folder below that of a data set ("": in this itself)."""
+  """Returns whether a folder below a data set's ("": the data set's own) may hold annotations."""
   first, *deeper = folder.lower().split("/")
   if first in _SPLIT_FOLDERS and deeper:
     return len(deeper) == 1 and deeper[0].startswith("annotation")
@@ -102,7 +102,7 @@ def may_hold_annotations(folder: str) -> bool:
 
 
 def _children(folder: str) -> list[tuple[str, bool]]:
-  """(name, is a folder) of what lies in a folder, sorted; raises OSError."""
+  """Returns (name, is a folder) of the entries of a folder, sorted; raises OSError."""
   if storage.is_remote(folder):
     parts = [name.split("/") for name, _ in storage.list_files(folder)]
     return sorted({(name[0], len(name) > 1) for name in parts})
@@ -111,30 +111,30 @@ def _children(folder: str) -> list[tuple[str, bool]]:
 
 
 def _groups(folder: str) -> dict[str, list[str]]:
-  """What could be meant in one folder: name -> annotation files that belong together."""
+  """Returns the candidates in one folder: name -> annotation files that belong together."""
   files, folders = {}, {}
   for name, is_folder in _children(folder):
     if _is_annotation_file(name, is_folder):
       files[name] = [f"{folder}/{name}"]
     elif is_folder and name.lower() in _SPLIT_FOLDERS:
       folders |= {name: inside} if (inside := _files_of_folder(f"{folder}/{name}")) else {}
-  if files and folders:  # settings and the like may lie beside the folders of the splits
+  if files and folders:  # other JSON files, such as settings, may lie beside the folders of the splits
     files = {name: [file] for name, [file] in files.items() if holds_annotations(_head(file))}
   return files or folders
 
 
 def holds_annotations(text: str) -> bool:
-  """Whether the beginning of a JSON file is that of annotations, and not of settings or results."""
+  """Returns whether the beginning of a JSON file is that of annotations, not of settings or results."""
   return bool(_LISTS.search(text))
 
 
 def _head(file: str) -> str:
-  with storage.open_file(file) as opened:
+  with storage.open_binary(file) as opened:
     return storage.text_of(opened.read(_HEAD_BYTES), "replace")
 
 
 def _groups_of_set(root: str) -> dict[str, list[str]]:
-  """As `_groups`, of the first folder that has any: annotations*/ or the data set's itself."""
+  """Returns `_groups` of the first folder that has any: annotations*/, then the data set's own."""
   inside = [
     f"{root}/{name}" for name, is_folder in _children(root) if is_folder and name.lower().startswith("annotation")
   ]
@@ -142,7 +142,7 @@ def _groups_of_set(root: str) -> dict[str, list[str]]:
 
 
 def unread_files(path: str, read: Collection[str]) -> list[str]:
-  """The annotation files of a data set, below its folder, that are none of those that were read; [] for a file."""
+  """Returns the annotation files below a data set's folder that were not read; [] if `path` is a file."""
   root = storage.normalized(path)
   if not read or not storage.is_folder(root):
     return []
@@ -151,7 +151,7 @@ def unread_files(path: str, read: Collection[str]) -> list[str]:
 
 
 def _files_of_folder(folder: str) -> list[str]:
-  """The annotation files in the folder of a split, or else in its annotations*/."""
+  """Returns the annotation files in the folder of a split, or else in its annotations*/."""
   children = _children(folder)
   files = [f"{folder}/{name}" for name, is_folder in children if _is_annotation_file(name, is_folder)]
   return files or [
@@ -167,7 +167,7 @@ def _is_annotation_file(name: str, is_folder: bool) -> bool:
 
 
 def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
-  """The annotation files of one split, below the folder of a data set or in a folder of them."""
+  """Returns the annotation files of one split, below the folder of a data set or in a folder of annotations."""
   groups = _groups_of_set(root)
   files = sum(groups.values(), [])
   if len(files) > 1 and os.path.basename(root).lower() in _SPLIT_FOLDERS and {*map(os.path.dirname, files)} == {root}:
@@ -186,14 +186,12 @@ def _files_of_split(root: str, split: str | None, given: str) -> list[str]:
   rank = lambda name: next((k for k, pattern in enumerate(_RANKS) if pattern.search(name.lower())), len(_RANKS))
   best = [name for name in named if rank(name) == min(map(rank, named))]
   if len(best) > 1:
-    raise ValueError(
-      f"{given} has several annotation files that could be meant; name one of them as the path{_listed(best)}"
-    )
+    raise ValueError(f"{given} has several possible annotation files; give one of them as the path{_listed(best)}")
   return named[best[0]]
 
 
 def _words(name: str) -> set[str]:
-  """The words in a file's name, with their numbers and without: train2017, train."""
+  """Returns the words in a file's name, with and without their numbers: train2017, train."""
   words = re.split(r"[^a-z0-9]+", os.path.splitext(name)[0].lower())
   return {*words, *(word.rstrip("0123456789") for word in words)}
 
@@ -204,7 +202,7 @@ def _listed(names) -> str:
 
 
 def _photo_root(root: str, file: str) -> str:
-  """The folder to search for photos: the data set's, or the one that holds the folder of annotations."""
+  """Returns the folder to search for photos: the data set's, or the parent of the folder of annotations."""
   if file != root:  # a folder was given
     parts = root.rsplit("/", 2)
     if parts[-1].lower().startswith("annotation"):
@@ -218,7 +216,7 @@ def _photo_root(root: str, file: str) -> str:
   return folder
 
 
-def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None:
+def _read(file: str, photos: Photos, annotated: Annotations, setting: str) -> None:
   """Adds the persons of one file."""
   content = parsed_json(file, setting)
   below = file.removeprefix(f"{photos.root}/") if file.startswith(f"{photos.root}/") else os.path.basename(file)
@@ -227,7 +225,7 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
   if isinstance(content, dict) and isinstance(content.get("images"), list):
     annotations = content.get("annotations")
     if not isinstance(annotations, list):
-      raise ValueError(f"{where} has images and no list `annotations`; a file without labels is of no use here")
+      raise ValueError(f"{where} has images but no list `annotations`; expected a file with annotations")
     panoptic = any(isinstance(a, dict) and "segments_info" in a for a in annotations[:1])
     (read_panoptic if panoptic else read_coco_json)(content, photos, annotated, hint)
     return
@@ -238,13 +236,13 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
     beside, heads = read_mpii_heads(file, len(content), setting)
     annotated.read_from |= {beside} if beside else set()
     annotated.left_out += [
-      (f"{os.path.basename(beside)}: head box of person {k}", "it has no size; PCKh leaves the person out")
+      (f"{os.path.basename(beside)}: head box of person {k}", "it has no size; the person is left out of PCKh")
       for k, head in enumerate(heads)
       if head is None
     ]
     read_mpii(content, photos, annotated, hint, heads)
   elif {"image_id", "score"} <= first.keys():
-    raise ValueError(f"{where} holds detections, the results of a model; expected annotations")
+    raise ValueError(f"{where} holds detections (results of a model); expected annotations")
   else:
     found = (
       f"an object of {', '.join(map(str, list(content)[:4]))}"
@@ -252,13 +250,13 @@ def _read(file: str, photos: Photos, annotated: Annotated, setting: str) -> None
       else (f"a list of {len(content)}" if isinstance(content, list) else type(content).__name__)
     )
     raise ValueError(
-      f"{where} is JSON of another kind ({found}); expected COCO's `images` and `annotations`, MPII's "
+      f"{where} is JSON of another format ({found}); expected COCO's `images` and `annotations`, MPII's "
       "list or CrowdHuman's lines"
     )
 
 
 def parsed_json(file: str, setting: str):
-  """The JSON of a file, of an .odgt file the list of its lines; raises ValueError that names the file and the place."""
+  """Parses a JSON file, or an .odgt file into the list of its lines; raises ValueError that names file and place."""
   try:
     data = storage.read_file(file)
   except OSError as error:
@@ -275,6 +273,6 @@ def parsed_json(file: str, setting: str):
     at_end = isinstance(error, json.JSONDecodeError) and (
       error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()) - 1
     )
-    what = "is empty" if not data.strip() else "is JSON that was cut off" if at_end else "is no JSON"
+    what = "is empty" if not data.strip() else "is truncated JSON" if at_end else "is not JSON"
     place = f"line {line} of {file}" if line else file
     raise ValueError(f"{setting}: {place} {what} ({error}); get the file again") from error

@@ -1,4 +1,4 @@
-"""Persons of a COCO JSON and of every data set that follows its conventions."""
+"""Reads the persons of a JSON with COCO's conventions."""
 
 import os
 from collections.abc import Iterable
@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from input_pipeline.body import FURTHER_JOINTS
+from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import Categories, key_of
 from input_pipeline.sources.annotated.masks import coco_mask
 from input_pipeline.sources.annotated.person import (
-  Annotated,
-  Person,
+  CROWD,
+  AnnotatedPerson,
+  Annotations,
   box_around,
-  is_number,
   keypoints_of,
   numbers,
   plain_facts,
@@ -20,30 +21,27 @@ from input_pipeline.sources.annotated.person import (
 from input_pipeline.sources.annotated.photos import Photos
 
 PIXELS_PER_SCALE = 200
-"""Side of a person's box in pixels for scale 1, as MPII and whatever follows it count."""
+"""Side of a person's box in pixels for scale 1, in MPII and data sets with its conventions."""
 
-CROWD = "a crowd, not one person"
-"""Why an annotation with `iscrowd` is no person."""
-
-# Members of an annotation that are read here, or that mean nothing outside its file.
+# Members of an annotation that are read here, or that have no meaning outside its file.
 _READ = frozenset(
   {"id", "image_id", "category_id", "bbox", "keypoints", "segmentation", "iscrowd", "scale", "width", "height"}
 )
-# Member of an image -> what its fact is called.
+# Member of an image -> name of the fact.
 _PHOTO_FACTS = {"camera": "camera", "time": "time", "group": "group", "crowdIndex": "crowd_index"}
 _LISTS = ("attributes", "keypoints_3d", "joint_valid")
 
 
-def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: str) -> None:
-  """Adds the persons of one JSON.
+def read_coco_json(content: dict, photos: Photos, annotated: Annotations, hint: str) -> None:
+  """Adds the persons of one JSON to `annotated`.
 
-  Keypoints are numbers of pixels from 0, boxes count from the picture's edge, as pycocotools takes them. Which
-  categories are persons, `Categories` says.
+  Keypoints are pixel indices from 0 and boxes are measured from the photo's edge, as pycocotools reads them.
+  `Categories` decides which categories are persons.
 
   Args:
     content: the parsed file, with lists `images` and `annotations`.
-    photos: those of the data set.
-    annotated: gets the persons, what is left out, and the joint lists.
+    photos: the photos of the data set.
+    annotated: receives the persons, the annotations left out, and the joint lists.
     hint: path of the file below the photos' root, without its extension, for `Photos.find`.
   """
   images = found_images(content["images"], photos, annotated, hint)
@@ -55,7 +53,7 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
   for position, annotation in enumerate(tqdm(content["annotations"], file, disable=None, leave=False)):
     name = f"annotation {position}"
     if not isinstance(annotation, dict):
-      annotated.left_out.append((f"{file}: {name}", "it is no object"))
+      annotated.left_out.append((f"{file}: {name}", "it is not a JSON object"))
       continue
     name = key_of(annotation.get("id", f"n{position}"))
     category, reason = categories.find(annotation.get("category_id"), annotated)
@@ -67,7 +65,7 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
     if reason or category is None:
       continue
     if image["photo"] is None:
-      continue  # left out once, with its image
+      continue  # already left out with its image
     person, reason = _person(annotation, image, category, annotated, name)
     if reason:
       annotated.left_out.append((f"{image['photo']}#{name}", reason))
@@ -78,8 +76,8 @@ def read_coco_json(content: dict, photos: Photos, annotated: Annotated, hint: st
     annotated.persons.append(person)
 
 
-def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) -> dict[str, dict]:
-  """Image id as text -> {photo: path or None, size, facts, video}; says once what is left out of the images."""
+def found_images(images: list, photos: Photos, annotated: Annotations, hint: str) -> dict[str, dict]:
+  """Returns image id as text -> {photo: path or None, size, facts, video}; adds unusable images to left_out."""
   file = os.path.basename(hint)
   names = [name for image in images if isinstance(image, dict) and (name := _file_name(image))]
   photo_of = dict(zip(names, photos.find_all(names, hint)))
@@ -90,7 +88,7 @@ def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) 
       continue
     key, name = key_of(image["id"]), _file_name(image)
     if key in found:
-      annotated.left_out.append((f"{file}: {name}", f"its id {key} belongs to an image before it"))
+      annotated.left_out.append((f"{file}: {name}", f"its id {key} belongs to an earlier image"))
       continue
     photo, reason = photo_of[name]
     if reason:
@@ -109,13 +107,13 @@ def found_images(images: list, photos: Photos, annotated: Annotated, hint: str) 
 
 
 def _file_name(image: dict) -> str:
-  """As the data set gives it; LVIS gives a URL alone, whose end is the path in COCO."""
+  """Returns the file name of an image; LVIS gives only a URL, which ends in the path in COCO."""
   name = image.get("file_name") or "/".join(str(image.get("coco_url") or "").split("/")[-2:])
   return name if isinstance(name, str) else ""
 
 
-def _person(annotation: dict, image: dict, category: dict, annotated: Annotated, name: str) -> tuple:
-  """(the person, "") of one annotation, or (None, why it is none)."""
+def _person(annotation: dict, image: dict, category: dict, annotated: Annotations, name: str) -> tuple:
+  """Returns (person, "") for one annotation, or (None, reason)."""
   facts = plain_facts(annotation, _READ)
   facts |= {key: annotation[key] for key in _LISTS if isinstance(annotation.get(key), list)}
   kind = str(category.get("name") or "person")
@@ -129,11 +127,11 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
   more, boxes = _further(annotation, annotated)
   facts |= ({"more_keypoints": more} if more else {}) | ({"boxes": boxes} if boxes else {})
   box, reason = _box(annotation, keypoints)
-  box = box or box_around(keypoints or ())  # an unusable box of known joints: a person, whom keypoint AP ignores
+  box = box or box_around(keypoints or ())  # joints with an unusable box: a person that keypoint AP ignores
   if not box:
     return None, reason
   mask = coco_mask(annotation.get("segmentation"), image["size"])
-  return Person(
+  return AnnotatedPerson(
     image["photo"],
     name,
     box,
@@ -146,7 +144,7 @@ def _person(annotation: dict, image: dict, category: dict, annotated: Annotated,
 
 
 def _keypoints(values) -> list[list] | None:
-  """[[x, y, v], ...] in our frame from x, y, v, x, y, v, ... in numbers of pixels."""
+  """Returns [[x, y, v], ...] in the frame of person.py from x, y, v, x, y, v, ... in pixel indices."""
   if not isinstance(values, list) or not values:
     return None
   if all(isinstance(value, list) and len(value) in (2, 3) for value in values):
@@ -156,8 +154,8 @@ def _keypoints(values) -> list[list] | None:
   return keypoints_of(list(zip(values[::3], values[1::3], values[2::3])), 0.5)
 
 
-def _further(annotation: dict, annotated: Annotated) -> tuple[dict, dict]:
-  """More keypoint lists, e.g. face_kpts -> face, and more boxes, e.g. face_box or bbox_head, by their names."""
+def _further(annotation: dict, annotated: Annotations) -> tuple[dict, dict]:
+  """Returns further keypoint lists (face_kpts -> face) and further boxes (face_box, bbox_head) by their names."""
   more, boxes = {}, {}
   for key, value in annotation.items():
     if key.endswith("_kpts"):
@@ -172,12 +170,12 @@ def _further(annotation: dict, annotated: Annotated) -> tuple[dict, dict]:
 
 
 def _box(annotation: dict, keypoints: list[list] | None) -> tuple:
-  """(x1, y1, x2, y2) and "", or None and the reason."""
+  """Returns (x1, y1, x2, y2) and "", or None and the reason."""
   given = annotation.get("bbox")
   if given:
     box = numbers(given, 4)
     if box is None:
-      return None, f"its box is no four numbers: {_short(given)}"
+      return None, f"its box is not four numbers: {_short(given)}"
     x, y, width, height = box
     return ((x, y, x + width, y + height), "") if width > 0 < height else (None, "its box has no area")
   box = box_around(keypoints or ()) or box_of_scale(annotation.get("center"), annotation.get("scale"), 0)
@@ -185,7 +183,7 @@ def _box(annotation: dict, keypoints: list[list] | None) -> tuple:
 
 
 def box_of_scale(center, scale, shift: float) -> tuple[float, float, float, float] | None:
-  """The square box that `center` (pixels, to be shifted) and `scale` (times 200 pixels; one number or two) describe."""
+  """Returns the box with this `center` (pixels, before `shift`) and `scale` (in 200 pixels; one number or two)."""
   center = numbers(center, 2)
   scales = [scale, scale] if is_number(scale) else numbers(scale, 2)
   if center is None or scales is None or min(scales) <= 0:

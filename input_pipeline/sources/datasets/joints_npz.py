@@ -1,14 +1,14 @@
-"""Persons with joints in space, from a .npz of plain arrays, as 3DPW and Human3.6M are brought into.
+"""Persons with 3D joints, from a .npz of plain arrays, to which 3DPW and Human3.6M are converted.
 
-The sets themselves come as pickles or as parameters of body models under a license of their own; whoever has them
-writes, for n persons and J joints (np.savez, no objects):
+These data sets come as pickles, or as parameters of body models with their own license, and are not read directly.
+The .npz has, for n persons and J joints (np.savez, no objects):
 
     image       (n,) text: path of the photo below the folder of the file
-    joints_xyz  (n, J, 3) meters in the camera's frame: x right, y down, z forward; nan where a joint is unknown
-    joints      (J,) text: their names
-    keypoints   (n, J, 3) x, y, v in pixels from the picture's edge, v as in records.py; optional where box is given
-    box         (n, 4) x, y, width, height in pixels; optional: one around the keypoints is taken
-    identity    (n,) whole numbers; optional
+    joints_xyz  (n, J, 3) meters in the camera's frame: x right, y down, z forward; nan if a joint is unknown
+    joints      (J,) text: names of the joints
+    keypoints   (n, J, 3) x, y, v in pixels from the photo's edge, v as in records.py; optional if there is `box`
+    box         (n, 4) x, y, width, height in pixels; optional: made from the keypoints
+    identity    (n,) integers; optional
 """
 
 import io
@@ -19,16 +19,16 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.prepared import entries
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.matlab import refuse_pickle
-from input_pipeline.sources.annotated.person import Annotated, Person, box_around, keypoints_of
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, box_around, keypoints_of
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource
 
 _NEEDED = ("image", "joints_xyz", "joints")
 _SHAPES = {"keypoints": (3,), "box": (4,), "identity": ()}
 
-# Meters; nobody is wider, so numbers beyond are millimeters.
-_WIDEST = 10.0
+# Meters; persons are smaller, so larger values are millimeters.
+_MAX_SPREAD = 10.0
 
 
 def open_joints_npz(
@@ -40,22 +40,22 @@ def open_joints_npz(
   min_side: int = DEFAULT_MIN_SIDE,
   whole: bool = False,
 ) -> CropSource | LabeledSource:
-  """The persons of a .npz with joints in space: `joints_xyz` in the order of `legend["joints"]`, null where unknown.
+  """Opens the persons of a .npz with 3D joints: `joints_xyz` in the order of `legend["joints"]`, None if unknown.
 
   Args:
-    path: the .npz, or a folder of one for each split: train.npz, or 3dpw_train.npz and the like.
-    split: the end of the file's name; None: train.
-    cache_dir: where the list of persons is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what a box is grown by on every side, as a fraction of its larger side.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: the photos with everybody in them instead of crops.
+    path: the .npz, or a folder with one .npz per split, e.g. train.npz or 3dpw_train.npz.
+    split: the end of the file's name; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops.
 
   Raises:
-    ValueError: no such file, a pickle, arrays of another form, or no usable person.
+    ValueError: no such file, a pickle, missing or malformed arrays, or no usable person.
   """
   refuse_pickle(path, setting, "a .npz of plain arrays (image, joints_xyz, joints, keypoints or box)")
-  given = existing(path, setting, "a .npz of joints, or the folder of some")
+  given = existing(path, setting, "a .npz of joints, or a folder of them")
   file = given if not storage.is_folder(given) else _file_of_split(given, split or "train", f"{setting}={path}")
   root = file.rpartition("/")[0]
   return open_crops(
@@ -85,20 +85,20 @@ def _file_of_split(folder: str, split: str, given: str) -> str:
 
 
 def _arrays(file: str, setting: str) -> dict[str, np.ndarray]:
-  """The arrays of a file, checked against one another."""
+  """Reads the arrays of a file and checks them against each other."""
   data = io.BytesIO(storage.read_file(file))
-  if not zipfile.is_zipfile(data):  # numpy would take it for a pickle, and tell how to run it
-    raise ValueError(f"{setting}: {file} is no .npz of plain arrays, or was cut off; get it again")
+  if not zipfile.is_zipfile(data):  # numpy would read it as a pickle
+    raise ValueError(f"{setting}: {file} is not a .npz of plain arrays, or truncated; get it again")
   try:
     with np.load(data, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files if name in _NEEDED or name in _SHAPES}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(f"{setting}: {file} is no .npz of plain arrays: {error}") from error
+    raise ValueError(f"{setting}: {file} is not a .npz of plain arrays: {error}") from error
   missing = [name for name in _NEEDED if name not in arrays]
   if missing or not {"keypoints", "box"} & arrays.keys():
     raise ValueError(
       f"{setting}: {file} has no {' and no '.join(missing) or 'keypoints or box'}; it has "
-      f"{', '.join(arrays) or 'none of the arrays of this form'}"
+      f"{', '.join(arrays) or 'none of the expected arrays'}"
     )
   count, joints = len(arrays["image"]), len(arrays["joints"])
   shapes = {
@@ -112,15 +112,15 @@ def _arrays(file: str, setting: str) -> dict[str, np.ndarray]:
       )
   places = np.ma.masked_invalid(arrays["joints_xyz"].astype(np.float64))
   spread = np.ma.median(np.abs(places - places.mean(1, keepdims=True)))
-  if spread is not np.ma.masked and spread > _WIDEST:
+  if spread is not np.ma.masked and spread > _MAX_SPREAD:
     raise ValueError(
-      f"{setting}: {file} has joints_xyz {spread:,.0f} from their middle; expected meters, not millimeters"
+      f"{setting}: {file} has joints_xyz {spread:,.0f} from their mean; expected meters, not millimeters"
     )
   return arrays
 
 
-def _read(file: str, photos: Photos, setting: str) -> Annotated:
-  arrays, annotated = _arrays(file, setting), Annotated()
+def _read(file: str, photos: Photos, setting: str) -> Annotations:
+  arrays, annotated = _arrays(file, setting), Annotations()
   names = [str(name) for name in arrays["joints"]]
   for number, image in enumerate(map(str, arrays["image"])):
     photo, reason = photos.find(image, base_is_enough=False)
@@ -140,5 +140,5 @@ def _read(file: str, photos: Photos, setting: str) -> Annotated:
     if reason or not box or not all(map(np.isfinite, box)):
       annotated.left_out.append((f"{image}#{number}", reason or "it has no box, and no keypoints to make one from"))
       continue
-    annotated.persons.append(Person(photo, str(number), box, facts))
+    annotated.persons.append(AnnotatedPerson(photo, str(number), box, facts))
   return annotated

@@ -1,40 +1,29 @@
-"""Panoptic COCO, MPII's list of persons, and CrowdHuman's lines."""
+"""Reads the persons of panoptic COCO, of MPII's list and of CrowdHuman's lines."""
 
 import os
 from collections.abc import Sequence
 
+from input_pipeline.body import MPII_JOINTS
 from input_pipeline.sources.annotated.categories import Categories, key_of
-from input_pipeline.sources.annotated.person import Annotated, Person, box_around, keypoints_of, numbers, plain_facts
-from input_pipeline.sources.annotated.photos import Photos
-from input_pipeline.sources.datasets.coco_json import CROWD, box_of_scale, found_images
-
-# The order of MPII's file format, which names them nowhere.
-MPII_JOINTS = (
-  "right_ankle",
-  "right_knee",
-  "right_hip",
-  "left_hip",
-  "left_knee",
-  "left_ankle",
-  "pelvis",
-  "thorax",
-  "upper_neck",
-  "head_top",
-  "right_wrist",
-  "right_elbow",
-  "right_shoulder",
-  "left_shoulder",
-  "left_elbow",
-  "left_wrist",
+from input_pipeline.sources.annotated.person import (
+  CROWD,
+  AnnotatedPerson,
+  Annotations,
+  box_around,
+  keypoints_of,
+  numbers,
+  plain_facts,
 )
+from input_pipeline.sources.annotated.photos import Photos
+from input_pipeline.sources.datasets.coco_json import box_of_scale, found_images
 
-_IGNORED = "marked as to be ignored: a crowd, a reflection, something like a person"
+_IGNORED = "marked to be ignored: a crowd, a reflection, something like a person"
 
 
-def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str) -> None:
+def read_panoptic(content: dict, photos: Photos, annotated: Annotations, hint: str) -> None:
   """Adds the persons of a panoptic JSON; their masks are colors of the PNG that each annotation names.
 
-  Args: as of `read_coco_json`.
+  Arguments as in `read_coco_json`.
   """
   images, categories = found_images(content["images"], photos, annotated, hint), Categories(content)
   for annotation in content["annotations"]:
@@ -49,7 +38,7 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
     segments = annotation.get("segments_info")
     for segment in segments if isinstance(segments, list) else ():
       if not isinstance(segment, dict):
-        annotated.left_out.append((f"{image['photo']}: a segment", "it is no object"))
+        annotated.left_out.append((f"{image['photo']}: a segment", "it is not a JSON object"))
         continue
       category, reason = categories.find(segment.get("category_id"), annotated)
       box = numbers(segment.get("bbox"), 4)
@@ -62,7 +51,7 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
       mask = {"png": png, "colour": segment["id"]} if png and isinstance(segment.get("id"), int) else None
       x, y, width, height = box
       annotated.persons.append(
-        Person(
+        AnnotatedPerson(
           image["photo"],
           str(segment.get("id")),
           (x, y, x + width, y + height),
@@ -76,11 +65,16 @@ def read_panoptic(content: dict, photos: Photos, annotated: Annotated, hint: str
 
 
 def read_mpii(
-  content: list, photos: Photos, annotated: Annotated, hint: str, heads: Sequence[list[float] | None] = ()
+  content: list, photos: Photos, annotated: Annotations, hint: str, heads: Sequence[list[float] | None] = ()
 ) -> None:
-  """Adds the persons of MPII's list: {image, joints, joints_vis, center, scale} each, in numbers of pixels from 1.
+  """Adds the persons of MPII's list, each {image, joints, joints_vis, center, scale}, in pixel indices from 1.
 
-  `heads` are [x, y, width, height] of each person in the list, of which PCKh takes the diagonal (see mpii_heads.py).
+  Args:
+    content: the parsed list.
+    photos: the photos of the data set.
+    annotated: receives the persons and the annotations left out.
+    hint: path of the file below the photos' root, without its extension, for `Photos.find`.
+    heads: head box [x, y, width, height] of each person in the list; PCKh uses its diagonal (see mpii_heads.py).
   """
   for position, person in enumerate(content):
     image = person.get("image") if isinstance(person, dict) else None
@@ -103,11 +97,14 @@ def read_mpii(
     if reason:
       annotated.left_out.append((f"{image}#{position}", reason))
     else:
-      annotated.persons.append(Person(photo, str(position), box, facts))
+      annotated.persons.append(AnnotatedPerson(photo, str(position), box, facts))
 
 
-def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: str) -> None:
-  """Adds the persons of CrowdHuman's lines: the visible part is the box, head and whole body are further ones."""
+def read_crowdhuman(content: list, photos: Photos, annotated: Annotations, hint: str) -> None:
+  """Adds the persons of CrowdHuman's lines: `box` is the visible part, `boxes` has head and full body.
+
+  Arguments as in `read_coco_json`; `content` is the list of lines.
+  """
   for position, line in enumerate(content):
     line = line if isinstance(line, dict) else {}
     photo, reason = None, "it has no ID"
@@ -128,9 +125,9 @@ def read_crowdhuman(content: list, photos: Photos, annotated: Annotated, hint: s
 
 
 def _crowdhuman_person(entry, photo: str, name: str) -> tuple:
-  """(the person, "") of one box, or (None, why it is none)."""
+  """Returns (person, "") for one box, or (None, reason)."""
   if not isinstance(entry, dict):
-    return None, "it is no object"
+    return None, "it is not a JSON object"
   extra = entry.get("extra") if isinstance(entry.get("extra"), dict) else {}
   ignored = _IGNORED if entry.get("tag") != "person" or extra.get("ignore") else ""
   visible, full, head = numbers(entry.get("vbox"), 4), numbers(entry.get("fbox"), 4), numbers(entry.get("hbox"), 4)
@@ -139,4 +136,6 @@ def _crowdhuman_person(entry, photo: str, name: str) -> tuple:
     return None, "its box has no area" if visible or full else "it has no box"
   x, y, width, height = box
   further = ({"full": full} if full else {}) | ({"head": head} if head else {})
-  return Person(photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {}, ignored=ignored), ""
+  return AnnotatedPerson(
+    photo, name, (x, y, x + width, y + height), {"boxes": further} if further else {}, ignored=ignored
+  ), ""

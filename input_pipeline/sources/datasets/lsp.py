@@ -1,4 +1,4 @@
-"""Leeds Sports Poses and its extended training set: joints.mat and numbered photos."""
+"""Leeds Sports Pose (LSP) and its extended training set (LSPET): joints.mat and numbered photos."""
 
 import io
 import os
@@ -9,15 +9,15 @@ import scipy.io
 
 from input_pipeline import storage
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
-from input_pipeline.sources.annotated.person import Annotated, Person, box_around, keypoints_of
+from input_pipeline.sources.annotated.labeled_images import LabeledSource
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, box_around, keypoints_of
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource
 
 _FILE = "joints.mat"
-_LSP_TRAIN = 1000  # photos of LSP to train on, the first ones
+_LSP_TRAIN = 1000  # the first photos of LSP are its training set
 _NUMBER = re.compile(r"(\d+)\.\w+$")
 
-# The order of the file, which names them nowhere.
+# The joints in the order of the file, which does not name them.
 _JOINTS = (
   "right_ankle",
   "right_knee",
@@ -45,25 +45,25 @@ def open_lsp(
   min_side: int = DEFAULT_MIN_SIDE,
   whole: bool = False,
 ) -> CropSource | LabeledSource:
-  """The persons of LSP or LSPET; a box around the joints, with a quarter of its side more, stands for the person.
+  """Opens the persons of LSP or LSPET; the box of a person is made from its joints (see `box_around`).
 
   Args:
     path: the folder with joints.mat and images/, or joints.mat itself.
-    split: "train" or "test": as the literature cuts LSP, its first thousand photos and the others; LSPET is for
-      training alone. None: all persons.
-    cache_dir: where the list of persons is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what that box is grown by on every side, as a fraction of its larger side.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: the photos with everybody in them instead of crops.
+    split: "train" or "test": as usual, the first thousand photos of LSP and the others; all of LSPET is "train".
+      None for all persons.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops.
 
   Raises:
-    ValueError: no such file or split, not of this form, or no usable person in it.
+    ValueError: no such file or split, another format, or no usable person.
   """
   given = existing(path, setting, "the folder of LSP or LSPET")
   file = given if given.endswith(".mat") else f"{given}/{_FILE}"
   if not storage.exists(file):
-    raise ValueError(f"{setting}={path} is no LSP; expected a folder with {_FILE} and images/")
+    raise ValueError(f"{setting}={path} is not LSP; expected a folder with {_FILE} and images/")
   root = file.rpartition("/")[0]
   return open_crops(
     "lsp",
@@ -80,15 +80,15 @@ def open_lsp(
   )
 
 
-def _read(photos: Photos, file: str, split: str | None, setting: str) -> Annotated:
+def _read(photos: Photos, file: str, split: str | None, setting: str) -> Annotations:
   joints, visible, extended = _joints(file, setting)
   if extended and split == "test":
     raise ValueError(
-      f"{setting}: {file} is LSPET, which is for training alone and has no split 'test'; choose LSP, or "
-      "for `saip evaluate` --hold-out"
+      f"{setting}: {file} is LSPET, which is a training set and has no split 'test'; choose LSP, or --hold-out "
+      "of `saip evaluate`"
     )
   by_number = {int(match[1]): name for name in photos.below("") if (match := _NUMBER.search(name))}
-  annotated = Annotated()
+  annotated = Annotations()
   for index, (points, flags) in enumerate(zip(joints.tolist(), visible.tolist())):
     number = index + 1
     if split and not extended and (number <= _LSP_TRAIN) != (split == "train"):
@@ -101,19 +101,19 @@ def _read(photos: Photos, file: str, split: str | None, setting: str) -> Annotat
       annotated.left_out.append((photo or f"image {number}", reason))
       continue
     facts = {"keypoints": keypoints, "joints": annotated.joint_list("person", _JOINTS, len(keypoints))}
-    annotated.persons.append(Person(photo, str(number), box, facts))
+    annotated.persons.append(AnnotatedPerson(photo, str(number), box, facts))
   return annotated
 
 
 def _joints(file: str, setting: str) -> tuple[np.ndarray, np.ndarray, bool]:
-  """Joints (photos, joints, 2) in pixels from 1, v (photos, joints), and whether they are of LSPET.
+  """Returns joints (photos, joints, 2) in pixels from 1, v (photos, joints), and whether the file is LSPET's.
 
-  LSPET's axes are (joints, 3, photos), its flag is 1 for a visible joint, else the joint is not known; LSP's axes are
-  (3, joints, photos), its flag is 1 for a hidden joint.
+  In LSPET the axes are (joints, 3, photos) and the flag is 1 for a visible joint, 0 for an unknown one. In LSP the
+  axes are (3, joints, photos) and the flag is 1 for a hidden joint.
   """
   try:
     joints = np.asarray(scipy.io.loadmat(io.BytesIO(storage.read_file(file)))["joints"], np.float64)
-  except Exception as error:  # scipy raises many types on what is no such file
+  except Exception as error:  # scipy raises many types on other files
     raise ValueError(f"{setting}: {file} cannot be read as MATLAB's joints (before version 7.3): {error}") from error
   joints = joints[..., None] if joints.ndim == 2 else joints
   if joints.ndim != 3 or 3 not in joints.shape[:2]:

@@ -1,4 +1,4 @@
-"""Human parsing: LIP, CIHP, ATR, Clothing Co-Parsing. A class for every pixel, in files beside the images."""
+"""Human parsing data sets: LIP, CIHP, ATR, Clothing Co-Parsing. Each image has a file with a class for every pixel."""
 
 import dataclasses
 import io
@@ -7,13 +7,13 @@ import os
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.people.parts import PARTS
+from input_pipeline.people.parts import LIP_PARTS
 from input_pipeline.prepared import entries
+from input_pipeline.sources.annotated.labeled_images import LabeledSource, Labels, open_labeled
 from input_pipeline.sources.annotated.matlab import load_matlab
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource, Labels, open_labeled
 
-CIHP_PARTS = tuple("Torso-skin" if name == "Jumpsuits" else name for name in PARTS)
+CIHP_PARTS = tuple("Torso-skin" if name == "Jumpsuits" else name for name in LIP_PARTS)
 """CIHP's 20 classes: LIP's, but for the eleventh."""
 
 ATR_PARTS = (
@@ -41,12 +41,12 @@ ATR_PARTS = (
 
 @dataclasses.dataclass(frozen=True)
 class ParsingSet:
-  """How a data set of parsing is laid out below its folder; of each place the first that is there counts.
+  """The layout of a parsing data set. Places are paths below its folder; the first that exists is used.
 
   Attributes:
-    lists: split -> where its list of images may be, one name without extension to a line.
-    images: split -> where their folder may be.
-    planes: file in annotations() -> split -> where the folder of its PNGs may be.
+    lists: split -> possible places of its list of images, one name without extension per line.
+    images: split -> possible places of the folder of images.
+    planes: file in annotations() -> split -> possible places of the folder of its PNGs.
     parts: names of the classes.
   """
 
@@ -86,7 +86,7 @@ PARSING_SETS = {
         for split in ("train", "val")
       }
     },
-    PARTS,
+    LIP_PARTS,
   ),
   "cihp": ParsingSet(
     _below_cihp("{}_id.txt"),
@@ -108,16 +108,16 @@ PARSING_SETS = {
 
 
 def open_parsing(kind: str, path: str, split: str | None, cache_dir: str, setting: str) -> LabeledSource:
-  """One split of a parsing data set: parts.png, whose classes are `legend["parts"]`; of CIHP instances.png too.
+  """Opens one split of a parsing data set: parts.png with the classes `legend["parts"]`; for CIHP also instances.png.
 
-  An image whose labels are of another size than itself is left out.
+  An image is left out if its labels have another size.
 
   Args:
     kind: a key of `PARSING_SETS`.
     path: the data set's folder.
-    split: train or val, and of ATR test; None: train.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    split: train or val, for ATR also test; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
     ValueError: no such folder or split, or no usable image.
@@ -131,8 +131,8 @@ def open_parsing(kind: str, path: str, split: str | None, cache_dir: str, settin
   if missing:
     splits = [name for name, lists in layout.lists.items() if there(lists)]
     raise ValueError(
-      f"{setting}={path} has no split {split!r} of {kind.upper()}, which would have "
-      f"{' and '.join(missing)}; it has lists of {', '.join(splits) or 'none'}"
+      f"{setting}={path} has no split {split!r} of {kind.upper()}: expected {' and '.join(missing)}; it has lists of "
+      f"{', '.join(splits) or 'none'}"
     )
   list_file = f"{root}/{found['list']}"
   return open_labeled(
@@ -151,7 +151,7 @@ def _read(root: str, found: dict[str, str], layout: ParsingSet) -> Labels:
   labels = Labels(Photos(root), legend={"parts": list(layout.parts)}, in_pixels=True)
   photo_of = lambda name: labels.photos.find(name, base_is_enough=False)[0]
   for line in storage.lines_of(storage.read_file(f"{root}/{found['list']}")):
-    words = line.split()  # some lists name the label file too
+    words = line.split()  # some lists also name the label file
     if not words:
       continue
     stem = os.path.splitext(words[0].replace("\\", "/"))[0].rpartition("/")[2]
@@ -165,25 +165,25 @@ def _read(root: str, found: dict[str, str], layout: ParsingSet) -> Labels:
 
 
 def open_ccp(path: str, split: str | None, cache_dir: str, setting: str) -> LabeledSource:
-  """The photos of Clothing Co-Parsing whose pixels are labeled: 59 classes of clothing, hair and skin in parts.png.
+  """Opens the photos of Clothing Co-Parsing with labeled pixels: 59 classes of clothing, hair and skin in parts.png.
 
-  Photos of which the set knows tags alone are left out. It has no splits of its own.
+  Photos with tags but no labeled pixels are left out. The data set has no splits.
 
   Args:
     path: the folder with photos/, annotations/pixel-level/ and label_list.mat.
-    split: not used: there are none.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    split: unused; the data set has no splits.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such folder, or no usable photo in it.
+    ValueError: no such folder, or no usable photo.
   """
   del split
   root = existing(path, setting, "the folder of Clothing Co-Parsing")
   names, folder = f"{root}/label_list.mat", "annotations/pixel-level"
   if not storage.exists(names) or not storage.is_folder(f"{root}/{folder}"):
     raise ValueError(
-      f"{setting}={path} is no Clothing Co-Parsing; expected a folder with label_list.mat, photos/ and {folder}/"
+      f"{setting}={path} is not Clothing Co-Parsing; expected a folder with label_list.mat, photos/ and {folder}/"
     )
 
   def read() -> Labels:
@@ -193,11 +193,11 @@ def open_ccp(path: str, split: str | None, cache_dir: str, setting: str) -> Labe
     for photo in labels.photos.below("photos"):
       file = f"{os.path.splitext(os.path.basename(photo))[0]}.mat"
       if file not in present:
-        labels.left_out.append((photo, "not labeled: its tags alone are known"))
+        labels.left_out.append((photo, "its pixels are not labeled, only its tags are known"))
         continue
       size = _size_of_labels(f"{root}/{folder}/{file}")
       if size is None:
-        labels.left_out.append((photo, f"{folder}/{file} is no MATLAB file with a table `groundtruth`"))
+        labels.left_out.append((photo, f"{folder}/{file} is not a MATLAB file with a table `groundtruth`"))
         continue
       labels.add(photo, {}, {"parts.png": {"mat": f"{folder}/{file}", "variable": "groundtruth"}})
       labels.images[-1].size = size
@@ -208,10 +208,10 @@ def open_ccp(path: str, split: str | None, cache_dir: str, setting: str) -> Labe
 
 
 def _size_of_labels(file: str) -> tuple[int, int] | None:
-  """(width, height) of the labels in a .mat file, without reading them; None: it has none."""
+  """Returns (width, height) of the labels in a .mat file without reading them; None if it has none."""
   try:
     shapes = {name: shape for name, shape, _ in scipy.io.whosmat(io.BytesIO(storage.read_file(file)))}
-  except Exception:  # scipy raises many types on what is no such file
+  except Exception:  # scipy raises many types on other files
     return None
   shape = shapes.get("groundtruth", ())
   return tuple(int(side) for side in shape[::-1]) if len(shape) == 2 else None

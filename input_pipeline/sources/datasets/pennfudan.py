@@ -1,13 +1,13 @@
-"""Penn-Fudan's pedestrians: PASCAL's first text format and one mask for each photo."""
+"""Penn-Fudan: pedestrians in PASCAL's first text format, with one PNG of masks per photo."""
 
 import os
 import re
 
 from input_pipeline import storage
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
-from input_pipeline.sources.annotated.person import Annotated, Person
+from input_pipeline.sources.annotated.labeled_images import LabeledSource
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource
 
 _FOLDER = "Annotation"
 _PHOTO = re.compile(r'^Image filename\s*:\s*"(.+)"', re.MULTILINE)
@@ -25,25 +25,25 @@ def open_pennfudan(
   min_side: int = DEFAULT_MIN_SIDE,
   whole: bool = False,
 ) -> CropSource | LabeledSource:
-  """The pedestrians of Penn-Fudan, with their masks.
+  """Opens the pedestrians of Penn-Fudan, with their masks.
 
   Args:
-    path: the folder with PNGImages/, Annotation/ and PedMasks/, or the one above.
-    split: not used: there are none.
-    cache_dir: where the list of persons is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what a box is grown by on every side, as a fraction of its larger side.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: the photos with everybody in them instead of crops.
+    path: the folder with PNGImages/, Annotation/ and PedMasks/, or the folder above it.
+    split: unused; the data set has no splits.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops.
 
   Raises:
-    ValueError: no such folder, or no usable person in it.
+    ValueError: no such folder, or no usable person.
   """
   del split
   given = existing(path, setting, "the folder of Penn-Fudan")
   root = next((place for place in (given, f"{given}/PennFudanPed") if storage.is_folder(f"{place}/{_FOLDER}")), None)
   if root is None:
-    raise ValueError(f"{setting}={path} is no Penn-Fudan; expected a folder with PNGImages/, Annotation/, PedMasks/")
+    raise ValueError(f"{setting}={path} is not Penn-Fudan; expected a folder with PNGImages/, Annotation/, PedMasks/")
   return open_crops(
     "pennfudan",
     root,
@@ -58,8 +58,8 @@ def open_pennfudan(
   )
 
 
-def _read(photos: Photos) -> Annotated:
-  annotated, folder = Annotated(), f"{photos.root}/{_FOLDER}"
+def _read(photos: Photos) -> Annotations:
+  annotated, folder = Annotations(), f"{photos.root}/{_FOLDER}"
   if storage.is_remote(folder):
     names = [name for name, _ in storage.list_files(folder)]
   else:
@@ -72,14 +72,14 @@ def _read(photos: Photos) -> Annotated:
     photo, reason = photos.find(named[1]) if named else (None, "it names no photo")
     boxes = _BOX.findall(text)
     if reason or not boxes:
-      annotated.left_out.append((f"{_FOLDER}/{name}", reason or "it holds no box"))
+      annotated.left_out.append((f"{_FOLDER}/{name}", reason or "it has no box"))
       continue
     masks = {number: photos.find(mask)[0] for number, mask in _MASK.findall(text)}
     for number, *corners in boxes:
-      xmin, ymin, xmax, ymax = map(int, corners)  # pixels from 1, the last one included
+      xmin, ymin, xmax, ymax = map(int, corners)  # pixel indices from 1, the last one included
       mask = {"png": masks[number], "value": int(number)} if masks.get(number) else None
       annotated.persons.append(
-        Person(
+        AnnotatedPerson(
           photo,
           number,
           (xmin - 1, ymin - 1, xmax, ymax),

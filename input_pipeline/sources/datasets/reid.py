@@ -1,4 +1,4 @@
-"""Re-identification sets as they are handed out: Market-1501 and what is named like it, MSMT17."""
+"""Re-identification data sets: Market-1501, and sets with its file names, and MSMT17."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ import scipy.io
 from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing
-from input_pipeline.sources.index import Index, folders_unchanged, remembered
+from input_pipeline.sources.index import Index, cached_index, folders_unchanged
 
 MARKET1501_SPLITS = {
   "train": "bounding_box_train",
@@ -20,25 +20,24 @@ MARKET1501_SPLITS = {
   "query": "query",
   "gallery": "bounding_box_test",
 }
-"""Split -> its folder. Market-1501 has no val; the sets that `saip prepare people --export=market1501` writes do."""
+"""Split -> its folder. Market-1501 has no val; sets written by `saip prepare people --export=market1501` have one."""
 
 MSMT17_SPLITS = ("train", "val", "query", "gallery")
 
 _MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)", re.IGNORECASE)
 _MSMT17_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
-# What the numbers 1 to 4 of its attribute `age` mean.
+# Values 1 to 4 of the attribute `age`.
 _AGES = ("young", "teenager", "adult", "old")
 _ATTRIBUTE_FILES = ("attribute/market_attribute.mat", "market_attribute.mat")
 
 
 class ReidSource(ImageSource):
-  """Crops of persons with the number of the person and of the camera.
+  """Crops of persons with identity and camera.
 
   Args:
-    index: rows of names below `folder`, with columns identity and camera; `attributes` in its header are those of
-      an identity.
-    identity: {source, name}; length and digest, which covers names, persons and cameras, are added.
-    folder: where the files are.
+    index: rows of names below `folder`, with columns identity and camera; its header has `attributes` per identity.
+    identity: {source, name}; length and digest are added. The digest covers names, identities and cameras.
+    folder: folder or URL of the files.
   """
 
   def __init__(self, index: Index, identity: dict, folder: str):
@@ -57,7 +56,10 @@ class ReidSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """{"people": [{"identity", "attributes" where known}], "camera"}; `legend["distractor"]` is nobody's identity."""
+    """Returns {"people": [{"identity", "attributes" if known}], "camera"} of image `i`.
+
+    `legend["distractor"]` is the identity of images that match no query.
+    """
     identity = int(self._index.columns["identity"][i])
     attributes = self._index.header["attributes"].get(str(identity))
     person = {"identity": identity} | ({"attributes": attributes} if attributes else {})
@@ -65,19 +67,19 @@ class ReidSource(ImageSource):
 
 
 def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) -> ReidSource:
-  """One split of Market-1501, or of a set that is laid out and named like it, e.g. 0002_c1s1_000451_03.jpg.
+  """Opens one split of Market-1501, or of a set with its layout and file names, e.g. 0002_c1s1_000451_03.jpg.
 
-  Junk (identity -1) is left out; distractors (0000) stay in the gallery. Where attribute/market_attribute.mat lies in
-  the set, its attributes come as 0 or 1, the four groups of age as an attribute each.
+  Junk (identity -1) is left out; distractors (0000) stay in the gallery. If the set has attribute/market_attribute.mat,
+  its attributes are given as 0 or 1, each of the four age groups as one attribute.
 
   Args:
-    path: the folder of the set, or a folder of its files alone, which is its train split, as is a folder `train`.
-    split: a name in `MARKET1501_SPLITS`; None: train.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    path: the folder of the set; a folder of image files, or its folder `train`, is the train split.
+    split: a key of `MARKET1501_SPLITS`; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such folder or split, or no image in it that is named so.
+    ValueError: no such folder or split, or no image with such a name.
   """
   root, split = _checked_folder(path, setting), split or "train"
   folder = f"{root}/{MARKET1501_SPLITS[split]}" if split in MARKET1501_SPLITS else None
@@ -92,7 +94,7 @@ def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) 
   )
 
   def rows(photos: Photos) -> tuple[list, list]:
-    kept, left_out = [], []
+    used, left_out = [], []
     for name in photos.below(""):
       match = _MARKET_NAME.match(name.rpartition("/")[2])
       if match is None:
@@ -100,10 +102,10 @@ def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) 
       elif int(match[1]) < 0:
         left_out.append((name, "junk: marked -1 by the data set"))
       elif int(match[2]) < 1:
-        left_out.append((name, "its camera is 0; they are counted from 1"))
+        left_out.append((name, "its camera is 0; cameras are counted from 1"))
       else:
-        kept.append((name, int(match[1]), int(match[2]) - 1))
-    return kept, left_out
+        used.append((name, int(match[1]), int(match[2]) - 1))
+    return used, left_out
 
   return _open(
     "market1501",
@@ -119,16 +121,16 @@ def open_market1501(path: str, split: str | None, cache_dir: str, setting: str) 
 
 
 def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> ReidSource:
-  """One split of MSMT17, version 1 or 2, as its list says.
+  """Opens one split of MSMT17, version 1 or 2, from its list.
 
   Args:
-    path: the folder of the set, or the one that holds it.
-    split: a name in `MSMT17_SPLITS`; None: train. train and val are parts of its training persons.
-    cache_dir: where the list of images is remembered.
-    setting: the option that gave `path`, for messages.
+    path: the folder of the set, or the folder above it.
+    split: one of `MSMT17_SPLITS`; None for train. train and val are parts of its training persons.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no MSMT17 there, or no image of the split's list.
+    ValueError: not MSMT17, or no image of the split's list is there.
   """
   root, split = _checked_folder(path, setting), split or "train"
   root = next(
@@ -137,7 +139,7 @@ def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> R
   version, list_file = msmt17_version(root), f"{root}/list_{split}.txt"
   if version is None or split not in MSMT17_SPLITS or not storage.exists(list_file):
     raise ValueError(
-      f"{setting}={path} is no MSMT17 with a split {split!r}; expected list_{split}.txt beside train/ "
+      f"{setting}={path} is not MSMT17 with a split {split!r}; expected list_{split}.txt beside train/ "
       "and test/ (version 1) or mask_train_v2/ and mask_test_v2/ (version 2)"
     )
   folder = f"{root}/{_MSMT17_FOLDERS[version][split in ('query', 'gallery')]}"
@@ -159,7 +161,7 @@ def open_msmt17(path: str, split: str | None, cache_dir: str, setting: str) -> R
 
 
 def msmt17_version(root: str) -> str | None:
-  """ "V1" or "V2" by the folders of an MSMT17; None: it is none. In version 2 faces are masked."""
+  """Returns "V1" or "V2" (with masked faces) by the folders of an MSMT17; None if it is not MSMT17."""
   for version in ("V2", "V1"):
     if _has_any(root, _MSMT17_FOLDERS[version]) and any(
       storage.exists(f"{root}/list_{split}.txt") for split in MSMT17_SPLITS
@@ -169,8 +171,8 @@ def msmt17_version(root: str) -> str | None:
 
 
 def _msmt17_rows(lines: Sequence[str], photos: Photos) -> tuple[list, list]:
-  """Lines `0000/0000_000_01_0303morning_0008_0.jpg 0`: file and person; the camera is the third part of the name."""
-  kept, left_out, seen = [], [], set()
+  """Parses lines `0000/0000_000_01_0303morning_0008_0.jpg 0`: file, whose name has the camera third, and identity."""
+  used, left_out, seen = [], [], set()
   for number, line in enumerate(lines, 1):
     if not line.strip():
       continue
@@ -179,7 +181,7 @@ def _msmt17_rows(lines: Sequence[str], photos: Photos) -> tuple[list, list]:
     fields = name.rpartition("/")[2].split("_")
     photo, reason = photos.find(name, base_is_enough=False)
     if name.startswith("/") or ".." in name.split("/") or ":" in name:
-      left_out.append((name, "refused: its name climbs out of the data set"))
+      left_out.append((name, "refused: its name leads out of the data set"))
     elif not name or not label.isdecimal() or len(fields) < 3 or not fields[2].isdecimal() or int(fields[2]) < 1:
       left_out.append((f"line {number}", f"expected a file, its camera as third part, and a person: {line[:60]!r}"))
     elif photo is None:
@@ -188,8 +190,8 @@ def _msmt17_rows(lines: Sequence[str], photos: Photos) -> tuple[list, list]:
       left_out.append((name, "listed twice"))
     else:
       seen.add(photo)
-      kept.append((photo, int(label), int(fields[2]) - 1))
-  return kept, left_out
+      used.append((photo, int(label), int(fields[2]) - 1))
+  return used, left_out
 
 
 def _open(
@@ -203,7 +205,7 @@ def _open(
   cache_dir: str,
   setting: str,
 ) -> ReidSource:
-  """The source of (name, identity, camera) rows, remembered while the folder and `files` stay as they are."""
+  """Opens a source of (name, identity, camera) rows; its index is reused while the folder and `files` are unchanged."""
 
   def is_current(header: dict) -> bool:
     return (
@@ -216,19 +218,18 @@ def _open(
     try:
       stamps = {file: storage.stamp(file) for file in files}
       photos = Photos(folder)
-      kept, left_out = rows(photos)
+      used, left_out = rows(photos)
       attributes, attribute_names, reason = read_attributes()
       left_out += [(file, reason) for file in files if reason]
     except OSError as error:
       raise ValueError(f"{setting}={key} cannot be read: {error}") from error
-    if not kept:
+    if not used:
       reason = f"; the first: {left_out[0][0]}: {left_out[0][1]}" if left_out else "; nothing is listed"
       raise ValueError(
-        f"{setting}={key} has no image that can be used: {len(photos):,} images in {folder}, "
-        f"{len(left_out):,} left out{reason}"
+        f"{setting}={key} has no usable image: {len(photos):,} images in {folder}, {len(left_out):,} left out{reason}"
       )
-    kept.sort(key=lambda row: os.fsencode(row[0]))
-    digest = hashlib.sha256(repr(kept).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    used.sort(key=lambda row: os.fsencode(row[0]))
+    digest = hashlib.sha256(repr(used).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     header = {
       "files": stamps,
       "folders": photos.folders,
@@ -238,15 +239,15 @@ def _open(
       "attributes": attributes,
       "legend": {"attributes": attribute_names} if attributes else {},
     }
-    columns = {column: np.array([row[k] for row in kept], np.int64) for k, column in ((1, "identity"), (2, "camera"))}
-    return header, {"name": [os.fsencode(row[0]) for row in kept]}, columns
+    columns = {column: np.array([row[k] for row in used], np.int64) for k, column in ((1, "identity"), (2, "camera"))}
+    return header, {"name": [os.fsencode(row[0]) for row in used]}, columns
 
-  index = remembered(cache_dir, kind, folder + "".join(f" {file}" for file in files), is_current, build)
+  index = cached_index(cache_dir, kind, folder + "".join(f" {file}" for file in files), is_current, build)
   return ReidSource(index, {"source": kind, "name": name}, folder)
 
 
 def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str], str]:
-  """Identity as text -> attributes, their names, and "", or why there are none: the images are worth more than this."""
+  """Returns identity as text -> attributes, their names, and "", or ({}, [], reason): the images need no attributes."""
   data = storage.read_file(file)
   try:
     sets = scipy.io.loadmat(io.BytesIO(data), squeeze_me=True)["market_attribute"]
@@ -259,7 +260,7 @@ def _market_attributes(file: str) -> tuple[dict[str, list[int]], list[str], str]
       values = np.concatenate([ages, yes], 1).astype(int).tolist()
       for identity, row in zip(np.atleast_1d(part["image_index"].item()), values):
         attributes[str(int(identity))] = row
-  except Exception as error:  # scipy raises many types on what is no such file
+  except Exception as error:  # scipy raises many types on other files
     return {}, [], f"its attributes cannot be read: {' '.join(str(error).split())}"
   return attributes, [*_AGES, *names], ""
 

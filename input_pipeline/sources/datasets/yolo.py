@@ -1,4 +1,4 @@
-"""YOLO's text files beside the photos: boxes, polygons and poses in fractions of the upright photo."""
+"""Data sets in YOLO format: a text file per photo with boxes, polygons or poses in fractions of the upright photo."""
 
 import concurrent.futures
 import os
@@ -7,17 +7,18 @@ import posixpath
 import yaml
 
 from input_pipeline import storage
+from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import is_person, key_of
 from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
-from input_pipeline.sources.annotated.person import Annotated, Person, is_number, keypoints_of
+from input_pipeline.sources.annotated.labeled_images import LabeledSource
+from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, keypoints_of
 from input_pipeline.sources.annotated.photos import Photos, existing
-from input_pipeline.sources.annotated.whole import LabeledSource
 
 _THREADS = 16
 _SPLITS = ("train", "val", "valid", "test")
-_SEPARATED = "its line has commas or semicolons; expected blanks between numbers with points: 0 0.5 0.5 0.25 0.25"
+_SEPARATED = "its line has commas or semicolons; expected numbers separated by spaces: 0 0.5 0.5 0.25 0.25"
 
-# Beyond this, what should be a fraction of the photo is a number of pixels.
+# Larger coordinates are pixels, not fractions of the photo.
 _LARGEST_FRACTION = 2.0
 
 
@@ -30,23 +31,24 @@ def open_yolo(
   min_side: int = DEFAULT_MIN_SIDE,
   whole: bool = False,
 ) -> CropSource | LabeledSource:
-  """The persons of a data set in YOLO's format.
+  """Opens the persons of a data set in YOLO format.
 
-  `names` in its .yaml says which class is the person; where none is, all classes are taken. The labels of
-  .../images/x.jpg are in .../labels/x.txt, in labels/ beside the .yaml, or beside the photo; a photo without is one
-  without persons. Coordinates are fractions of the photo after its orientation is applied, measured from its edge.
+  Persons are the classes that `names` in the .yaml calls person (people, ...), or all classes if there is none. The
+  labels of .../images/x.jpg are in .../labels/x.txt, in labels/ beside the .yaml, or beside the photo; a photo without
+  a label file has no persons. Coordinates are fractions of the photo with its orientation applied, measured from its
+  edge.
 
   Args:
-    path: the .yaml, or the folder that holds it.
-    split: a key of the .yaml with photos; None: train.
-    cache_dir: where the list of persons is remembered.
-    setting: the option that gave `path`, for messages.
-    margin: what a box is grown by on every side, as a fraction of its larger side.
-    min_side: pixels; a shorter side of the box inside the picture leaves a person out.
-    whole: the photos with everybody in them instead of crops.
+    path: the .yaml, or its folder.
+    split: a key of the .yaml with photos; None for train.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    margin: growth of a box on every side, as a fraction of its larger side.
+    min_side: pixels; a person is left out if the shorter side of its box, inside the photo, is smaller.
+    whole: whole photos with all persons, instead of crops.
 
   Raises:
-    ValueError: no usable .yaml, no such split, no photos or labels where it says, or no usable person.
+    ValueError: no usable .yaml, no such split, photos or labels are missing, or no usable person.
   """
   file, config = _config(path, setting)
   folder = file.rpartition("/")[0]
@@ -57,7 +59,7 @@ def open_yolo(
     raise ValueError(f"{setting}={path} has no split {wanted!r}; {file} has {found}")
   root, below = _photo_place(places, folder, config, f"{setting}={path}: {file}")
 
-  def read(photos: Photos) -> Annotated:
+  def read(photos: Photos) -> Annotations:
     found = [(name, "") for name in photos.below("")] if below is None else photos.find_all(below)
     names = list(dict.fromkeys(name for name, _ in found if name is not None))
     annotated = _read(photos, names, folder, config, f"{setting}={path}")
@@ -80,7 +82,7 @@ def open_yolo(
 
 
 def _config(path: str, setting: str) -> tuple[str, dict]:
-  """The .yaml of a data set and what it says."""
+  """Returns the path of a data set's .yaml and its contents."""
   root = existing(path, setting, "the .yaml of a data set or its folder")
   try:
     if not storage.is_folder(root):
@@ -100,11 +102,11 @@ def _config(path: str, setting: str) -> tuple[str, dict]:
   )
   usable = {}
   for name in found:
-    if not usable or name.count("/") == next(iter(usable)).count("/"):  # one of the folder itself comes first
+    if not usable or name.count("/") == next(iter(usable)).count("/"):  # those in the folder itself come first
       config = _parsed(f"{root}/{name}", setting)
       usable |= {name: config} if "names" in config else {}
   if len(usable) != 1:
-    what = f"several: {', '.join(usable)}; name one of them as the path" if usable else "none"
+    what = f"several: {', '.join(usable)}; give one of them as the path" if usable else "none"
     raise ValueError(f"{setting}={path}: expected one .yaml with the `names` of the classes; found {what}")
   [(name, config)] = usable.items()
   return f"{root}/{name}", config
@@ -116,18 +118,18 @@ def _parsed(file: str, setting: str) -> dict:
   except (OSError, ValueError, yaml.YAMLError) as error:
     raise ValueError(f"{setting}: {file} cannot be read as YAML: {' '.join(str(error).split())}") from error
   if not isinstance(config, dict):
-    raise ValueError(f"{setting}: {file} holds no settings; expected `names` and `train`")
+    raise ValueError(f"{setting}: {file} is not a mapping; expected `names` and `train`")
   return config
 
 
 def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, list[str] | None]:
-  """The folder of the photos, and where they are listed one by one their paths below it."""
+  """Returns the folder of the photos, and their paths below it if they are listed one by one (otherwise None)."""
   places = places if isinstance(places, list) else [places]
   base = _joined(folder, str(config.get("path") or "."))
   found = []
   for place in map(str, places):
     place = place.replace("\\", "/")
-    # Some exporters write ../ where their own folder is meant; some sets share the photos of the folder above.
+    # Some exporters write ../ for their own folder; some data sets share the photos of the folder above.
     tries = [
       _joined(base, place),
       *(_joined(folder, other) for other in (place, place.removeprefix("../"), f"../{place}", *_tails(place))),
@@ -150,22 +152,22 @@ def _photo_place(places, folder: str, config: dict, where: str) -> tuple[str, li
 
 
 def _tails(place: str) -> list[str]:
-  """What an absolute path of another machine could be here: C:/set/images/val is set/images/val, images/val or val."""
+  """Returns what an absolute path of another machine may mean: C:/a/images/val gives a/images/val, images/val, val."""
   start, *parts = place.split("/")
   return ["/".join(parts[k:]) for k in range(len(parts)) if parts[k]] if start == "" or start.endswith(":") else []
 
 
 def _joined(folder: str, place: str) -> str:
-  """A place as seen from a folder, without `..`; links stay, as the labels are found by the name of the photos."""
+  """Returns a path relative to a folder, without `..`; links stay, as labels are found by the paths of the photos."""
   if storage.is_remote(place) or place.startswith("/"):
     return place.rstrip("/")
   scheme, found, below = folder.rpartition("://")
   return scheme + found + posixpath.normpath(f"{below}/{place}")
 
 
-def _read(photos: Photos, names: list[str], folder: str, config: dict, given: str) -> Annotated:
-  """The persons in the label files of these photos."""
-  annotated = Annotated()
+def _read(photos: Photos, names: list[str], folder: str, config: dict, given: str) -> Annotations:
+  """Reads the persons in the label files of these photos."""
+  annotated = Annotations()
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     labels = [*pool.map(lambda name: _labels(f"{photos.root}/{name}", folder), names, chunksize=16)]
   labeled = [(name, file, lines) for name, (file, lines) in zip(names, labels) if file]
@@ -187,7 +189,7 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
         annotated.left_out.append((f"{name}#{number}", _SEPARATED))
         continue
       if (key := key_of(words[0])) not in classes:
-        annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is none of `names`"))
+        annotated.left_out.append((f"{name}#{number}", f"its class {words[0][:20]!r} is not in `names`"))
         continue
       annotated.count_category(classes[key], key in persons)
       if key not in persons:
@@ -204,7 +206,7 @@ def _read(photos: Photos, names: list[str], folder: str, config: dict, given: st
 
 
 def _label_files(photo: str, folder: str) -> list[str]:
-  """Where the labels of a photo could be."""
+  """Returns the possible paths of the labels of a photo."""
   stem = os.path.splitext(photo)[0]
   before, found, after = stem.rpartition("/images/")
   beside = [f"{before}/labels/{after}.txt", f"{folder}/labels/{after}.txt"] if found else []
@@ -212,7 +214,7 @@ def _label_files(photo: str, folder: str) -> list[str]:
 
 
 def _labels(photo: str, folder: str) -> tuple[str | None, list[str]]:
-  """(label file, its lines) of a photo; (None, []) where there is none."""
+  """Returns (label file, its lines) of a photo; (None, []) if there is none."""
   for file in _label_files(photo, folder):
     try:
       return file, storage.lines_of(storage.read_file(file))
@@ -228,18 +230,18 @@ def _person(
   header: tuple[int, int, int],
   config: dict,
   classes: dict,
-  annotated: Annotated,
+  annotated: Annotations,
 ) -> tuple:
-  """(the person, "") of one line, or (None, why it is none)."""
+  """Returns (person, "") for one line, or (None, reason)."""
   try:
     values = [float(word) for word in words[1:]]
   except ValueError:
-    return None, "its line holds a word that is no number"
+    return None, "its line has a word that is not a number"
   shape = config.get("kpt_shape")
   joints, numbers_each = shape if isinstance(shape, (list, tuple)) and len(shape) == 2 else (0, 0)
   pose = joints and len(values) == 4 + joints * numbers_each
   if not all(map(is_number, values)) or max(map(abs, values[:4] if pose else values), default=9) > _LARGEST_FRACTION:
-    return None, "its coordinates are no fractions of the photo; expected 0 to 1"
+    return None, "its coordinates are not fractions of the photo; expected 0 to 1"
   width, height = header[:2] if header[2] < 5 else header[1::-1]
   size, facts, mask = (width, height), {}, None
   if pose or len(values) in (4, 5):
@@ -264,4 +266,4 @@ def _person(
     names = config.get("kpt_names")
     names = next(iter(names.values()), ()) if isinstance(names, dict) else names or ()
     facts |= {"keypoints": keypoints_of(points, 0.0), "joints": annotated.joint_list(kind, list(names), joints)}
-  return Person(photo, name, box, facts, mask=mask, upright=True), ""
+  return AnnotatedPerson(photo, name, box, facts, mask=mask, upright=True), ""

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipeline.people.dataset import PeopleSource
-from input_pipeline.people.description import FORMAT as PEOPLE_FORMAT
+from input_pipeline.people.description import PEOPLE_FORMAT
 from input_pipeline.people.spec import SPLITS
 from input_pipeline.prepared import META, read_meta
 from input_pipeline.source import ImageSource
@@ -21,7 +21,7 @@ from input_pipeline.sources.containers.array_record import ArrayRecordSource
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """Images with their facts (JSON) and further files (depth, masks, ...), as records.py describes them."""
+  """Images with their annotations (JSON) and further files (depth, masks, ...); records.py documents them."""
 
   VERSION = tfds.core.Version("1.0.0")
   MANUAL_DOWNLOAD_INSTRUCTIONS = "--manual_dir=DIR: the folder of a set made by `saip prepare`"
@@ -50,12 +50,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, source: ImageSource):
     for i in range(len(source)):
-      facts, files = source.annotations(i)
+      annotations, files = source.annotations(i)
       yield (
         i,
         {
           "image": source.read(i),
-          "facts": json.dumps(facts),
+          "facts": json.dumps(annotations),
           "files": [{"name": name, "data": data} for name, data in files.items()],
         },
       )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
+COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 SMALL, MEDIUM, LARGE = (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10)
@@ -42,7 +42,7 @@ class Matches:
   def precision(self, area: int = 0) -> np.ndarray:
     """Returns (T,) the average precision over all recalls, nan where no true object counts."""
     if not self.objects[area]:
-      return np.full(len(THRESHOLDS), np.nan)
+      return np.full(len(COCO_THRESHOLDS), np.nan)
     hits, falses = np.cumsum(self.hit[area], 1, dtype=np.float64), np.cumsum(self.false[area], 1)
     precision = hits / (hits + falses + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -53,7 +53,7 @@ class Matches:
   def recall(self, area: int = 0, most: int | None = None) -> np.ndarray:
     """Returns (T,) the share of true objects found, by the best `most` detections of each image; nan as above."""
     if not self.objects[area]:
-      return np.full(len(THRESHOLDS), np.nan)
+      return np.full(len(COCO_THRESHOLDS), np.nan)
     hit = self.hit[area] if most is None else self.hit[area][:, self.ranks < most]
     return hit.sum(1) / self.objects[area]
 
@@ -87,14 +87,14 @@ def match_objects(
   low, high = np.array(area_ranges).T[..., None]
   outside = lambda sizes: (sizes < low) | (sizes > high)
   ignored, left_out = ignored | crowd | outside(true_areas), outside(areas)  # (A, N), (A, M)
-  hit = np.zeros((len(area_ranges), len(THRESHOLDS), len(images)), bool)
+  hit = np.zeros((len(area_ranges), len(COCO_THRESHOLDS), len(images)), bool)
   on_ignored, ranks = np.zeros_like(hit), np.full(len(images), most)
   for found, true in _by_image(images, true_images):
     found = found[np.argsort(-scores[found], kind="stable")][:most]
     ranks[found] = np.arange(len(found))
     if len(found) and len(true):
       like = likeness(found, true)
-      near = np.flatnonzero(like.max(1) >= THRESHOLDS[0])
+      near = np.flatnonzero(like.max(1) >= COCO_THRESHOLDS[0])
       hit[..., found[near]], on_ignored[..., found[near]] = _match(like[near], crowd[true], ignored[:, true])
   order = np.lexsort((ranks, images, -scores))  # of equal scores as pycocotools: image by image
   order = order[ranks[order] < most]
@@ -143,8 +143,8 @@ def _by_image(images: np.ndarray, true_images: np.ndarray) -> Iterator[tuple[np.
 
 def _match(like: np.ndarray, crowd: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns (A, T, d) bool, twice: took an object that counts, took an ignored one; like: (d, g), ignored: (A, g)."""
-  limits, ignored = THRESHOLDS[:, None], ignored[:, None]
-  taken = np.zeros((len(ignored), len(THRESHOLDS), len(crowd)), bool)
+  limits, ignored = COCO_THRESHOLDS[:, None], ignored[:, None]
+  taken = np.zeros((len(ignored), len(COCO_THRESHOLDS), len(crowd)), bool)
   hit = np.zeros((*taken.shape[:2], len(like)), bool)
   on_ignored = np.zeros_like(hit)
   for d, row in enumerate(like):

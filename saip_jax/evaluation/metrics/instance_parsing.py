@@ -23,9 +23,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix
 
-THRESHOLDS = tuple(k / 10 for k in range(1, 10))
+PARSING_THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 _PCP = 0.5
 
 
@@ -56,9 +56,9 @@ class InstanceParsingScores:
     APr_vol: mean over all thresholds.
     APr_CIHP50: as CIHP's evaluators compute it, at 0.5; may pass 1.
     APr_CIHP_vol: mean over all thresholds.
-    APp: of each of `THRESHOLDS`.
-    APr: of each of `THRESHOLDS`.
-    APr_CIHP: of each of `THRESHOLDS`.
+    APp: of each of `PARSING_THRESHOLDS`.
+    APr: of each of `PARSING_THRESHOLDS`.
+    APr_CIHP: of each of `PARSING_THRESHOLDS`.
     persons: how many true persons count.
     persons_without_parts: those left out, as they show no part.
   """
@@ -101,7 +101,7 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
     somebody = shown.any(1)
     without += int((~somebody).sum())
     true_parts, shown = true_parts[somebody], shown[somebody]
-    counted = (true_parts != IGNORED).all(0)
+    counted = (true_parts != IGNORED_LABEL).all(0)
     for score, found, shows in zip(of_image, parts, _shown(np.where(counted, parts, 0), classes)):
       ious = np.array([_ious(true, found, classes) for true in true_parts]).reshape(-1, classes)
       means = np.nanmean(ious, axis=1)
@@ -118,7 +118,7 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
   shown = [of_class for of_class in regions if of_class.true]
   APr = np.mean([of_class.average_precisions() for of_class in shown], axis=0)
   APr_CIHP = np.sum([of_class.average_precisions(found_once=False) for of_class in shown], axis=0) / len(regions)
-  at_half = THRESHOLDS.index(0.5)
+  at_half = PARSING_THRESHOLDS.index(0.5)
   PCP = np.array(parsed)[people.hits(_PCP)].sum() / people.true
   return InstanceParsingScores(
     float(APp[at_half]),
@@ -159,12 +159,14 @@ class _Detections:
     return self._ranked_hits(threshold, found_once=True)[np.argsort(self._ranked())]
 
   def average_precisions(self, found_once: bool = True) -> np.ndarray:
-    """Returns (9,) for each of `THRESHOLDS` the area under the monotone precision (Pascal VOC 2010).
+    """Returns (9,) for each of `PARSING_THRESHOLDS` the area under the monotone precision (Pascal VOC 2010).
 
     Args:
       found_once: of the detections that take the same true one only the surest is a hit, else all are.
     """
-    return np.array([self._average_precision(self._ranked_hits(threshold, found_once)) for threshold in THRESHOLDS])
+    return np.array(
+      [self._average_precision(self._ranked_hits(threshold, found_once)) for threshold in PARSING_THRESHOLDS]
+    )
 
   def _ranked(self) -> np.ndarray:
     return np.argsort(-np.array(self._scores), kind="stable")

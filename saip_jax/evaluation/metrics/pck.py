@@ -8,20 +8,11 @@ import dataclasses
 
 import numpy as np
 
+from input_pipeline.body import MPII_JOINTS, MPII_ROWS
+
 PCK_LIMITS = (0.05, 0.1)
 
-MPII_JOINTS = {
-  "Head": (9,),
-  "Shoulder": (12, 13),
-  "Elbow": (11, 14),
-  "Wrist": (10, 15),
-  "Hip": (2, 3),
-  "Knee": (1, 4),
-  "Ankle": (0, 5),
-}
-"""Rows of MPII's table -> its joints, whose shares are averaged."""
-
-_MPII_COUNT, _UNCOUNTED = 16, (6, 7)  # pelvis and thorax
+_UNCOUNTED = [MPII_JOINTS.index(joint) for joint in ("pelvis", "thorax")]
 _HEAD_SIZE = 0.6  # of the diagonal
 
 
@@ -77,7 +68,7 @@ class PCKhScores:
   Attributes:
     PCKh: share of joints within 0.5 of a head, the pelvis and the thorax left out; every visible joint counts once.
     PCKh01: within 0.1.
-    by_joint: row of `MPII_JOINTS` -> PCKh there, nan where one of its joints is visible in nobody.
+    by_joint: row of `MPII_ROWS` -> PCKh there, nan where one of its joints is visible in nobody.
     joints: how many count.
   """
 
@@ -111,8 +102,8 @@ def evaluate_mpii(
   heads = np.asarray(head_boxes_xyxy, np.float64)
   if heads.shape != (len(predicted_xy), 4):
     raise ValueError(f"head_boxes_xyxy has the shape {heads.shape}: expected ({len(predicted_xy)}, 4)")
-  if np.shape(true_xy)[1:2] != (_MPII_COUNT,):
-    raise ValueError(f"true_xy has the shape {np.shape(true_xy)}: expected (n, {_MPII_COUNT}, 2), joints of MPII")
+  if np.shape(true_xy)[1:2] != (len(MPII_JOINTS),):
+    raise ValueError(f"true_xy has the shape {np.shape(true_xy)}: expected (n, {len(MPII_JOINTS)}, 2), joints of MPII")
   sizes = _HEAD_SIZE * np.linalg.norm(heads[:, 2:] - heads[:, :2], axis=1)
   without = np.flatnonzero(~(sizes > 0))
   if len(without):
@@ -130,7 +121,7 @@ def evaluate_mpii(
   return PCKhScores(
     float(near[counted].mean()),
     float((distances <= 0.1)[counted].mean()),
-    {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_JOINTS.items()},
+    {row: float(np.mean(shares[list(joints)])) for row, joints in MPII_ROWS.items()},
     int(counted.sum()),
   )
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-IGNORED = 255
+IGNORED_LABEL = 255
 LIP_FLIP_PAIRS = ((14, 15), (16, 17), (18, 19))  # arms, legs, shoes
 
 _CHUNK = 2**20  # pixels counted at once
@@ -61,8 +61,8 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
       f"true and predicted are {true.dtype} {true.shape} and {predicted.dtype} {predicted.shape}: "
       "expected integers of one shape; resize predictions to the labels"
     )
-  if not 1 <= classes <= IGNORED:
-    raise ValueError(f"classes is {classes}: expected 1 to {IGNORED}")
+  if not 1 <= classes <= IGNORED_LABEL:
+    raise ValueError(f"classes is {classes}: expected 1 to {IGNORED_LABEL}")
   table = np.zeros(2**16, np.int64)
   true, predicted = true.reshape(-1), predicted.reshape(-1)
   for start in range(0, true.size, _CHUNK):
@@ -70,7 +70,7 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
     table += np.bincount(t * np.uint16(2**8) + p, minlength=2**16)
   table = table.reshape(2**8, 2**8)
   for name, counts, last in (
-    ("true", table[classes:IGNORED].sum(1), "or 255: not counted"),
+    ("true", table[classes:IGNORED_LABEL].sum(1), "or 255: not counted"),
     ("predicted", table[:classes, classes:].sum(0), "where true counts"),
   ):
     if counts.any():

@@ -8,14 +8,14 @@ from scipy.special import expit
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.logistic import fit_binary
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
-from saip_jax.evaluation.splits import Data, Labeled, groups
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.losses.classification import attribute_weights
 
 UNKNOWN = 2
 
 
-def attributes_of(images: Labeled) -> tuple[list[str], np.ndarray]:
+def attribute_labels(images: LabeledImages) -> tuple[list[str], np.ndarray]:
   """Returns the names of the attributes and (n, A) int64: 0, 1, or `UNKNOWN`."""
   names = images.legend.get("attributes")
   if not names:
@@ -30,10 +30,10 @@ def attributes_of(images: Labeled) -> tuple[list[str], np.ndarray]:
   return list(names), np.array([[UNKNOWN if v is None else v for v in value] for value in values], np.int64)
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_attributes(encoder: Encoder, data: Data) -> Result:
   """A logistic regression for each attribute; what is rare counts more, as where networks are trained for them."""
   train, test = data.train_and_test()
-  (names, to_fit), (_, truth) = both_parts = attributes_of(train), attributes_of(test)
+  (names, to_fit), (_, truth) = both_parts = attribute_labels(train), attribute_labels(test)
   check_names(*both_parts)
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
@@ -47,28 +47,28 @@ def linear(encoder: Encoder, data: Data) -> Result:
     "loss": "weighted as in arXiv 2107.03576",
     "strengths": dict(zip(names, probe.strength.tolist())),
   }
-  return scored(expit(probe.logits(features)), truth[rows], names, facts, damaged)
+  return score_attributes(expit(probe.logits(features)), truth[rows], names, facts, damaged)
 
 
-def stripes(encoder: Encoder, data: Data) -> Result:
-  """As `linear`, on what is there and what stands out in each of four stripes of an image."""
-  return linear(striped(encoder, "maxima", "deviations"), data)
+def probe_attribute_stripes(encoder: Encoder, data: Data) -> Result:
+  """As `probe_attributes`, on what is there and what stands out in each of four stripes of an image."""
+  return probe_attributes(striped(encoder, "maxima", "deviations"), data)
 
 
 def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.ndarray]) -> None:
-  """Raises ValueError where two parts, as `attributes_of` gives them, have other attributes."""
+  """Raises ValueError where two parts, as `attribute_labels` gives them, have other attributes."""
   if train[0] != test[0]:
     raise ValueError(f"the attributes of the two parts differ: {', '.join(train[0])} and {', '.join(test[0])}")
 
 
-def scored(
+def score_attributes(
   probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
 ) -> Result:
   """Measures attributes that were predicted, by whatever.
 
   Args:
     probabilities: (n, A) from 0 to 1.
-    truth: (n, A) int of the same images, see `attributes_of`.
+    truth: (n, A) int of the same images, see `attribute_labels`.
     names: (A,) of the attributes.
     facts: what must be known to compare the scores, besides what is told here.
     damaged: see `Result`.

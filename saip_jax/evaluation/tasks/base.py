@@ -7,7 +7,7 @@ from typing import Any
 from input_pipeline.names import shown
 from input_pipeline.source import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.splits import Data, LabeledImages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Task:
   open: Callable[..., Any] = open_encoder
 
 
-def facts_of(**parts: Labeled) -> dict[str, Any]:
+def facts_of(**parts: LabeledImages) -> dict[str, Any]:
   """Returns what the parts of a data set are, and what of it was left out, for `Result.facts`."""
 
-  def more(part: Labeled) -> dict[str, Any]:
+  def more(part: LabeledImages) -> dict[str, Any]:
     listed, categories = part.source.left_out, part.source.categories
     left_out = {"left_out": count_left_out(listed), "first_left_out": shown(": ".join(listed[0]))} if listed else {}
     return left_out | ({"categories": categories} if categories else {})

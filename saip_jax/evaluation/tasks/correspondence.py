@@ -10,30 +10,30 @@ import itertools
 
 import numpy as np
 
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.metrics.pck import KeypointScores, keypoint_scores
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
-from saip_jax.evaluation.splits import Data, Labeled, groups
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.grid_cells import cells_at
-from saip_jax.evaluation.tasks.joints import boxes_of, joints_of
+from saip_jax.evaluation.tasks.joints import box_origin, true_joints
 from saip_jax.evaluation.tasks.keypoints import all_maxima
 
 _MOST = 2000  # pairs
 
 
-def nearest(encoder: Encoder, data: Data) -> Result:
+def nearest_cells(encoder: Encoder, data: Data) -> Result:
   """Features at the first picture's joints are bilinear, the second's cell is refined by a parabola.
 
   Pairs are of one person where persons are known, else of different ones. What the place in the picture tells without
   any feature is part of the facts: persons stand in the middle of crops.
   """
   test, damaged = data.test().having("keypoints"), []
-  truth = joints_of(test)
+  truth = true_joints(test)
   pairs, of_one = _pairs(test)
   cells = {}
   wanted = set(itertools.chain(*pairs))
-  for part in encode(encoder, test.source, damaged):
+  for part in encode_source(encoder, test.source, damaged):
     cells |= {int(row): _unit(each) for row, each in zip(part.rows, part.cells) if row in wanted}
   pairs = np.array([pair for pair in pairs if cells.keys() >= set(pair)], np.int64).reshape(-1, 2)
   shown = truth.known[pairs[:, 0]] & truth.known[pairs[:, 1]]
@@ -61,7 +61,7 @@ def nearest(encoder: Encoder, data: Data) -> Result:
   facts = facts_of(test=test) | {
     "pairs": len(pairs),
     "pairs_of": "one person" if of_one else "different persons",
-    "boxes": boxes_of(images["people"][0] for images in truth.facts),
+    "boxes": box_origin(images["people"][0] for images in truth.facts),
     "joints": list(truth.names),
     "counted_joints": by_features.joints,
     "unit": "height of the crop",
@@ -71,7 +71,7 @@ def nearest(encoder: Encoder, data: Data) -> Result:
   return Result(scores | {"error": by_features.error}, facts, damaged)
 
 
-def _pairs(images: Labeled) -> tuple[list[tuple[int, int]], bool]:
+def _pairs(images: LabeledImages) -> tuple[list[tuple[int, int]], bool]:
   """Returns each picture and the next one of the same person, and whether persons are known; else any next picture."""
   of_one = "identity" in images.first_person(0)
   owners = groups(images) if of_one else np.zeros(len(images), np.int64)

@@ -18,21 +18,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.names import shown
-from saip_jax.config import parse_config
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
-from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.metrics.similarity import Variation
-from saip_jax.evaluation.resize import squashed_batches
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.resize import resized_batches
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.depth import depth_of
-from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells
-from saip_jax.evaluation.tasks.parsing import labels_of, names_of
+from saip_jax.evaluation.tasks.grid_cells import average_over_cells, resize_bilinear
+from saip_jax.evaluation.tasks.parsing import part_labels, part_names
 from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.method import Hcmoco
+from saip_jax.recipes import parse_config
+from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
-from saip_jax.training.checkpoint import read_config, read_model
+from saip_jax.run_folder.reading import read_model
 from saip_jax.views.rgbd import depth_picture
 
 MODALITIES = ("rgb", "depth", "both")
@@ -48,7 +49,7 @@ class RgbdPeople:
   Attributes:
     images_u8: (n, H, W, 3).
     depth_mm: (n, H, W) uint16, of the person alone, 0 elsewhere.
-    parts: (n, H, W) uint8, the class of a pixel without the background; `IGNORED` beside the person.
+    parts: (n, H, W) uint8, the class of a pixel without the background; `IGNORED_LABEL` beside the person.
     names: of the classes.
   """
 
@@ -79,7 +80,7 @@ class ModalityEncoders:
   variation: Variation = dataclasses.field(default_factory=Variation)
 
 
-def open_encoders(
+def open_modality_encoders(
   checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
 ) -> ModalityEncoders:
   """Returns the encoders of a run of HCMoCo, at its newest checkpoint; arguments as in `encoders.open_encoder`.
@@ -92,17 +93,17 @@ def open_encoders(
     raise ValueError(
       f"--checkpoint={checkpoint} is no run: expected one of hcmoco, which has encoders of pictures and of depth"
     )
-  method, params, method_state, step = open_run(checkpoint)
+  method, params, method_state, step = open_hcmoco_run(checkpoint)
   own_hw = tuple(method.backbone.image_hw)
   if which != "student" or image_hw not in (None, own_hw):
     raise ValueError(
       "--which and --image-hw: pictures and depth are compared as the run was trained, by both encoders "
       f"at {own_hw[0]}x{own_hw[1]}; leave them out"
     )
-  return encoders_of(method, params, method_state, {"checkpoint": f"step {step} of the run {checkpoint}"})
+  return modality_encoders(method, params, method_state, {"checkpoint": f"step {step} of the run {checkpoint}"})
 
 
-def linear(encoders: ModalityEncoders, data: Data) -> Result:
+def probe_across_modalities(encoders: ModalityEncoders, data: Data) -> Result:
   """Logistic regressions of parts on the cells of each modality, each tested on all that it may meet."""
   train, test = data.train_and_test()
   damaged: list[str] = []
@@ -113,7 +114,7 @@ def linear(encoders: ModalityEncoders, data: Data) -> Result:
     "score": "mIoU of the parts, on the person",
     "persons": len(tested.parts),
     "parts": list(tested.names),
-    "commonest_part_everywhere": round(chance(fitted, tested), 4),
+    "commonest_part_everywhere": round(chance_score(fitted, tested), 4),
     "place_in_the_picture": round(place_score(fitted, tested, train_maps["rgb"].shape[1:3]), 4),
     "strength": _STRENGTH,
   }
@@ -121,7 +122,7 @@ def linear(encoders: ModalityEncoders, data: Data) -> Result:
   return Result(headline | found, facts, damaged)
 
 
-def read_people(images: Labeled, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
+def read_people(images: LabeledImages, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
   """Returns all persons of a data set, squashed to a size; depth and parts by the nearest pixel.
 
   Args:
@@ -132,20 +133,20 @@ def read_people(images: Labeled, image_hw: tuple[int, int], damaged: list[str]) 
   Raises:
     ValueError: an image without depth or parts, or none that can be read.
   """
-  names = names_of(images)
+  names = part_names(images)
   pixels, depth, parts = [], [], []
   nearest = lambda plane: cv2.resize(plane, image_hw[::-1], interpolation=cv2.INTER_NEAREST)
-  for batch in squashed_batches(images.source, image_hw, _BATCH):
+  for batch in resized_batches(images.source, image_hw, _BATCH):
     for row, reason in enumerate(batch.reasons):
       i = batch.start + row
       if reason is not None:
         damaged.append(f"{shown(images.source.name(i))}: {reason}")
         continue
-      labels = nearest(labels_of(images, i, len(names)))
-      person = (labels > 0) & (labels != IGNORED)
+      labels = nearest(part_labels(images, i, len(names)))
+      person = (labels > 0) & (labels != IGNORED_LABEL)
       pixels.append(batch.images_u8[row])
       depth.append(np.where(person, np.rint(1e3 * nearest(depth_of(images, i))), 0).astype(np.uint16))
-      parts.append(np.where(person, labels - 1, IGNORED).astype(np.uint8))
+      parts.append(np.where(person, labels - 1, IGNORED_LABEL).astype(np.uint8))
   if not pixels:
     raise ValueError(
       f"none of the {len(images)} images of {images.source.identity['name']!r} can be read; the first: {damaged[0]}"
@@ -153,7 +154,7 @@ def read_people(images: Labeled, image_hw: tuple[int, int], damaged: list[str]) 
   return RgbdPeople(*map(np.stack, (pixels, depth, parts)), tuple(names[1:]))
 
 
-def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
+def open_hcmoco_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
   """Returns the float32 method of an HCMoCo run, `params` and `method_state` of its newest whole checkpoint, its step.
 
   Raises:
@@ -168,7 +169,7 @@ def open_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
   return method, *read_model(workdir / "checkpoints" / str(step)), step
 
 
-def encoders_of(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> ModalityEncoders:
+def modality_encoders(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> ModalityEncoders:
   """Returns the encoders of a method with these weights: "rgb", "depth", and "both", the element-wise maximum."""
   prepare, image_hw = Preprocessing(method.backbone.image_hw), tuple(method.backbone.image_hw)
 
@@ -216,10 +217,10 @@ def place_score(train: RgbdPeople, test: RgbdPeople, grid_hw: tuple[int, int]) -
   return _score(_fitted(maps_of_each(train), train), maps_of_each(test), test)
 
 
-def chance(train: RgbdPeople, test: RgbdPeople) -> float:
+def chance_score(train: RgbdPeople, test: RgbdPeople) -> float:
   """Returns the mean IoU of who says the commonest part of `train` everywhere."""
   classes = len(train.names)
-  commonest = np.bincount(train.parts[train.parts != IGNORED], minlength=classes).argmax()
+  commonest = np.bincount(train.parts[train.parts != IGNORED_LABEL], minlength=classes).argmax()
   always = np.eye(classes, dtype=np.float32)[commonest][None, None]
   return _mean_iou((always for _ in test.parts), test)
 
@@ -227,7 +228,7 @@ def chance(train: RgbdPeople, test: RgbdPeople) -> float:
 def _fitted(maps: np.ndarray, people: RgbdPeople) -> LogisticProbe:
   """Returns what tells from a cell of maps (n, h, w, D) that shows something of the person what share is which part."""
   classes = np.arange(len(people.names))
-  shares = np.stack([mean_of_cells(labels[..., None] == classes, maps.shape[1:3]) for labels in people.parts])
+  shares = np.stack([average_over_cells(labels[..., None] == classes, maps.shape[1:3]) for labels in people.parts])
   shares = shares.reshape(-1, len(classes))
   there = np.flatnonzero(shares.sum(1) > 0)
   there = there[:: -(-len(there) // _MOST_CELLS)]
@@ -244,5 +245,5 @@ def _mean_iou(logits: Iterator[np.ndarray], people: RgbdPeople) -> float:
   classes = len(people.names)
   counts = np.zeros((classes, classes), np.int64)
   for maps, truth in zip(logits, people.parts, strict=True):
-    counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), classes)
+    counts += confusion_matrix(truth, resize_bilinear(maps, truth.shape).argmax(-1), classes)
   return segmentation_scores(counts).mIoU

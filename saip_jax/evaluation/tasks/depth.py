@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.metrics.dense import evaluate_depth
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, sample_cells
+from saip_jax.evaluation.tasks.grid_cells import average_over_cells, resize_bilinear, sample_cells
 
 _LEAST = 0.5  # of a cell must be known for it to be fitted on
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_depth(encoder: Encoder, data: Data) -> Result:
   """Ridge regression of the mean logarithm of the depth in each cell, enlarged bilinearly to the image."""
   train, test = data.train_and_test()
   damaged: list[str] = []
@@ -20,17 +20,17 @@ def linear(encoder: Encoder, data: Data) -> Result:
   def targets(i: int, grid_hw: tuple[int, int]) -> np.ndarray:
     meters = depth_of(train, i)
     logs = np.log(np.maximum(meters, 1e-3)) * (meters > 0)
-    share, total = np.moveaxis(mean_of_cells(np.stack([meters > 0, logs], axis=2), grid_hw), 2, 0)
+    share, total = np.moveaxis(average_over_cells(np.stack([meters > 0, logs], axis=2), grid_hw), 2, 0)
     return np.where(share >= _LEAST, total / np.maximum(share, _LEAST), np.nan)[..., None]
 
   cells, logs, of_person = sample_cells(encoder, train, targets, damaged)
   probe = fit_ridge(cells, logs, groups=of_person)
   predicted, true = [], []
-  for part in encode(encoder, test.source, damaged):
+  for part in encode_source(encoder, test.source, damaged):
     maps = probe.predict(part.cells.reshape(-1, part.cells.shape[-1])).reshape(*part.cells.shape[:3], 1)
     for row, logs in zip(part.rows, maps):
       meters = depth_of(test, int(row))
-      predicted.append(np.exp(enlarged(logs, meters.shape)[..., 0][meters > 0]))
+      predicted.append(np.exp(resize_bilinear(logs, meters.shape)[..., 0][meters > 0]))
       true.append(meters[meters > 0])
   true = np.concatenate(true)
   found = evaluate_depth(np.concatenate(predicted), true, np.ones(len(true), bool))
@@ -43,7 +43,7 @@ def linear(encoder: Encoder, data: Data) -> Result:
   return Result(scores, facts, damaged)
 
 
-def depth_of(images: Labeled, i: int) -> np.ndarray:
+def depth_of(images: LabeledImages, i: int) -> np.ndarray:
   """Returns the depth of image i, (H, W) float32 meters, 0 where it is not known or not of the person."""
   depth = images.plane(i, "depth.png")
   if depth is None:

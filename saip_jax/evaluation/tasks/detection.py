@@ -11,11 +11,11 @@ from scipy.ndimage import maximum_filter
 
 from input_pipeline.fields.boxes import box_of, boxes_in
 from saip_jax.evaluation.dense_ridge import DenseRidge
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
 from saip_jax.evaluation.metrics.crowdhuman import evaluate_crowdhuman
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled, order_by_hash
+from saip_jax.evaluation.splits import Data, LabeledImages, order_by_hash
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 IMAGE_HW = (256, 384)  # photos are wider than crops of persons
@@ -24,12 +24,12 @@ _SIGMA = 1.5  # of its peaks, in its places
 _MOST = 100  # detections of a photo
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_detection(encoder: Encoder, data: Data) -> Result:
   """Ridge regressions of a map of the middles of persons, and of their sizes from the cells that these lie in."""
   train, test = data.train_and_test(whole=True)
-  boxes, damaged = [boxes_of(train, i) for i in range(len(train))], []
+  boxes, damaged = [person_boxes(train, i) for i in range(len(train))], []
   middles, cells, sizes, owners = DenseRidge(_PLACES, 1), [], [], []
-  for part in encode(encoder, train.source, damaged):
+  for part in encode_source(encoder, train.source, damaged):
     grid = part.cells.shape[1:3]
     of_photo = [boxes[row][0][~boxes[row][1]] for row in part.rows]
     maps = np.stack([_peaks(each, tuple(n * _PLACES for n in grid)) for each in of_photo])
@@ -44,15 +44,15 @@ def linear(encoder: Encoder, data: Data) -> Result:
   middles.fit()
   size = fit_ridge(np.concatenate(cells), np.concatenate(sizes), groups=np.array(owners))
   found, numbers = [], []
-  for part in encode(encoder, test.source, damaged):
+  for part in encode_source(encoder, test.source, damaged):
     maps = middles.predict(part.cells)[..., 0]
     for row, features, middle in zip(part.rows, part.cells, maps):
       found.append(_detections(middle, features, size))
       numbers.append(row)
-  return scored(found, np.array(numbers), test, facts_of(train=train, test=test), damaged)
+  return score_detections(found, np.array(numbers), test, facts_of(train=train, test=test), damaged)
 
 
-def boxes_of(images: Labeled, i: int) -> tuple[np.ndarray, np.ndarray]:
+def person_boxes(images: LabeledImages, i: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the persons of a photo: (n, 4) x, y, width, height as shares of its size, cut to it, and (n,) ignored."""
   people = images.facts[i].get("people") or []
   if not all(map(box_of, people)):
@@ -73,13 +73,13 @@ def _peaks(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 def _detections(middle: np.ndarray, cells: np.ndarray, size) -> tuple[np.ndarray, np.ndarray]:
   """A map (h, w) and its cells -> (n, 4) boxes as shares, and (n,) scores 0 to 1, the best first."""
-  rows, columns, scores = best_places(middle)
+  rows, columns, scores = highest_peaks(middle)
   wide_high = np.exp(np.clip(size.predict(cells[rows // _PLACES, columns // _PLACES]), -10, 0))
   xy = np.stack([(columns + 0.5) / middle.shape[1], (rows + 0.5) / middle.shape[0]], axis=1)
   return np.concatenate([xy - wide_high / 2, wide_high], axis=1), scores
 
 
-def best_places(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def highest_peaks(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(h, w) -> rows and columns of at most 100 values that are the largest among their neighbors, and these, 0 to 1."""
   rows, columns = np.nonzero(middle == maximum_filter(middle, 3))
   best = np.argsort(-middle[rows, columns], kind="stable")[:_MOST]
@@ -91,8 +91,8 @@ Detections = tuple[np.ndarray, np.ndarray]
 """Of a photo: (n, 4) x, y, width, height as shares of its size, and (n,) scores, 0 to 1."""
 
 
-def scored(
-  found: list[Detections], rows: np.ndarray, test: Labeled, facts: dict[str, Any], damaged: list[str]
+def score_detections(
+  found: list[Detections], rows: np.ndarray, test: LabeledImages, facts: dict[str, Any], damaged: list[str]
 ) -> Result:
   """Measures persons that were detected, by whatever.
 
@@ -110,7 +110,7 @@ def scored(
   found, rows = [found[k] for k in order], rows[order]
   sizes = np.array([test.size_hw(int(row))[::-1] for row in rows], np.float64)
   in_pixels = lambda shares, number: shares * np.tile(sizes[number], 2)
-  truth = [boxes_of(test, int(row)) for row in rows]
+  truth = [person_boxes(test, int(row)) for row in rows]
   of = lambda lengths: np.repeat(np.arange(len(rows)), lengths)
   true = TrueBoxes(
     of([len(b) for b, _ in truth]),

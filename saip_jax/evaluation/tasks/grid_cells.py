@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from input_pipeline.mirror import flip_pairs
-from saip_jax.evaluation.encoders import Encoded, Encoder, encode
+from input_pipeline.body import flip_pairs
+from saip_jax.evaluation.encoders import EncodedImages, Encoder, encode_source
 from saip_jax.evaluation.metrics.segmentation import unflip
-from saip_jax.evaluation.splits import Labeled, groups
+from saip_jax.evaluation.splits import LabeledImages, groups
 
 _MOST = 60_000  # cells
 
 
 def sample_cells(
-  encoder: Encoder, images: Labeled, targets: Callable[[int, tuple[int, int]], np.ndarray], damaged: list[str]
+  encoder: Encoder, images: LabeledImages, targets: Callable[[int, tuple[int, int]], np.ndarray], damaged: list[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns cells of all images, evenly chosen where there are more than 60,000, and what they should say.
 
@@ -21,13 +21,13 @@ def sample_cells(
     encoder: gives the cells.
     images: whose.
     targets: (image, (h, w)) -> (h, w, T), nan in cells that are not to be fitted.
-    damaged: see `encode`.
+    damaged: see `encode_source`.
 
   Returns:
     (n, E) cells, (n, T) targets, and (n,) the group of each, see `splits.groups`.
   """
   of_person, found, every = groups(images), [], None
-  for part in encode(encoder, images.source, damaged):
+  for part in encode_source(encoder, images.source, damaged):
     grid = part.cells.shape[1:3]
     every = every or -(-len(images) * grid[0] * grid[1] // _MOST)
     wanted = np.stack([targets(int(row), grid) for row in part.rows])
@@ -44,7 +44,7 @@ def sample_cells(
   return tuple(map(np.concatenate, zip(*found)))
 
 
-def read_both(read: Callable[[np.ndarray], np.ndarray], part: Encoded, names: Sequence[str]) -> np.ndarray:
+def average_flipped(read: Callable[[np.ndarray], np.ndarray], part: EncodedImages, names: Sequence[str]) -> np.ndarray:
   """Returns maps of some images, (n, H, W, C); with a flip test, averaged with those of their mirror images.
 
   Args:
@@ -56,7 +56,7 @@ def read_both(read: Callable[[np.ndarray], np.ndarray], part: Encoded, names: Se
   return maps if part.mirrored is None else (maps + unflip(read(part.mirrored), flip_pairs(names))) / 2
 
 
-def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
+def average_over_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
   """(H, W, C) -> (h, w, C) float32 means over the pixels of each cell, those on its edge by their share."""
 
   def shares(pixels: int, cells: int) -> np.ndarray:
@@ -67,14 +67,14 @@ def mean_of_cells(plane: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
   return _products(plane, shares(plane.shape[0], grid_hw[0]), shares(plane.shape[1], grid_hw[1]))
 
 
-def enlarged(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+def resize_bilinear(maps: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
   """(h, w, C) -> (H, W, C), bilinear, the centers of cells on the centers of the pixels that they cover."""
   rows, columns = (_weights((np.arange(pixels) + 0.5) / pixels, n) for pixels, n in zip(hw, maps.shape))
   return _products(maps, rows, columns)
 
 
 def cells_at(cells: np.ndarray, places: np.ndarray) -> np.ndarray:
-  """(h, w, E) cells and (n, 2) x, y as shares of width and height -> (n, E), bilinear as `enlarged`."""
+  """(h, w, E) cells and (n, 2) x, y as shares of width and height -> (n, E), bilinear as `resize_bilinear`."""
   rows, columns = _weights(places[:, 1], cells.shape[0]), _weights(places[:, 0], cells.shape[1])
   return np.einsum("nh,nw,hwe->ne", rows, columns, cells, optimize=True)
 

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.body import whole_body_names, whole_body_points
-from input_pipeline.sources.datasets.lists_json import MPII_JOINTS
+from input_pipeline.body import MPII_JOINTS, whole_body_names, whole_body_points
 from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
-from saip_jax.evaluation.splits import Labeled
+from saip_jax.evaluation.splits import LabeledImages
 from saip_jax.evaluation.tasks.base import Result
 from saip_jax.evaluation.tasks.keypoint_ap import IN_PHOTO, average_precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Joints:
+class TrueJoints:
   """The joints of the first person in each of n images.
 
   Attributes:
@@ -47,7 +46,7 @@ class Joints:
   facts: list[dict]
 
 
-def joints_of(images: Labeled) -> Joints:
+def true_joints(images: LabeledImages) -> TrueJoints:
   """Returns the keypoints of the first persons; raises ValueError if an image has none or they differ in kind."""
   points, names = images.of_first_persons("keypoints", "keypoints"), images.joint_names()
   wrong = next((i for i, p in enumerate(points) if len(p) != len(names)), None)
@@ -56,7 +55,7 @@ def joints_of(images: Labeled) -> Joints:
   return _placed(images, names, points)
 
 
-def whole_body_of(images: Labeled) -> Joints:
+def true_whole_body(images: LabeledImages) -> TrueJoints:
   """Returns the 133 landmarks of COCO-WholeBody; of the built-in people all that they are labeled with.
 
   Raises:
@@ -71,21 +70,21 @@ def whole_body_of(images: Labeled) -> Joints:
   return _placed(images, names, [whole_body_points(facts) for facts in images.facts])
 
 
-def _placed(images: Labeled, names, points) -> Joints:
+def _placed(images: LabeledImages, names, points) -> TrueJoints:
   points = np.array(points, np.float64)
   sizes = np.array([images.size_hw(i)[::-1] for i in range(len(images))], np.float64)
   places = points[..., :2] / sizes[:, None]
   labeled = points[..., 2] > 0
   known = labeled & (places >= 0).all(2) & (places < 1).all(2)
   called = [images.source.name(i) for i in range(len(images))]
-  return Joints(tuple(names), places, labeled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
+  return TrueJoints(tuple(names), places, labeled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
 
 
-def scored(
+def score_joints(
   places: np.ndarray,
   confidence: np.ndarray | None,
   rows: np.ndarray,
-  truth: Joints,
+  truth: TrueJoints,
   facts: dict[str, Any],
   damaged: list[str],
 ) -> Result:
@@ -107,7 +106,7 @@ def scored(
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
   people = [truth.facts[row]["people"][0] for row in rows]
   told = {
-    "boxes": boxes_of(people),
+    "boxes": box_origin(people),
     "joints": list(truth.names),
     "counted_joints": found.joints,
     "unit": "height of the crop",
@@ -123,7 +122,7 @@ def scored(
   return Result(scores, facts | told, damaged)
 
 
-def boxes_of(people: Iterable[dict]) -> str:
+def box_origin(people: Iterable[dict]) -> str:
   """Returns what persons were cut out by, for the facts of a score."""
   if not any(person.get("box_from") == "keypoints" for person in people):
     return "ground truth"

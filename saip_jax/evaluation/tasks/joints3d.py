@@ -8,11 +8,11 @@ from input_pipeline.fields.joints_xyz import root_of
 from saip_jax.evaluation.encoders import Encoder, encode_pooled
 from saip_jax.evaluation.metrics.pose3d import evaluate_pose3d
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled, groups
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 
-def joints_of(images: Labeled) -> tuple[list[str], np.ndarray]:
+def true_joints3d(images: LabeledImages) -> tuple[list[str], np.ndarray]:
   """Returns the names of the joints and where they are, (n, J, 3) millimeters in the camera's frame, nan if unknown."""
   built_in = "landmarks" in images.legend
   names = list(images.legend["landmarks"]) if built_in else images.joint_names()
@@ -21,10 +21,10 @@ def joints_of(images: Labeled) -> tuple[list[str], np.ndarray]:
   return names, 1e3 * np.array([[unknown if p is None else p for p in person] for person in places], np.float64)
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_joints3d(encoder: Encoder, data: Data) -> Result:
   """Ridge regression from image features and cells averaged over an 8x4 grid."""
   train, test = data.train_and_test()
-  (names, places), (_, truth) = joints_of(train), joints_of(test)
+  (names, places), (_, truth) = true_joints3d(train), true_joints3d(test)
   root = root_of(names, repr(train.source.identity["name"]))
   places -= places[:, root].mean(1, keepdims=True)
   damaged: list[str] = []
@@ -33,10 +33,10 @@ def linear(encoder: Encoder, data: Data) -> Result:
   probe = fit_ridge(features, places, ~np.isnan(places), groups(train)[rows])
   rows, features = encode_pooled(encoder, test.source, damaged)
   facts = facts_of(train=train, test=test) | {"ridge_strength": probe.strength}
-  return scored(probe.predict(features).reshape(len(rows), -1, 3), truth[rows], names, facts, damaged)
+  return score_joints3d(probe.predict(features).reshape(len(rows), -1, 3), truth[rows], names, facts, damaged)
 
 
-def scored(
+def score_joints3d(
   found_mm: np.ndarray, true_mm: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
 ) -> Result:
   """Measures joints in space that were found, by whatever.

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.body import WHOLE_BODY_JOINTS, whole_body_points
-from input_pipeline.people.landmarks import COCO_JOINTS
-from input_pipeline.sources.annotated.person import is_number
-from saip_jax.evaluation.metrics.oks import (
+from input_pipeline.body import (
   AIC_SIGMAS,
-  BOX_SHARE,
+  COCO_JOINTS,
   COCO_SIGMAS,
   CROWDPOSE_SIGMAS,
+  WHOLE_BODY_JOINTS,
   WHOLE_BODY_SIGMAS,
+  whole_body_points,
+)
+from input_pipeline.checks import is_number
+from saip_jax.evaluation.metrics.oks import (
+  BOX_SHARE,
   DetectedPersons,
   TruePersons,
   evaluate_crowdpose,

@@ -5,20 +5,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from saip_jax.evaluation.dense_ridge import DenseRidge
-from saip_jax.evaluation.encoders import Encoder, encode, encode_pooled
+from saip_jax.evaluation.encoders import Encoder, encode_pooled, encode_source
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled, groups, hash_of
+from saip_jax.evaluation.splits import Data, LabeledImages, groups, hash_of
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.grid_cells import read_both
-from saip_jax.evaluation.tasks.joints import Joints, joints_of, scored
+from saip_jax.evaluation.tasks.grid_cells import average_flipped
+from saip_jax.evaluation.tasks.joints import TrueJoints, score_joints, true_joints
 
 _PLACES = 4  # of a heat map along a cell: a map of 64x32 for a ViT at 256x128
 _SIGMA = 2.0  # of its peaks, in its places
 _MOST_VALUES = 2**24  # of heat maps held at once
 
 
-def heat_maps(
-  encoder: Encoder, data: Data, truth_of: Callable[[Labeled], Joints] = joints_of, needs: str | None = "keypoints"
+def probe_heat_maps(
+  encoder: Encoder,
+  data: Data,
+  truth_of: Callable[[LabeledImages], TrueJoints] = true_joints,
+  needs: str | None = "keypoints",
 ) -> Result:
   """A linear layer draws a heat map for each joint, four places along a cell; joints lie at their maxima.
 
@@ -34,7 +37,7 @@ def heat_maps(
   _check(joints, truth, train)
   probe = DenseRidge(_PLACES, len(joints.names))
   of_person = groups(train)
-  for part in encode(encoder, train.source, damaged):
+  for part in encode_source(encoder, train.source, damaged):
     hw = tuple(n * _PLACES for n in part.cells.shape[1:3])
     at_once = max(1, _MOST_VALUES // (hw[0] * hw[1] * len(joints.names)))
     for start in range(0, len(part.rows), at_once):
@@ -43,21 +46,21 @@ def heat_maps(
       probe.add(part.cells[start : start + at_once], maps, joints.known[rows], of_person[rows])
   strength = probe.fit()
   found, rows = [], []
-  for part in encode(encoder, test.source, damaged):
+  for part in encode_source(encoder, test.source, damaged):
     found += [
-      maxima(read_both(probe.predict, one, joints.names), [test.source.name(int(row)) for row in one.rows])
+      maxima(average_flipped(probe.predict, one, joints.names), [test.source.name(int(row)) for row in one.rows])
       for one in part.singly()
     ]
     rows.append(part.rows)
   places, heights = map(np.concatenate, zip(*found))
   facts = facts_of(train=train, test=test) | {"ridge_strength": strength}
-  return scored(places, heights, np.concatenate(rows), truth, facts, damaged)
+  return score_joints(places, heights, np.concatenate(rows), truth, facts, damaged)
 
 
-def coordinates(encoder: Encoder, data: Data) -> Result:
+def probe_coordinates(encoder: Encoder, data: Data) -> Result:
   """A linear layer says the coordinates from image features and cells averaged over an 8x4 grid."""
   train, test = (part.having("keypoints") for part in data.train_and_test())
-  joints, truth, damaged = joints_of(train), joints_of(test), []
+  joints, truth, damaged = true_joints(train), true_joints(test), []
   _check(joints, truth, train)
   rows, features = encode_pooled(encoder, train.source, damaged)
   known = np.repeat(joints.known[rows], 2, axis=1)
@@ -65,10 +68,10 @@ def coordinates(encoder: Encoder, data: Data) -> Result:
   rows, features = encode_pooled(encoder, test.source, damaged)
   places = probe.predict(features).reshape(len(rows), -1, 2)
   facts = facts_of(train=train, test=test) | {"ridge_strength": probe.strength}
-  return scored(places, None, rows, truth, facts, damaged)
+  return score_joints(places, None, rows, truth, facts, damaged)
 
 
-def _check(joints: Joints, truth: Joints, train: Labeled) -> None:
+def _check(joints: TrueJoints, truth: TrueJoints, train: LabeledImages) -> None:
   """Raises ValueError where a joint cannot be fitted, or the two parts name other ones."""
   if joints.names != truth.names:
     raise ValueError(f"the joints of the two parts differ: {', '.join(joints.names)} and {', '.join(truth.names)}")

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.instance_parsing import ParsedImage, evaluate_instance_parsing, persons_of_maps
-from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, sample_cells
-from saip_jax.evaluation.tasks.parsing import labels_of, names_of
+from saip_jax.evaluation.tasks.grid_cells import average_over_cells, resize_bilinear, sample_cells
+from saip_jax.evaluation.tasks.parsing import part_labels, part_names
 
 _PLACES = 4  # along a cell, on which middles are sought
 _REACH = 4  # places all around a middle in which there is no other
@@ -28,10 +28,10 @@ _LEAST = 0.1  # of a peak for it to be a person, as in the paper
 _MOST = 50  # persons of a photo
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_multi_parsing(encoder: Encoder, data: Data) -> Result:
   """Logistic regression of the classes, ridge regressions of the middles and of the way to them, on each cell."""
   train, test = data.train_and_test(whole=True)
-  names = names_of(train)
+  names = part_names(train)
   classes, damaged = len(names), []
   cells, targets, of_photo = sample_cells(encoder, train, lambda i, grid: _targets(train, i, classes, grid), damaged)
   shares, near, way = np.split(targets, [classes, classes + 1], axis=1)
@@ -43,22 +43,27 @@ def linear(encoder: Encoder, data: Data) -> Result:
   part, middle = fit_classes(cells, shares, of_photo), fit_ridge(cells, near, groups=of_photo)
   to_middle = fit_ridge(cells[shown], way[shown], groups=of_photo[shown])
 
-  def said() -> Iterator[Said]:
-    for encoded in encode(encoder, test.source, damaged):
+  def said() -> Iterator[ParsingMaps]:
+    for encoded in encode_source(encoder, test.source, damaged):
       for row, cells in zip(encoded.rows, encoded.cells):
         say = lambda probe: probe(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:2], -1)
         yield int(row), say(part.logits), say(middle.predict), say(to_middle.predict)
 
   facts = facts_of(train=train, test=test) | {"strength": part.strength}
-  return scored(said(), names, test, _PLACES, facts, damaged)
+  return score_multi_parsing(said(), names, test, _PLACES, facts, damaged)
 
 
-Said = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+ParsingMaps = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """A photo, (h, w, C) logits of the classes, (h, w, 1) nearness of a middle, (h, w, 2) x, y in cells to the own one."""
 
 
-def scored(
-  said: Iterable[Said], names: list[str], test: Labeled, places: int, facts: dict[str, Any], damaged: list[str]
+def score_multi_parsing(
+  said: Iterable[ParsingMaps],
+  names: list[str],
+  test: LabeledImages,
+  places: int,
+  facts: dict[str, Any],
+  damaged: list[str],
 ) -> Result:
   """Measures persons and their parts that were predicted, by whatever.
 
@@ -75,8 +80,8 @@ def scored(
 
   def parsed() -> Iterator[ParsedImage]:
     for i, logits, near, way in said:
-      truth, persons = labels_of(test, i, classes), persons_in(test, i)
-      found = enlarged(logits, truth.shape).argmax(-1)
+      truth, persons = part_labels(test, i, classes), person_map(test, i)
+      found = resize_bilinear(logits, truth.shape).argmax(-1)
       counts[:] += confusion_matrix(truth, found, classes)
       yield ParsedImage(persons_of_maps(truth, persons), *_persons(found, near, way, places))
 
@@ -106,7 +111,7 @@ def scored(
   return Result(scores, facts | told, damaged)
 
 
-def persons_in(images: Labeled, i: int) -> np.ndarray:
+def person_map(images: LabeledImages, i: int) -> np.ndarray:
   """Returns whose each pixel of photo i is, (H, W) uint8: 0 nobody's."""
   persons = images.plane(i, "instances.png")
   if persons is None:
@@ -118,14 +123,17 @@ def persons_in(images: Labeled, i: int) -> np.ndarray:
   return persons
 
 
-def _targets(images: Labeled, i: int, classes: int, grid_hw: tuple[int, int]) -> np.ndarray:
+def _targets(images: LabeledImages, i: int, classes: int, grid_hw: tuple[int, int]) -> np.ndarray:
   """Returns (h, w, classes + 3): shares of the classes, nearness of a middle, and x, y in cells to the own one."""
-  parts, persons = labels_of(images, i, classes), persons_in(images, i)
-  persons = np.where((parts > 0) & (parts != IGNORED), persons, 0)
-  shares, everybody = mean_of_cells(parts[..., None] == np.arange(classes), grid_hw), np.unique(persons[persons > 0])
+  parts, persons = part_labels(images, i, classes), person_map(images, i)
+  persons = np.where((parts > 0) & (parts != IGNORED_LABEL), persons, 0)
+  shares, everybody = (
+    average_over_cells(parts[..., None] == np.arange(classes), grid_hw),
+    np.unique(persons[persons > 0]),
+  )
   if not len(everybody):
     return np.concatenate([shares, np.zeros((*grid_hw, 3))], axis=2)
-  of_person = mean_of_cells(persons[..., None] == everybody, grid_hw)  # (h, w, n)
+  of_person = average_over_cells(persons[..., None] == everybody, grid_hw)  # (h, w, n)
   centers = _centers(grid_hw)
   middles = np.einsum("hwn,hwc->nc", of_person, centers) / of_person.sum((0, 1))[:, None]
   away = middles - centers[:, :, None]  # (h, w, n, 2)
@@ -137,7 +145,7 @@ def _targets(images: Labeled, i: int, classes: int, grid_hw: tuple[int, int]) ->
 def _persons(found: np.ndarray, near: np.ndarray, way: np.ndarray, places: int) -> tuple[np.ndarray, np.ndarray]:
   """Classes (H, W), (h, w, 1) nearness and (h, w, 2) ways -> (P, H, W) classes of each person and (P,) how sure."""
   grid_hw = near.shape[:2]
-  fine = enlarged(near, tuple(n * places for n in grid_hw))[..., 0]
+  fine = resize_bilinear(near, tuple(n * places for n in grid_hw))[..., 0]
   rows, columns = np.nonzero((fine == maximum_filter(fine, 2 * _REACH + 1)) & (fine > _LEAST))
   best = np.argsort(-fine[rows, columns], kind="stable")[:_MOST]
   rows, columns = rows[best], columns[best]

@@ -3,16 +3,16 @@
 from saip_jax.evaluation.encoders import Encoder, encode_images
 from saip_jax.evaluation.metrics.knn import knn_attributes
 from saip_jax.evaluation.splits import Data
-from saip_jax.evaluation.tasks.attributes import attributes_of, check_names, scored
+from saip_jax.evaluation.tasks.attributes import attribute_labels, check_names, score_attributes
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 _NEIGHBORS, _TEMPERATURE = 20, 0.07
 
 
-def attributes(encoder: Encoder, data: Data) -> Result:
+def nearest_attributes(encoder: Encoder, data: Data) -> Result:
   """The 20 nearest pictures by cosine vote for each attribute, with DINO's weights (see metrics/knn.py)."""
   train, test = data.train_and_test()
-  (names, labels), (_, truth) = both_parts = attributes_of(train), attributes_of(test)
+  (names, labels), (_, truth) = both_parts = attribute_labels(train), attribute_labels(test)
   check_names(*both_parts)
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
@@ -24,4 +24,4 @@ def attributes(encoder: Encoder, data: Data) -> Result:
     "temperature": _TEMPERATURE,
     "ties": "equally near pictures share their votes",
   }
-  return scored(shares, truth[rows], names, facts, damaged)
+  return score_attributes(shares, truth[rows], names, facts, damaged)

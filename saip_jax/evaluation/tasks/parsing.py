@@ -5,32 +5,32 @@ from typing import Any
 
 import numpy as np
 
-from saip_jax.evaluation.encoders import Encoder, encode
+from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
-from saip_jax.evaluation.metrics.segmentation import IGNORED, confusion_matrix, segmentation_scores
-from saip_jax.evaluation.splits import Data, Labeled
+from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
-from saip_jax.evaluation.tasks.grid_cells import enlarged, mean_of_cells, read_both, sample_cells
+from saip_jax.evaluation.tasks.grid_cells import average_flipped, average_over_cells, resize_bilinear, sample_cells
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_parsing(encoder: Encoder, data: Data) -> Result:
   """Logistic regression of the shares of the classes in each cell; logits are enlarged bilinearly to the image."""
   train, test = data.train_and_test()
-  names = names_of(train)
+  names = part_names(train)
   classes, damaged = len(names), []
-  shares = lambda i, grid: mean_of_cells(labels_of(train, i, classes)[..., None] == np.arange(classes), grid)
+  shares = lambda i, grid: average_over_cells(part_labels(train, i, classes)[..., None] == np.arange(classes), grid)
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
   logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
   said = (
     (int(row), maps)
-    for part in encode(encoder, test.source, damaged)
-    for row, maps in zip(part.rows, read_both(logits, part, names))
+    for part in encode_source(encoder, test.source, damaged)
+    for row, maps in zip(part.rows, average_flipped(logits, part, names))
   )
   facts = facts_of(train=train, test=test) | {"strength": probe.strength}
-  return scored(said, names, test, facts, damaged)
+  return score_parsing(said, names, test, facts, damaged)
 
 
-def names_of(images: Labeled) -> list[str]:
+def part_names(images: LabeledImages) -> list[str]:
   """Returns the names of the classes; raises ValueError where there are none."""
   names = images.legend.get("parts")
   if not names:
@@ -38,8 +38,12 @@ def names_of(images: Labeled) -> list[str]:
   return list(names)
 
 
-def scored(
-  said: Iterable[tuple[int, np.ndarray]], names: list[str], test: Labeled, facts: dict[str, Any], damaged: list[str]
+def score_parsing(
+  said: Iterable[tuple[int, np.ndarray]],
+  names: list[str],
+  test: LabeledImages,
+  facts: dict[str, Any],
+  damaged: list[str],
 ) -> Result:
   """Measures classes that were predicted, by whatever.
 
@@ -52,8 +56,8 @@ def scored(
   """
   counts = np.zeros((len(names), len(names)), np.int64)
   for i, maps in said:
-    truth = labels_of(test, i, len(names))
-    counts += confusion_matrix(truth, enlarged(maps, truth.shape).argmax(-1), len(names))
+    truth = part_labels(test, i, len(names))
+    counts += confusion_matrix(truth, resize_bilinear(maps, truth.shape).argmax(-1), len(names))
   found = segmentation_scores(counts)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
   told = {
@@ -65,14 +69,16 @@ def scored(
   return Result(scores, facts | told, damaged)
 
 
-def labels_of(images: Labeled, i: int, classes: int) -> np.ndarray:
-  """Returns the classes of image i, (H, W) uint8, `IGNORED` where a pixel is not counted."""
+def part_labels(images: LabeledImages, i: int, classes: int) -> np.ndarray:
+  """Returns the classes of image i, (H, W) uint8, `IGNORED_LABEL` where a pixel is not counted."""
   labels = images.plane(i, "parts.png")
   if labels is None:
     raise ValueError(
       f"{images.source.name(i)} of {images.source.identity['name']!r} has no parts: parsing needs them for each image"
     )
-  wrong = np.setdiff1d(np.unique(labels), [*range(classes), IGNORED])
+  wrong = np.setdiff1d(np.unique(labels), [*range(classes), IGNORED_LABEL])
   if len(wrong):
-    raise ValueError(f"the parts of {images.source.name(i)} hold {wrong[0]}: expected 0 to {classes - 1}, or {IGNORED}")
+    raise ValueError(
+      f"the parts of {images.source.name(i)} hold {wrong[0]}: expected 0 to {classes - 1}, or {IGNORED_LABEL}"
+    )
   return labels

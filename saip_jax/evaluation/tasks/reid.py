@@ -4,11 +4,11 @@ import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.metrics.retrieval import DISTRACTOR, TIES, evaluate_retrieval
-from saip_jax.evaluation.splits import Data, Labeled, cameras
+from saip_jax.evaluation.splits import Data, LabeledImages, cameras
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 
-def nearest_neighbor(encoder: Encoder, data: Data) -> Result:
+def nearest_persons(encoder: Encoder, data: Data) -> Result:
   """Cosine similarity of image features, without re-ranking, pictures by the same camera put aside."""
   query, gallery = data.query_and_gallery()
   damaged: list[str] = []
@@ -26,12 +26,12 @@ def nearest_neighbor(encoder: Encoder, data: Data) -> Result:
   return Result(scores, facts, damaged)
 
 
-def stripes(encoder: Encoder, data: Data) -> Result:
-  """As `nearest_neighbor`, by what stands out in each of four stripes of an image."""
-  return nearest_neighbor(striped(encoder, "deviations"), data)
+def nearest_persons_by_stripes(encoder: Encoder, data: Data) -> Result:
+  """As `nearest_persons`, by what stands out in each of four stripes of an image."""
+  return nearest_persons(striped(encoder, "deviations"), data)
 
 
-def _side(encoder: Encoder, images: Labeled, damaged: list[str]):
+def _side(encoder: Encoder, images: LabeledImages, damaged: list[str]):
   """Returns features, persons from 1 (a distractor is 0), and cameras."""
   persons = np.array(images.of_first_persons("identity", "re-identification"), np.int64)
   ids = np.where(persons == images.legend.get("distractor"), DISTRACTOR, persons + 1)  # some count from 0

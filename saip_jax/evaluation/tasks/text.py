@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.fields.captions import captions_of as captions_of_person, words_of
+from input_pipeline.fields.captions import captions_of_person, words_of
 from saip_jax.evaluation.encoders import Encoder, encode_images
 from saip_jax.evaluation.metrics.retrieval import TIES, evaluate_text_retrieval
 from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, Labeled, groups
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 
 _FEWEST = 3  # captions that a word must be in
 _MOST_WORDS = 2000
 
 
-def captions_of(images: Labeled) -> list[list[str]]:
+def image_captions(images: LabeledImages) -> list[list[str]]:
   """Returns the sentences that describe the first person of each image."""
   given = [captions_of_person(images.first_person(i)) for i in range(len(images))]
   missing = next((i for i, captions in enumerate(given) if not captions), None)
@@ -34,11 +34,11 @@ def captions_of(images: Labeled) -> list[list[str]]:
   return given
 
 
-def linear(encoder: Encoder, data: Data) -> Result:
+def probe_text(encoder: Encoder, data: Data) -> Result:
   """Ridge regression from image features to the weights of words (tf-idf) in the captions of an image."""
   train, test = data.train_and_test()
-  said, asked = captions_of(train), captions_of(test)
-  words = Words([caption for captions in said for caption in captions])
+  said, asked = image_captions(train), image_captions(test)
+  words = CaptionWords([caption for captions in said for caption in captions])
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
   to_fit = np.stack([words.vectors(captions).mean(0) for captions in said])
@@ -51,14 +51,16 @@ def linear(encoder: Encoder, data: Data) -> Result:
     "ridge_strength": probe.strength,
   }
   say = lambda captions: words.vectors(captions) - middle
-  return scored(say, on_distinct_rows(probe.predict, features) - middle, rows, test, asked, facts, damaged)
+  return score_text_retrieval(
+    say, on_distinct_rows(probe.predict, features) - middle, rows, test, asked, facts, damaged
+  )
 
 
-def scored(
+def score_text_retrieval(
   of_text: Callable[[list[str]], np.ndarray],
   of_images: np.ndarray,
   rows: np.ndarray,
-  test: Labeled,
+  test: LabeledImages,
   asked: list[list[str]],
   facts: dict[str, Any],
   damaged: list[str],
@@ -70,7 +72,7 @@ def scored(
     of_images: (n, D) features of images, which are compared by cosine with those of captions.
     rows: (n,) int, the images.
     test: all images.
-    asked: the captions of all of them, see `captions_of`.
+    asked: the captions of all of them, see `image_captions`.
     facts: what must be known to compare the scores, besides what is told here.
     damaged: see `Result`.
   """
@@ -84,7 +86,7 @@ def scored(
   return Result(scores, facts | told, damaged)
 
 
-class Words:
+class CaptionWords:
   """The words of some captions, and how much each says: log(captions / captions with the word).
 
   Args:

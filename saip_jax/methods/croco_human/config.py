@@ -8,13 +8,13 @@ from saip_jax.methods.mae.autoencoder import MaskedConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrocoMasksConfig:
-  """What is hidden of the first image.
+  """Masks of the first image.
 
   Attributes:
-    mode: "uniform": every patch is equally likely; "foreground": the person rather than what is around, which needs
-      silhouettes. Images without one are hidden uniformly.
-    preference: of "foreground": added to the uniform number of a patch that the person covers; the largest numbers are
-      hidden, so that from 1 on the person is hidden first.
+    mode: "uniform": every patch is equally likely to be hidden; "foreground": patches of the person are more likely,
+      which needs silhouettes. Images without a silhouette are masked uniformly.
+    preference: for "foreground": added to the uniform number of a patch that the person covers; the largest numbers
+      are hidden, so that from 1 on the person is hidden first.
   """
 
   mode: Literal["uniform", "foreground"] = "uniform"
@@ -27,18 +27,18 @@ class CrocoMasksConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrocoHumanConfig:
-  """CroCo-Human's own settings; recipes state every number.
+  """CroCo-Human's own settings; recipes give every number.
 
   Attributes:
     name: "croco_human".
     crop_area: range of the area fraction of the crops.
     crop_aspect: range of their width / height.
     jitter: largest change of brightness, contrast and saturation of each image; 0.4 draws factors from 0.6 to 1.4.
-    positions: where patches are, in encoder and decoder: "cosine", fixed; "learned"; "rope", queries and keys turned,
-      for the backbones vit_*_rope and no others.
-    second_image: the decoder looks at the second image; False: at nothing, which is MAE on the same pictures.
-    mae: how much is hidden, and the decoder.
-    masks: what is hidden.
+    positions: positions of the patches, in encoder and decoder: "cosine", fixed; "learned"; "rope", rotary, only for
+      the backbones vit_*_rope.
+    second_image: the decoder attends to the second image; False: it does not, which is MAE on the same images.
+    mae: hidden fraction, and the decoder.
+    masks: masks of the first image.
   """
 
   name: str

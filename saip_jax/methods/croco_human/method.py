@@ -1,8 +1,8 @@
-"""CroCo-Human: most of a person's picture is hidden, and painted with the help of another view or pose of them.
+"""CroCo-Human: hidden patches of a person are predicted with the help of another view or pose of the same person.
 
 Source: Armando et al. 2024, arXiv 2311.09104, on the networks of CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716) and
 CroCo v2 (2023, arXiv 2211.10408). The encoder is the ViT of every method here, with a class token, which CroCo does not
-have: so it starts from and is exported as any other, and SAIP can start from it.
+have: it is loaded and exported like any other, and SAIP can start from it.
 """
 
 import dataclasses
@@ -12,28 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.settings import PAIR_KINDS
 from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.losses import matching
 from saip_jax.masking.foreground import patch_shares
-from saip_jax.methods.base import Aux
+from saip_jax.methods.base import Aux, loss_metrics, sample_keys
 from saip_jax.methods.croco_human.autoencoder import PairAutoencoder, PairViews
 from saip_jax.methods.croco_human.config import CrocoHumanConfig
-from saip_jax.methods.mae.autoencoder import MaskDraws
-from saip_jax.methods.mae.method import Mae, painted_row
-from saip_jax.methods.pictures import decoded, paint, picture
-from saip_jax.methods.samples import sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.methods.mae.method import Mae
+from saip_jax.methods.mae.panels import painted_row
+from saip_jax.pictures import Panel, decoded, paint, picture
 from saip_jax.views.geometry import crop_resize
 from saip_jax.views.jittered import jittered_crop
 from saip_jax.views.photometric import ColorJitter
 
-KINDS = ("view", "pose")
-"""What relates the images of a pair, by the number in batches: another camera at the same instant, another time."""
-
 
 @dataclasses.dataclass(frozen=True)
 class CrocoHuman(Mae):
-  """The method: see `saip_jax.methods.base.Method` for the protocol, and `Mae` for what is not said here."""
+  """The method, see `Method`, and `Mae` for everything that is not overridden here."""
+
+  Config = CrocoHumanConfig
 
   config: CrocoHumanConfig
 
@@ -41,8 +39,8 @@ class CrocoHuman(Mae):
     super().__post_init__()
     if (self.config.positions == "rope") != self.backbone.rope:
       raise ValueError(
-        f"config.method.positions is {self.config.positions!r}: 'rope' goes with the backbones vit_*_rope of "
-        "config.model.backbone, which have no other positions, and with no others"
+        f"config.method.positions is {self.config.positions!r}: 'rope' is for the backbones vit_*_rope of "
+        "config.model.backbone, and they have no other positions"
       )
 
   @property
@@ -50,7 +48,7 @@ class CrocoHuman(Mae):
     return PairAutoencoder(self.config.mae, self.backbone, self.config.positions, self.config.second_image)
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """See `Method.batch_spec`; `pair_type` counts `KINDS`, silhouettes lie on the canvas of the first image."""
+    """See `Method.batch_spec`; `pair_type` indexes `PAIR_KINDS`, silhouettes are on the canvas of the first image."""
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
     pairs = {
       "partner": spec(jnp.uint8, *self.canvas_hw, 3),
@@ -61,8 +59,7 @@ class CrocoHuman(Mae):
       pairs |= {"foreground": spec(jnp.bool_, *self.canvas_hw), "has_foreground": spec(jnp.bool_)}
     return super().batch_spec(global_batch) | pairs
 
-  def views_and_draws(self, batch, key: jax.Array) -> tuple[PairViews, MaskDraws]:
-    """Returns views and masks from (key of the micro-step, sample index)."""
+  def views(self, batch, key: jax.Array) -> PairViews:
     c = self.config
     out_hw, patch = self.backbone.image_hw, self.autoencoder.patch
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(sample_keys(key, batch["index"]))  # (B, 3)
@@ -70,25 +67,26 @@ class CrocoHuman(Mae):
     crop = lambda image, hw, key: jittered_crop(
       image, hw, key, c.crop_area, c.crop_aspect, ColorJitter(*c.jitter, hue=0.0), out_hw
     )
-    views, boxes = jax.vmap(jax.vmap(crop))(both(""), both("_hw"), keys[:, :2])  # (B, 2, H, W, 3)
-    preference = jnp.zeros((len(views), self.autoencoder.patches))
+    images, boxes = jax.vmap(jax.vmap(crop))(both(""), both("_hw"), keys[:, :2])  # (B, 2, H, W, 3)
+    preference = jnp.zeros((len(images), self.autoencoder.patches))
     if c.masks.mode == "foreground":
       share = lambda mask, box: patch_shares(crop_resize(mask[None].astype(jnp.float32), box, out_hw)[0], patch)
       shares = jax.vmap(share)(batch["foreground"], boxes[:, 0])
       preference = c.masks.preference * shares * batch["has_foreground"][:, None]
-    return PairViews(views[:, 0], views[:, 1], batch["pair_type"]), self.autoencoder.draw(keys[:, 2], preference)
+    first, second = images[:, 0], images[:, 1]
+    return PairViews(first, second, batch["pair_type"], self.autoencoder.draw(keys[:, 2], preference))
 
-  def objectives(self, params, views: PairViews, draws: MaskDraws) -> tuple[jax.Array, Aux]:
-    """Returns the sum of the losses of both kinds of pairs, each the mean of its own, on given views and masks."""
-    out = self.autoencoder.forward(params["backbone"], params["mae"], views, draws)
-    losses = self.autoencoder.losses(out, draws, views.kind, len(KINDS))
+  def objectives(self, params, method_state, views: PairViews, step: jax.Array) -> tuple[jax.Array, Aux]:
+    """Returns the sum of the losses of both kinds of pairs, each the mean over the pairs of its kind, and `Aux`."""
+    del method_state, step  # no teacher, no schedule
+    out = self.autoencoder.forward(params["backbone"], params["mae"], views)
+    losses = self.autoencoder.losses(out, views, len(PAIR_KINDS))
     total = jnp.sum(losses)
-    metrics = {f"loss/{name}": losses[i] for i, name in enumerate(KINDS)} | {
-      "loss/total": total,
-      "monitor/view_pairs": jnp.mean((views.kind == KINDS.index("view")).astype(jnp.float32)),
+    metrics = loss_metrics({name: losses[i] for i, name in enumerate(PAIR_KINDS)}, total) | {
+      "monitor/view_pairs": jnp.mean((views.kind == PAIR_KINDS.index("view")).astype(jnp.float32)),
       "monitor/feature_spread": matching.spread(out.cls),
     }
-    return total, Aux(metrics, {})
+    return total, Aux(metrics, outputs=out)
 
   def panels(self, params, method_state, batch, key: jax.Array) -> dict[str, Panel]:
     del method_state
@@ -98,21 +96,21 @@ class CrocoHuman(Mae):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _paint(method: CrocoHuman, params, batch, key: jax.Array):
-  """Returns the pictures of the panel: views, and what is painted with each partner and with that of another sample."""
-  views, draws = method.views_and_draws(batch, key)
+  """Returns the images of the panel: views, and reconstructions with their partners and with those of other samples."""
+  views = method.views(batch, key)
   autoencoder, networks = method.autoencoder, (params["backbone"], params["mae"])
   painted = lambda views: paint(
-    views.images, autoencoder.forward(*networks, views, draws).prediction, draws.seen, autoencoder.patch
+    views.images, autoencoder.forward(*networks, views).prediction, views.masks.seen, autoencoder.patch
   )
   shown = {
     "image": views.images,
     "partner": views.partners,
     "painted": painted(views),
-    "hidden": (1.0 - draws.seen).reshape(-1, *autoencoder.grid),
+    "hidden": (1.0 - views.masks.seen).reshape(-1, *autoencoder.grid),
   }
   if method.config.second_image:
     shown["painted with another"] = painted(views.replace(partners=jnp.roll(views.partners, 1, axis=0)))
-    most = jnp.argmax(autoencoder.cross_map(*networks, views, draws), axis=-1)  # (B, L)
+    most = jnp.argmax(autoencoder.cross_map(*networks, views), axis=-1)  # (B, L)
     patches = jnp.take_along_axis(patchify(views.partners, autoencoder.patch), most[..., None], axis=1)
     shown["looked at"] = unpatchify(patches, autoencoder.grid, autoencoder.patch)
   return shown
@@ -121,7 +119,7 @@ def _paint(method: CrocoHuman, params, batch, key: jax.Array):
 def _row(shown, batch, i: int) -> list[tuple[str, np.ndarray]]:
   row = [
     ("image", decoded(batch, i)),
-    (KINDS[int(batch["pair_type"][i])], decoded(batch, i, "partner")),
+    (PAIR_KINDS[int(batch["pair_type"][i])], decoded(batch, i, "partner")),
     ("first", picture(shown["image"][i])),
     ("second", picture(shown["partner"][i])),
     *painted_row(shown["painted"] | {"hidden": shown["hidden"]}, i),

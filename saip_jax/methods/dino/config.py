@@ -24,32 +24,32 @@ class DinoMaskedConfig(MaskedConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DinoConfig:
-  """DINO's own settings; recipes state every number.
+  """DINO's own settings; recipes give every number.
 
   Attributes:
     name: "dino".
     local_crops: local crops per image, half as large as the two global ones.
     crop_aspect: width / height range of all crops.
     global_area: range of the area fraction of global crops.
-    local_area: the same of local crops.
+    local_area: range of the area fraction of local crops.
     prototypes: outputs of the head.
     hidden: width of the head.
     bottleneck: width of its unit-length code.
     temp_student: temperature of student logits.
     temp_teacher_start: temperature of teacher logits at the first update.
-    temp_teacher: the same after the warm-up.
-    temp_teacher_warmup: share of the updates in which it rises from one to the other; 0: it never has the first.
+    temp_teacher: temperature of teacher logits after the warm-up.
+    temp_teacher_warmup: share of the updates in which it rises from one to the other; 0: `temp_teacher` throughout.
     temp_teacher_stairs: 0: it rises in a line; else in that many stairs of equal length, the last one at
-      `temp_teacher`, as published, where each epoch of the warm-up is one.
-    center_momentum: share of the center kept at every micro-step.
-    teacher_momentum: share of the teacher kept at the first update; it rises to 1 along half a cosine.
+      `temp_teacher`. As published, each epoch of the warm-up is a stair.
+    center_momentum: momentum of the center at every micro-step.
+    teacher_momentum: momentum of the teacher at the first update; it rises to 1 along half a cosine.
     prototypes_frozen: share of the updates before the prototypes start to learn.
     norm_last_layer: prototypes have unit length; False: a learned one.
-    weights: how kernels of a ViT and of the head start: "normal", N(0, 0.02), as published; "xavier", Xavier-uniform,
+    weights: initial kernels of a ViT and of the head: "normal", N(0, 0.02), as published; "xavier", Xavier-uniform,
       two to four times larger, from which short runs learn more.
-    positions: how the learned positions of a ViT are brought to the size of local crops: "grid2d", resized to their
-      grid; "as_published", sampled up to a tenth of a cell beside it, see `pos_embed.interpolate_positions`.
-    mae: masked reconstruction beside it.
+    positions: how the learned positions of a ViT are resized for local crops: "grid2d", to their grid; "as_published",
+      sampled up to a tenth of a cell beside it, see `pos_embed.interpolate_positions`.
+    mae: masked reconstruction beside the matching.
   """
 
   name: str

@@ -1,7 +1,7 @@
-"""DINO: small crops of an image shall look like large ones to a teacher that is the student's moving average.
+"""DINO: the student matches, from small crops, the outputs of an EMA teacher on large crops.
 
-Source: Caron et al. 2021, arXiv 2104.14294. SAIP's matching is its loss; with a weight of `mae` the student also
-reconstructs the hidden patches of the first global view (DINO+MAE).
+Source: Caron et al. 2021, arXiv 2104.14294. The loss is the one of SAIP's matching. With a positive `mae.weight` the
+student also reconstructs the hidden patches of the first global view (DINO+MAE).
 """
 
 import dataclasses
@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from saip_jax.backbones.features import Backbone, Views
+from saip_jax.backbones.features import Views
 from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.losses import matching
-from saip_jax.methods import teacher as teacher_of
-from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.base import Aux, Method, ParamGroup, loss_metrics, sample_keys
 from saip_jax.methods.dino.config import DinoConfig
 from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.mae.autoencoder import MaskDraws, MaskedAutoencoder
-from saip_jax.methods.mae.method import painted_images, painted_row
-from saip_jax.methods.pictures import decoded, picture
-from saip_jax.methods.samples import image_spec, sample_keys
-from saip_jax.pictures import Panel
+from saip_jax.methods.mae.panels import painted_images, painted_row
+from saip_jax.methods.modules import encode_views
+from saip_jax.methods.teacher import cosine_momentum, move_statistics, move_teacher, start_teacher
+from saip_jax.pictures import Panel, decoded, picture
 from saip_jax.views.multicrop import multicrop
 
 
@@ -35,7 +34,7 @@ class DinoViews:
   Attributes:
     globals: (B, 2, H, W, 3).
     locals: (B, n, H/2, W/2, 3); None without local crops.
-    masks: what is hidden of the first global view; None where nothing is reconstructed.
+    masks: masks of the first global view; None without reconstruction.
   """
 
   globals: jax.Array
@@ -43,26 +42,50 @@ class DinoViews:
   masks: MaskDraws | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Dino:
-  """The method: see `saip_jax.methods.base.Method` for the protocol.
+@struct.dataclass
+class DinoOutputs:
+  """Outputs of the networks for a batch; views are ordered [global 1, global 2, local crops].
 
   Attributes:
-    config: its settings.
-    backbone: the encoder.
-    canvas_hw: size of decoded images, pixels.
+    cls: (B, V, D) image features of the student.
+    logits: (B, V, K) its prototype logits.
+    teacher_cls: (B, 2, D) image features of the teacher.
+    teacher_logits: (B, 2, K) its prototype logits.
+  """
+
+  cls: jax.Array
+  logits: jax.Array
+  teacher_cls: jax.Array
+  teacher_logits: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Dino(Method):
+  """The method, see `Method`.
+
+  Attributes:
     total_steps: updates of the run.
     accumulate: micro-steps per update.
   """
 
+  Config = DinoConfig
+
   config: DinoConfig
-  backbone: Backbone
-  canvas_hw: tuple[int, int]
   total_steps: int
   accumulate: int = 1
 
   def __post_init__(self):
-    _ = self.autoencoder  # refuses what cannot be masked
+    _ = self.autoencoder  # raises for backbones and sizes that cannot be masked
+
+  @classmethod
+  def build(cls, config, **backbone_options) -> "Dino":
+    backbone = cls.build_encoder(config, **backbone_options)
+    return cls(config.method, backbone, config.data.canvas_hw, config.total_steps, config.accumulate)
+
+  @classmethod
+  def vit_options(cls, settings) -> dict[str, str]:
+    interpolation = {"grid2d": "grid2d", "as_published": "grid2d_offset"}[settings.positions]
+    return {"pos_interpolation": interpolation, "tokens": "normal", "weights": settings.weights}
 
   @property
   def head(self) -> PrototypeHead:
@@ -73,7 +96,7 @@ class Dino:
 
   @property
   def autoencoder(self) -> MaskedAutoencoder | None:
-    """What reconstructs; None with a weight of 0."""
+    """The masked autoencoder; None with a weight of 0."""
     return MaskedAutoencoder(self.config.mae, self.backbone) if self.config.mae.weight else None
 
   @property
@@ -82,30 +105,22 @@ class Dino:
     height, width = self.backbone.image_hw
     return height // 2, width // 2
 
-  def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    return image_spec(global_batch, self.canvas_hw)
-
   def init(self, key: jax.Array):
     """Returns (params, method_state); the teacher starts as a copy of the student, the center at zero.
 
     The norm of the tapped layer is among the parameters, as in every encoder, so that other methods can start from
-    this one; it is not read here and stays as it is.
+    this one; it is not used here and stays as it is.
     """
     keys = jax.random.split(key, 3)
     backbone = self.backbone.init(keys[0], jnp.zeros((1, *self.backbone.image_hw, 3)), ("cls", "hidden"))
     head = self.head.init(keys[1], jnp.zeros((1, 1, self.backbone.feature_width)))["params"]
     params = {"backbone": backbone["params"], "head": head}
-    method_state = teacher_of.start(params, backbone.get("batch_stats"), taught=True)
+    method_state = start_teacher(params, backbone.get("batch_stats"), has_teacher=True)
     if self.autoencoder:
       params["mae"] = self.autoencoder.init(keys[2])  # the teacher reconstructs nothing
     return params, method_state | {"center": jnp.zeros((self.config.prototypes,))}
 
-  def load_params(self, params, method_state, student: dict, teacher: dict | None):
-    """Starts from other weights; the center stays at zero, it fills within some twenty updates."""
-    return teacher_of.load_params(params, method_state, student, teacher)
-
-  def make_views(self, batch, key: jax.Array) -> DinoViews:
-    """Makes views and masks from (key of the micro-step, sample index)."""
+  def views(self, batch, key: jax.Array) -> DinoViews:
     c = self.config
     view_keys, mask_keys = jax.vmap(jax.random.split, out_axes=1)(sample_keys(key, batch["index"]))
     crops = functools.partial(
@@ -121,43 +136,45 @@ class Dino:
     return DinoViews(*jax.vmap(crops)(batch["image"], batch["image_hw"], view_keys), masks)
 
   def objectives(self, params, method_state, views: DinoViews, step: jax.Array) -> tuple[jax.Array, Aux]:
-    """Returns the loss on given views; the metrics hold each term unweighted."""
-    config, batch = self.config, len(views.globals)
-    statistics = method_state.get("statistics", {})
-    read = lambda params, who, views: self._read(params, statistics.get(who), views, batch)
-    wanted = [views.globals] if views.locals is None else [views.globals, views.locals]
-    cls, seen = read(params["backbone"], "student", wanted)
-    teacher_params = jax.lax.stop_gradient(method_state["teacher"])
-    teacher_cls, taught = read(teacher_params["backbone"], "teacher", [views.globals])
-    logits = self.head.apply({"params": params["head"]}, cls)
-    teacher_logits = self.head.apply({"params": teacher_params["head"]}, teacher_cls)
-
-    teacher = matching.teacher_probabilities(teacher_logits, method_state["center"], self.temp_teacher(step))
-    losses = {"dino": matching.matching_loss(logits, teacher, config.temp_student)}
+    config = self.config
+    out, statistics = self._forward(params, method_state, views)
+    targets = matching.teacher_probabilities(out.teacher_logits, method_state["center"], self.temp_teacher(step))
+    losses = {"dino": matching.matching_loss(out.logits, targets, config.temp_student)}
     total = losses["dino"]
     if self.autoencoder:
-      out = self.autoencoder.forward(params["backbone"], params["mae"], views.globals[:, 0], views.masks)
-      losses["mae"] = self.autoencoder.loss(out, views.masks)
+      masked = self.autoencoder.forward(params["backbone"], params["mae"], views.globals[:, 0], views.masks)
+      losses["mae"] = self.autoencoder.loss(masked, views.masks)
       total += config.mae.weight * losses["mae"]
-    metrics = {f"loss/{name}": value for name, value in losses.items()} | {
-      "loss/total": total,
-      "monitor/teacher_entropy": matching.entropy(teacher),
+    metrics = loss_metrics(losses, total) | {
+      "monitor/teacher_entropy": matching.entropy(targets),
       "monitor/center_norm": jnp.linalg.norm(method_state["center"]),
-      "monitor/feature_spread": matching.spread(cls[:, 0]),
+      "monitor/feature_spread": matching.spread(out.cls[:, 0]),
     }
-    for_update = {"center": jnp.mean(teacher_logits.astype(jnp.float32), axis=(0, 1))}
-    if statistics:
-      for_update["statistics"] = {"student": seen, "teacher": taught}
-    return total, Aux(metrics, for_update)
+    for_update = {"center": jnp.mean(out.teacher_logits.astype(jnp.float32), axis=(0, 1))}
+    if "statistics" in method_state:
+      for_update["statistics"] = statistics
+    return total, Aux(metrics, for_update, out)
 
-  def _read(self, params, statistics, images: list[jax.Array], batch: int) -> tuple[jax.Array, Any]:
-    """Returns the image features (B, V, D) of all views in turn, and the running statistics after them."""
-    views = [Views(each, ["cls"]) for each in images]
-    features, after = teacher_of.encode(self.backbone, params, statistics, views)
+  def _forward(self, params, method_state, views: DinoViews) -> tuple[DinoOutputs, dict[str, Any]]:
+    """Returns the outputs of student and teacher, and the running statistics of each after the batch."""
+    statistics = method_state.get("statistics", {})
+    images = [views.globals] if views.locals is None else [views.globals, views.locals]
+    cls, student_after = self._image_features(params["backbone"], statistics.get("student"), images)
+    teacher = jax.lax.stop_gradient(method_state["teacher"])
+    teacher_cls, teacher_after = self._image_features(teacher["backbone"], statistics.get("teacher"), [views.globals])
+    logits = self.head.apply({"params": params["head"]}, cls)
+    teacher_logits = self.head.apply({"params": teacher["head"]}, teacher_cls)
+    after = {"student": student_after, "teacher": teacher_after}
+    return DinoOutputs(cls, logits, teacher_cls, teacher_logits), after
+
+  def _image_features(self, params, statistics, images: list[jax.Array]) -> tuple[jax.Array, Any]:
+    """Returns the image features (B, V, D) of all views, and the running statistics after them."""
+    batch = len(images[0])
+    features, after = encode_views(self.backbone, params, statistics, [Views(each, ["cls"]) for each in images])
     return jnp.concatenate([f.cls.reshape(batch, -1, f.cls.shape[-1]) for f in features], axis=1), after
 
   def temp_teacher(self, step: jax.Array) -> jax.Array:
-    """Returns the teacher's temperature at a micro-step: it rises in a line or in stairs, and stays from then on."""
+    """Returns the teacher's temperature at a micro-step: it rises in a line or in stairs, then stays constant."""
     config = self.config
     updates = round(config.temp_teacher_warmup * self.total_steps)
     done = jnp.minimum(step // self.accumulate / max(updates, 1), 1.0) if updates else 1.0
@@ -166,31 +183,23 @@ class Dino:
       done = jnp.minimum(stair / (config.temp_teacher_stairs - 1), 1.0)
     return config.temp_teacher_start + (config.temp_teacher - config.temp_teacher_start) * done
 
-  def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array):
-    return self.objectives(params, method_state, self.make_views(batch, key), step)
-
   def after_update(self, method_state, params, for_update, step: jax.Array):
     """Moves the teacher once per update, the center and the running statistics at every micro-step."""
-    kept = teacher_of.cosine_momentum(self.config.teacher_momentum, step, self.total_steps, self.accumulate)
+    momentum = cosine_momentum(self.config.teacher_momentum, step, self.total_steps, self.accumulate)
     after = method_state | {
-      "teacher": teacher_of.follow(method_state["teacher"], params, kept),
+      "teacher": move_teacher(method_state["teacher"], params, momentum),
       "center": optax.incremental_update(
         for_update["center"], method_state["center"], 1.0 - self.config.center_momentum
       ),
     }
     if "statistics" in method_state:
-      after["statistics"] = teacher_of.move_statistics(
-        "own", method_state["statistics"], for_update["statistics"], kept
-      )
+      after["statistics"] = move_statistics("own", method_state["statistics"], for_update["statistics"], momentum)
     return after
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
     """As published, everything of more than one axis decays, tokens and positions too; prototypes start later."""
     start = round(self.config.prototypes_frozen * self.total_steps)
     return [(r"^head/(prototypes|gain)$", ParamGroup(start=start)), *usual_groups(decay_tokens=True)]
-
-  def export_params(self, params, method_state, which: str):
-    return teacher_of.export_params(params, method_state, which)
 
   def panels(self, params, method_state, batch, key: jax.Array) -> dict[str, Panel]:
     del method_state
@@ -205,7 +214,7 @@ class Dino:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _views_and_paint(method: Dino, params, batch, key: jax.Array):
-  views = method.make_views(batch, key)
+  views = method.views(batch, key)
   if not method.autoencoder:
     return views, None
   return views, painted_images(method.autoencoder, params, views.globals[:, 0], views.masks)

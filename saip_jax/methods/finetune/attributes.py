@@ -1,4 +1,4 @@
-"""Attributes of a person: each is there or not."""
+"""Attributes of a person, each present or absent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from flax import linen as nn
 
 from saip_jax.backbones.features import Backbone
 from saip_jax.losses.classification import attribute_loss
-from saip_jax.methods.finetune.task import Shapes, SupervisedTask
+from saip_jax.methods.finetune.task import LabelShapes, SupervisedTask
 from saip_jax.methods.finetune.views import Placement
 
 
-class Attributes(SupervisedTask):
-  """A linear layer on the image feature, and a binary cross-entropy that makes up for rare attributes."""
+class AttributeTask(SupervisedTask):
+  """A linear layer on the image feature, with a binary cross-entropy that weighs rare attributes more."""
 
   label, reads = "attributes", "cls"
 
-  def labels(self, classes: int, canvas_hw: tuple[int, int]) -> Shapes:
+  def label_shapes(self, classes: int, canvas_hw: tuple[int, int]) -> LabelShapes:
     return {"attributes": ((classes,), jnp.int8), "attribute_shares": ((classes,), jnp.float32)}
 
   def head(self, classes: int, backbone: Backbone) -> nn.Dense:

@@ -10,31 +10,31 @@ from input_pipeline.fields.boxes import COUNTED, IGNORED, MOST_BOXES
 from saip_jax.heads.upsampling import FINE_STRIDE
 from saip_jax.losses.boxes import box_targets, peak_loss, side_loss
 from saip_jax.methods.finetune.dense import DenseTask
-from saip_jax.methods.finetune.task import Shapes
+from saip_jax.methods.finetune.task import LabelShapes
 from saip_jax.methods.finetune.views import Placement
 
-_RARE = -4.6  # logit of 0.01: nearly all cells are no middle, and a network that starts there learns at once
-_USUAL = 4.0  # cells from a place to the sides of its box, where a network starts
+_RARE = -4.6  # logit of 0.01, the initial prediction: nearly all cells are no middle
+_USUAL = 4.0  # cells from a middle to the sides of its box, the initial prediction
 _SIDE_WEIGHT = 5.0  # TTFNet's
 
 
-class Detection(DenseTask):
-  """Maps of the middles of persons, and in each cell the distances to the sides of the box around.
+class DetectionTask(DenseTask):
+  """A map of the middles of persons, and in each cell the distances to the sides of its box.
 
-  One scale, where published detectors have a pyramid of them; see `losses.boxes`. A person whose middle a view cuts off
-  is neither to be found nor missed there.
+  It has one scale, where published detectors have a pyramid; see `losses.boxes`. Cells of a person whose middle is
+  outside the view are not counted.
   """
 
   label, whole, mirrors = "boxes", True, False
 
-  def labels(self, classes: int, canvas_hw: tuple[int, int]) -> Shapes:
+  def label_shapes(self, classes: int, canvas_hw: tuple[int, int]) -> LabelShapes:
     return {"boxes": ((MOST_BOXES, 5), jnp.float32), "has_boxes": ((), jnp.bool_)}
 
   def outputs(self, classes: int) -> int:
     return classes + 4
 
   def targets(self, sample: dict[str, jax.Array], place: Placement, mirrored: Sequence[int]) -> Any:
-    """Returns (h, w) peaks, (h, w, 4) sides, and (h, w) bool, the cells that count."""
+    """Returns (h, w) peaks, (h, w, 4) sides, and (h, w) bool, the cells that are counted."""
     corners, kind, size = place.corners(sample["boxes"][:, :4]), sample["boxes"][:, 4], jnp.array(place.out_hw[::-1])
     middles = (corners[:, :2] + corners[:, 2:]) / 2
     shown = ((middles >= 0) & (middles < size)).all(1)
@@ -54,6 +54,6 @@ class Detection(DenseTask):
 
 
 def read_maps(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """What the head says (..., 5) -> (...) logits of a middle, and (..., 4) cells to left, top, right, bottom."""
+  """Returns (...) logits of a middle and (..., 4) cells to left, top, right, bottom, of outputs (..., 5)."""
   outputs = outputs.astype(jnp.float32)
   return outputs[..., 0] + _RARE, _USUAL * jnp.exp(jnp.clip(outputs[..., 1:], -8, 8))

@@ -1,4 +1,4 @@
-"""Person re-identification: identities are classified and compared."""
+"""Person re-identification: identities are classified, and images compared."""
 
 from collections.abc import Sequence
 
@@ -9,40 +9,40 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.heads.bn_neck import BNNeck
 from saip_jax.losses.classification import cross_entropy
 from saip_jax.losses.triplet import triplet_loss
-from saip_jax.methods.finetune.task import Shapes, SupervisedTask
+from saip_jax.methods.finetune.task import LabelShapes, SupervisedTask
 from saip_jax.methods.finetune.views import Placement
 
 
-class Reid(SupervisedTask):
-  """BNNeck on the image feature, cross-entropy behind it and soft-margin batch-hard triplets before it.
+class ReidTask(SupervisedTask):
+  """BNNeck on the image feature, with cross-entropy after it and soft-margin batch-hard triplets before it.
 
   Source: TransReID-SSL (Luo et al. 2021), without its side information and jigsaw branches.
   """
 
   label, reads = "identity", "cls"
 
-  def labels(self, classes: int, canvas_hw: tuple[int, int]) -> Shapes:
+  def label_shapes(self, classes: int, canvas_hw: tuple[int, int]) -> LabelShapes:
     return {"identity": ((), jnp.int32)}
 
   def head(self, classes: int, backbone: Backbone) -> BNNeck:
     return BNNeck(classes)
 
   def targets(self, sample: dict[str, jax.Array], place: Placement, mirrored: Sequence[int]) -> jax.Array:
-    """Returns the number of the person, from 1; 0 for unknown."""
+    """Returns the number of the identity, from 1; 0 for unknown."""
     return sample["identity"]
 
   def losses(self, inputs: jax.Array, outputs: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
     return {"identity": cross_entropy(outputs, targets - 1, targets > 0), "triplet": triplet_loss(inputs, targets)}
 
-  def check_run(self, config) -> None:
-    super().check_run(config)
+  def check_config(self, config) -> None:
+    super().check_config(config)
     if config.data.pictures_per_identity < 2:
       raise ValueError(
         f"config.data.pictures_per_identity is {config.data.pictures_per_identity}: re-identification compares "
-        "pictures of one person, set it to 2 or more, as published 4"
+        "images of one person, set it to 2 or more (4 as published)"
       )
     if config.accumulate > 1:
       raise ValueError(
-        f"config.accumulate is {config.accumulate}: micro-batches part the pictures of a person, which "
-        "re-identification compares, set it to 1"
+        f"config.accumulate is {config.accumulate}: re-identification compares the images of a person, and "
+        "micro-batches would separate them, set it to 1"
       )

@@ -1,4 +1,4 @@
-"""Text-to-image retrieval: pictures and the captions of their persons come to lie together."""
+"""Text-to-image retrieval: images and the captions of their persons are embedded together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,32 +11,32 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.heads.image_text import ImageTextHead
 from saip_jax.losses.classification import cross_entropy
 from saip_jax.losses.image_text import image_text_contrast
-from saip_jax.methods.finetune.task import Shapes, SupervisedTask
+from saip_jax.methods.finetune.task import LabelShapes, SupervisedTask
 from saip_jax.methods.finetune.views import Placement
 
 _TEMPERATURE = 0.02  # IRRA's
 
 
-class Text(SupervisedTask):
-  """Contrast of pictures and captions, and cross-entropy of who is shown and described, by one classifier.
+class TextTask(SupervisedTask):
+  """Contrast of images and captions, and cross-entropy of the identity of both, with one classifier.
 
-  IRRA (Jiang and Ye 2023), which published results are of, starts from CLIP's text encoder and also learns to fill in
-  words; here a small transformer learns words from nothing, so that nothing is downloaded.
+  IRRA (Jiang and Ye 2023), the method of the published results, starts from CLIP's text encoder and also predicts
+  masked words; here a small transformer learns words from scratch, so that nothing is downloaded.
   """
 
   label, reads = "identity", "cls"
 
-  def labels(self, classes: int, canvas_hw: tuple[int, int]) -> Shapes:
+  def label_shapes(self, classes: int, canvas_hw: tuple[int, int]) -> LabelShapes:
     return {"identity": ((), jnp.int32), "captions": ((MOST_CAPTIONS, LENGTH), jnp.int32)}
 
   def head(self, classes: int, backbone: Backbone) -> ImageTextHead:
     return ImageTextHead(classes, WORDS, LENGTH, dtype=backbone.dtype)
 
   def targets(self, sample: dict[str, jax.Array], place: Placement, mirrored: Sequence[int]) -> Any:
-    """Returns the number of the person, from 1, 0 for unknown, and the words of the captions."""
+    """Returns the number of the identity, from 1, 0 for unknown, and the words of the captions."""
     return sample["identity"], sample["captions"]
 
-  def told(self, targets: Any) -> tuple[jax.Array]:
+  def training_inputs(self, targets: Any) -> tuple[jax.Array]:
     return (targets[1],)
 
   def losses(self, inputs: jax.Array, outputs: Any, targets: Any) -> dict[str, jax.Array]:

@@ -1,10 +1,11 @@
-"""What supervised learning sees of a picture: moved, scaled, mirrored, partly erased; labels can follow."""
+"""Views of supervised learning: an image is moved, scaled, mirrored and partly erased, and its labels follow."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 
+from input_pipeline.records import IGNORE_LABEL
 from saip_jax.views.geometry import (
   CROP_UNIFORMS,
   crop_nearest,
@@ -15,20 +16,18 @@ from saip_jax.views.geometry import (
 )
 from saip_jax.views.photometric import normalize
 
-NOT_COUNTED = 255  # class of pixels that have none
-
 _ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SupervisedViews:
-  """How a view differs from the whole picture, squashed to its size.
+  """Random changes of the whole image, resized to the size of the view.
 
   Attributes:
-    scale: range of the size of what is seen / the size of the picture; beyond the picture it is black.
-    shift: what is seen moves by up to so many pixels of the view, either way along either axis.
-    flip: share of views that are mirrored.
-    erase: share of views of which a rectangle, 2 % to a third of the area, is replaced by noise.
+    scale: range of the size of the view / the size of the image; outside the image the view is black.
+    shift: largest shift of the view, in pixels of the view, in both directions of each axis.
+    flip: share of mirrored views.
+    erase: share of views with a rectangle of 2 % to a third of the area replaced by noise.
   """
 
   scale: tuple[float, float] = (1.0, 1.0)
@@ -50,46 +49,48 @@ class SupervisedViews:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Where a view lies in its picture.
+  """Where a view lies in its image.
 
   Attributes:
-    box_yxhw: (4,) top, left, height, width in pixels of the canvas; may reach beyond the picture.
+    box_yxhw: (4,) top, left, height, width in pixels of the canvas; may reach outside the image.
     flip: scalar bool, mirrored left and right.
-    picture_hw: (2,) size of the picture on its canvas.
+    valid_hw: (2,) size of the image on its canvas.
     out_hw: size of the view.
   """
 
   box_yxhw: jax.Array
   flip: jax.Array
-  picture_hw: jax.Array
+  valid_hw: jax.Array
   out_hw: tuple[int, int] = dataclasses.field(metadata={"static": True})
 
   def classes(self, labels: jax.Array) -> jax.Array:
-    """Returns the view of classes (Hc, Wc) on the canvas: (H, W) int32, `NOT_COUNTED` beyond the picture."""
-    return self.plane(labels, NOT_COUNTED, self.out_hw)
+    """Returns the view of classes (Hc, Wc) on the canvas: (H, W) int32, `IGNORE_LABEL` outside the image."""
+    return self.plane(labels, IGNORE_LABEL, self.out_hw)
 
-  def plane(self, labels: jax.Array, beyond: int, grid_hw: tuple[int, int]) -> jax.Array:
-    """Returns what labels (Hc, Wc) say in the middles of the cells of a grid on the view, (h, w) int32.
+  def plane(self, labels: jax.Array, outside: int, grid_hw: tuple[int, int]) -> jax.Array:
+    """Returns labels (Hc, Wc) at the middles of the cells of a grid on the view, (h, w) int32.
 
     Args:
       labels: whole numbers from 0, on the canvas.
-      beyond: what is said beyond the picture.
+      outside: label outside the image.
       grid_hw: (h, w).
     """
-    inside = (jnp.arange(labels.shape[0])[:, None] < self.picture_hw[0]) & (
-      jnp.arange(labels.shape[1]) < self.picture_hw[1]
+    inside = (jnp.arange(labels.shape[0])[:, None] < self.valid_hw[0]) & (
+      jnp.arange(labels.shape[1]) < self.valid_hw[1]
     )
     known = jnp.where(inside, labels.astype(jnp.int32) + 1, 0)
     shown = crop_nearest(known, self.box_yxhw, grid_hw, self.flip).astype(jnp.int32)
-    return jnp.where(shown > 0, shown - 1, beyond)
+    return jnp.where(shown > 0, shown - 1, outside)
 
   def points(self, points: jax.Array) -> jax.Array:
-    """Returns where keypoints of the canvas are in the view, see `keypoints_in_crop`."""
+    """Returns keypoints of the canvas in pixels of the view, see `keypoints_in_crop`."""
     return keypoints_in_crop(points, self.box_yxhw, self.out_hw, self.flip)
 
   def corners(self, boxes: jax.Array) -> jax.Array:
-    """Boxes (N, 4) x, y, width, height on the canvas -> (N, 4) left, top, right, bottom in pixels of the view, or
-    beyond it."""
+    """Returns (N, 4) left, top, right, bottom in pixels of the view, of boxes (N, 4) x, y, width, height on the canvas.
+
+    They may lie outside the view.
+    """
     top, left, height, width = self.box_yxhw
     x = (jnp.stack([boxes[:, 0], boxes[:, 0] + boxes[:, 2]]) - left) * (self.out_hw[1] / width)
     y = (jnp.stack([boxes[:, 1], boxes[:, 1] + boxes[:, 3]]) - top) * (self.out_hw[0] / height)
@@ -100,15 +101,15 @@ class Placement:
 def supervised_view(
   image_u8: jax.Array, valid_hw: jax.Array, key: jax.Array, settings: SupervisedViews, out_hw: tuple[int, int]
 ) -> tuple[jax.Array, Placement]:
-  """Returns one view, normalized, (H, W, 3) float32, and where it lies.
+  """Returns one normalized view (H, W, 3) float32, and where it lies.
 
-  Without a scale it is torchvision's resize, pad with black and crop back to the same size.
+  With scale 1 it equals torchvision's resize, pad with black, and crop back to the same size.
 
   Args:
     image_u8: (Hc, Wc, 3) canvas.
     valid_hw: (2,) size in pixels of its valid part.
     key: key of the sample.
-    settings: what may happen.
+    settings: ranges of the random changes.
     out_hw: size of the view, pixels.
 
   Source: the transforms of Luo et al. 2019, "Bag of Tricks" for re-identification, section 3; erasing as in Zhong et

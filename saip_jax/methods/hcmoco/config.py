@@ -1,7 +1,6 @@
 """The settings of HCMoCo."""
 
 import dataclasses
-from collections.abc import Sized
 from typing import Literal
 
 
@@ -10,8 +9,8 @@ class HcmocoWeights:
   """Factors of the losses; a loss of weight 0 is not computed.
 
   Attributes:
-    sample: contrast of whole samples between modalities: the first stage is this alone.
-    dense: contrast of the RGB and depth maps, place by place.
+    sample: contrast of whole samples between modalities, the only loss of the first stage.
+    dense: contrast of the RGB and depth maps, cell by cell.
     nodes: contrast of the maps at the joints with the nodes of the skeleton.
     joints: contrast of the maps at the joints between samples and modalities.
   """
@@ -36,8 +35,8 @@ class HcmocoBank:
 
   Attributes:
     size: images of the data set.
-    draws: negatives, drawn anew at each micro-step.
-    momentum: share of a feature that is kept when its image comes again.
+    draws: negatives, drawn at each micro-step.
+    momentum: momentum of a feature when its image is in a batch again.
   """
 
   size: int
@@ -55,23 +54,23 @@ class HcmocoBank:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HcmocoConfig:
-  """HCMoCo's own settings; recipes state every number.
+  """HCMoCo's own settings; recipes give every number.
 
   Attributes:
     name: "hcmoco".
     crop_area: range of the area fraction of the crop.
     crop_aspect: range of its width / height.
-    width: of the features that are compared, and of the skeleton encoder.
+    width: width of the features that are compared, and of the skeleton encoder.
     skeleton_blocks: residual blocks of the skeleton encoder.
-    temperature: of all losses.
-    negatives: what a whole sample is compared with: "bank", earlier features of any images; "batch", the others of its
+    temperature: temperature of all losses.
+    negatives: negatives of a whole sample: "bank", earlier features of any images; "batch", the other samples of its
       micro-batch.
-    bank: the memory banks; only with negatives "bank".
-    places: drawn from the person of each picture for the dense contrast.
-    weights: of the losses.
-    as_published: negatives of the bank are drawn for each sample, its own row possible; rows of samples without a
-      modality move too; joints are contrasted as the released code does, see `losses.joints.joint_contrast`. False:
-      what is missing or invisible takes no part, and one draw serves all samples.
+    bank: the memory banks; only for negatives "bank".
+    places: cells drawn on the person of each image for the dense contrast.
+    weights: weights of the losses.
+    as_published: negatives of the bank are drawn for each sample, its own row included; rows of samples without a
+      modality move too; joints are contrasted as in the released code, see `losses.joints.joint_contrast`. False:
+      missing modalities and invisible joints are left out, and all samples share one draw.
   """
 
   name: str
@@ -90,12 +89,3 @@ class HcmocoConfig:
     for name in ("width", "skeleton_blocks", "temperature", "places"):
       if getattr(self, name) <= 0:
         raise ValueError(f"config.method.{name} is {getattr(self, name)}: it must be positive")
-
-  def check_data(self, data: Sized) -> None:
-    """Raises ValueError unless the memory banks have a row for each image of the data set."""
-    images = len(data)
-    if self.negatives == "bank" and self.bank.size != images:
-      raise ValueError(
-        f"config.method.bank.size is {self.bank.size}, the data set has {images} images: set it to {images}, or "
-        "config.method.negatives=batch, which needs no banks"
-      )

@@ -1,24 +1,23 @@
-"""Pictures of what HCMoCo does: crop, depth, joints, and the dense maps in colors common to both modalities."""
+"""Panels of HCMoCo: crop, depth, joints, and the dense maps in colors common to both modalities."""
 
 import numpy as np
 
 from saip_jax.methods.hcmoco.views import HcmocoViews
-from saip_jax.methods.pictures import decoded, picture
+from saip_jax.pictures import decoded, picture
 
-_DOT = 24  # a joint is drawn as a square, one side of which is this part of the picture's height
+_DOT = 24  # a joint is drawn as a square with 1 / _DOT of the height of the picture
 
 
 def draw_rows(batch, views: HcmocoViews, maps: dict[str, np.ndarray]) -> list[list[tuple[str, np.ndarray]]]:
   """Returns the rows of a panel.
 
   Args:
-    batch: of the samples.
-    views: of the samples, numpy arrays.
-    maps: "rgb" and "depth" -> (B, h, w, D).
+    batch: the batch.
+    views: its views, numpy arrays.
+    maps: "rgb" and "depth" -> (B, h, w, D), its dense maps.
   """
-  known = np.any(views.depth != 0, axis=-1)  # (B, H, W); the mean itself is hardly ever met
-  there = views.known["depth"]
-  colors = _three_colors(maps["rgb"], maps["depth"], there)
+  known = np.any(views.depth != 0, axis=-1)  # (B, H, W); a pixel of exactly the mean is rare
+  colors = _three_colors(maps["rgb"], maps["depth"], views.known["depth"])
   rows = []
   for i in range(len(views.rgb)):
     crop = picture(views.rgb[i])
@@ -35,7 +34,7 @@ def draw_rows(batch, views: HcmocoViews, maps: dict[str, np.ndarray]) -> list[li
 
 
 def _with_joints(image: np.ndarray, views: HcmocoViews, i: int) -> np.ndarray:
-  """Returns the picture, darker, with its visible joints."""
+  """Returns the image, darker, with its visible joints."""
   image, half = image * 0.6, max(1, image.shape[0] // _DOT // 2)
   for (x, y), visible in zip(views.joints_xy[i].astype(int), views.visible[i]):
     if visible:
@@ -44,7 +43,7 @@ def _with_joints(image: np.ndarray, views: HcmocoViews, i: int) -> np.ndarray:
 
 
 def _depth_colors(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
-  """Returns depth (H, W, 3) in gray, near is bright; black where unknown."""
+  """Returns depth (H, W, 3) in gray: bright for near, black for unknown."""
   if not known.any():
     return np.zeros_like(depth)
   near, far = depth[known].min(), depth[known].max()
@@ -52,7 +51,7 @@ def _depth_colors(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _three_colors(rgb: np.ndarray, depth: np.ndarray, has_depth: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns both maps (B, h, w, 3) in 0 to 1: their first three principal components, found in both together."""
+  """Returns both maps (B, h, w, 3) in 0 to 1: their first three principal components, computed on both together."""
   rows = np.concatenate([rgb, depth[has_depth]]).reshape(-1, rgb.shape[-1]).astype(np.float64)
   mean = rows.mean(0)
   axes = np.linalg.eigh(np.cov(rows.T))[1][:, :-4:-1]

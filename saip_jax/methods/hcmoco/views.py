@@ -1,4 +1,4 @@
-"""What HCMoCo learns from: one crop of a picture, its depth and its joints, and places drawn in it."""
+"""Views of HCMoCo: a crop of an image, its depth and its joints, and cells drawn in it."""
 
 from typing import Any
 
@@ -7,32 +7,32 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from input_pipeline.people.landmarks import COCO_JOINTS
-from saip_jax.backbones.semgcn import SKELETON
+from input_pipeline.body import COCO_JOINTS
+from saip_jax.backbones.semgcn import JOINT_PARENTS
+from saip_jax.methods.base import sample_keys
 from saip_jax.methods.hcmoco.config import HcmocoConfig
-from saip_jax.methods.samples import sample_keys
 from saip_jax.views.geometry import rescale_nearest
 from saip_jax.views.rgbd import depth_picture, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 
-_OF_COCO = np.array([COCO_JOINTS.index(joint) for joint in SKELETON])
-_ROOT = [parent for parent in SKELETON.values()].index(None)
+_OF_COCO = np.array([COCO_JOINTS.index(joint) for joint in JOINT_PARENTS])
+_ROOT = [parent for parent in JOINT_PARENTS.values()].index(None)
 
 
 @struct.dataclass
 class HcmocoViews:
-  """Crops of a batch. J joints are those of `SKELETON`, cells those of the finest map.
+  """Crops of a batch. J joints are those of `JOINT_PARENTS`, cells those of the finest map.
 
   Attributes:
     rgb: (B, H, W, 3) normalized.
-    depth: (B, H, W, 3), see `depth_picture`; zeros where there is none.
+    depth: (B, H, W, 3), see `depth_picture`; zeros without depth.
     skeleton: (B, J, 2), see `centered_skeleton`.
-    known: modality -> (B,) bool, the samples that have it: "rgb" all of them, "depth" those with a known pixel,
-      "skeleton" those with a visible joint, or all as published.
+    known: modality -> (B,) bool, the samples that have it: "rgb" all, "depth" those with a known pixel, "skeleton"
+      those with a visible joint, or all as published.
     joints_xy: (B, J, 2) pixels of the crop.
     visible: (B, J) bool.
-    places: (B, S) int32 cells whose depth is known, drawn with replacement; any, where none is.
-    index: (B,) place of each sample in the data set.
+    places: (B, S) int32 cells of known depth, drawn with replacement; the first cell where there is none.
+    index: (B,) index of each sample in the data set.
     drawn: (K,) int32 rows of the memory banks, or (B, K), for each sample; None without banks.
   """
 
@@ -53,8 +53,8 @@ def hcmoco_views(
   """Makes the views of a batch from (key of the micro-step, sample index), and draws rows of the banks from the key.
 
   Args:
-    batch: see `Hcmoco.batch_spec`.
-    key: of the micro-step.
+    batch: fields of `Hcmoco.batch_spec`.
+    key: key of the micro-step.
     config: the method's settings.
     image_hw: size of the crops in pixels.
     grid: rows and columns of the finest map.
@@ -83,7 +83,7 @@ def hcmoco_views(
 
 
 def draw_places(uniform: jax.Array, wanted: jax.Array) -> jax.Array:
-  """Returns (S,) int32 cells, each any of the wanted ones with equal chance; all the first cell if none is wanted.
+  """Returns (S,) int32 cells drawn uniformly from the wanted ones; the first cell S times if none is wanted.
 
   Args:
     uniform: (S,) uniform numbers.

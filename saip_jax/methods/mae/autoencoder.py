@@ -1,4 +1,4 @@
-"""Masked reconstruction: some patches of an image are encoded, the others painted from them."""
+"""Masked reconstruction: some patches of an image are encoded, and the others predicted from them."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from saip_jax.backbones.patches import patchify
 from saip_jax.heads.mae_decoder import MaeDecoder
 from saip_jax.losses import reconstruction
 from saip_jax.masking.anchor import order_by_mask
-from saip_jax.methods.teacher import encode
+from saip_jax.methods.modules import encode_views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class MaskedConfig:
 
   Attributes:
     mask_ratio: hidden fraction of the patches.
-    width: of the decoder.
-    depth: its blocks.
-    heads: its attention heads.
+    width: width of the decoder.
+    depth: blocks of the decoder.
+    heads: attention heads of the decoder.
   """
 
   mask_ratio: float
@@ -56,12 +56,12 @@ class MaskDraws:
 
 @struct.dataclass
 class MaskedOutputs:
-  """What masked reconstruction says of a batch.
+  """Outputs of masked reconstruction for a batch.
 
   Attributes:
-    cls: (B, D) image feature of what was seen.
-    prediction: (B, L, P) of all patches, normalized.
-    target: (B, L, P) float32, the patches as they are, normalized.
+    cls: (B, D) image feature of the patches that were seen.
+    prediction: (B, L, P) predicted patches, normalized.
+    target: (B, L, P) float32, patches of the image, normalized.
   """
 
   cls: jax.Array
@@ -71,14 +71,14 @@ class MaskedOutputs:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedAutoencoder:
-  """An encoder that sees some patches, to its end, and a decoder that paints the rest.
+  """An encoder that sees some patches, up to its last layer, and a decoder that predicts the others.
 
   Patches are the cells of the encoder's last grid: 16 pixels wide for a ViT, 32 for a ConvNet.
 
   Attributes:
-    settings: the method's settings.
+    settings: the settings of masked reconstruction.
     backbone: the encoder.
-    positions: of the decoder's patches, see `MaeDecoder`.
+    positions: kind of the decoder's positions, see `MaeDecoder`.
   """
 
   settings: MaskedConfig
@@ -97,8 +97,8 @@ class MaskedAutoencoder:
         "both sides must be multiples"
       )
     count, ratio = self.patches, self.settings.mask_ratio
-    if not 0 < self.kept < count:
-      what, change = ("seen", "lower") if self.kept < 1 else ("hidden", "raise")
+    if not 0 < self.seen_patches < count:
+      what, change = ("seen", "lower") if self.seen_patches < 1 else ("hidden", "raise")
       raise ValueError(
         f"config.method.mae.mask_ratio is {ratio}: of {count} patches none is {what}; {change} it or raise "
         "config.model.image_hw"
@@ -111,18 +111,18 @@ class MaskedAutoencoder:
 
   @property
   def grid(self) -> tuple[int, int]:
-    """Grid of patches of an image."""
+    """Rows and columns of patches of an image."""
     height, width = self.backbone.image_hw
     return height // self.patch, width // self.patch
 
   @property
   def patches(self) -> int:
-    """L, patches of an image."""
+    """L, the number of patches of an image."""
     return self.grid[0] * self.grid[1]
 
   @property
-  def kept(self) -> int:
-    """M, those of them that the encoder sees."""
+  def seen_patches(self) -> int:
+    """M, the number of patches that the encoder sees."""
     return int(self.patches * (1 - self.settings.mask_ratio))
 
   @property
@@ -150,26 +150,26 @@ class MaskedAutoencoder:
     return self.decoder.init(key, encoded, order, (h, w))["params"]
 
   def draw(self, keys: jax.Array) -> MaskDraws:
-    """Draws for each key (B,) the `kept` patches that are seen, all equally likely."""
-    nothing_preferred = jnp.ones(self.patches)
-    order = lambda key: order_by_mask(key, nothing_preferred, self.settings.mask_ratio)
+    """Draws for each key (B,) the `seen_patches` patches that are seen, all equally likely."""
+    all_equal = jnp.ones(self.patches)
+    order = lambda key: order_by_mask(key, all_equal, self.settings.mask_ratio)
     return MaskDraws(*jax.vmap(order)(keys))
 
-  def forward(self, encoder: Any, decoder: Any, images: jax.Array, draws: MaskDraws) -> MaskedOutputs:
-    """Paints the images.
+  def forward(self, encoder: Any, decoder: Any, images: jax.Array, masks: MaskDraws) -> MaskedOutputs:
+    """Reconstructs images.
 
     Args:
       encoder: parameters of the backbone.
-      decoder: those of the decoder.
+      decoder: parameters of the decoder.
       images: (B, H, W, 3) normalized, of the backbone's size.
-      draws: what is seen of them.
+      masks: which of their patches are seen.
     """
-    views = Views(images[:, None], ["cls", "tokens"], keep_ids=draws.keep_ids)
-    (features,), _ = encode(self.backbone, encoder, None, [views])
+    views = Views(images[:, None], ["cls", "tokens"], keep_ids=masks.keep_ids)
+    (features,), _ = encode_views(self.backbone, encoder, None, [views])
     encoded = jnp.concatenate([features.cls[:, None], features.tokens], axis=1)  # (B, 1 + M, D)
-    prediction = self.decoder.apply({"params": decoder}, encoded, draws.restore_ids, self.grid)
+    prediction = self.decoder.apply({"params": decoder}, encoded, masks.restore_ids, self.grid)
     return MaskedOutputs(features.cls, prediction, reconstruction.normalize_patches(patchify(images, self.patch)))
 
-  def loss(self, outputs: MaskedOutputs, draws: MaskDraws) -> jax.Array:
+  def loss(self, outputs: MaskedOutputs, masks: MaskDraws) -> jax.Array:
     """Returns the mean squared error of the hidden patches."""
-    return reconstruction.masked_mse(outputs.prediction, outputs.target, 1.0 - draws.seen)
+    return reconstruction.masked_mse(outputs.prediction, outputs.target, 1.0 - masks.seen)

@@ -1,38 +1,40 @@
-"""The settings of SAIP, and where ours may deviate from what was released."""
+"""The settings of SAIP, and where they may deviate from the released code."""
 
 import dataclasses
 from typing import Literal
 
-from input_pipeline.schema import require
+from input_pipeline.checks import require
 from saip_jax.methods.hap.config import HapMasksConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Behavior:
-  """Each place where we can deviate from the released code. None: as the fidelity says.
+  """Each place where a run can deviate from the released code. None: as in the fidelity.
 
-  Attributes (released; ours):
-    positions: "flat1d" resizes the table of positions as one line, so that columns drift; "grid2d" as the grid it is.
+  The instance is the anchor at half size, the RoI (region of interest) the last local crop; CSS searches for both.
+
+  Attributes (released; improved):
+    positions: "flat1d" resizes the table of positions as one line, so that columns drift; "grid2d" as a grid.
     tokens: "uniform" starts positions and mask tokens at U[0, 1) and decays them and the class token; "normal" starts
       them at N(0, 0.02) and decays none.
-    ema: "constant" keeps `teacher_momentum` of the teacher at every micro-step; "cosine" lets it rise to 1 over the
-      run and moves the teacher once per update.
+    ema: "constant" applies `teacher_momentum` at every micro-step; "cosine" raises it to 1 over the run and moves the
+      teacher once per update.
     csr_mask: "carried" draws the mask on the grid of a global view and carries it to the enlarged one, where about 1.5
       seen patches are scored and as many hidden ones are not; "exact" draws it there.
     csr_context: "cls" gives the decoder the anchor's class token alone, in the place of the first patch; "tokens" lets
-      every block attend to all tokens of the anchor, as the paper's figure has it.
-    resize: "nearest" picks pixels for the region, the rescaled crops and the enlarged view; "antialiased" filters.
+      every block attend to all tokens of the anchor, as in the paper's figure.
+    resize: "nearest" picks pixels for the instance, the rescaled crops and the enlarged view; "antialiased" filters.
     crop_sizes: "cut" drops the right and lower pixels of rescaled crops that fill no patch; "whole" rounds their sides
       to whole patches.
     scale_draw: "step" draws one pair of scales per micro-step; "sample" one for each image.
-    scene_order: "fixed" places the local crop left of the region; "random" in any order.
-    scene_second: who is pasted as the local crop: "same", the image's own person; "other", that of the next image of
-      the batch, so that the search must tell persons apart.
-    scene_persons: smallest and largest number of persons in a scene; 1: the region alone, and a search for who is
-      not there; 3: a stranger too.
+    scene_order: "fixed" places the RoI left of the instance; "random" in any order.
+    scene_second: person of the RoI: "same", the one of the image; "other", the one of the next image of the batch, so
+      that the search must distinguish persons.
+    scene_persons: smallest and largest number of persons in a scene; 1: the instance alone, and the RoI is searched for
+      in vain; 3: also a distractor from another image.
     balance: "centering" of the teacher's outputs; "sinkhorn", three Sinkhorn-Knopp iterations over the batch.
-    statistics: running statistics of the teacher, for backbones with batch norm: "own" follow its own batches, "ema"
-      follow the student's as parameters do, "copied" are the student's.
+    statistics: running statistics of the teacher, for backbones with batch norm: "own", from its own batches; "ema", a
+      moving average of the student's, as for parameters; "copied", the student's.
   """
 
   positions: Literal["flat1d", "grid2d"] | None = None
@@ -97,13 +99,13 @@ class MatchingConfig:
 
   Attributes:
     weight: factor of its losses; 0 leaves the objective out, head and views included.
-    attention_weight: factor of the attention maps' term within it; 0 leaves it out.
+    attention_weight: factor of the term of the attention maps within it; 0 leaves it out.
     prototypes: outputs of the head.
     hidden: width of the head.
     bottleneck: width of its unit-length code.
     temp_student: temperature of student logits.
     temp_teacher: temperature of teacher logits.
-    center_momentum: share of the center kept at every micro-step.
+    center_momentum: momentum of the center at every micro-step.
   """
 
   weight: float = 1.0
@@ -122,12 +124,12 @@ class ReconstructionConfig:
 
   Attributes:
     weight: factor of its loss; 0 leaves the objective out.
-    scale: of the masked view that is reconstructed.
+    scale: scale of the masked view that is reconstructed.
     mask_ratio: hidden fraction of its patches.
-    masks: what of them is hidden first, as in HAP; None: nothing, all are equally likely.
-    width: of the decoder.
-    depth: its blocks.
-    heads: its attention heads.
+    masks: patches that are hidden first, as in HAP; None: all are equally likely.
+    width: width of the decoder.
+    depth: blocks of the decoder.
+    heads: attention heads of the decoder.
   """
 
   weight: float = 1.0
@@ -141,7 +143,7 @@ class ReconstructionConfig:
   def __post_init__(self):
     require(
       self.masks is None or not self.masks.cap_bug,
-      "config.method.csr.masks.cap_bug is True: the released bug is for hap alone, set it to False",
+      "config.method.csr.masks.cap_bug is True: only the method hap replicates this bug, set it to False",
     )
     require(
       0 < self.mask_ratio < 1, f"config.method.csr.mask_ratio is {self.mask_ratio}: expected within 0 to 1, exclusive"
@@ -158,9 +160,9 @@ class SearchConfig:
     scene_area: range of the area fraction of the scene crop.
     scene_aspect: width / height range of the scene crop.
     paste_opacity: weight of a pasted person against the background.
-    width: of the decoder.
-    depth: its self-attention blocks.
-    heads: its attention heads.
+    width: width of the decoder.
+    depth: self-attention blocks of the decoder.
+    heads: attention heads of the decoder.
   """
 
   weight: float = 1.0
@@ -175,20 +177,20 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SaipConfig:
-  """SAIP's own settings; recipes state every number.
+  """SAIP's own settings; recipes give every number.
 
   Attributes:
     name: "saip".
-    fidelity: a key of `FIDELITIES`: "official" has every behavior of the released code that shapes the result.
-    behavior: single behaviors that are to differ from the fidelity's.
-    local_crops: random local crops per image; the last is the one pasted and searched for.
+    fidelity: a key of `FIDELITIES`: "official" has every behavior of the released code that affects the result.
+    behavior: single behaviors that differ from the fidelity's.
+    local_crops: random local crops per image; the last is the RoI, which is pasted into the scene and searched for.
     crop_aspect: width / height range of person crops.
     global_area: range of the area fraction of the two global crops.
     local_area: range of the area fraction of local crops.
-    rescale_factors: scales that the last local crop and the region are resized to.
-    teacher_momentum: share of the teacher kept when it moves.
-    expert: weights of a frozen encoder that teaches instead of the moving average, anything `saip import` reads or
-      makes: its features are searched in (CSS), its image features over fixed random prototypes are matched (CSM).
+    rescale_factors: scales that the RoI and the instance are resized to.
+    teacher_momentum: momentum of the teacher.
+    expert: weights of a frozen encoder that is the teacher instead of the moving average, anything `saip import` reads
+      or makes: CSS searches in its features, CSM matches its image features over fixed random prototypes.
     csm: cross-scale matching.
     csr: cross-scale reconstruction.
     css: cross-scale search.
@@ -211,7 +213,7 @@ class SaipConfig:
   def __post_init__(self):
     require(
       self.local_crops >= 2,
-      f"config.method.local_crops is {self.local_crops}: two at least, as the last one is searched for",
+      f"config.method.local_crops is {self.local_crops}: expected 2 or more, the last one is searched for",
     )
     weights = {name: getattr(self, name).weight for name in ("csm", "csr", "css")}
     require(
@@ -221,11 +223,11 @@ class SaipConfig:
     )
     require(
       self.expert is None or self.csm.attention_weight == 0 or self.csm.weight == 0,
-      "config.method.expert teaches no attention maps: set config.method.csm.attention_weight=0",
+      "config.method.expert provides no attention maps to match: set config.method.csm.attention_weight=0",
     )
 
   @property
   def resolved(self) -> Behavior:
-    """The behaviors that hold: those set one by one, else the fidelity's."""
+    """All behaviors: those of `behavior`, the others from the fidelity."""
     own = {name: value for name, value in vars(self.behavior).items() if value is not None}
     return dataclasses.replace(FIDELITIES[self.fidelity], **own)

@@ -1,116 +1,98 @@
 """SAIP: cross-scale matching (CSM), reconstruction (CSR) and search (CSS) with one encoder.
 
-Source: arXiv 2503.08201 and the behavior of its released code (fidelity "official"); `saip_config.Behavior` lists
-what can differ. An objective of weight 0 costs nothing: neither its head nor the views that it alone reads exist.
+Source: arXiv 2503.08201 and its released code (fidelity "official"); `saip.config.Behavior` lists what can differ. An
+objective of weight 0 costs nothing: its head and the views that it alone uses do not exist.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from saip_jax.backbones.features import Backbone
 from saip_jax.losses import matching, reconstruction, search
 from saip_jax.masking.parts import part_patches
-from saip_jax.methods import teacher as teacher_of
-from saip_jax.methods.base import Aux, ParamGroup
+from saip_jax.methods.base import Aux, Method, ParamGroup, loss_metrics, sample_keys
 from saip_jax.methods.groups import usual_groups
 from saip_jax.methods.saip.config import SaipConfig
-from saip_jax.methods.saip.networks import SaipNetworks
+from saip_jax.methods.saip.networks import Expert, SaipNetworks
 from saip_jax.methods.saip.panels import make_panels
-from saip_jax.methods.saip.views import SaipDraws, SaipViews, make_draws, make_views
-from saip_jax.methods.samples import image_spec, sample_keys
+from saip_jax.methods.saip.views import SaipViews, make_draws, make_views
+from saip_jax.methods.teacher import cosine_momentum, move_statistics, move_teacher, start_teacher
+
+
+class _Term(NamedTuple):
+  """One term of the objective."""
+
+  name: str
+  weight: float
+  value: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Saip:
-  """The method: see `saip_jax.methods.base.Method` for the protocol.
+class Saip(Method):
+  """The method, see `Method`.
 
   Attributes:
-    networks: the encoder and the heads; they hold SAIP's settings.
-    canvas_hw: size of decoded images, pixels.
     scene_canvas_hw: size of decoded scenes, pixels.
     total_steps: updates of the run.
     accumulate: micro-steps per update.
+    expert: the frozen encoder of `config.expert`; None: the teacher is a moving average.
   """
 
-  networks: SaipNetworks
-  canvas_hw: tuple[int, int]
+  Config = SaipConfig
+
+  config: SaipConfig
   scene_canvas_hw: tuple[int, int]
   total_steps: int
   accumulate: int = 1
+  expert: Expert | None = None
+
+  def __post_init__(self):
+    _ = self.networks  # raises for sizes and backbones that do not fit the settings
+
+  @classmethod
+  def build(cls, config, **backbone_options) -> "Saip":
+    backbone = cls.build_encoder(config, **backbone_options)
+    canvases = config.data.canvas_hw, config.data.scene_canvas_hw
+    expert = open_expert(config.method.expert, config.model.image_hw)
+    return cls(config.method, backbone, *canvases, config.total_steps, config.accumulate, expert)
+
+  @classmethod
+  def vit_options(cls, settings: SaipConfig) -> dict[str, str]:
+    return {"pos_interpolation": settings.resolved.positions, "tokens": settings.resolved.tokens}
 
   @property
-  def config(self) -> SaipConfig:
-    return self.networks.config
-
-  @property
-  def backbone(self) -> Backbone:
-    return self.networks.backbone
+  def networks(self) -> SaipNetworks:
+    return SaipNetworks(self.config, self.backbone, self.expert)
 
   def batch_spec(self, global_batch: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """See `Method.batch_spec`; keypoints are COCO's 17, x, y in pixels of the canvas and visibility, 0 for unknown."""
     spec = lambda dtype, *shape: jax.ShapeDtypeStruct((global_batch, *shape), dtype)
-    images = image_spec(global_batch, self.canvas_hw)
+    fields = super().batch_spec(global_batch)
     if self._hides_parts:
-      images["keypoints"] = spec(jnp.float32, 17, 3)
-    if not self.config.css.weight:  # nobody searches: the host decodes no scenes
-      return images
-    return images | {"scene": spec(jnp.uint8, *self.scene_canvas_hw, 3), "scene_hw": spec(jnp.int32, 2)}
+      fields["keypoints"] = spec(jnp.float32, 17, 3)
+    if not self.config.css.weight:  # the host decodes no scenes without search
+      return fields
+    return fields | {"scene": spec(jnp.uint8, *self.scene_canvas_hw, 3), "scene_hw": spec(jnp.int32, 2)}
 
   def init(self, key: jax.Array):
     """Returns (params, method_state); the teacher starts as a copy of the student, the center at zero."""
     params, statistics = self.networks.init(key)
-    config, expert, method_state = self.config, self.networks.expert, {}
+    config, method_state = self.config, {}
     if "csm" in params:
       method_state["center"] = jnp.zeros((config.csm.prototypes,))
-    if expert:
-      method_state["expert"] = jax.tree.map(jnp.asarray, expert.variables)
-      if "csm" in params:  # its features against random directions: there is no head that it has learned
-        shape = expert.module.feature_width, config.csm.prototypes
+    if self.expert:
+      method_state["expert"] = jax.tree.map(jnp.asarray, self.expert.variables)
+      if "csm" in params:  # an expert has no trained head: its features are compared with random directions
+        shape = self.expert.module.feature_width, config.csm.prototypes
         method_state["directions"] = jax.random.normal(jax.random.fold_in(key, 1), shape)
-    taught = not expert and bool(params.keys() & {"csm", "css"})
-    return params, method_state | teacher_of.start(params, statistics, taught)
+    has_teacher = not self.expert and bool(params.keys() & {"csm", "css"})
+    return params, method_state | start_teacher(params, statistics, has_teacher)
 
-  def load_params(self, params, method_state, student: dict, teacher: dict | None):
-    """Starts from other weights; the center stays at zero, it fills within some twenty updates."""
-    return teacher_of.load_params(params, method_state, student, teacher)
-
-  def objectives(self, params, method_state, views: SaipViews, draws: SaipDraws):
-    """Returns (loss, (Aux, SaipOutputs)) on given views and draws; the metrics hold each term unweighted."""
-    config = self.config
-    out = self.networks.forward(params, method_state, views, draws)
-    losses, weights, metrics, for_update = {}, {}, {}, {"statistics": out.statistics}
-    if config.csm.weight:
-      if config.resolved.balance == "sinkhorn":
-        teacher = matching.sinkhorn_probabilities(out.teacher_logits, config.csm.temp_teacher)
-      else:
-        teacher = matching.teacher_probabilities(out.teacher_logits, method_state["center"], config.csm.temp_teacher)
-      losses["csm_rep"] = matching.matching_loss(out.logits, teacher, config.csm.temp_student)
-      weights["csm_rep"] = config.csm.weight
-      if config.csm.attention_weight:
-        losses["csm_att"] = matching.attention_loss(out.maps, out.teacher_maps)
-        weights["csm_att"] = config.csm.weight * config.csm.attention_weight
-      for_update["center"] = jnp.mean(out.teacher_logits.astype(jnp.float32), axis=(0, 1))
-      metrics |= {
-        "monitor/teacher_entropy": matching.entropy(teacher),
-        "monitor/center_norm": jnp.linalg.norm(method_state["center"]),
-        "monitor/feature_spread": matching.spread(out.cls[:, 0]),
-      }
-    if config.csr.weight:
-      losses["csr"] = reconstruction.masked_mse(out.reconstruction, out.target, draws.scored)
-      weights["csr"] = config.csr.weight
-    if config.css.weight:
-      losses["css_inst"] = search.search_loss(out.inst_logits, views.inst_mask)
-      losses["css_roi"] = search.search_loss(out.roi_logits, views.roi_mask)
-      weights["css_inst"] = weights["css_roi"] = config.css.weight
-    total = sum(weights[name] * value for name, value in losses.items())
-    metrics |= {f"loss/{name}": value for name, value in losses.items()} | {"loss/total": total}
-    return total, (Aux(metrics, for_update), out)
-
-  def views_and_draws(self, batch, key: jax.Array) -> tuple[SaipViews, SaipDraws]:
-    """Makes views and draws from (key of the micro-step, sample index)."""
+  def views(self, batch, key: jax.Array) -> SaipViews:
     step_key, sample_key = jax.random.split(key)
     keys = sample_keys(sample_key, batch["index"])
     view_keys, mask_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -120,47 +102,95 @@ class Saip:
       size, patch, least = networks.csr_grid, self.backbone.stride, self.config.csr.masks.min_score
       enlarged = views.keypoints.at[..., :2].multiply(np.divide(networks.csr_hw, self.backbone.image_hw)[::-1])
       parts = jax.vmap(lambda keypoints: part_patches(keypoints, size, patch, least))(enlarged)
-    return views, make_draws(mask_keys, step_key, self.config, networks.grid, networks.csr_grid, parts)
+    return views.replace(draws=make_draws(mask_keys, step_key, self.config, networks.grid, networks.csr_grid, parts))
 
   @property
   def _hides_parts(self) -> bool:
-    """Keypoints are read: parts of the body are hidden first in CSR."""
+    """CSR hides parts of the body first, which needs keypoints."""
     csr = self.config.csr
     return bool(csr.weight and csr.masks and csr.masks.most_parts)
 
-  def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array):
+  def objectives(self, params, method_state, views: SaipViews, step: jax.Array) -> tuple[jax.Array, Aux]:
     del step  # nothing in the loss is scheduled
-    total, (aux, _) = self.objectives(params, method_state, *self.views_and_draws(batch, key))
-    return total, aux
+    config, terms, monitors = self.config, [], {}
+    out = self.networks.forward(params, method_state, views)
+    for_update = {"statistics": out.statistics}
+    if config.csm.weight:
+      targets = self._matching_targets(out.teacher_logits, method_state)
+      loss = matching.matching_loss(out.logits, targets, config.csm.temp_student)
+      terms.append(_Term("csm_rep", config.csm.weight, loss))
+      if config.csm.attention_weight:
+        weight = config.csm.weight * config.csm.attention_weight
+        terms.append(_Term("csm_att", weight, matching.attention_loss(out.maps, out.teacher_maps)))
+      for_update["center"] = jnp.mean(out.teacher_logits.astype(jnp.float32), axis=(0, 1))
+      monitors = {
+        "monitor/teacher_entropy": matching.entropy(targets),
+        "monitor/center_norm": jnp.linalg.norm(method_state["center"]),
+        "monitor/feature_spread": matching.spread(out.cls[:, 0]),
+      }
+    if config.csr.weight:
+      loss = reconstruction.masked_mse(out.reconstruction, out.target, views.draws.scored)
+      terms.append(_Term("csr", config.csr.weight, loss))
+    if config.css.weight:
+      terms.append(_Term("css_inst", config.css.weight, search.search_loss(out.inst_logits, views.inst_mask)))
+      terms.append(_Term("css_roi", config.css.weight, search.search_loss(out.roi_logits, views.roi_mask)))
+    total = sum(term.weight * term.value for term in terms)
+    metrics = monitors | loss_metrics({term.name: term.value for term in terms}, total)
+    return total, Aux(metrics, for_update, out)
+
+  def _matching_targets(self, teacher_logits: jax.Array, method_state) -> jax.Array:
+    """(B, 2, K) logits of the teacher -> its probabilities."""
+    config = self.config
+    if config.resolved.balance == "sinkhorn":
+      return matching.sinkhorn_probabilities(teacher_logits, config.csm.temp_teacher)
+    return matching.teacher_probabilities(teacher_logits, method_state["center"], config.csm.temp_teacher)
 
   def after_update(self, method_state, params, for_update, step: jax.Array):
-    """Moves the teacher (all modules), the center and the running statistics; `for_update` is of `objectives`."""
+    """Moves the teacher (all modules), the center and the running statistics; `for_update` is from `objectives`."""
     config, after = self.config, dict(method_state)
-    kept = self._teacher_kept(step)
+    momentum = self._teacher_momentum(step)
     if "teacher" in method_state:
-      after["teacher"] = teacher_of.follow(method_state["teacher"], params, kept)
+      after["teacher"] = move_teacher(method_state["teacher"], params, momentum)
     if "center" in method_state:
       after["center"] = optax.incremental_update(
         for_update["center"], method_state["center"], 1.0 - config.csm.center_momentum
       )
     if "statistics" in method_state:
       rule = config.resolved.statistics
-      after["statistics"] = teacher_of.move_statistics(rule, method_state["statistics"], for_update["statistics"], kept)
+      after["statistics"] = move_statistics(rule, method_state["statistics"], for_update["statistics"], momentum)
     return after
 
-  def _teacher_kept(self, step: jax.Array) -> jax.Array | float:
-    """Returns the share of the teacher that is kept after a micro-step."""
+  def _teacher_momentum(self, step: jax.Array) -> jax.Array | float:
+    """Returns the momentum of the teacher at a micro-step."""
     momentum = self.config.teacher_momentum
     if self.config.resolved.ema == "constant":
       return momentum
-    return teacher_of.cosine_momentum(momentum, step, self.total_steps, self.accumulate)
+    return cosine_momentum(momentum, step, self.total_steps, self.accumulate)
 
   def param_groups(self) -> list[tuple[str, ParamGroup]]:
-    """Tokens and positions are decayed as published, or not."""
+    """Tokens and positions decay with "uniform" tokens, as published."""
     return usual_groups(decay_tokens=self.config.resolved.tokens == "uniform")
-
-  def export_params(self, params, method_state, which: str):
-    return teacher_of.export_params(params, method_state, which)
 
   def panels(self, params, method_state, batch, key: jax.Array):
     return make_panels(self, params, method_state, batch, key)
+
+
+def open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
+  """Returns the frozen encoder in a file or run, float32, its positions resized for the global views.
+
+  Args:
+    path: anything that `load_backbone` reads; None: there is no expert.
+    image_hw: size of the global views.
+
+  Raises:
+    ValueError: no weights of an encoder, naming the setting `config.method.expert`.
+  """
+  if path is None:
+    return None
+  from saip_jax.interop.weights import load_backbone  # imports METHODS
+
+  try:
+    loaded = load_backbone(path, image_hw=image_hw)
+  except ValueError as e:
+    raise ValueError(f"config.method.expert={path}: {e}") from e
+  return Expert(loaded.module, loaded.variables)

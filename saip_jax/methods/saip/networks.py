@@ -1,63 +1,32 @@
-"""SAIP's networks: which of them look at which views, and how far."""
+"""SAIP's networks: encoder and heads, and the views that each of them takes."""
 
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.heads.mae_decoder import MaeDecoder
-from saip_jax.heads.prototype import PrototypeHead, cosines
+from saip_jax.heads.prototype import PrototypeHead, prototype_cosines
 from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import reconstruction
+from saip_jax.methods.modules import encode_views
 from saip_jax.methods.saip.config import SaipConfig
-from saip_jax.methods.saip.views import SaipDraws, SaipViews, next_of_batch
-from saip_jax.methods.teacher import encode
+from saip_jax.methods.saip.outputs import SaipOutputs, StudentFeatures
+from saip_jax.methods.saip.views import SaipViews, next_of_batch
 from saip_jax.views.geometry import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
 from saip_jax.views.scenes import smallest_scene
 
 
-@struct.dataclass
-class SaipOutputs:
-  """What the networks say, before the losses; None where an objective is left out.
-
-  Attributes:
-    logits: (B, V, K) student prototype logits of [anchor, augmented, local crops, region].
-    teacher_logits: (B, 2, K) of [anchor, augmented].
-    maps: student attention maps of the global views, two arrays (B * 2, heads, L, L).
-    teacher_maps: the teacher's.
-    cls: (B, 2, D) student image features of the global views.
-    reconstruction: (B, L, P) predicted patches.
-    target: (B, L, P) patches of the enlarged augmented view, normalized.
-    inst_logits: (B, h, w) search for the region.
-    roi_logits: (B, h, w) search for the last local crop.
-    scene: (B, 1 + h * w, D) the teacher's features of the scene.
-    statistics: running statistics of "student" and "teacher" after the step, for backbones that have some.
-  """
-
-  logits: jax.Array | None = None
-  teacher_logits: jax.Array | None = None
-  maps: tuple[jax.Array, jax.Array] | None = None
-  teacher_maps: tuple[jax.Array, jax.Array] | None = None
-  cls: jax.Array | None = None
-  reconstruction: jax.Array | None = None
-  target: jax.Array | None = None
-  inst_logits: jax.Array | None = None
-  roi_logits: jax.Array | None = None
-  scene: jax.Array | None = None
-  statistics: dict[str, Any] = struct.field(default_factory=dict)
-
-
 @dataclasses.dataclass(frozen=True)
 class Expert:
-  """A frozen encoder that teaches.
+  """A frozen encoder as teacher.
 
   Attributes:
     module: the encoder.
-    variables: what it is applied with, numpy arrays.
+    variables: its variables, numpy arrays.
   """
 
   module: Backbone
@@ -69,6 +38,11 @@ def _per_sample(x: jax.Array, batch: int) -> jax.Array:
   return x.reshape(batch, -1, *x.shape[1:])
 
 
+def _wanted(**names: bool) -> list[str]:
+  """Returns the names that are True."""
+  return [name for name, wanted in names.items() if wanted]
+
+
 @dataclasses.dataclass(frozen=True)
 class SaipNetworks:
   """Encoder and heads of SAIP as functions of their parameters.
@@ -76,7 +50,7 @@ class SaipNetworks:
   Attributes:
     config: SAIP's settings.
     backbone: the encoder.
-    expert: the frozen encoder that `config.expert` names.
+    expert: the frozen encoder of `config.expert`; None: the teacher is a moving average.
   """
 
   config: SaipConfig
@@ -106,7 +80,7 @@ class SaipNetworks:
 
   @property
   def crop_hw(self) -> tuple[int, int]:
-    """Size of local crops and of the region, pixels."""
+    """Size of local crops and of the instance, pixels."""
     height, width = self.backbone.image_hw
     return height // 2, width // 2
 
@@ -116,7 +90,7 @@ class SaipNetworks:
 
   @property
   def rescaled_sizes(self) -> tuple[tuple[int, int], ...]:
-    """Sizes in pixels that the last local crop and the region are rescaled to."""
+    """Sizes in pixels that the RoI and the instance are rescaled to."""
     return tuple(self._scaled(self.crop_hw, factor) for factor in self.config.rescale_factors)
 
   @property
@@ -136,11 +110,13 @@ class SaipNetworks:
 
   @property
   def csm(self) -> PrototypeHead:
+    """The head of the matching."""
     c = self.config.csm
     return PrototypeHead(c.prototypes, c.hidden, c.bottleneck, self.backbone.dtype)
 
   @property
   def csr(self) -> MaeDecoder:
+    """The decoder of the reconstruction."""
     c, b, behavior = self.config.csr, self.backbone, self.config.resolved
     context = "token" if behavior.csr_context == "cls" else "memory"
     return MaeDecoder(
@@ -159,6 +135,7 @@ class SaipNetworks:
 
   @property
   def css(self) -> SearchDecoder:
+    """The decoder of the search."""
     c, b = self.config.css, self.backbone
     return SearchDecoder(c.width, c.depth, c.heads, b.dtype, b.unroll, b.remat)
 
@@ -185,91 +162,110 @@ class SaipNetworks:
     antialias = self.config.resolved.resize == "antialiased"
     return (rescale_antialiased if antialias else rescale_nearest)(views.globals[:, 1], self.csr_hw)
 
-  def forward(self, params, method_state, views: SaipViews, draws: SaipDraws) -> SaipOutputs:
-    """Runs student and teacher over all views, each part no further than it is read."""
-    config, behavior = self.config, self.config.resolved
+  def forward(self, params, method_state, views: SaipViews) -> SaipOutputs:
+    """Runs student and teacher over all views, each part only as far as an objective uses it."""
+    config, batch = self.config, len(views.globals)
     csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
-    attention = csm and bool(config.csm.attention_weight)
-    batch = len(views.globals)
-    split = lambda x: _per_sample(x, batch)
-    reads = lambda **names: [name for name, wanted in names.items() if wanted]
-
-    # Student: global views, plain local crops, the two rescaled crops, and some patches of the enlarged augmented view.
-    student = {}
-    shown = views.globals if csm else views.globals[:, :1]
-    student["globals"] = Views(shown, reads(cls=csm, hidden=csr or css, attention=attention))
+    student = self._student(params, method_state.get("statistics", {}).get("student"), views)
+    anchor = _per_sample(student.globals.hidden, batch)[:, 0] if csr or css else None  # (B, 1 + N, D)
+    out = SaipOutputs(statistics={"student": student.statistics} if student.statistics else {})
     if csm:
-      student["locals"] = Views(views.crops[:, :-2], ["cls"])
-    if csm or css:
-      crops, rescale = views.crops[:, -2:], draws.rescale
-      if not csm:  # the region is matched, the local crop searched for
-        crops, rescale = crops[:, :1], rescale[:, :1]
-      padded = PaddedSizes(self.rescaled_sizes, rescale.reshape(-1))
-      rescaled = rescale_padded(
-        crops.reshape(-1, *crops.shape[2:]), padded.index, padded.choices, behavior.resize == "antialiased"
-      )
-      student["scaled"] = Views(split(rescaled), reads(cls=csm, hidden=css), padded=padded)
+      out = self._match(out, params, student, batch)
     if csr:
-      enlarged = self.enlarged(views)
-      student["masked"] = Views(enlarged[:, None], ["hidden"], keep_ids=draws.keep_ids)
-    statistics = method_state.get("statistics", {})
-    features, after = encode(self.backbone, params["backbone"], statistics.get("student"), list(student.values()))
-    seen = dict(zip(student, features))
-    anchor = split(seen["globals"].hidden)[:, 0] if csr or css else None  # (B, 1 + N, D)
-    out = SaipOutputs(statistics={"student": after} if after else {})
-    if csm:
-      cls = split(seen["globals"].cls)
-      every = jnp.concatenate([cls, split(seen["locals"].cls), split(seen["scaled"].cls)], axis=1)
-      out = out.replace(
-        cls=cls, logits=self.csm.apply({"params": params["csm"]}, every), maps=seen["globals"].attention
-      )
-    if csr:
-      context = anchor[:, :1] if behavior.csr_context == "cls" else anchor
-      painted = self.csr.apply(
-        {"params": params["csr"]}, seen["masked"].hidden, draws.restore_ids, self.csr_grid, context
-      )
-      target = reconstruction.normalize_patches(patchify(enlarged, self.backbone.stride))
-      out = out.replace(reconstruction=painted, target=target)
+      out = self._reconstruct(out, params, student, anchor, views)
     if not (csm or css):
       return out
-
-    # Teacher: global views, and the scene as far as the tapped layer.
-    teach = reads(cls=csm, attention=attention)
-    wanted = [Views(views.globals, teach)] if csm else []
-    wanted += [Views(views.scene[:, None], ["hidden"])] if css else []
-    taught, after = self._teach(method_state, wanted)
+    seen_globals, seen_scene, statistics = self._teacher(method_state, views)
     if csm:
-      targets = taught[0]
-      out = out.replace(
-        teacher_logits=self._teacher_logits(method_state, split(targets.cls)), teacher_maps=targets.attention
-      )
-    if after:
-      out = out.replace(statistics=out.statistics | {"teacher": after})
-    if not css:
-      return out
+      logits = self._teacher_logits(method_state, _per_sample(seen_globals.cls, batch))
+      out = out.replace(teacher_logits=logits, teacher_maps=seen_globals.attention)
+    if statistics:
+      out = out.replace(statistics=out.statistics | {"teacher": statistics})
+    return self._search(out, params, student, anchor, seen_scene) if css else out
 
-    # Student: where in the scene are the anchor and the last local crop?
-    scene, scaled = taught[-1], seen["scaled"]
-    query, mask = split(scaled.hidden)[:, 0], split(scaled.hidden_mask)[:, 0]
-    if behavior.scene_second == "other":
-      query, mask = next_of_batch(query), next_of_batch(mask)
-    variables = {"params": params["css"]}
-    scene_map = scene.hidden[:, 1:].reshape(batch, *scene.hidden_grid, -1)  # (B, h, w, D)
-    reference = self.css.apply(variables, scene_map, method=SearchDecoder.prepare)
-    inst_logits, roi_logits = self.css.apply(variables, (anchor, query), reference, (None, mask))
-    return out.replace(inst_logits=inst_logits, roi_logits=roi_logits, scene=scene.hidden)
+  @property
+  def _matches_attention(self) -> bool:
+    return bool(self.config.csm.weight and self.config.csm.attention_weight)
 
-  def _teach(self, method_state, wanted: list[Views]) -> tuple[list[Features], Any]:
-    """Returns the features of whoever teaches, without gradients, and its running statistics where they move."""
+  def _student(self, params, statistics, views: SaipViews) -> StudentFeatures:
+    """Encodes global views, local crops, the rescaled RoI and instance, and seen patches of the enlarged view."""
+    config, batch, draws = self.config, len(views.globals), views.draws
+    csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
+    shown = views.globals if csm else views.globals[:, :1]
+    kinds, enlarged = {}, None
+    kinds["globals"] = Views(shown, _wanted(cls=csm, hidden=csr or css, attention=self._matches_attention))
+    if csm:
+      kinds["locals"] = Views(views.crops[:, :-2], ["cls"])
+    if csm or css:
+      crops, rescale = views.crops[:, -2:], draws.rescale
+      if not csm:  # both are matched, but only the RoI is searched for
+        crops, rescale = crops[:, :1], rescale[:, :1]
+      padded = PaddedSizes(self.rescaled_sizes, rescale.reshape(-1))
+      antialias = config.resolved.resize == "antialiased"
+      rescaled = rescale_padded(crops.reshape(-1, *crops.shape[2:]), padded.index, padded.choices, antialias)
+      kinds["rescaled"] = Views(_per_sample(rescaled, batch), _wanted(cls=csm, hidden=css), padded=padded)
+    if csr:
+      enlarged = self.enlarged(views)
+      kinds["masked"] = Views(enlarged[:, None], ["hidden"], keep_ids=draws.keep_ids)
+    features, after = encode_views(self.backbone, params["backbone"], statistics, list(kinds.values()))
+    return StudentFeatures(**dict(zip(kinds, features)), enlarged=enlarged, statistics=after)
+
+  def _match(self, out: SaipOutputs, params, student: StudentFeatures, batch: int) -> SaipOutputs:
+    """Adds the student's side of the matching."""
+    cls = _per_sample(student.globals.cls, batch)
+    crops = [_per_sample(features.cls, batch) for features in (student.locals, student.rescaled)]
+    logits = self.csm.apply({"params": params["csm"]}, jnp.concatenate([cls, *crops], axis=1))
+    return out.replace(cls=cls, logits=logits, maps=student.globals.attention)
+
+  def _reconstruct(
+    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, views: SaipViews
+  ) -> SaipOutputs:
+    """Adds the reconstruction of the enlarged view, with the anchor (B, 1 + N, D) as context."""
+    context = anchor[:, :1] if self.config.resolved.csr_context == "cls" else anchor
+    variables = {"params": params["csr"]}
+    painted = self.csr.apply(variables, student.masked.hidden, views.draws.restore_ids, self.csr_grid, context)
+    target = reconstruction.normalize_patches(patchify(student.enlarged, self.backbone.stride))
+    return out.replace(reconstruction=painted, target=target)
+
+  def _teacher(self, method_state, views: SaipViews) -> tuple[Features | None, Features | None, Any]:
+    """Encodes the global views, and the scene up to the tapped layer, without gradients.
+
+    Returns:
+      The features of the global views, None without matching; of the scene, None without search; and the running
+      statistics after the batch, None for an expert or without batch norm.
+    """
+    kinds = {}
+    if self.config.csm.weight:
+      kinds["globals"] = Views(views.globals, _wanted(cls=True, attention=self._matches_attention))
+    if self.config.css.weight:
+      kinds["scene"] = Views(views.scene[:, None], ["hidden"])
     if self.expert:
+      module, after = self.expert.module, None
       variables = jax.lax.stop_gradient(method_state["expert"])
-      module = self.expert.module
-      return jax.lax.stop_gradient(module.apply(variables, wanted, method=type(module).encode)), None
-    statistics = method_state.get("statistics", {}).get("teacher")
-    return encode(self.backbone, jax.lax.stop_gradient(method_state["teacher"]["backbone"]), statistics, wanted)
+      features = jax.lax.stop_gradient(module.apply(variables, list(kinds.values()), method=type(module).encode))
+    else:
+      statistics = method_state.get("statistics", {}).get("teacher")
+      teacher = jax.lax.stop_gradient(method_state["teacher"]["backbone"])
+      features, after = encode_views(self.backbone, teacher, statistics, list(kinds.values()))
+    seen = dict(zip(kinds, features))
+    return seen.get("globals"), seen.get("scene"), after
 
   def _teacher_logits(self, method_state, cls: jax.Array) -> jax.Array:
     """(B, 2, D) -> (B, 2, K)."""
     if self.expert:
-      return cosines(cls, method_state["directions"])
+      return prototype_cosines(cls, method_state["directions"])
     return self.csm.apply({"params": jax.lax.stop_gradient(method_state["teacher"]["csm"])}, cls)
+
+  def _search(
+    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, scene: Features
+  ) -> SaipOutputs:
+    """Adds the search in the scene, with the anchor as query for the instance and the rescaled RoI for itself."""
+    batch = len(anchor)
+    roi, mask = (_per_sample(x, batch)[:, 0] for x in (student.rescaled.hidden, student.rescaled.hidden_mask))
+    if self.config.resolved.scene_second == "other":
+      roi, mask = next_of_batch(roi), next_of_batch(mask)
+    variables = {"params": params["css"]}
+    scene_map = scene.hidden[:, 1:].reshape(batch, *scene.hidden_grid, -1)  # (B, h, w, D)
+    reference = self.css.apply(variables, scene_map, method=SearchDecoder.prepare)
+    inst_logits, roi_logits = self.css.apply(variables, (anchor, roi), reference, (None, mask))
+    return out.replace(inst_logits=inst_logits, roi_logits=roi_logits, scene=scene.hidden)

@@ -1,20 +1,19 @@
-"""Pictures of SAIP at work: its views, what it reconstructs, where it searches."""
+"""Panels of SAIP: its views, its reconstruction, and its search."""
 
 import functools
 
 import jax
 import numpy as np
 
-from saip_jax.methods.pictures import decoded, gray, paint, picture
-from saip_jax.pictures import Panel
+from saip_jax.pictures import Panel, decoded, gray, heat, paint, picture
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _compute(method, params, method_state, batch, key):
   """Returns views, network outputs, and the reconstruction in pixels or None, all on the given batch."""
-  views, draws = method.views_and_draws(batch, key)
-  networks = method.networks
-  out = networks.forward(params, method_state, views, draws)
+  views = method.views(batch, key)
+  networks, draws = method.networks, views.draws
+  out = networks.forward(params, method_state, views)
   if out.reconstruction is None:
     return views, out, None
   seen = draws.restore_ids < draws.keep_ids.shape[1]
@@ -23,13 +22,13 @@ def _compute(method, params, method_state, batch, key):
 
 
 def make_panels(method, params, method_state, batch, key: jax.Array) -> dict[str, Panel]:
-  """Returns the panels `views` and, of objectives that are trained, `reconstruction` and `search`, a row per sample.
+  """Returns the panels `views` and, for objectives that are trained, `reconstruction` and `search`, a row per sample.
 
   Args:
     method: a `saip_jax.methods.saip.method.Saip`.
-    params: its parameters.
-    method_state: its teacher and center.
-    batch: fields of `Saip.batch_spec`; every sample gets a row.
+    params: trained parameters.
+    method_state: teacher and center.
+    batch: fields of `Saip.batch_spec`.
     key: key of the views and masks.
   """
   views, out, images = jax.device_get(_compute(method, params, method_state, batch, key))
@@ -51,7 +50,7 @@ def _view_row(method, views, batch, i: int):
     ("anchor", picture(views.globals[i, 0])),
     ("augmented", picture(views.globals[i, 1])),
     *((name, picture(crop)) for name, crop in zip(names, locals_)),
-    ("region", picture(views.crops[i, -1])),
+    ("instance", picture(views.crops[i, -1])),
     *([] if views.scene is None else [("scene", picture(views.scene[i]))]),
   ]
 
@@ -67,26 +66,19 @@ def _reconstruction_row(views, images, i: int):
   ]
 
 
-def _search_row(views, out, i: int, second: int):
-  """One scene; `second` is the sample whose local crop stands in it."""
+def _search_row(views, out, i: int, roi_of: int):
+  """Returns the cells of one scene; its RoI is the one of sample `roi_of`."""
   scene = picture(views.scene[i])
   return [
     ("scene", scene),
     ("find: anchor", picture(views.globals[i, 0])),
-    ("where it is", _heat(scene, views.inst_mask[i])),
-    ("search", _heat(scene, _sigmoid(out.inst_logits[i]))),
-    ("find: local crop", picture(views.crops[second, -2])),
-    ("where it is", _heat(scene, views.roi_mask[i])),
-    ("search", _heat(scene, _sigmoid(out.roi_logits[i]))),
+    ("where it is", heat(scene, views.inst_mask[i])),
+    ("search", heat(scene, _sigmoid(out.inst_logits[i]))),
+    ("find: local crop", picture(views.crops[roi_of, -2])),
+    ("where it is", heat(scene, views.roi_mask[i])),
+    ("search", heat(scene, _sigmoid(out.roi_logits[i]))),
   ]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
   return 0.5 * (1 + np.tanh(0.5 * logits))
-
-
-def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """Lays a grid of 0..1 over an image: dark blue where 0, bright red where 1."""
-  heat = gray(values, image.shape[:2])
-  color = heat * np.array([1.0, 0.15, 0.05]) + (1 - heat) * np.array([0.0, 0.05, 0.35])
-  return (0.45 * image + 0.55 * color).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whole images with their labels as an ImageSource."""
+"""Whole images with all their labels as an ImageSource."""
 
 import collections
 import dataclasses
@@ -13,21 +13,21 @@ import numpy as np
 from input_pipeline import storage
 from input_pipeline.decode import DamagedImage, decode_photo, encode_ppm
 from input_pipeline.source import ImageSource, bounded
-from input_pipeline.sources.annotated.label_planes import boxes_of, check_classes, read_labels
+from input_pipeline.sources.annotated.label_planes import check_classes, number_persons, read_labels
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, frame_of, list_header, stamps, still_holds
-from input_pipeline.sources.index import Index, remembered
+from input_pipeline.sources.index import Index, cached_index
 
 
 @dataclasses.dataclass(slots=True)
-class Labeled:
-  """One image and what its data set says of it.
+class LabeledImage:
+  """One image and its labels.
 
   Attributes:
     image: its path below the data set's root.
-    facts: JSON-able, as annotations() gives them, in pixels of the image.
-    planes: name of a file in annotations(), e.g. "parts.png" -> where its pixels are, a reference of label_planes.py.
-    size: (width, height) for which the labels were made; None: not said.
-    upright: they count in the image after its orientation is applied, not in its stored pixels.
+    facts: JSON-able, as annotations() returns them, in pixels of the image.
+    planes: name of a file in annotations(), e.g. "parts.png" -> reference of its label plane, see label_planes.py.
+    size: (width, height) of the image that the labels were made for; None if unspecified.
+    upright: the labels are in the image with its orientation applied, not in its stored pixels.
   """
 
   image: str
@@ -39,21 +39,21 @@ class Labeled:
 
 @dataclasses.dataclass(slots=True)
 class Labels:
-  """All that a data set says of one split.
+  """All labeled images of one split of a data set.
 
   Attributes:
-    photos: the images below its root.
-    images: those that are labeled.
-    left_out: (name, reason) of what is no usable image or label.
-    legend: what the numbers mean, e.g. {"attributes": names}; {"parts": names} are the classes of parts.png.
-    read_from: files and folders of files that were read besides those that the user named.
-    protocol: what a score on these images has to be told with, besides what was known before they were read.
-    in_pixels: labels are places in the image, so that its size has to be looked at.
+    photos: all images below the data set's root.
+    images: the labeled ones.
+    left_out: (name, reason) of every unusable image or label.
+    legend: the meaning of numbers, e.g. {"attributes": names}; {"parts": names} are the classes of parts.png.
+    read_from: files, and folders of files, that were read besides those that the user gave.
+    protocol: facts to report with a score on these images, besides those known before reading.
+    in_pixels: labels are positions in the image, so that its size must be checked.
     categories: see `ImageSource.categories`.
   """
 
   photos: Photos
-  images: list[Labeled] = dataclasses.field(default_factory=list)
+  images: list[LabeledImage] = dataclasses.field(default_factory=list)
   left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   legend: dict = dataclasses.field(default_factory=dict)
   read_from: set[str] = dataclasses.field(default_factory=set)
@@ -62,16 +62,16 @@ class Labels:
   categories: dict = dataclasses.field(default_factory=dict)
 
   def add(self, name: str, facts: dict, planes: Mapping[str, dict] | None = None) -> None:
-    """One image by the name that the data set gives it, or its absence."""
+    """Adds the image of this name, or leaves it out if it is missing."""
     image, reason = self.photos.find(name, base_is_enough="/" not in name)
     if reason:
       self.left_out.append((name, reason))
     else:
-      self.images.append(Labeled(image, facts, dict(planes or {})))
+      self.images.append(LabeledImage(image, facts, dict(planes or {})))
 
 
 class LabeledSource(ImageSource):
-  """The images of a data set as they are, each with all its labels.
+  """The whole images of a data set, each with all its labels.
 
   Args:
     index: rows of `open_labeled`.
@@ -96,7 +96,7 @@ class LabeledSource(ImageSource):
     return os.fsdecode(self._index.text("name", i))
 
   def read(self, i: int) -> bytes:
-    """The bytes of image `i`; where its labels count in stored pixels that would be turned, those pixels as PPM."""
+    """Returns the bytes of image `i`; if decoding would turn it but its labels are in stored pixels, those as PPM."""
     data = storage.read_file(f"{self._root}/{self.name(i)}")
     if not self._index.columns["as_stored"][i]:
       return data
@@ -106,14 +106,14 @@ class LabeledSource(ImageSource):
       raise OSError(f"{self.name(i)}: {error}") from error
 
   def annotations(self, i: int) -> tuple[dict, dict[str, bytes]]:
-    """Facts and planes of image `i`; where nothing is said of `people`, they are those that instances.png shows."""
+    """Returns facts and label planes of image `i`; without `people` in the facts, they are made from instances.png."""
     facts, planes = json.loads(self._index.text("facts", i)), {}
     for name, reference in json.loads(self._index.text("planes", i)).items():
       planes[name] = read_labels(reference, self._root, tuple(self._index.columns["hw"][i].tolist()))
     if "parts.png" in planes:
       check_classes(planes["parts.png"], len(self.legend["parts"]), self.name(i))
     if "instances.png" in planes and "people" not in facts:
-      planes["instances.png"], boxes = boxes_of(planes["instances.png"])
+      planes["instances.png"], boxes = number_persons(planes["instances.png"])
       facts["people"] = [{"box": box} for box in boxes]
     return facts, {name: cv2.imencode(".png", plane)[1].tobytes() for name, plane in planes.items()}
 
@@ -129,17 +129,17 @@ def open_labeled(
   setting: str,
   protocol: dict,
 ) -> LabeledSource:
-  """The labeled images of one split, listed in an index that is remembered while its files stay as they are.
+  """Opens the labeled images of one split, listed in an index that is reused while its files are unchanged.
 
   Args:
-    kind: key of the data set, e.g. "lip".
-    path: what the user named; its base name becomes the data set's.
-    root: folder or URL below which everything lies.
-    files: the annotation files; a change of one makes a new list, as a change of the folders below `root` does.
-    read: the labels; called only if the list must be made.
-    cache_dir: where the list is remembered.
-    setting: the option that gave `path`, for messages.
-    protocol: JSON-able facts to be told with any score on these images, e.g. {"split": "test"}, so far as they are
+    kind: kind of source, e.g. "lip".
+    path: the path that the user gave; its base name becomes the name of the data set.
+    root: folder or URL of the data set.
+    files: the annotation files; the index is rebuilt if one of them changes, or a folder below `root`.
+    read: returns the labels; called only if the index must be built.
+    cache_dir: folder of the remembered index.
+    setting: the option that gave `path`, named in messages.
+    protocol: JSON-able facts to report with every score on these images, e.g. {"split": "test"}, as far as they are
       known before the labels are read.
 
   Raises:
@@ -157,7 +157,7 @@ def open_labeled(
     if not rows:
       reasons = collections.Counter(reason for _, reason in labels.left_out).most_common(3)
       raise ValueError(
-        f"{setting}={path} has no image that can be used: {len(labels.photos):,} images in {root}, "
+        f"{setting}={path} has no usable image: {len(labels.photos):,} images in {root}, "
         f"{len(labels.left_out):,} left out{'' if reasons else '; nothing is listed'}"
         + "".join(f"; {count:,}: {reason}" for reason, count in reasons)
       )
@@ -183,13 +183,13 @@ def open_labeled(
     return header, texts, columns
 
   key = f"{path} {json.dumps(protocol)} root={root}"
-  index = remembered(cache_dir, kind, key, lambda header: still_holds(header, files, root), build)
+  index = cached_index(cache_dir, kind, key, lambda header: still_holds(header, files, root), build)
   return LabeledSource(index, {"source": kind, "name": os.path.basename(path)})
 
 
-def _rows(labels: Labels) -> list[tuple[Labeled, tuple[int, int], bool]]:
-  """(image, (height, width) or zeros where no label asks, whether it stays as stored) of every usable image, by name;
-  adds the others to left_out."""
+def _rows(labels: Labels) -> list[tuple[LabeledImage, tuple[int, int], bool]]:
+  """Returns (image, (height, width) or zeros if no label needs them, whether to decode as stored) of the usable images,
+  sorted by name; adds the others to left_out."""
   if labels.in_pixels:
     pngs = (plane["png"] for row in labels.images for plane in row.planes.values() if "png" in plane)
     labels.photos.measure({*pngs, *(row.image for row in labels.images)})
@@ -206,8 +206,9 @@ def _rows(labels: Labels) -> list[tuple[Labeled, tuple[int, int], bool]]:
   return rows
 
 
-def _placed(row: Labeled, photos: Photos) -> tuple[tuple[int, int] | None, bool, str]:
-  """(height, width) of an image as its labels see it, whether its orientation must not be applied, why not."""
+def _placed(row: LabeledImage, photos: Photos) -> tuple[tuple[int, int] | None, bool, str]:
+  """Returns (height, width) of an image in the frame of its labels, whether its orientation must not be applied, and
+  why it is unusable ("" if it is usable)."""
   size = row.size
   for plane in row.planes.values():
     if "png" not in plane:

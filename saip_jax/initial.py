@@ -1,6 +1,8 @@
-"""Starting a run from weights that exist already."""
+"""Starts a run from existing weights: `config.init_from`."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,20 @@ import jax.numpy as jnp
 from saip_jax.config import RunConfig
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.weights import head_counts_of, open_weights
+from saip_jax.interop.weights import open_weights
 from saip_jax.training.state import TrainState
 
 
-def open_start(config: RunConfig) -> Weights:
+def open_initial(config: RunConfig, method) -> Callable[[TrainState, Any], tuple[TrainState, str]]:
+  """Opens the weights of `config.init_from` and returns `start_from` of them: (state, shardings) -> (state, line).
+
+  Errors of the weights come before anything is compiled.
+  """
+  weights = _open_start(config)
+  return lambda state, shardings: start_from(config, method, state, shardings, weights)
+
+
+def _open_start(config: RunConfig) -> Weights:
   """Returns the weights of `config.init_from`, at the size of the run.
 
   Raises:
@@ -29,7 +40,7 @@ def open_start(config: RunConfig) -> Weights:
 def start_from(
   config: RunConfig, method, state: TrainState, shardings, weights: Weights | None = None
 ) -> tuple[TrainState, str]:
-  """Returns a new run's state with the weights of `config.init_from` in it, and a line that tells what they are.
+  """Returns a new run's state with the weights of `config.init_from` in it, and a line that describes them.
 
   Positions are resized in 2-D if the run has another size; the optimizer starts anew.
 
@@ -37,13 +48,13 @@ def start_from(
     config: the run.
     method: a `saip_jax.methods.base.Method`.
     state: as initialized.
-    shardings: (of the parameters, of `method_state`): where they shall live.
-    weights: those of `open_start`, if they are open already: what is wrong with them shows before anything is compiled.
+    shardings: (of the parameters, of `method_state`) in the new state.
+    weights: the weights at the size of the run; None opens those of `config.init_from`.
 
   Raises:
-    ValueError: weights that cannot be read, or do not fit the run; all that does not fit is listed.
+    ValueError: weights that cannot be read, or do not fit the run; every mismatch is listed.
   """
-  weights = weights or open_start(config)
+  weights = weights or _open_start(config)
   try:
     chosen = lambda tree: tree if config.init_heads or tree is None else {"backbone": tree["backbone"]}
     student, teacher = chosen(weights.student), chosen(weights.teacher)
@@ -69,13 +80,15 @@ def start_from(
 
 
 def _same_parameters(spec: BackboneSpec, name: str) -> bool:
-  """Whether another backbone has the same parameters, as HRNets that enlarge maps in another way."""
+  """Returns whether another backbone has the same parameters, as HRNets that enlarge maps in another way."""
   other = dataclasses.replace(spec, name=name)
-  return spec.twin.kind == other.twin.kind and parameter_shapes(spec.build()) == parameter_shapes(other.build())
+  return spec.architecture.kind == other.architecture.kind and parameter_shapes(spec.build()) == parameter_shapes(
+    other.build()
+  )
 
 
-def _refuse_others(config: RunConfig, weights) -> None:
-  """Raises ValueError for what no shape of a tensor shows: another backbone, other numbers of heads."""
+def _refuse_others(config: RunConfig, weights: Weights) -> None:
+  """Raises ValueError for mismatches that no shape of a tensor shows: another backbone, other numbers of heads."""
   if weights.spec.name != config.model.backbone and not _same_parameters(weights.spec, config.model.backbone):
     raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
   wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
@@ -84,10 +97,10 @@ def _refuse_others(config: RunConfig, weights) -> None:
     raise ValueError(
       f"these are weights of a {weights.spec.name} with {facts['heads']} attention heads, {facts['last_heads']} in"
       f" the last block: set config.model.heads={facts['heads']} and config.model.last_heads={facts['last_heads']};"
-      " --heads and --last-heads of saip import set others for a file that does not state them"
+      " --heads and --last-heads of saip import set others for a file that does not specify them"
     )
   if config.init_heads:
-    here = head_counts_of(config.method)
+    here = config.head_counts
     odd = [
       f"{name} was {n}, config.method.{name.replace('_', '.')} is {here[name]}"
       for name, n in weights.head_counts.items()

@@ -1,0 +1,77 @@
+"""Layers that act on each token alone: linear, layer norm, GELU, MLP."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import initializers
+
+from saip_jax.backbones.initial_values import KERNEL_INITS, uniform_initializer
+
+NORM_EPSILON = 1e-6
+
+
+class Linear(nn.Module):
+  """Dense layer that can compute a slice of its outputs.
+
+  Attributes:
+    features: number of outputs.
+    dtype: computation dtype; parameters stay float32.
+    uniform_bias: initialize the bias from U(+-1/sqrt(inputs)), PyTorch's default, instead of zero.
+    kernel_init: initializer of the kernel (inputs, features).
+  """
+
+  features: int
+  dtype: jnp.dtype = jnp.float32
+  uniform_bias: bool = False
+  kernel_init: initializers.Initializer = KERNEL_INITS["xavier"]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, outputs: slice = slice(None)) -> jax.Array:
+    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+    bound = x.shape[-1] ** -0.5 if self.uniform_bias else 0.0
+    bias = self.param("bias", uniform_initializer(-bound, bound), (self.features,))
+    return x.astype(self.dtype) @ kernel[:, outputs].astype(self.dtype) + bias[outputs].astype(self.dtype)
+
+
+def layer_norm(dtype) -> nn.LayerNorm:
+  """Returns a layer norm with epsilon 1e-6 and statistics in float32."""
+  return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """Returns the exact GELU x * Phi(x), computed in float32 and cast to the dtype of x.
+
+  The backward pass recomputes from x: the residuals of automatic differentiation would be float32 and larger than x.
+  """
+  return (x.astype(jnp.float32) * _normal_cdf(x)).astype(x.dtype)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+  return 0.5 + 0.5 * jax.lax.erf(x.astype(jnp.float32) * 0.5**0.5)
+
+
+def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+  wide = x.astype(jnp.float32)
+  density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
+  return ((gradient.astype(jnp.float32) * (_normal_cdf(x) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
+class Mlp(nn.Module):
+  """Linear, exact GELU, Linear; the hidden layer is four times as wide.
+
+  Attributes:
+    dtype: computation dtype.
+    weights: initializer of the kernels, a key of `KERNEL_INITS`.
+  """
+
+  dtype: jnp.dtype = jnp.float32
+  weights: str = "xavier"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    linear = lambda features, name: Linear(features, self.dtype, kernel_init=KERNEL_INITS[self.weights], name=name)
+    return linear(x.shape[-1], "fc2")(gelu(linear(4 * x.shape[-1], "fc1")(x)))

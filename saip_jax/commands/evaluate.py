@@ -1,0 +1,112 @@
+"""`saip evaluate`."""
+
+import sys
+
+from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, size_flag
+
+
+def add_flags(parser) -> None:
+  parser.epilog = (
+    "A run remembers what was measured of it in W/evaluations.jsonl; where that file cannot be written, the"
+    " scores are printed all the same, with a warning on standard error, and the exit status stays 0. With"
+    " --finetune any setting of the recipe can be changed, as in saip pretrain; started again, the same command goes"
+    " on where it stopped."
+  )
+  parser.add_argument(
+    "--checkpoint",
+    required=True,
+    type=local_path_flag,
+    metavar="WHAT",
+    help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colors), constant "
+    "(what can be said without looking)",
+  )
+  parser.add_argument(
+    "--task",
+    required=True,
+    metavar="NAME",
+    help="reid, text, attributes, keypoints, wholebody, detection, parsing, segmentation, multi_parsing, joints3d, "
+    "depth, correspondence or cross_modality",
+  )
+  parser.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
+  parser.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")
+  parser.add_argument(
+    "--finetune",
+    type=local_path_flag,
+    metavar="FILE",
+    help="train the backbone on the task first; " + RECIPE_HELP.format("finetune_reid"),
+  )
+  parser.add_argument(
+    "--workdir", type=local_path_flag, metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)"
+  )
+  parser.add_argument("--train-split", metavar="NAME", help="what probes are fitted on (train)")
+  parser.add_argument("--test-split", metavar="NAME", help="what is measured (test, or val)")
+  parser.add_argument(
+    "--hold-out", action="store_true", help="cut --train-split in two by identity instead, 7 : 3, always the same way"
+  )
+  parser.add_argument(
+    "--people-count", type=int, default=2048, metavar="N", help="pictures of the default set of people (2048)"
+  )
+  parser.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
+  parser.add_argument("--image-hw", type=size_flag, metavar="HxW", help="size of the input (what the weights are for)")
+  parser.add_argument(
+    "--flip-test", action="store_true", help="average over each image and its mirror image; told with the score"
+  )
+  parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (0)")
+  parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(options, settings) -> int:
+  import contextlib
+  import json
+
+  from input_pipeline.storage import cache_folder
+  from saip_jax.evaluation.evaluate import evaluate, evaluation_text, find_protocol
+  from saip_jax.evaluation.splits import Data
+
+  data = Data.parse(
+    options.data,
+    cache_dir=cache_folder(),
+    people_count=options.people_count,
+    train_split=options.train_split,
+    test_split=options.test_split,
+    hold_out=options.hold_out,
+  )
+  output = sys.stdout
+  show = lambda record: print(
+    json.dumps(record, indent=2) if options.json else evaluation_text(record), file=output, flush=True
+  )
+  if options.finetune is None:
+    if settings or options.workdir:
+      raise ValueError(f"{(settings or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
+    evaluate(
+      options.checkpoint,
+      options.task,
+      data,
+      options.protocol,
+      options.which,
+      options.image_hw,
+      options.seed,
+      options.flip_test,
+      show,
+    )
+    return 0
+  find_protocol(options.task, None)
+  if options.protocol:
+    raise ValueError("--finetune measures in its own way: leave out --protocol")
+  from saip_jax.evaluation.finetune import finetune
+
+  with contextlib.redirect_stdout(sys.stderr):  # the record alone is the command's output
+    finetune(
+      options.checkpoint,
+      options.task,
+      data,
+      options.finetune,
+      settings,
+      options.workdir,
+      options.image_hw,
+      options.seed,
+      options.which,
+      options.flip_test,
+      show,
+    )
+  return 0

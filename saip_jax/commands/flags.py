@@ -1,0 +1,39 @@
+"""Flag types and help texts that several commands share."""
+
+import argparse
+from collections.abc import Callable
+
+RECIPE_HELP = "recipe: a Python file, or the name of one that comes with the program, as {0} or configs/{0}.py"
+
+
+def local_path_flag(text: str) -> str:
+  """Returns a path; a URL is an error where only files of this machine can be read or written."""
+  from input_pipeline.storage import NO_URL, is_url
+
+  if is_url(text):
+    raise argparse.ArgumentTypeError(f"{text} is {NO_URL}")
+  return text
+
+
+def size_flag(text: str) -> tuple[int, int]:
+  """Returns (height, width) of text like "256x128"."""
+  try:
+    height, width = (int(part) for part in text.split("x"))
+  except ValueError:
+    raise argparse.ArgumentTypeError(f"{text!r} is no size; write height x width, as 256x128") from None
+  return height, width
+
+
+def numbers_flag(count: int) -> Callable[[str], tuple[float, ...]]:
+  """Returns a flag type for `count` numbers with commas between."""
+
+  def read(text: str) -> tuple[float, ...]:
+    try:
+      numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+      numbers = ()
+    if len(numbers) != count:
+      raise argparse.ArgumentTypeError(f"{text!r}: expected {count} numbers with commas between")
+    return numbers
+
+  return read

@@ -1,0 +1,47 @@
+"""`saip import`."""
+
+from saip_jax.commands.flags import local_path_flag, size_flag
+
+
+def add_flags(parser) -> None:
+  parser.add_argument(
+    "--from",
+    required=True,
+    dest="source",
+    type=local_path_flag,
+    metavar="PATH",
+    help="file of weights, or a timm folder",
+  )
+  parser.add_argument(
+    "--dialect", metavar="NAME", help="saip, timm, mae, dino or safetensors (recognized by the names of the tensors)"
+  )
+  parser.add_argument("--out", required=True, type=local_path_flag, metavar="DIR", help="folder to make")
+  parser.add_argument(
+    "--image-hw",
+    type=size_flag,
+    metavar="HxW",
+    help="size in pixels that its positions are for, where the file does not say",
+  )
+  parser.add_argument(
+    "--part",
+    metavar="NAME",
+    help="section or module of the file that holds the encoder, where it has several: model_ema, base_encoder, ...",
+  )
+  parser.add_argument("--heads", type=int, metavar="N", help="attention heads of a ViT, where the file does not say")
+  parser.add_argument("--last-heads", type=int, metavar="N", help="those of its last block (as in the others)")
+
+
+def run(options, settings) -> int:
+  from saip_jax.interop.importing import import_summary, import_weights
+
+  weights = import_weights(
+    options.source,
+    options.dialect,
+    options.out,
+    options.image_hw,
+    part=options.part,
+    heads=options.heads,
+    last_heads=options.last_heads,
+  )
+  print("\n".join(import_summary(weights, options.out)))
+  return 0

@@ -1,0 +1,34 @@
+"""`saip pretrain`."""
+
+from saip_jax.commands.flags import RECIPE_HELP, local_path_flag
+
+
+def add_flags(parser) -> None:
+  parser.epilog = (
+    "Any setting of the recipe can be changed: --config.batch_size=8 --config.optimizer.learning_rate=1e-3"
+  )
+  parser.add_argument(
+    "--config", required=True, type=local_path_flag, metavar="FILE", help=RECIPE_HELP.format("saip_demo")
+  )
+  parser.add_argument(
+    "--workdir", required=True, type=local_path_flag, metavar="DIR", help="folder for all outputs of this run"
+  )
+  parser.add_argument(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="several hosts: an address on the machine of process 0 (Cloud TPU, Slurm and Kubernetes tell it themselves)",
+  )
+  parser.add_argument("--processes", type=int, metavar="N", help="several hosts: their number")
+  parser.add_argument("--process", type=int, metavar="I", help="several hosts: which one this is, from 0")
+
+
+def run(options, settings) -> int:
+  from saip_jax.recipes import open_recipe
+
+  config = open_recipe(options.config, settings)
+  from saip_jax.pretraining import pretrain  # imports JAX: errors of a recipe come before
+
+  pretrain(
+    config, options.workdir, coordinator=options.coordinator, processes=options.processes, process=options.process
+  )
+  return 0

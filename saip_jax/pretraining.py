@@ -1,0 +1,65 @@
+"""`saip pretrain` as a function: from a config to a trained state."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from input_pipeline.pipeline import build_train_data
+from saip_jax.config import RunConfig
+from saip_jax.methods import METHODS
+from saip_jax.running import train_in_folder
+from saip_jax.training.distributed import initialize
+from saip_jax.training.state import TrainState
+
+
+def pretrain(
+  config: RunConfig,
+  workdir,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  coordinator: str | None = None,
+  processes: int | None = None,
+  process: int | None = None,
+) -> TrainState:
+  """Pre-trains a model, as `saip pretrain` does; called again, it continues from the newest checkpoint.
+
+  >>> config = open_recipe("mae_demo", ["--config.total_steps=20"])  # from saip_jax.recipes
+  ... # doctest: +SKIP
+  >>> state = saip_jax.pretrain(config, "runs/demo")  # doctest: +SKIP
+  >>> backbone = saip_jax.load_backbone("runs/demo")  # doctest: +SKIP
+
+  Args:
+    config: the run, from `saip_jax.recipes.open_recipe`.
+    workdir: folder of the run: new, empty, or of this run.
+    devices: where to train; None uses all devices.
+    coordinator: with several processes, HOST:PORT on the machine of process 0, see `training.distributed.initialize`.
+    processes: their number.
+    process: which one this is, from 0.
+
+  Returns:
+    The state after the last update done.
+
+  Raises:
+    ValueError: settings, data or a folder that do not fit.
+    NonFiniteLoss: a loss became infinite or NaN.
+    CheckpointError: a checkpoint could not be written.
+  """
+  initialize(coordinator, processes, process)
+  entry = METHODS[config.method.name]
+  method = entry.build(config)
+
+  def open_data(workdir: Path):
+    fields = tuple(method.batch_spec(config.batch_size))
+    data = build_train_data(
+      config.data, fields=fields, batch_size=config.batch_size, seed=config.seed, cache_dir=workdir
+    )
+    entry.check_data(config.method, data)
+    return data
+
+  monitors = None
+  if config.monitor_every:
+    from saip_jax.evaluation.monitors import monitors_for  # with all metrics: most runs need not wait for the import
+
+    monitors = monitors_for(config, method.backbone)
+  return train_in_folder(config, method, open_data, workdir, monitors, devices)
