@@ -28,10 +28,12 @@ def png(plane: np.ndarray) -> bytes:
 
 def write_market1501(root: pathlib.Path, crops: list[Picture]) -> None:
   """Names of identity and camera, and attributes of which the age is one of four."""
-  identities = sorted({picture.facts["people"][0]["identity"] + 1 for picture in crops})
+  identities = sorted({picture.annotations["people"][0]["identity"] + 1 for picture in crops})
   for picture in crops:
-    identity, camera = picture.facts["people"][0]["identity"] + 1, picture.facts["camera"] + 1
-    write(root / "train" / f"{identity:04d}_c{camera}s1_{picture.facts['index']:06d}_00.jpg", encode_jpeg(picture))
+    identity, camera = picture.annotations["people"][0]["identity"] + 1, picture.annotations["camera"] + 1
+    write(
+      root / "train" / f"{identity:04d}_c{camera}s1_{picture.annotations['index']:06d}_00.jpg", encode_jpeg(picture)
+    )
   parts = {"train": identities[::2], "test": identities[1::2]}
   columns = lambda part: {
     **{name: np.array([1.0 + i % 2 for i in part]) for name in ("gender", "hat", "upred", "downblue")},

@@ -92,8 +92,8 @@ def write_samples(root: pathlib.Path) -> Samples:
 
 
 def _people(picture: Picture) -> Iterator[tuple[int, dict, Truth]]:
-  """Yields (number in `instances`, facts, truth) of the persons that are visible."""
-  for k, person in enumerate(picture.facts["people"], 1):
+  """Yields (number in `instances`, annotations, truth) of the persons that are visible."""
+  for k, person in enumerate(picture.annotations["people"], 1):
     if person["area"]:
       yield k, person, Truth(person["box_visible"], np.array(person["keypoints"]), picture.instances == k)
 
