@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[1]
 MODULES = [
   ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")

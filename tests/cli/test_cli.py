@@ -11,6 +11,8 @@ from saip_jax import cli, pretraining
 from saip_jax.methods import METHODS
 from tests.support.toy_method import TOY_METHODS, ToyData, toy_recipe
 
+pytestmark = pytest.mark.compile
+
 
 @pytest.fixture
 def recipe(tmp_path):

@@ -13,6 +13,8 @@ from saip_jax import cli
 from tests.support.kill_and_resume import differing
 from tests.support.tiny_saip import TINY
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 KEYS = {
   "step",

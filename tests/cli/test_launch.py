@@ -18,6 +18,8 @@ import yaml
 from saip_jax.cli import make_parser
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yaml"
 GCLOUD = REPO / "tests" / "support" / "toy_gcloud.py"

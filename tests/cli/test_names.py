@@ -17,6 +17,8 @@ from saip_jax.run_folder.folder import claim_workdir
 from tests.support.noise_pictures import encoded, noise
 from tests.support.toy_method import train_toy
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
 

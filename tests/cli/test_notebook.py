@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.tiny_saip import TINY
 
+pytestmark = pytest.mark.compile
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = REPO / "scripts" / "colab.ipynb"
 

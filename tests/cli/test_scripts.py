@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.compile
+
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
 _STUB = '#!/bin/bash\necho "$(basename "$0")" "$@" >> "$CALLS"\n'
 
@@ -51,7 +53,12 @@ def test_quickstart_hands_its_flags_to_the_run_alone(checkout, flags):
   assert _called(checkout, "quickstart.sh", *flags) == [people, run]  # installed once
 
 
-def test_the_tests_hand_theirs_to_pytest(checkout):
-  install, tests = _called(checkout, "test.sh", "-k", "name")
+@pytest.mark.parametrize(
+  "arguments, lane",
+  [([], "not slow"), (["fast"], "not compile and not slow"), (["slow"], "slow"), (["-k", "name"], "not slow")],
+)
+def test_the_tests_run_one_lane_and_hand_the_rest_to_pytest(checkout, arguments, lane):
+  install, tests = _called(checkout, "test.sh", *arguments)
+  rest = [argument for argument in arguments if argument not in ("fast", "slow")]
   assert install.endswith("-r requirements.txt -e .[test]")
-  assert tests.startswith("python -m pytest") and tests.endswith("-k name")
+  assert tests.startswith("python -m pytest") and tests.endswith(" ".join(["-m", lane, *rest]))

@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 
 import numpy as np
+import pytest
 
 from input_pipeline.people.dataset import PeopleSource
 from input_pipeline.people.prepare import prepare_people
@@ -27,6 +28,7 @@ def test_average_precision_of_a_known_order():
   np.testing.assert_allclose(found, np.mean([(1 + 2 / 3) / 2, 1, 1 / 2]))
 
 
+@pytest.mark.compile
 def test_a_linear_color_baseline_neither_solves_identity_nor_fails(tmp_path):
   script = _load_script()
   path = prepare_people(tmp_path / "people", SetSpec("crops", (64, 32), 0, 64), 512, progress=False)

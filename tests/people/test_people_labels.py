@@ -50,6 +50,7 @@ def _people(pictures, *names):
   ]
 
 
+@pytest.mark.compile
 def test_the_same_index_is_the_same_picture_in_another_process():
   def digest(picture):
     planes = (picture.image_u8, picture.depth, picture.instances, picture.parts)

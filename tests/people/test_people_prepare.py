@@ -104,6 +104,7 @@ def test_whole_shards_are_not_rendered_again(tmp_path, toy, monkeypatch):
     prepare(tmp_path / str(export), spec_of(), 10, export)
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 @pytest.mark.parametrize(
   "composition, export, shards", [("crops", None, "*.array_record"), ("scenes", "coco", "unfinished/*.array_record")]

@@ -102,6 +102,7 @@ def test_two_hundred_files_of_ten_kinds():
   assert any(not name.isprintable() or "\udcff" in name for name in FILES.good)
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_workers_meet_the_same_damage(tmp_path):
   source = _tars(tmp_path, str(tmp_path / "w"))

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pathlib
-import shutil
 import struct
 import warnings
 import zlib
@@ -16,11 +14,8 @@ from PIL import Image
 from input_pipeline.doctor.checkup import doctor
 from input_pipeline.doctor.examine import examine_images
 from input_pipeline.doctor.report import doctor_report
-from input_pipeline.sources.containers.folder import FolderSource
 from tests.support.damaged_files import make_files, write_folder, write_lmdb, write_tars, write_zip
 from tests.support.noise_pictures import Named, encoded, noise
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def _bomb():
@@ -273,22 +268,3 @@ def test_a_sample_is_reproducible_and_survives_errors_of_a_reader():
   everything = examine_images(source, limit=None, seed=0, threads=4, progress=False)
   assert everything.unreadable == {7: "damaged image: RuntimeError: the reader broke"}
   assert len(everything.readable) == 49 and everything.timed_images == 49
-
-
-def test_a_real_set_and_copies_planted_in_it(tmp_path):
-  if not SHARED.is_dir():
-    pytest.skip(f"{SHARED} is not here")
-  names = sorted(os.listdir(SHARED / "market1501_sample" / "train"))[:600]
-  for name in names:
-    shutil.copyfile(SHARED / "market1501_sample" / "train" / name, tmp_path / name)
-  for k in range(20):  # saved again, larger
-    with Image.open(tmp_path / names[k * 25]) as image:
-      image.resize((96, 192)).save(tmp_path / f"again_{k}.jpg", quality=80)
-  groups = FolderSource(tmp_path, tmp_path / ".index")
-  facts = doctor(str(tmp_path), source="folder", progress=False)
-  near = facts["duplicates"]["near"]
-  found = [group["names"] for group in near["biggest"]]
-  assert len(groups) == facts["images"] == 620 and facts["unreadable"]["count"] == 0
-  assert sum(f"again_{k}.jpg" in group and names[k * 25] in group for k in range(20) for group in found) >= 18
-  identities = [{name[:4] for name in group if not name.startswith("again")} for group in found]
-  assert all(len(group) == 1 for group in identities)  # no two persons are confused

@@ -1,7 +1,5 @@
 """Depth and silhouettes in the batches: on the image's canvas, never interpolated, unknown where unusable."""
 
-import pathlib
-
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from input_pipeline.prepare.side_files import SideFiles
 from input_pipeline.source import ImageSource
 from tests.support.batches import assert_same, data_of_source, open_data, take
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 HW = (40, 20)
 
 
@@ -215,34 +212,3 @@ def test_depth_on_a_grid_of_its_own_is_brought_to_the_images(tmp_path):
   assert meta["carried"]["depth.png"] == 5  # of all but the one in millimeters
   with pytest.raises(ValueError, match="--depth-grid and --depth-range.*--depth"):
     SideFiles(depth_range=(0.5, 3.0))
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the folder of real samples")
-@pytest.mark.parametrize(
-  "name, below, depth, options, count",
-  [
-    ("deep_human_rgbd", "data", "{number}_depth.npy", dict(depth_grid=(1.08, 10.0, 4.5), depth_range=(0.5, 10.0)), 26),
-    ("realsense_rgbd", "data/images_n40/color", "../depth/{stem}.png", {}, 4),
-    ("uva_kinect_turntable", "a1/data", "{stem}_depth.png", dict(instances="{stem}_mask.jpg"), 10),
-  ],
-)
-def test_real_depth_is_found(tmp_path, name, below, depth, options, count):
-  root = SHARED / name / below
-  if "instances" in options:
-    options = options | {"instances": f"{root}/{options['instances']}"}
-  side_files = SideFiles(depth=f"{root}/{depth}", **options)
-  meta = prepare_dataset(PrepareRequest("folder", str(root), side_files=side_files), tmp_path / "set", progress=False)
-  assert meta["carried"]["depth.png"] == count and not meta["left_out"]
-  data = open_data(
-    tmp_path,
-    source="arrayrecord",
-    path=str(tmp_path / "set"),
-    canvas_hw=(96, 96),
-    max_damaged_fraction=0.0,
-    fields=("depth",),
-    batch_size=meta["count"],
-  )
-  (batch,) = take(data, 1)
-  assert batch["has_depth"].sum() == count and not data.unknown.counts
-  known = batch["depth"][batch["depth"] > 0]
-  assert 500 < np.median(known) < 4000

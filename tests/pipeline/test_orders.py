@@ -234,6 +234,7 @@ def test_order_does_not_depend_on_hosts_or_start(places, tmp_path, kind):
     np.testing.assert_allclose(np.sort(seen), np.arange(COUNT) * 10, atol=2)  # one epoch: every picture once
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 @pytest.mark.parametrize("kind", ["folder", *MAKERS])
 def test_order_does_not_depend_on_workers(places, tmp_path, kind):
@@ -278,6 +279,7 @@ def test_mixture_with_scenes_of_their_own(places, tmp_path):
     np.testing.assert_array_equal(a["index"], b["index"])  # scenes change nothing of the images' order
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_mixture_with_workers(places, tmp_path):
   assert_same(take(_mixture(places, tmp_path, workers=2), 5), take(_mixture(places, tmp_path), 5))

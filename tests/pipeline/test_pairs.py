@@ -134,6 +134,7 @@ def test_images_are_in_the_order_that_they_have_without_pairs(tmp_path):
     assert a.keys() == {"image", "image_hw", "index"}
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_a_worker_process_draws_the_same_partners(tmp_path):
   (tmp_path / "video").mkdir()

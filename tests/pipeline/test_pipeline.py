@@ -71,6 +71,7 @@ def test_methods_without_scenes_have_the_same_images_and_no_scenes(images, tmp_p
   assert any("scenes   none" in line for line in data.summary()) and data.identity["scenes"] == "none"
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.distributed)])
 def test_hosts_and_workers_together_see_the_same_batches(images, tmp_path, reference, hosts, workers):

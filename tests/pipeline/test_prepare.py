@@ -261,6 +261,7 @@ def test_resumed_after_a_kill_at_any_step_the_bytes_are_the_same(tmp_path, small
   assert step > 20
 
 
+@pytest.mark.compile
 @pytest.mark.distributed
 def test_resumes_after_sigkill(tmp_path):
   photos = write_photos(tmp_path / "photos", 120, hw=(200, 100))

@@ -99,6 +99,7 @@ def test_the_summary_names_the_newest_pictures_and_is_short(tmp_path):
   assert "100 images skipped" in text and "damaged_images.txt" in text and len(text.splitlines()) < 30
 
 
+@pytest.mark.compile
 def test_reports_import_without_plotting_or_tables():
   """The Panel class is part of the method protocol; bare machines have neither matplotlib nor clu."""
   imports = "import sys, saip_jax.pictures, saip_jax.training.progress"

@@ -1,8 +1,6 @@
 """Readers of annotations in COCO format: files, photos, persons, and malformed input."""
 
-import collections
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,9 +8,6 @@ import pytest
 from input_pipeline.sources.annotated.person import box_around, keypoints_of
 from input_pipeline.sources.datasets.coco import open_coco
 from tests.support.annotated_photos import annotation, coco, decoded, mask, names, person, write_json, write_photo
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
 
 
 def _open(path, tmp_path, split=None):
@@ -358,78 +353,3 @@ def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
       there.read(0)
   finally:
     files.rm("/annotated", recursive=True)
-
-
-@needs_shared
-@pytest.mark.parametrize(
-  "file, joints",
-  [("annotations/person_keypoints_train2017.json", 17), ("annotations/instances_train2017.json", 0), ("", 17)],
-)
-def test_coco_itself(tmp_path, file, joints):
-  source = _open(SHARED / "coco_mini" / file, tmp_path)
-  reasons = collections.Counter(reason for _, reason in source.left_out)
-  assert reasons["no such photo"] == 40 and reasons["a crowd, not one person"] == 5 and len(source) == 130
-  assert len(source.legend.get("joints", ())) == joints
-  for i in range(0, len(source), 7):
-    crop, found = decoded(source, i), mask(source, i)
-    assert crop.shape[:2] == found.shape and found.any()
-    x, y, width, height = person(source, i)["box"]
-    ys, xs = np.nonzero(found)  # the mask fills its box
-    assert abs(xs.min() - x) < 3 and abs(ys.max() + 1 - y - height) < 3
-
-
-@needs_shared
-def test_captions_and_detections_are_no_persons(tmp_path):
-  with pytest.raises(ValueError, match="no box"):
-    _open(SHARED / "coco_mini" / "annotations" / "captions_train2017.json", tmp_path)
-  with pytest.raises(ValueError, match="detections"):
-    _open(SHARED / "mmpose_tests" / "coco" / "test_coco_det_AP_H_56.json", tmp_path)
-  with pytest.raises(ValueError, match="another kind"):
-    _open(SHARED / "mmpose_tests" / "interhand2.6m" / "test_interhand2.6m_camera.json", tmp_path)
-
-
-@needs_shared
-@pytest.mark.parametrize(
-  "path, persons, joints",
-  [
-    ("coco/test_coco.json", 13, 17),
-    ("coco/test_coco_wholebody.json", 13, {"person": 17, "face": 68, "foot": 6}),
-    ("aic", 9, 14),
-    ("mpii/test_mpii.json", 5, 16),
-    ("mpii/test_mpii_trb.json", 5, 40),
-    ("halpe", 13, 136),
-    ("wflw", 4, 98),
-    ("lapa", 2, 106),
-    ("freihand", 8, 21),
-    ("h36m", 4, 17),
-    ("posetrack18", 14, 17),
-    ("posetrack18/annotations/test_posetrack18_val.json", 14, 17),
-    ("posetrack18/annotations/val", 14, 17),
-    ("interhand2.6m/test_interhand2.6m_data.json", 4, 0),
-  ],
-)
-def test_sets_that_follow_cocos_form(tmp_path, path, persons, joints):
-  source = _open(SHARED / "mmpose_tests" / path, tmp_path)
-  assert len(source) == persons
-  legend = source.legend.get("joints", [])
-  if isinstance(joints, dict):
-    assert {name: len(legend[name]) for name in joints} == joints
-  else:
-    assert len(legend) == joints
-  inside = []
-  for i in range(persons):
-    height, width = decoded(source, i).shape[:2]
-    known = [(x, y) for x, y, v in person(source, i).get("keypoints", ()) if v]
-    inside += [0 <= x <= width and 0 <= y <= height for x, y in known]
-    assert (
-      "keypoints" not in person(source, i)
-      or joints == {}
-      or len(person(source, i)["keypoints"]) in ({joints} if isinstance(joints, int) else set(joints.values()))
-    )
-  assert all(inside)
-
-
-@needs_shared
-def test_panoptic_coco_itself(tmp_path):
-  source = _open(SHARED / "coco128_yolo" / "panoptic_segmentation", tmp_path)
-  assert len(source) == 68 and all(mask(source, i).any() for i in range(0, 68, 5))

@@ -1,7 +1,5 @@
 """Readers of YOLO's text files, Penn-Fudan and LSP."""
 
-import pathlib
-
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +9,6 @@ from input_pipeline.sources.datasets.lsp import open_lsp
 from input_pipeline.sources.datasets.pennfudan import open_pennfudan
 from input_pipeline.sources.datasets.yolo import open_yolo
 from tests.support.annotated_photos import decoded, mask, names, person, write_photo
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
 
 NAMES = "names:\n  0: person\n  1: dog\n"
 
@@ -229,36 +224,3 @@ def test_lsp_files_of_another_format(tmp_path):
     open_lsp(str(root), None, str(tmp_path / "work"), "--path")
   with pytest.raises(ValueError, match="not LSP"):
     open_lsp(str(tmp_path), None, str(tmp_path / "work"), "--path")
-
-
-@needs_shared
-def test_yolo_itself(tmp_path):
-  detection = _open(SHARED / "coco128_yolo" / "object_detection", tmp_path)
-  segments = _open(SHARED / "coco128_yolo" / "instance_segmentation", tmp_path)
-  assert len(detection) == 67 and len(segments) == 69
-  boxes = [np.array(source._index.columns["box"]) for source in (detection, segments)]
-  nearest = np.abs(boxes[0][:, None] - boxes[1][None]).max(-1).min(1)
-  assert np.median(nearest) < 2  # two versions of the same labels agree on where people are
-  assert all(mask(segments, i).any() for i in range(0, 69, 5))
-  with pytest.raises(ValueError, match="several: instance_segmentation/config.yaml, object_detection/config.yaml"):
-    _open(SHARED / "coco128_yolo", tmp_path)
-
-
-@needs_shared
-def test_pennfudan_itself(tmp_path):
-  source = open_pennfudan(str(SHARED / "pennfudan"), None, str(tmp_path / "work"), "--path", margin=0)
-  assert len(source) == 92 and not source.left_out
-  gaps = []
-  for i in range(92):
-    found = mask(source, i)
-    ys, xs = np.nonzero(found)
-    gaps.append((xs.min(), ys.min(), found.shape[1] - 1 - xs.max(), found.shape[0] - 1 - ys.max()))
-  assert (np.median(gaps, axis=0) == 0).all()  # of most persons, box and mask end at the same pixel on every side
-
-
-@needs_shared
-def test_lspet_itself(tmp_path):
-  source = open_lsp(str(SHARED / "lspet"), None, str(tmp_path / "work"), "--path")
-  assert len(source) == 750 and source.left_out[-1] == ("and 8,250 more", "left out as well, not listed one by one")
-  known = np.mean([sum(v > 0 for _, _, v in person(source, i)["keypoints"]) for i in range(750)])
-  assert 12 < known < 13

@@ -1,7 +1,5 @@
 """Folders of frames: recording, camera and time from their names."""
 
-import pathlib
-
 import cv2
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from input_pipeline.prepare.shard import PrepareRequest
 from input_pipeline.settings import PairsConfig
 from input_pipeline.sources.containers.array_record import ArrayRecordSource
 from input_pipeline.sources.table import open_source
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def write(root, *names):
@@ -87,17 +83,3 @@ def test_other_folders_are_refused(tmp_path, kind, names, message):
   with pytest.raises(ValueError, match=f"data.path: {message}") as error:
     open_source(kind, write(tmp_path / "set", *names), cache_dir=tmp_path / "w")
   assert "\n" not in str(error.value)
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the folder of real samples")
-@pytest.mark.parametrize(
-  "kind, path, views, poses",
-  [("multiview", "pose2sim_multiview/Demo_SinglePerson", 32, 32), ("video", "uva_kinect_turntable", 0, 10)],
-)
-def test_real_recordings_have_pairs(tmp_path, kind, path, views, poses):
-  source, pairs = open_pairs(open_source(kind, SHARED / path, cache_dir=tmp_path), PairsConfig(), tmp_path)
-  assert pairs.summary[:2] == [f"{views} images have a view partner", f"{poses} images have a pose partner"]
-  for i in range(len(source)):
-    partner, kind = pairs.partner(i, 7 * i)
-    (a, _), (b, _) = source.annotations(i), source.annotations(partner)
-    assert a["group"] == b["group"] and (a["frame"] == b["frame"]) == (kind == 0)

@@ -1,18 +1,11 @@
 """Data sets of whole images: captions, Fashionpedia, Clothing Co-Parsing."""
 
-import pathlib
-
-import cv2
 import numpy as np
 import pytest
 import scipy.io
 
-from input_pipeline.sources.table import open_source
 from tests.support.annotated_photos import annotation, coco, names, write_json, write_photo
 from tests.support.labeled_sets import assert_refused, open_set, people_of, plane_of
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
 
 
 def _caption_record(key, name, split="test", **further):
@@ -141,16 +134,3 @@ def test_clothing_co_parsing_keeps_the_photos_with_labels_of_their_size(tmp_path
   assert "0004.mat" in reasons["photos/0004.jpg"] and "only its tags" in reasons["photos/0005.jpg"]
   assert_refused("ccp", tmp_path, "not Clothing Co-Parsing")
   assert_refused("ccp", tmp_path / "set", "no splits", split="train")
-
-
-@needs_shared
-def test_clothing_co_parsing_itself(tmp_path):
-  source = open_source("ccp", SHARED / "ccp", cache_dir=tmp_path)
-  assert len(source) == 80 and len(source.left_out) == 10 and len(source.legend["parts"]) == 59
-  skin, hair = (source.legend["parts"].index(name) for name in ("skin", "hair"))
-  seen = [plane_of(source, i) for i in range(0, 80, 16)]
-  assert all((parts == skin).any() and (parts == hair).any() for parts in seen)
-  assert all(
-    parts.shape == cv2.imread(str(SHARED / "ccp" / source.name(i))).shape[:2]
-    for i, parts in zip(range(0, 80, 16), seen)
-  )

@@ -228,6 +228,7 @@ def test_index_is_reused_until_the_file_changes(tmp_path, monkeypatch):
   assert scans == [1] and len(after) == 801 and after.identity["digest"] != before["digest"]
 
 
+@pytest.mark.compile
 def test_pickled_it_is_small_and_threads_and_processes_read_the_same(tmp_path):
   source = _open(_write(tmp_path / "db", PICTURES), tmp_path / "w")
   pickled = pickle.dumps(source)

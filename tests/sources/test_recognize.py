@@ -2,7 +2,6 @@
 
 import io
 import json
-import pathlib
 import tarfile
 
 import fsspec
@@ -14,8 +13,6 @@ from input_pipeline.people.spec import SetSpec
 from input_pipeline.sources.kinds import SOURCE_KINDS
 from input_pipeline.sources.recognize import LAYOUTS, recognize_source
 from input_pipeline.sources.table import OPENERS
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def _npz_bytes():
@@ -179,34 +176,6 @@ def test_a_folder_of_very_many_files_is_not_listed_whole(tmp_path, monkeypatch):
   monkeypatch.setattr("input_pipeline.sources.recognize.os.path.splitext", lambda name: seen.append(name) or real(name))
   assert recognize_source(str(tmp_path)) == "folder"
   assert len(set(seen)) <= 300
-
-
-@pytest.mark.parametrize(
-  "kind, name",
-  [
-    ("market1501", "market1501_sample"),
-    ("market1501", "market1501_sample/train"),
-    ("coco", "coco_mini"),
-    ("yolo", "coco128_yolo/object_detection"),
-    ("yolo", "coco128_yolo/instance_segmentation"),
-    ("coco", "coco128_yolo/panoptic_segmentation"),
-    ("folder", "coco128_yolo"),
-    ("pennfudan", "pennfudan"),
-    ("lsp", "lspet"),
-    ("ccp", "ccp"),
-    ("folder", "realsense_rgbd"),
-    ("coco", "mmpose_tests/aic"),
-    ("coco", "mmpose_tests/mpii"),
-    ("coco", "mmpose_tests/mpii/test_mpii.json"),
-    ("coco", "mmpose_tests/interhand2.6m"),
-    ("coco", "mmpose_tests/posetrack18"),
-    ("coco", "mmpose_tests/posetrack18/annotations/val"),
-  ],
-)
-def test_real_data_sets(kind, name):
-  if not SHARED.is_dir():
-    pytest.skip(f"{SHARED} is not here")
-  assert recognize_source(str(SHARED / name)) == kind
 
 
 def test_numpy_archives_are_not_recognized_as_zip(tmp_path):

@@ -1,7 +1,6 @@
 """Market-1501 and MSMT17: splits, identities, cameras, and what is left out."""
 
 import os
-import pathlib
 import pickle
 import time
 
@@ -14,9 +13,6 @@ from input_pipeline.sources.datasets.reid import msmt17_version, open_market1501
 from saip_jax.evaluation.splits import LabeledImages
 from saip_jax.evaluation.tasks.attributes import attribute_labels
 from tests.support.annotated_photos import names
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
 
 
 def _write(root, *files):
@@ -174,17 +170,3 @@ def test_a_set_in_a_bucket_has_the_same_identity(tmp_path):
     assert there.identity["digest"] == here.identity["digest"] and there.read(0) == here.read(0)
   finally:
     files.rm("/market", recursive=True)
-
-
-@needs_shared
-def test_market1501_itself(tmp_path):
-  source = _open(open_market1501, SHARED / "market1501_sample", tmp_path)
-  assert len(source) == 11499 and not source.left_out and len(source.legend["attributes"]) == 26 + 4
-  persons = _persons(source)
-  assert len({identity for identity, _ in persons}) == 671 and {camera for _, camera in persons} == set(range(6))
-  attributes = np.array([source.annotations(i)[0]["people"][0]["attributes"] for i in range(0, 11499, 50)])
-  assert set(attributes.ravel()) == {0, 1} and (attributes[:, :4].sum(1) == 1).all()  # one of the ages
-  assert (
-    source.identity["digest"]
-    == _open(open_market1501, SHARED / "market1501_sample" / "train", tmp_path).identity["digest"]
-  )

@@ -100,6 +100,7 @@ def test_errors_name_the_missing_set(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.compile
 def test_reading_needs_no_tensorflow(people, tmp_path):
   script = (
     "import sys\n"

@@ -1,7 +1,6 @@
 """Whole photos with all persons; facts that scores need: head boxes, crowding, 133 joints, 3D joints."""
 
 import json
-import pathlib
 import pickle
 
 import cv2
@@ -12,9 +11,6 @@ import scipy.io
 from input_pipeline.body import WHOLE_BODY_JOINTS, whole_body_keypoints
 from input_pipeline.sources.table import open_source
 from tests.support.annotated_photos import annotation, coco, names, write_json, write_photo
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data in shared/data")
 
 
 def _open(kind, path, cache, split=None, **further):
@@ -271,29 +267,3 @@ def test_joints_are_never_read_from_pickles(tmp_path):
   (root / "3dpw_test.npz").write_bytes(pickle.dumps({"joints_xyz": []}))
   with pytest.raises(ValueError, match="3dpw_test.npz is not a .npz of plain arrays"):
     _open("joints3d", root / "3dpw_test.npz", tmp_path / "work")
-
-
-@needs_shared
-@pytest.mark.parametrize(
-  "kind, path, photos",
-  [
-    ("coco", "coco_mini/annotations/person_keypoints_train2017.json", 40),
-    ("pennfudan", "pennfudan", 35),
-    ("yolo", "coco128_yolo/instance_segmentation", 26),
-    ("coco", "mmpose_tests/coco/test_coco_wholebody.json", 4),
-  ],
-)
-def test_whole_photos_hold_the_persons_that_crops_are_cut_from(tmp_path, kind, path, photos):
-  crops, whole = (_open(kind, SHARED / path, tmp_path, **further) for further in ({"min_side": 0}, {"whole": True}))
-  facts = _photos(whole)
-  assert len(facts) == photos
-  persons = {f"{photo}#{person['id']}": person for photo, fact in facts.items() for person in fact["people"]}
-  assert set(names(crops)) == {name for name, person in persons.items() if not person.get("ignore")}
-  for i in range(len(crops)):
-    left, top, _, _ = crops.crop_box(i)
-    x, y, width, height = persons[crops.name(i)]["box"]
-    assert crops.annotations(i)[0]["people"][0]["box"] == pytest.approx([x - left, y - top, width, height], abs=1e-3)
-  for i in range(0, photos, 9):
-    people = whole.annotations(i)[0]["people"]
-    if any("instances.png" in name for name in whole.annotations(i)[1]):
-      assert _instances(whole, i).max() <= len(people)
