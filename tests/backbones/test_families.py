@@ -106,7 +106,7 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
   code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[1].replace("DIR", str(out), 1)
   pixels = np.random.default_rng(0).integers(0, 256, (3, *IMAGE_HW, 3), np.uint8)
   images = np.asarray(Preprocessing(IMAGE_HW)(pixels))
-  names = {"picture": Image.fromarray(pixels[0]), "images": torch.tensor(images.transpose(0, 3, 1, 2))}
+  names = {"image": Image.fromarray(pixels[0]), "images": torch.tensor(images.transpose(0, 3, 1, 2))}
   monkeypatch.chdir(out)
   with torch.no_grad():
     exec(code, names)
