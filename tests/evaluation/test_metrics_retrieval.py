@@ -144,12 +144,12 @@ def test_sentences_find_pictures_whatever_the_camera():
 @pytest.mark.parametrize("block_bytes", [1, 2**26])
 @pytest.mark.parametrize("neighbors", [1, 20, 1000])
 def test_neighbors_vote_as_those_of_scikit_learn(neighbors, block_bytes, monkeypatch):
-  neighbors = pytest.importorskip("sklearn.neighbors")
+  sklearn_neighbors = pytest.importorskip("sklearn.neighbors")
   monkeypatch.setattr(similarity, "_BLOCK_BYTES", block_bytes)
   rng = np.random.default_rng(0)
   labels, tests = rng.integers(-2, 5, 200), rng.integers(-2, 5, 90)
   features, test_features = (rng.normal(size=(len(y), 6)) + 0.8 * np.eye(7, 6)[y] for y in (labels, tests))
-  peer = neighbors.KNeighborsClassifier(
+  peer = sklearn_neighbors.KNeighborsClassifier(
     min(neighbors, 200), metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
   )
   expected = peer.fit(features, labels).predict(test_features)
