@@ -120,7 +120,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Returns nested settings keyed by dotted path, e.g. "model.backbone"."""
-  result = {}
+  result: dict[str, Any] = {}
   for key, value in tree.items():
     result |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
   return result

@@ -50,7 +50,7 @@ class PairsConfig:
     frame_rate: frames per second of sources whose frames are numbered but not timed.
   """
 
-  kinds: tuple[Literal[*PAIR_KINDS], ...] = PAIR_KINDS
+  kinds: tuple[Literal[*PAIR_KINDS], ...] = PAIR_KINDS  # type: ignore[valid-type]
   gap: tuple[float, float] = (0.2, 2.0)
   frame_rate: float = 30.0
 
@@ -98,7 +98,7 @@ class DataConfig:
     max_damaged_fraction: share of the set that may be unreadable before the run stops, 0 to 1.
   """
 
-  source: Literal[*SOURCE_KINDS, "mixture"]
+  source: Literal[*SOURCE_KINDS, "mixture"]  # type: ignore[valid-type]
   path: str | None = None
   split: str | None = None
   subset: str | None = None

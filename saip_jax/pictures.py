@@ -12,7 +12,7 @@ from saip_jax.backbones.patches import patchify, unpatchify
 from saip_jax.views.photometric import denormalize
 
 _ROW_INCHES, _GAP_INCHES, _CAPTION_INCHES, _DPI = 1.7, 0.08, 0.2, 110
-_TINTS = np.float32(
+_TINTS = np.array(
   [
     (0.95, 0.77, 0.06),
     (0.20, 0.60, 0.86),
@@ -20,7 +20,8 @@ _TINTS = np.float32(
     (0.18, 0.80, 0.44),
     (0.90, 0.49, 0.13),
     (0.91, 0.30, 0.24),
-  ]
+  ],
+  np.float32,
 )
 
 

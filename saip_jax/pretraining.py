@@ -24,10 +24,20 @@ def pretrain(
 ) -> TrainState:
   """Pre-trains a model, as `saip pretrain` does; called again, it continues from the newest checkpoint.
 
-  >>> config = open_recipe("mae_demo", ["--config.total_steps=20"])  # from saip_jax.recipes
-  ... # doctest: +SKIP
-  >>> state = saip_jax.pretrain(config, "runs/demo")  # doctest: +SKIP
-  >>> backbone = saip_jax.load_backbone("runs/demo")  # doctest: +SKIP
+  >>> import saip_jax
+  >>> from saip_jax.recipes import open_recipe
+  >>> settings = ["model.backbone=vit_nano", "model.image_hw=(64,32)", "method.mae.depth=1", "data.people_count=24"]
+  >>> settings += ["batch_size=8", "total_steps=1", "panel_every=0"]
+  >>> config = open_recipe("mae_demo", [f"--config.{setting}" for setting in settings])
+  >>> state = saip_jax.pretrain(config, "runs/demo")
+  +-...
+  finished step 1
+  checkpoint ...runs/demo/checkpoints/1
+  metrics    ...runs/demo/metrics.jsonl
+  >>> backbone = saip_jax.load_backbone("runs/demo")
+  >>> images = jax.numpy.zeros((2, *backbone.preprocessing.image_hw, 3), "uint8")
+  >>> backbone.module.apply(backbone.variables, backbone.preprocessing(images)).cls.shape
+  (2, 96)
 
   Args:
     config: the run, from `saip_jax.recipes.open_recipe`.

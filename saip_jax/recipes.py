@@ -87,7 +87,7 @@ def _config_dict() -> Iterator[None]:
   except ImportError:
     missing = {name: sys.modules[name] for name in ("ml_collections",) if name in sys.modules}
     sys.modules["ml_collections"] = types.ModuleType("ml_collections")
-    sys.modules["ml_collections"].ConfigDict = dict
+    sys.modules["ml_collections"].ConfigDict = dict  # type: ignore[attr-defined]
     try:
       yield
     finally:
@@ -180,16 +180,21 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
   from saip_jax.backbones import BACKBONES, check_heads  # imports JAX: errors of a recipe come before
 
   if methods is None:
-    from saip_jax.methods import METHODS as methods
+    from saip_jax.methods import METHODS
+
+    methods = METHODS
   recipe = plain(recipe)
   method = recipe.get("method")
-  require(isinstance(method, dict) and "name" in method, "config.method.name is missing: it names the method")
+  if not isinstance(method, dict) or "name" not in method:
+    raise ValueError("config.method.name is missing: it names the method")
   name = method["name"]
   if name not in methods:
-    raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, methods)}")
+    raise ValueError(f"config.method.name is {name!r}: no such method{choices_hint(name, list(methods))}")
   config = from_dict(RunConfig, recipe, "config", {"method": methods[name].Config})
   backbone = config.model.backbone
   if backbone not in BACKBONES:
-    raise ValueError(f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, BACKBONES)}")
+    raise ValueError(
+      f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, list(BACKBONES))}"
+    )
   check_heads(backbone, "config.model.", **config.model.own_heads)
   return config

@@ -1,6 +1,7 @@
 """Image encoders: (B, H, W, 3) normalized images -> `features.Features`."""
 
 import functools
+from collections.abc import Callable
 
 from saip_jax.backbones.convnext import ConvNeXt
 from saip_jax.backbones.features import Backbone
@@ -15,7 +16,7 @@ _VITS = {
   "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
   "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
 }
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
   **_VITS,
   # For two CPU cores and images of 64x32; not in the literature. Its last block is the tapped one.
   "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),

@@ -1,1 +1,1 @@
-"""What a pre-trained backbone is worth: its features of images, and measures made from them."""
+"""Evaluation of backbones: features of images, and scores of human-centric tasks."""

@@ -1,7 +1,7 @@
-"""Ridge regression from the cells of a grid to the pixels under them: maps that a linear layer can draw.
+"""Ridge regression from the cells of a grid to s x s pixels per cell: dense maps by one linear layer.
 
-What each cell is to say of the s x s places under it is fitted in closed form. One pass over the data adds up products
-of features and targets, so that memory does not grow with their number, and held-out sums choose the strength.
+The fit is in closed form. One pass over the data sums products of features and targets, so that memory does not grow
+with the number of images; held-out sums choose the strength.
 """
 
 import numpy as np
@@ -12,12 +12,13 @@ from saip_jax.evaluation.ridge import RIDGE_STRENGTHS
 
 
 class DenseRidge:
-  """A linear map (E,) -> (s, s, T) from a cell to targets on s x s places under it, per target over the images in
-  which it is known.
+  """A linear map (E,) -> (s, s, T) from a cell to the targets of s x s pixels in it.
+
+  Each target is fitted on the images in which it is known.
 
   Args:
-    places: s.
-    targets: T.
+    places: s, pixels along the side of a cell.
+    targets: T, the number of targets.
   """
 
   def __init__(self, places: int, targets: int):
@@ -26,13 +27,13 @@ class DenseRidge:
     self._weights = None
 
   def add(self, cells: np.ndarray, maps: np.ndarray, known: np.ndarray, groups: np.ndarray) -> None:
-    """Adds some images to what is fitted.
+    """Adds images to the training data.
 
     Args:
       cells: (n, h, w, E) float.
-      maps: (n, h * s, w * s, T) float, what stands over each place.
-      known: (n, T) bool: the targets that are known of an image.
-      groups: (n,) int: images of one group stay together when the strength is chosen.
+      maps: (n, h * s, w * s, T) float targets.
+      known: (n, T) bool, the targets that are known in an image.
+      groups: (n,) int; images of one group are held out together.
     """
     count, h, w, width = cells.shape
     s, t = self._places, self._targets
@@ -48,24 +49,24 @@ class DenseRidge:
         self._sums.setdefault(part, _Sums(width + 1, t, s * s)).add(x[rows], y[rows], known[rows])
 
   def fit(self) -> float:
-    """Fits all that was added and returns the strength, of `RIDGE_STRENGTHS`, times the number of cells / 1000.
+    """Fits the added images; returns the strength, one of `RIDGE_STRENGTHS`, in units of the number of cells / 1000.
 
     Raises:
-      ValueError: a target is known in no image.
+      ValueError: a target is not known in any image.
     """
     total = _Sums.total(self._sums.values())
     for missing in np.flatnonzero(total.images == 0):
       raise ValueError(f"target {missing} is known in none of the images: expected at least one")
     strength = RIDGE_STRENGTHS[0]
     if len(self._sums) == 2:
-      kept, held_out = self._sums[False], self._sums[True]
-      errors = [held_out.error(kept.solve(s)) / np.maximum(held_out.squares.sum(1), 1e-12) for s in RIDGE_STRENGTHS]
+      fitted, held_out = self._sums[False], self._sums[True]
+      errors = [held_out.error(fitted.solve(s)) / np.maximum(held_out.squares.sum(1), 1e-12) for s in RIDGE_STRENGTHS]
       strength = RIDGE_STRENGTHS[int(np.argmin(np.sum(errors, axis=1)))]
     self._weights = total.solve(strength)
     return strength
 
   def predict(self, cells: np.ndarray) -> np.ndarray:
-    """Returns maps (n, h * s, w * s, T) float64 of cells (n, h, w, E), equal ones of equal cells."""
+    """Returns maps (n, h * s, w * s, T) float64 of cells (n, h, w, E); equal cells have equal results."""
     count, h, w, width = cells.shape
     s, t = self._places, self._targets
     if width + 1 != self._weights.shape[1]:
@@ -78,7 +79,7 @@ class DenseRidge:
 
 
 class _Sums:
-  """Sums over cells of the products of features (the last is 1) and targets, for each of T targets."""
+  """Sums over cells of the products of features (the last one is 1) and targets, for each of T targets."""
 
   def __init__(self, width: int, targets: int, places: int):
     self.gram = np.zeros((targets, width, width))
@@ -87,7 +88,7 @@ class _Sums:
     self.images = np.zeros(targets, np.int64)
 
   def add(self, x: np.ndarray, y: np.ndarray, known: np.ndarray) -> None:
-    """Args: x (n, cells, E + 1), y (n, cells, T, s * s), zero where it is not known, known (n, T) bool."""
+    """Adds x (n, cells, E + 1) and y (n, cells, T, s * s), zero if unknown; known is (n, T) bool."""
     grams = x.transpose(0, 2, 1) @ x
     self.gram += (known.T.astype(np.float64) @ grams.reshape(len(x), -1)).reshape(self.gram.shape)
     products = x.reshape(-1, x.shape[2]).T @ y.reshape(x.shape[0] * x.shape[1], -1)
@@ -97,7 +98,7 @@ class _Sums:
 
   @classmethod
   def total(cls, parts) -> "_Sums":
-    """Returns the sum of several."""
+    """Returns the sum of `parts`."""
     parts = list(parts)
     if not parts:
       raise ValueError("no image with a known target was added: expected at least one")
@@ -107,7 +108,7 @@ class _Sums:
     return result
 
   def solve(self, strength: float) -> np.ndarray:
-    """Returns (T, E + 1, s * s) weights: the penalty is in units of the features' mean variance, the last is free."""
+    """Returns (T, E + 1, s * s) weights; the penalty is in units of the mean feature variance."""
     counts = np.maximum(self.gram[:, -1, -1], 1.0)
     means = self.gram[:, -1, :-1] / counts[:, None]
     variances = np.einsum("tee->te", self.gram[:, :-1, :-1]) / counts[:, None] - means**2
@@ -115,10 +116,10 @@ class _Sums:
     matrix = self.gram.copy()
     at = np.arange(matrix.shape[1] - 1)
     matrix[:, at, at] += penalty[:, None]
-    matrix[:, -1, -1] += self.gram[:, -1, -1] == 0  # a target that is known nowhere here: zero, not singular
+    matrix[:, -1, -1] += self.gram[:, -1, -1] == 0  # an unknown target: zero, not singular
     return np.linalg.solve(matrix, self.products)
 
   def error(self, weights: np.ndarray) -> np.ndarray:
-    """Returns (T,) the summed squared error that weights leave."""
+    """Returns (T,) the sums of squared errors of weights."""
     quadratic = np.einsum("tek,tek->t", weights, self.gram @ weights)
     return quadratic - 2 * np.einsum("tek,tek->t", weights, self.products) + self.squares.sum(1)

@@ -1,4 +1,4 @@
-"""What gives the features that tasks are measured on: a network, trained or not, or none at all."""
+"""Encoders: sources of the features that tasks are measured on, with or without a network."""
 
 import contextlib
 import dataclasses
@@ -19,22 +19,22 @@ from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing, loaded_backbone, open_weights
 
 _USUAL_HW = (256, 128)
-_POOLED_HW = (8, 4)  # enough to place a joint, few enough for a ridge
+_POOLED_HW = (8, 4)  # fine enough for joints, few enough for a ridge regression
 _BATCH = 64
 _CELL, _STRIPES, _BINS = 16, 4, 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-  """Images to features.
+  """A function from images to features.
 
   Attributes:
-    facts: JSON-able: what it is, for tables and records.
-    image_hw: size in pixels of the images that it takes.
-    apply: (B, H, W, 3) uint8 RGB -> (B, D) float32 of whole images and (B, h, w, E) float32 of a grid of places.
-    flip_test: whether the mirror image is asked too, see `flip_tested`.
-    image_features: what those of whole images are.
-    variation: whether the features that were used of it differ from image to image.
+    facts: JSON-able facts about it, for tables and records.
+    image_hw: size in pixels of the input images.
+    apply: (B, H, W, 3) uint8 RGB -> image features (B, D) float32 and cell features (B, h, w, E) float32.
+    flip_test: whether mirror images are encoded too, see `flip_tested`.
+    image_features: description of the image features.
+    variation: whether the used features differ between images.
   """
 
   facts: dict[str, Any]
@@ -47,13 +47,13 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImages:
-  """Features of some images of a source.
+  """Features of a batch of images of a source.
 
   Attributes:
-    rows: (n,) int64, their positions in it; damaged images are not among them.
-    images: (n, D) float32; with a flip test the means of those of the images and their mirror images.
-    cells: (n, h, w, E) float32.
-    mirrored: (n, h, w, E) float32, with a flip test: the cells of the mirror images, as these show them.
+    rows: (n,) int64, the positions of the images in the source, without damaged images.
+    images: (n, D) float32 image features; with a flip test, the means of images and mirror images.
+    cells: (n, h, w, E) float32 cell features.
+    mirrored: (n, h, w, E) float32 cell features of the mirror images, not mirrored back; None without a flip test.
   """
 
   rows: np.ndarray
@@ -62,7 +62,7 @@ class EncodedImages:
   mirrored: np.ndarray | None = None
 
   def singly(self) -> "Iterator[EncodedImages]":
-    """Yields the features of each image alone, where what is made of those of many would be large."""
+    """Yields the features of one image at a time, for results that are large."""
     for row in range(len(self.rows)):
       one = slice(row, row + 1)
       yield EncodedImages(
@@ -73,18 +73,17 @@ class EncodedImages:
 def open_encoder(
   checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
 ) -> Encoder:
-  """Returns what `--checkpoint` names.
+  """Returns the encoder of `--checkpoint`.
 
   Args:
-    checkpoint: what `interop.weights.open_weights` reads; "random:NAME", the backbone of that name as it starts;
-      "histogram", colors without a network; or "constant", the same for every image and place: what can be said
-      without looking.
-    which: "student" or "teacher", of weights that have both.
-    image_hw: size in pixels; None: that of the weights, 256x128 without any.
-    seed: of random weights.
+    checkpoint: a path that `interop.weights.open_weights` reads; "random:NAME", an untrained backbone; "histogram",
+      color histograms without a network; or "constant", equal features for every image and cell, for chance scores.
+    which: "student" or "teacher", for weights that have both.
+    image_hw: size in pixels of the input; None for that of the weights, or 256x128 without weights.
+    seed: seed of random weights.
 
   Raises:
-    ValueError: nothing to read there, or no such backbone.
+    ValueError: no readable weights, or no such backbone.
   """
   without_network = {"histogram": _histograms, "constant": _constants}
   if checkpoint in without_network:
@@ -93,7 +92,7 @@ def open_encoder(
   kind, colon, name = checkpoint.partition(":")
   if colon and kind == "random":
     if name not in BACKBONES:
-      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is no backbone; choose one of: {', '.join(BACKBONES)}")
+      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is not a backbone; choose one of: {', '.join(BACKBONES)}")
     spec = BackboneSpec(name, image_hw or _USUAL_HW, "grid2d")
     spec.check_size(spec.image_hw)
     return encoder_of(untrained_backbone(spec, seed), {"checkpoint": checkpoint, "seed": seed})
@@ -108,7 +107,7 @@ def open_encoder(
 
 
 def untrained_backbone(spec: BackboneSpec, seed: int) -> LoadedBackbone:
-  """Returns a backbone with the weights that a run of that seed would start from, were it all there is."""
+  """Returns an untrained backbone, initialized with a seed."""
   module = spec.build()
   images = np.zeros((1, *spec.image_hw, 3), np.float32)
   variables = jax.jit(lambda key: module.init(key, images, ("cls", "tokens")))(jax.random.key(seed))
@@ -117,7 +116,7 @@ def untrained_backbone(spec: BackboneSpec, seed: int) -> LoadedBackbone:
 
 
 def encoder_of(backbone: LoadedBackbone, facts: dict[str, Any]) -> Encoder:
-  """Returns the encoder of a network, in float32 with float32 products: the features of the exported model."""
+  """Returns the encoder of a backbone, in float32 with float32 products: the features of the exported model."""
   features = feature_function(backbone.module, backbone.preprocessing)
   variables, hw = jax.device_put(backbone.variables), backbone.preprocessing.image_hw
   apply = lambda images_u8: tuple(map(np.asarray, features(variables, images_u8)))
@@ -125,7 +124,7 @@ def encoder_of(backbone: LoadedBackbone, facts: dict[str, Any]) -> Encoder:
 
 
 def feature_function(module: Backbone, preprocessing: Preprocessing) -> Callable:
-  """Returns (variables, (B, H, W, 3) uint8) -> what `Encoder.apply` returns, on the device, with float32 products."""
+  """Returns (variables, (B, H, W, 3) uint8) -> the features of `Encoder.apply`, on the device, by float32 products."""
 
   @jax.jit
   def features(variables, images_u8):
@@ -137,21 +136,26 @@ def feature_function(module: Backbone, preprocessing: Preprocessing) -> Callable
 
 
 def flip_tested(encoder: Encoder) -> Encoder:
-  """Returns an encoder that looks at the mirror image too, and says so.
+  """Returns an encoder with a flip test, recorded in its facts.
 
-  Features of whole images become the mean of both. Features of places are not averaged, or left could not be told from
-  right: what is read from those of the mirror image is turned back instead, see `tasks.cells.read_both`.
+  Image features are the mean of the image and its mirror image. Cell features are not averaged, because then left and
+  right could not be distinguished: predictions from those of the mirror image are mirrored back and averaged instead,
+  see `tasks.grid_cells.average_flipped`.
   """
   return dataclasses.replace(encoder, facts=encoder.facts | {"flip_test": True}, flip_test=True)
 
 
 def striped(encoder: Encoder, *pools: str) -> Encoder:
-  """Returns an encoder whose features of whole images are those of four stripes, from head to feet, one by one.
+  """Returns an encoder whose image features are pooled over the cells of four horizontal stripes and concatenated.
 
-  The stripes are those of PCB (arXiv 1711.09349). Of each feature "maxima" takes the largest value among a stripe's
-  cells, as MGN (arXiv 1804.01438): what is there, wherever along the stripe. "deviations" takes the standard deviation:
-  what stands out against the rest of the stripe, without the light and the ground that all of it shares. A linear probe
-  learns what does not matter and makes use of both; neighbors, who count all features alike, need the latter.
+  The stripes are those of PCB (arXiv 1711.09349). "maxima" are the largest values in a stripe, as in MGN (arXiv
+  1804.01438); they do not depend on the position along the stripe. "deviations" are standard deviations, which remove
+  what a whole stripe shares, such as light and ground. A linear probe learns which features matter and benefits from
+  both; nearest neighbors weigh all features alike and need deviations.
+
+  Args:
+    encoder: the encoder.
+    *pools: "maxima", "deviations" or both.
   """
 
   def apply(images_u8):
@@ -165,7 +169,7 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
 
 
 def _deviations(cells: np.ndarray) -> np.ndarray:
-  """Returns (n, E) standard deviations of cells (n, h, w, E), 0 where rounding explains them."""
+  """Returns (n, E) standard deviations of cells (n, h, w, E), 0 if they are only rounding."""
   found = cells.std((1, 2))
   return np.where(found <= NOISE * np.abs(cells).max((1, 2)), np.zeros_like(found), found)
 
@@ -174,7 +178,7 @@ _STRIPE_POOLS = {"maxima": lambda cells: cells.max((1, 2)), "deviations": _devia
 
 
 def _histograms(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Roots of joint RGB histograms, 8 bins a channel: of four stripes for images, of 16 pixels squared for cells."""
+  """Returns roots of joint RGB histograms, 8 bins per channel: of four stripes, and of cells of 16x16 pixels."""
   count, height, width, _ = images_u8.shape
   codes = (images_u8.astype(np.int64) * _BINS // 256) @ np.array([_BINS**2, _BINS, 1])  # (B, H, W)
   stripes = np.concatenate([_counts(s.reshape(count, -1)) for s in np.array_split(codes, _STRIPES, axis=1)], axis=1)
@@ -190,19 +194,19 @@ def _constants(images_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(codes: np.ndarray) -> np.ndarray:
-  """(n, pixels) codes -> (n, 512) float32, how many of each."""
+  """Returns (n, 512) float32 counts of codes (n, pixels)."""
   bins = _BINS**3
   flat = codes + bins * np.arange(len(codes))[:, None]
   return np.bincount(flat.reshape(-1), minlength=bins * len(codes)).reshape(len(codes), bins).astype(np.float32)
 
 
 def encode_source(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Iterator[EncodedImages]:
-  """Yields the features of all images of a source, in order, some at a time, for use of those of places.
+  """Yields batches of the features of all images of a source, in order; used for cell features.
 
   Args:
-    encoder: what computes them.
-    source: the images, squashed to `encoder.image_hw`.
-    damaged: gets "name: reason" of each image that cannot be read, which has no features.
+    encoder: the encoder.
+    source: the images, which are resized to `encoder.image_hw`.
+    damaged: "name: reason" of each image that cannot be read is appended; it has no features.
   """
   for part in _encoded(encoder, source, damaged):
     encoder.variation.add(part.cells)
@@ -225,15 +229,15 @@ def _encoded(encoder: Encoder, source: ImageSource, damaged: list[str]) -> Itera
 
 
 def encode_images(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the positions of all readable images of a source and their features, (n,) and (n, D).
+  """Returns the positions (n,) and the image features (n, D) of all readable images of a source.
 
-  Where all features are equal up to rounding, they are made equal, or rounding would be learned from.
+  If all features are equal up to rounding, they are made equal, so that rounding is not learned.
   """
   return _joined(encoder, source, damaged, lambda part: part.images)
 
 
 def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> tuple[np.ndarray, np.ndarray]:
-  """As `encode_images`, with the cells averaged over an 8x4 grid behind the features of the image."""
+  """As `encode_images`, with cell features averaged over an 8x4 grid appended to the image features."""
 
   def pooled(part: EncodedImages) -> np.ndarray:
     rows, columns = (np.array_split(np.arange(n), min(n, most)) for n, most in zip(part.cells.shape[1:3], _POOLED_HW))

@@ -1,4 +1,4 @@
-"""`saip evaluate`: one task, one encoder, one data set, and a record of what came out."""
+"""`saip evaluate`: measures one encoder on one task and one data set, and records the scores."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
-from saip_jax.evaluation.tasks.base import Protocol
+from saip_jax.evaluation.tasks.base import Protocol, split_unit
 from saip_jax.run_folder.integrity import checkpoint_steps
 
 RECORDS = "evaluations.jsonl"
@@ -34,27 +34,27 @@ def evaluate(
   """Measures an encoder on a task.
 
   Args:
-    checkpoint: what `encoders.open_encoder` reads.
+    checkpoint: a checkpoint that `encoders.open_encoder` reads.
     task: a key of `TASKS`.
     data: the data set.
-    protocol: one of the task's; None: the usual one.
+    protocol: a protocol of the task; None for its default.
     which: "student" or "teacher".
-    image_hw: size in pixels of the input; None: that of the task, or else of the weights.
-    seed: of random weights.
+    image_hw: size in pixels of the input; None for that of the task, or else of the weights.
+    seed: seed of random weights.
     flip_test: average over each image and its mirror image.
-    show: called with the record before it is kept.
+    show: called with the record before it is saved.
 
   Returns:
-    A JSON-able record: task, protocol, encoder, scores, what must be known to compare them (with a warning where all
-    features are equal), and images left out. Where the checkpoint is a run, it is appended to W/evaluations.jsonl.
+    A JSON-able record: task, protocol, encoder, scores, facts to compare them (with a warning if all features are
+    equal), and images left out. If the checkpoint belongs to a run, it is appended to W/evaluations.jsonl.
 
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
-  how, _ = find_protocol(task, protocol)  # before weights are read
-  if flip_test and how not in TASKS[task].flip_tests:
-    able = [f"{name} ({', '.join(t.flip_tests)})" for name, t in TASKS.items() if t.flip_tests]
-    raise ValueError(f"--flip-test: {task}, protocol {how}, has none; expected one of: {', '.join(able)}")
+  name, _ = find_protocol(task, protocol)  # before weights are read
+  if flip_test and name not in TASKS[task].flip_tests:
+    able = [f"{other} ({', '.join(t.flip_tests)})" for other, t in TASKS.items() if t.flip_tests]
+    raise ValueError(f"--flip-test is not supported by {task}, protocol {name}; expected one of: {', '.join(able)}")
   encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
   return save_record(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol), show)
 
@@ -62,9 +62,9 @@ def evaluate(
 def save_record(
   checkpoint: str, record: dict[str, Any], show: Callable[[dict[str, Any]], None] | None
 ) -> dict[str, Any]:
-  """Shows a record, appends it to W/evaluations.jsonl where the checkpoint is a run, and returns it.
+  """Shows a record, appends it to W/evaluations.jsonl if the checkpoint belongs to a run, and returns it.
 
-  Where that file cannot be written a warning is printed to standard error: the scores took long, and are not lost.
+  If that file cannot be written, a warning is printed to standard error, because computing the scores took long.
   """
   if show:
     show(record)
@@ -75,8 +75,8 @@ def save_record(
         file.write(json.dumps(record) + "\n")
     except OSError as e:
       print(
-        f"warning: {run / RECORDS} cannot be written ({e.strerror}): the run does not remember these scores; `saip"
-        " report --compare FILE` reads what --json printed into FILE",
+        f"warning: {run / RECORDS} cannot be written ({e.strerror}): these scores are not saved in the run; `saip"
+        " report --compare FILE` reads the output of --json from FILE",
         file=sys.stderr,
         flush=True,
       )
@@ -84,12 +84,12 @@ def save_record(
 
 
 def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
-  """Returns the record of `evaluate` for an encoder that is open, kept nowhere."""
+  """Returns the record of `evaluate` for an open encoder, without saving it."""
   return run_protocol(task, *find_protocol(task, protocol), encoder, data)
 
 
 def run_protocol(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
-  """Returns the record of what a protocol of that name finds."""
+  """Runs a protocol on an open encoder; returns the record."""
   started = time.perf_counter()
   encoder = dataclasses.replace(encoder, variation=Variation())
   result = run(encoder, data)
@@ -106,7 +106,7 @@ def run_protocol(task: str, protocol: str, run: Protocol, encoder: Encoder, data
 
 
 def _warning(encoder: Encoder) -> dict[str, str]:
-  """Returns a fact where an encoder that was measured tells no image from another; "constant" is there for that."""
+  """Returns a fact if the encoder gave equal features for all images, except for the encoder "constant"."""
   seen = encoder.variation
   if not seen.equal or seen.count < 2 or encoder.facts.get("checkpoint") == "constant":
     return {}
@@ -117,18 +117,18 @@ def _warning(encoder: Encoder) -> dict[str, str]:
 
 
 def find_protocol(task: str, protocol: str | None) -> tuple[str, Protocol]:
-  """Returns the name of a protocol and what runs it; raises ValueError for a task or protocol that does not exist."""
+  """Returns the name and function of a protocol; raises ValueError if the task or protocol does not exist."""
   if task not in TASKS:
     raise ValueError(f"--task={task} is unknown; choose one of: {', '.join(TASKS)}")
   protocols = TASKS[task].protocols
   protocol = protocol or next(iter(protocols))
   if protocol not in protocols:
-    raise ValueError(f"--protocol={protocol}: {task} is measured by {', '.join(protocols)}")
+    raise ValueError(f"--protocol={protocol} is not a protocol of {task}; choose one of: {', '.join(protocols)}")
   return protocol, protocols[protocol]
 
 
 def run_of(checkpoint: str) -> pathlib.Path | None:
-  """Returns the folder of the run that a checkpoint is of."""
+  """Returns the folder of the run that a checkpoint belongs to; None if it belongs to none."""
   path = local_path(checkpoint, "--checkpoint")
   for folder in (path, *path.parents[:2]):
     if (folder / "config.json").is_file() and checkpoint_steps(folder):
@@ -137,7 +137,7 @@ def run_of(checkpoint: str) -> pathlib.Path | None:
 
 
 def evaluation_text(record: dict[str, Any]) -> str:
-  """Returns a record as a table for a person."""
+  """Returns a record as text."""
   encoder = record["encoder"]
   name = encoder["checkpoint"] + (f" ({encoder['which']})" if "which" in encoder else "")
   lines = [
@@ -162,6 +162,6 @@ def evaluation_text(record: dict[str, Any]) -> str:
 
 
 def score_text(name: str, value: float) -> str:
-  """Returns a score with its unit: in percent, unless its name ends in another one."""
-  stem, _, unit = name.rpartition("_")
-  return f"{value:.1f} {unit}" if stem and unit in ("mm", "px") else f"{100 * value:.2f} %"
+  """Returns a score with its unit, percent for fractions; see `tasks.base.split_unit`."""
+  _, unit = split_unit(name)
+  return f"{value:.1f} {unit}" if unit else f"{100 * value:.2f} %"

@@ -1,4 +1,4 @@
-"""Features on disk: .npz or .parquet, grown batch by batch, there whole or not at all."""
+"""Files of features, .npz or .parquet, written batch by batch and atomically."""
 
 import contextlib
 import os
@@ -17,10 +17,9 @@ _ROW_GROUP_BYTES = 64 * 2**20
 
 
 class _NpzWriter:
-  """Arrays `names` (n,) str, `cls` (n, D) float32 and, where given, `tokens` (n, N, D) float32.
+  """Writes arrays `names` (n,) str, `cls` (n, D) float32 and optionally `tokens` (n, N, D) float32.
 
-  Tokens are large (vit_tiny at 256x128: 96 KiB an image), so they wait on disk, not in memory, until their number is
-  known.
+  Tokens are large (vit_tiny at 256x128: 96 KiB per image), so they are buffered on disk until their number is known.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -55,11 +54,11 @@ class _NpzWriter:
 
 
 def _entry(archive: zipfile.ZipFile, name: str):
-  return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)  # ZipInfo: no time in the file
+  return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)  # ZipInfo: no timestamp in the file
 
 
 class _ParquetWriter:
-  """Columns `name` string, `cls` list[D] of float32 and, where given, `tokens` list[N] of list[D] of float32."""
+  """Writes columns `name` string, `cls` list[D] of float32 and optionally `tokens` list[N] of list[D] of float32."""
 
   def __init__(self, path: pathlib.Path):
     self._path, self._file, self._waiting, self._waiting_bytes = path, None, [], 0
@@ -96,7 +95,7 @@ class _ParquetWriter:
 
 
 def _lists(array: np.ndarray):
-  """A pyarrow array of nested fixed-size lists, one for each axis after the first."""
+  """Returns a pyarrow array of nested fixed-size lists, one level for each axis after the first."""
   import pyarrow as pa
 
   nested = pa.array(np.ascontiguousarray(array, np.float32).reshape(-1))
@@ -109,11 +108,11 @@ _WRITERS = {".npz": _NpzWriter, ".parquet": _ParquetWriter}
 
 
 def check_target(out: pathlib.Path, overwrite: bool) -> None:
-  """Raises ValueError unless features can be written to `out`: before any work, not after it."""
+  """Raises ValueError unless features can be written to `out`; called before any work."""
   if out.suffix not in _WRITERS:
     raise ValueError(f"--out={out} has the extension {out.suffix!r}; expected {' or '.join(_WRITERS)}")
   if out.is_dir():
-    raise ValueError(f"--out={out} is a folder; expected a file name that ends in {' or '.join(_WRITERS)}")
+    raise ValueError(f"--out={out} is a folder; expected a file name ending in {' or '.join(_WRITERS)}")
   if out.exists() and not overwrite:
     raise ValueError(f"--out={out} exists; choose another name, or add --overwrite")
   if out.suffix == ".parquet":
@@ -126,20 +125,20 @@ def check_target(out: pathlib.Path, overwrite: bool) -> None:
 
 
 def skipped_path(out: pathlib.Path) -> pathlib.Path:
-  """Where the images without features are listed; the file is there only if there are such."""
+  """Returns the path of the list of images without features; the file exists only if there are some."""
   return out.with_name(f"{out.name}.skipped.txt")
 
 
 @contextlib.contextmanager
 def feature_file(out: pathlib.Path, skipped: list[str]) -> Iterator[_NpzWriter | _ParquetWriter]:
-  """Gives a writer whose file, and the list of skipped images beside it, appear when the block ends without error.
+  """Yields a writer; its file and the list of skipped images appear when the block ends without error.
 
   Args:
-    out: the file, checked by `check_target`; its folder is made.
-    skipped: lines about images without features, read when the block ends.
+    out: the file, checked by `check_target`; its folder is created.
+    skipped: lines about images without features, read at the end of the block.
 
   Raises:
-    Unwritable: it cannot be written.
+    Unwritable: the file cannot be written.
   """
   with writing(out, "--out=", "choose another place, or make room"):
     out.parent.mkdir(parents=True, exist_ok=True)

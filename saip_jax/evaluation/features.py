@@ -1,4 +1,4 @@
-"""The features that a pre-trained backbone gives to a folder of images."""
+"""`saip embed`: the features of a folder of images."""
 
 import collections
 import contextlib
@@ -24,11 +24,11 @@ from saip_jax.training.mesh import batch_sharding, make_mesh, replicated
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-  """What `embed_images` did.
+  """The result of `embed_images`.
 
   Attributes:
-    count: images with features.
-    shapes: name -> shape of each array of features, "cls" and perhaps "tokens".
+    count: number of images with features.
+    shapes: name -> shape of each array of features, "cls" and optionally "tokens".
     skipped: `name: reason` for each image that could not be read.
   """
 
@@ -47,28 +47,28 @@ def embed_images(
   batch_size: int = 64,
   overwrite: bool = False,
 ) -> Embedded:
-  """Writes the features of all images below a folder into one file.
+  """Writes the features of all images in a folder, recursively, into one file.
 
   Threads decode while the device computes, in float32 with float32 products, so that the features are those of the
-  exported model. All batches have one shape, so that one compilation serves them. Images that cannot be read are left
-  out and listed in `OUT.skipped.txt`. Patch tokens take 4 N D bytes an image (vit_tiny at 256x128: 96 KiB); they go to
-  disk as they come, and .npz needs room there for them twice.
+  exported model. All batches have one shape, so there is one compilation. Images that cannot be read are left out and
+  listed in `OUT.skipped.txt`. Patch tokens take 4 N D bytes per image (vit_tiny at 256x128: 96 KiB). They are written
+  to disk batch by batch; .npz needs disk space for them twice.
 
   Args:
-    checkpoint: what `interop.weights.open_weights` reads.
-    images: the folder, searched as `data.source=folder` does.
+    checkpoint: a path that `interop.weights.open_weights` reads.
+    images: the folder, searched as by `data.source=folder`.
     out: .npz (`names`, `cls`, `tokens`) or .parquet (`name`, `cls`, `tokens`); names are paths below `images`.
     which: "student" or "teacher".
-    image_hw: size in pixels that images are squashed to; None: the size the weights are for.
-    tokens: also the patch tokens, (N, D) in raster order.
-    batch_size: images computed at once.
+    image_hw: size in pixels that images are resized to; None for that of the weights.
+    tokens: also write the patch tokens, (N, D) in raster order.
+    batch_size: images per batch.
     overwrite: replace `out` if it exists.
 
   Returns:
-    What was written.
+    The counts and shapes of the written features.
 
   Raises:
-    ValueError: no such folder or none with readable images, weights that cannot be used, `out` that cannot be written.
+    ValueError: no such folder, no readable image in it, unusable weights, or `out` cannot be written.
   """
   out = local_path(out, "--out")
   if batch_size < 1:
@@ -89,8 +89,8 @@ def embed_images(
     feature_file(out, skipped) as file,
     tqdm(total=len(source), unit=" images", disable=None, file=sys.stderr, dynamic_ncols=True) as bar,
   ):
-    encode = lambda images_u8: features_of(variables, jax.device_put(images_u8, batch_sharding(mesh)))
-    for batch, (cls, cells) in _one_behind((batch, encode(batch.images_u8)) for batch in batches):
+    compute = lambda images_u8: features_of(variables, jax.device_put(images_u8, batch_sharding(mesh)))
+    for batch, (cls, cells) in _one_behind((batch, compute(batch.images_u8)) for batch in batches):
       names = [shown(source.name(batch.start + row)) for row in range(len(batch.reasons))]
       skipped += [f"{name}: {reason}" for name, reason in zip(names, batch.reasons) if reason is not None]
       used = [row for row, reason in enumerate(batch.reasons) if reason is None]
@@ -108,7 +108,7 @@ def embed_images(
 
 
 def _one_behind(items: Iterable) -> Iterator:
-  """The same items, each after the next one was made: the device computes that while this one is fetched and stored."""
+  """Yields the same items, each after the next one was created: the device computes while the host stores."""
   held = collections.deque()
   for item in items:
     held.append(item)

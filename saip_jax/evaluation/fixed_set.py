@@ -1,4 +1,4 @@
-"""A few pictures of a data set, decoded once and always the same: what an encoder is looked at with while it trains."""
+"""A small fixed set of images of a data set, decoded once, on which monitors measure an encoder during training."""
 
 import dataclasses
 import functools
@@ -13,11 +13,11 @@ from saip_jax.evaluation.splits import Data, LabeledImages
 
 @dataclasses.dataclass(frozen=True)
 class FixedImages:
-  """Some pictures for one purpose.
+  """A part of a `FixedSet`.
 
   Attributes:
-    images: what is known of them.
-    rows: (n,) int64, where they stand in `FixedSet.pictures`.
+    images: the images with their annotations.
+    rows: (n,) int64, their positions in `FixedSet.pictures`.
   """
 
   images: LabeledImages
@@ -25,31 +25,31 @@ class FixedImages:
 
 
 class FixedSet:
-  """Pictures of the parts of a data set that somebody asked for.
+  """Images of the parts of a data set; a part is decoded at its first use.
 
   Args:
     data: the data set.
-    image_hw: size in pixels that pictures are squashed to, as `saip evaluate` does.
-    most: pictures to fit on, to measure on, and of query and gallery together; of these about as many.
+    image_hw: size in pixels that images are resized to, as by `saip evaluate`.
+    most: most images of the training part, of the test part, and (approximately) of query and gallery together.
 
   Attributes:
-    image_hw: as given.
-    damaged: "name: reason" of each picture that cannot be read and was left out.
+    image_hw: the size.
+    damaged: "name: reason" of each image that was left out because it cannot be read.
   """
 
   def __init__(self, data: Data, image_hw: tuple[int, int], most: int):
     self._data, self.image_hw, self._most = data, image_hw, most
-    self._rows: dict[bytes, int] = {}  # of each picture; one that several parts have stands here once
+    self._rows: dict[bytes, int] = {}  # bytes of each image -> its position; an image of several parts is stored once
     self.damaged: list[str] = []
 
   @property
   def pictures(self) -> np.ndarray:
-    """The pictures of all parts that were asked for, (N, H, W, 3) uint8."""
+    """The images of all parts used so far, (N, H, W, 3) uint8."""
     return np.frombuffer(b"".join(self._rows), np.uint8).reshape(-1, *self.image_hw, 3)
 
   @functools.cached_property
   def fit_and_test(self) -> tuple[FixedImages, FixedImages]:
-    """What a probe is fitted on and what it is measured on: pictures at equal distances."""
+    """The training part and the test part, evenly spaced images of each."""
 
     def evenly(images: LabeledImages) -> np.ndarray:
       count = min(len(images), self._most)
@@ -60,7 +60,7 @@ class FixedSet:
 
   @functools.cached_property
   def query_and_gallery(self) -> tuple[FixedImages, FixedImages]:
-    """The two sides of a retrieval: all pictures of as many persons, at equal distances, as there is room for."""
+    """The two sides of a retrieval: all images of evenly spaced identities, up to `most`."""
     sides = self._data.query_and_gallery()
     persons = [np.array(side.of_first_persons("identity", "re-identification")) for side in sides]
     known, queried = np.unique(persons[0], return_counts=True)

@@ -1,4 +1,4 @@
-"""Logistic regression on frozen features: what a linear layer can tell apart, fitted by L-BFGS."""
+"""Logistic regression on frozen features, fitted by L-BFGS."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,17 @@ from scipy.special import expit, log_softmax
 from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardization
 
 LOGISTIC_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
-"""Penalties tried, from the strongest, each from the weights of the one before, until `_PATIENCE` in a row are no
-better than the best so far: the weak ones are the slow ones."""
+"""Candidate penalties, tried from the strongest until `_PATIENCE` in a row do not improve: weak ones are slow.
+
+Each fit starts from the weights of the one before.
+"""
 
 _PATIENCE = 2
 _ITERATIONS = 100
 
 
 class LogisticProbe(LinearProbe):
-  """A linear layer that says classes or labels."""
+  """A linear layer that predicts classes or binary labels."""
 
   def logits(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, C) float32 logits of features (n, D)."""
@@ -34,12 +36,12 @@ def fit_classes(
 
   Args:
     features: (n, D) float.
-    shares: (n, C) float, how much of a row is of each class; they sum to at most 1, what is missing is not counted.
-    groups: (n,) rows that belong together when the strength is chosen, see `linear_probe.fold_of_rows`.
-    strengths: penalties to choose from, positive, see `LOGISTIC_STRENGTHS`: the one that is best on one fold, held out.
+    shares: (n, C) float, the fraction of each class in a row; their sum is at most 1, and the rest is not counted.
+    groups: (n,) groups of rows that are held out together, see `linear_probe.fold_of_rows`.
+    strengths: candidate penalties, positive, see `LOGISTIC_STRENGTHS`; the best on one held-out fold is chosen.
 
   Raises:
-    ValueError: shapes that do not fit, values that are not finite, or too few groups.
+    ValueError: wrong shapes, values that are not finite, or too few groups.
   """
 
   def loss(logits, shares):
@@ -57,21 +59,21 @@ def fit_binary(
   strengths: Sequence[float] = LOGISTIC_STRENGTHS,
   weights: np.ndarray | None = None,
 ) -> LogisticProbe:
-  """Fits a logistic regression for each column of labels, each with the strength that is best for it on all folds.
+  """Fits a logistic regression for each column of labels, each with the best strength for it over all folds.
 
   Args:
     features: (n, D) float.
-    labels: (n, A) int: 0, 1, or another number where it is not known.
+    labels: (n, A) int: 0, 1, or another number if unknown.
     groups: as in `fit_classes`.
-    weights: (n, A) float, how much each label counts; None: all the same.
     strengths: as in `fit_classes`.
+    weights: (n, A) float weights of the labels; None for equal weights.
 
   Raises:
     ValueError: as `fit_classes`.
   """
 
   labels = np.asarray(labels)
-  signs = np.where(np.isfinite(labels), (labels == 1) * 1.0 - (labels == 0), np.nan)  # which `_fit` refuses
+  signs = np.where(np.isfinite(labels), (labels == 1) * 1.0 - (labels == 0), np.nan)  # `_fit` refuses nan
 
   def loss(logits, weighted_signs):
     against = -np.sign(weighted_signs) * logits
@@ -82,10 +84,10 @@ def fit_binary(
 
 
 def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
-  """Fits with the strength that is best on as many folds as take turns in being held out.
+  """Fits with the strength that is best on `turns` held-out folds.
 
-  `loss` is (logits, targets) -> the error of all columns, (), or of each, (C,), which then has a strength of its own;
-  and the gradient to the logits.
+  `loss` is (logits, targets) -> (error, gradient with respect to the logits). The error is (), or (C,) for a strength
+  per column.
   """
   features, targets = np.asarray(features, np.float32), np.asarray(targets, np.float32)
   if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:

@@ -1,4 +1,4 @@
-"""Image files to uint8 batches of one size: the host's part of computing features."""
+"""Decoding and resizing of images into uint8 batches: the host's part of computing features."""
 
 import collections
 import dataclasses
@@ -13,19 +13,19 @@ from PIL import Image
 from input_pipeline.decode import DamagedImage, decode_into
 from input_pipeline.sources.table import ImageSource
 
-# Sides longer than this are averaged down to it before the resize proper: bounds a thread's memory to 48 MiB.
+# Longer sides are averaged down to this before the resize: bounds the memory of a thread to 48 MiB.
 _LONGEST_SIDE = 4096
 _BATCHES_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ResizedBatch:
-  """Images of one size.
+  """A batch of images of one size.
 
   Attributes:
-    start: position of the first row in its source.
-    images_u8: (B, H, W, 3) RGB; rows of damaged images and rows past the end of the source are black.
-    reasons: for each row that the source has, why its image cannot be used, or None.
+    start: position of the first image in its source.
+    images_u8: (B, H, W, 3) RGB; damaged images and rows after the end of the source are black.
+    reasons: why each image of the source cannot be used; None if it can. Rows after its end have no entry.
   """
 
   start: int
@@ -34,16 +34,16 @@ class ResizedBatch:
 
 
 def resized_batches(source: ImageSource, image_hw: tuple[int, int], batch_size: int) -> Iterator[ResizedBatch]:
-  """Decodes all images of a source in order, in threads that work ahead of whoever takes the batches.
+  """Yields all images of a source in order; threads decode ahead of the consumer.
 
-  Every image is resized to `image_hw` whatever its shape, by Pillow's antialiased bicubic filter: what timm does with
-  an exported model (`crop_mode` squash, `crop_pct` 1). Decoding follows `decode_into`, so that the orientation is
-  applied and transparency lies over white. Memory is bounded by three batches and one canvas per thread.
+  Every image is resized to `image_hw` regardless of its aspect ratio, with Pillow's antialiased bicubic filter, as timm
+  does with an exported model (`crop_mode` squash, `crop_pct` 1). Decoding follows `decode_into`: the orientation is
+  applied, and transparent pixels are blended with white. Memory is bounded by three batches and one canvas per thread.
 
   Args:
     source: the images.
     image_hw: size of the results in pixels.
-    batch_size: rows of every batch, the last one too.
+    batch_size: rows of every batch, including the last one.
   """
   local = threading.local()
 
@@ -59,7 +59,7 @@ def resized_batches(source: ImageSource, image_hw: tuple[int, int], batch_size: 
       return f"cannot be read: {error.strerror or error}"
     return None
 
-  pool = ThreadPoolExecutor(os.cpu_count(), "squash", make_canvas)
+  pool = ThreadPoolExecutor(os.cpu_count(), "resize", make_canvas)
   ahead: collections.deque[tuple[int, np.ndarray, list[Future]]] = collections.deque()
   try:
     for start in range(0, len(source), batch_size):
@@ -83,8 +83,8 @@ def resize_into(data: bytes, canvas: np.ndarray, out_u8: np.ndarray) -> None:
 
   Args:
     data: an encoded image.
-    canvas: (Hc, Wc, 3) uint8 of zeros, and zero again afterwards; larger images are first averaged down to fit.
-    out_u8: (H, W, 3) uint8, written.
+    canvas: (Hc, Wc, 3) uint8 zeros, again zeros afterwards; larger images are averaged down to fit first.
+    out_u8: (H, W, 3) uint8, overwritten.
 
   Raises:
     DamagedImage: as `decode_into`.

@@ -1,4 +1,4 @@
-"""Ridge regression on frozen features: what a linear map can read from them, in closed form."""
+"""Ridge regression on frozen features, in closed form."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import numpy as np
 from saip_jax.evaluation.linear_probe import LinearProbe, fold_of_rows, standardization
 
 RIDGE_STRENGTHS = tuple(10.0**k for k in range(8))
-"""Penalties tried. Features are standardized, so thousands of them need thousands."""
+"""Candidate penalties. Features are standardized, so thousands of features need penalties of thousands."""
 
 
 class RidgeProbe(LinearProbe):
-  """A linear map that says targets."""
+  """A linear map from features to targets."""
 
   def predict(self, features: np.ndarray) -> np.ndarray:
     """Returns (n, T) float64 targets of features (n, D)."""
@@ -27,20 +27,20 @@ def fit_ridge(
 ) -> RidgeProbe:
   """Fits  argmin_w,b  sum over known targets of (x w + b - y)^2 + strength |w|^2  on standardized features x.
 
-  Of several strengths, the one with the least squared error on a held-out part is taken, every target in units of its
-  own variance, and then all rows are fitted. The result depends on the arguments alone, in float64.
+  The strength with the least squared error on held-out rows is chosen, with every target in units of its own variance;
+  then all rows are fitted, in float64.
 
   Args:
     features: (n, D) float.
     targets: (n, T) float.
-    known: (n, T) bool, False where a target is unknown, whatever stands there; None: all are known.
-    groups: (n,) rows that belong together, as a person's pictures: every fifth group, in sorted order, is the
-      held-out part; None: every row is a group of its own.
-    strengths: penalties to choose from, positive.
+    known: (n, T) bool, False if a target is unknown, whatever its value; None if all are known.
+    groups: (n,) groups of rows, such as the images of a person; every fifth group, in sorted order, is held out. None
+      if every row is its own group.
+    strengths: candidate penalties, positive.
 
   Raises:
-    ValueError: shapes that do not fit, values that are not finite, a target known in too few rows, too few groups, or
-      a strength that is not positive.
+    ValueError: wrong shapes, values that are not finite, a target known in too few rows, too few groups, or a
+      strength that is not positive.
   """
   features, targets, known = _checked(features, targets, known)
   strengths = [float(s) for s in strengths]
@@ -48,10 +48,10 @@ def fit_ridge(
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
   if len(strengths) > 1:
     held_out = fold_of_rows(len(features), groups) == 0
-    kept = ~held_out
-    unit = np.sqrt(_variances(targets[kept], known[kept]))
+    fitted = ~held_out
+    unit = np.sqrt(_variances(targets[fitted], known[fitted]))
     errors = []
-    for probe in _fit_all(features[kept], targets[kept], known[kept], strengths):
+    for probe in _fit_all(features[fitted], targets[fitted], known[fitted], strengths):
       error = np.where(known[held_out], (probe.predict(features[held_out]) - targets[held_out]) / unit, 0.0)
       errors.append(np.sum(error**2))
     strengths = [strengths[int(np.argmin(errors))]]
@@ -63,17 +63,17 @@ def fit_ridge(
 def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, strengths: list[float]) -> list[RidgeProbe]:
   """Returns a probe for each strength.
 
-  Targets known in the same rows are solved together; with centered x either as  (X'X + s I)^-1 X'y  or, where features
-  outnumber rows, as  X'(XX' + s I)^-1 y, whose XX' is cut out of one product of all rows.
+  Targets known in the same rows are solved together, with centered X as  (X'X + s I)^-1 X'y.  If features outnumber
+  rows, as  X'(XX' + s I)^-1 y,  where XX' is a part of one product of all rows.
   """
   center, scale = standardization(features)
   x = (features - center) / scale
   wide = len(x) < x.shape[1]
   products = x @ x.T if wide else None
-  # Of rows if wide, else of features; those of rows sum to zero, so that X needs no centering once they are known.
+  # Weights of rows if wide, else of features. Those of rows sum to zero, so that X needs no centering afterwards.
   solutions = np.zeros((len(strengths), len(x) if wide else x.shape[1], targets.shape[1]))
   x_means, y_means = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
-  packed = np.packbits(known, axis=0)  # an eighth to compare
+  packed = np.packbits(known, axis=0)  # an eighth of the bytes to compare
   _, first, pattern_of = np.unique(packed, axis=1, return_index=True, return_inverse=True)
   for k, rows in enumerate(known.T[first]):
     if rows.any():
@@ -96,7 +96,7 @@ def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, stren
 
 
 def _variances(targets: np.ndarray, known: np.ndarray) -> np.ndarray:
-  """Returns (T,) the variance of the known values; 1 where it is zero or nothing is known."""
+  """Returns (T,) variances of the known values; 1 if a variance is zero or no value is known."""
   counts = np.maximum(known.sum(0), 1)
   values = np.where(known, targets, 0.0)
   means = values.sum(0) / counts

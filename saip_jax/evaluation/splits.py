@@ -1,4 +1,4 @@
-"""The parts of a data set that a task fits on and measures on."""
+"""The training and test parts of a data set, for tasks."""
 
 import dataclasses
 import functools
@@ -17,18 +17,18 @@ from input_pipeline.sources.kinds import SOURCE_KINDS
 from input_pipeline.sources.table import open_source, whole_photo_options
 
 _TEST_NAMES = ("test", "val", "gallery")
-_HELD_OUT = 3  # of ten identities, or of ten photos where nobody is identified
+_HELD_OUT = 3  # of ten identities, or of ten photos without identities
 
 
 class LabeledImages:
-  """Images and what is known of them.
+  """Images with their annotations.
 
   Args:
     source: the images.
 
   Attributes:
     source: the images.
-    legend: what numbers in facts mean, see `ImageSource.legend`.
+    legend: meaning of the numbers in annotations, see `ImageSource.legend`.
   """
 
   def __init__(self, source: ImageSource):
@@ -39,15 +39,15 @@ class LabeledImages:
 
   @functools.cached_property
   def facts(self) -> list[dict]:
-    """Of each image, see input_pipeline/records.py."""
+    """The annotations of each image, see input_pipeline/records.py."""
     return [self.source.annotations(i)[0] for i in range(len(self.source))]
 
   def first_person(self, i: int) -> dict:
-    """What is known of the first person in image i."""
+    """Returns the annotations of the first person in image i, {} if there is none."""
     return next(iter(self.facts[i].get("people") or ()), {})
 
   def having(self, key: str) -> "LabeledImages":
-    """Returns the images whose first person has a fact; the others are left out, which the source counts.
+    """Returns the images whose first person has an annotation `key`; the source counts the others as left out.
 
     Raises:
       ValueError: no image has it.
@@ -63,7 +63,7 @@ class LabeledImages:
     return LabeledImages(part)
 
   def of_first_persons(self, key: str, what_for: str) -> list:
-    """Returns a fact of each image's first person; raises ValueError if an image has none."""
+    """Returns an annotation of each image's first person; raises ValueError if an image lacks it."""
     values = [self.first_person(i).get(key) for i in range(len(self))]
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:
@@ -74,30 +74,30 @@ class LabeledImages:
     return values
 
   def joint_names(self) -> list[str]:
-    """Returns what the keypoints of the first persons are; raises ValueError if nobody says or they differ."""
+    """Returns the names of the keypoints of the first persons; raises ValueError if unknown or of several kinds."""
     lists, name = self.legend.get("joints"), self.source.identity["name"]
     if not lists:
-      raise ValueError(f"{name!r} names no joints: choose other --data, such as people")
+      raise ValueError(f"{name!r} has no names of joints: choose other --data, such as people")
     if not isinstance(lists, dict):
       return list(lists)
     used = {self.first_person(i).get("joints") for i in range(len(self))} & lists.keys()
     if len(used) != 1:
       raise ValueError(
-        f"{name!r} has keypoints of several kinds or of none of {', '.join(lists)}: expected one kind, "
-        "choose a part of it"
+        f"{name!r} has keypoints of several kinds or of none of {', '.join(lists)}: expected one kind; "
+        "choose a part of the data set"
       )
     return list(lists[used.pop()])
 
   def size_hw(self, i: int) -> tuple[int, int]:
-    """Height and width of image i in pixels, from its header; raises ValueError if it has none."""
+    """Returns height and width of image i in pixels, from its header; raises ValueError if it cannot be read."""
     try:
       return upright_hw(self.source.read(i))
     except OSError as error:
-      why = "it is no image" if isinstance(error, Image.UnidentifiedImageError) else error
+      why = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else error
       raise ValueError(f"{self.source.name(i)} of {self.source.identity['name']!r} cannot be read: {why}") from error
 
   def plane(self, i: int, *names: str) -> np.ndarray | None:
-    """Returns the first of some files that there is, as "parts.png", in the pixels of image i, (H, W); None if none."""
+    """Returns the first existing annotation file of image i among `names`, such as "parts.png", (H, W); else None."""
     files = self.source.annotations(i)[1]
     name = next((name for name in names if name in files), None)
     if name is None:
@@ -117,16 +117,16 @@ class LabeledImages:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """A data set as `--data` names it.
+  """A data set, as specified by `--data` and the options of its splits.
 
   Attributes:
     kind: a key of `SOURCE_KINDS`.
-    path: where it lies; None: the default set of built-in people.
-    cache_dir: a folder for what a source wants to remember.
-    people_count: size of the default set of built-in people, of scenes where whole photos are asked for.
-    train_split: what is fitted on; None: "train".
-    test_split: what is measured on; None: the usual one.
-    hold_out: cut one split in two instead, see `held_out`.
+    path: its path; None for the default set of built-in people.
+    cache_dir: folder for the caches of sources.
+    people_count: number of images of the default set of built-in people, or of scenes for whole photos.
+    train_split: split of the training part; None for "train".
+    test_split: split of the test part; None for the usual one.
+    hold_out: divide one split into both parts instead, see `held_out`.
   """
 
   kind: str
@@ -139,19 +139,26 @@ class Data:
 
   @classmethod
   def parse(cls, text: str, **options) -> "Data":
-    """Reads SOURCE:PATH, or "people" alone; raises ValueError for another form. Args: options: all but these two."""
+    """Returns the data set of SOURCE:PATH, or of "people" alone.
+
+    Args:
+      text: the value of `--data`.
+      **options: the other attributes.
+
+    Raises:
+      ValueError: another form, or an unknown source.
+    """
     kind, colon, path = text.partition(":")
     if kind not in SOURCE_KINDS:
       raise ValueError(
-        f"--data={text}: {kind!r} is no kind of data set; expected SOURCE:PATH with one of: "
-        f"{', '.join(sorted(SOURCE_KINDS))}"
+        f"--data={text}: {kind!r} is not a source; expected SOURCE:PATH with one of: {', '.join(sorted(SOURCE_KINDS))}"
       )
     if kind != "people" and not path:
       raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")
     return cls(kind, path or None, **options)
 
   def open(self, split: str | None, whole: bool = False) -> LabeledImages:
-    """Opens one split, by its name. Args: whole: photos with everybody in them, not persons cut out of photos."""
+    """Returns one split, by its name; with `whole`, photos with all persons instead of crops of persons."""
     return LabeledImages(
       open_source(
         self.kind,
@@ -166,28 +173,31 @@ class Data:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """The splits that it has; () for none, or none that are known before."""
+    """The names of its splits; () if there are none, or none known in advance."""
     return SOURCE_KINDS[self.kind].splits or ()
 
   def train_and_test(self, whole: bool = False) -> tuple[LabeledImages, LabeledImages]:
-    """Returns what is fitted on and what is measured on.
+    """Returns the training part and the test part.
 
-    A data set without splits is cut in two, see `held_out`. Args: whole: see `open`.
+    A data set without splits is divided, see `held_out`.
+
+    Args:
+      whole: see `open`.
     """
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
-        raise ValueError(f"--test-split={self.test_split} and --hold-out, which cuts --train-split in two: give one")
+        raise ValueError(f"--test-split={self.test_split} and --hold-out, which divides --train-split: set only one")
       return held_out(self.open(self.train_split, whole))
     train, test = self.train_split or "train", self._usual_test()
     if train == test:
       raise ValueError(
-        f"--train-split and --test-split are both {train!r}: what is fitted on cannot be measured on; "
-        "--hold-out cuts one split in two"
+        f"--train-split and --test-split are both {train!r}: the training part cannot be the test part; "
+        "--hold-out divides one split"
       )
     return self.open(train, whole), self.open(test, whole)
 
   def test(self, whole: bool = False) -> LabeledImages:
-    """Returns what is measured on, by a task that fits nothing. Args: whole: see `open`."""
+    """Returns the test part, for a task without training; `whole` is that of `open`."""
     if self.hold_out or not (self.test_split or self.names):
       return self.train_and_test(whole)[1]
     return self.open(self._usual_test(), whole)
@@ -195,8 +205,8 @@ class Data:
   def query_and_gallery(self) -> tuple[LabeledImages, LabeledImages]:
     """Returns the two sides of a retrieval.
 
-    Those of the data set if it has such splits, else of what is measured on by Market-1501's rule: of each person and
-    camera the first picture is a query, all others are the gallery.
+    These are the splits "query" and "gallery" if the data set has them. Otherwise the test part is divided by
+    Market-1501's rule: the first image of each person and camera is a query, all others are the gallery.
     """
     if not self.hold_out and self.test_split is None and {"query", "gallery"} <= set(self.names):
       return self.open("query"), self.open("gallery")
@@ -205,22 +215,22 @@ class Data:
   def _usual_test(self) -> str:
     usual = next((name for name in _TEST_NAMES if name in self.names), None)
     if not (self.test_split or usual):
-      raise ValueError(f"--test-split is needed: {self.kind} has splits of its own names; or --hold-out")
+      raise ValueError(f"--test-split is needed, or --hold-out: the splits of {self.kind} have no fixed names")
     return self.test_split or usual
 
 
 def held_out(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
-  """Cuts images in two, disjoint in identities: (to fit on, to measure on).
+  """Divides images into a training part and a test part with disjoint identities.
 
-  Three of ten identities, or of ten photos where nobody is identified, are put aside by a hash of their names: the same
-  ones everywhere. The names of the parts say so.
+  Three of ten identities, or of ten photos without identities, are the test part, by a hash of their names, so that the
+  division is the same everywhere. The names of the parts record it.
   """
   keys = _owners(whole)
   test = np.array([hash_of(key) % 10 < _HELD_OUT for key in keys])
   if test.all() or not test.any():
     raise ValueError(
-      f"{whole.source.identity['name']!r} cannot be cut into a part to fit on and one to measure on: it "
-      f"has {len(set(keys))} identities or photos; choose larger --data or name splits"
+      f"{whole.source.identity['name']!r} cannot be divided into a training part and a test part: it "
+      f"has {len(set(keys))} identities or photos; choose larger --data or set splits"
     )
   part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
@@ -234,24 +244,24 @@ def _cut(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
   query[first] = True
   if query.all():
     raise ValueError(
-      f"{whole.source.identity['name']!r} has one picture of each person by each camera: expected more to search among"
+      f"{whole.source.identity['name']!r} has one image of each person by each camera: expected more for a gallery"
     )
   part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
 
 
 def order_by_hash(names: Sequence[str]) -> np.ndarray:
-  """Returns (n,) int64, positions in `names` in an order that their own order has no part in; equal ones stay so."""
+  """Returns (n,) int64 positions of `names`, sorted by a hash of the name; equal names keep their order."""
   return np.array(sorted(range(len(names)), key=lambda k: hash_of(names[k])), np.int64)
 
 
 def hash_of(name: str) -> int:
-  """Returns a number that depends on a name alone, the same on every machine; of a name that is no UTF-8 too."""
+  """Returns a number that depends only on a name, also one that is not UTF-8, and is the same on every machine."""
   return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
 def cameras(images: LabeledImages) -> np.ndarray:
-  """Returns (n,) int64 the camera of each image; where a data set has none, every image has its own."""
+  """Returns (n,) int64 the camera of each image; without cameras in the data set, every image has its own."""
   given = [facts.get("camera") for facts in images.facts]
   if all(camera is None for camera in given):
     return np.arange(len(given))
@@ -262,12 +272,12 @@ def cameras(images: LabeledImages) -> np.ndarray:
 
 
 def groups(images: LabeledImages) -> np.ndarray:
-  """Returns (n,) int64: pictures of one person are a group, else those cut out of one photo, else each is its own."""
+  """Returns (n,) int64 groups: images of one person, else crops of one photo, else single images."""
   return np.unique(_owners(images), return_inverse=True)[1].reshape(-1)
 
 
 def _owners(images: LabeledImages) -> list[str]:
-  """Returns what must stay together of each image: its person, the photo that it was cut out of, or the image."""
+  """Returns the key of each image's group: its person, the photo it was cropped from, or the image."""
   return [
     str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))
     for i in range(len(images))

@@ -1,4 +1,4 @@
-"""`saip import`: weights of any readable dialect as a folder of ours, for `--config.init_from` and for export."""
+"""`saip import`: converts weights of any readable dialect to a folder for `--config.init_from` and for export."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from saip_jax.run_folder.files import MODEL_FILE
 from saip_jax.version import __version__
 
 
-def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **asked) -> Weights:
+def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] | None = None, **options) -> Weights:
   """Reads weights and writes them into a folder: `weights.safetensors` and `model.json`, whole or not at all.
 
   Args:
-    source: what `open_weights` reads.
+    source: anything that `open_weights` reads.
     dialect: its dialect; None recognizes it.
     out: a new or empty folder, or one made by an earlier import, which is replaced.
-    image_hw: size in pixels that the stored positions are for, where the source does not say.
-    **asked: other arguments of `open_weights`.
+    image_hw: size in pixels of the stored positions, for a source that does not specify it.
+    **options: other arguments of `open_weights`.
 
   Returns:
     The weights.
@@ -34,11 +34,11 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   """
   out = utf8_path(out, "--out")
   _check_folder(out)
-  weights = open_weights(source, dialect, image_hw, **asked)
+  weights = open_weights(source, dialect, image_hw, **options)
   with writing(out, "--out=", "choose another folder"):
     out.parent.mkdir(parents=True, exist_ok=True)
     holder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
-    partial = holder / "W"  # the holder is its owner's alone, whatever the umask
+    partial = holder / "W"  # the holder is private to its owner, independent of the umask
   try:
     partial.mkdir()
     trees = {"student": weights.student} | ({} if weights.teacher is None else {"teacher": weights.teacher})
@@ -66,13 +66,13 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
 
 
 def import_summary(weights: Weights, out) -> list[str]:
-  """Returns what was matched, what could not be used and what to do next, one line each."""
+  """Returns the matched tensors, the notes and the next command, one line each."""
   height, width = weights.spec.image_hw
   lines = [f"{weights.spec.name} for {height}x{width} pixels from {weights.origin}"]
   for who in ("student", "teacher"):
     parts = {part.partition("/")[2]: n for part, n in weights.counts().items() if part.startswith(f"{who}/")}
-    told = ", ".join(f"{part} {n}" for part, n in parts.items()) if parts else "none in the file"
-    lines.append(f"{who}: {told}" + (" tensors" if parts else ""))
+    listed = ", ".join(f"{part} {n}" for part, n in parts.items()) if parts else "none in the file"
+    lines.append(f"{who}: {listed}" + (" tensors" if parts else ""))
   return [*lines, *weights.notes, f"pre-train from it with --config.init_from={out}"]
 
 

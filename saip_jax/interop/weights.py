@@ -56,45 +56,45 @@ def open_weights(
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
   """
   path = local_path(path, "the weights")
-  asked = ReadOptions(dialect, image_hw, part, heads, last_heads)
+  options = ReadOptions(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
     raise ValueError(f"{path}: no such file or folder")
   try:
     if path.is_dir():
-      return _open_folder(path.absolute(), asked)
-    return open_weight_file(path, asked)
+      return _open_folder(path.absolute(), options)
+    return open_weight_file(path, options)
   except ValueError as e:
     raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
 
 
-def _open_folder(path: pathlib.Path, asked: ReadOptions) -> Weights:
+def _open_folder(path: pathlib.Path, options: ReadOptions) -> Weights:
   if (path / CHECKPOINTS).is_dir() and ((path / CONFIG).is_file() or checkpoint_steps(path)):
-    return _open_newest(path, asked)
+    return _open_newest(path, options)
   if path.name.isdigit() and path.parent.name == CHECKPOINTS:
     if (path / MODEL / MODEL_FILE).is_file() or (path.parents[1] / CONFIG).is_file():
-      return _open_checkpoint(path.parents[1], int(path.name), asked)
+      return _open_checkpoint(path.parents[1], int(path.name), options)
   if (path / MODEL_FILE).is_file():
-    return _open_imported(path, asked)
+    return _open_imported(path, options)
   files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name not in EXTRA_FILES]
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and does not hold exactly one file of weights ({found}); name the file itself")
-  return open_weight_file(files[0], asked)
+  return open_weight_file(files[0], options)
 
 
-def _open_newest(workdir: pathlib.Path, asked: ReadOptions) -> Weights:
+def _open_newest(workdir: pathlib.Path, options: ReadOptions) -> Weights:
   step, notes = newest_to_read(workdir)
-  weights = _open_checkpoint(workdir, step, asked)
+  weights = _open_checkpoint(workdir, step, options)
   return dataclasses.replace(weights, notes=(*notes, *weights.notes))
 
 
-def _open_checkpoint(workdir: pathlib.Path, step: int, asked: ReadOptions) -> Weights:
+def _open_checkpoint(workdir: pathlib.Path, step: int, options: ReadOptions) -> Weights:
   step_path = workdir / CHECKPOINTS / str(step)
   model = read_model_description(workdir, step)
   spec = _spec_of(model, step_path)
-  _refuse_other_answers(asked, spec)
+  _refuse_other_answers(options, spec)
   params, method_state = read_model(step_path)
   if "backbone" not in params:
     raise ValueError(f"the run {workdir} has no backbone: it trains {', '.join(params)}")
@@ -140,10 +140,10 @@ def _spec_of(model: Mapping[str, Any], where: pathlib.Path) -> BackboneSpec:
   return spec
 
 
-def _open_imported(path: pathlib.Path, asked: ReadOptions) -> Weights:
+def _open_imported(path: pathlib.Path, options: ReadOptions) -> Weights:
   model = read_json(path / MODEL_FILE)
   spec = _spec_of(model, path / MODEL_FILE)
-  _refuse_other_answers(asked, spec)
+  _refuse_other_answers(options, spec)
   tensors, _ = read_tensors(path / WEIGHTS_FILE)
   if sha256(path / WEIGHTS_FILE) != model.get("sha256", {}).get(WEIGHTS_FILE):
     raise ValueError(f"{path / WEIGHTS_FILE} is not the file that was imported: its sha256 is not that of {MODEL_FILE}")
@@ -160,18 +160,18 @@ def _open_imported(path: pathlib.Path, asked: ReadOptions) -> Weights:
   return weights
 
 
-def _refuse_other_answers(asked: ReadOptions, spec: BackboneSpec) -> None:
+def _refuse_other_answers(options: ReadOptions, spec: BackboneSpec) -> None:
   """Raises ValueError if an argument of `open_weights` contradicts a run or an import."""
-  if asked.image_hw and tuple(asked.image_hw) != spec.image_hw:
-    size, own = ("x".join(map(str, hw)) for hw in (asked.image_hw, spec.image_hw))
+  if options.image_hw and tuple(options.image_hw) != spec.image_hw:
+    size, own = ("x".join(map(str, hw)) for hw in (options.image_hw, spec.image_hw))
     raise ValueError(f"--image-hw={size}, but these weights are for {own}")
   facts = spec.facts()
   for name in ("heads", "last_heads"):
-    n = getattr(asked, name)
+    n = getattr(options, name)
     if n and n != facts.get(name):
       raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none')}")
-  if asked.part:
-    raise ValueError(f"--part={asked.part} is for files: a run or an import has its student and its teacher")
+  if options.part:
+    raise ValueError(f"--part={options.part} is for files: a run or an import has its student and its teacher")
 
 
 def _check_backbones(weights: Weights) -> None:
@@ -190,6 +190,9 @@ def _check_backbones(weights: Weights) -> None:
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
   """Turns images into the input of a backbone.
+
+  >>> Preprocessing((256, 128))(np.zeros((1, 256, 128, 3), np.uint8)).shape
+  (1, 256, 128, 3)
 
   Attributes:
     image_hw: size in pixels that images are resized to, without keeping their aspect ratio.
@@ -230,10 +233,7 @@ def load_backbone(path, which: str = "student", image_hw: tuple[int, int] | None
   """Returns the backbone of a run or of a file of weights.
 
   >>> backbone = saip_jax.load_backbone("runs/demo", which="teacher")  # doctest: +SKIP
-  >>> images = np.zeros((2, *backbone.preprocessing.image_hw, 3), np.uint8)  # doctest: +SKIP
-  >>> features = backbone.module.apply(backbone.variables, backbone.preprocessing(images))  # doctest: +SKIP
-  >>> features.cls.shape  # doctest: +SKIP
-  (2, 192)
+  >>> features = backbone.module.apply(backbone.variables, backbone.preprocessing(images_u8))  # doctest: +SKIP
 
   Args:
     path: anything that `open_weights` reads.

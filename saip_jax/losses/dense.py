@@ -43,4 +43,5 @@ def dense_contrast(
   """
   targets, logits = soft_targets(places), cosines(first, second) / temperature  # (B, S, S)
   logs = jax.nn.log_softmax(logits, axis=-1), jax.nn.log_softmax(logits, axis=-2).swapaxes(-1, -2)
-  return tuple(weighted_mean(jnp.mean(-jnp.sum(targets * log, axis=-1), axis=-1), known) for log in logs)
+  there, back = (weighted_mean(jnp.mean(-jnp.sum(targets * log, axis=-1), axis=-1), known) for log in logs)
+  return there, back

@@ -28,9 +28,10 @@ def image_text_contrast(
   same = (identity[:, None] == identity) & (identity > 0) | jnp.eye(len(identity), dtype=bool)
   same = same & known[:, None] & known
   logits = jnp.where(known[:, None] & known, cosines(images, texts) / temperature, NEVER)
-  total = 0.0
-  for axis in (0, 1):
+
+  def mean_log_share(axis: int) -> jax.Array:
     logs = jax.nn.log_softmax(logits, axis=axis)
     own = jnp.sum(jnp.where(same, logs, 0.0), axis=axis) / jnp.maximum(jnp.sum(same, axis=axis), 1)
-    total -= weighted_mean(own, known)
-  return total
+    return weighted_mean(own, known)
+
+  return -mean_log_share(0) - mean_log_share(1)

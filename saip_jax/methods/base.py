@@ -91,7 +91,7 @@ class Method(abc.ABC):
       **backbone_options,
     )
     if isinstance(backbone, ViT):  # other families have no table of positions
-      return backbone.clone(**cls.vit_options(config.method))
+      return backbone.clone(**cls.vit_options(config.method))  # type: ignore[arg-type]
     return backbone
 
   @classmethod
@@ -149,7 +149,7 @@ class Method(abc.ABC):
   def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns `objectives` of the views of a batch, without the outputs of the networks."""
     total, aux = self.objectives(params, method_state, self.views(batch, key), step)
-    return total, aux.replace(outputs=None)
+    return total, dataclasses.replace(aux, outputs=None)
 
   def after_update(self, method_state, params, for_update, step: jax.Array):
     """Returns `method_state` after a micro-step: moving averages, center, banks; unchanged by default."""

@@ -1,1 +1,1 @@
-"""What a person sees of a run: the terminal and the pictures."""
+"""`saip report`: an HTML page about runs."""

@@ -1,4 +1,4 @@
-"""Curves of many records as small SVG pictures, one for each metric, all runs in it."""
+"""Curves of metrics as small SVG charts, one per metric, with all runs."""
 
 import dataclasses
 import json
@@ -10,19 +10,19 @@ import numpy as np
 from saip_jax.reporting.page import escape, swatch
 from saip_jax.reporting.runs import Run, Series
 
-POINTS = 100  # of a line at most: what can be told apart on a screen, however many records there are
+POINTS = 100  # most points per line, about the resolution of a chart on a screen
 _WIDTH, _HEIGHT = 400, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 392, 8, 168  # of the plot in it
-_DOTS = 20  # lines of fewer points show them
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 392, 8, 168  # of the plot in the chart
+_DOTS = 20  # lines with at most so many points show them
 
 _GROUPS = {"loss": "Losses", "monitor": "Monitors", "optim": "Optimizer", "time": "Speed", "": "Others"}
-_NOT_DRAWN = {"epoch", "time/step_s"}  # steps again, and images per second again
+_NOT_DRAWN = {"epoch", "time/step_s"}  # redundant: steps, and images per second
 _TITLES = {
   "time/images_per_s": "throughput, images/s",
-  "time/input_wait_fraction": "input wait, share of the time",
-  "time/goodput": "goodput, share of the time since the start",
-  "time/save_stall": "saving, share of the time",
-  "time/monitors_s": "measuring the monitors, s",
+  "time/input_wait_fraction": "input wait, fraction of the time",
+  "time/goodput": "goodput, fraction of the time since the start",
+  "time/save_stall": "saving, fraction of the time",
+  "time/monitors_s": "monitors, s",
   "monitor/reid_mAP": "re-identification, mAP",
   "monitor/attributes_mA": "attributes, mA",
   "monitor/parts_mIoU": "parts, mIoU",
@@ -31,14 +31,14 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """A series as it is drawn: each point stands for `size` records in a row.
+  """A series as drawn: each point combines `size` consecutive records.
 
   Attributes:
     steps: (P, 2) int64, the first and the last step of the records.
-    mean: (P,) float64 of their values.
-    low: (P,) the lowest.
-    high: (P,) the highest.
-    size: records of a point; the last point may have fewer.
+    mean: (P,) float64 means of their values.
+    low: (P,) their minima.
+    high: (P,) their maxima.
+    size: records per point; the last point may have fewer.
   """
 
   steps: np.ndarray
@@ -49,17 +49,19 @@ class Line:
 
 
 def condense(series: Series, points: int = POINTS) -> Line:
-  """Returns a series in at most so many points."""
+  """Returns a series as a line of at most `points` points."""
   size = -(-len(series.steps) // points)
   starts = np.arange(0, len(series.steps), size)
   ends = np.minimum(starts + size, len(series.steps))
-  mean = np.add.reduceat(series.values / size, starts) * (size / (ends - starts))  # no sum overflows
+  mean = np.add.reduceat(series.values / size, starts) * (
+    size / (ends - starts)
+  )  # divided first, so that no sum overflows
   steps = np.stack([series.steps[starts], series.steps[ends - 1]], axis=1)
   return Line(steps, mean, np.minimum.reduceat(series.values, starts), np.maximum.reduceat(series.values, starts), size)
 
 
 def curves_html(runs: Sequence[Run]) -> str:
-  """Returns the charts of all metrics, grouped by what stands before the slash of their names."""
+  """Returns the charts of all metrics, grouped by the part of their names before the slash."""
   names = {name: None for run in runs for name in run.series if name not in _NOT_DRAWN}
   parts = []
   for group, title in _GROUPS.items():
@@ -71,19 +73,19 @@ def curves_html(runs: Sequence[Run]) -> str:
 
 
 def smoothing(runs: Iterable[Run]) -> str:
-  """Returns what the points of the lines are, in words."""
+  """Returns a sentence about the number of records per point."""
   sizes = {-(-len(series.steps) // POINTS) for run in runs for series in run.series.values()}
   if max(sizes) == 1:
     return "Every record is a point."
   several = f"{min(sizes):,} to {max(sizes):,}" if len(sizes) > 1 else f"{max(sizes):,}"
   return (
-    f"A point is the mean of {several} records in a row, so that a line has at most {POINTS}; the pale band "
-    "spans their lowest and highest and is cut off where it leaves the picture."
+    f"A point is the mean of {several} consecutive records, so that a line has at most {POINTS} points; the pale "
+    "band spans their minimum and maximum and is clipped to the chart."
   )
 
 
 def _order(name: str) -> tuple:
-  """The headline first, then what has a title."""
+  """Returns the sort key of a metric: the total loss first, then metrics with a title."""
   return name != "loss/total", name not in _TITLES, name
 
 
@@ -118,7 +120,7 @@ def _chart(name: str, all_series: Sequence[Series | None]) -> str:
 
 
 def _drawn(line: Line, last_step: int, low: float, high: float) -> str:
-  """A line, the band around it, and its points where they are few."""
+  """Returns a line, the band around it, and its points if they are few."""
   x = _x(line.steps.mean(axis=1), last_step)
   mean, bottom, top = (_y(np.clip(values, low, high), low, high) for values in (line.mean, line.low, line.high))
   band = [*zip(x, top), *zip(x[::-1], bottom[::-1])]
@@ -154,14 +156,14 @@ def _y(values, low: float, high: float):
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-  """The span of the values with a margin; of one value alone, a span around it."""
+  """Returns the range of the values with a margin; for equal values, a range around them."""
   low, high = float(values.min()), float(values.max())
   margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
   return low - margin, high + margin
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-  """Round numbers from `low` to `high`."""
+  """Returns about `most` round numbers from `low` to `high`."""
   rough = (high - low) / most
   power = 10.0 ** math.floor(math.log10(rough))
   unit = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
@@ -177,5 +179,5 @@ def _number(value: float) -> str:
 
 
 def _short(values: np.ndarray) -> list[float]:
-  """For the page: four digits are what a person reads."""
+  """Returns values rounded to four digits, to keep the page small."""
   return [float(f"{value:.4g}") for value in values]

@@ -1,4 +1,4 @@
-"""What the encoder of a run does with a few images: where it looks, what it takes for alike, whom for whom."""
+"""Pictures of an encoder on a few images: attention, features of patches, nearest neighbors."""
 
 import contextlib
 import dataclasses
@@ -15,8 +15,8 @@ from saip_jax.interop.weights import LoadedBackbone
 from saip_jax.reporting.images import jpeg_uri, png_uri
 from saip_jax.reporting.page import escape, missing
 
-_QUERIES, _NEIGHBORS, _GALLERY = 8, 6, 120  # encoded in seconds on two cores
-_MOST_OF_ONE = 8  # pictures of one person searched among, so that there are others too
+_QUERIES, _NEIGHBORS, _GALLERY = 8, 6, 120  # seconds on two cores
+_MOST_OF_ONE = 8  # gallery images of one person, so that there are other persons too
 _ATTENDED, _COLORED = 6, 8
 _SHOWN_HEIGHT = 192  # pixels
 _COLD_TO_HOT = np.array([[0, 0, 30], [70, 15, 110], [190, 50, 90], [250, 150, 40], [255, 250, 160]])
@@ -24,13 +24,13 @@ _COLD_TO_HOT = np.array([[0, 0, 30], [70, 15, 110], [190, 50, 90], [250, 150, 40
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-  """The images that a report shows.
+  """The images of a report.
 
   Attributes:
-    name: what they are from.
-    query: of different persons where persons are known.
-    gallery: what is searched for them.
-    no_search: why nothing can be searched; None if it can.
+    name: name of the data set.
+    query: queries, of different persons if identities are known.
+    gallery: the gallery; None if there is none.
+    no_search: why there is no gallery; None if there is one.
   """
 
   name: str
@@ -40,20 +40,20 @@ class Chosen:
 
 
 def choose_images(data: Data) -> Chosen:
-  """Returns a few images of what is measured on, always the same ones.
+  """Returns a few images of the test part, always the same ones.
 
   Raises:
-    ValueError: a data set that cannot be opened, or that has nothing to measure on.
+    ValueError: the data set cannot be opened, or has no test part.
   """
   try:
     query, gallery = data.query_and_gallery()
     ids, others = (np.array(side.of_first_persons("identity", "a search")) for side in (query, gallery))
     found = _searchable(query, gallery, ids, others)
   except ValueError as error:
-    test = data.train_and_test()[1]  # raises itself where the data are at fault, not their lack of identities
+    test = data.train_and_test()[1]  # raises if more than identities is missing
     return _without_search(test, str(error))
   if not len(found):
-    return _without_search(query, "nobody is seen by two cameras")
+    return _without_search(query, "no person is seen by two cameras")
   first = found[np.unique(ids[found], return_index=True)[1]]
   queries = np.sort(_spread(first, _QUERIES))
   wanted = np.concatenate([_spread(np.flatnonzero(others == i), _MOST_OF_ONE) for i in ids[queries]])
@@ -68,7 +68,7 @@ def _without_search(images: LabeledImages, reason: str) -> Chosen:
 
 
 def _searchable(query: LabeledImages, gallery: LabeledImages, ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Returns the queries that another camera shows too."""
+  """Returns the queries of persons that another camera shows too."""
   seen: dict = {}
   for person, camera in zip(others.tolist(), cameras(gallery).tolist()):
     seen.setdefault(person, set()).add(camera)
@@ -82,12 +82,12 @@ def _part(whole: LabeledImages, rows: np.ndarray) -> LabeledImages:
 
 
 def _spread(items: np.ndarray, count: int) -> np.ndarray:
-  """At most so many items, evenly from first to last."""
+  """Returns at most `count` items, evenly spaced from first to last."""
   return items[np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
 
 
 def encoder_html(backbone: LoadedBackbone, images: Chosen) -> str:
-  """Returns pictures of attention, of patch features and of nearest neighbors."""
+  """Returns the HTML of attention, features of patches and nearest neighbors."""
   encoder = encoder_of(backbone, {})
   shown_hw = tuple(round(side * _SHOWN_HEIGHT / encoder.image_hw[0]) for side in encoder.image_hw)
   shown = _resized(images.query.source, shown_hw)
@@ -108,14 +108,14 @@ def encoder_html(backbone: LoadedBackbone, images: Chosen) -> str:
     else _neighbors_html(encoder, images, shown, rows, features, faults),
   ]
   if faults:
-    html.append(missing(f"{len(faults)} images cannot be read and are left out, the first: {faults[0]}"))
+    html.append(missing(f"{len(faults)} images cannot be read and are left out, first: {faults[0]}"))
   return "".join(html)
 
 
 def _attention_html(backbone: LoadedBackbone, images: Chosen, shown: np.ndarray, rows: np.ndarray) -> str:
   module = backbone.module
   if not module.has_attention:
-    return missing(f"{type(module).__name__} has no class token whose attention could be shown: only ViTs have one.")
+    return missing(f"{type(module).__name__} has no class token, so there is no attention to show: only ViTs have one.")
   hw = backbone.preprocessing.image_hw
   inputs = backbone.preprocessing(_resized(images.query.source, hw)[rows])
   read = jax.jit(lambda variables, x: module.apply(variables, x, reads=("cls", "attention")).attention[0])
@@ -130,13 +130,13 @@ def _attention_html(backbone: LoadedBackbone, images: Chosen, shown: np.ndarray,
     ]
     blocks.append(f'<div class="row">{"".join(figures)}</div>')
   return (
-    f"<p>Bright: where a head looks most, of each map by itself; a map has {grid[0]}x{grid[1]} cells. The number "
-    f'is what all cells get, the rest goes to the class token.</p><div class="rows">{"".join(blocks)}</div>'
+    f"<p>Bright: the largest attention of a head, scaled for each map; a map has {grid[0]}x{grid[1]} cells. The number "
+    f'is the attention to all cells; the rest is to the class token.</p><div class="rows">{"".join(blocks)}</div>'
   )
 
 
 def _heated(image_u8: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """Lays a grid of values >= 0 over an image in gray: dark where 0, bright where largest."""
+  """Returns a gray image with a grid of values >= 0 as colors: dark for 0, bright for the largest."""
   height, width, _ = image_u8.shape
   at = [np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1) for n, m in zip((height, width), values.shape)]
   weights = [np.maximum(0, 1 - np.abs(a[:, None] - np.arange(m))) for a, m in zip(at, values.shape)]
@@ -147,13 +147,15 @@ def _heated(image_u8: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
-  """(n, h, w, E) cells -> their first three principal components as red, green and blue."""
+  """Returns the HTML of cells (n, h, w, E): their first three principal components as red, green and blue."""
   flat = cells.reshape(-1, cells.shape[-1]).astype(np.float64)
   flat = flat - flat.mean(0)
   _, strengths, directions = np.linalg.svd(flat, full_matrices=False)
   directions = directions[:3]
   largest = np.abs(directions).argmax(1)
-  directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]  # a sign is arbitrary
+  directions = (
+    directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
+  )  # signs of components are arbitrary
   values = np.zeros((len(flat), 3))
   values[:, : len(directions)] = flat @ directions.T
   low, high = np.percentile(values, [1, 99], axis=0)
@@ -166,8 +168,8 @@ def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
     for image, color in zip(shown, colors)
   )
   return (
-    f"<p>Three principal components of the features of all cells, one basis for all images, as red, green and "
-    f"blue: like colors, like features. They hold {share:.0%} of the variance; a map has "
+    f"<p>The first three principal components of the features of all cells of all images, as red, green and blue: "
+    f"similar colors are similar features. They explain {share:.0%} of the variance; a map has "
     f'{cells.shape[1]}x{cells.shape[2]} cells.</p><div class="rows">{pairs}</div>'
   )
 
@@ -177,7 +179,7 @@ def _neighbors_html(
 ) -> str:
   parts = list(encode_source(encoder, images.gallery.source, faults))
   if not parts:
-    return missing("None of the images to search among can be read.")
+    return missing("None of the images of the gallery can be read.")
   others = np.concatenate([part.rows for part in parts])
   gallery = _unit(np.concatenate([part.images for part in parts]))
   ids, cams = np.array(images.query.of_first_persons("identity", "a search"))[rows], cameras(images.query)[rows]
@@ -204,9 +206,10 @@ def _neighbors_html(
     blocks.append(f'<div class="row">{"".join(figures)}</div>')
   persons = len(np.unique(other_ids))
   return (
-    f"<p>The nearest of {len(others)} pictures of {persons} persons by the cosine of image features, which stands "
-    f"below; those by the query's own camera are put aside. Green: the same person, red: another. The first is right "
-    f"for {first} of {len(rows)} queries, {right} of all shown are. A small choice: saip evaluate measures.</p>"
+    f"<p>The nearest of {len(others)} images of {persons} persons by the cosine of image features, shown below each "
+    f"image. Images of the person by the query's own camera are excluded. Green: the same person; red: another. The "
+    f"first is right for {first} of {len(rows)} queries, {right} of all shown are right. This is a small sample: use "
+    f"saip evaluate for scores.</p>"
     f'<div class="rows">{"".join(blocks)}</div>'
   )
 
@@ -216,7 +219,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _resized(source: ImageSource, hw: tuple[int, int]) -> np.ndarray:
-  """Returns all images of a source, (n, H, W, 3) uint8; those that cannot be read are black."""
+  """Returns all images of a source, (n, H, W, 3) uint8; unreadable ones are black."""
   with contextlib.closing(resized_batches(source, hw, len(source))) as batches:
     return next(batches).images_u8
 

@@ -1,4 +1,4 @@
-"""Pictures as part of a page: data URIs."""
+"""Images as data URIs, embedded in a page."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-_PANEL_WIDTH = 1100  # pixels; captions of 7 points stay readable
+_PANEL_WIDTH = 1100  # pixels; captions of 7 points are readable
 _JPEG_QUALITY = 82
 
 
@@ -17,15 +17,15 @@ def jpeg_uri(image_u8: np.ndarray) -> str:
 
 
 def png_uri(image_u8: np.ndarray) -> str:
-  """Returns (H, W, 3) uint8, of few pixels, as a data URI of a PNG."""
+  """Returns a small image (H, W, 3) uint8 as a data URI of a PNG."""
   return _uri(Image.fromarray(image_u8), "PNG")
 
 
 def panel_uri(path: pathlib.Path) -> str:
-  """Returns a panel's file, scaled down where it is larger than a page, as a data URI of a JPEG.
+  """Returns the file of a panel, scaled down to the width of the page, as a data URI of a JPEG.
 
   Raises:
-    OSError: it is no picture.
+    OSError: the file is not an image.
   """
   with Image.open(path) as image:
     image = image.convert("RGB")

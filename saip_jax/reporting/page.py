@@ -1,47 +1,47 @@
-"""What a report's page is made of: HTML that opens from a disk and asks nothing of any other place."""
+"""The HTML elements of a report: one self-contained file without external resources."""
 
 import html
 from collections.abc import Mapping, Sequence
 
 RUN_COLORS = 8
-"""Runs that can be told apart by color."""
+"""Number of runs with distinct colors."""
 
 
 def escape(value) -> str:
-  """Returns a value as text of the page or of an attribute, whatever characters it holds."""
+  """Returns a value as escaped text for the page or an attribute."""
   return html.escape(str(value), quote=True)
 
 
 def swatch(run: int) -> str:
-  """Returns the mark of a run's color."""
+  """Returns a mark in the color of a run."""
   return f'<i class="swatch run{run}"></i>'
 
 
 def legend(names: Mapping[int, str]) -> str:
-  """Returns which color is which run."""
+  """Returns the legend of colors and names of runs."""
   items = "".join(f"<span>{swatch(i)}{escape(name)}</span>" for i, name in names.items())
   return f'<p class="legend">{items}</p>'
 
 
 def facts(items: Mapping[str, str]) -> str:
-  """Returns names and values, both plain text, as a list."""
+  """Returns names and values, plain text, as a list."""
   return "<dl>" + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in items.items()) + "</dl>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table of cells that are HTML already; one that is too wide scrolls within itself."""
+  """Returns a table; its cells are HTML. A wide table scrolls horizontally."""
   line = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
   body = "".join(line(cells, "td") for cells in rows)
   return f'<div class="wide"><table><thead>{line(header, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def details(summary: str, body: str, opened: bool = False) -> str:
-  """Returns what opens and closes by a click; the summary is plain text."""
+  """Returns a collapsible element; the summary is plain text, the body HTML."""
   return f"<details{' open' * opened}><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def missing(text: str, command: str | None = None) -> str:
-  """Returns a line about what is not there, and the command that makes it."""
+  """Returns a note about missing content, and the command that creates it."""
   return f'<p class="missing">{escape(text)}' + (f" <code>{escape(command)}</code>" if command else "") + "</p>"
 
 
@@ -68,7 +68,7 @@ def document(title: str, sections: Mapping[str, str]) -> str:
   )
 
 
-# A browser that keeps to it fetches nothing, whatever the page may hold.
+# Browsers that enforce it fetch nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _LIGHT = ("#1f5fbf", "#c2500a", "#1a7f4b", "#9a35b0", "#b8860b", "#0c8599", "#c2255c", "#5f6368")
@@ -151,7 +151,7 @@ svg circle { fill: var(--run) }
 """
 )
 
-# Shows what the lines of a chart are at the step under the pointer.
+# Shows the values of the lines of a chart at the step under the pointer.
 _SCRIPT = """
 for (const chart of document.querySelectorAll(".chart")) {
   const svg = chart.querySelector("svg"), cursor = chart.querySelector(".cursor"), at = chart.querySelector(".at");
@@ -167,7 +167,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       let i = steps.findIndex(s => s[1] >= step);
       if (i < 0) i = steps.length - 1;
       if (i > 0 && step - steps[i - 1][1] < steps[i][0] - step) i--;
-      const range = values.length == 1 && low[i] < high[i];  // several runs: the line must not grow
+      const range = values.length == 1 && low[i] < high[i];  // with several runs the text must not grow
       v.textContent = mean[i] + (range ? ` (${low[i]} to ${high[i]})` : "");
       const [a, b] = steps[i], off = Math.abs((a + b) / 2 - step);
       if (off < nearest) {

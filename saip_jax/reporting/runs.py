@@ -1,4 +1,4 @@
-"""What a run has written into its folder, read for a report: nothing of it needs to be whole."""
+"""Reading the folder of a run for a report; incomplete files are tolerated and listed."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from input_pipeline.schema import flattened
 
-_MOST_NAMED = 10  # lines that cannot be read
+_MOST_NAMED = 10  # unreadable lines that are listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Series:
   """One metric over a run.
 
   Attributes:
-    steps: (n,) int64, updates done.
+    steps: (n,) int64, number of updates.
     values: (n,) float64, all finite.
-    left_out: how many were not.
+    left_out: number of values that are not finite.
   """
 
   steps: np.ndarray
@@ -36,15 +36,15 @@ class Run:
   """A run's folder.
 
   Attributes:
-    name: what it is called beside others.
-    path: the folder; None for a file of evaluations alone.
-    config: its settings, as config.json has them.
-    series: metric -> how it went.
+    name: its name in the report.
+    path: the folder; None for a file of evaluations.
+    config: its settings, the content of config.json.
+    series: metric -> its values.
     evaluations: records of `saip evaluate`, oldest first.
-    goodput: what `training.goodput` keeps; {} where there is none.
-    damaged: images that were skipped, one line each.
-    faults: what could not be read, one line each.
-    starts: what `training.starts` wrote at each start, oldest first.
+    goodput: the record of `training.goodput`; {} if there is none.
+    damaged: skipped images, one line each.
+    faults: unreadable content, one line each.
+    starts: the records of `training.starts`, oldest first.
   """
 
   name: str
@@ -64,11 +64,11 @@ class Run:
 
   @property
   def last_step(self) -> int:
-    """The newest update that a record tells of; 0 without any."""
+    """The last update with a record; 0 if there is none."""
     return max((int(series.steps[-1]) for series in self.series.values()), default=0)
 
   def panels(self) -> dict[str, list[tuple[int, pathlib.Path]]]:
-    """Returns kind of panel -> (step, file) of each picture of it, oldest first."""
+    """Returns kind of panel -> (step, file) of each panel, oldest first."""
     found: dict[str, list] = {}
     for path in (self.path / "panels").glob("*.png"):
       match = re.fullmatch(r"(\d+)_(.+)", path.stem)
@@ -82,15 +82,15 @@ def read_run(path, setting: str = "W") -> Run:
 
   Args:
     path: the folder.
-    setting: what gave it, for messages.
+    setting: the option that named it, for messages.
 
   Raises:
-    ValueError: no run there, or a config.json that cannot be read.
+    ValueError: the folder has no run, or a config.json that cannot be read.
   """
   path = pathlib.Path(path).expanduser()
   if not (path / "config.json").is_file():
-    what = "does not exist" if not path.exists() else "is no folder" if not path.is_dir() else "has no config.json"
-    raise ValueError(f"{setting}={path} is no run: it {what}; expected what was the --workdir of saip pretrain")
+    what = "does not exist" if not path.exists() else "is not a folder" if not path.is_dir() else "has no config.json"
+    raise ValueError(f"{setting}={path} is not a run: it {what}; expected the --workdir of saip pretrain")
   try:
     config = json.loads((path / "config.json").read_text("utf-8"))
   except ValueError as error:
@@ -115,7 +115,7 @@ def read_run(path, setting: str = "W") -> Run:
 
 
 def read_compared(path) -> Run:
-  """Reads what `--compare` names: a run, or a file of what `saip evaluate --json` printed, one or more times.
+  """Reads a value of `--compare`: a run, or a file with outputs of `saip evaluate --json`.
 
   Raises:
     ValueError: neither.
@@ -124,8 +124,8 @@ def read_compared(path) -> Run:
   if not file.is_file():
     if not file.exists():
       raise ValueError(
-        f"--compare={path} does not exist; expected the folder of a run, or a file with what `saip "
-        "evaluate --json` printed, as of --checkpoint=histogram"
+        f"--compare={path} does not exist; expected the folder of a run, or a file with the output of `saip "
+        "evaluate --json`, such as of --checkpoint=histogram"
       )
     return read_run(file, "--compare")
   text, decoder, records, at = file.read_text("utf-8", "replace"), json.JSONDecoder(), [], 0
@@ -135,17 +135,17 @@ def read_compared(path) -> Run:
       record, at = decoder.raw_decode(text, at)
     except ValueError as error:
       raise ValueError(
-        f"--compare={path}, line {text.count(chr(10), 0, at) + 1}: {error}; expected what `saip evaluate"
-        " --json` printed"
+        f"--compare={path}, line {text.count(chr(10), 0, at) + 1}: {error}; expected the output of `saip evaluate"
+        " --json`"
       ) from error
     if not _is_evaluation(record):
-      raise ValueError(f"--compare={path} holds {str(record)[:60]}: expected what `saip evaluate --json` printed")
+      raise ValueError(f"--compare={path} holds {str(record)[:60]}: expected the output of `saip evaluate --json`")
     records.append(record)
   return Run(file.name, None, {}, {}, records, {}, [], [])
 
 
 def _records(path: pathlib.Path, faults: list[str]) -> Iterator[tuple[int, dict]]:
-  """Yields (line number, object) of a file of JSON lines; lines that are none go to `faults`."""
+  """Yields (line number, object) of a file of JSON lines; other lines are appended to `faults`."""
   if not path.is_file():
     return
   lines, bad = path.read_text("utf-8", "replace").split("\n"), 0
@@ -158,16 +158,14 @@ def _records(path: pathlib.Path, faults: list[str]) -> Iterator[tuple[int, dict]
       record = None
     if isinstance(record, dict):
       yield number, record
-    elif number == len(lines):  # without the newline that ends a line
-      faults.append(
-        f"{path.name} ends in half a line, as of a run that was killed while it wrote, or is writing now: left out"
-      )
+    elif number == len(lines):  # without a final newline
+      faults.append(f"{path.name} ends in an incomplete line, of a run that was killed or is running: left out")
     else:
       bad += 1
       if bad <= _MOST_NAMED:
-        faults.append(f"{path.name}, line {number} is no record and is left out: {line[:80]}")
+        faults.append(f"{path.name}, line {number} is not a record and is left out: {line[:80]}")
   if bad > _MOST_NAMED:
-    faults.append(f"{path.name}: {bad - _MOST_NAMED:,} more lines are no records and are left out")
+    faults.append(f"{path.name}: {bad - _MOST_NAMED:,} more lines are not records and are left out")
 
 
 def _read_series(path: pathlib.Path, faults: list[str]) -> dict[str, Series]:
@@ -189,7 +187,7 @@ def _read_series(path: pathlib.Path, faults: list[str]) -> dict[str, Series]:
       else:
         left_out[name] = left_out.get(name, 0) + 1
   if without_step:
-    faults.append(f"{path.name}: {without_step:,} records say no step and are left out")
+    faults.append(f"{path.name}: {without_step:,} records have no step and are left out")
   for name in left_out.keys() - steps.keys():
     faults.append(f"{path.name}: none of the {left_out[name]:,} values of {name} is finite")
   return {
@@ -204,7 +202,7 @@ def _evaluations(path: pathlib.Path, faults: list[str]) -> list[dict]:
     if _is_evaluation(record):
       found.append(record)
     else:
-      faults.append(f"{path.name}, line {number} is no record of saip evaluate and is left out")
+      faults.append(f"{path.name}, line {number} is not a record of saip evaluate and is left out")
   return found
 
 

@@ -1,4 +1,4 @@
-"""What was measured of encoders, side by side."""
+"""Tables of the scores of encoders, side by side."""
 
 import json
 from collections.abc import Sequence
@@ -6,34 +6,34 @@ from typing import Any
 
 from saip_jax.evaluation.evaluate import score_text
 from saip_jax.evaluation.tasks import TASKS
+from saip_jax.evaluation.tasks.base import FINETUNE_PROTOCOL, split_unit
 from saip_jax.interop.model_card import shortened
 from saip_jax.reporting.page import details, escape, facts, swatch, table
 from saip_jax.reporting.runs import Run
 
 _PARTS = ("train", "test", "query", "gallery")
-_FINETUNED = "finetune"  # the protocol of `evaluation.finetune`
 
 
 def task_tables_html(runs: Sequence[Run]) -> str:
   """Returns a table for each task, protocol and data set, with a row for the newest record of each encoder.
 
   Args:
-    runs: the run of the report first; what has records of the same task is put beside it.
+    runs: the runs, that of the report first.
   """
   tables: dict[tuple, dict[str, tuple[int, dict]]] = {}
   for i, run in enumerate(runs):
     for record in run.evaluations:
       rows = tables.setdefault(_measured(record), {})
       encoder = json.dumps([i, record["encoder"]], sort_keys=True)
-      rows.pop(encoder, None)  # the newest stands where it was made
+      rows.pop(encoder, None)  # the newest record is last
       rows[encoder] = i, record
   order = {task: place for place, task in enumerate(TASKS)}
-  keys = sorted(tables, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] == _FINETUNED, key))
+  keys = sorted(tables, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] == FINETUNE_PROTOCOL, key))
   return "".join(_table(list(tables[key].values()), runs) for key in keys)
 
 
 def _measured(record: dict[str, Any]) -> tuple[str, ...]:
-  """What must agree for scores to be compared."""
+  """Returns the key of comparable scores: task, protocol and data."""
   data = {part: record["facts"].get(part) for part in _PARTS}
   return record["task"], record["protocol"], json.dumps(data, sort_keys=True)
 
@@ -43,7 +43,7 @@ def _table(rows: list[tuple[int, dict]], runs: Sequence[Run]) -> str:
   newest, names = records[0], list({name: None for record in records for name in record["scores"]})
   encoders = [_encoder_name(record["encoder"], runs[i], several) for i, record in rows]
   task = TASKS[newest["task"]].summary if newest["task"] in TASKS else newest["task"]
-  task += ", fine-tuned" * (newest["protocol"] == _FINETUNED)
+  task += ", fine-tuned" * (newest["protocol"] == FINETUNE_PROTOCOL)
   data = [
     f"{part}: {size}{source.get('name', '')}"
     for part in _PARTS
@@ -55,7 +55,7 @@ def _table(rows: list[tuple[int, dict]], runs: Sequence[Run]) -> str:
     + [_score(name, record["scores"], headline=name == names[0]) for name in names]
     for encoder, (i, record) in zip(encoders, rows)
   ]
-  told = "".join(
+  how = "".join(
     (f"<h4>{escape(encoder)}</h4>" if len(records) > 1 else "") + _protocol_facts(record)
     for encoder, record in zip(encoders, records)
   )
@@ -63,7 +63,7 @@ def _table(rows: list[tuple[int, dict]], runs: Sequence[Run]) -> str:
     f'<h3>{escape(task[:1].upper() + task[1:])}</h3><p class="soft">protocol {escape(newest["protocol"])}; '
     f"{escape('; '.join(data))}</p>"
     + table(["encoder", *(escape(_title(name)) for name in names)], cells)
-    + details("How it was measured", told)
+    + details("Protocol", how)
   )
 
 
@@ -75,13 +75,13 @@ def _score(name: str, scores: dict[str, float], headline: bool) -> str:
 
 
 def _title(name: str) -> str:
-  """The name of a score without its unit, which stands with each number."""
-  name = name.removesuffix("_mm").removesuffix("_px")
+  """Returns the name of a score for a table header, without its unit."""
+  name, _ = split_unit(name)
   return name.replace("_", " ") if name.islower() else name
 
 
 def _encoder_name(encoder: dict[str, Any], run: Run, several: bool) -> str:
-  """What an encoder is; of the run that the record lies in, the name is enough, and only where there are several."""
+  """Returns the name of an encoder; the run is named only if there are several, and without its path."""
   hw, (checkpoint, of_run, _) = encoder.get("image_hw"), encoder["checkpoint"].partition(" of the run ")
   if run.path is None or not of_run:
     checkpoint = shortened(encoder["checkpoint"])
@@ -97,14 +97,14 @@ def _encoder_name(encoder: dict[str, Any], run: Run, several: bool) -> str:
 
 
 def _protocol_facts(record: dict[str, Any]) -> str:
-  told = {key.replace("_", " "): _plain(value) for key, value in record["facts"].items()}
+  items = {key.replace("_", " "): _plain(value) for key, value in record["facts"].items()}
   for key in ("seconds", "time"):
     if key in record:
-      told[key] = _plain(record[key])
+      items[key] = _plain(record[key])
   if record.get("left_out"):
     left_out = record["left_out"]
-    told["left out"] = f"{len(left_out)} images that cannot be read, the first: {left_out[0]}"
-  return facts(told)
+    items["left out"] = f"{len(left_out)} images that cannot be read, first: {left_out[0]}"
+  return facts(items)
 
 
 def _plain(value) -> str:

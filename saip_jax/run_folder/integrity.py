@@ -37,7 +37,7 @@ def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> t
   Returns:
     (step or None, one line for each newer checkpoint that is not whole, the newest first).
   """
-  damaged = []
+  damaged: list[str] = []
   for step in reversed(checkpoint_steps(workdir)):
     path = pathlib.Path(workdir).absolute() / CHECKPOINTS / str(step)
     reason = damage_of(path, parts)

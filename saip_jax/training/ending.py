@@ -1,4 +1,4 @@
-"""How a run ends: all that it opened is closed, and the first error is the one that is raised."""
+"""Ends a run: closes everything that it opened and raises the first error."""
 
 import contextlib
 import sys
@@ -9,27 +9,27 @@ from input_pipeline.names import shown_error
 
 
 class Ending:
-  """Closes what a block opened, the newest first; no failure keeps the rest from being closed.
+  """Closes what a block opened, the newest first; a failure does not keep the rest from being closed.
 
-  The error that ended the block stays the one that is raised: failures after it are lines on standard error. Without
-  one the first failure is raised.
+  The error that ended the block is raised; later failures are lines on standard error. Without such an error the first
+  failure is raised.
   """
 
   def __init__(self):
     self._closings: list[tuple[str, Callable[[], Any]]] = []
 
   def then(self, what: str, close: Callable[[], Any]) -> None:
-    """Calls `close` in the end; `what` it does stands in messages, as in "closing the records"."""
+    """Calls `close` at the end; `what` names it in messages, as in "closing the records"."""
     self._closings.append((what, close))
 
   def enter(self, what: str, context: contextlib.AbstractContextManager):
-    """Enters a context, which is left in the end, and returns what it gives."""
+    """Enters a context, which is left at the end, and returns its value."""
     entered = context.__enter__()
     self.then(what, lambda: context.__exit__(None, None, None))
     return entered
 
   def close(self) -> None:
-    """Closes all now; raises the first failure."""
+    """Closes everything now; raises the first failure."""
     self._close(None)
 
   def __enter__(self):
@@ -44,7 +44,7 @@ class Ending:
       what, close = self._closings.pop()
       try:
         close()
-      except BaseException as failure:  # Ctrl-C too: what is left must be closed
+      except BaseException as failure:  # Ctrl-C too: the rest must be closed
         if first is None:
           first = failure
         else:

@@ -1,4 +1,4 @@
-"""How much of a run's time was of use."""
+"""Goodput: the share of a run's time that was useful."""
 
 import json
 import os
@@ -7,27 +7,28 @@ import sys
 import time
 
 from input_pipeline.names import shown_error
+from saip_jax.run_folder.files import GOODPUT
 from saip_jax.run_folder.integrity import read_object
 
 
 class Goodput:
-  """The share of the time since a run was first started in which devices worked on steps that count.
+  """The share of the time since the first start of a run in which devices worked on steps that count.
 
-  Against it count: starting and compiling, waiting for data, saving, drawing, the time between a stop and the next
-  start, and steps that had to be done again because they lay after the checkpoint that the run went on from. Kept in
-  W/goodput.json, for the whole life of the run.
+  Not useful are: starting and compiling, waiting for data, saving, drawing, the time between a stop and the next start,
+  and steps that are done again because they came after the checkpoint that the run resumed from. Stored in
+  W/goodput.json, for all starts of the run.
   """
 
   def __init__(self, workdir: pathlib.Path, start_step: int):
-    """Goes on after update `start_step` (0: a new run)."""
-    self._path = workdir / "goodput.json"
+    """Continues after update `start_step` (0: a new run)."""
+    self._path = workdir / GOODPUT
     self._started, self._at_save = self._stored(start_step) if self._path.exists() and start_step else (time.time(), {})
     self._useful_s = self._at_save.get(start_step, 0.0)
     if not start_step:
       self._write()
 
   def _stored(self, start_step: int) -> tuple[float, dict[int, float]]:
-    """Returns when the run was first started, and the useful time up to each checkpoint."""
+    """Returns the time of the first start, and the useful seconds up to each checkpoint."""
     try:
       stored = read_object(self._path)
       useful = {int(step): float(s) for step, s in stored["useful_s"].items() if int(step) <= start_step}

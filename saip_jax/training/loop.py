@@ -113,7 +113,7 @@ def _train(config, method, data, workdir, model, open_monitors, initial, devices
     barrier("start")  # not all have compiled equally fast
   stepping = watch("a step", config.watchdog_minutes, "config.watchdog_minutes sets the time")
   with stepping as watchdog, telemetry, StopRequest() as stop:
-    # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k knows nothing of batch k.
+    # The order is fixed: panels, monitors, save, next batch, step. A checkpoint of step k does not depend on batch k.
     while True:
       due = Due.at(step, start, config, stopping=stop.due(step), monitored=monitors is not None)
       profile_due = profile.is_due(step)
@@ -134,14 +134,14 @@ def _train(config, method, data, workdir, model, open_monitors, initial, devices
       if due.leave:
         break
 
-      asked = time.perf_counter()
+      requested = time.perf_counter()
       rows = next(batches)
       arrived = time.perf_counter()
       with profile.step(step), jax.transfer_guard("disallow"):  # a hidden copy to or from the host stalls every step
         batch = shard_batch(mesh, {name: rows[name] for name in spec})
         state, metrics = train_step(state, batch)
       step += 1
-      telemetry.follow(step, metrics, rows["index"], asked, arrived)
+      telemetry.follow(step, metrics, rows["index"], requested, arrived)
       watchdog.restart()
     checkpoints.wait()
   ending.close()

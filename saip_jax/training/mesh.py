@@ -1,4 +1,4 @@
-"""Where arrays live: the only file that knows JAX's mesh interface."""
+"""Placement of arrays: the only file that uses JAX's mesh interface."""
 
 import collections
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-# What is cut over "fsdp": smaller arrays cost more messages than they save memory, and shorter axes do not fill the
-# lanes of a TPU. The latter also leaves alone the leading axis of stacked blocks, which a scan walks along.
+# Limits for cutting over "fsdp": smaller arrays cost more communication than they save memory, and shorter axes do not
+# fill the lanes of a TPU. The latter also excludes the leading axis of stacked blocks, which a scan walks along.
 _LEAST_ELEMENTS, _LEAST_LENGTH = 2**16, 128
 
 
@@ -35,13 +35,13 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp: int = 1) -> Mes
 
 
 def device_kinds(mesh: Mesh) -> str:
-  """Returns what the devices are, as "8 x TPU v4"."""
+  """Returns the number and kind of the devices, as "8 x TPU v4"."""
   kinds = collections.Counter(device.device_kind for device in mesh.devices.flat)
   return ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of what every device has a copy of."""
+  """Returns the sharding of an array that is copied to every device."""
   return NamedSharding(mesh, P())
 
 
@@ -51,10 +51,10 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def place_state(mesh: Mesh, shapes):
-  """Returns a state's shapes with the places of its arrays, by one rule for parameters, teacher and optimizer.
+  """Returns a state's shapes with the shardings of its arrays, by one rule for parameters, teacher and optimizer.
 
   Without an "fsdp" axis every device holds all of it. With one, an array of 2**16 elements or more is cut along its
-  longest axis that is 128 or longer and a multiple of the axis; the rest is small.
+  longest axis that is 128 or longer and a multiple of the mesh axis; the other arrays are small.
 
   Args:
     mesh: the devices.
@@ -76,10 +76,10 @@ def place_state(mesh: Mesh, shapes):
 
 
 def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
-  """Returns the training step lowered for arrays in their places, the state donated: what trains is what is examined.
+  """Returns the training step lowered for placed arrays, the state donated; training and `saip compile` use the same.
 
-  What is cut over "fsdp" is gathered before the network runs: left alone, the compiler would rather gather the
-  activations, which are larger. The optimizer's state stays cut, and so does what the step returns.
+  Arrays cut over "fsdp" are gathered before the network runs: otherwise the compiler gathers the activations, which are
+  larger. The optimizer's state stays cut, and so does the returned state.
 
   Args:
     mesh: the devices.
@@ -97,7 +97,7 @@ def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
 
 
 def place_batch(mesh: Mesh, spec: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns the shapes of a global batch with the places of its arrays.
+  """Returns the shapes of a global batch with the shardings of its arrays.
 
   Args:
     mesh: the devices.
@@ -135,12 +135,12 @@ def shard_batch(mesh: Mesh, host_arrays: dict[str, Any]) -> dict[str, jax.Array]
     mesh: the devices.
     host_arrays: name -> numpy array of this process's rows, in the order of the processes.
   """
-  with jax.transfer_guard_host_to_device("allow"):  # the one copy that is meant; several hosts would not pass
+  with jax.transfer_guard_host_to_device("allow"):  # the one intended copy; several hosts would not pass
     return jax.make_array_from_process_local_data(batch_sharding(mesh), host_arrays)
 
 
 def on_one_device(mesh: Mesh, tree):
-  """Returns whole copies of the arrays on one device of this process; all processes must ask.
+  """Returns whole copies of the arrays on one device of this process; all processes must call it.
 
   Args:
     mesh: the devices.

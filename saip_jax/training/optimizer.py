@@ -14,7 +14,7 @@ def parameter_names(params) -> dict[str, jax.Array]:
 
 
 def _group_of_each(params, param_groups):
-  """Returns a tree like `params` whose leaves are the first matching group; every parameter must match one."""
+  """Returns a tree like `params` with the first matching group as each leaf; every parameter must match one."""
   missing = []
 
   def group(path, _):
@@ -31,7 +31,7 @@ def _group_of_each(params, param_groups):
 
 
 def _multiplier(group, update: jax.Array) -> float | jax.Array:
-  """Returns what multiplies an update: a number, or one for each of the blocks stacked along its leading axis."""
+  """Returns the factor of an update: a number, or one for each of the blocks stacked along its leading axis."""
   if group.frozen:
     return 0.0
   if not isinstance(group.lr_multiplier, tuple):
@@ -85,19 +85,19 @@ def make_optimizer(config, total_steps: int, param_groups) -> tuple[optax.Gradie
   starts = {group.start for _, group in param_groups}
 
   def from_their_start(rule):
-    """Returns a rule that each group is under from its `start` on: before, updates are zero and no state moves."""
+    """Returns a rule that applies to each group from its `start` on; before, updates are zero and no state changes."""
     if starts == {0}:
       return rule
     later = lambda start: optax.conditionally_mask(rule, lambda count: count >= start)
     return optax.partition({start: later(start) if start else rule for start in starts}, per_group(lambda g: g.start))
 
-  decay = config.weight_decay if config.final_weight_decay is None else rate  # a number keeps no count in the state
+  decay = config.weight_decay if config.final_weight_decay is None else rate  # a number needs no count in the state
   decay = optax.add_decayed_weights(decay, per_group(lambda g: g.decay))
   rules = {
     "adamw": (from_their_start(optax.scale_by_adam(config.b1, config.b2, config.eps)), decay),
-    "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as PyTorch's: the momentum gathers the decay too
+    "sgd": (decay, from_their_start(optax.trace(config.b1))),  # as in PyTorch: the momentum includes the decay
   }
-  # Where all groups start at once the state has no more parts: checkpoints of such runs are read by place.
+  # If all groups start together the state has no extra parts: checkpoints of such runs are read by position.
   started = lambda rule: rule if starts == {0} else optax.chain(from_their_start(optax.identity()), rule)
   tx = optax.chain(
     started(optax.clip_by_global_norm(config.grad_clip_norm) if config.grad_clip_norm else optax.identity()),

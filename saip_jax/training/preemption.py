@@ -1,4 +1,4 @@
-"""When to stop early: Ctrl-C, or the SIGTERM of a machine that is about to be taken away."""
+"""Stops a run early: on Ctrl-C, or on the SIGTERM of a machine that is about to be preempted."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ class StopRequest:
   """Turns the first Ctrl-C or SIGTERM into a request to stop at the next step; a second Ctrl-C stops at once.
 
   With several processes a signal to one of them stops all, at a step that they agree on: JAX catches SIGTERM and
-  tells the others, and Ctrl-C is made one.
+  notifies the others, and Ctrl-C is turned into a SIGTERM.
   """
 
   def __init__(self):
@@ -21,13 +21,13 @@ class StopRequest:
     self._previous = {}
 
   def __enter__(self):
-    if threading.current_thread() is threading.main_thread():  # others cannot catch signals
+    if threading.current_thread() is threading.main_thread():  # other threads cannot catch signals
       caught = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
       self._previous = {s: signal.signal(s, self._handle) for s in caught}
     return self
 
   def due(self, step: int) -> bool:
-    """Returns whether to stop after update `step`; to be asked once at every step."""
+    """Returns whether to stop after update `step`; to be called once at every step."""
     return self._requested if jax.process_count() == 1 else stop_agreed(step)
 
   def _handle(self, number, _):

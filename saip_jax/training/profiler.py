@@ -1,4 +1,4 @@
-"""A window of steps recorded for xprof and TensorBoard's profile page."""
+"""Records a window of steps for xprof and TensorBoard's profile page."""
 
 import contextlib
 import pathlib
@@ -7,13 +7,13 @@ import jax
 
 
 class ProfileWindow:
-  """Records what host and devices do during some updates of a run."""
+  """Records the activity of host and devices during some updates of a run."""
 
   def __init__(self, folder: pathlib.Path, window: tuple[int, int] | None):
     """Prepares to record.
 
     Args:
-      folder: gets plugins/profile/<date>/<host>.xplane.pb and .trace.json.gz.
+      folder: destination of plugins/profile/<date>/<host>.xplane.pb and .trace.json.gz.
       window: (first, last) in updates done: those after `first` up to `last`; None records nothing.
     """
     self._folder, self._window, self._running = folder, window, False
@@ -31,7 +31,7 @@ class ProfileWindow:
     self._running = not self._running
 
   def step(self, step: int):
-    """Returns the context in which update `step + 1` is dispatched, by which the tools tell steps apart."""
+    """Returns the context in which update `step + 1` is dispatched, which marks the steps for the tools."""
     return jax.profiler.StepTraceAnnotation("train", step_num=step + 1) if self._running else contextlib.nullcontext()
 
   def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run says in the terminal: banner, one live line, closing summary."""
+"""Messages of a run in the terminal: banner, one live line, closing summary."""
 
 import math
 import pathlib
@@ -10,15 +10,16 @@ import jax
 from tqdm import tqdm
 
 from input_pipeline.names import ESCAPED
+from saip_jax.run_folder.files import DAMAGED, METRICS, PANELS
 from saip_jax.training.mesh import device_kinds
 
-# How the live line says them; losses stand there under their own names.
+# Text of these metrics on the live line; losses are shown with their own names.
 _LIVE_METRICS = {"time/images_per_s": "{:.1f} images/s", "time/input_wait_fraction": "input wait {:.0%}"}
 _DAMAGED_SHOWN = 20
 
 
 class Progress:
-  """Talks to a person on one host and is silent on all others.
+  """Prints on one host and is silent on all others.
 
   The banner and the summary go to standard output. The live line goes to standard error if that is a terminal;
   otherwise there is a plain line at each checkpoint and at the end.
@@ -32,7 +33,9 @@ class Progress:
     """Prints a line, above the live line if there is one."""
     if self._enabled:
       encoding = sys.stdout.encoding or "utf-8"
-      tqdm.write(line.encode(encoding, ESCAPED).decode(encoding), file=sys.stdout)  # whatever a data set is called
+      tqdm.write(
+        line.encode(encoding, ESCAPED).decode(encoding), file=sys.stdout
+      )  # names of data sets may have any characters
       sys.stdout.flush()
 
   def start(self, step: int) -> None:
@@ -52,7 +55,7 @@ class Progress:
       self._bar.update(step - self._bar.n)
 
   def checkpoint(self, step: int) -> None:
-    """A checkpoint of `step` was started."""
+    """Notes that a checkpoint of `step` was started."""
     if self._bar is None:
       self.say(f"step {step}/{self._total_steps}" + (f", {self._newest}" if self._newest else "") + ", checkpoint")
 
@@ -63,7 +66,7 @@ class Progress:
 
 
 def run_banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
-  """Returns what a person wants to know before the first step.
+  """Returns the message before the first step: parameters, devices, data, length, outputs.
 
   Args:
     mesh: the devices.
@@ -98,18 +101,18 @@ def _counts(params) -> dict[str, int]:
 
 
 def run_summary(workdir: pathlib.Path, checkpoint: pathlib.Path | None, damage_lines: Sequence[str]) -> str:
-  """Returns where everything is, for the end of a run.
+  """Returns the message at the end of a run: the paths of its outputs.
 
   Args:
     workdir: the run's folder.
     checkpoint: the newest checkpoint, None before the first.
-    damage_lines: the damaged images met, as lines for a person.
+    damage_lines: the damaged images, one line each.
   """
-  lines = [f"checkpoint {checkpoint or 'none yet'}", f"metrics    {workdir / 'metrics.jsonl'}"]
-  panels = sorted((workdir / "panels").glob("*.png"))
+  lines = [f"checkpoint {checkpoint or 'none yet'}", f"metrics    {workdir / METRICS}"]
+  panels = sorted((workdir / PANELS).glob("*.png"))
   newest = max((path.name.split("_")[0] for path in panels), key=int, default=None)
   lines += [f"panel      {path}" for path in panels if path.name.startswith(f"{newest}_")]
   if damage_lines:
-    lines.append(f"damaged    {len(damage_lines)} images skipped, listed in {workdir / 'damaged_images.txt'}")
+    lines.append(f"damaged    {len(damage_lines)} images skipped, listed in {workdir / DAMAGED}")
     lines += [f"           {line}" for line in damage_lines[:_DAMAGED_SHOWN]]
   return "\n".join(lines)

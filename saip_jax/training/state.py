@@ -1,4 +1,4 @@
-"""What a checkpoint holds."""
+"""The state of training, as checkpoints hold it."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-  """Everything that training changes; with the seed and the data it determines the rest of the run.
+  """Everything that training changes; together with the seed and the data it determines the rest of the run.
 
   Random keys are absent on purpose: they are derived from (seed, step, sample index).
 
   Attributes:
     step: int32 scalar, updates done so far.
     params: trainable parameters, float32.
-    method_state: what the method keeps beside them (teacher, center, memory banks).
+    method_state: further state of the method (teacher, center, memory banks).
     opt_state: state of the optax transformation.
   """
 
@@ -30,5 +30,5 @@ class TrainState:
 
   @classmethod
   def from_stored(cls, tree: dict[str, Any]) -> "TrainState":
-    """Returns the state that `stored` made a tree of."""
+    """Returns the state of a tree from `stored`."""
     return cls(tree["step"], tree["params"], tree["extra"], tree["opt_state"])

@@ -1,4 +1,4 @@
-"""One update of any method: the function that trains, is tested and is compiled ahead of time."""
+"""One update of any method: the function that is trained with, tested and compiled ahead of time."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Follows the steps from the host without holding them up: metrics, timings, and the stop on a non-finite value."""
+"""Follows the steps from the host without delaying them: metrics, timings, and the stop on a non-finite value."""
 
 import concurrent.futures
 import contextlib
@@ -18,9 +18,9 @@ class NonFiniteLoss(ValueError):
 class Telemetry:
   """Fetches the metrics of a step while the next one runs.
 
-  A thread waits for each step and notes when it ended, so that the times are the device's and not those of the
-  loop, and input wait is what it says: time in which the device had nothing to do because no batch was there.
-  Fetching one step late also keeps at most two steps in flight; on several CPU devices many more deadlock in XLA.
+  A thread waits for each step and notes its end, so that the times are those of the device and not of the loop. Input
+  wait is the time in which the device is idle because no batch has arrived. Fetching one step late also keeps at most
+  two steps in flight; many more deadlock in XLA on several CPU devices.
   """
 
   def __init__(self, config, epoch_size: int, writer, goodput, progress, checkpoints):
@@ -29,10 +29,10 @@ class Telemetry:
     Args:
       config: the `RunConfig`.
       epoch_size: images per epoch.
-      writer: where records go every `config.log_every` steps, a `MetricsWriter`; None on all hosts but the first.
+      writer: the `MetricsWriter` that gets records every `config.log_every` steps; None on all hosts but the first.
       goodput: a `Goodput`; None on all hosts but the first.
-      progress: where they go every step.
-      checkpoints: names the last good checkpoint when a run must stop.
+      progress: the `Progress` that gets records at every step.
+      checkpoints: the `Checkpoints`, to name the last good one when a run must stop.
     """
     self._config, self._epoch_size = config, epoch_size
     self._writer, self._goodput, self._progress, self._checkpoints = writer, goodput, progress, checkpoints
@@ -51,7 +51,7 @@ class Telemetry:
     self._fetcher.shutdown()
 
   def restart_clock(self) -> None:
-    """Leaves the time since the last step out of the account (it went into panels, a checkpoint or a profile)."""
+    """Excludes the time since the last step from the timings (it went into panels, a checkpoint or a profile)."""
     self._clock = time.perf_counter()
 
   @contextlib.contextmanager
@@ -66,17 +66,17 @@ class Telemetry:
     self._save_stall = {"time/save_stall": (ended - started) / (ended - self._save_ended)}
     self._save_ended = ended
 
-  def follow(self, step: int, metrics, indices, asked: float, arrived: float) -> None:
-    """Takes up a step just dispatched, and records the one before.
+  def follow(self, step: int, metrics, indices, requested: float, arrived: float) -> None:
+    """Takes a step just dispatched, and records the previous one.
 
     Args:
       step: number of updates with this one.
       metrics: name -> scalar, on the devices.
       indices: (B,) data set indices of this host's samples.
-      asked: `time.perf_counter()` when its batch was asked for, seconds.
-      arrived: when it came.
+      requested: `time.perf_counter()` when its batch was requested, seconds.
+      arrived: the same when it arrived.
     """
-    pending = (step, self._fetcher.submit(_fetch, metrics), indices, asked, arrived)
+    pending = (step, self._fetcher.submit(_fetch, metrics), indices, requested, arrived)
     previous, self._pending = self._pending, pending
     self._record(previous)
 
@@ -92,10 +92,10 @@ class Telemetry:
   def _record(self, pending) -> None:
     if pending is None:
       return
-    step, fetched, indices, asked, arrived = pending
+    step, fetched, indices, requested, arrived = pending
     metrics, ended = fetched.result()
     self._steps += 1
-    seconds, waited = ended - self._clock, max(0.0, arrived - max(asked, self._clock))
+    seconds, waited = ended - self._clock, max(0.0, arrived - max(requested, self._clock))
     self._seconds += seconds
     self._waited += waited
     self._clock = ended
@@ -122,7 +122,7 @@ class Telemetry:
     path = self._checkpoints.path.parent / f"nonfinite_step_{step}_host_{jax.process_index()}.json"
     values = {name: float(value) for name, value in metrics.items()}
     indices = np.asarray(indices).tolist()
-    texts = {name: str(value) for name, value in values.items()}  # JSON has no word for NaN
+    texts = {name: str(value) for name, value in values.items()}  # JSON has no NaN
     where, failures = f"all in {path}", ""
     try:
       path.write_text(json.dumps({"step": step, "metrics": texts, "indices": indices}) + "\n", "utf-8")
@@ -144,5 +144,5 @@ class Telemetry:
 
 
 def _fetch(metrics):
-  """Returns the metrics as numpy scalars, and when they were there."""
+  """Returns the metrics as numpy scalars, and the time when they were ready."""
   return jax.device_get(metrics), time.perf_counter()

@@ -1,4 +1,7 @@
-"""Ends a run that hangs: a stuck host otherwise holds all the others, and the machines are paid for."""
+"""Ends a run that hangs: a stuck host blocks all others, and the machines are paid for.
+
+`faulthandler.dump_traceback_later(exit=True)` does the same without a message, and ends with status 1.
+"""
 
 import faulthandler
 import os
@@ -10,16 +13,16 @@ EXIT_STATUS = 75  # "temporary failure": to be started again
 
 
 class Watchdog:
-  """A thread that ends the process if a block takes too long, after writing down where every thread stands."""
+  """A thread that ends the process if a block takes too long, after writing the stacks of all threads."""
 
   def __init__(self, what: str, minutes: float, advice: str, path: pathlib.Path | None = None):
     """Watches from `__enter__` to `__exit__`.
 
     Args:
-      what: what is done in the block, to be named in the message.
-      minutes: how long it may take, or one round of it; 0 watches nothing.
-      advice: end of the message: what a person can do about it.
-      path: where the stacks go, besides standard error.
+      what: the work of the block, for the message.
+      minutes: limit for the block, or for one round of it; 0 disables the watchdog.
+      advice: end of the message: what the user can do.
+      path: file for the stacks, besides standard error.
     """
     self._what, self._seconds, self._advice, self._path = what, minutes * 60, advice, path
     self._sign_of_life, self._done = threading.Event(), False
@@ -31,7 +34,7 @@ class Watchdog:
     return self
 
   def restart(self) -> None:
-    """The block is alive: the time counts from now on."""
+    """Restarts the time, because the block has made progress."""
     self._sign_of_life.set()
 
   def __exit__(self, *_):

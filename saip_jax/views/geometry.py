@@ -29,7 +29,7 @@ def _bicubic(distance: jax.Array) -> jax.Array:
 
 
 def resample_weights(
-  out_size: int, in_size: int, start: jax.Array, length: jax.Array, picture: jax.Array | None = None
+  out_size: int, in_size: int, start: jax.Array, length: jax.Array, valid: jax.Array | None = None
 ) -> jax.Array:
   """Returns the matrix that resizes the interval [start, start + length) of an axis to `out_size` pixels.
 
@@ -42,7 +42,7 @@ def resample_weights(
     in_size: pixels of the axis, static.
     start: first pixel of the interval, scalar, traced.
     length: pixels of the interval, scalar, traced; at least 1.
-    picture: valid pixels of the axis, scalar, traced, if the interval may extend beyond them: weights are truncated at
+    valid: valid pixels of the axis, scalar, traced, if the interval may extend beyond them: weights are truncated at
       the edge of the valid part instead, and pixels beyond it are black. None if the interval is inside.
 
   Returns:
@@ -53,13 +53,13 @@ def resample_weights(
   scale = length / out_size
   center = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale  # (out,)
   pixel = jnp.arange(in_size, dtype=jnp.float32)
-  first, end = (start, start + length) if picture is None else (0, picture)
+  first, end = (start, start + length) if valid is None else (0, valid)
   inside = (pixel >= first) & (pixel < end)  # (in,)
   distance = (pixel + 0.5 - center[:, None]) / jnp.maximum(scale, 1.0)  # (out, in)
   weights = jnp.where(inside, _bicubic(distance), 0)
-  if picture is None:
+  if valid is None:
     return weights / weights.sum(axis=1, keepdims=True)
-  shown = ((center >= 0) & (center < picture))[:, None]
+  shown = ((center >= 0) & (center < valid))[:, None]
   return jnp.where(shown, weights, 0) / jnp.where(shown, weights.sum(axis=1, keepdims=True), 1)
 
 
@@ -112,7 +112,7 @@ def crop_resize(
   box_yxhw: jax.Array,
   out_hw: tuple[int, int],
   flip: jax.Array | bool = False,
-  picture_hw: jax.Array | tuple[None, None] = (None, None),
+  valid_hw: jax.Array | tuple[None, None] = (None, None),
 ) -> jax.Array:
   """Crops a box, resizes it with antialiased bicubic weights and optionally mirrors it.
 
@@ -127,7 +127,7 @@ def crop_resize(
     box_yxhw: (4,) top, left, height, width in canvas pixels.
     out_hw: static size of the view.
     flip: scalar bool, mirror left and right.
-    picture_hw: (2,) size of the valid part of the canvas if the box may extend beyond it, see `resample_weights`.
+    valid_hw: (2,) size of the valid part of the canvas if the box may extend beyond it, see `resample_weights`.
 
   Returns:
     (3, H, W) float32 in [0, 1].
@@ -136,19 +136,19 @@ def crop_resize(
     >>> planes = np.tile(np.linspace(0, 1, 8, dtype=np.float32), (3, 6, 1))  # brighter from left to right
     >>> right_half = np.float32([0, 4, 6, 4])
     >>> crop = jax.jit(crop_resize, static_argnames="out_hw")
-    >>> print(crop(planes, right_half, (3, 2), flip=False)[0].round(2))
+    >>> print(np.round(np.asarray(crop(planes, right_half, (3, 2), flip=False)[0]), 2))
     [[0.66 0.92]
      [0.66 0.92]
      [0.66 0.92]]
-    >>> print(crop(planes, right_half, (3, 2), flip=True)[0].round(2))
+    >>> print(np.round(np.asarray(crop(planes, right_half, (3, 2), flip=True)[0]), 2))
     [[0.92 0.66]
      [0.92 0.66]
      [0.92 0.66]]
   """
   top, left, height, width = box_yxhw
   _, canvas_h, canvas_w = planes.shape
-  rows = resample_weights(out_hw[0], canvas_h, top, height, picture_hw[0])  # (H, Hc)
-  columns = resample_weights(out_hw[1], canvas_w, left, width, picture_hw[1])  # (W, Wc)
+  rows = resample_weights(out_hw[0], canvas_h, top, height, valid_hw[0])  # (H, Hc)
+  columns = resample_weights(out_hw[1], canvas_w, left, width, valid_hw[1])  # (W, Wc)
   columns = jnp.where(flip, columns[::-1], columns)
   # HIGH: three bfloat16 passes on a TPU; one alone would round pixels and weights by up to half a gray level.
   half = jnp.einsum("cyx,wx->cyw", planes, columns, precision=jax.lax.Precision.HIGH)

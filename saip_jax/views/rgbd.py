@@ -44,7 +44,7 @@ def rgbd_crop(
   )
 
 
-def depth_picture(depth_mm: jax.Array) -> jax.Array:
+def depth_image(depth_mm: jax.Array) -> jax.Array:
   """Converts a depth map to the input of an image encoder: centered meters in three equal channels.
 
   Args:

@@ -1,4 +1,4 @@
-"""Compiling for TPUs without one: counting what a program does, what that implies, and what is said when it fails."""
+"""Compiling for TPUs without one: counts of a program, its roofline, and the messages of failures."""
 
 import importlib.util
 import json
@@ -164,7 +164,7 @@ def toy_config(monkeypatch, tmp_path):
   return f"--config={path}"
 
 
-def test_mistakes_are_one_line(toy_config, capsys):
+def test_errors_are_one_line(toy_config, capsys):
   assert cli.main(["compile", toy_config, "--topology=v9-8"]) == 2
   error = capsys.readouterr().err
   assert error.count("\n") == 1 and "v9-8" in error and "v5e-256" in error
@@ -173,7 +173,7 @@ def test_mistakes_are_one_line(toy_config, capsys):
 
 
 @pytest.mark.skipif(has_libtpu, reason="libtpu is installed")
-def test_without_libtpu_the_error_says_what_to_install(toy_config, capsys):
+def test_without_libtpu_the_error_names_what_to_install(toy_config, capsys):
   assert cli.main(["compile", toy_config, "--topology=v5e-8"]) == 2
   error = capsys.readouterr().err
   assert error.count("\n") == 1 and 'pip install "libtpu==0.0.42.*"' in error

@@ -113,7 +113,7 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
     if "feature" not in names:
       cells = names["cells"] if "cells" in names else names["model"].eval().forward_features(names["images"])
       names["feature"] = cells[:, 0] if name == "vit_nano" else cells.mean((1, 2) if name == "swin_tiny" else (2, 3))
-  ours = proof.jax_features(weights, "teacher", images)["cls"]  # of one picture or all three
+  ours = proof.jax_features(weights, "teacher", images)["cls"]  # of one image or all three
   np.testing.assert_allclose(ours[: len(names["feature"])], names["feature"].numpy(), atol=FEATURES)
 
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch, capsys, name
 @pytest.mark.torch
 @pytest.mark.parametrize("name", STAGES)
 def test_timms_own_files_are_read(tmp_path, torch, name):
-  """With classifier, counters and indices; what timm does not have is new, and told."""
+  """With classifier, counters and indices; parameters that timm lacks keep initial values and are listed."""
   import timm
 
   architecture = ARCHITECTURES[name]
@@ -268,7 +268,7 @@ def test_sizes_change_no_tensor():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """A run of a small TinyViT whose student and teacher have different statistics: folder, configuration, state."""
+  """A run of a small TinyViT with different statistics of student and teacher: folder, configuration, state."""
   options = dict(dims=(8, 8, 12, 16), depths=(1, 1, 1, 1), heads=(1, 2, 2), neck_width=16)
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setitem(BACKBONES, "tinyvit_toy", functools.partial(TinyViT, **options))

@@ -30,7 +30,7 @@ def timms():
   [pytest.param((256, 128), "nearest", marks=pytest.mark.slow), ((96, 160), "nearest"), ((64, 96), "bilinear")],
 )
 def test_the_features_are_timms(timms, image_hw, enlarging):
-  """With bilinear enlarging they are those of timm's model whose Upsample layers interpolate."""
+  """With bilinear enlarging they equal those of timm's model with interpolating Upsample layers."""
   torch, x = timms.torch, pyramid_laws.images(0, 2, *image_hw)
   model, module = copy.deepcopy(timms.model), HRNet(enlarging=enlarging)
   if enlarging == "bilinear":

@@ -1,4 +1,4 @@
-"""A ViT whose last block has its own number of heads: what it computes, where it goes and how it comes back."""
+"""A ViT with another number of heads in its last block: outputs, export and import."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The command: one line for a mistake, the right library call otherwise."""
+"""The command: one line for a user error, the right library call otherwise."""
 
 import pathlib
 import subprocess
@@ -59,7 +59,7 @@ def test_pretrain_trains_and_resumes(tmp_path, recipe, toy, capsys):
     (["--workdir=/proc/nowhere/run"], ["/proc/nowhere"]),
   ],
 )
-def test_a_mistake_is_one_line(tmp_path, recipe, toy, capsys, arguments, words):
+def test_an_error_is_one_line(tmp_path, recipe, toy, capsys, arguments, words):
   arguments = [argument.format(tmp=tmp_path) for argument in arguments]
   assert cli.main(["pretrain", f"--config={recipe}", f"--workdir={tmp_path / 'run'}", *arguments]) == 2
   error = capsys.readouterr().err
@@ -90,7 +90,7 @@ def test_the_traceback_is_there_on_request(tmp_path, recipe, monkeypatch):
     cli.main(command)
 
 
-def test_our_own_mistakes_keep_their_traceback(recipe, tmp_path, monkeypatch, toy):
+def test_bugs_keep_their_traceback(recipe, tmp_path, monkeypatch, toy):
   def bug(*_, **__):
     raise TypeError("a bug")
 

@@ -1,4 +1,4 @@
-"""Recipes: what is accepted, and what a person reads when something is wrong."""
+"""Recipes: the settings that are accepted, and the messages of errors."""
 
 import json
 import pathlib
@@ -77,7 +77,7 @@ def test_the_recipe_is_left_as_it_was():
     ("optimizer.grad_clip_norm=much", ["config.optimizer.grad_clip_norm", "float", "None"]),
   ],
 )
-def test_mistakes_are_named(override, words):
+def test_errors_name_the_setting(override, words):
   with pytest.raises(ValueError) as caught:
     toy_config(override)
   message = str(caught.value)

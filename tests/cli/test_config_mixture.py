@@ -1,4 +1,4 @@
-"""Mixtures in the configuration: typed part by part, mistakes named with the part."""
+"""Mixtures in the configuration: typed part by part, errors named with the part."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_built_in_people_of_two_compositions_need_no_path():
     (["data.pairs={'frame_rate': 0}"], "config.data.pairs.frame_rate is 0"),
   ],
 )
-def test_mistakes_name_the_part(overrides, words):
+def test_errors_name_the_part(overrides, words):
   with pytest.raises(ValueError, match=words) as error:
     toy_config(*overrides)
   assert "\n" not in str(error.value)

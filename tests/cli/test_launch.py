@@ -25,7 +25,7 @@ SCRIPT, JOBSET = REPO / "scripts" / "tpu_pod.sh", REPO / "scripts" / "jobset.yam
 GCLOUD = REPO / "tests" / "support" / "toy_gcloud.py"
 AWKWARD = ["--config.data.path=/a b/it's", "--config.method.crop_aspect=(0.4, 0.6)", '--config.x="$HOME" `id` \\ *', ""]
 
-# `python3 -m uv venv` makes an environment whose saip writes down how it was called and, as ours, ends well on SIGTERM.
+# `python3 -m uv venv` makes an environment with a saip that records its arguments and, as ours, ends well on SIGTERM.
 PYTHON3 = """#!/bin/bash
 if [ "$2 $3" = "uv venv" ]; then
   mkdir -p "${@: -1}/bin"
@@ -243,7 +243,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(world):
     (["logs", "--zone=z"], {"PATH": "few"}, "gcloud is not installed"),
   ],
 )
-def test_a_mistake_is_one_line(world, arguments, environment, named):
+def test_an_error_is_one_line(world, arguments, environment, named):
   if "PATH" in environment:
     environment = {"PATH": str(world / "few")}
     (world / "few").mkdir()

@@ -132,7 +132,7 @@ def test_our_own_recipes_are_found_from_anywhere(tmp_path, monkeypatch, name):
   ],
 )
 def test_a_missing_recipe_names_the_folder_of_ours(tmp_path, monkeypatch, name, words):
-  """A file of ours is not taken where one of somebody else's is meant."""
+  """A recipe of this program does not replace a missing file of the user."""
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=f"--config={name}: no such file.*{REPO / 'configs'}") as caught:
     load_recipe(name)

@@ -15,7 +15,7 @@ _STUB = '#!/bin/bash\necho "$(basename "$0")" "$@" >> "$CALLS"\n'
 
 @pytest.fixture
 def checkout(tmp_path):
-  """A checkout whose .venv writes down how it is called."""
+  """A checkout with a .venv that records its arguments."""
   (tmp_path / "scripts").mkdir()
   (tmp_path / ".venv" / "bin").mkdir(parents=True)
   for name in ("environment.sh", "quickstart.sh", "test.sh"):

@@ -123,7 +123,7 @@ def test_the_advice_is_about_what_decides_the_place(tmp_path, blocked, monkeypat
     with feature_file(blocked / "f.npz", []):
       pass
   run = claim_workdir(tmp_path / "run", {})
-  with pytest.raises(ValueError, match="page .*blocked/page.html cannot be written .*; name another place with --out"):
+  with pytest.raises(ValueError, match="page .*blocked/page.html cannot be written .*--out"):
     write_report(run, out=blocked / "page.html")
 
 

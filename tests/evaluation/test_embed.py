@@ -16,7 +16,7 @@ from input_pipeline.people.compositions import render_picture
 from input_pipeline.people.spec import SetSpec
 from saip_jax import cli
 from saip_jax.backbones.vit import ViT
-from saip_jax.evaluation import feature_files, features, resize as squash
+from saip_jax.evaluation import feature_files, features, resize
 from saip_jax.evaluation.feature_files import skipped_path
 from saip_jax.evaluation.features import embed_images
 
@@ -31,7 +31,7 @@ def _person(index: int) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path):
-  """People below a folder, two of them gray and transparent, and two files that are no pictures."""
+  """Images in a folder, two of them gray and transparent, and two files that are not images."""
   root = tmp_path / "people"
   (root / "more").mkdir(parents=True)
   for i in range(_PEOPLE):
@@ -239,23 +239,23 @@ def _saved(image: Image.Image, extension: str) -> bytes:
   return file.getvalue()
 
 
-def _squashed(data: bytes, side: int, out_hw: tuple[int, int]) -> np.ndarray:
+def _resized(data: bytes, side: int, out_hw: tuple[int, int]) -> np.ndarray:
   canvas, out = np.zeros((side, side, 3), np.uint8), np.zeros((*out_hw, 3), np.uint8)
-  squash.resize_into(data, canvas, out)
+  resize.resize_into(data, canvas, out)
   assert not canvas.any()
   return out
 
 
 def test_images_larger_than_the_canvas_lose_nothing_that_shows():
   photo = _person(0).resize((1200, 1600), Image.Resampling.BICUBIC)
-  whole = _squashed(_saved(photo, "PNG"), 1600, _HW).astype(int)
-  assert np.abs(_squashed(_saved(photo, "PNG"), 800, _HW) - whole).max() <= 1
+  whole = _resized(_saved(photo, "PNG"), 1600, _HW).astype(int)
+  assert np.abs(_resized(_saved(photo, "PNG"), 800, _HW) - whole).max() <= 1
 
 
 def test_a_damaged_image_leaves_the_canvas_and_the_row_black():
   canvas, out = np.zeros((64, 64, 3), np.uint8), np.zeros((*_HW, 3), np.uint8)
   with pytest.raises(DamagedImage):
-    squash.resize_into(_saved(_person(0), "PNG")[:900], canvas, out)
+    resize.resize_into(_saved(_person(0), "PNG")[:900], canvas, out)
   assert not canvas.any() and not out.any()
 
 
@@ -273,7 +273,7 @@ def test_pixels_are_those_of_timms_transform(stored_hw, extension, tolerance):
   noisy = np.clip(pixels + rng.normal(0, 20, pixels.shape), 0, 255).astype(np.uint8)
   data = _saved(Image.fromarray(noisy), extension)
   expected = transform(Image.open(io.BytesIO(data)).convert("RGB")).numpy().transpose(1, 2, 0) * 255
-  difference = np.abs(_squashed(data, 800, (256, 128)) - expected)
+  difference = np.abs(_resized(data, 800, (256, 128)) - expected)
   assert difference.max() <= tolerance + 1e-3
 
 

@@ -1,4 +1,4 @@
-"""`saip evaluate`: what is measured, on which images, and what is remembered."""
+"""`saip evaluate`: scores, splits, and saved records."""
 
 import dataclasses
 import json
@@ -216,7 +216,7 @@ def test_what_a_constant_scores_does_not_depend_on_the_order_of_files(people, ta
 
 
 def test_a_constant_scores_chance_in_retrieval_of_text(people):
-  """One caption finds one of as many persons: whatever the captions, features that are equal find them by chance."""
+  """One caption per person: equal features find the persons by chance, whatever the captions."""
   data = Data.parse(people, cache_dir="", people_count=0)
   found = evaluation.measure(open_encoder("constant"), "text", data)
   count = found["facts"]["test"]["length"]
@@ -231,7 +231,7 @@ def test_a_picture_without_a_size_is_named():
     def read(self, i):
       return b"no image"
 
-  with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is no image$"):
+  with pytest.raises(ValueError, match="picture 5 of 'coded' cannot be read: it is not an image$"):
     LabeledImages(NoImage([5], lambda n: {})).size_hw(0)
 
 

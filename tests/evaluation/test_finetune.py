@@ -82,7 +82,7 @@ def test_batches_of_persons_are_the_same_for_any_hosts_and_workers(people):
   ],
 )
 def test_each_layer_learns_at_its_own_rate(name):
-  """By SGD with a gradient of one: what a parameter moves by is its learning rate."""
+  """With SGD and gradients of one, the change of a parameter is its learning rate."""
   decay, backbone = 0.75, build_backbone(name, image_hw=(64, 32))
   shapes = jax.eval_shape(
     lambda: backbone.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), ("cls", "tokens", "hidden"))
@@ -162,7 +162,7 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
   record = json.loads(out)
   assert status == 0 and record["protocol"] == "finetune" and record["facts"]["updates"] == 4
   assert 0 < record["scores"]["mIoU"] < 1 and record["encoder"]["image_hw"] == [64, 32]
-  # What was fine-tuned is a run like others: it can be started from, its evaluations are kept, its encoder is exported.
+  # A fine-tuned run is a run like others: init_from, saved evaluations and export work.
   weights = open_weights(first)
   assert weights.spec.name == "vit_toy" and {"backbone", "head"} == set(weights.student)
   status, out, _ = evaluate("--json", task="attributes", checkpoint=str(first))
@@ -179,7 +179,7 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
 @pytest.mark.parametrize(
   "arguments, words",
   [
-    (["--task=correspondence"], ["correspondence cannot be fine-tuned", "reid, text, attributes"]),
+    (["--task=correspondence"], ["--finetune", "correspondence", "reid, text, attributes"]),
     (["--task=juggling"], ["--task=juggling is unknown"]),
     (["--task=reid"], ["recipe of finetune attributes", "--task=reid", "configs/finetune_reid.py"]),
     (["--finetune=nowhere.py"], ["--finetune=nowhere.py", "no such file"]),
@@ -191,7 +191,7 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
     (["--config.method.layer_decay=2"], ["layer_decay is 2", "0 to 1"]),
     (["--config.method.views.flip=2"], ["views.flip is 2"]),
     (["--protocol=linear"], ["leave out --protocol"]),
-    (["--flip-test", "--task=joints3d"], ["--flip-test: joints3d, fine-tuned, has none", "keypoints"]),
+    (["--flip-test", "--task=joints3d"], ["--flip-test", "joints3d", "keypoints"]),
     (["--config.init_which=teacher"], ["config.init_which", "--which"]),
     (["--config.data.whole_photos=True"], ["config.data.whole_photos", "--task"]),
   ],

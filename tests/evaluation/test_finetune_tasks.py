@@ -1,4 +1,4 @@
-"""Fine-tuning, task by task: what is read of the data, that it can be learned, and that it is measured."""
+"""Fine-tuning, task by task: labels are read, learned and measured."""
 
 import json
 
@@ -11,7 +11,7 @@ import pytest
 from input_pipeline.body import whole_body_points
 from input_pipeline.fields.captions import word_numbers
 from input_pipeline.people.dataset import PeopleSource
-from saip_jax.evaluation.tasks.finetuned import FINETUNED
+from saip_jax.evaluation.tasks import TASKS
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import FinetuneConfig
 from saip_jax.methods.finetune.tasks import SUPERVISED
@@ -104,7 +104,7 @@ def test_boxes_and_persons_in_batches(sets):
 
 @pytest.mark.parametrize("task", [*QUICK, *(pytest.param(task, marks=pytest.mark.slow) for task in OTHERS)])
 def test_a_batch_can_be_learned_by_heart(sets, task):
-  """The loss on one batch, seen from its middle alone, falls; running statistics move and are what is used later."""
+  """The loss on center crops of one batch falls; running statistics change and are used in evaluation."""
   method, rows, _ = batch_of(
     task,
     sets,
@@ -146,7 +146,7 @@ HEADLINES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("task", HEADLINES)
 def test_every_task_is_measured(sets, tmp_path, capfd, task):
-  assert FINETUNED.keys() == SUPERVISED.keys() == HEADLINES.keys()
+  assert {name for name, t in TASKS.items() if t.finetuned} == SUPERVISED.keys() == HEADLINES.keys()
   people = set_of(task, sets)
   assert evaluate_finetuned(task, people, f"--workdir={tmp_path}/run", "--config.total_steps=1", "--json") == 0
   record = json.loads(capfd.readouterr().out)

@@ -1,11 +1,10 @@
-"""The flip test: what is averaged over an image and its mirror image, and what changes places there."""
+"""The flip test: averages over an image and its mirror image, with left and right swapped."""
 
 import numpy as np
 import pytest
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, encode_source, flip_tested
 from saip_jax.evaluation.tasks import keypoints, parsing
-from saip_jax.evaluation.tasks.finetuned import FINETUNED
 from tests.support.coded_people import GRID, HW, CodedData, CodedPictures, as_png
 
 CELL = HW[0] // GRID[0]
@@ -14,7 +13,7 @@ TEST = range(40, 60)
 
 
 class SidedPictures(CodedPictures):
-  """Coded pictures whose right half is bluer than the left, so that mirror images show that they are."""
+  """Coded images whose right half is bluer than the left, so that mirror images are recognizable."""
 
   def read(self, i):
     picture = np.zeros((*HW, 3), np.uint8)
@@ -31,7 +30,7 @@ def _encoder(image=lambda n, mirrored: [1.0], cells=lambda n, mirrored: np.ones(
 
 
 def _hands(n):
-  """(3, 2) x, y in cells: hands far apart, at heights that the number says; the left one is right in the picture."""
+  """Returns (3, 2) x, y in cells: hands far apart, at heights by image number; the left hand is right in the image."""
   return np.array([[1.5, n % 3 + 2.5], [3.5, n % 5 + 1.5], [0.5, n % 7 + 0.5]])
 
 
@@ -44,7 +43,7 @@ def _map(n):
 
 
 def _knowing_mirrors_alone(maps, blank):
-  """What is fitted on is known; of what is measured on, the mirror image alone, as it looks: its left is our right."""
+  """Returns an encoder that knows the training images, and of test images only the mirror image, not mirrored back."""
 
   def cells(n, mirrored):
     return maps(n)[:, ::-1, [0, 2, 1]] if mirrored else np.full((*GRID, 3), blank) if n in TEST else maps(n)
@@ -62,7 +61,7 @@ def test_features_of_images_are_means_and_those_of_places_stay_apart():
   assert [one.rows.tolist() for one in part.singly()] == [[0], [1]]
 
 
-@pytest.mark.parametrize("measure", [keypoints.probe_heat_maps, FINETUNED["keypoints"].protocol])
+@pytest.mark.parametrize("measure", [keypoints.probe_heat_maps, keypoints.finetuned_keypoints])
 def test_joints_of_the_mirror_image_are_turned_back(measure):
   points = lambda n: {"people": [{"keypoints": [[*(xy * CELL), 2] for xy in _hands(n)]}]}
   pictures = lambda numbers: SidedPictures(numbers, points, {"joints": NAMES})
@@ -71,7 +70,7 @@ def test_joints_of_the_mirror_image_are_turned_back(measure):
   assert measure(flip_tested(encoder), data).scores["PCK@0.1"] == 1
 
 
-@pytest.mark.parametrize("measure", [parsing.probe_parsing, FINETUNED["parsing"].protocol])
+@pytest.mark.parametrize("measure", [parsing.probe_parsing, parsing.finetuned_parsing])
 def test_classes_of_the_mirror_image_are_turned_back(measure):
   def classes(n):
     found = np.repeat([[2, 2, 1, 1]], GRID[0], axis=0)

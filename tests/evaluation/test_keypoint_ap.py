@@ -64,7 +64,7 @@ def _photos(root, names, seed=0, photos=12, counted=None, **image_facts):
 
 
 def _measured(file, content, sigmas, seed=0, area=lambda own: own["area"]):
-  """Returns our result, pycocotools' ten numbers for the same predictions, and who was asked for."""
+  """Returns our result, pycocotools' ten numbers for the same predictions, and the persons with predictions."""
   source = open_coco(str(file), None, str(file.parents[1] / "cache"), "--data")
   truth = joints.true_joints(LabeledImages(source))
   rng, own = np.random.default_rng(seed), {each["id"]: each for each in content["annotations"]}
@@ -88,7 +88,7 @@ def _measured(file, content, sigmas, seed=0, area=lambda own: own["area"]):
   sure = rng.random((len(places), 1))
   found = joints.score_joints(np.array(places), np.repeat(sure, len(sigmas), 1), np.arange(len(places)), truth, {}, [])
   read = {person["id"] for person in asked}
-  # A person who was not read is ignored, and no prediction is made for one.
+  # A person without a crop is ignored, and has no prediction.
   annotations = [
     each
     | {
@@ -132,7 +132,7 @@ def test_photos_with_crowds_score_as_pycocotools_scores_them(tmp_path, seed):
 
 
 def test_a_detection_on_a_crowd_is_not_false(tmp_path):
-  """One person and one crowd: who is sure of joints inside the crowd loses nothing."""
+  """One person and one crowd: confident predictions inside the crowd cost nothing."""
   person = annotation(1, 0, [20, 20, 60, 120], area=4000.0, keypoints=[40, 50, 2] * 17, num_keypoints=17)
   crowd = annotation(3, 0, [90, 10, 200, 200], area=30_000.0, keypoints=[0] * 51, num_keypoints=0) | {"iscrowd": 1}
   scores = {}

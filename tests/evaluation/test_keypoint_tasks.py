@@ -59,7 +59,7 @@ def test_joint_lists_with_sigmas_have_an_average_precision(names):
   assert found.scores["AP"] == found.scores["AR"] == found.scores["PCK@0.05"] == 1
   assert found.facts["persons"] == 8 and found.facts["area"] == "0.53 of the boxes"  # others show no joint
   assert next(iter(found.scores)) == "PCK@0.1" and found.facts["matched"] == "each person alone"
-  assert "AP_L" not in found.scores and "AP_L" in found.facts["nobody_of"]  # nobody is as large as that
+  assert "AP_L" not in found.scores and "AP_L" in found.facts["nobody_of"]  # no person is that large
   away = np.random.default_rng(0).random(truth.places.shape)
   assert _scored(truth, away).scores["AP"] < 0.1
   # Half of the persons are found, and these are those that it is sure of: half of the recall at full precision.

@@ -82,7 +82,7 @@ def test_keypoints_that_cannot_be_are_unknown_and_counted():
       case 1:
         points[0][0], points[1][1], points[2][:] = -0.5, 60.0, [1e9, 1, 2]  # the image has 60 rows
       case 2:
-        points[7][:] = [-10000, -10000, 0]  # said to be unknown: nothing is wrong with it
+        points[7][:] = [-10000, -10000, 0]  # labeled as unknown: valid
       case 3:
         return {"caption": "without keypoints"}
       case 4:

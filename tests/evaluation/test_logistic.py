@@ -111,7 +111,7 @@ def test_groups_keep_a_probe_from_learning_persons_by_heart():
   rng = np.random.default_rng(0)
   persons = np.repeat(np.arange(60), 4)
   features = rng.normal(size=(60, 100))[persons] + 0.01 * rng.normal(size=(240, 100))
-  labels = rng.integers(0, 2, (60, 3))[persons]  # of the person, and nothing that could be told of another one
+  labels = rng.integers(0, 2, (60, 3))[persons]  # labels depend only on the person and do not generalize
   strengths = (1e-1, 1e3)
   assert (fit_binary(features, labels, strengths=strengths).strength == 1e-1).all()
   assert (fit_binary(features, labels, groups=persons, strengths=strengths).strength == 1e3).all()

@@ -30,7 +30,7 @@ def test_scores_are_those_of_scikit_learn(seed):
   precision, recall = metrics.precision_score(labels, predicted, **of), metrics.recall_score(labels, predicted, **of)
   assert (scores.precision, scores.recall) == pytest.approx((precision, recall), abs=1e-12)
   assert scores.f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-12)
-  assert scores.one_sided == () and (scores.pictures, scores.pictures_without) == (60, (labels.sum(1) == 0).sum())
+  assert scores.one_sided == () and (scores.images, scores.images_without) == (60, (labels.sum(1) == 0).sum())
 
 
 def test_a_case_worked_out_by_hand():
@@ -38,7 +38,7 @@ def test_a_case_worked_out_by_hand():
   probabilities = np.array([[0.9, 0.5, 0.1], [0.9, 0.6, 0.1], [0.2, 0.1, 0.3]])  # 0.5 is not above 0.5
   scores = evaluate_attributes(probabilities, labels)
   assert scores.balanced_accuracy == (1.0, (0 + 1 / 2) / 2, 0.5)  # the third is never true: its positives count 0
-  assert scores.one_sided == (2,) and scores.pictures_without == 1
+  assert scores.one_sided == (2,) and scores.images_without == 1
   assert scores.accuracy == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
   precision, recall = (1 + 1 / 2 + 0) / 3, (1 / 2 + 1 + 0) / 3
   assert (scores.precision, scores.recall) == pytest.approx((precision, recall)) and scores.f1 == pytest.approx(0.5)

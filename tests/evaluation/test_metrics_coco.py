@@ -21,7 +21,6 @@ from saip_jax.evaluation.metrics.oks import (
   evaluate_crowdpose,
   evaluate_keypoints,
   evaluate_whole_body,
-  oks_nms,
 )
 
 
@@ -43,9 +42,9 @@ def _people(seed, images=12, joints=17, levels=None, persons=4, detections=8):
   )
   if levels:
     found = dataclasses.replace(found, scores=np.floor(found.scores * levels) / levels)
-    twin = rng.integers(0, n, n // 2)  # persons who stand in the same place
+    doubled = rng.integers(0, n, n // 2)  # persons at the place of another one
     for field in ("images", "keypoints", "boxes_xywh", "areas"):
-      getattr(true, field)[: len(twin)] = getattr(true, field)[twin]
+      getattr(true, field)[: len(doubled)] = getattr(true, field)[doubled]
   return true, found
 
 
@@ -121,7 +120,7 @@ def test_keypoint_scores_are_those_of_pycocotools(seed, levels):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_persons_whose_num_keypoints_is_0_are_ignored_where_they_are_labeled(seed):
-  """As in CrowdPose, whose num_keypoints counts the visible joints: joints serve the likeness all the same."""
+  """As in CrowdPose, whose num_keypoints counts only visible joints: labeled joints still determine the similarity."""
   true, found = _people(seed, joints=14)
   counted = np.where(np.arange(len(true.images)) % 3 == 0, 0, 5)  # 5 also of persons without a labeled joint
   flagged = dataclasses.replace(true, ignored=counted == 0)
@@ -220,16 +219,6 @@ def test_order_of_rows_units_of_scores_and_shifts_say_nothing(seed, factor, shif
   np.testing.assert_allclose(
     _numbers(evaluate_keypoints(other_true, other)), _numbers(evaluate_keypoints(true, found)), atol=1e-9
   )
-
-
-def test_nms_keeps_the_better_of_two_that_are_alike():
-  rng = np.random.default_rng(0)
-  one, other = rng.uniform(0, 50, (17, 2)), rng.uniform(100, 150, (17, 2))
-  keypoints = np.stack([one, other, one + 1e-3, other + 30])
-  kept = oks_nms(keypoints, np.full(4, 2500.0), np.array([0.3, 0.5, 0.9, 0.1]))
-  assert kept.tolist() == [2, 1, 3]
-  assert oks_nms(keypoints, np.full(4, 2500.0), np.array([0.3, 0.5, 0.9, 0.1]), threshold=1.0).tolist() == [2, 1, 0, 3]
-  assert oks_nms(keypoints[:0], np.zeros(0), np.zeros(0)).tolist() == []
 
 
 @pytest.mark.parametrize(

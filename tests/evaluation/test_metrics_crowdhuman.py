@@ -17,7 +17,7 @@ from saip_jax.evaluation.metrics.crowdhuman import evaluate_crowdhuman
 def _case(seed, images=8, persons=6, detections=10, levels=None):
   rng = np.random.default_rng(seed)
   n, m = images * persons, images * detections
-  where = rng.integers(0, images - 1, n)  # the last image shows nobody
+  where = rng.integers(0, images - 1, n)  # the last image has no person
   boxes = np.concatenate([rng.uniform(-20, 80, (n, 2)), rng.uniform(10, 60, (n, 2))], 1)
   rows = rng.integers(0, n, m)
   found = boxes[rows] + rng.choice([0.0, 2.0, 12.0], (m, 1)) * rng.normal(size=(m, 4))

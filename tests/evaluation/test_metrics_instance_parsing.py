@@ -43,7 +43,7 @@ def test_parsing_worked_out_by_hand():
   # At 0.1 to 0.4: hit, hit, false as taken. At 0.5 and 0.6: false, hit, false. Above: false, false, hit.
   assert scores.APp == pytest.approx((1, 1, 1, 1, 1 / 4, 1 / 4, 1 / 6, 1 / 6, 1 / 6))
   assert scores.APp50 == 1 / 4 and scores.APp_vol == pytest.approx((4 + 1 / 2 + 1 / 2) / 9)
-  assert scores.PCP50 == pytest.approx((0 + 1 / 2) / 2)  # nobody hit the first, half parses one of two parts
+  assert scores.PCP50 == pytest.approx((0 + 1 / 2) / 2)  # the first has no hit, half parses one of two parts
 
 
 def test_ignored_pixels_persons_without_parts_and_images_without_persons():
@@ -107,7 +107,7 @@ def test_regions_found_again_worked_out_by_hand():
   half = np.where(np.arange(10) < 5, person, 0)  # IoU 1/2 with both regions
   image = ParsedImage(person[None], np.stack([person, half, person]), np.array([0.9, 0.8, 0.7]))
   scores = evaluate_instance_parsing([image], 5)
-  assert scores.APr == (1,) * 9 and scores.APr_vol == 1  # the first is a hit, what comes after is past full recall
+  assert scores.APr == (1,) * 9 and scores.APr_vol == 1  # the first is a hit, later ones come after full recall
   # Every detection above the threshold is a hit and adds the monotone precision at its place over the one true region:
   # below 1/2 hits 1, 1, 1 at precisions 1, 1, 1: 3. From 1/2 on hits 1, 0, 1 at 1 and 2/3: 5/3. Classes 3 and 4, which
   # no person shows, are 0 in the mean over all four.

@@ -60,7 +60,7 @@ def test_images_add_up_and_names_of_classes_say_nothing(seed):
   "true, predicted, words",
   [
     ([0, 7], [0, 0], "true has the label 7: expected 0 to 5, or 255"),
-    ([0, 1], [0, 6], "predicted has the label 6: expected 0 to 5, where true counts"),
+    ([0, 1], [0, 6], "predicted has the label 6: expected 0 to 5"),
     ([0, 1], [0, 255], "predicted has the label 255"),
     ([0, -1], [0, 0], "true has labels -1 to 0"),
     ([0, 1], [0, 256], "predicted has labels 0 to 256"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from saip_jax.evaluation.metrics import similarity
-from saip_jax.evaluation.metrics.knn import knn_accuracy, knn_attributes, knn_predict
+from saip_jax.evaluation.metrics.knn import knn_attributes
 from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval, evaluate_text_retrieval
 
 
@@ -63,7 +63,7 @@ def test_scores_are_those_of_scikit_learn(block_bytes, monkeypatch):
 
 def test_a_case_worked_out_by_hand():
   angles = np.deg2rad([0, 5, 10, 20, 30, 40, 60])
-  gallery = np.stack([np.cos(angles), np.sin(angles)], 1) * np.arange(1, 8)[:, None]  # length says nothing
+  gallery = np.stack([np.cos(angles), np.sin(angles)], 1) * np.arange(1, 8)[:, None]  # lengths are irrelevant
   ids = np.array([1, -1, 0, 1, 2, 1, 2])
   cameras = np.array([0, 1, 1, 1, 1, 2, 0])
   query = np.array([[3.0, 0.0], [1.0, 0.0], [0.5, 0.0]])
@@ -153,21 +153,25 @@ def test_neighbors_vote_as_those_of_scikit_learn(neighbors, block_bytes, monkeyp
     min(neighbors, 200), metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
   )
   expected = peer.fit(features, labels).predict(test_features)
-  np.testing.assert_array_equal(knn_predict(features, labels, test_features, neighbors), expected)
-  assert knn_accuracy(features, labels, test_features, tests, neighbors) == np.mean(expected == tests) > 1 / 7
+  classes = np.unique(labels)
+  votes = knn_attributes(features, (labels[:, None] == classes).astype(int), test_features, neighbors)
+  np.testing.assert_allclose(votes, peer.predict_proba(test_features), atol=1e-6)
+  np.testing.assert_array_equal(classes[votes.argmax(1)], expected)
+  assert np.mean(expected == tests) > 1 / 7
 
 
 def test_neighbors_that_are_equally_near_share_what_votes_are_left():
-  train, labels = np.array([[1.0, 0], [0, 1], [1, 0], [2, 0], [-1, 0]]), np.array([3, 1, 2, 2, 9])
+  train, is_2 = np.array([[1.0, 0], [0, 1], [1, 0], [2, 0], [-1, 0]]), np.array([[0], [0], [1], [1], [0]])
   for order in itertools.permutations(range(5)):
-    for neighbors in (1, 2, 3):  # two of three who are nearest say 2
-      assert knn_predict(train[[*order]], labels[[*order]], np.array([[5.0, 0]]), neighbors).tolist() == [2]
-  # Known of three equals are 1, 1 and 0, of whom two vote; before them is one who says 0, exp(-0.2 / 0.1) as far.
+    for neighbors in (1, 2, 3):  # two of the three nearest are of class 2
+      votes = knn_attributes(train[[*order]], is_2[[*order]], np.array([[5.0, 0]]), neighbors)
+      assert votes[0, 0] == pytest.approx(2 / 3)
+  # Known labels of three equals are 1, 1 and 0, of which two vote; a nearer one votes 0, exp(-0.2 / 0.1) as far.
   shown = np.array([[1.0, 0], [0.8, 0.6], [0.8, 0.6], [0.8, 0.6], [0.8, 0.6]])
-  said, weight = np.array([[0], [1], [2], [1], [0]]), np.exp(-(1 - np.float32(0.8)) / 0.1)
-  expected = weight * 3 / 4 * 2 / (1 + weight * 3 / 4 * 3)  # four equals, three of whom vote
+  labels, weight = np.array([[0], [1], [2], [1], [0]]), np.exp(-(1 - np.float32(0.8)) / 0.1)
+  expected = weight * 3 / 4 * 2 / (1 + weight * 3 / 4 * 3)  # four equals, three of which vote
   for order in itertools.permutations(range(5)):
-    shares = knn_attributes(shown[[*order]], said[[*order]], np.array([[1.0, 0]]), neighbors=4, temperature=0.1)
+    shares = knn_attributes(shown[[*order]], labels[[*order]], np.array([[1.0, 0]]), neighbors=4, temperature=0.1)
     assert shares[0, 0] == pytest.approx(expected, rel=1e-6)
 
 
@@ -182,6 +186,6 @@ def test_neighbors_that_are_equally_near_share_what_votes_are_left():
   ],
 )
 def test_a_mistake_about_neighbors_is_one_line(change, words):
-  arguments = dict(train_features=np.eye(4), train_labels=np.arange(4), features=np.eye(4)) | change
+  arguments = dict(train_features=np.eye(4), train_labels=np.eye(4, dtype=int), features=np.eye(4)) | change
   with pytest.raises(ValueError, match=words):
-    knn_predict(**arguments)
+    knn_attributes(**arguments)

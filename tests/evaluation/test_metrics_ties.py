@@ -1,4 +1,4 @@
-"""Equal similarities: expected scores against all orders, whatever the order of files, and the facts in records."""
+"""Ties: expected scores against all orders, independence of the order of files, and facts in records."""
 
 import itertools
 
@@ -57,7 +57,7 @@ def _market(seed, queries, gallery, persons=12):
 
 @pytest.mark.parametrize("features", ["constant", "copies", "zeros"])
 def test_the_order_of_files_says_nothing(features):
-  """Persons stand one after another, as their files do; equal rows lie in other blocks of a product of matrices."""
+  """Persons are consecutive, like their files; equal rows are in different blocks of a matrix product."""
   query_ids, query_cameras, gallery_ids, gallery_cameras = _market(0, 30, 401)
   rng = np.random.default_rng(1)
   kinds = rng.normal(size=(5, 193)) * (features != "zeros")

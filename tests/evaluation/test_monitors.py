@@ -1,4 +1,4 @@
-"""Monitors: they measure what they say, on pictures that stay the same, and change nothing."""
+"""Monitors: they measure fixed images and change nothing."""
 
 from typing import get_args
 
@@ -69,7 +69,7 @@ def test_features_that_know_the_answer_and_features_that_know_nothing():
   assert knowing["attributes"] == 1.0 and knowing["parts"] == 1.0
   assert _scores(knowing_encoder(lambda n: np.eye(10)[n % 10]))["reid"] == 1.0
   blind = _scores(knowing_encoder())
-  # each place says one of four parts, all as frequent; "all" is true of everybody and does not count
+  # each place has one of four parts, all as frequent; "all" is true of every person and does not count
   assert blind["attributes"] == 0.5 and blind["parts"] < 0.15 and blind["reid"] < 0.3
 
 
@@ -185,11 +185,11 @@ def test_two_processes_measure_as_one(people, tmp_path):
     (["monitors=('reid', 'juggling')"], r"config.monitors\[1\] is 'juggling'; choices: attributes, parts, reid"),
     (["monitor_every=-1"], "config.monitor_every is -1: it must be positive, or 0 for never"),
     (["monitor_images=0"], "config.monitor_images is 0: it must be positive"),
-    (["monitor_data='moon:x'"], "config.monitor_data=moon:x: .*'moon' is no kind of data set; expected SOURCE:PATH"),
+    (["monitor_data='moon:x'"], "config.monitor_data=moon:x: .*'moon' is .*expected SOURCE:PATH"),
     (["monitor_data='people:nowhere'"], "config.monitor_data=people:nowhere: "),
   ],
 )
-def test_mistakes_are_one_line(tmp_path, settings, words):
+def test_errors_are_one_line(tmp_path, settings, words):
   with pytest.raises(ValueError, match=words) as caught:
     train_toy(tmp_path, "monitor_every=2", *settings)
   assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Parsing of everybody in a photo: features that know class and middle of each cell, and such that know nothing."""
+"""Multi-person parsing: features that encode class and center of each cell, and uninformative ones."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def _planes(number):
 
 
 def _knowing(number):
-  """What the three layers are to say."""
+  """Returns the targets of the three layers."""
   images = CodedData(CodedPictures([number], lambda n: {}, {}, _planes), CodedPictures([number], lambda n: {})).parts[0]
   return multi_parsing._targets(images, 0, 3, GRID)
 
@@ -45,7 +45,7 @@ def test_what_points_at_its_middle_is_a_person():
   assert found.scores["mIoU"] > 0.6 and found.scores["APp@0.5"] > 0.8 and found.scores["PCP@0.5"] > 0.8
   assert found.scores["APr@0.5"] > 0.5 and found.scores["APr_vol"] > 0.5
   assert found.scores["APr_CIHP@0.5"] >= found.scores["APr@0.5"] and "Hariharan" in found.facts["APr"]
-  assert "can pass 100 %" in found.facts["APr_CIHP"]
+  assert "100 %" in found.facts["APr_CIHP"]
   assert found.facts["persons"] == sum(1 + (n % 4 > 0) for n in range(60, 80)) and found.facts["boxes"] == "none"
 
 
@@ -75,9 +75,9 @@ def test_targets_are_shares_and_ways_to_the_own_middle():
 @pytest.mark.parametrize(
   "planes, legend, words",
   [
-    (lambda n: {"parts.png": _planes(n)["parts.png"]}, None, "picture 0 of 'coded' does not tell persons apart"),
+    (lambda n: {"parts.png": _planes(n)["parts.png"]}, None, "picture 0 of 'coded' .*instances.png"),
     (lambda n: {"instances.png": _planes(n)["instances.png"]}, None, "picture 0 of 'coded' has no parts"),
-    (_planes, {"joints": ["a"]}, "'coded' names no parts"),
+    (_planes, {"joints": ["a"]}, "'coded' .*parts"),
     (lambda n: {name: np.zeros(HW, np.uint8) for name in _planes(n)}, None, "shows a person"),
   ],
 )

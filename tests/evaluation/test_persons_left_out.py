@@ -1,4 +1,4 @@
-"""Persons without what a task asks of them are left out and counted, as crowds are."""
+"""Persons without the annotation that a task needs are left out and counted, like crowds."""
 
 import pytest
 

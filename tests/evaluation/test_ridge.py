@@ -63,7 +63,7 @@ def test_groups_keep_a_probe_from_learning_persons_by_heart():
   rng = np.random.default_rng(0)
   persons = np.repeat(np.arange(100), 4)
   features = rng.normal(size=(100, 200))[persons] + 0.01 * rng.normal(size=(400, 200))
-  targets = rng.normal(size=(100, 2))[persons]  # of the person, and nothing that could be told of another one
+  targets = rng.normal(size=(100, 2))[persons]  # targets depend only on the person and do not generalize
   strengths = (1e-2, 1e6)
   assert fit_ridge(features, targets, strengths=strengths).strength == 1e-2
   assert fit_ridge(features, targets, groups=persons, strengths=strengths).strength == 1e6

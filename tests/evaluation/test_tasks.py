@@ -12,7 +12,6 @@ from saip_jax.evaluation.tasks import (
   detection,
   joints3d,
   keypoints,
-  neighbors,
   parsing,
   reid,
   text,
@@ -40,15 +39,15 @@ def test_retrieval_knows_persons_cameras_and_distractors():
   )
   found = reid.nearest_persons(knowing_encoder(lambda n: np.eye(10)[person(n)]), data)
   assert found.scores["mAP"] == found.scores["CMC@1"] == 1 and found.facts["queries"] == 9
-  # In each of four stripes one cell stands out against light that is stronger, and different in every picture.
+  # In each of four stripes one cell differs from a stronger light, which differs between images.
   stands_out = np.arange(GRID[1])[None, :, None] == 1
   cells = lambda n: stands_out * np.eye(10)[person(n)] + 9 * _random(n, 1, 1, 10) + np.zeros((*GRID, 10))
   striped = reid.nearest_persons_by_stripes(knowing_encoder(cells=cells), data)
   assert striped.scores["mAP"] == 1 and striped.facts["image_features"] == "deviations of the cells of 4 stripes"
-  # A feature that tells the camera alone finds pictures by the same camera first, which are put aside.
+  # A feature that encodes only the camera ranks same-camera images first, which are excluded.
   cameras = reid.nearest_persons(knowing_encoder(lambda n: np.eye(2)[n // 10 % 2]), data)
   assert cameras.scores["mAP"] < 0.5
-  # Identity 0 is a person where the data set does not say otherwise.
+  # Identity 0 is a person unless the data set declares it a distractor.
   everybody = CodedData(CodedPictures(range(10), facts), CodedPictures(range(10, 60), facts))
   assert reid.nearest_persons(knowing_encoder(lambda n: np.eye(10)[person(n)]), everybody).facts["queries"] == 10
 
@@ -59,7 +58,7 @@ def test_attributes():
   knowing = knowing_encoder(lambda n: [*np.eye(4)[n % 4], n % 2])
   found = attributes.probe_attributes(knowing, data)
   assert found.scores["mA"] > 0.95 and attributes.probe_attributes(KNOWS_NOTHING, data).scores["mA"] == 0.5
-  at = lambda n: np.eye(GRID[0])[2 * (n % 4)][:, None, None] * np.ones((*GRID, 1))  # the stripe tells the kind
+  at = lambda n: np.eye(GRID[0])[2 * (n % 4)][:, None, None] * np.ones((*GRID, 1))  # the stripe encodes the kind
   by_place = knowing_encoder(cells=lambda n: np.concatenate([at(n), np.full((*GRID, 1), n % 2)], -1))
   assert (
     attributes.probe_attributes(by_place, data).scores["mA"]
@@ -72,16 +71,16 @@ def test_attributes():
 
 
 def test_neighbors_vote_for_attributes():
-  """Persons of eight kinds; what is known of a kind is what those say whose attribute is known."""
+  """Persons of eight kinds; the votes for a kind come from its persons with a known attribute."""
   labels = lambda n: [n % 8 // 4, n % 2, None if n % 16 < 8 else 1]
   data = _data(lambda n: {"people": [{"attributes": labels(n)}]}, {"attributes": ["a", "b", "c"]})
-  found = neighbors.nearest_attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
+  found = attributes.nearest_attributes(knowing_encoder(lambda n: np.eye(8)[n % 8]), data)
   assert found.facts["neighbors"] == 20 and found.facts["balanced_accuracy"]["a"] == 1
   assert found.facts["balanced_accuracy"]["b"] == 1
-  assert found.facts["balanced_accuracy"]["c"] == 0.5  # 1 to all who know, and the unknown counts as not
-  assert neighbors.nearest_attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
-  with pytest.raises(ValueError, match="names no attributes"):
-    neighbors.nearest_attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
+  assert found.facts["balanced_accuracy"]["c"] == 0.5  # 1 for the known, and unknown counts as false
+  assert attributes.nearest_attributes(KNOWS_NOTHING, data).facts["balanced_accuracy"]["a"] == 0.5
+  with pytest.raises(ValueError, match="'coded' has no attributes"):
+    attributes.nearest_attributes(KNOWS_NOTHING, _data(lambda n: {"people": [{"attributes": [1]}]}))
 
 
 def _keypoints(number):
@@ -120,7 +119,7 @@ def test_a_maximum_lies_between_places():
 
 
 def test_of_equal_maxima_the_name_of_the_image_picks_one():
-  """Of flat maps any place, by the name of the image alone: what is found is found by chance."""
+  """For constant maps a hash of the image name chooses the place, so the score is that of chance."""
   names = [f"{k}.jpg" for k in range(400)]
   places, heights = keypoints.maxima(np.ones((400, 8, 4, 2)), names)
   assert (heights == 1).all() and abs(places.mean((0, 1)) - 0.5).max() < 0.05
@@ -213,7 +212,7 @@ def test_depth_counts_the_person_alone():
 def test_joints_are_measured_from_the_hips():
   names = ["left_hip", "right_hip", "head"]
   head = lambda n: _random(n, 3) - 0.5
-  away = lambda n: 10 * _random(n + 1000, 3)  # where the person stands is not asked for
+  away = lambda n: 10 * _random(n + 1000, 3)  # the translation of the person is irrelevant
   places = lambda n: [list(away(n) + p) for p in ([0.1, 0, 0], [-0.1, 0, 0], head(n))]
   data = _data(lambda n: {"people": [{"landmarks_xyz": places(n)}]}, {"landmarks": names})
   found = joints3d.probe_joints3d(knowing_encoder(head), data)
@@ -228,7 +227,7 @@ def _places(number):
 
 
 def _marked(number):
-  """Cells that say which joint lies in them; all others are the same."""
+  """Returns cells that encode the joint in them; all other cells are equal."""
   cells = np.tile(np.eye(4)[3], (*GRID, 1))
   for joint, (x, y) in enumerate(_places(number)):
     cells[int(y * GRID[0]), int(x * GRID[1])] = np.eye(4)[joint]
@@ -250,7 +249,7 @@ def test_joints_are_found_again_by_their_features(known):
 
 
 def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
-  """Joints in the middle of a picture of eight by four equal cells: what a place drawn by chance scores."""
+  """Joints in the center of an image of eight by four equal cells: the score of a random place."""
   data = _data(lambda n: {"people": [{"keypoints": [[HW[1] / 2, HW[0] / 2, 2]]}]}, {"joints": ["a"]})
   found = correspondence.nearest_cells(KNOWS_NOTHING, data)
   y, x = np.meshgrid((np.arange(GRID[0]) + 0.5) * 8 - 32, (np.arange(GRID[1]) + 0.5) * 8 - 16, indexing="ij")
@@ -261,12 +260,12 @@ def test_of_places_that_fit_a_joint_alike_each_counts_with_its_share():
 
 def test_correspondence_needs_two_pictures_and_a_joint_in_both():
   lonely = _data(lambda n: {"people": [{"identity": n, "keypoints": [[5, 5, 2]]}]}, {"joints": ["a"]})
-  with pytest.raises(ValueError, match="one picture of each person"):
+  with pytest.raises(ValueError, match="'coded' has one image of each person"):
     correspondence.nearest_cells(KNOWS_NOTHING, lonely)
   apart = _data(
     lambda n: {"people": [{"keypoints": [[5, 5, 2 * (n % 2)], [5, 5, 2 - 2 * (n % 2)]]}]}, {"joints": ["a", "b"]}
   )
-  with pytest.raises(ValueError, match="no two pictures of 'coded' show the same joint"):
+  with pytest.raises(ValueError, match="'coded' show the same joint"):
     correspondence.nearest_cells(KNOWS_NOTHING, apart)
 
 

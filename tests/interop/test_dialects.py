@@ -1,4 +1,4 @@
-"""Every naming, both directions: exact to the bit, and strict about what does not fit."""
+"""Every dialect in both directions: bitwise exact, and strict about tensors that do not fit."""
 
 import ml_dtypes
 import numpy as np
@@ -82,7 +82,7 @@ def test_timms_own_model_survives_the_round_trip():
 
 
 def test_the_published_file_has_the_published_parameters():
-  """Read by the rules of its loaders, and not by ours: strip `module.`, keep what is below `backbone.`."""
+  """Read by the rules of its loaders, not by ours: strip `module.`, select names that start with `backbone.`."""
   weights = random_weights("vit_tiny", (256, 128))
   content = DIALECTS["saip"].to_state(weights)
   for who in ("student", "teacher"):

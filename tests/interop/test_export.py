@@ -1,4 +1,4 @@
-"""`saip export`: what it says and refuses, with PyTorch and without, and the card beside the files."""
+"""`saip export`: messages and errors, with and without PyTorch, and the model card."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ def weights():
 
 @pytest.fixture
 def checkpoint(weights, monkeypatch):
-  """Lets the command find these weights whatever checkpoint it is given."""
+  """Makes the command open these weights for any checkpoint."""
   monkeypatch.setattr(export, "open_weights", lambda path: weights)
 
 

@@ -1,4 +1,4 @@
-"""Exported files compute what the weights compute, read back by the programs they are for."""
+"""Exported files, read back by their target programs, compute the same as the weights."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def weights():
 
 @pytest.fixture
 def checkpoint(weights, monkeypatch):
-  """Lets the command find these weights whatever checkpoint it is given."""
+  """Makes the command open these weights for any checkpoint."""
   monkeypatch.setattr(export, "open_weights", lambda path: weights)
 
 

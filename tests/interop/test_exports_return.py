@@ -1,4 +1,4 @@
-"""What `saip prepare people --export` writes is read back as what was rendered."""
+"""Files of `saip prepare people --export` are read back as rendered."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Weights in the published naming: exact both ways, strict about what does not fit."""
+"""Weights in the published names: exact in both directions, strict about tensors that do not fit."""
 
 import pathlib
 

@@ -90,7 +90,7 @@ def test_published_weights_give_the_published_losses(tmp_path, torch):
 
 
 @torch_only
-def test_what_was_not_used_is_told(tmp_path, torch):
+def test_what_was_not_used_is_reported(tmp_path, torch):
   content = DIALECTS["mae"].to_state(random_weights())
   content["model"] |= {f"decoder_blocks.{i}.norm1.weight": np.zeros(3, np.float32) for i in range(9)}
   path = save_pth(tmp_path / "mae.pth", content, epoch=1)
@@ -149,7 +149,7 @@ def test_a_run_comes_back_from_an_import_and_from_a_published_file(run_folder, t
   assert_same(weights.student, state.params)
   assert_same(weights.teacher, state.method_state["teacher"])
   assert weights.spec == open_weights(workdir).spec and weights.head_counts == open_weights(workdir).head_counts
-  assert not any("assumed" in note for note in weights.notes)  # the file itself tells the size
+  assert not any("assumed" in note for note in weights.notes)  # the file specifies the size
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_run_comes_back_from_an_import_and_from_a_published_file(run_folder, t
     (".", "no checkpoint yet"),
     ("checkpoints/4", "holds no checkpoint"),
     ("missing", "no such file or folder"),
-    ("empty", "holds not one file of weights"),
+    ("empty", "exactly one file of weights"),
   ],
 )
 def test_a_run_that_cannot_be_read(run_folder, tmp_path, name, words):

@@ -106,7 +106,7 @@ def test_another_number_of_heads_in_args_is_refused(tmp_path, torch):
     open_weights(path, image_hw=(128, 64))
 
 
-def test_another_normalization_is_told(tmp_path):
+def test_another_normalization_is_reported(tmp_path):
   config = timm_config()
   config["pretrained_cfg"]["mean"] = [0.5, 0.5, 0.5]
   assert any("mean [0.5, 0.5, 0.5]" in note for note in open_weights(beside(tmp_path, config)).notes)

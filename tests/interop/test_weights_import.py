@@ -1,4 +1,4 @@
-"""`saip import`: its folder, and what it says of faults."""
+"""`saip import`: its folder, and its messages of faults."""
 
 import json
 
@@ -55,13 +55,13 @@ def test_import_writes_a_folder_once_and_again(tmp_path, capsys):
     (["--out={tmp}/a.safetensors"], ["is a file"]),
     (["--dialect=vitpose"], ["--dialect=vitpose cannot be read", "saip", "mae"]),
     (["--dialect=saip"], ["no ViT in the names of --dialect=saip", "begins with blocks.0.attn"]),
-    (["--image-hw=64x64"], ["--image-hw states 64x64", "32 positions"]),
+    (["--image-hw=64x64"], ["--image-hw", "64x64", "32 positions"]),
     (["--from={tmp}/b.safetensors"], ["b.safetensors: no such file"]),
     (["--from={tmp}"], ["a.safetensors, c.pth", "name the file itself"]),
     (["--form=x"], ["--form=x", "--help"]),
   ],
 )
-def test_a_mistake_is_one_line(tmp_path, capsys, arguments, words):
+def test_an_error_is_one_line(tmp_path, capsys, arguments, words):
   timm_file(tmp_path / "a.safetensors")
   (tmp_path / "c.pth").touch()
   command = ["import", f"--from={tmp_path}/a.safetensors", f"--out={tmp_path}/W"]
@@ -72,7 +72,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys, arguments, words):
   assert not (tmp_path / "W").exists()
 
 
-def test_faults_of_student_and_teacher_are_told_together(tmp_path):
+def test_faults_of_student_and_teacher_are_reported_together(tmp_path):
   student, teacher = official_states()
   del student["backbone.norm.bias"], teacher["csm_decoder.mlp.0.bias"]
   path = tmp_path / "a.pth"
@@ -107,7 +107,7 @@ def test_a_missing_last_block_is_named(tmp_path):
     open_weights(tmp_path / "a.safetensors")
 
 
-def test_an_unknown_width_is_told(tmp_path):
+def test_an_unknown_width_is_reported(tmp_path):
   state = DIALECTS["timm"].to_state(random_weights())
   state["pos_embed"] = np.zeros((1, 33, 25), np.float32)
   write_safetensors(tmp_path / "a.safetensors", state)

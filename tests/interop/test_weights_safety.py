@@ -65,7 +65,7 @@ def test_what_claims_more_than_it_holds_is_refused(tmp_path, torch):
     torch.save({"cls_token": torch.ones(2000) if tensor is None else tensor}, tmp_path / "a.pth")
     return tmp_path / "a.pth"
 
-  for count in (1, 2):  # the pickle tells the size twice: of the storage, then of the tensor
+  for count in (1, 2):  # the pickle holds the size twice: of the storage, then of the tensor
 
     def edit(name, content):
       assert not name.endswith("data.pkl") or content.count(b"M\xd0\x07") == 2
@@ -137,7 +137,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)) -> dict:
     b"\xff" * 8 + b"{}",  # a header of 18 exabytes
     header({}, length=10**9),
     header(entry(), b"\0" * 7),  # cut
-    header(entry(), b"\0" * 9),  # more than it tells
+    header(entry(), b"\0" * 9),  # more than it declares
     header(entry(shape=(2**40,), offsets=(0, 2**42))),
     header(entry(shape=(2**40,)), b"\0" * 8),  # overflow
     header(entry(offsets=(8, 0)), b"\0" * 8),
@@ -156,7 +156,7 @@ def test_a_broken_safetensors_file_is_one_line(tmp_path, capsys, content):
 
 
 def refused(tmp_path, path, words, capsys):
-  """The command says one line about the file and leaves nothing behind."""
+  """The command prints one line about the file and leaves nothing behind."""
   before = sorted(tmp_path.iterdir())
   assert cli.main(["import", f"--from={path}", f"--out={tmp_path / 'W'}"]) == 2
   error = capsys.readouterr().err
@@ -165,7 +165,7 @@ def refused(tmp_path, path, words, capsys):
   assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_pth_without_pytorch_tells_what_to_install(tmp_path, monkeypatch):
+def test_a_pth_without_pytorch_names_what_to_install(tmp_path, monkeypatch):
   path = tmp_path / "a.pth"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", b"")

@@ -8,8 +8,8 @@ from flax import linen as nn
 from hypothesis import given, settings, strategies
 
 from input_pipeline.fields.boxes import MOST_BOXES
-from saip_jax.evaluation.tasks.finetuned import _boxes
-from saip_jax.evaluation.tasks.multi_parsing import _persons
+from saip_jax.evaluation.tasks.detection import boxes_of_maps
+from saip_jax.evaluation.tasks.multi_parsing import assign_persons
 from saip_jax.heads.upsampling import Deconvolution
 from saip_jax.losses.boxes import box_targets, peak_loss, side_loss
 from saip_jax.losses.image_text import image_text_contrast
@@ -69,7 +69,7 @@ def test_a_box_that_is_drawn_is_found_again(x, y, wide, high):
   corners = np.array([[x, y, x + wide, y + high], [0, 0, 1, 1]])
   peaks, sides = draw_boxes(jnp.float32(corners), jnp.array([True, False]), (32, 24), 4)
   logits = np.log(np.clip(peaks, 1e-6, 1 - 1e-6) / (1 - np.clip(peaks, 1e-6, 1 - 1e-6)))
-  boxes, scores = _boxes(logits, np.asarray(sides))
+  boxes, scores = boxes_of_maps(logits, np.asarray(sides))
   assert np.max(peaks) == 1 and scores[0] > 0.99 and (scores[1:] < 0.99).all()
   np.testing.assert_allclose(boxes[0] * (96, 128, 96, 128), [x, y, wide, high], atol=1e-3)
 
@@ -98,7 +98,7 @@ def test_persons_cut_off_or_ignored_are_neither_found_nor_missed():
   assert not np.asarray(targets_of("detection", unknown, place, (0,))[2]).any()
 
 
-def test_pictures_and_captions_of_one_person_belong_together():
+def test_images_and_captions_of_one_person_are_positives():
   images, texts = (np.asarray(unit(jnp.float32(rng(seed).normal(size=(6, 5))))) for seed in (0, 1))
   identity, known = np.array([1, 2, 1, 0, 0, 3]), np.array([1, 1, 1, 1, 1, 0], bool)
   same = (identity[:, None] == identity) & (identity > 0) | np.eye(6, dtype=bool)
@@ -131,7 +131,7 @@ def test_joints_in_space():
 
 
 def test_persons_drawn_by_middles_and_ways_are_told_apart_again():
-  """What the network is taught and how its maps are read agree on whose each pixel is, whatever else is cut off."""
+  """Targets and decoding agree on the person of each pixel, also for truncated persons."""
   persons, parts = np.zeros((2, 64, 64), np.uint8)
   for number, (top, left, high, wide) in enumerate([(4, 4, 40, 16), (20, 40, 40, 20)], 1):
     persons[top : top + high, left : left + wide] = number
@@ -142,7 +142,7 @@ def test_persons_drawn_by_middles_and_ways_are_told_apart_again():
   classes, near, known, way, shown = targets_of("multi_parsing", sample, place, (0, 1, 2))
   np.testing.assert_array_equal(classes, parts)
   assert np.asarray(known).all() and (np.asarray(shown) == (persons > 0)[2::4, 2::4]).all()
-  found, sure = _persons(parts, np.asarray(near)[..., None], np.asarray(way), 1)
+  found, sure = assign_persons(parts, np.asarray(near)[..., None], np.asarray(way), 1)
   assert len(found) == 2 and (sure > 0.9).all()
   assert {person.tobytes() for person in found} == {np.where(persons == n, parts, 0).tobytes() for n in (1, 2)}
   unknown = sample | {"has_persons": jnp.array(False)}

@@ -22,7 +22,7 @@ MODES = {
 
 
 def upright_figure():
-  """Keypoints (17, 3) of somebody who stands in a view of 256x128 and covers 49 of its 128 patches."""
+  """Keypoints (17, 3) of a standing person that covers 49 of the 128 patches of a view of 256x128."""
   head = [(64, 30), (58, 24), (70, 24), (50, 28), (78, 28)]
   limbs = [(20, 58), (30, 92), (34, 132), (16, 128), (20, 184), (26, 238)]
   return np.float32([(x, y, 2) for x, y in head + [(64 + s * dx, y) for dx, y in limbs for s in (1, -1)]])
@@ -34,7 +34,7 @@ BODY = part_patches(jnp.asarray(FIGURE), GRID, PATCH)  # (6, 128)
 
 @functools.cache
 def hidden(mode, known=True):
-  """(DRAWS, 128) bool: what is hidden of the figure, or of somebody of whom nothing is known."""
+  """(DRAWS, 128) bool: the hidden patches of the figure, or of a person without known keypoints."""
   config = MODES[mode]
   parts = jnp.tile(BODY & known, (DRAWS // 2, 1, 1)) if config.most_parts else None
   draw = jax.jit(lambda keys, parts: draw_masks(keys, parts, config, GRID, 0.5))
@@ -46,7 +46,7 @@ def hidden(mode, known=True):
 
 
 def test_blocks_are_those_of_the_published_law():
-  """Figures of 20,000 draws of the published code: methods, HAP section 3a."""
+  """Compared with 20,000 draws of HAP's released code (arXiv 2310.20695)."""
   draw = jax.jit(jax.vmap(lambda key: block_mask(jax.random.uniform(key, (BLOCK_UNIFORMS,)), GRID, 64)))
   masks = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
   counts = masks.sum((1, 2))
@@ -76,7 +76,7 @@ def test_half_is_hidden_of_every_image(mode):
 
 @pytest.mark.parametrize("mode, share", [("random", 0.50), ("block", 0.694), ("released", 0.705), ("literal", 0.829)])
 def test_patches_of_an_upright_body_are_hidden_as_often_as_measured(mode, share):
-  """The table of methods, HAP section 3d; its figure has 48 patches."""
+  """Compared with draws of HAP's released code, of a figure with 48 patches."""
   body = np.asarray(BODY).any(0)
   assert body.sum() == 49
   assert hidden(mode)[:, body].mean() == pytest.approx(share, abs=0.02)
@@ -88,8 +88,8 @@ def test_parts_are_hidden_whole_more_often():
 
 
 def test_without_keypoints_the_law_is_that_of_blocks():
-  blocks, nobody = hidden("block").mean(0), hidden("literal", known=False).mean(0)
-  assert np.abs(blocks - nobody).max() < 5 * (0.5 / DRAWS) ** 0.5
+  blocks, unknown = hidden("block").mean(0), hidden("literal", known=False).mean(0)
+  assert np.abs(blocks - unknown).max() < 5 * (0.5 / DRAWS) ** 0.5
   assert not part_patches(jnp.zeros((17, 3)), GRID, PATCH).any()
 
 
@@ -143,7 +143,7 @@ def test_chosen_parts_give_the_share_asked_for(fraction, mean):
   assert np.ptp(given[:, :40].mean(0)) < 0.08  # no patch of it is preferred
 
 
-def test_number_of_parts_is_uniform_wherever_the_image_stands_in_the_batch():
+def test_number_of_parts_is_uniform_at_every_position_of_the_batch():
   """The released code draws it up to the number of the image before, by mistake: few images have any."""
   uniform = jax.random.uniform(jax.random.key(3), (64, 2000))
   counts = np.asarray(part_counts(uniform, 6))

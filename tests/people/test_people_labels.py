@@ -280,7 +280,7 @@ def test_splits_are_seven_one_two():
   assert set(splits[:4]) == {"train", "val", "test"}
 
 
-def test_everybody_passes_four_cameras_twice():
+def test_every_identity_passes_four_cameras_twice():
   spec = SetSpec("crops", (32, 16), 0, 3)
   for identity in range(3):
     cameras = [render_picture(spec, identity + 3 * k).annotations["camera"] for k in range(8)]

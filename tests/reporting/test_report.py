@@ -1,4 +1,4 @@
-"""`saip report`: what stands in the page, that it needs nothing but itself, and that no file can break it."""
+"""`saip report`: its content, that it is self-contained, and that no file can break it."""
 
 import json
 
@@ -20,7 +20,7 @@ _HOSTILE = "</script><script>alert(\"&amp;\")</script><img src=http://x.y/z oner
 def report(run, *compare, **options) -> Page:
   path = write_report(run, compare, **options)
   page = Page(path.read_text("utf-8"))
-  page.check_needs_nothing()
+  page.check_self_contained()
   return page
 
 
@@ -80,7 +80,7 @@ def test_a_page_of_a_whole_run(trained, tmp_path, people, monkeypatch):
     assert name in page.text, name
   assert page.count("svg") == page.count("figure", **{"class": "chart"}) >= 10
   assert "views, step 6" in page.text and page.count("img", **{"class": "panel"}) == 2  # and the first
-  assert "at the first: step 1" in page.text
+  assert "First panel, step 1" in page.text
   for words in ("Person re-identification", "50.00 %", "25.00 %", "20.00 %", "3.2 px", "people-test", "re ranking"):
     assert words in page.text, words
   assert "trained, step 6, 64x32" in page.text and "random:vit_tiny, 64x32" in page.text and "error_px" not in page.text
@@ -105,11 +105,11 @@ def test_a_run_that_has_nothing_yet_names_the_commands(tmp_path, people):
   (tmp_path / "config.json").write_text("{}")
   page = report(tmp_path, data=people)
   for words in (
-    "Nothing was measured",
+    "no evaluations yet",
     f"saip evaluate --checkpoint={tmp_path}",
     "random:vit_tiny",
-    "No record",
-    "No checkpoint yet",
+    "no records yet",
+    "no complete checkpoint yet",
     "--config.panel_every=N",
   ):
     assert words in page.text, words
@@ -151,11 +151,11 @@ def test_torn_and_corrupt_lines(tmp_path):
   assert run.series["loss/total"].steps.tolist() == [1, 2, 3] and run.series["loss/total"].left_out == 1
   assert len(run.evaluations) == 1 and run.goodput == {}
   faults = "\n".join(run.faults)
-  for words in ("line 2 is no record", "line 4 is no record", "half a line", "1 records say no step", "jsonl, line 2"):
+  for words in ("line 2 is not a", "line 4 is not a", "incomplete line", "1 records have no step", "jsonl, line 2"):
     assert words in faults, words
   assert len(run.faults) == 5 and max(map(len, run.faults)) < 200
   page = report(tmp_path)
-  assert "half a line" in page.text and "1 values that are not finite" in page.text
+  assert "incomplete line" in page.text and "1 values that are not finite" in page.text
 
   (tmp_path / "metrics.jsonl").write_text("corrupt\n" * 1000)
   assert len(read_run(tmp_path).faults) < 20 and "990 more lines" in report(tmp_path).text
@@ -169,7 +169,7 @@ def test_torn_and_corrupt_lines(tmp_path):
     (["RUN", "--compare", "histogram"], ["--compare=histogram", "saip evaluate --json"]),
     (["RUN", "--compare", "RUN/config.json"], ["config.json", "saip evaluate --json"]),
     (["RUN", "--compare", "RUN/metrics.jsonl"], ["line 2", "saip evaluate --json"]),
-    (["RUN", "--compare", *["RUN"] * 8], ["--compare names 8", "at most 7"]),
+    (["RUN", "--compare", *["RUN"] * 8], ["--compare", "8", "at most 7"]),
     (["RUN", "--data=moon:x"], ["--data=moon:x", "people"]),
   ],
 )
@@ -206,7 +206,7 @@ def test_settings_that_differ_come_first(tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").write_text(json.dumps({"seed": 7, "optimizer": {"learning_rate": rate}}))
   text = report(tmp_path / "a", tmp_path / "b").text
-  assert "What differs: 1 settings setting a b optimizer.learning_rate 0.1 0.3 All settings" in text
+  assert "1 settings differ setting a b optimizer.learning_rate 0.1 0.3 All settings" in text
 
 
 def test_a_checkpoint_that_cannot_be_used_is_named(trained, people, capsys):

@@ -63,7 +63,7 @@ def test_neighbors_are_right_and_wrong_by_identity(monkeypatch):
 
   found, text = counts(lambda n: np.eye(10)[n // 4])
   assert found == {"right": 16, "wrong": 32}  # two pictures of each person by the other camera, six are shown
-  assert "first is right for 8 of 8 queries" in text and "20 pictures of 10 persons" in text
+  assert "first is right for 8 of 8 queries" in text and "20 images of 10 persons" in text
   found, text = counts(lambda n: [1.0, 0.0] if n % 2 == 0 or n // 4 == 9 else [0.0, 1.0])
   assert found["wrong"] >= 40 and "ConvNeXt has no class token" in text
 

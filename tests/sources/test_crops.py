@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.sources.annotated import crops as crops_module
-from input_pipeline.sources.annotated.crops import grown_box
+from input_pipeline.sources.annotated.crop_source import grown_box
 from input_pipeline.sources.datasets.coco import open_coco
 from tests.support.annotated_photos import annotation, coco, decoded, mask, names, person, write_json, write_photo
 

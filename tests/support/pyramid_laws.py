@@ -15,12 +15,12 @@ from saip_jax.interop import torch_model
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.tables import flatten, from_torch, to_torch, unflatten
 
-# Scales of batch norms whose output is added to something: with 1 for each of hundreds, features would explode.
+# Scales of batch norms before residual additions; with scales of 1, features would explode.
 _ADDED = r"bn[23]\.weight$|conv[23]/bn/scale$|fuse_layers.*\.1\.weight$|from_\d_to_\d.*/scale$"
 
 
 def values_of_training(rng, name: str, shape) -> np.ndarray:
-  """Returns values of the sizes that training leaves, for the leaves of both libraries: no block is idle or rules."""
+  """Returns values of the magnitude of trained ones, for leaves of both libraries: every block has some effect."""
   leaf = name.split("/")[-1].split(".")[-1]
   noise = rng.standard_normal(shape, np.float32)
   if leaf in ("gamma", "relative_position_bias_table", "attention_biases"):
@@ -31,13 +31,13 @@ def values_of_training(rng, name: str, shape) -> np.ndarray:
     return np.exp(0.3 * noise)
   if len(shape) == 1 or leaf in ("scale", "bias", "mean"):
     return (leaf in ("weight", "scale")) + 0.2 * noise
-  fan_in = np.prod(shape[1:]) if leaf == "weight" else np.prod(shape[-4:-1])  # what is before is stacked
+  fan_in = np.prod(shape[1:]) if leaf == "weight" else np.prod(shape[-4:-1])  # leading axes are stacked
   return noise / np.sqrt(fan_in, dtype=np.float32)
 
 
 @functools.cache
 def trained(backbone, seed: int = 5) -> dict:
-  """Returns parameters and running statistics of a backbone as training might leave them."""
+  """Returns parameters and running statistics of a backbone that resemble trained ones."""
   rng = np.random.default_rng(seed)
   return unflatten({p: values_of_training(rng, p, shape) for p, shape in parameter_shapes(backbone).items()})
 
@@ -69,7 +69,7 @@ def timms_model(name: str, backbone, names, **options) -> types.SimpleNamespace:
 
 
 def check_features(timms, backbone, image_hw: tuple[int, int], channels_last: bool):
-  """The same images give timm's last map, pooled feature and third stage, that after our norm."""
+  """Asserts that images give timm's last map, pooled feature and third stage, the last after our norm."""
   torch, x = timms.torch, images(0, 2, *image_hw)
   with torch.inference_mode():
     pixels = torch.tensor(x.transpose(0, 3, 1, 2))
@@ -81,7 +81,7 @@ def check_features(timms, backbone, image_hw: tuple[int, int], channels_last: bo
     stage = torch.nn.functional.layer_norm(stage.permute(0, 2, 3, 1), (backbone.hidden_width,), *norm, 1e-6)
     hidden = torch.cat([stage.mean((1, 2))[:, None], stage.flatten(1, 2)], dim=1)
   ours = jax.jit(lambda p, x: backbone.apply({"params": p}, x, ("cls", "tokens", "hidden")))(timms.tree, x)
-  assert float(tokens.std()) > 0.3 and float(stage.std(1).mean()) > 0.1  # not all washed out
+  assert float(tokens.std()) > 0.3 and float(stage.std(1).mean()) > 0.1  # not all nearly constant
   assert_close(ours.cls, cls, 1e-4)
   assert_close(ours.tokens, tokens.flatten(1, 2), 1e-4)
   assert_close(ours.hidden, hidden, 1e-4)
@@ -91,7 +91,7 @@ def check_features(timms, backbone, image_hw: tuple[int, int], channels_last: bo
 
 
 def check_round_trip(timms, count: int, classifier: str = "head.fc"):
-  """timm's tensors return bit for bit, and there are as many parameters as timm's net without classifier has."""
+  """Asserts that timm's tensors round-trip bit for bit, and the number of parameters without a classifier."""
   assert sum(p.numel() for p in timms.model.parameters()) == count
   paths = {row.path for row in timms.names.timm}
   flat = {path: a for path, a in flatten(timms.tree).items() if path in paths}
@@ -109,7 +109,7 @@ def encoded(backbone, params, x, reads, padded=None):
 
 
 def on_canvas(sizes: list[tuple[int, int]]) -> tuple[list[np.ndarray], np.ndarray, PaddedSizes]:
-  """Returns images of these sizes, each alone, and all on one canvas with NaN around them."""
+  """Returns images of these sizes, singly and together on one canvas padded with NaN."""
   alone = [images(20 + i, 1, *hw) for i, hw in enumerate(sizes)]
   canvas = np.full((len(sizes), *np.max(sizes, axis=0), 3), np.nan, np.float32)
   for i, (h, w) in enumerate(sizes):
@@ -118,7 +118,7 @@ def on_canvas(sizes: list[tuple[int, int]]) -> tuple[list[np.ndarray], np.ndarra
 
 
 def check_padding(backbone, small: tuple[int, int], large: tuple[int, int]):
-  """An image alone and the same image on the canvas of a larger one have the same features."""
+  """Asserts that an image alone and on a larger canvas has the same features."""
   params, (alone, canvas, padded) = trained(backbone), on_canvas([large, small])
   mixed = encoded(backbone, params, canvas, ("cls", "hidden", "maps"), padded)
   single = encoded(backbone, params, alone[1], ("cls", "hidden", "maps"))
@@ -134,7 +134,7 @@ def check_padding(backbone, small: tuple[int, int], large: tuple[int, int]):
 
 
 def check_reads(backbone, *deeper: str):
-  """The tapped layer alone needs none of the modules that are deeper; bfloat16 gives roughly the same."""
+  """Asserts that reading only the tapped layer needs no deeper modules, and that bfloat16 gives similar features."""
   params, x = trained(backbone), images(8, 1, 2, 64, 48)
   views = lambda x: [Views(x, ("cls", "tokens", "hidden"))]
   encode = lambda x: backbone.apply(split_statistics(params), views(x), method="encode")
@@ -153,7 +153,7 @@ def check_reads(backbone, *deeper: str):
 
 
 def check_maps(backbone):
-  """Maps have the strides and widths that are told; alone they need no tapped layer, and nothing else is given."""
+  """Asserts that maps have the declared strides and widths, and can be read without the tapped layer."""
   params, x = trained(backbone), images(8, 2, 96, 48)
   features = encoded(backbone, {name: p for name, p in params.items() if name != "inter_norm"}, x, ("maps",))
   assert features.cls is None and features.tokens is None and features.hidden is None
@@ -170,7 +170,7 @@ def check_stages_are_standardized(maps):
 
 
 def check_recomputing(backbone, blocks: int | None = None):
-  """What is kept for the backward pass changes no gradient; NaN of padding reaches none."""
+  """Asserts that rematerialization changes no gradient, and that NaN padding reaches none."""
   params, (_, canvas, padded) = trained(backbone), on_canvas([(48, 24), (40, 32)])
 
   def gradients(remat):

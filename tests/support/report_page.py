@@ -1,4 +1,4 @@
-"""A page of `saip report` taken apart, and what its tests show on it."""
+"""A parsed page of `saip report`, and data and backbones for its tests."""
 
 import html.parser
 
@@ -14,7 +14,7 @@ _SVG_LEAVES = {"line", "polyline", "polygon", "circle"}
 
 
 class Page(html.parser.HTMLParser):
-  """A page taken apart; raises AssertionError where tags do not match."""
+  """A parsed page; raises AssertionError if tags do not match."""
 
   def __init__(self, text: str):
     super().__init__()
@@ -43,8 +43,8 @@ class Page(html.parser.HTMLParser):
   def count(self, tag, **attributes):
     return sum(t == tag and all(a.get(k) == v for k, v in attributes.items()) for t, a in self.tags)
 
-  def check_needs_nothing(self):
-    """No tag and no attribute names another place."""
+  def check_self_contained(self):
+    """Asserts that no tag and no attribute refers to another file or address."""
     allowed = {
       "html",
       "head",
@@ -102,12 +102,13 @@ WITHOUT_ATTENTION = LoadedBackbone(build_backbone("convnext_femto", image_hw=HW)
 
 
 def two_cameras():
-  """Two cameras, ten persons: picture n shows person n // 4."""
+  """Returns data of two cameras and ten persons: image n shows person n // 4."""
   facts = lambda n: {"people": [{"identity": n // 4}], "camera": n % 2}
   return CodedData(CodedPictures(range(0, 40, 2), facts), CodedPictures(range(1, 40, 2), facts))
 
 
 def toy_vit():
+  """Returns a small ViT with random weights."""
   module = build_backbone("vit_tiny", image_hw=HW, width=12, depth=2, heads=3, tapped_block=0)
   variables = jax.jit(lambda: module.init(jax.random.key(0), np.zeros((1, *HW, 3), np.float32), ("cls", "tokens")))()
   return LoadedBackbone(module, variables["params"], Preprocessing(HW))

@@ -1,4 +1,4 @@
-"""Pictures for tests of sets: quick, with every label, and consistent, but of nobody."""
+"""Toy images for tests of rendered sets: quick to render, with every label, and consistent, but without persons."""
 
 import functools
 
@@ -14,14 +14,14 @@ _COLORS = ("red", "green", "blue", "white", "black", "brown", "grey", "pink")
 
 
 def toy_picture(spec: SetSpec, index: int) -> Picture:
-  """Stands in for `render_picture`: upright rectangles; in scenes several, of which later ones hide earlier ones."""
+  """Replaces `render_picture`: an upright rectangle; in scenes several, and later ones occlude earlier ones."""
   rng = np.random.default_rng((spec.seed, index))
   height, width = spec.image_hw
   instances, depth = np.zeros(spec.image_hw, np.uint8), np.full(spec.image_hw, 30.0625, np.float32)
   depth[: height // 4] = 0
   boxes = [_box(rng, height, width) for _ in range(rng.integers(2, 5) if spec.composition == "scenes" else 1)]
   if spec.composition == "scenes":
-    boxes[1] = boxes[0]  # hides the first person wholly
+    boxes[1] = boxes[0]  # occludes the first person completely
   for k, (x, y, w, h) in enumerate(boxes, 1):
     instances[y : y + h, x : x + w], depth[y : y + h, x : x + w] = k, 9 - k
   turn, identity = divmod(index, spec.identities) if spec.composition == "crops" else (index, index // 8)

@@ -1,4 +1,4 @@
-"""Weights at toy width, and the files that hold them."""
+"""Weights of a toy backbone, and files of them."""
 
 import functools
 import pathlib
@@ -18,27 +18,27 @@ FIXTURE = pathlib.Path(__file__).resolve().parents[1] / "fixtures" / "saip_offic
 
 
 def add_toy_backbone(monkeypatch) -> None:
-  """Makes the backbone of the fixture, 24 wide with 8 blocks, one of the known ones: `vit_toy`."""
+  """Registers the backbone of the fixture, 24 wide with 8 blocks, as `vit_toy`."""
   monkeypatch.setitem(BACKBONES, "vit_toy", functools.partial(ViT, width=24, depth=8, heads=3))
   monkeypatch.setitem(ARCHITECTURES, "vit_toy", vit_architecture("vit_toy"))
 
 
 def random_backbone(of: BackboneSpec | ViT, seed: int = 0) -> dict:
-  """Returns random parameters of the shapes of a backbone."""
+  """Returns random parameters of a backbone."""
   rng = np.random.default_rng(seed)
   shapes = parameter_shapes(of if isinstance(of, ViT) else of.build())
   return unflatten({path: rng.random(shape, np.float32) - 0.5 for path, shape in shapes.items()})
 
 
 def random_weights(name="vit_toy", image_hw=(128, 64), teacher=True) -> Weights:
-  """Returns a student and a teacher that differ."""
+  """Returns the weights of a student and a different teacher."""
   spec = BackboneSpec(name, image_hw, "flat1d")
   trees = [{"backbone": random_backbone(spec, seed)} for seed in range(2 if teacher else 1)]
   return Weights(spec, trees[0], trees[1] if teacher else None, "random")
 
 
 def official_states() -> tuple[dict, dict]:
-  """Returns the state dicts of student and teacher in the fixture, as the published code names them."""
+  """Returns the state dicts of student and teacher in the fixture, with the published names."""
   with np.load(FIXTURE) as archive:
     arrays = dict(archive)
   return tuple(
@@ -48,13 +48,13 @@ def official_states() -> tuple[dict, dict]:
 
 
 def published(student: dict, teacher: dict | None) -> dict:
-  """Returns a published file's content: `module.` before the student's names."""
+  """Returns the content of a published file: the student's names have the prefix `module.`."""
   content = {"student": {f"module.{name}": a for name, a in student.items()}}
   return content if teacher is None else content | {"teacher": teacher}
 
 
 def save_pth(path, content, **others):
-  """Writes nested dicts of arrays and whatever else with torch.save; returns the path."""
+  """Writes nested dicts of arrays, and other values, with torch.save; returns the path."""
   import torch
 
   def convert(value):

@@ -122,7 +122,7 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path):
   assert _steps(tmp_path) == [1, 2]
 
 
-def test_a_full_disk_is_said_before_the_save(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_save(tmp_path, monkeypatch):
   checkpoints = _open(tmp_path)
   checkpoints.save(1, _state(1))
   checkpoints.wait()

@@ -67,7 +67,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-  """A run of a toy backbone with checkpoints of steps 2 and 4, whose normalization's scales are the step."""
+  """A run of a toy backbone with checkpoints of steps 2 and 4, with the step as scale of its normalization."""
   with pytest.MonkeyPatch.context() as monkeypatch:
     add_toy_backbone(monkeypatch)
     settings = [f"--config.{s}" for s in (*COMMON, "model.backbone=vit_toy")]
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_never_read_silently(run, kind, capsys):
   assert found.student["backbone"]["norm"]["scale"][0] == 2 and "step 2 of the run" in found.origin
   errors = capsys.readouterr().err
   assert errors.count("\n") == 1 and str(newest) in errors and "step 2 is read instead" in errors, errors
-  assert found.notes == (errors.removeprefix("warning: ").rstrip("\n"),)  # stands in what import and export write
+  assert found.notes == (errors.removeprefix("warning: ").rstrip("\n"),)  # part of the records of import and export
   with pytest.raises(ValueError, match="checkpoints/4 holds no checkpoint that is whole"):
     open_weights(newest)  # asked for by name
   assert _files(run) == before

@@ -123,7 +123,7 @@ def test_wrong_addresses_are_one_line(monkeypatch, given, words):
     distributed.initialize()
 
 
-def test_the_command_says_so_too(tmp_path, capsys):
+def test_the_command_reports_it_too(tmp_path, capsys):
   recipe = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'saip_demo.py'}"
   flags = ["--coordinator=here", "--processes=2", "--process=1"]
   assert cli.main(["pretrain", recipe, f"--workdir={tmp_path / 'run'}", *flags]) == 2

@@ -94,7 +94,7 @@ def test_all_processes_of_a_run_are_refused(tmp_path, other):
   assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_second_writer_of_a_set_says_that_it_waits(tmp_path, capsys):
+def test_a_second_writer_of_a_set_reports_that_it_waits(tmp_path, capsys):
   wrote = []
 
   def write():

@@ -65,7 +65,7 @@ def test_outputs(tmp_path, capsys):
     assert words in output, words
 
 
-def test_a_complete_run_says_so(tmp_path, capsys):
+def test_a_complete_run_reports_it(tmp_path, capsys):
   state = train_toy(tmp_path)
   capsys.readouterr()
   again = train_toy(tmp_path)

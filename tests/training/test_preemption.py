@@ -15,7 +15,7 @@ from saip_jax.training.watchdog import EXIT_STATUS, Watchdog
 from tests.support.processes import TOY, assert_same_run, finished, started
 from tests.support.toy_method import train_toy
 
-# The learning rate is constant: the length of the run says nothing about its steps.
+# The learning rate is constant: the steps do not depend on the length of the run.
 _LONG = [
   "--config.total_steps=400",
   "--config.checkpoint_every=400",
@@ -43,7 +43,7 @@ def test_a_signal_to_one_host_stops_all_at_one_step(tmp_path, host, asked):
   step = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
   assert 5 <= step < 400 and f"stopped at step {step}; the same command goes on" in results[0][1]
   assert [p.name for p in (workdir / "checkpoints").iterdir()] == [str(step)]
-  if host:  # gone on with by one process of as many devices, it is the run that nobody stopped
+  if host:  # continued by one process with as many devices, it equals the uninterrupted run
     more = [s.removeprefix("--config.") for s in (f"total_steps={step + 3}", *_LONG[1:])]
     for path in (workdir, tmp_path / "whole"):
       train_toy(path, *more, devices=8)
@@ -88,7 +88,7 @@ def test_a_compilation_that_hangs_ends_too(tmp_path):
   [("fingerprint/metadata", "opening the checkpoints"), ("state/_METADATA", "restoring the state of step 6")],
 )
 def test_a_checkpoint_that_cannot_be_read_to_its_end_ends_too(tmp_path, unreadable, words):
-  """As on a network disk whose server is gone: here a pipe that nobody writes into."""
+  """As on a network disk whose server is gone: here a pipe without a writer."""
   train_toy(tmp_path / "run")
   path = tmp_path / "run" / "checkpoints" / "6" / unreadable
   path.unlink()
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_cannot_be_read_to_its_end_ends_too(tmp_path, unreadab
   settings = ["--config.total_steps=8", "--config.watchdog_startup_minutes=0.1"]
   done = subprocess.run([*TOY, f"--workdir={tmp_path / 'run'}", *settings], capture_output=True, text=True, timeout=120)
   assert done.returncode == EXIT_STATUS and f"{words} takes more than 0.1 minutes" in done.stderr
-  assert "in pretrain" in (tmp_path / "run" / "watchdog_0.txt").read_text()
+  assert "in open_state" in (tmp_path / "run" / "watchdog_0.txt").read_text()
 
 
 def test_no_watchdog_without_minutes():

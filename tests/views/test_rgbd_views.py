@@ -1,4 +1,4 @@
-"""Crops of a picture with its depth and joints, and the skeleton and depth as networks read them."""
+"""Crops of an image with its depth and joints; skeleton and depth as network inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ import pytest
 from saip_jax.backbones.semgcn import JOINT_PARENTS, SemGCN, SemGraphConv, edges_of
 from saip_jax.heads.projection import MapProjection
 from saip_jax.views.geometry import crop_nearest
-from saip_jax.views.rgbd import depth_picture, rgbd_crop
+from saip_jax.views.rgbd import depth_image, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 
 KEY = jax.random.key(0)
 
 
 def test_depth_and_joints_follow_the_crop():
-  """The depth of each pixel says where it was on the canvas, exactly."""
+  """The depth of each pixel encodes its position on the canvas exactly."""
   rows, columns = np.mgrid[:80, :40]
   depth = (1000 + 100 * rows + columns).astype(np.uint16)
   keypoints = np.float32([(x + 0.5, y + 0.5, 1) for x in range(2, 36, 4) for y in range(2, 72, 6)])
@@ -44,7 +44,7 @@ def test_nearest_crop_of_the_whole_is_the_whole():
 def test_depth_is_meters_around_their_mean():
   depth = np.zeros((2, 4, 4), np.uint16)
   depth[0, 1:3, 1:3] = [[1500, 1600], [1700, 1800]]
-  shown = np.asarray(depth_picture(depth))
+  shown = np.asarray(depth_image(depth))
   np.testing.assert_allclose(shown[0, 1:3, 1:3, 0], [[-0.15, -0.05], [0.05, 0.15]], atol=1e-6)
   assert shown.shape == (2, 4, 4, 3) and not shown[0, 0].any() and not shown[1].any()
   np.testing.assert_array_equal(shown[..., 0], shown[..., 2])

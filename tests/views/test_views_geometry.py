@@ -19,7 +19,7 @@ quick = hypothesis.settings(max_examples=20, deadline=None)
 
 
 def photo(seed, height=320, width=160):
-  """A picture with what photographs have: shading, hard edges, texture, saturated areas; uint8 (H, W, 3)."""
+  """An image with shading, hard edges, texture and saturated areas; uint8 (H, W, 3)."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width] / height
   waves = [np.sin(2 * np.pi * (a * y + b * x + c)) for a, b, c in rng.uniform(-2, 2, (3, 3))]

@@ -23,14 +23,14 @@ def params(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0, order=(0, 1, 2
 
 
 def difference(planes, expected):
-  """Mean and largest absolute difference of planes (3, H, W) in [0, 1] from a Pillow picture or a float tensor."""
+  """Mean and largest absolute difference of planes (3, H, W) in [0, 1] from a Pillow image or a float tensor."""
   expected = np.asarray(expected) / 255 if isinstance(expected, Image.Image) else np.moveaxis(expected.numpy(), 0, -1)
   off = np.abs(np.moveaxis(np.asarray(planes), 0, -1) - expected)
   return off.mean(), off.max()
 
 
 def torchvision_jitter(image, drawn, operations=range(4)):
-  """Applies torchvision's functions in the drawn order to a Pillow picture or a float tensor."""
+  """Applies torchvision's functions in the drawn order to a Pillow image or a float tensor."""
   functional = pytest.importorskip("torchvision.transforms.functional")
   adjust = (
     functional.adjust_brightness,
@@ -126,7 +126,7 @@ def test_blur_is_torchvisions_away_from_the_border(sigma):
   np.testing.assert_allclose(gaussian_blur(planes, sigma)[inner], expected[inner].numpy(), atol=1e-5)
 
 
-def test_blur_keeps_constant_pictures_and_width_zero_keeps_all():
+def test_blur_keeps_constant_images_and_width_zero_keeps_all():
   flat = jnp.full((3, 40, 20), 0.3)
   np.testing.assert_allclose(gaussian_blur(flat, 2.0), flat, atol=1e-6)
   planes = geometry.to_planes(PHOTOS[2])
@@ -170,5 +170,5 @@ def test_augment_applies_each_operation_with_its_probability(name):
   changed = np.abs(after - before).max((1, 2, 3)) > 1e-5
   assert 0.2 < changed.mean() < 0.4
   gray = np.ptp(after, axis=1).max((1, 2)) < 1e-6
-  assert gray.mean() == (changed.mean() if name == "grey" else 0)
+  assert gray.mean() == (changed.mean() if name == "gray" else 0)
   assert after.min() >= 0 and after.max() <= 1

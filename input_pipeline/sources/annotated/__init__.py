@@ -5,7 +5,7 @@ categories.py      which categories of annotations are persons
 photos.py          the photos of a data set: where they are and their sizes
 masks.py           pixels of a person; label_planes.py: a label for every pixel
 matlab.py          MATLAB files
-crops.py           Annotations -> an ImageSource with one crop per person
+crops.py           Annotations -> CropSource (crop_source.py), an ImageSource with one crop per person
 labeled_images.py  Labels -> an ImageSource of whole images
 whole_photos.py    Annotations -> Labels of whole photos
 """

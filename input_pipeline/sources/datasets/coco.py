@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.person import Annotations
 from input_pipeline.sources.annotated.photos import Photos, existing
@@ -250,7 +251,7 @@ def _read(file: str, photos: Photos, annotated: Annotations, setting: str) -> No
       else (f"a list of {len(content)}" if isinstance(content, list) else type(content).__name__)
     )
     raise ValueError(
-      f"{where} is JSON of another format ({found}); expected COCO's `images` and `annotations`, MPII's "
+      f"{where} is JSON of another kind ({found}); expected COCO's `images` and `annotations`, MPII's "
       "list or CrowdHuman's lines"
     )
 

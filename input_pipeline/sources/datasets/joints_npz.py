@@ -18,7 +18,8 @@ import numpy as np
 
 from input_pipeline import storage
 from input_pipeline.prepared import entries
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.matlab import refuse_pickle
 from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, box_around, keypoints_of

@@ -8,7 +8,8 @@ import numpy as np
 import scipy.io
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, box_around, keypoints_of
 from input_pipeline.sources.annotated.photos import NO_PHOTO, Photos, existing

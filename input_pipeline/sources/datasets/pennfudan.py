@@ -4,7 +4,8 @@ import os
 import re
 
 from input_pipeline import storage
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations
 from input_pipeline.sources.annotated.photos import Photos, existing

@@ -9,7 +9,8 @@ import yaml
 from input_pipeline import storage
 from input_pipeline.checks import is_number
 from input_pipeline.sources.annotated.categories import is_person, key_of
-from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, CropSource, open_crops
+from input_pipeline.sources.annotated.crop_source import CropSource
+from input_pipeline.sources.annotated.crops import DEFAULT_MARGIN, DEFAULT_MIN_SIDE, open_crops
 from input_pipeline.sources.annotated.labeled_images import LabeledSource
 from input_pipeline.sources.annotated.person import AnnotatedPerson, Annotations, keypoints_of
 from input_pipeline.sources.annotated.photos import Photos, existing

@@ -1,4 +1,4 @@
-"""Scores of the field's tasks: arrays of numpy in, a frozen dataclass of scores out; shares are 0 to 1.
+"""Metrics: numpy arrays -> a frozen dataclass of scores; fractions are from 0 to 1.
 
-Each file states the protocol that it follows, and its tests hold it to the implementation that people trust.
+Each module states its protocol; its tests compare it with the reference implementation.
 """

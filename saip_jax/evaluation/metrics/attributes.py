@@ -1,16 +1,16 @@
-"""Recognition of a person's attributes: hat, backpack, sleeves.
+"""Attribute recognition: mA and example-based scores.
 
-The definitions of Jia et al. 2021, "Rethinking of Pedestrian Attribute Recognition", that tables of PETA, RAP and
-PA-100K follow. An attribute is predicted where its probability is above the threshold.
+The definitions of Jia et al. 2021, "Rethinking of Pedestrian Attribute Recognition", used in tables of PETA, RAP and
+PA-100K. An attribute is predicted where its probability is above the threshold.
 
-    mA         mean over attributes of (share of its positives found + share of its negatives found) / 2
-    accuracy   mean over pictures of |predicted and true| / |predicted or true|
-    precision  mean over pictures of |predicted and true| / |predicted|
-    recall     mean over pictures of |predicted and true| / |true|
-    f1         of these two means, not the mean of each picture's own
+    mA         mean over attributes of (true positive rate + true negative rate) / 2
+    accuracy   mean over images of |predicted and true| / |predicted or true|
+    precision  mean over images of |predicted and true| / |predicted|
+    recall     mean over images of |predicted and true| / |true|
+    f1         of these two means, not the mean of F1 over images
 
-A quotient over nothing counts as 0, as there. So an attribute that the set shows always or never reaches 1/2 at most in
-mA; which ones they are is part of the scores.
+A quotient with denominator 0 counts as 0, as in the paper. So an attribute that is always or never true contributes at
+most 1/2 to mA; the scores list these attributes.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class AttributeScores:
-  """What `evaluate_attributes` found; shares are 0 to 1.
+  """Results of `evaluate_attributes`; fractions are 0 to 1.
 
   Attributes:
-    mA: mean accuracy, balanced within each attribute.
-    accuracy: of a picture, mean over pictures, as the next two.
-    precision: as above.
-    recall: as above.
+    mA: mean over attributes of balanced accuracy.
+    accuracy: mean over images.
+    precision: mean over images.
+    recall: mean over images.
     f1: harmonic mean of `precision` and `recall`.
-    balanced_accuracy: of each attribute; mA is their mean.
-    one_sided: the attributes that are true of every picture or of none.
-    pictures: how many these are means over.
-    pictures_without: how many of them have no true attribute.
+    balanced_accuracy: balanced accuracy of each attribute; mA is their mean.
+    one_sided: the attributes that are true of every image or of none.
+    images: number of images.
+    images_without: number of images without a true attribute.
   """
 
   mA: float
@@ -41,8 +41,8 @@ class AttributeScores:
   f1: float
   balanced_accuracy: tuple[float, ...]
   one_sided: tuple[int, ...]
-  pictures: int
-  pictures_without: int
+  images: int
+  images_without: int
 
 
 def evaluate_attributes(
@@ -52,17 +52,17 @@ def evaluate_attributes(
 
   Args:
     probabilities: (n, A) float, 0 to 1.
-    labels: (n, A) int, 1: true; 0: not; 2: cannot be told, which RAP writes and which counts as 0.
-    threshold: above which an attribute is predicted, or (A,) one for each.
+    labels: (n, A) int: 1 true, 0 false, 2 unknown; unknown labels (of RAP) count as 0.
+    threshold: probability above which an attribute is predicted, or (A,) one for each.
 
   Raises:
-    ValueError: shapes that do not fit, probabilities that are none, or labels that are not 0, 1, 2.
+    ValueError: wrong shapes, probabilities outside 0 to 1, or labels other than 0, 1, 2.
   """
   probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
   if probabilities.ndim != 2 or not probabilities.size or labels.shape != probabilities.shape:
     raise ValueError(
       f"probabilities and labels have the shapes {probabilities.shape} and {labels.shape}: expected "
-      "(pictures, attributes) both, at least one each"
+      "(images, attributes) both, at least one each"
     )
   if not ((probabilities >= 0) & (probabilities <= 1)).all():
     row = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)).all(1))[0]
@@ -70,8 +70,7 @@ def evaluate_attributes(
   if not np.isin(labels, (0, 1, 2)).all():
     row = np.flatnonzero(~np.isin(labels, (0, 1, 2)).all(1))[0]
     raise ValueError(
-      f"labels[{row}] are not all 0, 1 or 2: expected 1 where an attribute is true, 0 where not, 2 "
-      "where it cannot be told"
+      f"labels[{row}] are not all 0, 1 or 2: expected 1 if an attribute is true, 0 if false, 2 if unknown"
     )
   threshold = np.asarray(threshold, np.float64)
   if threshold.shape not in ((), probabilities.shape[1:]):
@@ -93,11 +92,11 @@ def evaluate_attributes(
     f1=float(_share(2 * precision * recall, precision + recall)),
     balanced_accuracy=tuple(balanced.tolist()),
     one_sided=tuple(np.flatnonzero(true.all(0) | ~true.any(0)).tolist()),
-    pictures=len(true),
-    pictures_without=int((~true.any(1)).sum()),
+    images=len(true),
+    images_without=int((~true.any(1)).sum()),
   )
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-  """Returns part / whole, 0 where there is no whole."""
+  """Returns part / whole, 0 if whole is 0."""
   return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)

@@ -1,7 +1,7 @@
-"""Boxes around persons in whole images: COCO's average precision, and what two boxes share.
+"""Person detection: COCO's average precision of boxes.
 
-The protocol of pycocotools for one category, see coco_matching.py; the likeness of two boxes is their intersection over
-their union, over the detection's own area where the true box is a crowd.
+The protocol of pycocotools for one category, see coco_matching.py. The similarity of two boxes is their intersection
+over union (IoU); for a crowd, their intersection over the area of the detection.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ _MOST = 100
 
 @dataclasses.dataclass(frozen=True)
 class TrueBoxes:
-  """What annotators say of N persons.
+  """Annotated boxes of N persons.
 
   Attributes:
-    images: (N,) int, where each box is.
+    images: (N,) int, the image of each box.
     boxes_xywh: (N, 4) left, top, width and height in pixels.
-    ignored: (N,) bool: a crowd or a region that is not asked for.
-    areas: (N,) square pixels of their outlines; None: of their boxes.
+    ignored: (N,) bool: a crowd or an ignored region.
+    areas: (N,) square pixels of their outlines; None for those of the boxes.
   """
 
   images: np.ndarray
@@ -32,12 +32,12 @@ class TrueBoxes:
 
 @dataclasses.dataclass(frozen=True)
 class DetectedBoxes:
-  """What was found.
+  """M detected boxes.
 
   Attributes:
-    images: (M,) int, as of `TrueBoxes`.
-    boxes_xywh: (M, 4) as there.
-    scores: (M,) float: how sure.
+    images: (M,) int, as in `TrueBoxes`.
+    boxes_xywh: (M, 4), as in `TrueBoxes`.
+    scores: (M,) float confidences.
   """
 
   images: np.ndarray
@@ -47,7 +47,7 @@ class DetectedBoxes:
 
 @dataclasses.dataclass(frozen=True)
 class BoxAP:
-  """What `evaluate_boxes` found; 0 to 1, nan where no box of that size counts (pycocotools writes -1).
+  """Results of `evaluate_boxes`, 0 to 1; nan if no box of that size counts (pycocotools writes -1).
 
   Attributes:
     AP: average precision, mean over IoU 0.50, 0.55, ..., 0.95.
@@ -59,8 +59,8 @@ class BoxAP:
     AR1: average recall of the best detection of each image.
     AR10: of the best 10.
     AR100: of the best 100.
-    AR_small: of those, and so on.
-    persons: how many count.
+    AR_small: average recall of persons below 32^2 pixels, and so on.
+    persons: number of persons that count.
   """
 
   AP: float
@@ -83,14 +83,14 @@ def evaluate_boxes(true: TrueBoxes, found: DetectedBoxes) -> BoxAP:
 
   Args:
     true: all boxes of all images.
-    found: detections in these images; in an image without boxes they are false.
+    found: all detections; those in images without boxes are false positives.
 
   Raises:
-    ValueError: shapes that do not fit, numbers that are not finite, or no box that counts.
+    ValueError: wrong shapes, numbers that are not finite, or no box that counts.
   """
   true, found = checked_boxes(true, found)
 
-  def likeness(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
+  def similarity(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
     own, other = found.boxes_xywh[rows], true.boxes_xywh[true_rows]
     shared = intersections(own, other)
     size, other_size = own[:, 2:].prod(1)[:, None], other[:, 2:].prod(1)
@@ -98,7 +98,7 @@ def evaluate_boxes(true: TrueBoxes, found: DetectedBoxes) -> BoxAP:
     return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
 
   matches = match_objects(
-    likeness,
+    similarity,
     true.images,
     true.areas,
     true.ignored,
@@ -120,7 +120,7 @@ def evaluate_boxes(true: TrueBoxes, found: DetectedBoxes) -> BoxAP:
 
 
 def intersections(boxes_xywh: np.ndarray, others_xywh: np.ndarray) -> np.ndarray:
-  """Returns (m, n) square pixels that boxes (m, 4) and others (n, 4) share."""
+  """Returns (m, n) areas in square pixels of the intersections of boxes (m, 4) and others (n, 4)."""
   boxes, others = boxes_xywh[:, None], others_xywh[None]
   low = np.maximum(boxes[..., :2], others[..., :2])
   high = np.minimum(boxes[..., :2] + boxes[..., 2:], others[..., :2] + others[..., 2:])
@@ -128,7 +128,7 @@ def intersections(boxes_xywh: np.ndarray, others_xywh: np.ndarray) -> np.ndarray
 
 
 def checked_boxes(true: TrueBoxes, found: DetectedBoxes) -> tuple[TrueBoxes, DetectedBoxes]:
-  """Returns both as arrays with areas, float64; raises ValueError for shapes that do not fit and bad numbers."""
+  """Returns both as float64 arrays with areas; raises ValueError for wrong shapes or invalid numbers."""
   images, boxes, ignored = checked_rows(
     "true", true.images, boxes_xywh=(true.boxes_xywh, (4,)), ignored=(true.ignored, ())
   )

@@ -1,10 +1,10 @@
-"""Average precision and recall as COCO counts them, whatever measures the likeness of two objects.
+"""COCO's average precision and recall for any similarity of two objects.
 
-The protocol of pycocotools 2.0 (`COCOeval.evaluate` and `accumulate`) for one category. In each image the detections,
-best score first, each take the free true object that is most like them, the later one of equals, if it is at least as
-like as the threshold asks; an ignored object only where no other will do. A crowd is never used up. A detection on an
-ignored object counts neither way, nor does an unmatched one whose own size is outside the range that is asked for.
-Precision is made monotone and read at 101 recalls.
+The protocol of pycocotools 2.0 (`COCOeval.evaluate` and `accumulate`) for one category. In each image, by falling
+score, a detection is matched with the most similar free true object (the later one of equals) whose similarity reaches
+the threshold; ignored objects are matched only if no other is possible. A crowd can be matched any number of
+times. A detection on an ignored object is not counted, nor is an unmatched one of a size outside the range. Precision
+is made monotone and sampled at 101 recalls.
 """
 
 import dataclasses
@@ -19,19 +19,19 @@ SMALL, MEDIUM, LARGE = (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10)
 ALL_AREAS = (0.0, 1e10)
 """Square pixels, both ends included."""
 
-Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Rows of detections (d,), rows of true objects (g,) -> (d, g) float, 1: the same."""
+Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Rows of detections (d,), rows of true objects (g,) -> (d, g) float, 1 for identical ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-  """Detections that took part, in the order of their scores, A ranges of areas, T = 10 thresholds.
+  """Matches of D detections by falling score, for A ranges of areas and T = 10 thresholds.
 
   Attributes:
-    hit: (A, T, D) bool: took a true object that counts.
-    false: (A, T, D) bool: took none, and counts. Neither: left out.
-    ranks: (D,) place in its image, from 0.
-    objects: (A,) how many true objects count.
+    hit: (A, T, D) bool: matched with a true object that counts.
+    false: (A, T, D) bool: a false positive. Detections that are neither are not counted.
+    ranks: (D,) rank of the detection in its image, from 0.
+    objects: (A,) number of true objects that count.
   """
 
   hit: np.ndarray
@@ -40,18 +40,18 @@ class Matches:
   objects: np.ndarray
 
   def precision(self, area: int = 0) -> np.ndarray:
-    """Returns (T,) the average precision over all recalls, nan where no true object counts."""
+    """Returns (T,) average precisions over all recalls; nan if no true object counts."""
     if not self.objects[area]:
       return np.full(len(COCO_THRESHOLDS), np.nan)
     hits, falses = np.cumsum(self.hit[area], 1, dtype=np.float64), np.cumsum(self.false[area], 1)
     precision = hits / (hits + falses + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.concatenate([precision, np.zeros((len(precision), 1))], 1)  # of a recall that is never reached
+    precision = np.concatenate([precision, np.zeros((len(precision), 1))], 1)  # for recalls that are not reached
     recall = hits / self.objects[area]
     return np.array([p[np.searchsorted(r, _RECALLS, "left")].mean() for p, r in zip(precision, recall)])
 
   def recall(self, area: int = 0, most: int | None = None) -> np.ndarray:
-    """Returns (T,) the share of true objects found, by the best `most` detections of each image; nan as above."""
+    """Returns (T,) fractions of true objects found by the best `most` detections per image; nan if none counts."""
     if not self.objects[area]:
       return np.full(len(COCO_THRESHOLDS), np.nan)
     hit = self.hit[area] if most is None else self.hit[area][:, self.ranks < most]
@@ -59,7 +59,7 @@ class Matches:
 
 
 def match_objects(
-  likeness: Likeness,
+  similarity: Similarity,
   true_images: np.ndarray,
   true_areas: np.ndarray,
   crowd: np.ndarray,
@@ -73,16 +73,16 @@ def match_objects(
   """Matches detections with the true objects of their images.
 
   Args:
-    likeness: of some detections and some true objects of one image.
-    true_images: (N,) int, where each true object is.
+    similarity: similarity of detections and true objects of one image.
+    true_images: (N,) int, the image of each true object.
     true_areas: (N,) float, square pixels.
-    crowd: (N,) bool: a crowd, which any number of detections may take.
-    ignored: (N,) bool: does not count, as all crowds.
-    images: (M,) int, where each detection is.
-    areas: (M,) float.
-    scores: (M,) float.
-    area_ranges: A of them, smallest and largest area.
-    most: only so many detections of an image take part, those of largest score.
+    crowd: (N,) bool: a crowd, which can be matched with any number of detections.
+    ignored: (N,) bool: does not count; crowds never count.
+    images: (M,) int, the image of each detection.
+    areas: (M,) float, square pixels.
+    scores: (M,) float confidences.
+    area_ranges: A pairs of smallest and largest area.
+    most: number of detections per image that are used, those with the largest scores.
   """
   low, high = np.array(area_ranges).T[..., None]
   outside = lambda sizes: (sizes < low) | (sizes > high)
@@ -93,10 +93,10 @@ def match_objects(
     found = found[np.argsort(-scores[found], kind="stable")][:most]
     ranks[found] = np.arange(len(found))
     if len(found) and len(true):
-      like = likeness(found, true)
+      like = similarity(found, true)
       near = np.flatnonzero(like.max(1) >= COCO_THRESHOLDS[0])
       hit[..., found[near]], on_ignored[..., found[near]] = _match(like[near], crowd[true], ignored[:, true])
-  order = np.lexsort((ranks, images, -scores))  # of equal scores as pycocotools: image by image
+  order = np.lexsort((ranks, images, -scores))  # equal scores in the order of pycocotools: image by image
   order = order[ranks[order] < most]
   matched, left_out = (hit | on_ignored)[..., order], left_out[:, None, order]
   return Matches(hit[..., order], ~matched & ~left_out, ranks[order], (~ignored).sum(1))
@@ -106,12 +106,12 @@ def checked_rows(which: str, images: np.ndarray, **fields: tuple[np.ndarray, tup
   """Returns images as int64, then the fields as float64.
 
   Args:
-    which: what they are fields of, for messages.
-    images: (n,) int, where each row is.
-    **fields: name -> n values, and the shape that each must have.
+    which: name of the object with these fields, for messages.
+    images: (n,) int, the image of each row.
+    **fields: name -> n values, and the expected shape of each.
 
   Raises:
-    ValueError: another shape, images that are not numbered, or a number that is not finite.
+    ValueError: a wrong shape, images that are not integers, or a number that is not finite.
   """
   images = np.asarray(images)
   if images.ndim != 1 or images.size and images.dtype.kind not in "iu":
@@ -142,7 +142,7 @@ def _by_image(images: np.ndarray, true_images: np.ndarray) -> Iterator[tuple[np.
 
 
 def _match(like: np.ndarray, crowd: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (A, T, d) bool, twice: took an object that counts, took an ignored one; like: (d, g), ignored: (A, g)."""
+  """Returns (A, T, d) bool matches with objects that count, and with ignored ones; like: (d, g), ignored: (A, g)."""
   limits, ignored = COCO_THRESHOLDS[:, None], ignored[:, None]
   taken = np.zeros((len(ignored), len(COCO_THRESHOLDS), len(crowd)), bool)
   hit = np.zeros((*taken.shape[:2], len(like)), bool)

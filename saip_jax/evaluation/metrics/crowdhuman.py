@@ -1,17 +1,18 @@
-"""Pedestrian detection in crowds: AP, MR^-2 and JI of CrowdHuman.
+"""CrowdHuman's pedestrian detection metrics: AP, MR^-2 and JI.
 
-The protocol of CrowdDet (Chu et al. 2020) as mmdet's `CrowdHumanMetric` has it, for full-body boxes. All boxes are cut
-to their image. Of each image the detections, best score first, each take the free person of largest IoU, above 0.5;
-else a detection of which more than half lies in an ignored region is left out; else it is false.
+The protocol of CrowdDet (Chu et al. 2020) as in mmdet's `CrowdHumanMetric`, for full-body boxes. All boxes are clipped
+to their image. In each image the detections, by falling score, are each matched with the free person of largest IoU,
+above 0.5. A detection without a match is not counted if more than half of it lies in an ignored region; otherwise it is
+a false positive.
 
-    AP     area under precision over recall by trapezes from the first detection on: n persons found without an error
-           are (n - 1) / n, not 1
-    MR^-2  exp of the mean log share of persons missed, where false detections per image first reach 0.01, 0.0178,
+    AP     area under precision over recall by trapezoids, from the first detection on: n persons found without an error
+           have AP (n - 1) / n, not 1
+    MR^-2  exp of the mean log fraction of missed persons, where false positives per image first reach 0.01, 0.0178,
            0.0316, 0.0562, 0.1, 0.1778, 0.3162, 0.5623 and 1, or at the last detection; 0 is best
     JI     largest over score thresholds 0, 0.1, ..., 0.9 of the mean over images of k / (m + n - k), with k pairs of
-           IoU 0.5 or more in a largest matching of m persons and n detections; those unmatched with more than half of
-           themselves in an ignored region do not count, nor images with neither. As mmdet, where detections are sorted
-           by score; CrowdDet's own tool takes the matching of largest total IoU, not of most pairs, and asks for an
+           IoU 0.5 or more in a largest matching of m persons and n detections; unmatched ones with more than
+           half of their area in an ignored region do not count, nor images with neither. As in mmdet, where detections
+           are sorted by score; CrowdDet's own tool uses the matching of largest total IoU, not of most pairs, and an
            IoU above 0.5, so that in crowds beside ignored regions its JI differs in the second digit
 """
 
@@ -30,14 +31,14 @@ _FALSE, _HIT, _LEFT_OUT = range(3)
 
 @dataclasses.dataclass(frozen=True)
 class CrowdHumanScores:
-  """What `evaluate_crowdhuman` found, 0 to 1.
+  """Results of `evaluate_crowdhuman`, 0 to 1.
 
   Attributes:
     AP: average precision at IoU 0.5.
     MR: log-average miss rate MR^-2; 0 is best.
     JI: Jaccard index.
-    persons: how many count.
-    images: how many there are.
+    persons: number of persons that count.
+    images: number of images.
   """
 
   AP: float
@@ -48,16 +49,16 @@ class CrowdHumanScores:
 
 
 def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndarray) -> CrowdHumanScores:
-  """Measures detections of persons.
+  """Measures detected persons.
 
   Args:
-    true: full-body boxes (`fbox`); ignored: `extra.ignore`, or a tag other than "person".
-    found: detections; scores are 0 to 1, as JI's thresholds are.
-    sizes_wh: (I, 2) width and height of each image in pixels, those without boxes too; `images` of both are its rows.
+    true: full-body boxes (`fbox`), ignored if `extra.ignore` is set or the tag is not "person".
+    found: detections with scores 0 to 1, like JI's thresholds.
+    sizes_wh: (I, 2) width and height in pixels of all images, also without boxes; `images` of both are its rows.
 
   Raises:
-    ValueError: shapes that do not fit, numbers that are not finite, an image without a size, scores that are not 0 to
-      1, or no person that counts.
+    ValueError: wrong shapes, numbers that are not finite, an image without a size, scores outside 0 to 1, or no person
+      that counts.
   """
   true, found = checked_boxes(true, found)
   sizes = np.asarray(sizes_wh, np.float64)
@@ -96,7 +97,7 @@ def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndar
 
 
 class _Image:
-  """The boxes of one image: detections best first, and how they overlap persons and ignored regions."""
+  """The boxes of one image: detections by falling score, and their overlaps with persons and ignored regions."""
 
   def __init__(self, boxes: np.ndarray, scores: np.ndarray, true_boxes: np.ndarray, ignored: np.ndarray):
     persons, regions = true_boxes[~ignored], true_boxes[ignored]
@@ -108,7 +109,7 @@ class _Image:
     self.person_in_region = _mostly_inside(persons, regions)
 
   def match(self) -> np.ndarray:
-    """Returns what becomes of each detection at AP and MR: _FALSE, _HIT or _LEFT_OUT."""
+    """Returns the outcome of each detection for AP and MR: _FALSE, _HIT or _LEFT_OUT."""
     state = np.where(self.in_region, _LEFT_OUT, _FALSE)
     overlaps = self.overlaps.copy()
     for d in np.flatnonzero((overlaps > _OVERLAP).any(1)):
@@ -119,7 +120,7 @@ class _Image:
     return state
 
   def jaccard(self, threshold: float) -> float | None:
-    """Returns k / (m + n - k) of the detections above a score, None where nothing counts."""
+    """Returns k / (m + n - k) of the detections above a score; None if nothing counts."""
     count = int((self.scores > threshold).sum())
     overlaps = self.overlaps[:count]
     partner = np.full(count, -1)
@@ -135,13 +136,13 @@ class _Image:
 
 
 def _mostly_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-  """Returns (n,) bool, True where more than half of a box lies in one region."""
+  """Returns (n,) bool, whether more than half of a box lies in one region."""
   area = np.maximum(boxes[:, 2:].prod(1), 1e-6)
   return (intersections(boxes, regions) / area[:, None] > _OVERLAP).any(1)
 
 
 def _inside(boxes_xywh: np.ndarray, sizes_wh: np.ndarray) -> np.ndarray:
-  """Returns boxes cut to their images; one that lies outside keeps its place at the edge."""
+  """Returns boxes clipped to their images; a box outside its image becomes empty, at the edge."""
   low = np.clip(boxes_xywh[:, :2], 0, sizes_wh - 1)
   return np.concatenate([low, np.clip(boxes_xywh[:, :2] + boxes_xywh[:, 2:], 0, sizes_wh) - low], 1)
 
@@ -150,7 +151,7 @@ def _miss_rate(recall: np.ndarray, false_per_image: np.ndarray) -> float:
   if not len(recall):
     return 1.0
   at = np.minimum(np.searchsorted(false_per_image, _FALSE_PER_IMAGE, "left"), len(recall) - 1)
-  with np.errstate(divide="ignore"):  # nobody missed: 0
+  with np.errstate(divide="ignore"):  # no person missed: 0
     return float(np.exp(np.log(1 - recall[at]).mean()))
 
 

@@ -1,21 +1,21 @@
-"""Parts of several persons in whole images: AP^p, AP^p_vol and PCP50 of MHP and CIHP, AP^r and AP^r_vol of CIHP.
+"""Multi-person parsing metrics: AP^p, AP^p_vol and PCP50 of MHP and CIHP, AP^r and AP^r_vol of CIHP.
 
-Two persons are as like as the mean IoU of their classes in the whole image, background too, over the classes that
-either shows. Detections of the whole set, best score first, each take the true person of their image that is most like
-them: a hit if it is more like than the threshold and nobody took it before, else false. AP^p is the area under the
-monotone precision, AP^p_vol its mean over the thresholds 0.1, 0.2, ..., 0.9. PCP50 is the mean over true persons of the
-share of their parts with an IoU above 0.5, for the detection that hit them at 0.5, and 0 for persons whom none hit (Li
-et al. 2017; Zhao et al. 2018; as in Parsing R-CNN).
+The similarity of two persons is the mean IoU of their classes in the whole image, including background, over the
+classes that either shows. All detections of the set, by falling score, are compared with the most similar true person
+of their image: a hit if the similarity exceeds the threshold and the person has no hit yet, otherwise a false positive.
+AP^p is the area under the monotone precision, AP^p_vol its mean over the thresholds 0.1, 0.2, ..., 0.9. PCP50 is the
+mean over true persons of the fraction of their parts with an IoU above 0.5, for the detection that hit them at 0.5, and
+0 for persons without a hit (Li et al. 2017; Zhao et al. 2018; as in Parsing R-CNN).
 
-AP^r is the same for regions: what one person shows of one class, as sure as that person. Regions of a class each take
-the true one of their class in the image that they overlap most. There are two forms of it:
+AP^r is the same for regions, the pixels of one class of one person, with the confidence of that person. Each is
+compared with the true region of its class in the image that it overlaps most. There are two forms:
 
-    APr       as defined (Hariharan et al. 2014): a true region is found once, the next detection of it is false; the
-              mean of the areas over the classes that any true person shows
-    APr_CIHP  as the public evaluators of CIHP compute it, and so the published numbers (Gong et al. 2018 and after):
-              every detection that overlaps a true region enough is a hit, also of one that was found before, so that
-              recall and AP^r can pass 1; the mean over all classes, 0 for one that no true person shows (nan there
-              where one is detected)
+    APr       as defined (Hariharan et al. 2014): a true region is found once, further detections of it are false
+              positives; the mean over the classes that any true person shows
+    APr_CIHP  as computed by the public evaluators of CIHP, and so in published numbers (Gong et al. 2018 and later):
+              every detection that overlaps a true region enough is a hit, even of a region that was found before, so
+              that recall and AP^r can exceed 1; the mean over all classes, 0 for a class that no true person shows (nan
+              there if one is detected)
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ _PCP = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class ParsedImage:
-  """One image: its true persons, and those found.
+  """The true and the predicted persons of one image.
 
   Attributes:
-    true_parts: (N, H, W) int, one map for each person: classes of parts from 1, 0 elsewhere, 255: not counted.
-    parts: (P, H, W) int likewise, without 255.
-    scores: (P,) float: how sure.
+    true_parts: (N, H, W) int, a map for each true person: classes of parts from 1, 0 elsewhere, 255 not counted.
+    parts: (P, H, W) int, the same for predicted persons, without 255.
+    scores: (P,) float confidences.
   """
 
   true_parts: np.ndarray
@@ -46,21 +46,21 @@ class ParsedImage:
 
 @dataclasses.dataclass(frozen=True)
 class InstanceParsingScores:
-  """What `evaluate_instance_parsing` found; 0 to 1 but for `APr_CIHP`.
+  """Results of `evaluate_instance_parsing`, 0 to 1 except `APr_CIHP`.
 
   Attributes:
     APp50: average precision at 0.5.
     APp_vol: mean over all thresholds.
-    PCP50: share of correctly parsed parts.
+    PCP50: fraction of correctly parsed parts.
     APr50: mean average precision of regions at 0.5.
     APr_vol: mean over all thresholds.
-    APr_CIHP50: as CIHP's evaluators compute it, at 0.5; may pass 1.
+    APr_CIHP50: as computed by CIHP's evaluators, at 0.5; may exceed 1.
     APr_CIHP_vol: mean over all thresholds.
-    APp: of each of `PARSING_THRESHOLDS`.
-    APr: of each of `PARSING_THRESHOLDS`.
-    APr_CIHP: of each of `PARSING_THRESHOLDS`.
-    persons: how many true persons count.
-    persons_without_parts: those left out, as they show no part.
+    APp: at each of `PARSING_THRESHOLDS`.
+    APr: at each of `PARSING_THRESHOLDS`.
+    APr_CIHP: at each of `PARSING_THRESHOLDS`.
+    persons: number of true persons that count.
+    persons_without_parts: number of true persons without a part, which are left out.
   """
 
   APp50: float
@@ -78,14 +78,14 @@ class InstanceParsingScores:
 
 
 def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> InstanceParsingScores:
-  """Measures parsing of persons; images are taken one by one and need not be in memory together.
+  """Measures multi-person parsing; images are consumed one by one.
 
   Args:
-    images: the set; in an image without persons detections are false.
-    classes: of parts, background included: 20 for CIHP.
+    images: the set; detections in images without persons are false positives.
+    classes: number of classes, including background: 20 for CIHP.
 
   Raises:
-    ValueError: shapes that do not fit, a label that is no class, scores that are not finite, or no person with a part.
+    ValueError: wrong shapes, an invalid label, scores that are not finite, or no person with a part.
   """
   people, regions = _Detections(), [_Detections() for _ in range(1, classes)]
   parsed, without = [], 0
@@ -98,9 +98,9 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
         "expected (P, H, W), (N, H, W), and P finite scores"
       )
     shown = _shown(true_parts, classes)
-    somebody = shown.any(1)
-    without += int((~somebody).sum())
-    true_parts, shown = true_parts[somebody], shown[somebody]
+    with_parts = shown.any(1)
+    without += int((~with_parts).sum())
+    true_parts, shown = true_parts[with_parts], shown[with_parts]
     counted = (true_parts != IGNORED_LABEL).all(0)
     for score, found, shows in zip(of_image, parts, _shown(np.where(counted, parts, 0), classes)):
       ious = np.array([_ious(true, found, classes) for true in true_parts]).reshape(-1, classes)
@@ -137,32 +137,32 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
 
 
 class _Detections:
-  """Detections of one kind, persons or regions of a class, and the true ones that each is most like.
+  """Detections of one kind, persons or regions of a class, with the most similar true object of each.
 
   Attributes:
-    true: how many true ones the images so far show.
+    true: number of true objects in the images so far.
   """
 
   def __init__(self):
     self.true = 0
-    self._scores, self._likeness, self._takes = [], [], []
+    self._scores, self._similarity, self._takes = [], [], []
 
-  def add(self, score: float, likeness: np.ndarray) -> None:
-    """Adds a detection of the next image. Args: likeness: (N,) to each true one in it, which `true` counts later."""
-    best = int(np.argmax(likeness)) if len(likeness) else -1
+  def add(self, score: float, similarity: np.ndarray) -> None:
+    """Adds a detection of the next image; `similarity` is (N,), to its true objects, not yet counted in `true`."""
+    best = int(np.argmax(similarity)) if len(similarity) else -1
     self._scores.append(score)
-    self._likeness.append(likeness[best] if len(likeness) else -np.inf)
+    self._similarity.append(similarity[best] if len(similarity) else -np.inf)
     self._takes.append(self.true + best)
 
   def hits(self, threshold: float) -> np.ndarray:
-    """Returns (D,) bool in the order of `add`: the surest of those that take the same true one."""
+    """Returns (D,) bool in the order of `add`, True for the most confident detection of a true object."""
     return self._ranked_hits(threshold, found_once=True)[np.argsort(self._ranked())]
 
   def average_precisions(self, found_once: bool = True) -> np.ndarray:
-    """Returns (9,) for each of `PARSING_THRESHOLDS` the area under the monotone precision (Pascal VOC 2010).
+    """Returns (9,) areas under the monotone precision (Pascal VOC 2010) at `PARSING_THRESHOLDS`.
 
     Args:
-      found_once: of the detections that take the same true one only the surest is a hit, else all are.
+      found_once: whether only the most confident detection of a true object is a hit, or all are.
     """
     return np.array(
       [self._average_precision(self._ranked_hits(threshold, found_once)) for threshold in PARSING_THRESHOLDS]
@@ -173,7 +173,7 @@ class _Detections:
 
   def _ranked_hits(self, threshold: float, found_once: bool) -> np.ndarray:
     order = self._ranked()
-    rows = np.flatnonzero(np.array(self._likeness)[order] > threshold)
+    rows = np.flatnonzero(np.array(self._similarity)[order] > threshold)
     hit = np.zeros(len(order), bool)
     if not found_once:
       hit[rows] = True
@@ -188,23 +188,23 @@ class _Detections:
 
 
 def persons_of_maps(classes: np.ndarray, persons: np.ndarray) -> np.ndarray:
-  """Returns (N, H, W) a map of parts for each person, as CIHP's files tell them.
+  """Returns (N, H, W) maps of the parts of each person, from maps as in CIHP's files.
 
   Args:
     classes: (H, W) int, `Category_ids`: classes of all persons.
-    persons: (H, W) int, `Human_ids`: 0: nobody, else whom a pixel belongs to.
+    persons: (H, W) int, `Human_ids`: the person of a pixel, 0 for none.
 
   Raises:
     ValueError: shapes that differ.
   """
   if classes.shape != persons.shape:
     raise ValueError(f"classes and persons have the shapes {classes.shape} and {persons.shape}: expected the same")
-  everybody = np.unique(persons[persons > 0])
-  return np.where(persons == everybody[:, None, None], classes, np.zeros_like(classes))
+  numbers = np.unique(persons[persons > 0])
+  return np.where(persons == numbers[:, None, None], classes, np.zeros_like(classes))
 
 
 def _ious(true: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-  """Returns (classes,) the IoU of each class, nan where neither shows it."""
+  """Returns (classes,) IoUs; nan for classes that neither map shows."""
   table = confusion_matrix(true, found, classes)
   right = np.diag(table)
   union = table.sum(0) + table.sum(1) - right
@@ -212,10 +212,10 @@ def _ious(true: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _parsed(ious: np.ndarray, shown: np.ndarray) -> float:
-  """Returns the share of a person's parts that were found."""
+  """Returns the fraction of a person's parts that were found."""
   return float((ious[1:] > _PCP).sum() / shown.sum())
 
 
 def _shown(parts: np.ndarray, classes: int) -> np.ndarray:
-  """Returns (n, classes - 1) bool, which classes of parts maps (n, H, W) show, the background not among them."""
+  """Returns (n, classes - 1) bool, whether maps (n, H, W) show each class, without the background."""
   return np.array([np.isin(np.arange(1, classes), of_one) for of_one in parts], bool).reshape(-1, classes - 1)

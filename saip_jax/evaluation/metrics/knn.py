@@ -1,9 +1,9 @@
-"""Classification by the nearest neighbors of frozen features.
+"""Prediction of attributes by the nearest neighbors of frozen features.
 
 The protocol of DINO (Caron et al. 2021, section 4.1; Wu et al. 2018): the k training features of largest cosine
-similarity s vote for their classes with the weight exp(s / temperature), k = 20 and temperature = 0.07. Where t of
-the training features are equally similar and only r of them are among the k, each has r/t of a vote, the expectation
-over their orders, so that predictions do not depend on the order of files.
+similarity s vote with the weight exp(s / temperature), k = 20 and temperature = 0.07. If t training features are
+equally similar and only r of them are among the k, each has r/t of a vote, the expectation over their orders, so that
+predictions do not depend on the order of files.
 """
 
 from collections.abc import Iterator
@@ -14,37 +14,6 @@ from scipy.sparse import csr_matrix
 from saip_jax.evaluation.metrics.similarity import similarities, unit_features
 
 
-def knn_predict(
-  train_features: np.ndarray,
-  train_labels: np.ndarray,
-  features: np.ndarray,
-  neighbors: int = 20,
-  temperature: float = 0.07,
-) -> np.ndarray:
-  """Returns (n,) the classes that the neighbors of features vote for; of classes with equal votes the smallest.
-
-  Args:
-    train_features: (m, D) float, normalized here.
-    train_labels: (m,) int, any numbers.
-    features: (n, D) float, normalized here.
-    neighbors: how many vote, all if there are fewer.
-    temperature: how fast a vote fades with distance.
-
-  Raises:
-    ValueError: shapes that do not fit, features that are not finite, no neighbor, or a temperature not above zero.
-  """
-  labels = np.asarray(train_labels)
-  if labels.shape != (len(train_features),) or labels.dtype.kind not in "iu":
-    raise ValueError(
-      f"train_labels are {labels.dtype} {labels.shape}: expected one integer for each of the "
-      f"{len(train_features)} train_features"
-    )
-  classes, class_of = np.unique(labels, return_inverse=True)
-  of_class = csr_matrix((np.ones(len(labels)), (np.arange(len(labels)), class_of)), (len(labels), len(classes)))
-  votes = [(weights @ of_class).toarray() for weights in _weights(train_features, features, neighbors, temperature)]
-  return classes[np.concatenate([each.argmax(1) for each in votes])]
-
-
 def knn_attributes(
   train_features: np.ndarray,
   train_labels: np.ndarray,
@@ -52,11 +21,21 @@ def knn_attributes(
   neighbors: int = 20,
   temperature: float = 0.07,
 ) -> np.ndarray:
-  """Returns (n, A) float64 the share of the votes that says of each attribute that it is true.
+  """Returns (n, A) float64 the fraction of votes for each attribute.
+
+    >>> train_features = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> knn_attributes(train_features, np.array([[1], [1], [0]]), np.array([[1.0, 0.1]]), neighbors=2)
+    array([[1.]])
 
   Args:
-    train_features: as of `knn_predict`, like all others.
-    train_labels: (m, A) int, 1: true; 0: not; another number: not known, no vote. Without any the share is 0.
+    train_features: (m, D) float, normalized here.
+    train_labels: (m, A) int: 1 true, 0 false, else unknown, without a vote. Without votes the fraction is 0.
+    features: (n, D) float, normalized here.
+    neighbors: number of neighbors that vote; all if there are fewer.
+    temperature: of the softmax of similarities.
+
+  Raises:
+    ValueError: wrong shapes, features that are not finite, no neighbor, or a temperature that is not positive.
   """
   labels = np.asarray(train_labels)
   if labels.ndim != 2 or len(labels) != len(train_features) or labels.dtype.kind not in "iu":
@@ -70,7 +49,7 @@ def knn_attributes(
 
 
 def _weights(train_features, features, neighbors: int, temperature: float) -> Iterator[csr_matrix]:
-  """Yields, block by block of the features, (rows, m) the weight of the vote of each training row."""
+  """Yields, for blocks of the features, (rows, m) weights of the votes of the training rows."""
   train, features = unit_features("train_features", train_features), unit_features("features", features)
   if train.shape[1] != features.shape[1]:
     raise ValueError(
@@ -86,20 +65,3 @@ def _weights(train_features, features, neighbors: int, temperature: float) -> It
     nearness = (near - near.max(1, keepdims=True))[rows, columns].astype(np.float64)
     shares = np.where(near[rows, columns] > least[rows, 0], 1.0, ((k - above) / level)[rows])
     yield csr_matrix((np.exp(nearness / temperature) * shares, (rows, columns)), near.shape)
-
-
-def knn_accuracy(
-  train_features: np.ndarray,
-  train_labels: np.ndarray,
-  features: np.ndarray,
-  labels: np.ndarray,
-  neighbors: int = 20,
-  temperature: float = 0.07,
-) -> float:
-  """Returns the share of features whose neighbors vote for their class, see `knn_predict`; labels: (n,) int."""
-  labels = np.asarray(labels)
-  if labels.shape != (len(features),) or labels.dtype.kind not in "iu":
-    raise ValueError(
-      f"labels are {labels.dtype} {labels.shape}: expected one integer for each of the {len(features)} features"
-    )
-  return float(np.mean(knn_predict(train_features, train_labels, features, neighbors, temperature) == labels))

@@ -1,16 +1,16 @@
-"""Keypoints of several persons in whole images: average precision by object keypoint similarity (OKS).
+"""Multi-person keypoints: average precision by object keypoint similarity (OKS).
 
-The similarity of a detection and a true person of area s^2, over the joints that are labeled (v > 0):
+The similarity of a detection and a true person of area s^2, over the labeled joints (v > 0):
 
     OKS = mean of exp(-d^2 / (2 s^2 (2 sigma)^2))
 
-with d the distance and sigma how far apart annotators place that joint. For a person without a labeled joint, d is the
-distance to the person's box, doubled in size, and all joints count. Then as coco_matching.py, with at most 20
-detections of an image; the area of a detection is that of the box around its keypoints.
+with d the distance and sigma the standard deviation of annotators for that joint. For a person without a labeled joint,
+d is the distance to the person's box, doubled in size, and all joints count. Matching follows coco_matching.py, with at
+most 20 detections per image; the area of a detection is that of the box around its keypoints.
 
-Ignored persons need not be found, and a detection on one counts neither way. The evaluators of COCO and CrowdPose
-ignore persons whose `num_keypoints` is 0; in CrowdPose it counts the visible joints alone, so that joints may be
-labeled. xtcocotools, by which AIC and COCO-WholeBody are measured, ignores persons without a labeled joint.
+Ignored persons need not be found, and a detection on one is not counted. The evaluators of COCO and CrowdPose ignore
+persons with `num_keypoints` 0; in CrowdPose it counts only visible joints, so such persons may have labeled joints.
+xtcocotools, the evaluator of AIC and COCO-WholeBody, ignores persons without a labeled joint.
 
 COCO has 17 joints (Lin et al. 2014), COCO-WholeBody 133 (Jin et al. 2020, as xtcocotools), CrowdPose 14 (Li et al.
 2019), AIC 14 others (Wu et al. 2017).
@@ -24,25 +24,25 @@ from input_pipeline.body import COCO_SIGMAS, CROWDPOSE_SIGMAS, WHOLE_BODY_PARTS,
 from saip_jax.evaluation.metrics.coco_matching import ALL_AREAS, LARGE, MEDIUM, checked_rows, match_objects
 
 CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
-"""Crowd index from, and below; of the published code, while the paper writes 0.1 for 0.2."""
+"""Level -> crowd index from, and below; as in the published code (the paper has 0.1 for 0.2)."""
 
 _MOST = 20
 BOX_SHARE = 0.53
-"""A person's area is this share of the box where no outline is known: in CrowdPose's and AIC's published numbers, and
-in xtcocotools wherever a file has no areas."""
+"""Area of a person without an outline as a fraction of the box: in CrowdPose's and AIC's published numbers, and in
+xtcocotools for files without areas."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TruePersons:
-  """What annotators say of N persons.
+  """Annotations of N persons.
 
   Attributes:
-    images: (N,) int, where each person is.
-    keypoints: (N, J, 3) x and y in pixels, v > 0 where labeled; what stands elsewhere is not read.
+    images: (N,) int, the image of each person.
+    keypoints: (N, J, 3) x and y in pixels, and v > 0 if labeled; other values are not read.
     boxes_xywh: (N, 4) left, top, width and height in pixels.
     areas: (N,) square pixels of their outlines.
-    crowd: (N,) bool: stands for several persons; ignored, and any number of detections may match it.
-    ignored: (N,) bool: ignored as well; None: those without a labeled joint.
+    crowd: (N,) bool: a crowd of persons; ignored, and matched with any number of detections.
+    ignored: (N,) bool: other ignored persons; None for those without a labeled joint.
   """
 
   images: np.ndarray
@@ -55,12 +55,12 @@ class TruePersons:
 
 @dataclasses.dataclass(frozen=True)
 class DetectedPersons:
-  """What was found.
+  """M detected persons.
 
   Attributes:
-    images: (M,) int, as of `TruePersons`.
+    images: (M,) int, as in `TruePersons`.
     keypoints_xy: (M, J, 2) pixels.
-    scores: (M,) float: how sure.
+    scores: (M,) float confidences.
   """
 
   images: np.ndarray
@@ -70,7 +70,7 @@ class DetectedPersons:
 
 @dataclasses.dataclass(frozen=True)
 class KeypointAP:
-  """What `evaluate_keypoints` found; 0 to 1, nan where no person of that size counts (pycocotools writes -1).
+  """Results of `evaluate_keypoints`, 0 to 1; nan if no person of that size counts (pycocotools writes -1).
 
   Attributes:
     AP: average precision, mean over OKS 0.50, 0.55, ..., 0.95.
@@ -79,7 +79,7 @@ class KeypointAP:
     AP_medium: of persons of 32^2 to 96^2 pixels.
     AP_large: of larger ones.
     AR: average recall, and so on.
-    persons: how many count.
+    persons: number of persons that count.
   """
 
   AP: float
@@ -99,25 +99,25 @@ def evaluate_keypoints(true: TruePersons, found: DetectedPersons, sigmas: np.nda
   """Returns the ten numbers of COCO's keypoint challenge.
 
   Args:
-    true: all persons of all images, crowds too.
-    found: detections in these images; in an image without persons they are false.
+    true: all persons of all images, including crowds.
+    found: all detections; those in images without persons are false positives.
     sigmas: (J,) one for each joint.
 
   Raises:
-    ValueError: shapes that do not fit, numbers that are not finite, or all persons are ignored.
+    ValueError: wrong shapes, numbers that are not finite, or all persons are ignored.
   """
   true, found = _checked(true, found, len(sigmas))
   return _evaluate(true, found, np.asarray(sigmas), _areas_around(found.keypoints_xy))
 
 
 def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, KeypointAP | None]:
-  """Returns the scores of each of `WHOLE_BODY_PARTS`, None where nobody has a labeled joint of that part.
+  """Returns the scores of each of `WHOLE_BODY_PARTS`; None if no person has a labeled joint of that part.
 
-  A detection has one score and the area of its 17 body joints in all of them, as in xtcocotools.
+  A detection has the same score and area, that of its 17 body joints, for all parts, as in xtcocotools.
 
   Args:
-    true: persons with 133 joints; those without a labeled joint of a part are ignored there too.
-    found: detections with as many.
+    true: persons with 133 joints; persons without a labeled joint of a part are ignored for that part.
+    found: detections with 133 joints.
 
   Raises:
     ValueError: as `evaluate_keypoints`.
@@ -141,12 +141,12 @@ def evaluate_whole_body(true: TruePersons, found: DetectedPersons) -> dict[str, 
 def evaluate_crowdpose(
   true: TruePersons, found: DetectedPersons, crowd_index: dict[int, float], sigmas: np.ndarray = CROWDPOSE_SIGMAS
 ) -> tuple[KeypointAP, dict[str, float]]:
-  """Returns the scores of all images, and AP of those of each of `CROWD_LEVELS`, nan where nobody counts.
+  """Returns the scores of all images, and AP of the images of each of `CROWD_LEVELS`; nan if no person counts.
 
   Args:
-    true: persons with 14 joints; their area is taken as 0.53 of their boxes. `ignored` is num_keypoints == 0.
+    true: persons with 14 joints; `areas` are replaced by 0.53 of the boxes, `ignored` is num_keypoints == 0.
     found: detections.
-    crowd_index: image -> how crowded it is, 0 to 1.
+    crowd_index: image -> crowd index, 0 to 1.
     sigmas: (14,) one for each joint.
 
   Raises:
@@ -156,7 +156,7 @@ def evaluate_crowdpose(
   true = dataclasses.replace(true, areas=true.boxes_xywh[:, 2:].prod(1) * BOX_SHARE)
   unknown = sorted({*true.images.tolist(), *found.images.tolist()} - crowd_index.keys())
   if unknown:
-    raise ValueError(f"crowd_index lacks image {unknown[0]}: expected one of each of the images")
+    raise ValueError(f"crowd_index lacks image {unknown[0]}: expected all images")
   areas, by_level = _areas_around(found.keypoints_xy), {}
   for level, (low, high) in CROWD_LEVELS.items():
     own, seen = (np.array([low <= crowd_index[i] < high for i in part.images.tolist()], bool) for part in (true, found))
@@ -166,38 +166,10 @@ def evaluate_crowdpose(
   return _evaluate(true, found, sigmas, areas), by_level
 
 
-def oks_nms(
-  keypoints_xy: np.ndarray,
-  areas: np.ndarray,
-  scores: np.ndarray,
-  threshold: float = 0.9,
-  sigmas: np.ndarray = COCO_SIGMAS,
-) -> np.ndarray:
-  """Returns which detections of one image stay, best first: none is more like a better one than `threshold`.
-
-  As top-down methods are evaluated with boxes of a detector (Xiao et al. 2018).
-
-  Args:
-    keypoints_xy: (M, J, 2) pixels.
-    areas: (M,) square pixels, of the boxes that they were found in; two are compared at their mean.
-    scores: (M,) float.
-    threshold: the largest OKS that two may have.
-    sigmas: (J,) one for each joint.
-  """
-  keypoints_xy, areas = np.asarray(keypoints_xy, np.float64), np.asarray(areas, np.float64)
-  rest, kept = np.argsort(-np.asarray(scores), kind="stable"), []
-  while len(rest):
-    best, rest = rest[0], rest[1:]
-    kept.append(best)
-    squares = ((keypoints_xy[rest] - keypoints_xy[best]) ** 2).sum(-1)
-    rest = rest[_similarity(squares, (areas[rest] + areas[best])[:, None] / 2, sigmas).mean(-1) <= threshold]
-  return np.array(kept, int)
-
-
 def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, areas: np.ndarray) -> KeypointAP:
   labeled = _labeled(true)
 
-  def likeness(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
+  def similarity(rows: np.ndarray, true_rows: np.ndarray) -> np.ndarray:
     places = found.keypoints_xy[rows][:, None]  # (d, 1, J, 2)
     v = true.keypoints[true_rows][..., 2] > 0  # (g, J)
     corner, size = np.split(true.boxes_xywh[true_rows][:, None], 2, axis=-1)  # (g, 1, 2)
@@ -205,11 +177,11 @@ def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, are
     to_box = np.maximum(corner - size - places, 0) + np.maximum(places - (corner + 2 * size), 0)
     counts = v | ~labeled[true_rows][:, None]
     squares = (np.where(labeled[true_rows][:, None, None], to_joint, to_box) ** 2).sum(-1)  # (d, g, J)
-    similarity = _similarity(squares, true.areas[true_rows][:, None], sigmas)
-    return np.where(counts, similarity, 0.0).sum(-1) / counts.sum(-1)
+    values = _similarity(squares, true.areas[true_rows][:, None], sigmas)
+    return np.where(counts, values, 0.0).sum(-1) / counts.sum(-1)
 
   matches = match_objects(
-    likeness,
+    similarity,
     true.images,
     true.areas,
     true.crowd,
@@ -222,7 +194,8 @@ def _evaluate(true: TruePersons, found: DetectedPersons, sigmas: np.ndarray, are
   )
   if not matches.objects[0]:
     raise ValueError(
-      f"none of the {len(true.images)} persons counts: expected one with a labeled joint who is not ignored, no crowd"
+      f"none of the {len(true.images)} persons counts: expected one with a labeled joint that is not"
+      " ignored and not a crowd"
     )
   numbers = {}
   for name, of_area in (("AP", matches.precision), ("AR", matches.recall)):
@@ -253,12 +226,12 @@ def _areas_around(keypoints_xy: np.ndarray) -> np.ndarray:
   return np.ptp(keypoints_xy, axis=1).prod(-1)
 
 
-def _rows(part: TruePersons | DetectedPersons, kept: np.ndarray):
-  return type(part)(**{field.name: getattr(part, field.name)[kept] for field in dataclasses.fields(part)})
+def _rows(part: TruePersons | DetectedPersons, rows: np.ndarray):
+  return type(part)(**{field.name: getattr(part, field.name)[rows] for field in dataclasses.fields(part)})
 
 
 def _checked(true: TruePersons, found: DetectedPersons, joints: int) -> tuple[TruePersons, DetectedPersons]:
-  """Returns both with float64 numbers, shapes and values checked, and `ignored` filled in."""
+  """Returns both with float64 numbers, checked shapes and values, and `ignored` filled in."""
   keypoints = np.asarray(true.keypoints, np.float64)
   ignored = true.ignored
   if keypoints.shape[-1:] == (3,):

@@ -1,7 +1,7 @@
-"""How far the joints of one person lie from the true ones: in heights of the crop, or in heads.
+"""PCK and PCKh: percentage of correct keypoints of single persons.
 
-PCK, the percentage of correct keypoints, is the share that lies no farther off than a limit. PCKh is MPII's (Andriluka
-et al. 2014), in units of 0.6 times the diagonal of the head's box.
+PCK is the fraction of joints whose distance to the true joint is at most a limit, in heights of the crop. PCKh is that
+of MPII (Andriluka et al. 2014), in units of 0.6 times the diagonal of the head box.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ _HEAD_SIZE = 0.6  # of the diagonal
 
 @dataclasses.dataclass(frozen=True)
 class KeypointScores:
-  """What `keypoint_scores` found.
+  """Results of `keypoint_scores`.
 
   Attributes:
     error: mean distance, as a fraction of the crop's height.
-    pck: limit -> share of joints no farther off than that fraction of the crop's height, for each of `PCK_LIMITS`.
-    joints: how many these are means over.
+    pck: limit, as a fraction of the crop's height, -> fraction of joints within it, for `PCK_LIMITS`.
+    joints: number of joints.
   """
 
   error: float
@@ -38,17 +38,17 @@ def keypoint_scores(
   heights: np.ndarray,
   weights: np.ndarray | None = None,
 ) -> KeypointScores:
-  """Compares joints; every visible joint of every picture counts once.
+  """Compares joints; every visible joint of every image counts once.
 
   Args:
     predicted_xy: (n, J, 2) pixels of the crops.
-    true_xy: (n, J, 2) likewise.
-    visible: (n, J) bool: the joints that count.
+    true_xy: (n, J, 2) pixels of the crops.
+    visible: (n, J) bool, the joints that count.
     heights: (n,) height of each crop in pixels.
-    weights: (n,) how often each row counts, as 1/k where k rows say the same joints; None: once.
+    weights: (n,) weights of the rows, such as 1/k for k tied predictions of one joint; None for equal weights.
 
   Raises:
-    ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
+    ValueError: wrong shapes, no visible joint, or a visible joint that is not finite.
   """
   distances, visible = _distances(predicted_xy, true_xy, visible, heights)
   distances = distances[visible]
@@ -63,13 +63,13 @@ def keypoint_scores(
 
 @dataclasses.dataclass(frozen=True)
 class PCKhScores:
-  """What `evaluate_mpii` found; shares are 0 to 1.
+  """Results of `evaluate_mpii`; fractions are 0 to 1.
 
   Attributes:
-    PCKh: share of joints within 0.5 of a head, the pelvis and the thorax left out; every visible joint counts once.
-    PCKh01: within 0.1.
-    by_joint: row of `MPII_ROWS` -> PCKh there, nan where one of its joints is visible in nobody.
-    joints: how many count.
+    PCKh: fraction of visible joints within 0.5 of a head, without pelvis and thorax.
+    PCKh01: the same within 0.1.
+    by_joint: row of `MPII_ROWS` -> its PCKh; nan if one of its joints is not visible in any person.
+    joints: number of joints that count.
   """
 
   PCKh: float
@@ -81,23 +81,23 @@ class PCKhScores:
 def evaluate_mpii(
   predicted_xy: np.ndarray, true_xy: np.ndarray, visible: np.ndarray, head_boxes_xyxy: np.ndarray
 ) -> PCKhScores:
-  """Returns MPII's scores as HRNet and mmpose compute them, which differ in two edges.
+  """Returns MPII's scores as HRNet and mmpose compute them, which differ in two edge cases.
 
-  A joint exactly at a limit counts, as in HRNet; mmpose 1.x asks that it be nearer. PCKh@0.1 is at 0.1, as in mmpose
-  1.x; HRNet's table reads the next limit, 0.11.
+  A joint exactly at a limit counts, as in HRNet but not in mmpose 1.x. PCKh@0.1 is at 0.1, as in mmpose 1.x; HRNet's
+  table has the next limit, 0.11.
 
-  Both kinds of joints are in one frame. `mpii_gt_val.mat` counts pixels from 1: subtract 1 from its joints (published
-  code adds 1 to predictions instead, which is the same).
+  Predicted and true joints share one frame. `mpii_gt_val.mat` counts pixels from 1: subtract 1 from its joints
+  (published code equivalently adds 1 to predictions).
 
   Args:
     predicted_xy: (n, 16, 2) pixels of the photos, joints in MPII's order, from the right ankle to the left wrist.
-    true_xy: (n, 16, 2) likewise.
-    visible: (n, 16) bool: the joints that count, as `1 - jnt_missing`.
-    head_boxes_xyxy: (n, 4) two opposite corners of each head's box; leave out persons whose head has no size.
+    true_xy: (n, 16, 2) pixels of the photos.
+    visible: (n, 16) bool, the joints that count, as `1 - jnt_missing`.
+    head_boxes_xyxy: (n, 4) two opposite corners of each head box; persons with an empty head box are not allowed.
 
   Raises:
-    ValueError: shapes that do not fit, no visible joint, a place of one that is not finite, or a head without a size,
-      which is named by its row.
+    ValueError: wrong shapes, no visible joint, a visible joint that is not finite, or an empty head box (with its
+      row).
   """
   heads = np.asarray(head_boxes_xyxy, np.float64)
   if heads.shape != (len(predicted_xy), 4):
@@ -108,7 +108,7 @@ def evaluate_mpii(
   without = np.flatnonzero(~(sizes > 0))
   if len(without):
     raise ValueError(
-      f"head_boxes_xyxy[{without[0]}] is {heads[without[0]].tolist()}, a box without a size: expected "
+      f"head_boxes_xyxy[{without[0]}] is {heads[without[0]].tolist()}, an empty box: expected "
       "two corners that differ; leave that person out"
     )
   distances, visible = _distances(predicted_xy, true_xy, visible, sizes)
@@ -127,10 +127,10 @@ def evaluate_mpii(
 
 
 def _distances(predicted_xy, true_xy, visible, units) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (n, J) distances in units, those of invisible joints inf, and visible as an array.
+  """Returns (n, J) distances in units, inf for invisible joints, and visible as an array.
 
   Raises:
-    ValueError: shapes that do not fit, no visible joint, or a place of one that is not finite.
+    ValueError: wrong shapes, no visible joint, or a visible joint that is not finite.
   """
   predicted, true, visible = np.asarray(predicted_xy, np.float64), np.asarray(true_xy, np.float64), np.asarray(visible)
   units = np.asarray(units, np.float64)
@@ -145,5 +145,5 @@ def _distances(predicted_xy, true_xy, visible, units) -> tuple[np.ndarray, np.nd
     raise ValueError(f"none of the {visible.size} joints is visible: expected at least one")
   pixels = np.where(visible, np.linalg.norm(predicted - true, axis=2), np.inf)
   if not (np.isfinite(pixels) | ~visible).all() or not (units[visible.any(1)] > 0).all():
-    raise ValueError("a visible joint lies nowhere: expected finite places and positive heights")
+    raise ValueError("a visible joint is not finite: expected finite places and positive heights")
   return pixels / np.where(units > 0, units, 1.0)[:, None], visible

@@ -1,8 +1,8 @@
-"""Joints or mesh vertices in space, as for Human3.6M and 3DPW.
+"""3-D pose errors of joints or mesh vertices, as for Human3.6M and 3DPW.
 
-MPJPE is the mean distance to the true places after the roots, mean places of some joints such as the hips, were laid on
-each other. PA-MPJPE is that after the rotation, uniform scale and shift that bring each person closest, in the sense of
-least squares and without mirroring (Procrustes; Umeyama 1991). MPVPE is the MPJPE of vertices.
+MPJPE is the mean distance to the true places after aligning the roots, the mean of some joints such as the hips.
+PA-MPJPE is that after the least-squares rotation, uniform scale and translation of each person, without mirroring
+(Procrustes; Umeyama 1991). MPVPE is the MPJPE of vertices.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Pose3DScores:
-  """What `evaluate_pose3d` found, in millimeters.
+  """Results of `evaluate_pose3d`, in millimeters.
 
   Attributes:
     MPJPE: mean per joint position error, roots aligned.
     PA_MPJPE: after Procrustes alignment.
     by_joint: MPJPE of each joint.
-    persons: how many these are means over.
+    persons: number of persons.
   """
 
   MPJPE: float
@@ -29,15 +29,15 @@ class Pose3DScores:
 
 
 def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequence[int]) -> Pose3DScores:
-  """Compares joints of persons.
+  """Compares predicted with true joints.
 
   Args:
-    predicted_mm: (n, J, 3) millimeters, in any frame that is turned as that of the truth.
+    predicted_mm: (n, J, 3) millimeters, in any translation of the frame of the truth.
     true_mm: (n, J, 3) millimeters.
-    root: the joints whose mean place is the root, as (0,) or the two hips.
+    root: the joints whose mean is the root, such as (0,) or the two hips.
 
   Raises:
-    ValueError: shapes that do not fit, places that are not finite, or a root that is none.
+    ValueError: wrong shapes, places that are not finite, or an invalid root.
   """
   predicted, true = np.asarray(predicted_mm, np.float64), np.asarray(true_mm, np.float64)
   if true.ndim != 3 or true.shape[2] != 3 or not true.size or predicted.shape != true.shape:
@@ -59,12 +59,12 @@ def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequenc
 
 
 def procrustes(places: np.ndarray, targets: np.ndarray) -> np.ndarray:
-  """Returns places rotated, scaled and shifted to be closest to targets, each (n, J, 3); a single point only shifts."""
+  """Returns places (n, J, 3) rotated, scaled and translated to be closest to targets; a single point is translated."""
   center, target_center = places.mean(1, keepdims=True), targets.mean(1, keepdims=True)
   x, y = places - center, targets - target_center
   u, spread, v = np.linalg.svd(np.swapaxes(x, 1, 2) @ y)
   signs = np.ones_like(spread)
-  signs[:, -1] = np.where(np.linalg.det(u @ v) < 0, -1.0, 1.0)  # the nearest rotation, not a mirror
+  signs[:, -1] = np.where(np.linalg.det(u @ v) < 0, -1.0, 1.0)  # the nearest rotation, not a reflection
   size = (x**2).sum((1, 2))
   scale = (spread * signs).sum(1) / np.where(size > 0, size, 1.0)
   return scale[:, None, None] * (x @ (u * signs[:, None]) @ v) + target_center

@@ -1,14 +1,14 @@
-"""What a ranking finds, where equal similarities may stand in any order: the expected scores over all of them.
+"""Scores of a ranking with ties: expected values over all orders of equal similarities.
 
-Entries are ranked by falling similarity. Of t entries of equal similarity behind a others, each order is as likely as
-any other. With the m matches of a query at ranks r_1 < ... < r_m, of which r are among the t and b come before them:
+Entries are ranked by falling similarity. All orders of t entries of equal similarity, behind a others, are equally
+likely. With the m matches of a query at ranks r_1 < ... < r_m, of which r are among the t and b come before them:
 
-    AP   mean over matches of k / r_k. The t entries are expected to add (McSherry & Najork 2008, section 4)
+    AP   mean over matches of k / r_k. The expected contribution of the t entries (McSherry & Najork 2008, section 4) is
          sum over j = 1 ... t of  r/t (b + 1 + (j - 1) (r - 1) / (t - 1)) / (a + j)
-    hit  within K, r_1 <= K: 1 - C(t - r, K - a) / C(t, K - a) for the t that the first match is among
-    INP  m / r_m: sum over p = r ... t of  C(p - 1, r - 1) / C(t, r) m / (a + p)  for the t that the last is among
+    hit  within K, r_1 <= K: 1 - C(t - r, K - a) / C(t, K - a) for the t that include the first match
+    INP  m / r_m: sum over p = r ... t of  C(p - 1, r - 1) / C(t, r) m / (a + p)  for the t that include the last match
 
-Where all similarities differ, t = r = 1 and these are the usual ones.
+Without ties, t = r = 1 and these are the usual definitions.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-  """Where the matches of one query stand: n groups of equal similarity that hold any, by falling similarity.
+  """The ranks of the matches of one query, as n groups of equal similarity, by falling similarity.
 
   Attributes:
-    above: (n,) int: entries of larger similarity than a group's.
-    entries: (n,) int: entries of the group, matches among them.
-    matches: (n,) int: its matches.
+    above: (n,) int, the number of entries with a larger similarity.
+    entries: (n,) int, the number of entries of the group, including matches.
+    matches: (n,) int, the number of matches of the group, at least one.
   """
 
   above: np.ndarray
@@ -32,7 +32,7 @@ class Ranking:
 
   @property
   def tied(self) -> bool:
-    """Whether a match and another entry have equal similarities, so that their order is open."""
+    """Whether a match and another entry have equal similarities."""
     return bool((self.entries > self.matches).any())
 
   def average_precision(self) -> float:
@@ -45,21 +45,21 @@ class Ranking:
     return float(parts.sum() / self.matches.sum())
 
   def inverse_negative_penalty(self) -> float:
-    """Returns the expected number of matches over the rank of the last one."""
+    """Returns the expectation of the number of matches divided by the rank of the last one."""
     m, a, t, r = self.matches.sum(), self.above[-1], self.entries[-1], self.matches[-1]
-    places = np.arange(t, r - 1, -1)  # of the last match in its group
+    places = np.arange(t, r - 1, -1)  # places of the last match in its group
     chances = r / t * np.cumprod(np.concatenate([[1.0], (places[:-1] - r) / (places[:-1] - 1)]))
     return float(np.sum(chances * (m / (a + places))))
 
   def hit_within(self, k: int) -> float:
-    """Returns the chance that a match is among the first k entries."""
+    """Returns the probability that a match is among the first k entries."""
     drawn = int(min(max(k - self.above[0], 0), self.entries[0]))
     others = self.entries[0] - self.matches[0] - np.arange(drawn)
     return float(1 - np.prod(np.maximum(others, 0) / (self.entries[0] - np.arange(drawn))))
 
 
 def ranking_of(similarities: np.ndarray, matches: np.ndarray) -> Ranking | None:
-  """Returns where the matches stand when all entries are sorted by falling similarity, None if there is no match.
+  """Returns the ranks of the matches among entries sorted by falling similarity; None if there is no match.
 
   Args:
     similarities: (G,) float.

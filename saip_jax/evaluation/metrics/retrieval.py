@@ -1,16 +1,16 @@
-"""Retrieval of persons by features: who in the gallery shows the person of a query, a picture or a sentence.
+"""Retrieval of persons by features: gallery images of the person of a query, which is an image or a caption.
 
 The gallery is ranked by cosine similarity, without re-ranking. With the m matches of a query at ranks r_1 < ... < r_m:
 
     AP = mean over k of k / r_k,  INP = m / r_m,  hit within K = (r_1 <= K)
 
-and mAP, mINP, CMC@K are their means over the queries that have a match. Where similarities are equal, these are the
-expected values over all orders of the equal ones, see ranking.py, so that scores do not depend on the order of files.
-torchreid, fast-reid and IRRA take the order that their sort leaves; without equal similarities the numbers are theirs.
+and mAP, mINP, CMC@K are their means over the queries that have a match. With equal similarities these are expected
+values over all orders of the equal ones, see ranking.py, so that scores do not depend on the order of files. torchreid,
+fast-reid and IRRA use the order of their sort; without ties the numbers are identical.
 
-Re-identification is the protocol of Market-1501 as torchreid and fast-reid measure it: for each query, pictures of the
-same person by the same camera are put aside first. Text-to-image retrieval is that of CUHK-PEDES as IRRA measures it:
-every caption is a query, all images are the gallery, cameras play no part; CMC@K is called R@K there.
+Re-identification follows the protocol of Market-1501 in torchreid and fast-reid: for each query, images of the same
+person by the same camera are excluded. Text-to-image retrieval follows that of CUHK-PEDES in IRRA: every caption is a
+query, all images are the gallery, cameras are not used; CMC@K is called R@K there.
 """
 
 import dataclasses
@@ -24,20 +24,20 @@ from saip_jax.evaluation.metrics.similarity import similarities, unit_features
 CMC_RANKS = (1, 5, 10)
 JUNK, DISTRACTOR = -1, 0
 TIES = "equal similarities count as expected over their orders"
-"""What must be known of scores, for records."""
+"""How ties are counted, for records."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalScores:
-  """What a retrieval found; shares are 0 to 1.
+  """Results of a retrieval; fractions are 0 to 1.
 
   Attributes:
     mAP: mean average precision.
-    mINP: mean inverse negative penalty: how early the last match comes.
-    cmc: K -> share of queries with a match among the first K, for K in `CMC_RANKS`.
-    queries: how many these are means over.
-    queries_without_match: those left out, as nothing that was ranked shows their person.
-    queries_with_ties: those of which a match is as similar as something else, so that expected values are taken.
+    mINP: mean inverse negative penalty, by the rank of the last match.
+    cmc: K -> fraction of queries with a match among the first K, for K in `CMC_RANKS`.
+    queries: number of queries that are measured.
+    queries_without_match: number of queries without a match in the gallery, which are left out.
+    queries_with_ties: number of queries with a match of the same similarity as another entry.
   """
 
   mAP: float
@@ -56,14 +56,20 @@ def evaluate_retrieval(
   gallery_ids: np.ndarray,
   gallery_cameras: np.ndarray,
 ) -> RetrievalScores:
-  """Ranks the gallery for each query, without re-ranking, and measures how early the matches come.
+  """Ranks the gallery for each query, without re-ranking, and measures the ranks of the matches.
+
+    >>> query, gallery = np.eye(2), np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
+    >>> ids, gallery_ids, cameras = np.array([1, 2]), np.array([1, 2, 1]), np.array([0, 0, 0])
+    >>> found = evaluate_retrieval(query, ids, cameras[:2], gallery, gallery_ids, cameras + 1)
+    >>> round(found.mAP, 3), found.cmc[1]
+    (0.667, 0.5)
 
   Args:
     query_features: (Q, D) float, normalized here.
-    query_ids: (Q,) int, persons, from 1.
+    query_ids: (Q,) int identities, from 1.
     query_cameras: (Q,) int.
     gallery_features: (G, D) float, normalized here.
-    gallery_ids: (G,) int, persons from 1; 0: a distractor, which matches nobody; -1: junk, which is left out.
+    gallery_ids: (G,) int identities from 1; 0 for a distractor, which matches no query; -1 for junk, which is left out.
     gallery_cameras: (G,) int.
 
   Returns:
@@ -77,11 +83,11 @@ def evaluate_retrieval(
   gallery, gallery_ids = _checked("gallery", gallery_features, gallery_ids)
   query_cameras = _one_integer_each("query_cameras", query_cameras, query)
   gallery_cameras = _one_integer_each("gallery_cameras", gallery_cameras, gallery)
-  nobody = np.flatnonzero(query_ids <= 0)
-  if len(nobody):
+  unidentified = np.flatnonzero(query_ids <= 0)
+  if len(unidentified):
     raise ValueError(
-      f"query_ids[{nobody[0]}] is {query_ids[nobody[0]]}: expected persons from 1, as {DISTRACTOR} "
-      f"(distractor) and {JUNK} (junk) are for the gallery alone; add 1 to ids that start at 0"
+      f"query_ids[{unidentified[0]}] is {query_ids[unidentified[0]]}: expected identities from 1, as {DISTRACTOR} "
+      f"(distractor) and {JUNK} (junk) are only for the gallery; add 1 to ids that start at 0"
     )
   ranked = gallery_ids != JUNK
   gallery, gallery_ids, gallery_cameras = gallery[ranked], gallery_ids[ranked], gallery_cameras[ranked]
@@ -92,13 +98,13 @@ def evaluate_retrieval(
 def evaluate_text_retrieval(
   text_features: np.ndarray, text_ids: np.ndarray, image_features: np.ndarray, image_ids: np.ndarray
 ) -> RetrievalScores:
-  """Ranks all images for each caption and measures how early those of the person described come.
+  """Ranks all images for each caption and measures the ranks of the images of the described person.
 
   Args:
     text_features: (Q, D) float, one for each caption, normalized here.
-    text_ids: (Q,) int, the persons described.
+    text_ids: (Q,) int, the described persons.
     image_features: (G, D) float, normalized here.
-    image_ids: (G,) int, the persons shown.
+    image_ids: (G,) int, the shown persons.
 
   Returns:
     The scores.
@@ -113,7 +119,7 @@ def evaluate_text_retrieval(
 
 
 def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_none: str) -> RetrievalScores:
-  """Returns the scores of features of length 1; `aside(q, same)` is (G,) bool: what query q does not rank."""
+  """Returns the scores of features of length 1; `aside(q, same)` is (G,) bool, the entries excluded for query q."""
   if query.shape[1] != gallery.shape[1]:
     raise ValueError(
       f"the features of queries are {query.shape[1]} wide and those of the gallery {gallery.shape[1]}: "
@@ -124,8 +130,8 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
     for q, row in zip(block, rows):
       same = gallery_ids == query_ids[q]
       if aside is not None:
-        kept = ~aside(q, same)
-        row, same = row[kept], same[kept]
+        ranked = ~aside(q, same)
+        row, same = row[ranked], same[ranked]
       ranking = ranking_of(row, same)
       if ranking is not None:
         precisions.append(ranking.average_precision())

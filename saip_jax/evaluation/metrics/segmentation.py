@@ -1,15 +1,15 @@
-"""Classes of pixels: body parts, clothes, stuff.
+"""Semantic segmentation metrics.
 
-One confusion matrix over the whole set, at the resolution of the labels, background being a class; pixels labeled 255
-count nowhere. The protocol of LIP as SCHP measures it, and of mmsegmentation. With C[t, p] the pixels of class t that
-were taken for p:
+One confusion matrix over the whole set, at the resolution of the labels, with background as a class; pixels labeled 255
+are not counted. The protocol of LIP in SCHP, and of mmsegmentation. With C[t, p] the number of pixels of class t that
+are predicted as p:
 
     pixel accuracy  sum_c C[c, c] / sum C
     mean accuracy   mean over classes c of the truth of C[c, c] / sum_p C[c, p]
     IoU of c        C[c, c] / (sum_p C[c, p] + sum_t C[t, c] - C[c, c])
 
-mIoU is the mean over the classes that the set shows or that were predicted; others have no IoU, are left out and are
-part of the scores. (SCHP counts them 0, which differs only where a set lacks a class.)
+mIoU is the mean over the classes that are shown or predicted in the set; other classes have no IoU and are listed in
+the scores. (SCHP counts them as 0, which differs only if a set lacks a class.)
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ _CHUNK = 2**20  # pixels counted at once
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationScores:
-  """What `segmentation_scores` found; shares are 0 to 1.
+  """Results of `segmentation_scores`; fractions are 0 to 1.
 
   Attributes:
     mIoU: mean intersection over union.
     mean_accuracy: mean over classes.
-    pixel_accuracy: of all pixels.
-    iou: of each class, nan where there is none.
-    absent: the classes that were neither there nor predicted.
-    pixels: how many count.
+    pixel_accuracy: over all pixels.
+    iou: IoU of each class; nan for absent classes.
+    absent: the classes that are neither shown nor predicted.
+    pixels: number of pixels that count.
   """
 
   mIoU: float
@@ -45,15 +45,15 @@ class SegmentationScores:
 
 
 def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-  """Returns (classes, classes) int64 pixels by true and by predicted class; add those of several images.
+  """Returns (classes, classes) int64 counts of pixels by true and predicted class; sum those of several images.
 
   Args:
-    true: int, any shape, 0 to classes - 1, or 255: not counted.
-    predicted: int, same shape, 0 to classes - 1; not read where `true` is 255.
-    classes: how many there are, at most 255.
+    true: int, any shape, 0 to classes - 1, or 255 for pixels that are not counted.
+    predicted: int, same shape, 0 to classes - 1; not read if `true` is 255.
+    classes: number of classes, at most 255.
 
   Raises:
-    ValueError: shapes that differ, or a label that is no class.
+    ValueError: shapes that differ, or an invalid label.
   """
   true, predicted = np.asarray(true), np.asarray(predicted)
   if true.shape != predicted.shape or true.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
@@ -70,8 +70,8 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
     table += np.bincount(t * np.uint16(2**8) + p, minlength=2**16)
   table = table.reshape(2**8, 2**8)
   for name, counts, last in (
-    ("true", table[classes:IGNORED_LABEL].sum(1), "or 255: not counted"),
-    ("predicted", table[:classes, classes:].sum(0), "where true counts"),
+    ("true", table[classes:IGNORED_LABEL].sum(1), "or 255 for ignored pixels"),
+    ("predicted", table[:classes, classes:].sum(0), "for pixels that count"),
   ):
     if counts.any():
       raise ValueError(
@@ -84,7 +84,7 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
   """Returns the scores of a confusion matrix (C, C), see `confusion_matrix`.
 
   Raises:
-    ValueError: no square matrix of counts, or no pixel that counts.
+    ValueError: not a square matrix of counts, or no pixel that counts.
   """
   confusion = np.asarray(confusion)
   if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or (confusion < 0).any():
@@ -105,11 +105,11 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
 
 
 def unflip(scores: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-  """Returns scores of a mirrored image as those of the image, for tests that average both.
+  """Returns the scores of a mirrored image, mirrored back, for flip tests.
 
   Args:
     scores: (..., W, C) of the mirrored image.
-    pairs: left and right classes to swap, as `LIP_FLIP_PAIRS`.
+    pairs: left and right classes to swap, such as `LIP_FLIP_PAIRS`.
   """
   order = np.arange(scores.shape[-1])
   for left, right in pairs:
@@ -118,7 +118,7 @@ def unflip(scores: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 def _as_bytes(name: str, labels: np.ndarray) -> np.ndarray:
-  """Returns labels as uint16 below 256; raises ValueError for others."""
+  """Returns labels as uint16 below 256; raises ValueError for other labels."""
   if labels.dtype != np.uint8 and labels.size and not (0 <= labels.min() and labels.max() < 2**8):
     raise ValueError(f"{name} has labels {labels.min()} to {labels.max()}: expected 0 to 255")
   return labels.astype(np.uint16)

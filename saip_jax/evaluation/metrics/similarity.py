@@ -1,7 +1,6 @@
-"""Cosine similarities between features, and features that are equal.
+"""Cosine similarities of features, with bitwise equal results for equal features.
 
-Which of two equal features comes first would be decided by the order of files, so equal ones must be known to be equal:
-their similarities to anything are the same to the last bit, which a product of matrices alone does not promise.
+A matrix product alone may round equal rows differently, and then the order of files would decide which comes first.
 """
 
 import dataclasses
@@ -9,20 +8,20 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-_BLOCK_BYTES = 64 * 2**20  # similarities held at once
+_BLOCK_BYTES = 64 * 2**20  # similarities in memory at once
 NOISE = 1e-5
-"""Differences up to this share of the largest feature are rounding: what float32 makes of equal images in a network."""
+"""Differences up to this fraction of the largest feature are float32 rounding of equal images in a network."""
 
-_AT_ONCE = 256  # features that are compared, of which the first few tell most encoders from constant ones
+_AT_ONCE = 256  # features compared at once; the first few distinguish most encoders from constant ones
 
 
 @dataclasses.dataclass
 class Variation:
-  """Whether features differ by more than rounding; they may be added in parts, those of one shape are compared.
+  """Whether features differ by more than rounding; features of one shape are compared, and may be added in parts.
 
   Attributes:
-    count: how many features were added.
-    equal: all of them are equal up to rounding, `NOISE` of the first one's largest value.
+    count: number of added features.
+    equal: whether all are equal up to rounding, `NOISE` times the largest value of the first one.
   """
 
   count: int = 0
@@ -41,7 +40,7 @@ class Variation:
 
 
 def without_noise(features: np.ndarray) -> np.ndarray:
-  """Returns features (n, D) as they are, or all as the first one where they differ by rounding alone."""
+  """Returns features (n, D), all replaced by the first one if they differ only by rounding."""
   variation = Variation()
   variation.add(features)
   return np.broadcast_to(features[:1], features.shape).copy() if variation.equal else features
@@ -53,31 +52,35 @@ def on_distinct_rows(compute: Callable[[np.ndarray], np.ndarray], features: np.n
   return compute(features) if len(rows) == len(features) else compute(features[rows])[place]
 
 
-def similarities(asked: np.ndarray, shown: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
-  """Yields, block by block of the rows that ask, which these are and their similarities to all that is shown.
+def similarities(queries: np.ndarray, gallery: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+  """Yields the similarities of blocks of queries to the whole gallery.
 
   Args:
-    asked: (Q, D) float32 of length 1, see `unit_features`.
-    shown: (G, D) likewise.
+    queries: (Q, D) float32 of length 1, see `unit_features`.
+    gallery: (G, D) float32 of length 1.
 
   Yields:
-    Rows of `asked`, and (rows, G) float32; equal rows of `shown` have equal ones.
+    The rows of `queries`, and (rows, G) float32; equal rows of `gallery` have equal similarities.
   """
-  rows, place = _distinct(shown)
-  all_differ = len(rows) == len(shown)
-  columns = shown.T if all_differ else shown[rows].T
-  size = max(1, _BLOCK_BYTES // (4 * max(1, len(shown))))
-  for start in range(0, len(asked), size):
-    block = range(start, min(start + size, len(asked)))
-    found = asked[block.start : block.stop] @ columns
+  rows, place = _distinct(gallery)
+  all_differ = len(rows) == len(gallery)
+  columns = gallery.T if all_differ else gallery[rows].T
+  size = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery))))
+  for start in range(0, len(queries), size):
+    block = range(start, min(start + size, len(queries)))
+    found = queries[block.start : block.stop] @ columns
     yield block, found if all_differ else found[:, place]
 
 
 def unit_features(name: str, features: np.ndarray) -> np.ndarray:
-  """Returns features as float32 of length 1; zeros stay zeros, and what differs by rounding alone becomes equal.
+  """Returns features as float32 of length 1; zeros stay zeros, and features that differ only by rounding become equal.
+
+  Args:
+    name: name of the features in error messages.
+    features: (n, D) float.
 
   Raises:
-    ValueError: no (n, D) array with at least one number, or one that is not finite; `name` is what it is called.
+    ValueError: not an (n, D) array with at least one number, or a number that is not finite.
   """
   features = np.asarray(features)
   if features.ndim != 2 or not features.size:
@@ -85,14 +88,14 @@ def unit_features(name: str, features: np.ndarray) -> np.ndarray:
   features = features.astype(np.float32)
   broken = np.flatnonzero(~np.isfinite(features).all(1))
   if len(broken):
-    raise ValueError(f"{name}[{broken[0]}] is not finite: expected numbers; look at that image or at the weights")
+    raise ValueError(f"{name}[{broken[0]}] is not finite: expected numbers; check that image and the weights")
   features = without_noise(features)
   lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
   return (features / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
 
 
 def _distinct(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (m,) the first of each kind of equal rows of features (n, D), and (n,) which kind each row is of."""
+  """Returns (m,) the first of each group of equal rows of features (n, D), and (n,) the group of each row."""
   first: dict[bytes, int] = {}
   features = features + 0.0  # -0 is 0
   place = np.array([first.setdefault(row.tobytes(), len(first)) for row in features], np.int64)

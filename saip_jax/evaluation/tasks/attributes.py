@@ -1,4 +1,4 @@
-"""Attributes of a person: a logistic probe for each, on frozen image features."""
+"""Attribute recognition: linear probes and nearest neighbors on frozen image features, and fine-tuned heads."""
 
 from typing import Any
 
@@ -8,19 +8,22 @@ from scipy.special import expit
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.logistic import fit_binary
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
+from saip_jax.evaluation.metrics.knn import knn_attributes
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
-from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.losses.classification import attribute_weights
 
 UNKNOWN = 2
 
+_NEIGHBORS, _TEMPERATURE = 20, 0.07
+
 
 def attribute_labels(images: LabeledImages) -> tuple[list[str], np.ndarray]:
-  """Returns the names of the attributes and (n, A) int64: 0, 1, or `UNKNOWN`."""
+  """Returns the names of the attributes and (n, A) int64 labels: 0, 1, or `UNKNOWN`."""
   names = images.legend.get("attributes")
   if not names:
     why = next((f" ({name}: {reason})" for name, reason in images.source.left_out if "attributes" in reason), "")
-    raise ValueError(f"{images.source.identity['name']!r} names no attributes{why}: choose other --data")
+    raise ValueError(f"{images.source.identity['name']!r} has no attributes{why}: choose other --data")
   values = images.of_first_persons("attributes", "attributes")
   wrong = next((i for i, value in enumerate(values) if len(value) != len(names)), None)
   if wrong is not None:
@@ -31,10 +34,9 @@ def attribute_labels(images: LabeledImages) -> tuple[list[str], np.ndarray]:
 
 
 def probe_attributes(encoder: Encoder, data: Data) -> Result:
-  """A logistic regression for each attribute; what is rare counts more, as where networks are trained for them."""
+  """A logistic regression for each attribute; rare values weigh more, as in fine-tuning."""
   train, test = data.train_and_test()
-  (names, to_fit), (_, truth) = both_parts = attribute_labels(train), attribute_labels(test)
-  check_names(*both_parts)
+  (names, to_fit), (_, truth) = _both_labels(train, test)
   damaged: list[str] = []
   rows, features = encode_images(encoder, train.source, damaged)
   labels = to_fit[rows]
@@ -51,26 +53,55 @@ def probe_attributes(encoder: Encoder, data: Data) -> Result:
 
 
 def probe_attribute_stripes(encoder: Encoder, data: Data) -> Result:
-  """As `probe_attributes`, on what is there and what stands out in each of four stripes of an image."""
+  """As `probe_attributes`, on the maxima and deviations of the cells in four stripes of an image."""
   return probe_attributes(striped(encoder, "maxima", "deviations"), data)
 
 
-def check_names(train: tuple[list[str], np.ndarray], test: tuple[list[str], np.ndarray]) -> None:
-  """Raises ValueError where two parts, as `attribute_labels` gives them, have other attributes."""
-  if train[0] != test[0]:
-    raise ValueError(f"the attributes of the two parts differ: {', '.join(train[0])} and {', '.join(test[0])}")
+def nearest_attributes(encoder: Encoder, data: Data) -> Result:
+  """The 20 nearest images by cosine vote for each attribute, with DINO's weights, see metrics/knn.py."""
+  train, test = data.train_and_test()
+  (names, labels), (_, truth) = _both_labels(train, test)
+  damaged: list[str] = []
+  rows, features = encode_images(encoder, train.source, damaged)
+  labels = labels[rows]
+  rows, found = encode_images(encoder, test.source, damaged)
+  shares = knn_attributes(features, labels, found, _NEIGHBORS, _TEMPERATURE)
+  facts = facts_of(train=train, test=test) | {
+    "neighbors": _NEIGHBORS,
+    "temperature": _TEMPERATURE,
+    "ties": "equally near images share their votes",
+  }
+  return score_attributes(shares, truth[rows], names, facts, damaged)
+
+
+def finetuned_attributes(network: Encoder, data: Data) -> Result:
+  """An attribute is predicted if its logit is positive."""
+  train, test = data.train_and_test()
+  names, truth = attribute_labels(test)
+  check_same_labels(train.legend["attributes"], names, test)
+  damaged: list[str] = []
+  rows, logits = encode_images(network, test.source, damaged)
+  facts = facts_of(train=train, test=test)
+  return score_attributes(expit(logits.astype(np.float64)), truth[rows], names, facts, damaged)
+
+
+def _both_labels(train: LabeledImages, test: LabeledImages):
+  """Returns `attribute_labels` of both parts; raises ValueError if their attributes differ."""
+  of_train, of_test = attribute_labels(train), attribute_labels(test)
+  check_same_labels(of_train[0], of_test[0], test)
+  return of_train, of_test
 
 
 def score_attributes(
   probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
 ) -> Result:
-  """Measures attributes that were predicted, by whatever.
+  """Measures predicted attributes.
 
   Args:
     probabilities: (n, A) from 0 to 1.
-    truth: (n, A) int of the same images, see `attribute_labels`.
-    names: (A,) of the attributes.
-    facts: what must be known to compare the scores, besides what is told here.
+    truth: (n, A) int labels of the same images, see `attribute_labels`.
+    names: (A,) names of the attributes.
+    facts: facts about the protocol, see `Result`.
     damaged: see `Result`.
   """
   found = evaluate_attributes(probabilities, truth)
@@ -81,10 +112,10 @@ def score_attributes(
     "precision": found.precision,
     "recall": found.recall,
   }
-  told = {
+  facts = facts | {
     "balanced_accuracy": dict(zip(names, found.balanced_accuracy)),
     "one_sided": [names[a] for a in found.one_sided],
     "threshold": 0.5,
     "F1": "of the mean precision and recall",
   }
-  return Result(scores, facts | told, damaged)
+  return Result(scores, facts, damaged)

@@ -1,9 +1,9 @@
-"""Dense correspondence without fitting: joints of one picture found in another by the likeness of features alone.
+"""Dense correspondence without fitting: the joints of one image are found in another by feature similarity.
 
-Each joint that both pictures show is sought as in DIFT (Tang et al. 2023, section 4) and in studies of DINO's features:
-at the place of the second whose features have the largest cosine with those at the joint in the first. Left arm and
-right arm look alike, so that errors are often whole sides. Of several places with the largest cosine each counts with
-its share, as if one of them were drawn.
+The match of a joint is the place in the second image with the largest cosine to the features at the joint in the first,
+as in DIFT (Tang et al. 2023, section 4), for each joint that both images show. Left and right limbs look alike, so
+errors often swap sides. If several places have the largest cosine, each counts with equal weight, the expectation of
+drawing one of them.
 """
 
 import itertools
@@ -23,10 +23,10 @@ _MOST = 2000  # pairs
 
 
 def nearest_cells(encoder: Encoder, data: Data) -> Result:
-  """Features at the first picture's joints are bilinear, the second's cell is refined by a parabola.
+  """Features at the first image's joints are interpolated bilinearly; the match is refined by a parabola.
 
-  Pairs are of one person where persons are known, else of different ones. What the place in the picture tells without
-  any feature is part of the facts: persons stand in the middle of crops.
+  Pairs show one person if identities are known, otherwise different persons. The facts include the score of predicting
+  the same place, without any features: persons are in the center of crops.
   """
   test, damaged = data.test().having("keypoints"), []
   truth = true_joints(test)
@@ -38,11 +38,11 @@ def nearest_cells(encoder: Encoder, data: Data) -> Result:
   pairs = np.array([pair for pair in pairs if cells.keys() >= set(pair)], np.int64).reshape(-1, 2)
   shown = truth.known[pairs[:, 0]] & truth.known[pairs[:, 1]]
   if not shown.any():
-    raise ValueError(f"no two pictures of {test.source.identity['name']!r} show the same joint: expected larger --data")
+    raise ValueError(f"no two images of {test.source.identity['name']!r} show the same joint: expected larger --data")
   found = [_transferred(cells[a], cells[b], truth.places[a, both]) for (a, b), both in zip(pairs, shown)]
   pair, joint = np.nonzero(shown)
-  start = np.cumsum(shown.sum(1)) - shown.sum(1)  # of each pair among all joints that are sought
-  sought = np.concatenate([which + first for (which, _), first in zip(found, start)])
+  start = np.cumsum(shown.sum(1)) - shown.sum(1)  # index of the first joint of each pair
+  sought = np.concatenate([joints + first for (joints, _), first in zip(found, start)])
 
   def score(sought: np.ndarray, places: np.ndarray) -> KeypointScores:
     second = pairs[pair[sought], 1]
@@ -72,7 +72,10 @@ def nearest_cells(encoder: Encoder, data: Data) -> Result:
 
 
 def _pairs(images: LabeledImages) -> tuple[list[tuple[int, int]], bool]:
-  """Returns each picture and the next one of the same person, and whether persons are known; else any next picture."""
+  """Returns pairs of each image and the next one of its person, or of any person if identities are unknown.
+
+  The second result is whether identities are known.
+  """
   of_one = "identity" in images.first_person(0)
   owners = groups(images) if of_one else np.zeros(len(images), np.int64)
   pairs = []
@@ -81,8 +84,8 @@ def _pairs(images: LabeledImages) -> tuple[list[tuple[int, int]], bool]:
     pairs += zip(own, own[1:] + own[:1]) if len(own) > 1 else []
   if not pairs:
     raise ValueError(
-      f"{images.source.identity['name']!r} has one picture of each person: correspondence needs two of "
-      "some; choose larger --data"
+      f"{images.source.identity['name']!r} has one image of each person: correspondence needs two of "
+      "some person; choose larger --data"
     )
   return pairs[:: -(-len(pairs) // _MOST)], of_one
 
@@ -92,13 +95,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _transferred(first: np.ndarray, second: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (m,) which joint, and (m, 2) where in the second picture, as shares of its sides: one place or several.
+  """Returns (m,) the joint and (m, 2) x, y of its matches in the second image, as fractions; ties are several matches.
 
   Args:
     first: (h, w, E) cells of length 1.
-    second: likewise, of the other picture.
-    places: (J, 2) of the joints in the first.
+    second: the same for the other image.
+    places: (J, 2) places of the joints in the first image.
   """
-  asked = _unit(cells_at(first, np.clip(places, 0, 1)))
-  cosines = on_distinct_rows(lambda rows: rows @ asked.T, second.reshape(-1, second.shape[-1]))
+  wanted = _unit(cells_at(first, np.clip(places, 0, 1)))
+  cosines = on_distinct_rows(lambda rows: rows @ wanted.T, second.reshape(-1, second.shape[-1]))
   return all_maxima(cosines.T.reshape(len(places), *second.shape[:2]))

@@ -1,10 +1,11 @@
-"""Parts of the body from dense maps of pictures and of depth: what is learned on one modality, tested on the other.
+"""Human parsing across modalities: a probe is fitted on dense maps of RGB or depth and tested on either.
 
-A linear layer is fitted on the maps of one modality alone and tested on either (cross-modality supervision), or on the
-element-wise maximum of both and tested with one missing. Only the pixels of the person count: of these the depth is
-known, so that the background would be given away.
+A linear layer is fitted on the maps of one modality and tested on both (cross-modality supervision), or fitted on the
+element-wise maximum of both and tested with one missing. Only the pixels of the person count: depth is known only
+there, and would reveal the background.
 
-Source: methods, HCMoCo section 6, versatility; there the probe is a small network and learns together with the encoder.
+Source: "Versatile Multi-Modal Pre-Training for Human-Centric Perception" (HCMoCo, arXiv 2203.13815); there the probe is
+a small network that is trained together with the encoder.
 """
 
 import dataclasses
@@ -34,11 +35,11 @@ from saip_jax.recipes import parse_config
 from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model
-from saip_jax.views.rgbd import depth_picture
+from saip_jax.views.rgbd import depth_image
 
 MODALITIES = ("rgb", "depth", "both")
 _BATCH = 64
-_MOST_CELLS = 20_000  # that are fitted on, drawn evenly
+_MOST_CELLS = 20_000  # to fit on, evenly spaced
 _STRENGTH = 10.0  # of the probe's penalty, the same for all
 
 
@@ -47,10 +48,10 @@ class RgbdPeople:
   """Persons at one size.
 
   Attributes:
-    images_u8: (n, H, W, 3).
-    depth_mm: (n, H, W) uint16, of the person alone, 0 elsewhere.
-    parts: (n, H, W) uint8, the class of a pixel without the background; `IGNORED_LABEL` beside the person.
-    names: of the classes.
+    images_u8: (n, H, W, 3) RGB.
+    depth_mm: (n, H, W) uint16, 0 outside the person.
+    parts: (n, H, W) uint8 classes without the background; `IGNORED_LABEL` outside the person.
+    names: names of the classes.
   """
 
   images_u8: np.ndarray
@@ -65,13 +66,13 @@ Maps = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ModalityEncoders:
-  """The encoders of pictures and of depth of one run.
+  """The RGB and depth encoders of one run.
 
   Attributes:
-    facts: JSON-able: what they are, for tables and records.
-    image_hw: size in pixels of what they take.
+    facts: JSON-able facts, for tables and records.
+    image_hw: size in pixels of the input.
     apply: (B, H, W, 3) uint8 RGB and (B, H, W) uint16 millimeters -> `Maps`.
-    variation: whether the maps of both differ from image to image.
+    variation: whether the maps of both differ between images.
   """
 
   facts: dict[str, Any]
@@ -83,28 +84,28 @@ class ModalityEncoders:
 def open_modality_encoders(
   checkpoint: str, which: str = "student", image_hw: tuple[int, int] | None = None, seed: int = 0
 ) -> ModalityEncoders:
-  """Returns the encoders of a run of HCMoCo, at its newest checkpoint; arguments as in `encoders.open_encoder`.
+  """Returns the encoders of a run of HCMoCo, at its newest checkpoint; arguments as for `encoders.open_encoder`.
 
   Raises:
-    ValueError: no such run, one of another method, or another encoder or size asked for.
+    ValueError: no such run, a run of another method, or unsupported options.
   """
   del seed
   if not (pathlib.Path(checkpoint) / "config.json").is_file():
     raise ValueError(
-      f"--checkpoint={checkpoint} is no run: expected one of hcmoco, which has encoders of pictures and of depth"
+      f"--checkpoint={checkpoint} is not a run: expected a run of hcmoco, which has encoders of RGB and of depth"
     )
   method, params, method_state, step = open_hcmoco_run(checkpoint)
   own_hw = tuple(method.backbone.image_hw)
   if which != "student" or image_hw not in (None, own_hw):
     raise ValueError(
-      "--which and --image-hw: pictures and depth are compared as the run was trained, by both encoders "
-      f"at {own_hw[0]}x{own_hw[1]}; leave them out"
+      "--which and --image-hw cannot be set: RGB and depth are compared by both encoders of the run, at "
+      f"{own_hw[0]}x{own_hw[1]}; leave them out"
     )
   return modality_encoders(method, params, method_state, {"checkpoint": f"step {step} of the run {checkpoint}"})
 
 
 def probe_across_modalities(encoders: ModalityEncoders, data: Data) -> Result:
-  """Logistic regressions of parts on the cells of each modality, each tested on all that it may meet."""
+  """Logistic regressions of parts on the cells of each modality, tested on the modalities of `transfer_scores`."""
   train, test = data.train_and_test()
   damaged: list[str] = []
   fitted, tested = (read_people(part, encoders.image_hw, damaged) for part in (train, test))
@@ -123,15 +124,15 @@ def probe_across_modalities(encoders: ModalityEncoders, data: Data) -> Result:
 
 
 def read_people(images: LabeledImages, image_hw: tuple[int, int], damaged: list[str]) -> RgbdPeople:
-  """Returns all persons of a data set, squashed to a size; depth and parts by the nearest pixel.
+  """Returns all persons of a data set, resized; depth and parts by the nearest pixel.
 
   Args:
-    images: with depth and parts.
+    images: images with depth and parts.
     image_hw: size in pixels.
-    damaged: gets "name: reason" of each image that cannot be read, which is left out.
+    damaged: "name: reason" of each image that cannot be read is appended; it is left out.
 
   Raises:
-    ValueError: an image without depth or parts, or none that can be read.
+    ValueError: an image has no depth or parts, or no image can be read.
   """
   names = part_names(images)
   pixels, depth, parts = [], [], []
@@ -155,27 +156,29 @@ def read_people(images: LabeledImages, image_hw: tuple[int, int], damaged: list[
 
 
 def open_hcmoco_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
-  """Returns the float32 method of an HCMoCo run, `params` and `method_state` of its newest whole checkpoint, its step.
+  """Returns method (float32), `params`, `method_state` and step of the newest complete checkpoint of an HCMoCo run.
 
   Raises:
-    ValueError: no such run, or one of another method.
+    ValueError: no such run, or a run of another method.
   """
   workdir = pathlib.Path(workdir)
   config, steps = parse_config(read_config(workdir)), checkpoint_steps(workdir)
   if config.method.name != "hcmoco" or not steps:
-    raise ValueError(f"{workdir} is a run of {config.method.name}, {len(steps)} checkpoints: expected one of hcmoco")
+    raise ValueError(
+      f"{workdir} is a run of {config.method.name} with {len(steps)} checkpoints: expected a run of hcmoco"
+    )
   step, _ = newest_to_read(workdir)
   method = METHODS["hcmoco"].build(dataclasses.replace(config, precision="float32"))
   return method, *read_model(workdir / "checkpoints" / str(step)), step
 
 
 def modality_encoders(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> ModalityEncoders:
-  """Returns the encoders of a method with these weights: "rgb", "depth", and "both", the element-wise maximum."""
+  """Returns the encoders of a method with these weights; "both" is the element-wise maximum of "rgb" and "depth"."""
   prepare, image_hw = Preprocessing(method.backbone.image_hw), tuple(method.backbone.image_hw)
 
   @jax.jit
   def compute(params, method_state, images_u8, depth_mm):
-    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_picture(depth_mm)})
+    maps = method.dense_maps(params, method_state, {"rgb": prepare(images_u8), "depth": depth_image(depth_mm)})
     return maps | {"both": jnp.maximum(maps["rgb"], maps["depth"])}
 
   apply = lambda images_u8, depth_mm: jax.device_get(compute(params, method_state, images_u8, depth_mm))
@@ -183,7 +186,7 @@ def modality_encoders(method: Hcmoco, params, method_state, facts: dict[str, Any
 
 
 def maps_of(encoders: ModalityEncoders, people: RgbdPeople) -> Maps:
-  """Returns the dense maps of people, by modality."""
+  """Returns the dense maps of people."""
   starts = range(0, len(people.parts), _BATCH)
   batches = [encoders.apply(people.images_u8[i : i + _BATCH], people.depth_mm[i : i + _BATCH]) for i in starts]
   for batch in batches:
@@ -192,7 +195,7 @@ def maps_of(encoders: ModalityEncoders, people: RgbdPeople) -> Maps:
 
 
 def transfer_scores(train_maps: Maps, train: RgbdPeople, test_maps: Maps, test: RgbdPeople) -> dict[str, float]:
-  """Fits a probe on each modality and tests it on each that it may meet.
+  """Fits a probe on each modality and tests it on RGB and depth; the probe of both also on both.
 
   Returns:
     "rgb -> depth" and so on -> mean IoU of the parts on the pixels of the person, 0 to 1.
@@ -206,10 +209,10 @@ def transfer_scores(train_maps: Maps, train: RgbdPeople, test_maps: Maps, test: 
 
 
 def place_score(train: RgbdPeople, test: RgbdPeople, grid_hw: tuple[int, int]) -> float:
-  """Returns the mean IoU of a probe that is told the place in the picture, by 16 waves, and nothing else.
+  """Returns the mean IoU of a probe whose only features are 16 waves of the position in the image.
 
-  Persons stand in the middle of pictures, and whatever learns from two modalities of one crop can learn the place from
-  both: see what it adds.
+  A baseline: persons are in the center of images, and an encoder trained on two modalities of one crop can learn the
+  position from both.
   """
   waves = [np.cos(np.pi * np.arange(4) * ((np.arange(side) + 0.5) / side)[:, None]) for side in grid_hw]  # (side, 4)
   cells = np.einsum("yk,xl->yxkl", *waves).reshape(*grid_hw, -1)
@@ -218,7 +221,7 @@ def place_score(train: RgbdPeople, test: RgbdPeople, grid_hw: tuple[int, int]) -
 
 
 def chance_score(train: RgbdPeople, test: RgbdPeople) -> float:
-  """Returns the mean IoU of who says the commonest part of `train` everywhere."""
+  """Returns the mean IoU of predicting the most common part of `train` everywhere."""
   classes = len(train.names)
   commonest = np.bincount(train.parts[train.parts != IGNORED_LABEL], minlength=classes).argmax()
   always = np.eye(classes, dtype=np.float32)[commonest][None, None]
@@ -226,7 +229,7 @@ def chance_score(train: RgbdPeople, test: RgbdPeople) -> float:
 
 
 def _fitted(maps: np.ndarray, people: RgbdPeople) -> LogisticProbe:
-  """Returns what tells from a cell of maps (n, h, w, D) that shows something of the person what share is which part."""
+  """Returns a probe of the fractions of parts in a cell, fitted on the cells of maps (n, h, w, D) on the person."""
   classes = np.arange(len(people.names))
   shares = np.stack([average_over_cells(labels[..., None] == classes, maps.shape[1:3]) for labels in people.parts])
   shares = shares.reshape(-1, len(classes))
@@ -241,7 +244,7 @@ def _score(probe: LogisticProbe, maps: np.ndarray, people: RgbdPeople) -> float:
 
 
 def _mean_iou(logits: Iterator[np.ndarray], people: RgbdPeople) -> float:
-  """Args: logits: of each picture, (h, w, C)."""
+  """Returns the mean IoU of predicted parts; `logits` yields (h, w, C) for each image."""
   classes = len(people.names)
   counts = np.zeros((classes, classes), np.int64)
   for maps, truth in zip(logits, people.parts, strict=True):

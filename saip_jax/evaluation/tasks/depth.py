@@ -1,19 +1,19 @@
-"""Depth of a person: how far each pixel of the body is from the camera, by a linear layer on each cell."""
+"""Depth of a person: the distance of each pixel of the body from the camera, by a linear layer on each cell."""
 
 import numpy as np
 
 from saip_jax.evaluation.encoders import Encoder, encode_source
-from saip_jax.evaluation.metrics.dense import evaluate_depth
+from saip_jax.evaluation.metrics.depth import evaluate_depth
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.grid_cells import average_over_cells, resize_bilinear, sample_cells
 
-_LEAST = 0.5  # of a cell must be known for it to be fitted on
+_LEAST = 0.5  # fraction of a cell with known depth, for the cell to be fitted
 
 
 def probe_depth(encoder: Encoder, data: Data) -> Result:
-  """Ridge regression of the mean logarithm of the depth in each cell, enlarged bilinearly to the image."""
+  """Ridge regression of the mean log depth of each cell, resized bilinearly to the image."""
   train, test = data.train_and_test()
   damaged: list[str] = []
 
@@ -44,7 +44,7 @@ def probe_depth(encoder: Encoder, data: Data) -> Result:
 
 
 def depth_of(images: LabeledImages, i: int) -> np.ndarray:
-  """Returns the depth of image i, (H, W) float32 meters, 0 where it is not known or not of the person."""
+  """Returns the depth of image i, (H, W) float32 meters, 0 if unknown or not on the person."""
   depth = images.plane(i, "depth.png")
   if depth is None:
     raise ValueError(

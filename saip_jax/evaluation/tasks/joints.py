@@ -1,10 +1,10 @@
-"""Where the joints of persons are, and how well they were found: PCK, and what else a joint list is measured by.
+"""True joints of persons, and scores of predicted ones: PCK, and the metrics of known joint lists.
 
-Each person is alone in a crop around the true box ("ground-truth boxes"), so nothing is detected.
+Each person is alone in a crop around the true box ("ground-truth boxes"), so no persons are detected.
 
     PCK   any joints, in heights of the crop
-    AP    joints for which somebody published how far apart annotators place them (COCO, COCO-WholeBody, CrowdPose,
-          AIC), see keypoint_ap.py; persons are matched in their photo where the crop says where in it it lies
+    AP    joints with published annotation errors, "sigmas" (COCO, COCO-WholeBody, CrowdPose, AIC), see keypoint_ap.py;
+          persons are matched within their photo if the position of the crop in it is known
     PCKh  MPII's joints with its head boxes, see metrics/pck.py
 """
 
@@ -26,14 +26,14 @@ class TrueJoints:
   """The joints of the first person in each of n images.
 
   Attributes:
-    names: (J,) what they are.
-    places: (n, J, 2) x, y as shares of the image's width and height, from 0 to 1 inside it.
-    labeled: (n, J) bool: the annotations say where it is.
+    names: (J,) names of the joints.
+    places: (n, J, 2) x, y as fractions of the image's width and height, from 0 to 1 inside it.
+    labeled: (n, J) bool: the annotations have a place.
     known: (n, J) bool: labeled, and inside the image.
-    visible: (n, J) bool: known, and labeled as visible, where a data set tells.
+    visible: (n, J) bool: known, and labeled as visible, if the data set has such labels.
     sizes: (n, 2) width and height in pixels.
-    images: what the images are called.
-    facts: of each image, see input_pipeline/records.py.
+    images: names of the images.
+    facts: annotations of each image, see input_pipeline/records.py.
   """
 
   names: tuple[str, ...]
@@ -47,7 +47,7 @@ class TrueJoints:
 
 
 def true_joints(images: LabeledImages) -> TrueJoints:
-  """Returns the keypoints of the first persons; raises ValueError if an image has none or they differ in kind."""
+  """Returns the keypoints of the first persons; raises ValueError if an image has none or the kinds differ."""
   points, names = images.of_first_persons("keypoints", "keypoints"), images.joint_names()
   wrong = next((i for i, p in enumerate(points) if len(p) != len(names)), None)
   if wrong is not None:
@@ -56,7 +56,7 @@ def true_joints(images: LabeledImages) -> TrueJoints:
 
 
 def true_whole_body(images: LabeledImages) -> TrueJoints:
-  """Returns the 133 landmarks of COCO-WholeBody; of the built-in people all that they are labeled with.
+  """Returns the 133 landmarks of COCO-WholeBody, or the landmarks of the built-in people.
 
   Raises:
     ValueError: the data set has neither.
@@ -65,7 +65,7 @@ def true_whole_body(images: LabeledImages) -> TrueJoints:
   if not names:
     raise ValueError(
       f"{images.source.identity['name']!r} has no landmarks of feet, face and hands: choose other "
-      "--data, as COCO-WholeBody or people"
+      "--data, such as COCO-WholeBody or people"
     )
   return _placed(images, names, [whole_body_points(facts) for facts in images.facts])
 
@@ -88,15 +88,15 @@ def score_joints(
   facts: dict[str, Any],
   damaged: list[str],
 ) -> Result:
-  """Measures joints that were found, by whatever.
+  """Measures predicted joints.
 
   Args:
-    places: (n, J, 2) x, y as shares of the width and the height of each crop.
-    confidence: (n, J) how sure of each, as `keypoints.maxima` gives it; None: nothing tells, so that AP, which ranks
-      persons by it, is not measured.
-    rows: (n,) int, the images of `truth` that they were found in.
-    truth: what is true of all images.
-    facts: what must be known to compare the scores, besides what is told here.
+    places: (n, J, 2) x, y as fractions of the width and the height of each crop.
+    confidence: (n, J) confidences, see `keypoints.maxima`; None if there are none, and then AP, which ranks persons by
+      confidence, is not measured.
+    rows: (n,) int, positions of the images in `truth`.
+    truth: the true joints of all images.
+    facts: facts about the protocol, see `Result`.
     damaged: see `Result`.
   """
   sizes = truth.sizes[rows]
@@ -105,53 +105,53 @@ def score_joints(
   found = keypoint_scores(found_xy, true_xy, counted, sizes[:, 1])
   scores = {f"PCK@{limit:g}": share for limit, share in reversed(found.pck.items())} | {"error": found.error}
   people = [truth.facts[row]["people"][0] for row in rows]
-  told = {
+  facts = facts | {
     "boxes": box_origin(people),
     "joints": list(truth.names),
     "counted_joints": found.joints,
     "unit": "height of the crop",
   }
   if truth.names == MPII_JOINTS:
-    by_head, how = _in_heads(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
-    scores, told = by_head | scores, told | how
+    by_head, how = _pckh(found_xy, true_xy, counted, people, [truth.images[row] for row in rows])
+    scores, facts = by_head | scores, facts | how
   if confidence is not None:
     precision, how = average_precision(places, confidence, rows, truth)
-    # What is published leads; AP of persons alone in their pictures is not comparable.
+    # The published metric comes first; AP of persons alone in their images is not comparable.
     scores = precision | scores if how.get("matched") == IN_PHOTO else scores | precision
-    told |= how
-  return Result(scores, facts | told, damaged)
+    facts |= how
+  return Result(scores, facts, damaged)
 
 
 def box_origin(people: Iterable[dict]) -> str:
-  """Returns what persons were cut out by, for the facts of a score."""
+  """Returns the boxes that persons were cropped by, as text for `Result.facts`."""
   if not any(person.get("box_from") == "keypoints" for person in people):
     return "ground truth"
   return (
-    "around the true joints, 25 % larger on every side, so that the frame tells where the outermost joints are; "
+    "around the true joints, 25 % larger on every side, so that the frame reveals the outermost joints; "
     "published numbers are of boxes that do not (MPII: center and scale)"
   )
 
 
-def _in_heads(
+def _pckh(
   found_xy: np.ndarray, true_xy: np.ndarray, counted: np.ndarray, people: list[dict], images: list[str]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Returns the scores in heads of those whose head box is known, and what must be known of them."""
+  """Returns PCKh of the persons with a head box, and facts about it."""
   heads = [person.get("boxes", {}).get("head") or [0.0] * 4 for person in people]
   boxes = np.array(heads, np.float64)
   boxes[:, 2:] += boxes[:, :2]
   good = (boxes[:, 2:] != boxes[:, :2]).any(1)
   if not good.any():
-    return {}, {"PCKh": "not measured: no head box is known; mpii_gt_val.mat beside the list of persons gives them"}
+    return {}, {"PCKh": "not measured: no head box is known; mpii_gt_val.mat beside the list of persons has them"}
   if not counted[good].any():
     return {}, {"PCKh": "not measured: no person with a head box shows a joint"}
   found = evaluate_mpii(found_xy[good], true_xy[good], counted[good], boxes[good])
-  told = {
+  facts = {
     "PCKh@0.5": {row: share for row, share in found.by_joint.items() if share == share},
-    "PCKh_limit": "0.5 of a head and no farther, as HRNet counts; mmpose leaves out a joint exactly there",
+    "PCKh_limit": "at most 0.5 of a head, as HRNet counts; mmpose excludes a joint exactly at the limit",
   }
   if not good.all():
-    told["PCKh_leaves_out"] = (
+    facts["PCKh_leaves_out"] = (
       f"{np.count_nonzero(~good):,} persons without a head box or with one of no size, the "
       f"first: {images[np.argmin(good)]}"
     )
-  return {"PCKh@0.5": found.PCKh, "PCKh@0.1": found.PCKh01}, told
+  return {"PCKh@0.5": found.PCKh, "PCKh@0.1": found.PCKh01}, facts

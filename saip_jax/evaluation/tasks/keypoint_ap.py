@@ -1,8 +1,8 @@
-"""Average precision of joints that were found in crops: the persons of each photo, with the rules of each joint list.
+"""Average precision (AP) of joints predicted in crops: persons are matched per photo, by the rules of their joint list.
 
-The true persons of a photo are those who were cut out and those who were not: crowds, and persons too small to be cut
-out, stay as ignored ones, so that a joint found on them counts neither way. Joints outside a crop count as missed.
-Pixels are counted as COCO's files count them, keypoints from the middle of the first pixel and boxes from its edge.
+The true persons of a photo are those with a crop and those without: crowds, and persons too small for a crop, are
+ignored, so that a prediction on them counts neither as right nor as wrong. Joints outside a crop count as missed.
+Pixel coordinates follow COCO's files: keypoints start at the center of the first pixel and boxes at its edge.
 """
 
 import collections
@@ -32,22 +32,22 @@ from saip_jax.evaluation.metrics.oks import (
 from saip_jax.evaluation.splits import order_by_hash
 
 IN_PHOTO = "in the photo"
-"""The fact `matched` where the photos of crops are known."""
+"""Value of the fact `matched` if the photos of crops are known."""
 
 _AP_NAMES = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AP_medium": "AP_M", "AP_large": "AP_L", "AR": "AR"}
 _BOXES = ("box", "box_full")
-_HALF = 0.5  # pixel, from the edge of a photo to the middle of the first one
+_HALF = 0.5  # pixels, from the edge of a photo to the center of its first pixel
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rules:
-  """How a joint list is measured by its data set's evaluator.
+  """The rules of a data set's evaluator for its joint list.
 
   Attributes:
     sigmas: (J,) see metrics/oks.py.
-    annotated_areas: persons have their annotated areas; else `BOX_SHARE` of their boxes, even where areas are given.
-    counted: a person whose `num_keypoints` is 0 is ignored; else, and where it is not given, one without a labeled
-      joint.
+    annotated_areas: whether annotated areas are used; if not, `BOX_SHARE` of the boxes, even if areas are annotated.
+    counted: whether persons with `num_keypoints` 0 are ignored; if not, or if it is not annotated, persons without a
+      labeled joint are ignored.
   """
 
   sigmas: np.ndarray
@@ -67,11 +67,11 @@ _RULES = {
   _AIC_LIMBS: _Rules(AIC_SIGMAS, annotated_areas=False, counted=False),
   WHOLE_BODY_JOINTS: _Rules(WHOLE_BODY_SIGMAS, annotated_areas=True, counted=False),
 }
-"""By joint list; CrowdPose and AIC end in the head and the neck, of which files differ in the names."""
+"""Joint list -> rules; the last two joints of CrowdPose and AIC, head and neck, have different names in files."""
 
 
 def _rules_of(names: tuple[str, ...]) -> _Rules | None:
-  """Returns the rules of a joint list; None: no sigmas are published."""
+  """Returns the rules of a joint list; None if it has no published sigmas."""
   plain = tuple(name.lower().replace(" ", "_") for name in names)
   found = _RULES.get(plain, _RULES.get(plain[:12]))
   return found if found is not None and len(found.sigmas) == len(names) else None
@@ -80,38 +80,38 @@ def _rules_of(names: tuple[str, ...]) -> _Rules | None:
 def average_precision(
   places: np.ndarray, confidence: np.ndarray, rows: np.ndarray, truth
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Returns scores, and what must be known of them; both empty where a joint list has no sigmas.
+  """Returns scores and facts about them; both are empty if the joint list has no sigmas.
 
   Args:
-    places: (n, J, 2) x, y as shares of the width and the height of each crop.
-    confidence: (n, J) how sure of each.
-    rows: (n,) int, the images of `truth` that they were found in.
-    truth: `joints.Joints` of all images.
+    places: (n, J, 2) x, y as fractions of the width and the height of each crop.
+    confidence: (n, J) confidences.
+    rows: (n,) int, positions of the images in `truth`.
+    truth: `joints.TrueJoints` of all images.
   """
   rules = _rules_of(truth.names)
   if rules is None:
     return {}, {}
-  facts = [truth.facts[row] for row in rows]
-  in_photo = all("crop" in each for each in facts)
-  # Left, top, width and height of each image in its photo, in pixels.
+  crops = [truth.facts[row] for row in rows]
+  in_photo = all("crop" in each for each in crops)
+  # Left, top, width and height of each crop in its photo, in pixels.
   frames = (
-    np.array([each["crop"] for each in facts], float) if in_photo else np.pad(truth.sizes[rows], ((0, 0), (2, 0)))
+    np.array([each["crop"] for each in crops], float) if in_photo else np.pad(truth.sizes[rows], ((0, 0), (2, 0)))
   )
   in_frame = lambda shares: shares * frames[:, None, 2:] + frames[:, None, :2] - _HALF
-  photos = [each["photo"] for each in facts] if in_photo else range(len(facts))
+  photos = [each["photo"] for each in crops] if in_photo else range(len(crops))
   _, first, number = np.unique(list(photos), return_index=True, return_inverse=True)
-  # Of equal scores those of the earlier photo come first, so that the order of files must not be theirs.
-  order = order_by_hash([str(facts[row]["photo"]) if in_photo else truth.images[rows[row]] for row in first])
+  # Among equal scores those of the earlier photo rank first, so the order must not be that of files.
+  order = order_by_hash([str(crops[row]["photo"]) if in_photo else truth.images[rows[row]] for row in first])
   first, number = first[order], np.argsort(order)[number.reshape(-1)]
-  others = [(k, person) for k, row in enumerate(first) for person in facts[row].get("not_cut_out", ())]
-  people = [each["people"][0] for each in facts]
+  others = [(k, person) for k, row in enumerate(first) for person in crops[row].get("not_cut_out", ())]
+  people = [each["people"][0] for each in crops]
 
   scale = frames[:, 2:] / truth.sizes[rows]
   boxes = _boxes_of(people) * np.tile(scale, 2) + np.pad(frames[:, :2], ((0, 0), (0, 2)))
   areas, how = _areas(rules, people, boxes, scale.prod(1))
   if not (areas > 0).any():
     return {}, {"AP": "not measured: neither areas nor boxes of persons are known"}
-  outside = np.array([_points(each.get("outside", {}), people[0], truth.names) for each in facts])
+  outside = np.array([_points(each.get("outside", {}), people[0], truth.names) for each in crops])
   points = np.where(
     outside[..., 2:] > 0,
     outside,
@@ -130,12 +130,12 @@ def average_precision(
     np.concatenate([np.zeros(len(rows), bool), np.array([person["crowd"] for person in other_people], bool)]),
     np.concatenate([ignored, np.ones(len(others), bool)]),
   )
-  # As with other methods, an ignored person is not looked for.
+  # As in other programs, nothing is predicted for ignored persons.
   found = DetectedPersons(number[~ignored], in_frame(places)[~ignored], confidence.mean(1)[~ignored])
 
   counts = collections.Counter([*reasons, *(person["reason"] for person in other_people)])
   counts = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-  told = {
+  facts = {
     "matched": IN_PHOTO if in_photo else "each person alone",
     "persons": int((~ignored).sum()),
     "area": how,
@@ -143,14 +143,14 @@ def average_precision(
     "AP_ignores": "; ".join(f"{count:,}: {reason}" for reason, count in counts) or "none",
   }
   if not in_photo:
-    told["AP_leaves_out"] = "crowds and persons without an image of their own: the photos of the images are unknown"
-  scores = _scores(rules, true, found, [facts[row].get("crowd_index") for row in first])
-  told["nobody_of"] = [name for name, score in scores.items() if score != score]
-  return {name: score for name, score in scores.items() if score == score}, told
+    facts["AP_leaves_out"] = "crowds and persons without a crop: the photos of the images are unknown"
+  scores = _scores(rules, true, found, [crops[row].get("crowd_index") for row in first])
+  facts["nobody_of"] = [name for name, score in scores.items() if score != score]
+  return {name: score for name, score in scores.items() if score == score}, facts
 
 
 def _scores(rules: _Rules, true: TruePersons, found: DetectedPersons, crowd_index: list) -> dict[str, float]:
-  """Returns the scores by their names, nan where no person counts; crowd_index: of each photo, None where unknown."""
+  """Returns name -> score, nan if no person counts; `crowd_index` is that of each photo, None if unknown."""
   if rules.sigmas is WHOLE_BODY_SIGMAS:
     parts = evaluate_whole_body(true, found)
     return {
@@ -169,19 +169,19 @@ def _scores(rules: _Rules, true: TruePersons, found: DetectedPersons, crowd_inde
 
 
 def _boxes_of(people: list[dict]) -> np.ndarray:
-  """Returns (n, 4) left, top, width and height, zeros where none is known."""
+  """Returns (n, 4) left, top, width and height, zeros if unknown."""
   boxes = [next((person[key] for key in _BOXES if person.get(key)), [0.0] * 4) for person in people]
   return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _areas(rules: _Rules, people: list[dict], boxes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, str]:
-  """Returns (n,) areas in square pixels of the photos, and where they are from.
+  """Returns (n,) areas in square pixels of the photos, and their source as text.
 
   Args:
-    rules: of the joint list.
-    people: facts of n persons.
-    boxes: (n, 4) of them, in pixels of the photos.
-    scale: (n,) square pixels of the photo in one of the person's image.
+    rules: rules of the joint list.
+    people: annotations of n persons.
+    boxes: (n, 4) their boxes, in pixels of the photos.
+    scale: (n,) square pixels of the photo per square pixel of the crop.
   """
   given = np.array([rules.annotated_areas and is_number(person.get("area")) for person in people], bool)
   annotated = np.array([person["area"] if known else 0.0 for person, known in zip(people, given)], float)
@@ -192,7 +192,7 @@ def _areas(rules: _Rules, people: list[dict], boxes: np.ndarray, scale: np.ndarr
 
 
 def _ignored(rules: _Rules, people: list[dict], points: np.ndarray) -> tuple[np.ndarray, list[str]]:
-  """Returns (n,) bool, and why each of those is ignored; points: (n, J, 3)."""
+  """Returns (n,) bool, and the reason for each ignored person; points: (n, J, 3)."""
   given = np.array([rules.counted and is_number(person.get("num_keypoints")) for person in people], bool)
   counted = np.array([person["num_keypoints"] if known else 0 for person, known in zip(people, given)])
   ignored = np.where(given, counted, (points[..., 2] > 0).sum(1)) == 0
@@ -200,12 +200,12 @@ def _ignored(rules: _Rules, people: list[dict], points: np.ndarray) -> tuple[np.
 
 
 def _points(person: dict, like: dict, names: tuple[str, ...]) -> np.ndarray:
-  """Returns (J, 3) the joints of a person in a photo, and v, zeros where they are of another list than those of `like`.
+  """Returns (J, 3) x, y, v of a person's joints in a photo; zeros if the joint list is not that of `like`.
 
   Args:
-    person: `keypoints` and so on, in pixels of a photo.
-    like: a person with the joints `names`.
-    names: (J,).
+    person: annotations of the person, in pixels of a photo.
+    like: annotations of a person with the joints `names`.
+    names: (J,) names of the joints.
   """
   unknown = np.zeros((len(names), 3))
   if names == WHOLE_BODY_JOINTS:

@@ -1,4 +1,4 @@
-"""Parsing of a person: the class of each pixel, by a linear layer on each cell, enlarged to the image."""
+"""Human parsing: the class of each pixel, predicted for each cell and resized to the image."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,68 +9,81 @@ from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
 from saip_jax.evaluation.splits import Data, LabeledImages
-from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.evaluation.tasks.grid_cells import average_flipped, average_over_cells, resize_bilinear, sample_cells
 
 
 def probe_parsing(encoder: Encoder, data: Data) -> Result:
-  """Logistic regression of the shares of the classes in each cell; logits are enlarged bilinearly to the image."""
+  """Logistic regression of the fractions of the classes in each cell; logits are resized bilinearly to the image."""
   train, test = data.train_and_test()
   names = part_names(train)
   classes, damaged = len(names), []
   shares = lambda i, grid: average_over_cells(part_labels(train, i, classes)[..., None] == np.arange(classes), grid)
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
   logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
-  said = (
+  predicted = (
     (int(row), maps)
     for part in encode_source(encoder, test.source, damaged)
     for row, maps in zip(part.rows, average_flipped(logits, part, names))
   )
   facts = facts_of(train=train, test=test) | {"strength": probe.strength}
-  return score_parsing(said, names, test, facts, damaged)
+  return score_parsing(predicted, names, test, facts, damaged)
+
+
+def finetuned_parsing(network: Encoder, data: Data) -> Result:
+  """The most probable class of each pixel; logits are resized bilinearly to the image."""
+  train, test = data.train_and_test()
+  names, damaged = part_names(test), []
+  check_same_labels(part_names(train), names, test)
+  predicted = (
+    each
+    for part in encode_source(network, test.source, damaged)
+    for each in zip(part.rows.tolist(), average_flipped(lambda maps: maps, part, names))
+  )
+  return score_parsing(predicted, names, test, facts_of(train=train, test=test), damaged)
 
 
 def part_names(images: LabeledImages) -> list[str]:
-  """Returns the names of the classes; raises ValueError where there are none."""
+  """Returns the names of the classes; raises ValueError if there are none."""
   names = images.legend.get("parts")
   if not names:
-    raise ValueError(f"{images.source.identity['name']!r} names no parts: choose other --data, such as people")
+    raise ValueError(f"{images.source.identity['name']!r} has no names of parts: choose other --data, such as people")
   return list(names)
 
 
 def score_parsing(
-  said: Iterable[tuple[int, np.ndarray]],
+  predicted: Iterable[tuple[int, np.ndarray]],
   names: list[str],
   test: LabeledImages,
   facts: dict[str, Any],
   damaged: list[str],
 ) -> Result:
-  """Measures classes that were predicted, by whatever.
+  """Measures predicted classes of pixels.
 
   Args:
-    said: (image, (h, w, C) logits), which are enlarged bilinearly.
-    names: (C,) of the classes.
-    test: the images.
-    facts: what must be known to compare the scores, besides what is told here.
-    damaged: see `Result`; may grow while `said` is read.
+    predicted: (position in `test`, (h, w, C) logits) of each image; logits are resized bilinearly.
+    names: (C,) names of the classes.
+    test: the test part.
+    facts: facts about the protocol, see `Result`.
+    damaged: see `Result`; may grow while `predicted` is consumed.
   """
   counts = np.zeros((len(names), len(names)), np.int64)
-  for i, maps in said:
+  for i, maps in predicted:
     truth = part_labels(test, i, len(names))
     counts += confusion_matrix(truth, resize_bilinear(maps, truth.shape).argmax(-1), len(names))
   found = segmentation_scores(counts)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
-  told = {
+  facts = facts | {
     "IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
     "absent": [names[c] for c in found.absent],
     "resolution": "of the labels",
     "scales": "1.0",
   }
-  return Result(scores, facts | told, damaged)
+  return Result(scores, facts, damaged)
 
 
 def part_labels(images: LabeledImages, i: int, classes: int) -> np.ndarray:
-  """Returns the classes of image i, (H, W) uint8, `IGNORED_LABEL` where a pixel is not counted."""
+  """Returns the classes of image i, (H, W) uint8; `IGNORED_LABEL` for pixels that are not counted."""
   labels = images.plane(i, "parts.png")
   if labels is None:
     raise ValueError(

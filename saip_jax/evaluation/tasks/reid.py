@@ -1,4 +1,4 @@
-"""Person re-identification: who else in the gallery shows the person of a query."""
+"""Person re-identification: which gallery images show the person of a query."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from saip_jax.evaluation.tasks.base import Result, facts_of
 
 
 def nearest_persons(encoder: Encoder, data: Data) -> Result:
-  """Cosine similarity of image features, without re-ranking, pictures by the same camera put aside."""
+  """Ranks by cosine similarity of image features, without re-ranking; same-camera images of the person are excluded."""
   query, gallery = data.query_and_gallery()
   damaged: list[str] = []
   found = evaluate_retrieval(*_side(encoder, query, damaged), *_side(encoder, gallery, damaged))
@@ -20,19 +20,19 @@ def nearest_persons(encoder: Encoder, data: Data) -> Result:
     "re_ranking": False,
     "queries_with_ties": found.queries_with_ties,
     "ties": TIES,
-    "same_camera": "put aside",
+    "same_camera": "excluded",
     "image_features": encoder.image_features,
   }
   return Result(scores, facts, damaged)
 
 
 def nearest_persons_by_stripes(encoder: Encoder, data: Data) -> Result:
-  """As `nearest_persons`, by what stands out in each of four stripes of an image."""
+  """As `nearest_persons`, by the deviations of the cells in four stripes of an image."""
   return nearest_persons(striped(encoder, "deviations"), data)
 
 
 def _side(encoder: Encoder, images: LabeledImages, damaged: list[str]):
-  """Returns features, persons from 1 (a distractor is 0), and cameras."""
+  """Returns features, identities from 1 (0 for a distractor), and cameras."""
   persons = np.array(images.of_first_persons("identity", "re-identification"), np.int64)
   ids = np.where(persons == images.legend.get("distractor"), DISTRACTOR, persons + 1)  # some count from 0
   rows, features = encode_images(encoder, images.source, damaged)

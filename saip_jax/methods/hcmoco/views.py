@@ -12,7 +12,7 @@ from saip_jax.backbones.semgcn import JOINT_PARENTS
 from saip_jax.methods.base import sample_keys
 from saip_jax.methods.hcmoco.config import HcmocoConfig
 from saip_jax.views.geometry import rescale_nearest
-from saip_jax.views.rgbd import depth_picture, rgbd_crop
+from saip_jax.views.rgbd import depth_image, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 
 _OF_COCO = np.array([COCO_JOINTS.index(joint) for joint in JOINT_PARENTS])
@@ -25,7 +25,7 @@ class HcmocoViews:
 
   Attributes:
     rgb: (B, H, W, 3) normalized.
-    depth: (B, H, W, 3), see `depth_picture`; zeros without depth.
+    depth: (B, H, W, 3), see `depth_image`; zeros without depth.
     skeleton: (B, J, 2), see `centered_skeleton`.
     known: modality -> (B,) bool, the samples that have it: "rgb" all, "depth" those with a known pixel, "skeleton"
       those with a visible joint, or all as published.
@@ -71,7 +71,7 @@ def hcmoco_views(
     person = rescale_nearest(depth[..., None] > 0, grid)[..., 0]
     places = draw_places(jax.random.uniform(place_key, (config.places,)), person)
     known = {"rgb": True, "depth": jnp.any(person), "skeleton": jnp.any(visible) | config.as_published}
-    return rgb, depth_picture(depth), centered_skeleton(xy, visible, _ROOT), known, xy, visible, places
+    return rgb, depth_image(depth), centered_skeleton(xy, visible, _ROOT), known, xy, visible, places
 
   fields = ("image", "depth", "has_depth", "image_hw", "keypoints")
   views = jax.vmap(one)(*(batch[name] for name in fields), view_keys, place_keys)
