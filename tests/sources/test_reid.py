@@ -97,7 +97,7 @@ def test_market1501_attributes_are_0_or_1_with_one_for_each_age(tmp_path):
     without = _open(open_market1501, root, tmp_path)
     assert without.annotations(0)[0]["people"] == [{"identity": 2}]
     assert "attributes cannot be read" in without.left_out[-1][1]
-    with pytest.raises(ValueError, match="names no attributes .*market_attribute.mat: its attributes cannot"):
+    with pytest.raises(ValueError, match="no attributes .*market_attribute.mat: its attributes cannot"):
       attribute_labels(LabeledImages(without))
 
 
