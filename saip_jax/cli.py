@@ -63,24 +63,25 @@ def make_parser() -> argparse.ArgumentParser:
     prog="saip",
     description=saip_jax.__doc__,
     allow_abbrev=False,
-    epilog="saip COMMAND --help tells the flags of a command.",
+    epilog="saip COMMAND --help lists the flags of a command.",
   )
   parser.add_argument("--version", action="version", version=f"saip {saip_jax.__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-  goes_on = "started again, the same command goes on"
-  _add_command(commands, "pretrain", pretrain, f"pre-train a model; {goes_on} where it stopped")
-  _add_command(
-    commands, "compile", compile, "compile the step for TPUs without having one: does it fit, how fast at best"
-  )
+  goes_on = "the same command resumes it"
+  _add_command(commands, "pretrain", pretrain, f"pre-train a model; {goes_on} if it was stopped")
+  _add_command(commands, "compile", compile, "compile the step for TPUs without a TPU: memory and the least time")
   kinds = _add_parser(commands, "prepare", "make a data set").add_subparsers(dest="kind", required=True, metavar="KIND")
   _add_command(kinds, "people", prepare_people, f"render built-in people; {goes_on}")
   for kind in SOURCE_KINDS:
     if kind != "people":
       _add_command(kinds, kind, prepare, f"{kind} data to ArrayRecord shards; {goes_on}")
-  _add_command(commands, "doctor", doctor, "examine a data set: what is wrong with it, and what helps")
+  _add_command(commands, "doctor", doctor, "examine a data set: problems, and how to fix them")
   _add_command(commands, "import", import_weights, "make published weights ready for pre-training from them")
   _add_command(
-    commands, "export", export_weights, "write the encoder for PyTorch or ONNX, proven to compute the same there"
+    commands,
+    "export",
+    export_weights,
+    "write the encoder for PyTorch or ONNX, and check that it computes the same there",
   )
   _add_command(commands, "embed", embed, "write the features of a folder of images into one file")
   _add_command(commands, "evaluate", evaluate, "measure a checkpoint on a human-centric task, frozen or fine-tuned")
@@ -100,7 +101,7 @@ def _add_command(commands, name: str, command: ModuleType, summary: str) -> None
     "--traceback",
     action="store_true",
     default=bool(os.environ.get("SAIP_TRACEBACK")),
-    help="show where an error comes from (or set SAIP_TRACEBACK=1)",
+    help="show the traceback of an error (or set SAIP_TRACEBACK=1)",
   )
   command.add_flags(parser)
   parser.set_defaults(run=command.run, prog=parser.prog)

@@ -7,10 +7,10 @@ from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, size_flag
 
 def add_flags(parser) -> None:
   parser.epilog = (
-    "A run remembers what was measured of it in W/evaluations.jsonl; where that file cannot be written, the"
-    " scores are printed all the same, with a warning on standard error, and the exit status stays 0. With"
-    " --finetune any setting of the recipe can be changed, as in saip pretrain; started again, the same command goes"
-    " on where it stopped."
+    "Scores of a run are appended to W/evaluations.jsonl; if that file cannot be written, the"
+    " scores are still printed, with a warning on standard error, and the exit status stays 0. With"
+    " --finetune any setting of the recipe can be changed, as in saip pretrain; the same command resumes a"
+    " training that was stopped."
   )
   parser.add_argument(
     "--checkpoint",
@@ -18,7 +18,7 @@ def add_flags(parser) -> None:
     type=local_path_flag,
     metavar="WHAT",
     help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colors), constant "
-    "(what can be said without looking)",
+    "(the score without an image)",
   )
   parser.add_argument(
     "--task",
@@ -28,7 +28,7 @@ def add_flags(parser) -> None:
     "depth, correspondence or cross_modality",
   )
   parser.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
-  parser.add_argument("--protocol", metavar="NAME", help="how, where a task is measured in several ways")
+  parser.add_argument("--protocol", metavar="NAME", help="protocol of the task (its first)")
   parser.add_argument(
     "--finetune",
     type=local_path_flag,
@@ -38,20 +38,20 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--workdir", type=local_path_flag, metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)"
   )
-  parser.add_argument("--train-split", metavar="NAME", help="what probes are fitted on (train)")
-  parser.add_argument("--test-split", metavar="NAME", help="what is measured (test, or val)")
+  parser.add_argument("--train-split", metavar="NAME", help="split that probes are fitted on (train)")
+  parser.add_argument("--test-split", metavar="NAME", help="split that is measured (test, or val)")
   parser.add_argument(
     "--hold-out", action="store_true", help="cut --train-split in two by identity instead, 7 : 3, always the same way"
   )
   parser.add_argument(
-    "--people-count", type=int, default=2048, metavar="N", help="pictures of the default set of people (2048)"
+    "--people-count", type=int, default=2048, metavar="N", help="images of the default set of people (2048)"
   )
   parser.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
   parser.add_argument("--image-hw", type=size_flag, metavar="HxW", help="size of the input (what the weights are for)")
   parser.add_argument(
-    "--flip-test", action="store_true", help="average over each image and its mirror image; told with the score"
+    "--flip-test", action="store_true", help="average over each image and its mirror image; recorded with the score"
   )
-  parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random weights (0)")
+  parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random weights (0)")
   parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

@@ -23,7 +23,7 @@ def add_flags(parser) -> None:
     "--which",
     choices=("student", "teacher", "depth"),
     default="student",
-    help="which network (student); depth: HCMoCo's encoder of depth",
+    help="network (student); depth: HCMoCo's encoder of depth",
   )
   parser.add_argument(
     "--image-hw",
@@ -35,7 +35,7 @@ def add_flags(parser) -> None:
     "--positions",
     choices=("grid2d", "flat1d"),
     default="grid2d",
-    help="how: in two dimensions, or along the raster line as the published code does (grid2d)",
+    help="resampling: in two dimensions, or along the raster line as in the published code (grid2d)",
   )
   parser.add_argument("--with-preprocessing", action="store_true", help="onnx: a second file that takes uint8 pixels")
 

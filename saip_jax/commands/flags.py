@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-RECIPE_HELP = "recipe: a Python file, or the name of one that comes with the program, as {0} or configs/{0}.py"
+RECIPE_HELP = "recipe: a Python file, or the name of one of this program: {0} or configs/{0}.py"
 
 
 def local_path_flag(text: str) -> str:
@@ -20,12 +20,12 @@ def size_flag(text: str) -> tuple[int, int]:
   try:
     height, width = (int(part) for part in text.split("x"))
   except ValueError:
-    raise argparse.ArgumentTypeError(f"{text!r} is no size; write height x width, as 256x128") from None
+    raise argparse.ArgumentTypeError(f"{text!r} is not a size; write height x width: 256x128") from None
   return height, width
 
 
 def numbers_flag(count: int) -> Callable[[str], tuple[float, ...]]:
-  """Returns a flag type for `count` numbers with commas between."""
+  """Returns a flag type for `count` numbers separated by commas."""
 
   def read(text: str) -> tuple[float, ...]:
     try:
@@ -33,7 +33,7 @@ def numbers_flag(count: int) -> Callable[[str], tuple[float, ...]]:
     except ValueError:
       numbers = ()
     if len(numbers) != count:
-      raise argparse.ArgumentTypeError(f"{text!r}: expected {count} numbers with commas between")
+      raise argparse.ArgumentTypeError(f"{text!r}: expected {count} numbers separated by commas")
     return numbers
 
   return read

@@ -20,15 +20,19 @@ def add_flags(parser) -> None:
     "--image-hw",
     type=size_flag,
     metavar="HxW",
-    help="size in pixels that its positions are for, where the file does not say",
+    help="size in pixels that its positions are for, if the file does not specify it",
   )
   parser.add_argument(
     "--part",
     metavar="NAME",
-    help="section or module of the file that holds the encoder, where it has several: model_ema, base_encoder, ...",
+    help="section or module of the file that holds the encoder, if there are several: model_ema, base_encoder, ...",
   )
-  parser.add_argument("--heads", type=int, metavar="N", help="attention heads of a ViT, where the file does not say")
-  parser.add_argument("--last-heads", type=int, metavar="N", help="those of its last block (as in the others)")
+  parser.add_argument(
+    "--heads", type=int, metavar="N", help="attention heads of a ViT, if the file does not specify them"
+  )
+  parser.add_argument(
+    "--last-heads", type=int, metavar="N", help="attention heads of its last block (as in the others)"
+  )
 
 
 def run(options, settings) -> int:

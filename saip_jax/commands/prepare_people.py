@@ -7,9 +7,9 @@ _PREVIEW_COUNT, _PREVIEWED_COUNT = 40, 320
 
 
 def add_flags(parser) -> None:
-  parser.epilog = "A new set needs --out and --count; --preview alone draws pictures and writes no set."
+  parser.epilog = "A new set needs --out and --count; --preview alone draws images and writes no set."
   parser.add_argument("--out", type=local_path_flag, metavar="DIR", help="folder for the set")
-  parser.add_argument("--count", type=int, metavar="N", help="number of pictures")
+  parser.add_argument("--count", type=int, metavar="N", help="number of images")
   parser.add_argument("--image-hw", type=size_flag, metavar="HxW", help="size in pixels (256x128; scenes 480x640)")
   parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the people (0)")
   parser.add_argument(
@@ -22,14 +22,14 @@ def add_flags(parser) -> None:
     "--identities",
     type=int,
     metavar="K",
-    help="number of different people (one for 8 pictures; scenes: one for each, 120 or more)",
+    help="number of different people (one for 8 images; scenes: one for each, 120 or more)",
   )
   parser.add_argument("--export", metavar="FORMAT", help="coco or market1501: files for other tools, not for training")
   parser.add_argument(
     "--preview",
     type=local_path_flag,
     metavar="FILE",
-    help="draw the first pictures into FILE.png and their labels into FILE_labels.png",
+    help="draw the first images into FILE.png and their labels into FILE_labels.png",
   )
 
 

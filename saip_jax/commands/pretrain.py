@@ -16,10 +16,10 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--coordinator",
     metavar="HOST:PORT",
-    help="several hosts: an address on the machine of process 0 (Cloud TPU, Slurm and Kubernetes tell it themselves)",
+    help="several hosts: an address on the machine of process 0 (found by itself on Cloud TPU, Slurm and Kubernetes)",
   )
   parser.add_argument("--processes", type=int, metavar="N", help="several hosts: their number")
-  parser.add_argument("--process", type=int, metavar="I", help="several hosts: which one this is, from 0")
+  parser.add_argument("--process", type=int, metavar="I", help="several hosts: the number of this one, from 0")
 
 
 def run(options, settings) -> int:

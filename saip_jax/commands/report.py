@@ -9,7 +9,7 @@ _PEOPLE_COUNT = 512  # size of the default set of people, of which the report sh
 
 def add_flags(parser) -> None:
   parser.epilog = (
-    "Baselines stand beside a run by a file: saip evaluate --checkpoint=histogram ... --json >> FILE,"
+    "To compare with a baseline, save its scores: saip evaluate --checkpoint=histogram ... --json >> FILE,"
     " then --compare FILE."
   )
   parser.add_argument("workdir", type=local_path_flag, metavar="W", help="the run's folder")
@@ -19,11 +19,11 @@ def add_flags(parser) -> None:
     default=(),
     type=local_path_flag,
     metavar="W2",
-    help="other runs, or files of what saip evaluate --json printed",
+    help="other runs, or files with the output of saip evaluate --json",
   )
   parser.add_argument("--out", type=local_path_flag, metavar="FILE", help="the page (W/report.html)")
   parser.add_argument(
-    "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown at work on (people)"
+    "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown on (people)"
   )
   parser.add_argument("--hold-out", action="store_true", help="--data without a test split: as in saip evaluate")
 

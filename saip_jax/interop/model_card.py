@@ -111,7 +111,7 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
     f"An encoder of person images, pre-trained without labels: {features} for\n"
     f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {__version__}.\n\n"
     f"| | |\n|---|---|\n{table}\n\n## Load it\n\n{usage.strip()}\n{notes and chr(10) + notes.strip() + chr(10)}"
-    "\n## License\n\nThe license of whoever publishes these weights; name it here.\n"
+    "\n## License\n\nThe license under which these weights are published; name it here.\n"
   )
 
 

@@ -86,8 +86,8 @@ def test_encoders_that_know_the_parts_transfer_and_others_do_not():
     return dict.fromkeys(("rgb", "depth", "both"), np.ones((len(images_u8), 16, 8, 4)))
 
   measure = lambda apply: cross_modality.probe_across_modalities(ModalityEncoders({}, (64, 32), apply), data())
-  told, guessed = measure(knowing), measure(ignorant)
-  assert min(told.scores.values()) > 0.4 and next(iter(told.scores)) == "rgb -> depth"
+  informed, guessed = measure(knowing), measure(ignorant)
+  assert min(informed.scores.values()) > 0.4 and next(iter(informed.scores)) == "rgb -> depth"
   by_chance = guessed.facts["commonest_part_everywhere"]
   assert all(score == pytest.approx(by_chance, abs=1e-3) for score in guessed.scores.values())
   assert guessed.facts["place_in_the_picture"] > 2 * by_chance

@@ -128,9 +128,9 @@ def test_every_readable_image_has_its_features(folder, tmp_path, backbone, capfd
   assert [line.split(": ")[0] for line in skipped] == ["05_broken.jpg", "more/notes.jpg"]
   assert "truncated" in skipped[0] and "not an image" in skipped[1]
   assert sorted(p.name for p in out.parent.iterdir()) == ["features.npz", "features.npz.skipped.txt"]
-  said = capfd.readouterr()
-  assert said.err == ""  # no progress bar off a terminal
-  assert said.out == (
+  captured = capfd.readouterr()
+  assert captured.err == ""  # no progress bar off a terminal
+  assert captured.out == (
     f"12 images in {out}: cls (12, 24), tokens (12, 8, 24)\n2 images skipped, listed in {out}.skipped.txt\n"
   )
 

@@ -105,8 +105,8 @@ def test_equal_rows_have_equal_similarities_to_the_last_bit(gallery):
   np.testing.assert_allclose(found, asked @ shown.T, atol=1e-5)
   for row in found:
     assert len(np.unique(row)) == len(np.unique(shown, axis=0))
-  said = on_distinct_rows(lambda rows: rows @ np.ones((100, 7)), shown)
-  assert said.shape == (gallery, 7) and len(np.unique(said, axis=0)) == len(np.unique(shown, axis=0))
+  read = on_distinct_rows(lambda rows: rows @ np.ones((100, 7)), shown)
+  assert read.shape == (gallery, 7) and len(np.unique(read, axis=0)) == len(np.unique(shown, axis=0))
 
 
 def test_features_equal_up_to_rounding_are_equal():

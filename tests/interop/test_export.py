@@ -147,8 +147,8 @@ def test_the_card_tells_how_the_weights_were_made(tmp_path, checkpoint, monkeypa
     for words in ("saip, fidelity official", f"| {step} of 100 |", "| crops |", images, "256x128", "3 heads"):
       assert words in card, words
     assert str(tmp_path) not in card
-  told = run_history(run_folder)
-  assert told == run_history(tmp_path / "out40") == run_history(tmp_path / "out40" / "model.safetensors")
+  history = run_history(run_folder)
+  assert history == run_history(tmp_path / "out40") == run_history(tmp_path / "out40" / "model.safetensors")
   assert run_history(tmp_path / "out40" / "other.safetensors") == run_history(tmp_path) == {}
 
 

@@ -103,7 +103,7 @@ def test_other_members_of_a_sample_in_a_tar(tmp_path):
 def test_dots_in_names_are_not_always_samples(tmp_path):
   few = open_archives(write_tar(tmp_path / "few.tar", [("x.cam0.jpg", b"0"), ("x.cam1.jpg", b"1")]), tmp_path / "w")
   assert names_of(few) == ["few.tar/x.cam0.jpg"] and few.annotations(0)[1] == {"cam1.jpg": b"1"}
-  assert [name for name, _ in few.left_out] == ["few.tar/x.cam1.jpg"]  # said, as it may not be what is meant
+  assert [name for name, _ in few.left_out] == ["few.tar/x.cam1.jpg"]  # listed: it may not be what is meant
   many = open_archives(write_tar(tmp_path / "many.tar", [(f"v1.{i:03d}.jpg", b"") for i in range(40)]), tmp_path / "w")
   assert len(many) == 40 and not many.left_out
 
