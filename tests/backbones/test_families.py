@@ -147,12 +147,20 @@ def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
 @pytest.mark.parametrize(
   "name,flags,words",
   [
-    ("tinyvit_5m", ["--dialect=timm"], ["not for tinyvit_5m", "stride of 32", "safetensors, onnx, torchscript"]),
+    (
+      "tinyvit_5m",
+      ["--dialect=timm"],
+      ["--dialect=timm", "tinyvit_5m", "stride of 32", "safetensors, onnx, torchscript"],
+    ),
     ("hrnet_w18_bilinear", ["--dialect=timm"], ["repeats cells where this one interpolates", "safetensors, onnx"]),
-    ("swin_tiny", ["--dialect=saip"], ["not for swin_tiny", "choose one of timm, safetensors, onnx, torchscript"]),
-    ("convnext_femto", ["--dialect=mmpose"], ["not for convnext_femto"]),
+    (
+      "swin_tiny",
+      ["--dialect=saip"],
+      ["--dialect=saip", "swin_tiny", "choose one of timm, safetensors, onnx, torchscript"],
+    ),
+    ("convnext_femto", ["--dialect=mmpose"], ["--dialect=mmpose", "convnext_femto"]),
     ("convnext_femto", ["--dialect=safetensors", "--image-hw=64x16"], ["64x16", "32 pixels"]),
-    ("hrnet_w18", ["--dialect=onnx", "--image-hw=72x64"], ["72x64", "32 pixels and more, multiples of 32"]),
+    ("hrnet_w18", ["--dialect=onnx", "--image-hw=72x64"], ["72x64", "32 pixels", "multiples of 32"]),
     ("swin_tiny", ["--dialect=safetensors", "--image-hw=64x15"], ["64x15", "at least the stride, 16"]),
   ],
 )

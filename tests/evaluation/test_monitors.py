@@ -197,7 +197,7 @@ def test_errors_are_one_line(tmp_path, settings, words):
 
 
 @pytest.mark.parametrize(
-  "monitor, words", [("reid", "has no identity"), ("attributes", "names no attributes"), ("parts", "names no parts")]
+  "monitor, words", [("reid", "has no identity"), ("attributes", "has no attributes"), ("parts", "names no parts")]
 )
 def test_data_without_the_labels(tmp_path, monitor, words):
   for i in range(12):

@@ -306,7 +306,7 @@ def test_the_encoder_of_depth_is_exported(tmp_path, monkeypatch):
   assert cli.main(["export", "--checkpoint=W", "--dialect=timm", "--which=depth", f"--out={out}"]) == 0
   written = load_backbone(out).params
   np.testing.assert_array_equal(written["cls_token"], student["depth_backbone"]["cls_token"])
-  assert "depth, three times the same" in (out / "README.md").read_text()
+  assert "depth, repeated three times" in (out / "README.md").read_text()
   assert '"mean": [0.0, 0.0, 0.0]' in (out / "config.json").read_text()
 
 

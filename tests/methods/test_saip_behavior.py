@@ -71,7 +71,7 @@ def test_whole_sizes_lose_no_pixels(improved):
 
 
 def test_scales_per_sample(improved):
-  rescale = improved[2].rescale
+  rescale = improved[1].draws.rescale
   assert len(np.unique(rescale[:, 0])) == 4 and (rescale[:, 0] != rescale[:, 1]).any()
 
 
@@ -132,7 +132,7 @@ def test_normal_tokens_start_small_and_are_not_decayed():
 
 def test_cosine_teacher_moves_once_per_update_and_less_and_less():
   _, method = tiny("accumulate=2", "total_steps=10", "method.teacher_momentum=0.9", *behave(ema="cosine"))
-  kept = [float(method._teacher_kept(jnp.int32(step))) for step in range(20)]
+  kept = [float(method._teacher_momentum(jnp.int32(step))) for step in range(20)]
   assert kept[::2] == [1.0] * 10  # the first micro-step of each update leaves it
   moved = kept[1::2]
   assert moved[0] == pytest.approx(0.9) and all(a < b for a, b in zip(moved, moved[1:])) and moved[-1] < 1

@@ -210,8 +210,8 @@ def test_settings_that_differ_come_first(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_used_is_named(trained, people, capsys):
-  page = report(trained, data=people, out=trained / "report.html")  # no such method is known outside the tests
-  assert "newest checkpoint cannot be used" in page.text and "toy" in capsys.readouterr().err
+  page = report(trained, data=people, out=trained / "report.html")  # the toy's parameters are not those of its backbone
+  assert "newest checkpoint cannot be used" in page.text and "checkpoints/6" in capsys.readouterr().err
 
 
 def test_a_fingerprint_is_read_without_the_program_that_wrote_it(trained, tmp_path):

@@ -109,7 +109,7 @@ def test_a_run_compiles_once(tmp_path):
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     config = toy_config("total_steps=12", "panel_every=2", "accumulate=2", "profile_steps=3:5")
-    train_in_folder(config, Counted(config.method), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
+    train_in_folder(config, Counted.build(config), lambda _: Data(8), tmp_path, devices=jax.devices()[:1])
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert len(traced) == 1 and compiled
