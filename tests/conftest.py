@@ -126,7 +126,7 @@ def rendered_samples(tmp_path_factory):
   return write_samples(tmp_path_factory.mktemp("samples"))
 
 
-@pytest.fixture(params=["rendered", pytest.param("real", marks=pytest.mark.real_photos)])
+@pytest.fixture(params=["rendered", pytest.param("real", marks=[pytest.mark.real_photos, pytest.mark.slow])])
 def samples(request):
   """The rendered samples; and the real ones, where they are present."""
   from tests.support.sample_photos import Samples, real_or_skip

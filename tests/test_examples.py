@@ -17,7 +17,10 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+SLOW = {"saip_jax.pretraining": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in MODULES])
 def test_examples_print_what_they_show(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)  # an example may write a run
   result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

@@ -67,7 +67,7 @@ def backbones(monkeypatch):
   add_golden_backbones(monkeypatch)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["saip", "dino", pytest.param("hcmoco", marks=pytest.mark.slow)])
 def test_a_run_goes_on_as_it_did(name, tmp_path, monkeypatch):
   """From its checkpoint of update 2, updates 3 and 4 have the metrics that they had then."""
   devices = jax.devices()[:1]  # batches of 4 are too small for all
@@ -130,7 +130,7 @@ def test_weights_are_exported(name, tmp_path, torch):
   assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["dino", *(pytest.param(name, marks=pytest.mark.slow) for name in ("saip", "hcmoco"))])
 def test_a_report_is_written(name, tmp_path):
   workdir = copy_of(name, tmp_path)
   assert cli.main(["report", str(workdir)]) == 0

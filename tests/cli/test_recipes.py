@@ -56,7 +56,10 @@ def losses_of(settings) -> set[str]:
 
 
 # They compile for long; of the two stages of HCMoCo the second, which is not among them, has all losses.
-SLOW = {name: pytest.mark.slow for name in ("hcmoco", "saip_convnext_femto", "saip_swin_tiny", "saip_tinyvit_5m")}
+SLOW = {
+  name: pytest.mark.slow
+  for name in ("hcmoco", "hcmoco_stage2", "saip_convnext_femto", "saip_swin_tiny", "saip_tinyvit_5m")
+}
 
 
 @pytest.mark.parametrize("path", [pytest.param(p, marks=SLOW.get(p.stem, ()), id=p.stem) for p in RECIPES])

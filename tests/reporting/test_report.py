@@ -210,7 +210,7 @@ def test_settings_that_differ_come_first(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_used_is_named(trained, people, capsys):
-  page = report(trained, data=people, out=trained / "report.html")  # the toy's parameters are not those of its backbone
+  page = report(trained, data=people, out=trained / "report.html")  # its model.json describes no known backbone
   assert "newest checkpoint cannot be used" in page.text and "checkpoints/6" in capsys.readouterr().err
 
 
