@@ -26,7 +26,7 @@ def test_kill_9_five_times(tmp_path):
   assert len(killed_at) == 5 and max(killed_at) > 0, killed_at
   run(command, tmp_path / "whole")
   names = final_state(tmp_path / "whole").keys()
-  for part in ("params/", "method_state/teacher/", "extra/center", "opt_state/", "step"):
+  for part in ("params/", "extra/teacher/", "extra/center", "opt_state/", "step"):
     assert any(name.startswith(part) for name in names), names
   assert differing(tmp_path / "killed", tmp_path / "whole") == []
 
