@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import re
 import sys
 
@@ -14,37 +13,8 @@ from saip_jax.interop import export, torch_model
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import run_history, shortened
 from saip_jax.interop.tensor_files import read_tensors
-from tests.support.trained_weights import REPO, trained_weights
-
-
-@pytest.fixture
-def weights():
-  return trained_weights()
-
-
-@pytest.fixture
-def checkpoint(weights, monkeypatch):
-  """Makes the command open these weights for any checkpoint."""
-  monkeypatch.setattr(export, "open_weights", lambda path: weights)
-
-
-def run(*arguments) -> int:
-  return cli.main(["export", "--checkpoint=W", *arguments])
-
-
-def parity(folder: pathlib.Path) -> dict:
-  return json.loads((folder / "parity.json").read_text())
-
-
-@pytest.fixture
-def one_thread():
-  """The machine's cores are shared: threads of PyTorch that wait for each other cost more than they bring."""
-  torch = pytest.importorskip("torch")
-  pytest.importorskip("timm")
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield
-  torch.set_num_threads(threads)
+from tests.support.exports import parity, run
+from tests.support.trained_weights import REPO
 
 
 @pytest.mark.parametrize("dialect", ["timm", "safetensors"])
@@ -100,7 +70,7 @@ def test_a_mistake_is_one_line(tmp_path, checkpoint, monkeypatch, capfd, flags, 
 
 
 @pytest.mark.torch
-def test_vitpose_takes_squares_only(tmp_path, checkpoint, one_thread, capfd):
+def test_vitpose_takes_squares_only(tmp_path, checkpoint, torch, capfd):
   assert run("--dialect=vitpose", f"--out={tmp_path / 'out'}", "--image-hw=256x192") == 2
   assert "--image-hw=256x256" in capfd.readouterr().err and not list(tmp_path.iterdir())
 
@@ -158,7 +128,7 @@ def test_no_folders_of_the_own_disk_are_told():
 
 
 @pytest.mark.torch
-def test_the_lines_in_the_readme_work(tmp_path, checkpoint, one_thread, capfd):
+def test_the_lines_in_the_readme_work(tmp_path, checkpoint, torch, capfd):
   blocks = re.findall(r"```python\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
   lines = [block for block in blocks if "local-dir:" in block]
   if not lines:
@@ -166,7 +136,6 @@ def test_the_lines_in_the_readme_work(tmp_path, checkpoint, one_thread, capfd):
   assert len(lines) == 1 and len(lines[0].splitlines()) <= 12
   assert run("--dialect=timm", f"--out={tmp_path / 'DIR'}") == 0
   capfd.readouterr()
-  import torch
 
   torch.manual_seed(0)
   exec(lines[0].replace("local-dir:DIR", f"local-dir:{tmp_path / 'DIR'}"), {})

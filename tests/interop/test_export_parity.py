@@ -1,8 +1,6 @@
 """Exported files, read back by their target programs, compute the same as the weights."""
 
 import hashlib
-import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,28 +8,9 @@ import pytest
 from saip_jax import cli
 from saip_jax.interop import export, proof
 from saip_jax.interop.dialects import DIALECTS
-from tests.support.trained_weights import trained_weights
+from tests.support.exports import parity, run
 
 FEATURES = 2e-5  # largest difference allowed here; the command itself allows `proof.LIMIT`
-
-
-@pytest.fixture
-def weights():
-  return trained_weights()
-
-
-@pytest.fixture
-def checkpoint(weights, monkeypatch):
-  """Makes the command open these weights for any checkpoint."""
-  monkeypatch.setattr(export, "open_weights", lambda path: weights)
-
-
-def run(*arguments) -> int:
-  return cli.main(["export", "--checkpoint=W", *arguments])
-
-
-def parity(folder: pathlib.Path) -> dict:
-  return json.loads((folder / "parity.json").read_text())
 
 
 CASES = [
@@ -49,20 +28,9 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def one_thread():
-  """The machine's cores are shared: threads of PyTorch that wait for each other cost more than they bring."""
-  torch = pytest.importorskip("torch")
-  pytest.importorskip("timm")
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield
-  torch.set_num_threads(threads)
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("dialect, flags, image_hw, tensors", CASES, ids=lambda v: str(v))
-def test_reloaded_files_compute_the_same(tmp_path, checkpoint, one_thread, capfd, dialect, flags, image_hw, tensors):
+def test_reloaded_files_compute_the_same(tmp_path, checkpoint, torch, capfd, dialect, flags, image_hw, tensors):
   out = tmp_path / "new" / "out"
   assert run(f"--dialect={dialect}", f"--out={out}", *flags) == 0
   printed = capfd.readouterr()
@@ -81,9 +49,8 @@ def test_reloaded_files_compute_the_same(tmp_path, checkpoint, one_thread, capfd
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw", [(256, 128), (256, 192), (384, 128)], ids=lambda hw: "{}x{}".format(*hw))
-def test_timm_and_transformers_load_the_folder(tmp_path, checkpoint, weights, one_thread, image_hw):
+def test_timm_and_transformers_load_the_folder(tmp_path, checkpoint, weights, torch, image_hw):
   import timm
-  import torch
 
   transformers = pytest.importorskip("transformers")
   from safetensors.torch import load_file
@@ -144,7 +111,7 @@ def check_onnx(tmp_path, weights, image_hw, *flags):
 
 
 @pytest.mark.torch
-def test_onnx_takes_pixels_where_asked(tmp_path, checkpoint, weights, one_thread, capfd):
+def test_onnx_takes_pixels_where_asked(tmp_path, checkpoint, weights, torch, capfd):
   out, record = check_onnx(tmp_path, weights, (256, 128), "--with-preprocessing")
   printed = capfd.readouterr()
   assert printed.out.count("\n") == 1 and not printed.err, printed
@@ -155,12 +122,12 @@ def test_onnx_takes_pixels_where_asked(tmp_path, checkpoint, weights, one_thread
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("image_hw", [(256, 192), (384, 128)], ids=lambda hw: "{}x{}".format(*hw))
-def test_onnx_at_other_sizes(tmp_path, checkpoint, weights, one_thread, image_hw):
+def test_onnx_at_other_sizes(tmp_path, checkpoint, weights, torch, image_hw):
   check_onnx(tmp_path, weights, image_hw)
 
 
 @pytest.mark.torch
-def test_parity_json_is_complete(tmp_path, checkpoint, weights, one_thread):
+def test_parity_json_is_complete(tmp_path, checkpoint, weights, torch):
   out = tmp_path / "out"
   assert run("--dialect=timm", f"--out={out}") == 0
   record = parity(out)
@@ -184,8 +151,7 @@ def test_parity_json_is_complete(tmp_path, checkpoint, weights, one_thread):
 
 
 @pytest.mark.torch
-def test_published_file_has_the_published_parameters(tmp_path, checkpoint, weights, one_thread):
-  import torch
+def test_published_file_has_the_published_parameters(tmp_path, checkpoint, weights, torch):
 
   out = tmp_path / "out"
   assert run("--dialect=saip", f"--out={out}") == 0
@@ -196,7 +162,7 @@ def test_published_file_has_the_published_parameters(tmp_path, checkpoint, weigh
 
 
 @pytest.mark.torch
-def test_an_export_can_be_exported_again(tmp_path, checkpoint, monkeypatch, one_thread):
+def test_an_export_can_be_exported_again(tmp_path, checkpoint, monkeypatch, torch):
   """What is read back through `open_weights` is the same to the bit."""
   assert run("--dialect=timm", f"--out={tmp_path / 'direct'}") == 0
   assert run("--dialect=saip", f"--out={tmp_path / 'saip'}") == 0
@@ -210,7 +176,7 @@ def test_an_export_can_be_exported_again(tmp_path, checkpoint, monkeypatch, one_
 
 @pytest.mark.torch
 @pytest.mark.parametrize("fault", ["swapped", "not a number"])
-def test_what_computes_something_else_is_not_left_behind(tmp_path, checkpoint, monkeypatch, one_thread, capfd, fault):
+def test_what_computes_something_else_is_not_left_behind(tmp_path, checkpoint, monkeypatch, torch, capfd, fault):
   class Faulty:
     def to_state(self, weights, which):
       state = dict(DIALECTS["timm"].to_state(weights, which))

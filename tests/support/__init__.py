@@ -22,6 +22,7 @@ Networks and training:
   trained_weights    a ViT-Ti with SAIP's heads as training leaves it
 
 Runs and processes:
+  exports            the command `saip export` on given weights
   golden             runs that earlier versions made
   kill_and_resume    kills a run at random moments, resumes and compares it
   processes          several processes on this machine
