@@ -15,9 +15,8 @@ from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol, split_unit
+from saip_jax.run_folder.files import CONFIG, EVALUATIONS
 from saip_jax.run_folder.integrity import checkpoint_steps
-
-RECORDS = "evaluations.jsonl"
 
 
 def evaluate(
@@ -71,11 +70,11 @@ def save_record(
   run = run_of(checkpoint)
   if run:
     try:
-      with open(run / RECORDS, "a", encoding="utf-8") as file:
+      with open(run / EVALUATIONS, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     except OSError as e:
       print(
-        f"warning: {run / RECORDS} cannot be written ({e.strerror}): these scores are not saved in the run; `saip"
+        f"warning: {run / EVALUATIONS} cannot be written ({e.strerror}): these scores are not saved in the run; `saip"
         " report --compare FILE` reads the output of --json from FILE",
         file=sys.stderr,
         flush=True,
@@ -131,7 +130,7 @@ def run_of(checkpoint: str) -> pathlib.Path | None:
   """Returns the folder of the run that a checkpoint belongs to; None if it belongs to none."""
   path = local_path(checkpoint, "--checkpoint")
   for folder in (path, *path.parents[:2]):
-    if (folder / "config.json").is_file() and checkpoint_steps(folder):
+    if (folder / CONFIG).is_file() and checkpoint_steps(folder):
       return folder
   return None
 

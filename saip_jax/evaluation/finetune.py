@@ -27,6 +27,7 @@ from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from saip_jax.run_folder.files import CHECKPOINTS
 from saip_jax.running import train_in_folder
 from saip_jax.training.state import TrainState
 
@@ -139,7 +140,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   path = pathlib.Path(checkpoint).expanduser().absolute()
   if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # a run may continue: use this checkpoint
-    path = path / "checkpoints" / str(weights.step)
+    path = path / CHECKPOINTS / str(weights.step)
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
 

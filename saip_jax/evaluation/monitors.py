@@ -18,6 +18,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.records import IGNORE_LABEL
 from input_pipeline.storage import cache_folder
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import split_statistics
@@ -26,7 +27,7 @@ from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.fixed_set import FixedSet
 from saip_jax.evaluation.metrics.attributes import evaluate_attributes
 from saip_jax.evaluation.metrics.retrieval import evaluate_retrieval
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages, cameras
 from saip_jax.evaluation.tasks.attributes import UNKNOWN, attribute_labels
@@ -80,7 +81,7 @@ def _parts(pictures: FixedSet, grid: tuple[int, int]) -> Score:
     raise ValueError(f"{fit.images.source.identity['name']!r} names no parts: choose other data, such as people")
   side = max(1, round(pictures.image_hw[0] / grid[0] / _PLACE))
   to_fit, truth = (_places(part.images, len(names), grid, side) for part in (fit, test))
-  used = np.flatnonzero((to_fit != IGNORED_LABEL).all(1))
+  used = np.flatnonzero((to_fit != IGNORE_LABEL).all(1))
   used = used[:: -(-len(used) // _MOST_CELLS) or 1]
   if not len(used):
     raise ValueError(f"no cell of the {len(fit.images)} images to fit on has a part at each place")

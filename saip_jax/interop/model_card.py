@@ -6,6 +6,7 @@ import re
 
 from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
+from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
 from saip_jax.run_folder.integrity import checkpoint_steps
 from saip_jax.version import __version__
 
@@ -22,8 +23,8 @@ def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
   parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
   if "history" in parity and (path.is_dir() or path.name in parity.get("files", ())):
     return parity["history"]
-  workdir = path.parent.parent if path.parent.name == "checkpoints" else path
-  config = _read(workdir / "config.json")
+  workdir = path.parent.parent if path.parent.name == CHECKPOINTS else path
+  config = _read(workdir / CONFIG)
   if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
     return {}
   method, data, batch_size, total = config["method"], config["data"], config["batch_size"], config["total_steps"]

@@ -18,6 +18,7 @@ from saip_jax.reporting import page
 from saip_jax.reporting.curves import curves_html, smoothing
 from saip_jax.reporting.images import panel_uri
 from saip_jax.reporting.runs import Run, read_compared, read_run
+from saip_jax.run_folder.files import CHECKPOINTS
 
 _LISTED = 20  # damaged images
 _OPEN_ROWS = 30  # of settings that differ; longer tables are collapsed
@@ -117,7 +118,7 @@ def _data_fact(run: Run, newest: int | None) -> str:
 
   if newest is not None:
     try:
-      identity = read_fingerprint(run.path / "checkpoints" / str(newest))["data"]
+      identity = read_fingerprint(run.path / CHECKPOINTS / str(newest))["data"]
       return f"{identity.get('name', identity['source'])}: {identity['images']:,} images, digest {identity['digest']}"
     except (ValueError, KeyError, AttributeError):
       pass  # of another version: use the settings
@@ -237,7 +238,7 @@ def _encoder_html(run: Run, newest: int | None, data) -> str:
 
   images = choose_images(data)
   try:
-    backbone = load_backbone(run.path / "checkpoints" / str(newest))
+    backbone = load_backbone(run.path / CHECKPOINTS / str(newest))
   except ValueError as error:
     print(f"report: the newest checkpoint cannot be used: {error}", file=sys.stderr)
     return page.missing(f"The newest checkpoint cannot be used: {error}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.schema import flattened
+from saip_jax.run_folder.files import CONFIG, EVALUATIONS, GOODPUT, METRICS, PANELS, STARTS
 
 _MOST_NAMED = 10  # unreadable lines that are listed
 
@@ -70,7 +71,7 @@ class Run:
   def panels(self) -> dict[str, list[tuple[int, pathlib.Path]]]:
     """Returns kind of panel -> (step, file) of each panel, oldest first."""
     found: dict[str, list] = {}
-    for path in (self.path / "panels").glob("*.png"):
+    for path in (self.path / PANELS).glob("*.png"):
       match = re.fullmatch(r"(\d+)_(.+)", path.stem)
       if match:
         found.setdefault(match[2], []).append((int(match[1]), path))
@@ -88,25 +89,25 @@ def read_run(path, setting: str = "W") -> Run:
     ValueError: the folder has no run, or a config.json that cannot be read.
   """
   path = pathlib.Path(path).expanduser()
-  if not (path / "config.json").is_file():
+  if not (path / CONFIG).is_file():
     what = "does not exist" if not path.exists() else "is not a folder" if not path.is_dir() else "has no config.json"
     raise ValueError(f"{setting}={path} is not a run: it {what}; expected the --workdir of saip pretrain")
   try:
-    config = json.loads((path / "config.json").read_text("utf-8"))
+    config = json.loads((path / CONFIG).read_text("utf-8"))
   except ValueError as error:
     raise ValueError(f"{path / 'config.json'} cannot be read: {error}") from error
   if not isinstance(config, dict):
     raise ValueError(f"{path / 'config.json'} holds a {type(config).__name__}: expected the settings of a run")
   faults: list[str] = []
-  goodput = next((record for _, record in _records(path / "goodput.json", faults)), {})
-  starts = [record for _, record in _records(path / "starts.jsonl", faults)]
+  goodput = next((record for _, record in _records(path / GOODPUT, faults)), {})
+  starts = [record for _, record in _records(path / STARTS, faults)]
   damaged = sorted(path.glob("damaged_images*.txt"))
   return Run(
     name=path.absolute().name,
     path=path,
     config=config,
-    series=_read_series(path / "metrics.jsonl", faults),
-    evaluations=_evaluations(path / "evaluations.jsonl", faults),
+    series=_read_series(path / METRICS, faults),
+    evaluations=_evaluations(path / EVALUATIONS, faults),
     goodput=goodput,
     damaged=[line for file in damaged for line in file.read_text("utf-8", "replace").splitlines()],
     faults=faults,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from input_pipeline.records import IGNORE_LABEL
 from input_pipeline.schema import to_dict
 from saip_jax import cli
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import cross_modality
 from saip_jax.evaluation.tasks.cross_modality import (
@@ -26,7 +26,7 @@ NAMES = ("a", "b", "c", "d", "e")
 def people(seed, count=12):
   """Blocks of 5 parts, one for each cell, the upper row beside the person."""
   cells = np.random.default_rng(seed).integers(0, 5, (count, 6, 4)).astype(np.uint8)
-  cells[:, 0] = IGNORED_LABEL
+  cells[:, 0] = IGNORE_LABEL
   parts = cells.repeat(CELL, 1).repeat(CELL, 2)
   return cells, RgbdPeople(np.zeros((*parts.shape, 3), np.uint8), np.zeros(parts.shape, np.uint16), parts, NAMES)
 
@@ -68,7 +68,7 @@ def data():
 def test_people_are_read_with_their_own_depth_and_parts():
   found = read_people(data().open("test"), (64, 32), [])
   assert found.images_u8.shape == (*found.parts.shape, 3) and found.parts.shape[1:] == (64, 32)
-  person = found.parts != IGNORED_LABEL
+  person = found.parts != IGNORE_LABEL
   assert 0.05 < person.mean() < 0.7 and not found.depth_mm[~person].any()
   assert (found.depth_mm[person] > 500).mean() > 0.99 and found.parts[person].max() < len(found.names) == 19
 

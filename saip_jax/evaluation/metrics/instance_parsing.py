@@ -23,7 +23,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix
+from input_pipeline.records import IGNORE_LABEL
+from saip_jax.evaluation.metrics.segmentation import confusion_matrix
 
 PARSING_THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 _PCP = 0.5
@@ -101,7 +102,7 @@ def evaluate_instance_parsing(images: Iterable[ParsedImage], classes: int) -> In
     with_parts = shown.any(1)
     without += int((~with_parts).sum())
     true_parts, shown = true_parts[with_parts], shown[with_parts]
-    counted = (true_parts != IGNORED_LABEL).all(0)
+    counted = (true_parts != IGNORE_LABEL).all(0)
     for score, found, shows in zip(of_image, parts, _shown(np.where(counted, parts, 0), classes)):
       ious = np.array([_ious(true, found, classes) for true in true_parts]).reshape(-1, classes)
       means = np.nanmean(ious, axis=1)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-IGNORED_LABEL = 255
+from input_pipeline.records import IGNORE_LABEL
+
 LIP_FLIP_PAIRS = ((14, 15), (16, 17), (18, 19))  # arms, legs, shoes
 
 _CHUNK = 2**20  # pixels counted at once
@@ -61,8 +62,8 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
       f"true and predicted are {true.dtype} {true.shape} and {predicted.dtype} {predicted.shape}: "
       "expected integers of one shape; resize predictions to the labels"
     )
-  if not 1 <= classes <= IGNORED_LABEL:
-    raise ValueError(f"classes is {classes}: expected 1 to {IGNORED_LABEL}")
+  if not 1 <= classes <= IGNORE_LABEL:
+    raise ValueError(f"classes is {classes}: expected 1 to {IGNORE_LABEL}")
   table = np.zeros(2**16, np.int64)
   true, predicted = true.reshape(-1), predicted.reshape(-1)
   for start in range(0, true.size, _CHUNK):
@@ -70,7 +71,7 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
     table += np.bincount(t * np.uint16(2**8) + p, minlength=2**16)
   table = table.reshape(2**8, 2**8)
   for name, counts, last in (
-    ("true", table[classes:IGNORED_LABEL].sum(1), "or 255 for ignored pixels"),
+    ("true", table[classes:IGNORE_LABEL].sum(1), "or 255 for ignored pixels"),
     ("predicted", table[:classes, classes:].sum(0), "for pixels that count"),
   ):
     if counts.any():

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.names import shown
+from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.logistic import LogisticProbe, fit_classes
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import confusion_matrix, segmentation_scores
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.resize import resized_batches
 from saip_jax.evaluation.splits import Data, LabeledImages
@@ -32,6 +33,7 @@ from saip_jax.interop.weights import Preprocessing
 from saip_jax.methods import METHODS
 from saip_jax.methods.hcmoco.method import Hcmoco
 from saip_jax.recipes import parse_config
+from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
 from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model
@@ -50,7 +52,7 @@ class RgbdPeople:
   Attributes:
     images_u8: (n, H, W, 3) RGB.
     depth_mm: (n, H, W) uint16, 0 outside the person.
-    parts: (n, H, W) uint8 classes without the background; `IGNORED_LABEL` outside the person.
+    parts: (n, H, W) uint8 classes without the background; `IGNORE_LABEL` outside the person.
     names: names of the classes.
   """
 
@@ -90,7 +92,7 @@ def open_modality_encoders(
     ValueError: no such run, a run of another method, or unsupported options.
   """
   del seed
-  if not (pathlib.Path(checkpoint) / "config.json").is_file():
+  if not (pathlib.Path(checkpoint) / CONFIG).is_file():
     raise ValueError(
       f"--checkpoint={checkpoint} is not a run: expected a run of hcmoco, which has encoders of RGB and of depth"
     )
@@ -144,10 +146,10 @@ def read_people(images: LabeledImages, image_hw: tuple[int, int], damaged: list[
         damaged.append(f"{shown(images.source.name(i))}: {reason}")
         continue
       labels = nearest(part_labels(images, i, len(names)))
-      person = (labels > 0) & (labels != IGNORED_LABEL)
+      person = (labels > 0) & (labels != IGNORE_LABEL)
       pixels.append(batch.images_u8[row])
       depth.append(np.where(person, np.rint(1e3 * nearest(depth_of(images, i))), 0).astype(np.uint16))
-      parts.append(np.where(person, labels - 1, IGNORED_LABEL).astype(np.uint8))
+      parts.append(np.where(person, labels - 1, IGNORE_LABEL).astype(np.uint8))
   if not pixels:
     raise ValueError(
       f"none of the {len(images)} images of {images.source.identity['name']!r} can be read; the first: {damaged[0]}"
@@ -169,7 +171,7 @@ def open_hcmoco_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
     )
   step, _ = newest_to_read(workdir)
   method = METHODS["hcmoco"].build(dataclasses.replace(config, precision="float32"))
-  return method, *read_model(workdir / "checkpoints" / str(step)), step
+  return method, *read_model(workdir / CHECKPOINTS / str(step)), step
 
 
 def modality_encoders(method: Hcmoco, params, method_state, facts: dict[str, Any]) -> ModalityEncoders:
@@ -223,7 +225,7 @@ def place_score(train: RgbdPeople, test: RgbdPeople, grid_hw: tuple[int, int]) -
 def chance_score(train: RgbdPeople, test: RgbdPeople) -> float:
   """Returns the mean IoU of predicting the most common part of `train` everywhere."""
   classes = len(train.names)
-  commonest = np.bincount(train.parts[train.parts != IGNORED_LABEL], minlength=classes).argmax()
+  commonest = np.bincount(train.parts[train.parts != IGNORE_LABEL], minlength=classes).argmax()
   always = np.eye(classes, dtype=np.float32)[commonest][None, None]
   return _mean_iou((always for _ in test.parts), test)
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import maximum_filter
 
+from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.instance_parsing import ParsedImage, evaluate_instance_parsing, persons_of_maps
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import confusion_matrix, segmentation_scores
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
@@ -140,7 +141,7 @@ def person_map(images: LabeledImages, i: int) -> np.ndarray:
 def _targets(images: LabeledImages, i: int, classes: int, grid_hw: tuple[int, int]) -> np.ndarray:
   """Returns (h, w, classes + 3): fractions of the classes, heat map of centers, and x, y offsets in cells."""
   parts, persons = part_labels(images, i, classes), person_map(images, i)
-  persons = np.where((parts > 0) & (parts != IGNORED_LABEL), persons, 0)
+  persons = np.where((parts > 0) & (parts != IGNORE_LABEL), persons, 0)
   shares, numbers = (
     average_over_cells(parts[..., None] == np.arange(classes), grid_hw),
     np.unique(persons[persons > 0]),

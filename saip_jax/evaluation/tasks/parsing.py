@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
-from saip_jax.evaluation.metrics.segmentation import IGNORED_LABEL, confusion_matrix, segmentation_scores
+from saip_jax.evaluation.metrics.segmentation import confusion_matrix, segmentation_scores
 from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.evaluation.tasks.grid_cells import average_flipped, average_over_cells, resize_bilinear, sample_cells
@@ -83,15 +84,15 @@ def score_parsing(
 
 
 def part_labels(images: LabeledImages, i: int, classes: int) -> np.ndarray:
-  """Returns the classes of image i, (H, W) uint8; `IGNORED_LABEL` for pixels that are not counted."""
+  """Returns the classes of image i, (H, W) uint8; `IGNORE_LABEL` for pixels that are not counted."""
   labels = images.plane(i, "parts.png")
   if labels is None:
     raise ValueError(
       f"{images.source.name(i)} of {images.source.identity['name']!r} has no parts: parsing needs them for each image"
     )
-  wrong = np.setdiff1d(np.unique(labels), [*range(classes), IGNORED_LABEL])
+  wrong = np.setdiff1d(np.unique(labels), [*range(classes), IGNORE_LABEL])
   if len(wrong):
     raise ValueError(
-      f"the parts of {images.source.name(i)} hold {wrong[0]}: expected 0 to {classes - 1}, or {IGNORED_LABEL}"
+      f"the parts of {images.source.name(i)} hold {wrong[0]}: expected 0 to {classes - 1}, or {IGNORE_LABEL}"
     )
   return labels
