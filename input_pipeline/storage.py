@@ -11,16 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import fsspec
-
+from input_pipeline.buckets import file_system
 from input_pipeline.names import shown
 
 CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
-NO_URL = (
-  "a URL, and remote files do not work here yet; give a local path, or one in a folder where the bucket is "
-  "mounted (gcsfuse mounts gs://)"
-)
-_CLOUD = 'pip install "saip-jax[cloud]"'
+NO_URL = "a URL: expected a path on this machine"
 
 
 class Unwritable(OSError, ValueError):
@@ -89,7 +84,7 @@ def exists(path: str) -> bool:
   """Whether there is a file or a folder."""
   if not is_remote(path):
     return os.path.exists(path)
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     return files.exists(key)
 
 
@@ -97,7 +92,7 @@ def is_folder(path: str) -> bool:
   """Whether there is a folder; in a bucket, any file below this prefix."""
   if not is_remote(path):
     return os.path.isdir(path)
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     return files.isdir(key)
 
 
@@ -106,7 +101,7 @@ def stamp(path: str) -> list:
   if not is_remote(path):
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     return [files.size(key), files.ukey(key)]
 
 
@@ -115,7 +110,7 @@ def read_file(path: str) -> bytes:
   if not is_remote(path):
     with open(path, "rb") as file:
       return file.read()
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     return files.cat_file(key)
 
 
@@ -128,7 +123,7 @@ def read_range(path: str | bytes, start: int, size: int) -> bytes:
     finally:
       os.close(handle)
   else:
-    with _file_system(path) as (files, key):
+    with file_system(path) as (files, key):
       data = files.cat_file(key, start, start + size)
   if len(data) != size:
     raise OSError(f"the file ends after {start + len(data)} bytes; {start + size} were expected")
@@ -168,7 +163,7 @@ def local_copy(url: str) -> str:
   if not os.path.exists(path):
     with writing(folder, "the copy of a file in ", CACHE_ADVICE):
       os.makedirs(folder, exist_ok=True)
-    with written_whole(path, by_several=True) as temporary, _file_system(url) as (files, name):
+    with written_whole(path, by_several=True) as temporary, file_system(url) as (files, name):
       files.get_file(name, temporary)
   return path
 
@@ -180,7 +175,7 @@ def open_binary(path: str) -> Iterator[BinaryIO]:
     with open(path, "rb") as file:
       yield file
     return
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     file = files.open(key, "rb")
   with file:
     yield file
@@ -188,7 +183,7 @@ def open_binary(path: str) -> Iterator[BinaryIO]:
 
 def list_files(url: str) -> list[tuple[str, int]]:
   """Returns (name below the URL, size) of every file below a URL, sorted."""
-  with _file_system(url) as (files, key):
+  with file_system(url) as (files, key):
     found = files.find(key, detail=True)
     return sorted((name[len(key) :].lstrip("/"), info["size"]) for name, info in found.items())
 
@@ -204,7 +199,7 @@ def remove(path: str) -> None:
   if not is_remote(path):
     pathlib.Path(path).unlink(missing_ok=True)
     return
-  with _file_system(path) as (files, key):
+  with file_system(path) as (files, key):
     if files.exists(key):
       files.rm_file(key)
 
@@ -229,22 +224,5 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
   with tempfile.TemporaryDirectory() as folder:
     temporary = os.path.join(folder, "file")
     yield temporary
-    with _file_system(path) as (files, key):
+    with file_system(path) as (files, key):
       files.put_file(temporary, key)
-
-
-@contextlib.contextmanager
-def _file_system(url: str):
-  """Yields the file system of a URL and the path in it; any error of the block becomes an OSError."""
-  try:
-    yield fsspec.core.url_to_fs(url)
-  except OSError:
-    raise
-  except ImportError as error:
-    raise OSError(
-      f"{url.split('://')[0]}:// cannot be read here: {error}; {_CLOUD} installs the packages it needs"
-    ) from error
-  except ValueError as error:  # a scheme that fsspec does not know
-    raise OSError(f"{url}: {error}") from error
-  except Exception as error:  # each kind of bucket has errors of its own
-    raise OSError(f"{url}: {type(error).__name__}: {error}") from error

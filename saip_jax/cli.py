@@ -36,11 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     return _run(options, rest)
   except (ValueError, OSError) as e:  # user errors; any other error is a bug and shows its traceback
-    print(f"saip {options.command}: error: {shown_error(e)}", file=sys.stderr)
+    print(f"saip {options.command}: error: {_with_urls(shown_error(e))}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"saip {options.command}: interrupted", file=sys.stderr)
     return 130
+
+
+def _with_urls(text: str) -> str:
+  """Returns a message with the URLs that the user gave instead of the paths of their local copies."""
+  remote = sys.modules.get("saip_jax.run_folder.remote")  # there are no copies if nothing has imported it
+  return remote.with_urls(text) if remote else text
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -13,6 +13,7 @@ from saip_jax.interop.spec import BackboneSpec
 from saip_jax.run_folder.folder import claim_workdir
 from saip_jax.run_folder.lock import holding
 from saip_jax.training.distributed import first_host_first, on_first_host
+from saip_jax.training.ending import Ending
 from saip_jax.training.loop import EncoderMonitors, train
 from saip_jax.training.state import TrainState
 from saip_jax.version import __version__
@@ -31,9 +32,9 @@ def train_in_folder(
   Args:
     config: the run.
     method: a `saip_jax.methods.base.Method`.
-    open_data: folder of the run -> data of `training.loop.train`, called on the first host first: files that it renders
-      or indexes there are found by the others.
-    workdir: folder of the run: new, empty, or of this run.
+    open_data: local folder -> data of `training.loop.train`, called on the first host first: files that it renders or
+      indexes there are found by the others. The folder is that of the run, or for a run in a bucket the user's cache.
+    workdir: folder of the run, a path or a URL: new, empty, or of this run.
     monitors: parameters of the encoder -> measurements, as in `training.loop.train`.
     devices: where to train; None uses all devices.
 
@@ -46,15 +47,17 @@ def train_in_folder(
     CheckpointError: a checkpoint could not be written.
   """
   with first_host_first():
-    workdir = claim_workdir(workdir, to_dict(config))
-  with holding(workdir, on_first_host):
+    folder = claim_workdir(workdir, to_dict(config))
+  with holding(folder.path, on_first_host), Ending() as ending:
+    ending.then("closing the folder of the run", folder.end)
     with first_host_first():
-      data = open_data(workdir)
+      folder.begin(to_dict(config))
+      data = open_data(folder.data_cache)
     state = train(
       config,
       method,
       data,
-      workdir,
+      folder,
       model=describe_model(config, method),
       monitors=monitors,
       initial=(lambda: open_initial(config, method)) if config.init_from else None,

@@ -2,22 +2,18 @@
 
 import pathlib
 
-from saip_jax.commands.flags import local_path_flag, size_flag
+from saip_jax.commands.flags import place_flag, size_flag
 
 
 def add_flags(parser) -> None:
   parser.add_argument(
-    "--checkpoint",
-    required=True,
-    type=local_path_flag,
-    metavar="PATH",
-    help="a run's folder, or weights of any dialect",
+    "--checkpoint", required=True, type=place_flag, metavar="PATH", help="a run's folder, or weights of any dialect"
   )
   parser.add_argument("--images", required=True, metavar="DIR", help="folder of images, searched to its depth")
   parser.add_argument(
     "--out",
     required=True,
-    type=local_path_flag,
+    type=place_flag,
     metavar="FILE",
     help="FILE.npz (arrays names, cls) or FILE.parquet (columns name, cls)",
   )

@@ -2,7 +2,7 @@
 
 import sys
 
-from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, size_flag
+from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, place_flag, size_flag
 
 
 def add_flags(parser) -> None:
@@ -15,7 +15,7 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--checkpoint",
     required=True,
-    type=local_path_flag,
+    type=place_flag,
     metavar="WHAT",
     help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colors), constant "
     "(the score without an image)",
@@ -36,7 +36,7 @@ def add_flags(parser) -> None:
     help="train the backbone on the task first; " + RECIPE_HELP.format("finetune_reid"),
   )
   parser.add_argument(
-    "--workdir", type=local_path_flag, metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)"
+    "--workdir", type=place_flag, metavar="DIR", help="folder of that training (W/finetune/NAME in the run's)"
   )
   parser.add_argument("--train-split", metavar="NAME", help="split that probes are fitted on (train)")
   parser.add_argument("--test-split", metavar="NAME", help="split that is measured (test, or val)")

@@ -1,15 +1,11 @@
 """`saip export`."""
 
-from saip_jax.commands.flags import local_path_flag, size_flag
+from saip_jax.commands.flags import place_flag, size_flag
 
 
 def add_flags(parser) -> None:
   parser.add_argument(
-    "--checkpoint",
-    required=True,
-    type=local_path_flag,
-    metavar="PATH",
-    help="a run's folder, or weights of any dialect",
+    "--checkpoint", required=True, type=place_flag, metavar="PATH", help="a run's folder, or weights of any dialect"
   )
   parser.add_argument(
     "--dialect",
@@ -18,7 +14,7 @@ def add_flags(parser) -> None:
     help="timm (a folder that timm and transformers load), safetensors, saip, mae, dino, vitpose, mmpose, onnx,"
     " torchscript",
   )
-  parser.add_argument("--out", required=True, type=local_path_flag, metavar="DIR", help="folder to make")
+  parser.add_argument("--out", required=True, type=place_flag, metavar="DIR", help="folder to make")
   parser.add_argument(
     "--which",
     choices=("student", "teacher", "depth"),

@@ -15,6 +15,20 @@ def local_path_flag(text: str) -> str:
   return text
 
 
+def place_flag(text: str) -> str:
+  """Returns a local path or a URL, of a run, weights or an output."""
+  from input_pipeline.storage import is_url
+
+  if is_url(text):
+    from saip_jax.run_folder.remote import as_place
+
+    try:
+      as_place(text, "")
+    except ValueError as e:
+      raise argparse.ArgumentTypeError(str(e).lstrip("=")) from None
+  return text
+
+
 def size_flag(text: str) -> tuple[int, int]:
   """Returns (height, width) of text like "256x128"."""
   try:

@@ -1,21 +1,16 @@
 """`saip import`."""
 
-from saip_jax.commands.flags import local_path_flag, size_flag
+from saip_jax.commands.flags import place_flag, size_flag
 
 
 def add_flags(parser) -> None:
   parser.add_argument(
-    "--from",
-    required=True,
-    dest="source",
-    type=local_path_flag,
-    metavar="PATH",
-    help="file of weights, or a timm folder",
+    "--from", required=True, dest="source", type=place_flag, metavar="PATH", help="file of weights, or a timm folder"
   )
   parser.add_argument(
     "--dialect", metavar="NAME", help="saip, timm, mae, dino or safetensors (recognized by the names of the tensors)"
   )
-  parser.add_argument("--out", required=True, type=local_path_flag, metavar="DIR", help="folder to make")
+  parser.add_argument("--out", required=True, type=place_flag, metavar="DIR", help="folder to make")
   parser.add_argument(
     "--image-hw",
     type=size_flag,

@@ -1,6 +1,6 @@
 """`saip pretrain`."""
 
-from saip_jax.commands.flags import RECIPE_HELP, local_path_flag
+from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, place_flag
 
 
 def add_flags(parser) -> None:
@@ -11,7 +11,11 @@ def add_flags(parser) -> None:
     "--config", required=True, type=local_path_flag, metavar="FILE", help=RECIPE_HELP.format("saip_demo")
   )
   parser.add_argument(
-    "--workdir", required=True, type=local_path_flag, metavar="DIR", help="folder for all outputs of this run"
+    "--workdir",
+    required=True,
+    type=place_flag,
+    metavar="DIR",
+    help="folder for all outputs of this run: a path, or gs://BUCKET/DIR, s3://BUCKET/DIR",
   )
   parser.add_argument(
     "--coordinator",

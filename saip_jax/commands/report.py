@@ -2,7 +2,7 @@
 
 import os
 
-from saip_jax.commands.flags import local_path_flag
+from saip_jax.commands.flags import place_flag
 
 _PEOPLE_COUNT = 512  # size of the default set of people, of which the report shows some: that of the demo
 
@@ -12,16 +12,16 @@ def add_flags(parser) -> None:
     "To compare with a baseline, save its scores: saip evaluate --checkpoint=histogram ... --json >> FILE,"
     " then --compare FILE."
   )
-  parser.add_argument("workdir", type=local_path_flag, metavar="W", help="the run's folder")
+  parser.add_argument("workdir", type=place_flag, metavar="W", help="the run's folder")
   parser.add_argument(
     "--compare",
     nargs="+",
     default=(),
-    type=local_path_flag,
+    type=place_flag,
     metavar="W2",
     help="other runs, or files with the output of saip evaluate --json",
   )
-  parser.add_argument("--out", type=local_path_flag, metavar="FILE", help="the page (W/report.html)")
+  parser.add_argument("--out", type=place_flag, metavar="FILE", help="the page (W/report.html)")
   parser.add_argument(
     "--data", default="people", metavar="SOURCE:PATH", help="images that the encoder is shown on (people)"
   )
@@ -36,5 +36,5 @@ def run(options, settings) -> int:
 
   data = Data.parse(options.data, cache_dir=cache_folder(), people_count=_PEOPLE_COUNT, hold_out=options.hold_out)
   out = write_report(options.workdir, options.compare, options.out, data)
-  print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
+  print(f"{out} opens in any browser")
   return 0

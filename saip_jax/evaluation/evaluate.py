@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from input_pipeline.sources.annotated.categories import categories_text
-from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
@@ -17,6 +16,7 @@ from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol, split_unit
 from saip_jax.run_folder.files import CONFIG, EVALUATIONS
 from saip_jax.run_folder.integrity import checkpoint_steps
+from saip_jax.run_folder.remote import append_line, as_place, joined, local, with_urls
 
 
 def evaluate(
@@ -70,12 +70,11 @@ def save_record(
   run = run_of(checkpoint)
   if run:
     try:
-      with open(run / EVALUATIONS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+      append_line(run, EVALUATIONS, json.dumps(record))
     except OSError as e:
       print(
-        f"warning: {run / EVALUATIONS} cannot be written ({e.strerror}): these scores are not saved in the run; `saip"
-        " report --compare FILE` reads the output of --json from FILE",
+        f"warning: {joined(run, EVALUATIONS)} cannot be written ({e.strerror or e}): these scores are not saved in"
+        " the run; `saip report --compare FILE` reads the output of --json from FILE",
         file=sys.stderr,
         flush=True,
       )
@@ -126,12 +125,12 @@ def find_protocol(task: str, protocol: str | None) -> tuple[str, Protocol]:
   return protocol, protocols[protocol]
 
 
-def run_of(checkpoint: str) -> pathlib.Path | None:
-  """Returns the folder of the run that a checkpoint belongs to; None if it belongs to none."""
-  path = local_path(checkpoint, "--checkpoint")
+def run_of(checkpoint: str) -> pathlib.Path | str | None:
+  """Returns the folder of the run that a checkpoint belongs to, a path or a URL; None if it belongs to none."""
+  place, path = as_place(checkpoint, "--checkpoint"), local(checkpoint, "--checkpoint")
   for folder in (path, *path.parents[:2]):
     if (folder / CONFIG).is_file() and checkpoint_steps(folder):
-      return folder
+      return folder if isinstance(place, pathlib.Path) else with_urls(str(folder))
   return None
 
 

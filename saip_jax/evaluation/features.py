@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from input_pipeline.names import shown
 from input_pipeline.sources.containers.folder import FolderSource
-from input_pipeline.storage import local_path
 from saip_jax.evaluation.encoders import feature_function
 from saip_jax.evaluation.feature_files import check_target, feature_file
 from saip_jax.evaluation.resize import resized_batches
 from saip_jax.interop.weights import load_backbone
+from saip_jax.run_folder.remote import published
 from saip_jax.training.mesh import batch_sharding, make_mesh, replicated
 
 
@@ -70,9 +70,14 @@ def embed_images(
   Raises:
     ValueError: no such folder, no readable image in it, unusable weights, or `out` cannot be written.
   """
-  out = local_path(out, "--out")
   if batch_size < 1:
     raise ValueError(f"--batch-size={batch_size}: expected at least 1")
+  with published(out, "--out") as file:
+    return _embed(checkpoint, images, file, which, image_hw, tokens, batch_size, overwrite)
+
+
+def _embed(checkpoint, images, out, which, image_hw, tokens, batch_size, overwrite) -> Embedded:
+  """`embed_images` into a local file."""
   check_target(out, overwrite)
   with tempfile.TemporaryDirectory() as index_folder:
     source = FolderSource(images, index_folder, setting="--images")

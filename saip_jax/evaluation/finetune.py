@@ -13,7 +13,6 @@ import jax
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
-from input_pipeline.storage import utf8_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
@@ -28,6 +27,7 @@ from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.run_folder.files import CHECKPOINTS
+from saip_jax.run_folder.remote import as_place, joined
 from saip_jax.running import train_in_folder
 from saip_jax.training.state import TrainState
 
@@ -99,8 +99,8 @@ def finetune(
     run = run_of(checkpoint)
     if run is None:
       raise ValueError(f"--workdir is needed: --checkpoint={checkpoint} does not belong to a run")
-    workdir = run / "finetune" / (pathlib.Path(recipe).stem + "_teacher" * (which == "teacher"))
-  workdir = utf8_path(workdir, "--workdir")
+    workdir = joined(run, "finetune", pathlib.Path(recipe).stem + "_teacher" * (which == "teacher"))
+  workdir = as_place(workdir, "--workdir", writable=True)
   train = data.train_and_test(SUPERVISED[task].whole)[0]
   config = _config(recipe, overrides, task, data, train, start, image_hw, seed)
   method = METHODS[FINETUNE_PROTOCOL].build(config)
@@ -138,9 +138,10 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
     weights.backbone(which)
   except ValueError as error:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
-  path = pathlib.Path(checkpoint).expanduser().absolute()
-  if run_of(checkpoint) == pathlib.Path(checkpoint).expanduser():  # a run may continue: use this checkpoint
-    path = path / CHECKPOINTS / str(weights.step)
+  place = as_place(checkpoint, "--checkpoint")
+  path = place if isinstance(place, str) else place.absolute()
+  if run_of(checkpoint) == place:  # a run may continue: use this checkpoint
+    path = joined(path, CHECKPOINTS, str(weights.step))
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
 

@@ -18,6 +18,7 @@ from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
 from saip_jax.interop.weights import Weights, open_weights
+from saip_jax.run_folder.remote import published
 from saip_jax.version import __version__
 
 _NO_TORCH_NEEDED = ("timm", "safetensors")
@@ -64,7 +65,7 @@ def export_weights(
   Args:
     checkpoint: any path that `open_weights` reads.
     dialect: one of `EXPORT_DIALECTS`.
-    out: the new folder.
+    out: the new folder, a local path or a URL.
     which: a key of `spec.ENCODER_MODULES`.
     image_hw: height and width in pixels that positions are resized to; None for those of the weights, for vitpose
       256x256 and for mmpose 256x192.
@@ -78,7 +79,12 @@ def export_weights(
     ValueError: unknown dialect or unusable size, a folder that is not empty, missing packages, or features that
       differ.
   """
-  out = utf8_path(out, "--out").resolve()
+  with published(out, "--out") as folder:
+    return _export(checkpoint, dialect, utf8_path(folder, "--out").resolve(), which, image_hw, positions, preprocessing)
+
+
+def _export(checkpoint, dialect, out, which, image_hw, positions, preprocessing) -> dict[str, Any]:
+  """`export_weights` into a local folder."""
   _check_request(dialect, out, which, preprocessing)
   unproven = why_missing(_PACKAGES.get(dialect, ("torch", "timm")))
   if unproven and dialect not in _NO_TORCH_NEEDED:

@@ -13,6 +13,7 @@ from saip_jax.interop.tables import flatten
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.weights import WEIGHTS_FILE, open_weights
 from saip_jax.run_folder.files import MODEL_FILE
+from saip_jax.run_folder.remote import local, published
 from saip_jax.version import __version__
 
 
@@ -22,7 +23,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   Args:
     source: anything that `open_weights` reads.
     dialect: its dialect; None recognizes it.
-    out: a new or empty folder, or one made by an earlier import, which is replaced.
+    out: a new or empty folder, or one made by an earlier import, which is replaced; a local path or a URL.
     image_hw: size in pixels of the stored positions, for a source that does not specify it.
     **options: other arguments of `open_weights`.
 
@@ -32,7 +33,12 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
   Raises:
     ValueError: unusable weights, or a folder that holds something else.
   """
-  out = utf8_path(out, "--out")
+  with published(out, "--out") as folder:
+    return _import(source, dialect, utf8_path(folder, "--out"), image_hw, options)
+
+
+def _import(source, dialect, out, image_hw, options) -> Weights:
+  """`import_weights` into a local folder."""
   _check_folder(out)
   weights = open_weights(source, dialect, image_hw, **options)
   with writing(out, "--out=", "choose another folder"):
@@ -53,7 +59,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
       "notes": list(weights.notes),
       "sha256": {WEIGHTS_FILE: sha256(partial / WEIGHTS_FILE)},
     }
-    source = pathlib.Path(source).expanduser()
+    source = local(source, "--from")
     if source.is_file():
       model["sha256"]["source"] = sha256(source)
     (partial / MODEL_FILE).write_text(json.dumps(model, indent=2) + "\n", "utf-8")

@@ -8,6 +8,7 @@ from input_pipeline.names import shown
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
 from saip_jax.run_folder.integrity import checkpoint_steps
+from saip_jax.run_folder.remote import local
 from saip_jax.version import __version__
 
 
@@ -19,7 +20,7 @@ def run_history(checkpoint, step: int | None = None) -> dict[str, str]:
       is empty for anything else.
     step: number of updates, for a run; None for that of its newest checkpoint.
   """
-  path = pathlib.Path(checkpoint).expanduser().absolute()
+  path = local(checkpoint, "--checkpoint").absolute()
   parity = _read(path / "parity.json") if path.is_dir() else _read(path.with_name("parity.json"))
   if "history" in parity and (path.is_dir() or path.name in parity.get("files", ())):
     return parity["history"]

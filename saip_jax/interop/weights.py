@@ -11,7 +11,6 @@ import numpy as np
 
 from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
-from input_pipeline.storage import local_path
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
@@ -27,6 +26,7 @@ from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weigh
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, MODEL, MODEL_FILE
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model, read_model_description
+from saip_jax.run_folder.remote import local, with_urls
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -45,7 +45,7 @@ def open_weights(
 
   Args:
     path: a run's workdir (its newest whole checkpoint) or one of its checkpoints; a folder with one file of weights; a
-      file.
+      file; each as a local path or a URL.
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels of the stored positions, for a file that does not specify it.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
@@ -54,19 +54,20 @@ def open_weights(
 
   Raises:
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
+    OSError: a bucket that cannot be read.
   """
-  path = local_path(path, "the weights")
+  given, path = path, local(path, "the weights")
   options = ReadOptions(dialect, image_hw, part, heads, last_heads)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
-    raise ValueError(f"{path}: no such file or folder")
+    raise ValueError(f"{given}: no such file or folder")
   try:
-    if path.is_dir():
-      return _open_folder(path.absolute(), options)
-    return open_weight_file(path, options)
+    weights = _open_folder(path.absolute(), options) if path.is_dir() else open_weight_file(path, options)
   except ValueError as e:
-    raise (e if shown(str(path)) in str(e) else ValueError(f"{path}: {e}")) from e
+    raise ValueError(with_urls(str(e) if shown(str(path)) in str(e) else f"{path}: {e}")) from e
+  notes = tuple(with_urls(note) for note in weights.notes)
+  return dataclasses.replace(weights, origin=with_urls(weights.origin), notes=notes)
 
 
 def _open_folder(path: pathlib.Path, options: ReadOptions) -> Weights:

@@ -13,37 +13,46 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.names import ESCAPED
-from input_pipeline.storage import local_path, writing, written_whole
+from input_pipeline.storage import writing, written_whole
 from saip_jax.reporting import page
 from saip_jax.reporting.curves import curves_html, smoothing
 from saip_jax.reporting.images import panel_uri
 from saip_jax.reporting.runs import Run, read_compared, read_run
 from saip_jax.run_folder.files import CHECKPOINTS
+from saip_jax.run_folder.remote import as_place, joined, local, published
 
 _LISTED = 20  # damaged images
 _OPEN_ROWS = 30  # of settings that differ; longer tables are collapsed
 
 
-def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathlib.Path:
+def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathlib.Path | str:
   """Writes the report of a run as one self-contained HTML file.
 
   Args:
-    workdir: folder of the run.
-    compare: folders of other runs, or files with the output of `saip evaluate --json`.
-    out: the file, written atomically; None for report.html in the folder of the run.
+    workdir: folder of the run, a local path or a URL.
+    compare: folders of other runs, or files with the output of `saip evaluate --json`; likewise.
+    out: the file, written atomically; None for report.html in the folder of the run; likewise.
     data: an `evaluation.splits.Data`, whose images show the features of the encoder.
 
   Returns:
-    The file.
+    The file, a local path or a URL.
 
   Raises:
     ValueError: a folder without a run, too many runs, data that cannot be opened, or a file that cannot be written.
   """
+  place = as_place(out, "--out", writable=True) if out else joined(as_place(workdir, "W"), "report.html")
+  with published(place, "--out") as file:
+    _write_report(workdir, compare, file, data)
+  return place
+
+
+def _write_report(workdir, compare, out: pathlib.Path, data) -> None:
+  """`write_report` into a local file."""
   from saip_jax.run_folder.integrity import newest_whole
 
-  run = read_run(local_path(workdir, "W"))
+  run = read_run(local(workdir, "W"))
   try:
-    step, damaged = newest_whole(run.path)
+    step, damaged = newest_whole(run.path.absolute() / CHECKPOINTS)
   except ValueError as error:  # a path that cannot be read
     step, damaged = None, [str(error)]
   for line in damaged:
@@ -52,7 +61,6 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
   runs = _with_unique_names([run, *map(read_compared, compare)])
   if len(runs) > page.RUN_COLORS:
     raise ValueError(f"--compare has {len(compare)} runs: expected at most {page.RUN_COLORS - 1}, one for each color")
-  out = local_path(out, "--out") if out else run.path / "report.html"
   cannot = functools.partial(writing, out, "the page ", "choose another place with --out=FILE")
   with contextlib.ExitStack() as stack:
     with cannot():  # before the work
@@ -70,7 +78,6 @@ def write_report(workdir, compare: Sequence = (), out=None, data=None) -> pathli
     with cannot():
       file.write(page.document(f"Report of {run.name}", sections))
       file.close()
-  return out
 
 
 def _with_unique_names(runs: list[Run]) -> list[Run]:
@@ -184,7 +191,7 @@ def _curves_html(runs: Sequence[Run]) -> str:
   if not with_curves:
     return page.missing(
       "There are no records yet (metrics.jsonl); the same command continues the run:",
-      f"saip pretrain --config=... --workdir={runs[0].path}",
+      f"saip pretrain --config=... --workdir={runs[0].place}",
     )
   return (
     f"<p>{page.escape(smoothing(with_curves))} The number above a curve is its last point, or the one under the "
@@ -217,7 +224,7 @@ def _panels_html(run: Run) -> str:
       html += page.missing(f"The panel cannot be read: {error}")
   return html or page.missing(
     "There are no panels of reconstructions, searches or views; a run draws them every N updates with:",
-    f"saip pretrain --config=... --workdir={run.path} --config.panel_every=N",
+    f"saip pretrain --config=... --workdir={run.place} --config.panel_every=N",
   )
 
 
@@ -230,7 +237,7 @@ def _encoder_html(run: Run, newest: int | None, data) -> str:
     return page.missing(
       "There is no complete checkpoint yet to draw the features of; the run writes one every "
       f"{run.settings.get('checkpoint_every', 'few')} updates:",
-      f"saip pretrain --config=... --workdir={run.path}",
+      f"saip pretrain --config=... --workdir={run.place}",
     )
   # imports jax: takes seconds
   from saip_jax.interop.weights import load_backbone

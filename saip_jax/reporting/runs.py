@@ -13,6 +13,7 @@ import numpy as np
 
 from input_pipeline.schema import flattened
 from saip_jax.run_folder.files import CONFIG, EVALUATIONS, GOODPUT, METRICS, PANELS, STARTS
+from saip_jax.run_folder.remote import local, with_urls
 
 _MOST_NAMED = 10  # unreadable lines that are listed
 
@@ -64,6 +65,11 @@ class Run:
     return flattened(self.config)
 
   @property
+  def place(self) -> str:
+    """The folder as the user named it, a local path or a URL."""
+    return with_urls(str(self.path))
+
+  @property
   def last_step(self) -> int:
     """The last update with a record; 0 if there is none."""
     return max((int(series.steps[-1]) for series in self.series.values()), default=0)
@@ -82,13 +88,13 @@ def read_run(path, setting: str = "W") -> Run:
   """Reads the folder of a run.
 
   Args:
-    path: the folder.
+    path: the folder, a local path or a URL.
     setting: the option that named it, for messages.
 
   Raises:
     ValueError: the folder has no run, or a config.json that cannot be read.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local(path, setting)
   if not (path / CONFIG).is_file():
     what = "does not exist" if not path.exists() else "is not a folder" if not path.is_dir() else "has no config.json"
     raise ValueError(f"{setting}={path} is not a run: it {what}; expected the --workdir of saip pretrain")
@@ -121,7 +127,7 @@ def read_compared(path) -> Run:
   Raises:
     ValueError: neither.
   """
-  file = pathlib.Path(path).expanduser()
+  file = local(path, "--compare")
   if not file.is_file():
     if not file.exists():
       raise ValueError(

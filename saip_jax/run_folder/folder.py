@@ -12,21 +12,31 @@ import jax
 
 from input_pipeline.names import shown, shown_error
 from input_pipeline.storage import utf8_path, writing
+from saip_jax.run_folder.bucket import BucketFolder
 from saip_jax.run_folder.files import CONFIG, DAMAGED, STARTS
 from saip_jax.run_folder.integrity import read_object
 from saip_jax.run_folder.older import current_names
+from saip_jax.run_folder.remote import as_place
+from saip_jax.run_folder.workdir import RunFolder
 
 
-def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
+def claim_workdir(workdir, config: Mapping[str, Any]) -> RunFolder:
   """Makes the folder of a run and marks it with its config.json, or checks that it is such a folder.
 
-  With several processes the first must have done so before the others.
+  With several processes the first must have done so before the others. A folder in a bucket is claimed by its `begin`.
+
+  Args:
+    workdir: a local path or a URL.
+    config: the config of the run, JSON-able.
 
   Raises:
     ValueError: the folder holds something else, or is a file, or is not the one that the first process made, or cannot
       be written.
   """
-  workdir = utf8_path(workdir, "--workdir")
+  place = as_place(workdir, "--workdir", writable=True)
+  if isinstance(place, str):
+    return BucketFolder(place)
+  workdir = utf8_path(place, "--workdir")
   if jax.process_index() and not (workdir / CONFIG).exists():
     raise ValueError(
       f"--workdir={workdir} is not shared: process {jax.process_index()} does not see the files that process 0"
@@ -40,7 +50,7 @@ def claim_workdir(workdir, config: Mapping[str, Any]) -> pathlib.Path:
       if any(path.name != f"{CONFIG}.partial" for path in workdir.iterdir()):
         raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
       write_config(workdir, config)
-  return workdir
+  return RunFolder(workdir)
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

@@ -10,36 +10,42 @@ import sys
 from collections.abc import Collection
 
 import tensorstore as ts
+from etils import epath
 
 from input_pipeline.names import shown_error
-from input_pipeline.storage import utf8_path
-from saip_jax.run_folder.files import CHECKPOINTS, FINGERPRINT, MODEL, MODEL_FILE, STATE
+from input_pipeline.storage import is_url, utf8_path
+from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, FINGERPRINT, MODEL, MODEL_FILE, STATE
 
-_COMMITTED = "commit_success.txt"  # Orbax writes it last
 _FINGERPRINT, _METADATA, _MODEL = f"{FINGERPRINT}/metadata", f"{STATE}/_METADATA", f"{MODEL}/{MODEL_FILE}"
 _READ_BY_WEIGHTS = ("params", "extra")
 
 
 def checkpoint_steps(workdir) -> list[int]:
   """Returns the steps of the checkpoints of a run, whole or not, oldest first."""
-  path = pathlib.Path(workdir) / CHECKPOINTS
-  names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+  return steps_in(pathlib.Path(workdir) / CHECKPOINTS)
+
+
+def steps_in(checkpoints: pathlib.Path | epath.Path) -> list[int]:
+  """Returns the steps of the checkpoints in a folder, local or in a bucket, whole or not, oldest first."""
+  names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
   return sorted(int(name) for name in names if name.isdigit())
 
 
-def newest_whole(workdir, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> tuple[int | None, list[str]]:
+def newest_whole(
+  checkpoints: pathlib.Path | epath.Path, parts: Collection[str] | None = _READ_BY_WEIGHTS
+) -> tuple[int | None, list[str]]:
   """Returns the step of a run's newest whole checkpoint, and the damage of newer ones.
 
   Args:
-    workdir: the run's folder.
+    checkpoints: the folder of its checkpoints, local or in a bucket.
     parts: parts of the state that must be readable, as in `damage_of`.
 
   Returns:
     (step or None, one line for each newer checkpoint that is not whole, the newest first).
   """
   damaged: list[str] = []
-  for step in reversed(checkpoint_steps(workdir)):
-    path = pathlib.Path(workdir).absolute() / CHECKPOINTS / str(step)
+  for step in reversed(steps_in(checkpoints)):
+    path = checkpoints / str(step)
     reason = damage_of(path, parts)
     if reason is None:
       return step, damaged
@@ -55,7 +61,7 @@ def newest_to_read(workdir) -> tuple[int, tuple[str, ...]]:
   Raises:
     ValueError: no checkpoint, or none that is whole.
   """
-  step, damaged = newest_whole(workdir)
+  step, damaged = newest_whole(pathlib.Path(workdir).absolute() / CHECKPOINTS)
   if step is None:
     raise ValueError("; ".join(damaged) or f"{workdir} holds no checkpoint yet")
   notes = tuple(f"{line}; step {step} is read instead" for line in damaged)
@@ -68,15 +74,15 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
   """Returns why a checkpoint is not whole, or None; reads its arrays to the end, one after the other.
 
   Args:
-    step_path: W/checkpoints/<step>.
+    step_path: W/checkpoints/<step>, local or in a bucket.
     parts: names at the top of the state whose arrays are read, "params" and so on; None reads all.
 
   Raises:
     ValueError: a path that is no UTF-8.
   """
-  path = utf8_path(step_path, "checkpoint")
+  path = step_path if is_url(step_path) else utf8_path(step_path, "checkpoint")
   described = [_MODEL] if (path / MODEL).exists() else []  # earlier versions wrote none
-  missing = [name for name in (_METADATA, _FINGERPRINT, *described, _COMMITTED) if not (path / name).exists()]
+  missing = [name for name in (_METADATA, _FINGERPRINT, *described, COMMITTED) if not (path / name).exists()]
   if missing:
     return f"it has no {missing[0]}"
   for name in (_FINGERPRINT, *described, _METADATA):
@@ -84,14 +90,23 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
       read_object(path / name)
     except (OSError, ValueError) as e:
       return f"its {name} cannot be read: {shown_error(e)}"
+  base = _kvstore(f"{path / STATE}/")
   for keys in _arrays(read_object(path / _METADATA), parts):
     name = ".".join(keys)
     try:
-      store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path / STATE}/"}, "path": f"{name}/"}
+      store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
       ts.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result().read().result()
     except (OSError, ValueError, RuntimeError) as e:
       return f"its {name} cannot be read: {brief(e)}"
   return None
+
+
+def _kvstore(folder: str) -> dict[str, str]:
+  """Returns TensorStore's spec of a folder, local or gs://."""
+  if not is_url(folder):
+    return {"driver": "file", "path": folder}
+  bucket, _, key = folder.partition("://")[2].partition("/")
+  return {"driver": "gcs", "bucket": bucket, "path": key}
 
 
 def brief(error: BaseException) -> str:
@@ -100,7 +115,7 @@ def brief(error: BaseException) -> str:
   return reason if len(reason) <= 200 else f"{reason[:60]} ... {reason[-120:]}"
 
 
-def read_object(path: pathlib.Path) -> dict:
+def read_object(path) -> dict:
   """Returns the object that a JSON file holds; raises OSError, or ValueError if it holds none."""
   content = json.loads(path.read_text("utf-8"))
   if not isinstance(content, dict):

@@ -16,17 +16,17 @@ from saip_jax.run_folder.integrity import brief, damage_of, read_object
 from saip_jax.run_folder.older import current_names, describe_older_model
 
 
-def read_fingerprint(step_path) -> dict[str, Any]:
+def read_fingerprint(step_path: pathlib.PurePath) -> dict[str, Any]:
   """Returns the settings and the identity of the data that a checkpoint belongs to.
 
   Args:
-    step_path: W/checkpoints/<step>.
+    step_path: W/checkpoints/<step>, local or in a bucket.
 
   Raises:
     ValueError: none there.
   """
   try:
-    return current_names(read_object(pathlib.Path(step_path) / FINGERPRINT / "metadata"))
+    return current_names(read_object(step_path / FINGERPRINT / "metadata"))
   except (ValueError, OSError) as e:
     raise ValueError(f"{step_path} has no fingerprint of a run: {shown_error(e)}") from e
 

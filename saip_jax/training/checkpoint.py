@@ -4,21 +4,30 @@ A checkpoint is the state, the fingerprint of its run and the description of its
 part of it: the order is a pure function of (seed, step).
 """
 
+import concurrent.futures
+import contextlib
 import json
 import pathlib
 import shutil
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from input_pipeline.names import shown_error
 from input_pipeline.schema import differences
-from saip_jax.run_folder.files import CHECKPOINTS, FINGERPRINT, MODEL, MODEL_FILE, STATE
-from saip_jax.run_folder.integrity import brief, checkpoint_steps, newest_whole
+from saip_jax.run_folder.bucket import RunTakenOver
+from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, FINGERPRINT, MODEL, MODEL_FILE, STATE
+from saip_jax.run_folder.integrity import brief, newest_whole, steps_in
 from saip_jax.run_folder.reading import quiet_orbax, read_fingerprint
+from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.state import TrainState
+
+_PAUSE_S = 5  # before a failed save is tried again
 
 
 class CheckpointError(OSError):
@@ -39,7 +48,7 @@ class Checkpoints:
     """Opens the checkpoints of a run and refuses those of another.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, a `RunFolder` or a local path.
       keep_last: number of newest checkpoints kept.
       keep_every: checkpoints at multiples of this many updates are kept for good; None keeps only the newest.
       fingerprint: JSON-able nested settings that make the run what it is.
@@ -49,18 +58,26 @@ class Checkpoints:
       ValueError: the newest checkpoint has another fingerprint, the message lists what differs; or it is damaged.
     """
     quiet_orbax()
-    self._workdir = pathlib.Path(workdir).absolute()
-    self.path = self._workdir / CHECKPOINTS
-    _remove_unfinished(self.path)
+    self._folder = RunFolder.of(workdir)
+    self.path = self._folder.checkpoints
+    _remove_unfinished(self.path, self._folder.in_bucket)
+    self._keep = (keep_last, keep_every)
+    self._manager = self._open()
+    self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
+    self._model = model
+    self._saving: int | None = None  # the step of the newest save
+    self._uploader = concurrent.futures.ThreadPoolExecutor(1)
+    self._upload: concurrent.futures.Future | None = None
+    if self.latest() is not None:
+      self._check_fingerprint()
+
+  def _open(self) -> ocp.CheckpointManager:
     handlers, described = ocp.handlers.DefaultCheckpointHandlerRegistry(), ocp.JsonCheckpointHandler(MODEL_FILE)
     for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
       handlers.add(MODEL, arguments, described)
+    keep_last, keep_every = self._keep
     options = ocp.CheckpointManagerOptions(max_to_keep=keep_last, keep_period=keep_every)
-    self._manager = ocp.CheckpointManager(self.path, options=options, handler_registry=handlers)
-    self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
-    self._model = model
-    if self.latest() is not None:
-      self._check_fingerprint()
+    return ocp.CheckpointManager(self.path, options=options, handler_registry=handlers)
 
   def _check_fingerprint(self) -> None:
     try:
@@ -71,7 +88,7 @@ class Checkpoints:
     changes = differences(stored, self._fingerprint)
     if changes:
       raise ValueError(
-        f"--workdir={self._workdir} holds another run: {'; '.join(changes)};"
+        f"--workdir={self._folder.name} holds another run: {'; '.join(changes)};"
         " set these back, or choose another --workdir"
       )
 
@@ -81,7 +98,7 @@ class Checkpoints:
     The user decides whether to continue from an older one: the updates between them are done again, and the damaged
     one must make room.
     """
-    step, damaged = newest_whole(self._workdir, parts=None)
+    step, damaged = newest_whole(self.path, parts=None)
     if damaged:
       then = "starts anew: there is no other" if step is None else f"goes on from step {step}, which is whole"
       raise ValueError(f"{'; '.join(damaged)}; copy it again, or delete it, and the run {then}")
@@ -90,30 +107,86 @@ class Checkpoints:
     """Returns the step of the newest checkpoint, or None."""
     return self._manager.latest_step()
 
-  def step_path(self, step: int) -> pathlib.Path:
-    """Returns the folder of a checkpoint."""
+  def step_path(self, step: int) -> pathlib.PurePath:
+    """Returns the folder of a checkpoint, local or in a bucket."""
     return self.path / str(step)
 
-  def save(self, step: int, state) -> None:
+  def save(self, step: int, state, wait: bool = False) -> None:
     """Starts writing the state after update `step`; returns once it may be changed or donated.
+
+    In a bucket, a save that failed is tried again: at once, or with the next state if it failed in the background. Of
+    several processes none knows what the others wrote, so there a failed save ends the run.
+
+    Args:
+      step: number of updates done.
+      state: the state after them.
+      wait: return once it is written, as `wait`.
 
     Raises:
       CheckpointError: too little space, or this or the previous save failed.
     """
-    needed, free = state_bytes(state), shutil.disk_usage(self.path).free
-    if free < needed:
-      raise CheckpointError(
-        f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
-        f" room, or choose a --workdir on another disk ({self._last_good()})"
-      )
+    if not self._folder.in_bucket:
+      needed, free = state_bytes(state), shutil.disk_usage(self.path).free
+      if free < needed:
+        raise CheckpointError(
+          f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
+          f" room, or choose a --workdir on another disk ({self._last_good()})"
+        )
+    again = self._folder.in_bucket and jax.process_count() == 1
+    try:
+      self._check_for_errors()
+    except Exception as e:
+      if not again:
+        raise self._failed(step, e) from e
+      self._reopen(f"step {self._saving} could not be saved: {brief(e)}; step {step} is saved next")
+      again = False
+    try:
+      self._save(step, state, wait)
+    except RunTakenOver:
+      raise
+    except Exception as e:
+      if not again:
+        raise self._failed(step, e) from e
+      self._reopen(f"step {step} could not be saved: {brief(e)}; trying again")
+      try:
+        self._save(step, state, wait)
+      except Exception as e:
+        raise self._failed(step, e) from e
+
+  def _save(self, step: int, state, wait: bool) -> None:
+    self._folder.publish()
     items = {STATE: ocp.args.StandardSave(state.stored()), FINGERPRINT: ocp.args.JsonSave(self._fingerprint)}
     if self._model is not None:
       items[MODEL] = ocp.args.JsonSave(self._model)
-    try:
-      self._manager.check_for_errors()
-      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-    except Exception as e:
-      raise self._failed(step, e) from e
+    self._saving = step
+    self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+    if self._folder.uploads:
+      self._upload = self._uploader.submit(self._upload_when_written, step)
+    if wait:
+      self._wait_until_finished()
+
+  def _upload_when_written(self, step: int) -> None:
+    self._manager.wait_until_finished()
+    self._folder.upload_checkpoint(step, *self._keep)
+
+  def _wait_until_finished(self) -> None:
+    self._manager.wait_until_finished()
+    if self._upload is not None:
+      self._upload.result()
+
+  def _check_for_errors(self) -> None:
+    self._manager.check_for_errors()
+    if self._upload is not None:  # one at a time: a save waits for the one before it, as Orbax does
+      self._upload.result()
+
+  def _reopen(self, message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):  # it failed already
+      self._manager.close()
+    self._upload = None
+    time.sleep(_PAUSE_S)
+    _remove_unfinished(self.path, True)
+    self._manager = self._open()
 
   def restore(self, abstract_state):
     """Returns the newest state, bit for bit as it was saved.
@@ -139,7 +212,7 @@ class Checkpoints:
       CheckpointError: one of them failed.
     """
     try:
-      self._manager.wait_until_finished()
+      self._wait_until_finished()
     except Exception as e:
       raise self._failed(None, e) from e
 
@@ -148,18 +221,26 @@ class Checkpoints:
     try:
       self.wait()
     finally:
+      self._uploader.shutdown()
       self._manager.close()
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
+    cure = "see that the bucket can be written" if self._folder.in_bucket else "make room"
     what = f"step {step}" if step is not None else "the last checkpoint"
     return CheckpointError(
-      f"cannot save {what} under {self.path}: {brief(error)}; make room or choose another --workdir"
+      f"cannot save {what} under {self._folder.child(CHECKPOINTS)}: {brief(error)}; {cure} or choose another --workdir"
       f" ({self._last_good()})"
     )
 
   def _last_good(self) -> str:
-    steps = checkpoint_steps(self._workdir)
-    return f"last good checkpoint: {self.step_path(steps[-1])}" if steps else "no checkpoint yet"
+    try:
+      steps = [step for step in steps_in(self.path) if not self._folder.in_bucket or self._committed(step)]
+    except OSError:
+      return f"the last good checkpoint under {self._folder.child(CHECKPOINTS)} cannot be looked up now"
+    return f"last good checkpoint: {self._folder.child(CHECKPOINTS, str(steps[-1]))}" if steps else "no checkpoint yet"
+
+  def _committed(self, step: int) -> bool:
+    return (self.step_path(step) / COMMITTED).exists()
 
 
 def state_bytes(state) -> int:
@@ -167,11 +248,14 @@ def state_bytes(state) -> int:
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
-def _remove_unfinished(path: pathlib.Path) -> None:
-  """Deletes the unfinished folders of killed saves and nothing else; Orbax ignores them, but they may be large."""
+def _remove_unfinished(path, in_bucket: bool) -> None:
+  """Deletes what killed saves left and nothing else; Orbax ignores it, but it may be large."""
   if jax.process_index() == 0 and path.is_dir():
     for entry in path.glob("*.orbax-checkpoint-tmp*"):
       shutil.rmtree(entry, ignore_errors=True)
+    for step in steps_in(path) if in_bucket else ():  # a bucket cannot rename: the final name is there from the start
+      if not (path / str(step) / COMMITTED).exists():
+        (path / str(step)).rmtree() if isinstance(path, epath.Path) else shutil.rmtree(path / str(step))
 
 
 def _megabytes(size: int) -> str:

@@ -32,7 +32,7 @@ class Goodput:
     try:
       stored = read_object(self._path)
       useful = {int(step): float(s) for step, s in stored["useful_s"].items() if int(step) <= start_step}
-      return float(stored["started"]), useful
+      return min(float(stored["started"]), time.time()), useful  # the clock of another host may be ahead
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
       print(f"warning: {self._path} cannot be read ({shown_error(e)}): goodput counts from now on", file=sys.stderr)
       return time.time(), {}

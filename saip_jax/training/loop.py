@@ -14,6 +14,7 @@ from saip_jax.config import RunConfig
 from saip_jax.pictures import save_panel
 from saip_jax.run_folder.files import PANELS
 from saip_jax.run_folder.folder import record_damage, record_start, write_config
+from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.distributed import barrier, first_host_first
 from saip_jax.training.ending import Ending
 from saip_jax.training.mesh import check_batch_size, device_kinds, make_mesh, on_one_device, shard_batch
@@ -42,7 +43,7 @@ def train(
   config: RunConfig,
   method,
   data,
-  workdir: pathlib.Path,
+  workdir: RunFolder | pathlib.Path,
   *,
   model: Mapping[str, Any] | None = None,
   monitors: Callable[[Any], EncoderMonitors] | None = None,
@@ -59,7 +60,7 @@ def train(
     method: a `saip_jax.methods.base.Method`.
     data: the images: `len(data)` per epoch, `identity`, `summary()`, `batches(start_step, host, hosts)`, `damage`
       (see `input_pipeline.pipeline.TrainData`).
-    workdir: folder of the run, claimed and held by the caller, see `saip_jax.pretraining`.
+    workdir: folder of the run, claimed and held by the caller, see `saip_jax.running`.
     model: JSON-able description of the backbone, written into every checkpoint as model.json; None writes none.
     monitors: parameters of the encoder, of any values -> measurements for `config.monitor_every`, opened before
       anything is compiled; None measures nothing.
@@ -76,10 +77,10 @@ def train(
     CheckpointError: a checkpoint could not be written.
   """
   with Ending() as ending:
-    return _train(config, method, data, workdir, model, monitors, initial, devices, ending)
+    return _train(config, method, data, RunFolder.of(workdir), model, monitors, initial, devices, ending)
 
 
-def _train(config, method, data, workdir, model, open_monitors, initial, devices, ending: Ending) -> TrainState:
+def _train(config, method, data, folder, model, open_monitors, initial, devices, ending: Ending) -> TrainState:
   """`train`, which registers with `ending` everything that must be closed in any case."""
   if config.compile_cache:
     jax.config.update("jax_compilation_cache_dir", config.compile_cache)
@@ -87,27 +88,27 @@ def _train(config, method, data, workdir, model, open_monitors, initial, devices
   progress = Progress(config.total_steps, enabled=host == 0)
   mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
-  watch = functools.partial(Watchdog, path=workdir / f"watchdog_{host}.txt")
+  watch = functools.partial(Watchdog, path=folder.path / f"watchdog_{host}.txt")
   starting = functools.partial(
     watch, minutes=config.watchdog_startup_minutes, advice="config.watchdog_startup_minutes sets the time"
   )
 
-  state, run = open_state(config, method, data, workdir, model, initial, mesh, starting, progress, ending)
+  state, run = open_state(config, method, data, folder, model, initial, mesh, starting, progress, ending)
   start, checkpoints = run.start, run.checkpoints
   if start >= config.total_steps:
     progress.say(f"already complete: step {start} of {config.total_steps}; raise config.total_steps to go on")
-    progress.say(run_summary(workdir, checkpoints.step_path(start), record_damage(workdir, data.damage.lines())))
+    progress.say(run_summary(folder, start, record_damage(folder.path, data.damage.lines())))
     return state
   if host == 0:
-    write_config(workdir, to_dict(config))
-    record_start(workdir, start, device_kinds(mesh), mesh.shape)
+    write_config(folder.path, to_dict(config))
+    record_start(folder.path, start, device_kinds(mesh), mesh.shape)
 
   # Data first: their errors come before the compiler has taken its minute.
   spec = method.batch_spec(config.batch_size)
   panel_batch = first_rows(data, spec) if config.panel_every and host == 0 else None
   monitors = _open_monitors(open_monitors, _student(mesh, method, state), progress) if open_monitors else None
   train_step = compile_step(config, method, run, mesh, spec, starting, progress)
-  writer, damaged, batches, telemetry, profile = open_records(config, data, workdir, run, progress, ending)
+  writer, damaged, batches, telemetry, profile = open_records(config, data, folder, run, progress, ending)
   step = start
   with starting("waiting for the other hosts"):
     barrier("start")  # not all have compiled equally fast
@@ -122,12 +123,12 @@ def _train(config, method, data, workdir, model, open_monitors, initial, devices
       if profile_due:
         profile.switch()
       if due.panels:
-        _draw_panels(mesh, method, state, panel_batch, config.seed, workdir, step)
+        _draw_panels(mesh, method, state, panel_batch, config.seed, folder.path, step)
       if due.monitors:
         _measure(monitors, _student(mesh, method, state), writer, progress, step)
       if due.save:
         with telemetry.saving(step):
-          checkpoints.save(step, state)
+          checkpoints.save(step, state, wait=due.leave)
         progress.checkpoint(step)
       if due.pause or profile_due:
         telemetry.restart_clock()
@@ -145,10 +146,11 @@ def _train(config, method, data, workdir, model, open_monitors, initial, devices
       watchdog.restart()
     checkpoints.wait()
   ending.close()
+  folder.publish()
 
   finished = step == config.total_steps
   progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
-  progress.say(run_summary(workdir, checkpoints.step_path(step) if step else None, damaged()))
+  progress.say(run_summary(folder, step, damaged()))
   return state
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ from input_pipeline.schema import differences, to_dict
 from saip_jax.config import RunConfig
 from saip_jax.run_folder.files import CONFIG, PROFILE
 from saip_jax.run_folder.folder import read_config, record_damage
+from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
@@ -48,20 +48,20 @@ class OpenRun:
   schedule: Any
 
 
-def open_state(config, method, data, workdir, model, initial, mesh, starting, progress, ending):
+def open_state(config, method, data, folder, model, initial, mesh, starting, progress, ending):
   """Returns (state, `OpenRun`): the state of the newest checkpoint, or a new one made in place on the devices."""
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   new_state = functools.partial(init_state, method, tx, config.seed)
   abstract_state = place_state(mesh, jax.eval_shape(new_state))
   shardings = shardings_of(abstract_state)
   with starting("opening the checkpoints"):
-    checkpoints = Checkpoints(workdir, config.keep_last, config.keep_every, run_fingerprint(config, data), model)
+    checkpoints = Checkpoints(folder, config.keep_last, config.keep_every, run_fingerprint(config, data), model)
     start = checkpoints.latest() or 0
   ending.then("closing the checkpoints", checkpoints.close)
-  goodput = Goodput(workdir, start) if jax.process_index() == 0 else None
-  progress.say(run_banner(mesh, abstract_state, config, data, workdir))
+  goodput = Goodput(folder.path, start) if jax.process_index() == 0 else None
+  progress.say(run_banner(mesh, abstract_state, config, data, folder.name))
   if start:
-    progress.say(f"resuming at step {start}{_changes(workdir, config)}")
+    progress.say(f"resuming at step {start}{_changes(folder, config)}")
   load = initial() if initial and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
@@ -81,18 +81,18 @@ def compile_step(config: RunConfig, method, run: OpenRun, mesh, spec, starting, 
   return train_step
 
 
-def open_records(config: RunConfig, data, workdir: pathlib.Path, run: OpenRun, progress: Progress, ending: Ending):
+def open_records(config: RunConfig, data, folder: RunFolder, run: OpenRun, progress: Progress, ending: Ending):
   """Opens what follows the steps: (metrics writer, list of damaged images, batches, telemetry, profile)."""
   host, hosts = jax.process_index(), jax.process_count()
-  writer = MetricsWriter(workdir, run.start) if host == 0 else None
+  writer = MetricsWriter(folder.path, run.start) if host == 0 else None
   if writer:
     ending.then("closing the records", writer.close)
-  damaged = functools.cache(lambda: record_damage(workdir, data.damage.lines()))  # once, when the data are closed
+  damaged = functools.cache(lambda: record_damage(folder.path, data.damage.lines()))  # once, when the data are closed
   ending.then("listing damaged images", damaged)
   batches = data.batches(run.start, host, hosts)
   ending.then("closing the data", batches.close)
-  telemetry = Telemetry(config, len(data), writer, run.goodput, progress, run.checkpoints)
-  profile = ProfileWindow(workdir / PROFILE, config.profile_window if host == 0 else None)
+  telemetry = Telemetry(config, len(data), writer, run.goodput, progress, run.checkpoints, folder)
+  profile = ProfileWindow(folder.path / PROFILE, config.profile_window if host == 0 else None)
   ending.then("ending the profile", profile.close)
   progress.start(run.start)
   ending.then("closing the live line", progress.close)
@@ -124,10 +124,10 @@ def run_fingerprint(config: RunConfig, data) -> dict[str, Any]:
   }
 
 
-def _changes(workdir: pathlib.Path, config: RunConfig) -> str:
+def _changes(folder: RunFolder, config: RunConfig) -> str:
   """Returns the end of the message on resuming: the settings that differ from the last start."""
   try:
-    changed = "; ".join(differences(read_config(workdir), to_dict(config)))
+    changed = "; ".join(differences(read_config(folder.path), to_dict(config)))
   except ValueError:
-    return f"; {workdir / CONFIG} cannot be read and is written anew"
+    return f"; {folder.child(CONFIG)} cannot be read and is written anew"
   return f" with changed settings: {changed}" if changed else ""

@@ -1,7 +1,6 @@
 """Messages of a run in the terminal: banner, one live line, closing summary."""
 
 import math
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,8 @@ import jax
 from tqdm import tqdm
 
 from input_pipeline.names import ESCAPED
-from saip_jax.run_folder.files import DAMAGED, METRICS, PANELS
+from saip_jax.run_folder.files import CHECKPOINTS, DAMAGED, METRICS, PANELS
+from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.mesh import device_kinds
 
 # Text of these metrics on the live line; losses are shown with their own names.
@@ -65,7 +65,7 @@ class Progress:
       self._bar = None
 
 
-def run_banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
+def run_banner(mesh, state, config, data, workdir: str) -> str:
   """Returns the message before the first step: parameters, devices, data, length, outputs.
 
   Args:
@@ -73,7 +73,7 @@ def run_banner(mesh, state, config, data, workdir: pathlib.Path) -> str:
     state: the initial `TrainState`, arrays or their shapes.
     config: the `RunConfig`.
     data: the training data (`len`, `summary()`).
-    workdir: the run's folder.
+    workdir: the run's folder, as the user named it.
   """
   from clu import parameter_overview  # the table only; clu's metric writers would need TensorFlow
 
@@ -100,19 +100,20 @@ def _counts(params) -> dict[str, int]:
   return {name: size(tree) for name, tree in params.items()} | {"total": size(params)}
 
 
-def run_summary(workdir: pathlib.Path, checkpoint: pathlib.Path | None, damage_lines: Sequence[str]) -> str:
+def run_summary(folder: RunFolder, step: int, damage_lines: Sequence[str]) -> str:
   """Returns the message at the end of a run: the paths of its outputs.
 
   Args:
-    workdir: the run's folder.
-    checkpoint: the newest checkpoint, None before the first.
+    folder: the run's folder.
+    step: that of the newest checkpoint, 0 before the first.
     damage_lines: the damaged images, one line each.
   """
-  lines = [f"checkpoint {checkpoint or 'none yet'}", f"metrics    {workdir / METRICS}"]
-  panels = sorted((workdir / PANELS).glob("*.png"))
-  newest = max((path.name.split("_")[0] for path in panels), key=int, default=None)
-  lines += [f"panel      {path}" for path in panels if path.name.startswith(f"{newest}_")]
+  checkpoint = folder.child(CHECKPOINTS, str(step)) if step else "none yet"
+  lines = [f"checkpoint {checkpoint}", f"metrics    {folder.child(METRICS)}"]
+  panels = sorted(path.name for path in (folder.path / PANELS).glob("*.png"))
+  newest = max((name.split("_")[0] for name in panels), key=int, default=None)
+  lines += [f"panel      {folder.child(PANELS, name)}" for name in panels if name.startswith(f"{newest}_")]
   if damage_lines:
-    lines.append(f"damaged    {len(damage_lines)} images skipped, listed in {workdir / DAMAGED}")
+    lines.append(f"damaged    {len(damage_lines)} images skipped, listed in {folder.child(DAMAGED)}")
     lines += [f"           {line}" for line in damage_lines[:_DAMAGED_SHOWN]]
   return "\n".join(lines)

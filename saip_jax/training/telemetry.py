@@ -8,6 +8,8 @@ import time
 import jax
 import numpy as np
 
+from saip_jax.run_folder.files import CHECKPOINTS
+
 _INDICES_SHOWN = 64
 
 
@@ -23,7 +25,7 @@ class Telemetry:
   two steps in flight; many more deadlock in XLA on several CPU devices.
   """
 
-  def __init__(self, config, epoch_size: int, writer, goodput, progress, checkpoints):
+  def __init__(self, config, epoch_size: int, writer, goodput, progress, checkpoints, folder):
     """Passes records on to `writer` and `progress`.
 
     Args:
@@ -33,9 +35,11 @@ class Telemetry:
       goodput: a `Goodput`; None on all hosts but the first.
       progress: the `Progress` that gets records at every step.
       checkpoints: the `Checkpoints`, to name the last good one when a run must stop.
+      folder: the `RunFolder`.
     """
     self._config, self._epoch_size = config, epoch_size
-    self._writer, self._goodput, self._progress, self._checkpoints = writer, goodput, progress, checkpoints
+    self._writer, self._goodput, self._progress = writer, goodput, progress
+    self._checkpoints, self._folder = checkpoints, folder
     self._fetcher = concurrent.futures.ThreadPoolExecutor(1)
     self._pending = None
     self._steps, self._seconds, self._waited = 0, 0.0, 0.0
@@ -119,11 +123,12 @@ class Telemetry:
       self._steps, self._seconds, self._waited = 0, 0.0, 0.0
 
   def _stop(self, step: int, metrics, indices) -> None:
-    path = self._checkpoints.path.parent / f"nonfinite_step_{step}_host_{jax.process_index()}.json"
+    name = f"nonfinite_step_{step}_host_{jax.process_index()}.json"
+    path = self._folder.path / name
     values = {name: float(value) for name, value in metrics.items()}
     indices = np.asarray(indices).tolist()
     texts = {name: str(value) for name, value in values.items()}  # JSON has no NaN
-    where, failures = f"all in {path}", ""
+    where, failures = f"all in {self._folder.child(name)}", ""
     try:
       path.write_text(json.dumps({"step": step, "metrics": texts, "indices": indices}) + "\n", "utf-8")
     except OSError as e:
@@ -138,7 +143,7 @@ class Telemetry:
     raise NonFiniteLoss(
       f"non-finite loss at step {step}: {', '.join(f'{name} {value:.6g}' for name, value in shown.items())};"
       f" batch indices {indices[:_INDICES_SHOWN]}{more}; {where};"
-      f" last good checkpoint: {self._checkpoints.step_path(latest) if latest is not None else 'none'};"
+      f" last good checkpoint: {self._folder.child(CHECKPOINTS, str(latest)) if latest is not None else 'none'};"
       f" a lower config.optimizer.learning_rate or config.precision=float32 may help{failures}"
     )
 

@@ -9,7 +9,6 @@ a small network that is trained together with the encoder.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +36,7 @@ from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
 from saip_jax.run_folder.folder import read_config
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model
+from saip_jax.run_folder.remote import local
 from saip_jax.views.rgbd import depth_image
 
 MODALITIES = ("rgb", "depth", "both")
@@ -92,7 +92,7 @@ def open_modality_encoders(
     ValueError: no such run, a run of another method, or unsupported options.
   """
   del seed
-  if not (pathlib.Path(checkpoint) / CONFIG).is_file():
+  if not (local(checkpoint, "--checkpoint") / CONFIG).is_file():
     raise ValueError(
       f"--checkpoint={checkpoint} is not a run: expected a run of hcmoco, which has encoders of RGB and of depth"
     )
@@ -163,7 +163,7 @@ def open_hcmoco_run(workdir) -> tuple[Hcmoco, dict, dict, int]:
   Raises:
     ValueError: no such run, or a run of another method.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = local(workdir, "--checkpoint")
   config, steps = parse_config(read_config(workdir)), checkpoint_steps(workdir)
   if config.method.name != "hcmoco" or not steps:
     raise ValueError(

@@ -1,0 +1,50 @@
+"""The folder of a run that trains on this machine's disks."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from saip_jax.run_folder.files import CHECKPOINTS
+
+
+class RunFolder:
+  """The folder of a run, for the process that trains there.
+
+  Attributes:
+    path: the local folder of its files; for a run in a bucket without its checkpoints.
+    name: the folder as the user named it.
+    checkpoints: the folder that Orbax writes to.
+    data_cache: the folder for data that this process renders or indexes.
+    in_bucket: whether the folder is in a bucket.
+    uploads: whether checkpoints must be uploaded.
+  """
+
+  in_bucket = False
+  uploads = False
+
+  def __init__(self, path):
+    self.path = pathlib.Path(path)
+    self.name = str(path)
+    self.checkpoints = self.path.absolute() / CHECKPOINTS
+    self.data_cache = self.path
+
+  @classmethod
+  def of(cls, workdir) -> "RunFolder":
+    """Returns the folder itself, or that of a local path."""
+    return workdir if isinstance(workdir, RunFolder) else cls(workdir)
+
+  def child(self, *names: str) -> str:
+    """Returns a path in the folder as the user would name it."""
+    return str(self.path.joinpath(*names))
+
+  def begin(self, config: Mapping[str, Any]) -> None:
+    """Makes the local folder what the run was when it stopped; to be called by every process, the first one first."""
+
+  def publish(self) -> None:
+    """Returns when all files of this process, but for the checkpoints, are where the user wants them."""
+
+  def upload_checkpoint(self, step: int, keep_last: int, keep_every: int | None) -> None:
+    """Uploads a checkpoint that Orbax has written, if the folder `uploads`, and removes those that are not kept."""
+
+  def end(self) -> None:
+    """Gives the folder back to other runs."""
