@@ -17,6 +17,9 @@ from input_pipeline.names import shown
 CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
 NO_URL = "a URL: expected a path on this machine"
 
+SCHEMES = ("gs", "s3", "hf", "memory")
+"""Schemes of URLs of runs, weights and outputs; hf:// is for reading, memory:// lasts as long as the process."""
+
 
 class Unwritable(OSError, ValueError):
   """A place cannot be written; a user error: another place can be chosen."""
@@ -35,6 +38,35 @@ def normalized(path: str | os.PathLike) -> str:
 def is_url(path: str | os.PathLike) -> bool:
   """Whether a path is a URL, or one that pathlib has changed to gs:/bucket/folder."""
   return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", os.fspath(path)))
+
+
+def as_place(path, setting: str, writable: bool = False) -> str | pathlib.Path:
+  """Returns a URL as text, without a slash at its end, or a local path with `~` expanded.
+
+  >>> as_place("gs://bucket/runs/demo/", "--workdir")
+  'gs://bucket/runs/demo'
+
+  Args:
+    path: what the user gave.
+    setting: the option or setting that named it, for errors.
+    writable: it will be written.
+
+  Raises:
+    ValueError: a URL of another scheme, without a bucket, or that cannot be written.
+  """
+  if not is_url(path):
+    return pathlib.Path(path).expanduser()
+  scheme, _, rest = str(path).partition(":")
+  rest = rest.strip("/")
+  url = f"{scheme}://{rest}"
+  if scheme not in SCHEMES:
+    listed = ", ".join(f"{known}://" for known in SCHEMES)
+    raise ValueError(f"{setting}={path}: expected a local path or a URL of {listed}, not {scheme}://")
+  if not rest:
+    raise ValueError(f"{setting}={path} names no bucket: expected {scheme}://BUCKET/FOLDER")
+  if writable and scheme == "hf":
+    raise ValueError(f"{setting}={path}: hf:// can only be read; choose a local path, gs:// or s3://")
+  return url
 
 
 def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:

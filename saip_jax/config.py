@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from input_pipeline.checks import require, require_sizes
 from input_pipeline.settings import DataConfig
+from input_pipeline.storage import as_place
 
 MonitorName = Literal["reid", "attributes", "parts"]
 """A measurement of frozen features during training; see `saip_jax.evaluation.monitors`."""
@@ -178,6 +179,8 @@ class RunConfig:
       self.keep_every is None or self.keep_every > 0,
       f"config.keep_every is {self.keep_every}: it must be positive, or None to keep only the newest checkpoints",
     )
+    if self.init_from:
+      as_place(self.init_from, "config.init_from")
     for name in ("panel_every", "monitor_every"):
       require(getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for never")
     require(

@@ -17,15 +17,12 @@ def local_path_flag(text: str) -> str:
 
 def place_flag(text: str) -> str:
   """Returns a local path or a URL, of a run, weights or an output."""
-  from input_pipeline.storage import is_url
+  from input_pipeline.storage import as_place
 
-  if is_url(text):
-    from saip_jax.run_folder.remote import as_place
-
-    try:
-      as_place(text, "")
-    except ValueError as e:
-      raise argparse.ArgumentTypeError(str(e).lstrip("=")) from None
+  try:
+    as_place(text, "")
+  except ValueError as e:
+    raise argparse.ArgumentTypeError(str(e).lstrip("=")) from None
   return text
 
 

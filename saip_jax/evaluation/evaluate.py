@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from input_pipeline.sources.annotated.categories import categories_text
+from input_pipeline.storage import as_place
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
@@ -16,7 +17,7 @@ from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol, split_unit
 from saip_jax.run_folder.files import CONFIG, EVALUATIONS
 from saip_jax.run_folder.integrity import checkpoint_steps
-from saip_jax.run_folder.remote import append_line, as_place, joined, local, with_urls
+from saip_jax.run_folder.remote import append_line, joined, local, with_urls
 
 
 def evaluate(

@@ -13,6 +13,7 @@ import jax
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
+from input_pipeline.storage import as_place
 from saip_jax.backbones import BACKBONES
 from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
@@ -27,7 +28,7 @@ from saip_jax.methods.finetune.config import class_settings
 from saip_jax.methods.finetune.tasks import SUPERVISED
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.run_folder.files import CHECKPOINTS
-from saip_jax.run_folder.remote import as_place, joined
+from saip_jax.run_folder.remote import joined
 from saip_jax.running import train_in_folder
 from saip_jax.training.state import TrainState
 

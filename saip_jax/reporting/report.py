@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.names import ESCAPED
-from input_pipeline.storage import writing, written_whole
+from input_pipeline.storage import as_place, writing, written_whole
 from saip_jax.reporting import page
 from saip_jax.reporting.curves import curves_html, smoothing
 from saip_jax.reporting.images import panel_uri
 from saip_jax.reporting.runs import Run, read_compared, read_run
 from saip_jax.run_folder.files import CHECKPOINTS
-from saip_jax.run_folder.remote import as_place, joined, local, published
+from saip_jax.run_folder.remote import joined, local, published
 
 _LISTED = 20  # damaged images
 _OPEN_ROWS = 30  # of settings that differ; longer tables are collapsed

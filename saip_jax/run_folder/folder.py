@@ -11,12 +11,11 @@ from typing import Any
 import jax
 
 from input_pipeline.names import shown, shown_error
-from input_pipeline.storage import utf8_path, writing
+from input_pipeline.storage import as_place, utf8_path, writing
 from saip_jax.run_folder.bucket import BucketFolder
 from saip_jax.run_folder.files import CONFIG, DAMAGED, STARTS
 from saip_jax.run_folder.integrity import read_object
 from saip_jax.run_folder.older import current_names
-from saip_jax.run_folder.remote import as_place
 from saip_jax.run_folder.workdir import RunFolder
 
 

@@ -18,47 +18,16 @@ from typing import TypeVar
 
 from input_pipeline import buckets, storage
 from input_pipeline.names import shown_error
-from input_pipeline.storage import Unwritable
+from input_pipeline.storage import SCHEMES, Unwritable, as_place
 from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, CONFIG, PROFILE, TENSORBOARD
 from saip_jax.run_folder.integrity import damage_of
 
-SCHEMES = ("gs", "s3", "hf", "memory")
-"""Schemes of URLs; hf:// is for reading, memory:// lasts as long as the process."""
 PATIENCE_S = 45
 """Seconds after which a bucket that does not answer is given up."""
 _UNREAD = (f"/{CHECKPOINTS}/", f"/{TENSORBOARD}/", f"/{PROFILE}/")  # parts of a run that no copy needs
 _PERMANENT = re.compile("forbidden|denied|unauthorized|credentials|not authorized|skewed", re.IGNORECASE)
 _T = TypeVar("_T")
 _copied: dict[tuple[str, str], str] = {}  # (URL, name below it) -> version of the local copy
-
-
-def as_place(path, setting: str, writable: bool = False) -> str | pathlib.Path:
-  """Returns a URL as text, without a slash at its end, or a local path with `~` expanded.
-
-  >>> as_place("gs://bucket/runs/demo/", "--workdir")
-  'gs://bucket/runs/demo'
-
-  Args:
-    path: what the user gave.
-    setting: the option or setting that named it, for errors.
-    writable: it will be written.
-
-  Raises:
-    ValueError: a URL of another scheme, without a bucket, or that cannot be written.
-  """
-  if not storage.is_url(path):
-    return pathlib.Path(path).expanduser()
-  scheme, _, rest = str(path).partition(":")
-  rest = rest.strip("/")
-  url = f"{scheme}://{rest}"
-  if scheme not in SCHEMES:
-    listed = ", ".join(f"{known}://" for known in SCHEMES)
-    raise ValueError(f"{setting}={path}: expected a local path or a URL of {listed}, not {scheme}://")
-  if not rest:
-    raise ValueError(f"{setting}={path} names no bucket: expected {scheme}://BUCKET/FOLDER")
-  if writable and scheme == "hf":
-    raise ValueError(f"{setting}={path}: hf:// can only be read; choose a local path, gs:// or s3://")
-  return url
 
 
 def local(path, setting: str = "the path") -> pathlib.Path:

@@ -97,7 +97,7 @@ def test_a_folder_that_no_library_can_write_into_is_refused_at_once(tmp_path, wr
   assert not out.exists()
   out.mkdir()
   (tmp_path / "link").symlink_to(out)
-  assert claim_workdir(tmp_path / "link" / "run", {}) == tmp_path / "link" / "run"
+  assert claim_workdir(tmp_path / "link" / "run", {}).path == tmp_path / "link" / "run"
 
 
 def test_every_text_is_opened_with_an_encoding():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from saip_jax.pictures import Panel, save_panel
+from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.progress import Progress, run_summary
 
 _RECORD = {
@@ -94,7 +95,7 @@ def test_the_summary_names_the_newest_pictures_and_is_short(tmp_path):
   for name in ("000010_views.png", "000009_views.png", "1000000_views.png", "1000000_search.png"):
     (tmp_path / "panels").mkdir(exist_ok=True)
     (tmp_path / "panels" / name).touch()
-  text = run_summary(tmp_path, tmp_path / "checkpoints" / "7", [f"{i}.jpg: broken" for i in range(100)])
+  text = run_summary(RunFolder(tmp_path), 7, [f"{i}.jpg: broken" for i in range(100)])
   assert "1000000_search.png" in text and "1000000_views.png" in text and "000010" not in text
   assert "100 images skipped" in text and "damaged_images.txt" in text and len(text.splitlines()) < 30
 

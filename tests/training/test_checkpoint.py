@@ -176,7 +176,7 @@ def _files_of_at_most(size):
 
 def test_only_a_folder_of_a_run_is_a_workdir(tmp_path):
   config = {"seed": 0}
-  workdir = claim_workdir(tmp_path / "new" / "run", config)
+  workdir = claim_workdir(tmp_path / "new" / "run", config).path
   assert (workdir / "config.json").exists()
   (workdir / "other.txt").write_text("a run may hold more files")
   claim_workdir(workdir, {"seed": 1})

@@ -100,10 +100,10 @@ def _files(workdir):
 
 def test_a_whole_checkpoint_is_found_whole(run):
   assert checkpoint_steps(run) == [2, 4]
-  assert newest_whole(run) == newest_whole(run, parts=None) == (4, [])
+  assert newest_whole(run / "checkpoints") == newest_whole(run / "checkpoints", parts=None) == (4, [])
   (run / "checkpoints" / "8.orbax-checkpoint-tmp-1").mkdir()
-  assert newest_whole(run) == (4, [])
-  assert newest_whole(run / "nothing") == (None, [])
+  assert newest_whole(run / "checkpoints") == (4, [])
+  assert newest_whole(run / "nothing" / "checkpoints") == (None, [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,8 +158,8 @@ def test_readers_need_no_optimizer_and_a_run_that_goes_on_does(run):
     lost = re.search(r"byte range \[(\d+), (\d+)\)", damage_of(step, ["opt_state"]) or "")
     start, end = map(int, lost.groups()) if lost and "opt_state.mu/" in damage_of(step, ["opt_state"]) else (0, 0)
     file.write_bytes(content[:start] + bytes(end - start) + content[end:])
-  assert newest_whole(run) == (4, []) and open_weights(run).notes == ()
-  step, (damage,) = newest_whole(run, parts=None)
+  assert newest_whole(run / "checkpoints") == (4, []) and open_weights(run).notes == ()
+  step, (damage,) = newest_whole(run / "checkpoints", parts=None)
   assert step == 2 and "its opt_state.mu cannot be read" in damage
 
 
