@@ -84,7 +84,7 @@ def _with_unique_names(runs: list[Run]) -> list[Run]:
   """Returns the runs, with the whole path as name if folders have the same name."""
   names = [run.name for run in runs]
   return [
-    dataclasses.replace(run, name=str(run.path)) if run.path and names.count(run.name) > 1 else run for run in runs
+    dataclasses.replace(run, name=run.place) if run.path and names.count(run.name) > 1 else run for run in runs
   ]
 
 
@@ -108,7 +108,7 @@ def _facts_html(runs: Sequence[Run], newest: int | None) -> str:
     "goodput": _last(run, "time/goodput", "{:.0%} of the time since the start"),
     **_goodput_facts(run.goodput),
     "damaged images": f"{len(run.damaged):,} skipped" if run.damaged else "none found",
-    "folder": str(run.path.absolute()),
+    "folder": run.place,
     "compared with": ", ".join(other.name for other in runs[1:]),
   }
   html = page.facts({name: text for name, text in facts.items() if text})
@@ -172,7 +172,7 @@ def _tasks_html(runs: Sequence[Run]) -> str:
   if not runs[0].evaluations:
     html = page.missing(
       "This run has no evaluations yet; this command adds one, with --task=reid, attributes, ...:",
-      f"saip evaluate --checkpoint={runs[0].path} --task=reid --data=people",
+      f"saip evaluate --checkpoint={runs[0].place} --task=reid --data=people",
     )
   if any(run.evaluations for run in runs):
     html += _legend(runs, lambda run: run.evaluations) + task_tables_html(runs)

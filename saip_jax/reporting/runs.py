@@ -67,7 +67,7 @@ class Run:
   @property
   def place(self) -> str:
     """The folder as the user named it, a local path or a URL."""
-    return with_urls(str(self.path))
+    return with_urls(str(self.path.absolute()))
 
   @property
   def last_step(self) -> int:

@@ -92,6 +92,10 @@ class BucketFolder(RunFolder):
     self._published = self._stamps()
     if self.uploads:
       steps = remote.committed_steps(found)
+      started = {name.split("/")[1] for name in found if name.startswith(f"{CHECKPOINTS}/")}
+      for unfinished in sorted(started - set(map(str, steps))):
+        url = f"{self.name}/{CHECKPOINTS}/{unfinished}"
+        remote.retried(url, functools.partial(buckets.remove_tree, url))
       for step in steps[:1]:
         remote.copy_checkpoint(self.name, found, step, self.path)
 
@@ -155,6 +159,10 @@ class BucketFolder(RunFolder):
         url = f"{self.name}/{name}"
         remote.retried(url, functools.partial(buckets.upload, self.path / name, url))
         self._published[name] = stamp
+
+  def saved_steps(self) -> list[int]:
+    """Returns the steps of the committed checkpoints in the bucket, oldest first; raises OSError."""
+    return remote.committed_steps(remote.reachable(self.name, lambda: buckets.versions(self.name)))[::-1]
 
   def upload_checkpoint(self, step: int, keep_last: int, keep_every: int | None) -> None:
     """Uploads a checkpoint, the file that makes it whole last, and removes those that are not kept.

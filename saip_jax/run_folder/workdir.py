@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saip_jax.run_folder.files import CHECKPOINTS
+from saip_jax.run_folder.integrity import steps_in
 
 
 class RunFolder:
@@ -42,6 +43,10 @@ class RunFolder:
 
   def publish(self) -> None:
     """Returns when all files of this process, but for the checkpoints, are where the user wants them."""
+
+  def saved_steps(self) -> list[int]:
+    """Returns the steps of the checkpoints that are where the user wants them, oldest first; raises OSError."""
+    return steps_in(self.checkpoints)
 
   def upload_checkpoint(self, step: int, keep_last: int, keep_every: int | None) -> None:
     """Uploads a checkpoint that Orbax has written, if the folder `uploads`, and removes those that are not kept."""

@@ -66,6 +66,7 @@ class Checkpoints:
     self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
     self._model = model
     self._saving: int | None = None  # the step of the newest save
+    self._failures = 0  # in a row
     self._uploader = concurrent.futures.ThreadPoolExecutor(1)
     self._upload: concurrent.futures.Future | None = None
     if self.latest() is not None:
@@ -132,26 +133,33 @@ class Checkpoints:
           f"cannot save step {step}: it needs {_megabytes(needed)}, {self.path} has {_megabytes(free)} free; make"
           f" room, or choose a --workdir on another disk ({self._last_good()})"
         )
-    again = self._folder.in_bucket and jax.process_count() == 1
     try:
       self._check_for_errors()
+      self._failures = 0
     except Exception as e:
-      if not again:
-        raise self._failed(step, e) from e
-      self._reopen(f"step {self._saving} could not be saved: {brief(e)}; step {step} is saved next")
-      again = False
-    try:
-      self._save(step, state, wait)
-    except RunTakenOver:
-      raise
-    except Exception as e:
-      if not again:
-        raise self._failed(step, e) from e
-      self._reopen(f"step {step} could not be saved: {brief(e)}; trying again")
+      self._retry_or_raise(self._saving, e, f"step {step} is saved next")
+    while True:
       try:
-        self._save(step, state, wait)
+        return self._save(step, state, wait)
+      except RunTakenOver:
+        raise
       except Exception as e:
-        raise self._failed(step, e) from e
+        self._retry_or_raise(step, e, "trying again")
+
+  def _retry_or_raise(self, step: int, error: Exception, then: str) -> None:
+    """Makes the checkpoints ready for another save after a failed one; raises `CheckpointError` after two in a row."""
+    self._failures += 1
+    if not self._folder.in_bucket or jax.process_count() > 1 or self._failures > 1:
+      raise self._failed(step, error) from error
+    print(f"warning: step {step} could not be saved: {brief(error)}; {then}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):  # it failed already
+      self._manager.close()
+    time.sleep(_PAUSE_S)
+    self._upload = None
+    if self._folder.uploads:
+      shutil.rmtree(self.path / str(step), ignore_errors=True)
+    _remove_unfinished(self.path, True)
+    self._manager = self._open()
 
   def _save(self, step: int, state, wait: bool) -> None:
     self._folder.publish()
@@ -178,15 +186,6 @@ class Checkpoints:
     self._manager.check_for_errors()
     if self._upload is not None:  # one at a time: a save waits for the one before it, as Orbax does
       self._upload.result()
-
-  def _reopen(self, message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
-    with contextlib.suppress(Exception):  # it failed already
-      self._manager.close()
-    self._upload = None
-    time.sleep(_PAUSE_S)
-    _remove_unfinished(self.path, True)
-    self._manager = self._open()
 
   def restore(self, abstract_state):
     """Returns the newest state, bit for bit as it was saved.
@@ -234,13 +233,10 @@ class Checkpoints:
 
   def _last_good(self) -> str:
     try:
-      steps = [step for step in steps_in(self.path) if not self._folder.in_bucket or self._committed(step)]
+      steps = self._folder.saved_steps()
     except OSError:
       return f"the last good checkpoint under {self._folder.child(CHECKPOINTS)} cannot be looked up now"
     return f"last good checkpoint: {self._folder.child(CHECKPOINTS, str(steps[-1]))}" if steps else "no checkpoint yet"
-
-  def _committed(self, step: int) -> bool:
-    return (self.step_path(step) / COMMITTED).exists()
 
 
 def state_bytes(state) -> int:
