@@ -1,6 +1,6 @@
-r"""CroCo-Human: ViT-B/16 at 224x224 on pairs of images of one person, from another camera or at another time.
+r"""CroCo-Human: ViT-B/16 at 224x224 on pairs of images of one person: two views or two poses.
 
-  saip pretrain --config=configs/croco_human.py --workdir=W --config.data.path=PAIRS
+  saip pretrain --config=croco_human --workdir=W --config.data.path=PAIRS
 
 Hardware: not timed on an accelerator; CroCo's own run took 10 days on 4 A100 for 400 epochs of 1.8 M pairs.
 

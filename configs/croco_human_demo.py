@@ -1,10 +1,10 @@
-"""CroCo-Human at demo size, on built-in people from several cameras and in motion, for two CPU cores.
+"""CroCo-Human at demo size, on built-in people in two views or two poses, for two CPU cores.
 
-  saip pretrain --config=configs/croco_human_demo.py --workdir=runs/croco_human_demo
+  saip pretrain --config=croco_human_demo --workdir=runs/croco_human_demo
 
 Hardware: two CPU cores, up to ten minutes (9 images/s and one compilation of two minutes, on a very busy machine). Half
 of the pairs are views of one instant by two cameras, half are two instants of a motion. Optimizer and number of updates
-are those of configs/saip_demo.py. Expected, mean of the last 20 updates: view 0.78 (from 1.27), pose 0.71 (from 1.28).
+are those of `saip_demo`. Expected, mean of the last 20 updates: view 0.78 (from 1.27), pose 0.71 (from 1.28).
 
 On people never trained on, the second image of another person raises the error of hidden patches from 0.75 to 0.77 in
 pairs of views and from 0.68 to 0.70 in pairs of poses. So the network looks up the surroundings in the second image,

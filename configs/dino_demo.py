@@ -1,9 +1,9 @@
 """DINO at demo size, on built-in people, for two CPU cores.
 
-  saip pretrain --config=configs/dino_demo.py --workdir=runs/dino_demo
+  saip pretrain --config=dino_demo --workdir=runs/dino_demo
 
 Hardware: two CPU cores, about five minutes (15 images/s and one compilation of a minute, on a busy machine). Data,
-size, optimizer and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: loss
+size, optimizer and number of updates are those of `saip_demo`. Expected, mean of the last 20 updates: loss
 6.66, entropy of the teacher 6.27, spread of the features 0.48 (0 after a collapse). The loss is below log 1024 = 6.93
 but above its initial 6.16, measured while the center is still zero, as in SAIP's demo.
 """

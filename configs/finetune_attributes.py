@@ -1,8 +1,8 @@
-r"""Fine-tuning on PA-100K: ViT-Ti/16 at 256x128 predicts 26 attributes, 30 epochs of train and val.
+r"""Fine-tuning on PA-100K: ViT-Ti/16 at 256x128 predicts 26 attributes, 30 epochs.
 
   saip evaluate --checkpoint=W --task=attributes --data=pa100k:DIR --train-split=trainval \
-      --finetune=configs/finetune_attributes.py
-  saip pretrain --config=configs/finetune_attributes.py --config.init_from=W --workdir=F --config.data.path=DIR
+      --finetune=finetune_attributes
+  saip pretrain --config=finetune_attributes --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator; a GPU or TPU core of 16 GB is ample. Not timed on one.
 

@@ -1,7 +1,7 @@
 r"""Fine-tuning on attributes at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=attributes --data=people --finetune=configs/finetune_attributes_demo.py
-  saip pretrain --config=configs/finetune_attributes_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=attributes --data=people --finetune=finetune_attributes_demo
+  saip pretrain --config=finetune_attributes_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, about four minutes (28 images/s on a busy machine). Expected from random weights with
 `--config.method.layer_decay=1.0`: mA 52.9 % and F1 32.9 %. A logistic probe on the same weights, frozen, reaches 50.6 %

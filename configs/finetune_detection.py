@@ -1,7 +1,7 @@
-r"""Fine-tuning on CrowdHuman: ViT-Ti/16 at 800x1216 detects persons in whole photos, 30 epochs.
+r"""Fine-tuning on CrowdHuman: ViT-Ti/16 at 800x1216 detects persons in whole photos.
 
-  saip evaluate --checkpoint=W --task=detection --data=crowdhuman:DIR --finetune=configs/finetune_detection.py
-  saip pretrain --config=configs/finetune_detection.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=detection --data=crowdhuman:DIR --finetune=finetune_detection
+  saip pretrain --config=finetune_detection --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 8 accelerators of 32 GB, 2 photos on each. Not timed on one.
 

@@ -1,8 +1,8 @@
 r"""Fine-tuning on detection at demo size, on built-in people in streets, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=detection --data=people --people-count=512 \
-      --finetune=configs/finetune_detection_demo.py
-  saip pretrain --config=configs/finetune_detection_demo.py --config.init_from=W --workdir=F
+      --finetune=finetune_detection_demo
+  saip pretrain --config=finetune_detection_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, about ten minutes. From random weights with `--config.method.layer_decay=1.0`, 120 updates of 8
 photos reach AP@0.5 7.9 % and JI 12.4 %; a linear probe on the same weights, frozen, reaches 5.7 % and 10.6 %.

@@ -1,13 +1,13 @@
 r"""Fine-tuning on 3DPW: ViT-Ti/16 at 256x192 predicts the 24 joints of SMPL in 3-D.
 
-  saip evaluate --checkpoint=W --task=joints3d --data=joints3d:DIR --finetune=configs/finetune_joints3d.py
-  saip pretrain --config=configs/finetune_joints3d.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=joints3d --data=joints3d:DIR --finetune=finetune_joints3d
+  saip pretrain --config=finetune_joints3d --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator of 16 GB. Not timed on one.
 
 As published: HAP is measured through 3DCrowdNet, which fits a body model and learns from several data sets; SAIP has no
 recipe. Here: a regression of joints relative to the root by their mean distance, with the numbers of
-configs/finetune_keypoints.py at a batch of 128, for 30 epochs. Data with other joints set `method.classes` and
+`finetune_keypoints` at a batch of 128, for 30 epochs. Data with other joints set `method.classes` and
 `method.flip_pairs`, which `saip evaluate --finetune` reads from the data.
 """
 

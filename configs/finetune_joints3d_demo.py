@@ -1,7 +1,7 @@
 r"""Fine-tuning on 3-D joints at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=joints3d --data=people --finetune=configs/finetune_joints3d_demo.py
-  saip pretrain --config=configs/finetune_joints3d_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=joints3d --data=people --finetune=finetune_joints3d_demo
+  saip pretrain --config=finetune_joints3d_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, a few minutes.
 """

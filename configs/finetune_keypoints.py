@@ -1,15 +1,15 @@
-r"""Fine-tuning on COCO keypoints: ViT-Ti/16 at 256x192 with ViTPose's classic decoder, 210 epochs, layer decay 0.75.
+r"""Fine-tuning on COCO keypoints: ViT-Ti/16 at 256x192 with ViTPose's classic decoder.
 
-  saip pretrain --config=configs/finetune_keypoints.py --config.init_from=W --workdir=F \
+  saip pretrain --config=finetune_keypoints --config.init_from=W --workdir=F \
       --config.data.path=coco/annotations/person_keypoints_train2017.json
   saip evaluate --checkpoint=W --task=keypoints --data=coco:coco/annotations/person_keypoints_train2017.json \
-      --hold-out --finetune=configs/finetune_keypoints.py
+      --hold-out --finetune=finetune_keypoints
 
 Hardware: a host of 8 accelerators, 64 persons on each. Not timed on one.
 
 As published (SAIP's downstream repository, after ViTPose): two deconvolutions of 256 channels; UDP heat maps of sigma
-2; AdamW; learning rate 5e-4 at a batch of 512; weight decay 0.1; layer decay 0.75; gradients clipped at norm 1; 500
-updates of warm-up.
+2; AdamW; learning rate 5e-4 at a batch of 512; weight decay 0.1; layer decay 0.75; 210 epochs; gradients clipped at
+norm 1; 500 updates of warm-up.
 
 Deviations: a cosine in place of steps at 170 and 200 epochs; scales of 0.75 to 1.25 and shifts, but no rotations and no
 half bodies; patches without a padding of 2; crops squashed to the input; no test on the mirror image.

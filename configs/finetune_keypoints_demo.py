@@ -1,7 +1,7 @@
 r"""Fine-tuning on keypoints at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=keypoints --data=people --finetune=configs/finetune_keypoints_demo.py
-  saip pretrain --config=configs/finetune_keypoints_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=keypoints --data=people --finetune=finetune_keypoints_demo
+  saip pretrain --config=finetune_keypoints_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, a few minutes. From random weights with `--config.method.layer_decay=1.0`, 300 updates of 16 of
 352 images reach PCK@0.1 72.4 %. 150 updates reach no more than a linear probe on the same weights, frozen: 63.7 %.

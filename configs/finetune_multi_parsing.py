@@ -1,13 +1,13 @@
-r"""Fine-tuning on CIHP: ViT-Ti/16 at 512x768 predicts the class and the person of each pixel, 150 epochs.
+r"""Fine-tuning on CIHP: ViT-Ti/16 at 512x768, the class and the person of each pixel.
 
-  saip evaluate --checkpoint=W --task=multi_parsing --data=cihp:DIR --finetune=configs/finetune_multi_parsing.py
-  saip pretrain --config=configs/finetune_multi_parsing.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=multi_parsing --data=cihp:DIR --finetune=finetune_multi_parsing
+  saip pretrain --config=finetune_multi_parsing --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 8 accelerators of 16 GB, 4 photos on each. Not timed on one.
 
 As published: scores only; the recipe is not part of SAIP's downstream repository. Here: the numbers of
-configs/finetune_parsing.py, with the losses of Panoptic-DeepLab for centers and the offsets to them; photos are
-squashed to the input.
+`finetune_parsing`, with the losses of Panoptic-DeepLab for centers and the offsets to them; photos are squashed to the
+input.
 """
 
 from finetune_parsing import get_config as finetune_parsing

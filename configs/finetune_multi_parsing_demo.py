@@ -1,10 +1,10 @@
-r"""Fine-tuning on parsing of several persons at demo size, on built-in people in streets, for two CPU cores.
+r"""Fine-tuning on parsing of several persons at demo size, for two CPU cores.
 
   saip evaluate --checkpoint=W --task=multi_parsing --data=people --people-count=512 \
-      --finetune=configs/finetune_multi_parsing_demo.py
-  saip pretrain --config=configs/finetune_multi_parsing_demo.py --config.init_from=W --workdir=F
+      --finetune=finetune_multi_parsing_demo
+  saip pretrain --config=finetune_multi_parsing_demo --config.init_from=W --workdir=F
 
-Hardware: two CPU cores, about ten minutes.
+Hardware: two CPU cores, about ten minutes. The photos show built-in people in streets.
 """
 
 from finetune_detection_demo import get_config as finetune_detection_demo

@@ -1,7 +1,7 @@
 r"""Fine-tuning on LIP: ViT-Ti/16 at 576x384 predicts the class of each pixel, 150 epochs.
 
-  saip evaluate --checkpoint=W --task=parsing --data=lip:DIR --finetune=configs/finetune_parsing.py
-  saip pretrain --config=configs/finetune_parsing.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=parsing --data=lip:DIR --finetune=finetune_parsing
+  saip pretrain --config=finetune_parsing --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 4 accelerators of 16 GB, 24 images on each. Not timed on one.
 

@@ -1,7 +1,7 @@
 r"""Fine-tuning on parsing at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=parsing --data=people --finetune=configs/finetune_parsing_demo.py
-  saip pretrain --config=configs/finetune_parsing_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=parsing --data=people --finetune=finetune_parsing_demo
+  saip pretrain --config=finetune_parsing_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, a few minutes. From random weights with `--config.method.layer_decay=1.0`, 150 updates of 16 of
 352 images reach a mean IoU of 6.6 %; a linear probe on the same weights, frozen, reaches 4.8 %.

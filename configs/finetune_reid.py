@@ -1,7 +1,7 @@
-r"""Fine-tuning on Market-1501: ViT-Ti/16 at 256x128 classifies and compares identities, 120 epochs.
+r"""Fine-tuning on Market-1501: ViT-Ti/16 at 256x128 classifies and compares identities.
 
-  saip evaluate --checkpoint=W --task=reid --data=market1501:DIR --finetune=configs/finetune_reid.py
-  saip pretrain --config=configs/finetune_reid.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=reid --data=market1501:DIR --finetune=finetune_reid
+  saip pretrain --config=finetune_reid --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator; a GPU or TPU core of 16 GB is ample. Not timed on one.
 

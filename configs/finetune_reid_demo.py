@@ -1,7 +1,7 @@
 r"""Fine-tuning on re-identification at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=reid --data=people --finetune=configs/finetune_reid_demo.py
-  saip pretrain --config=configs/finetune_reid_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=reid --data=people --finetune=finetune_reid_demo
+  saip pretrain --config=finetune_reid_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, about five minutes (24 images/s on a busy machine). It shows that all parts work. Seven epochs
 are too few to learn persons: the triplets pull all features together first, as Hermans et al. report, and mAP stays at

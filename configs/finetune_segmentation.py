@@ -1,7 +1,7 @@
-r"""Fine-tuning on Fashionpedia: ViT-Ti/16 at 896x896 predicts the piece of clothing of each pixel, 32 epochs.
+r"""Fine-tuning on Fashionpedia: ViT-Ti/16 at 896x896, the clothing of each pixel.
 
-  saip evaluate --checkpoint=W --task=segmentation --data=fashionpedia:DIR --finetune=configs/finetune_segmentation.py
-  saip pretrain --config=configs/finetune_segmentation.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=segmentation --data=fashionpedia:DIR --finetune=finetune_segmentation
+  saip pretrain --config=finetune_segmentation --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: 8 accelerators of 16 GB, one image on each. Not timed on one.
 
@@ -9,7 +9,7 @@ As published (SAIP's downstream repository, after KE-RCNN): boxes, masks and 294
 R-CNN; AdamW; learning rate 1e-4; weight decay 0.05; 32 epochs; 896 pixels; scales of 0.5 to 1.25.
 
 Deviations: classes of pixels only, smaller pieces drawn over larger ones, so that a mean IoU is measured and no AP; the
-decoder of configs/finetune_parsing.py; a cosine in place of steps at 26 and 30 epochs; images squashed to the input.
+decoder of `finetune_parsing`; a cosine in place of steps at 26 and 30 epochs; images squashed to the input.
 """
 
 from finetune_parsing import get_config as finetune_parsing

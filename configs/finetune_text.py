@@ -1,7 +1,7 @@
 r"""Fine-tuning on CUHK-PEDES: ViT-Ti/16 at 384x128 and a small text transformer, 60 epochs.
 
-  saip evaluate --checkpoint=W --task=text --data=cuhkpedes:DIR --finetune=configs/finetune_text.py
-  saip pretrain --config=configs/finetune_text.py --config.init_from=W --workdir=F --config.data.path=DIR
+  saip evaluate --checkpoint=W --task=text --data=cuhkpedes:DIR --finetune=finetune_text
+  saip pretrain --config=finetune_text --config.init_from=W --workdir=F --config.data.path=DIR
 
 Hardware: one accelerator of 16 GB. Not timed on one.
 

@@ -1,7 +1,7 @@
-r"""Fine-tuning on text-to-image retrieval at demo size, on built-in people, for two CPU cores.
+r"""Fine-tuning on text-to-image retrieval at demo size, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=text --data=people --finetune=configs/finetune_text_demo.py
-  saip pretrain --config=configs/finetune_text_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=text --data=people --finetune=finetune_text_demo
+  saip pretrain --config=finetune_text_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, a few minutes.
 """

@@ -1,13 +1,13 @@
 r"""Fine-tuning on COCO-WholeBody: ViT-Ti/16 at 256x192 predicts 133 heat maps, 210 epochs.
 
   saip evaluate --checkpoint=W --task=wholebody --data=coco:annotations/coco_wholebody_train_v1.0.json --hold-out \
-      --finetune=configs/finetune_wholebody.py
-  saip pretrain --config=configs/finetune_wholebody.py --config.init_from=W --workdir=F \
+      --finetune=finetune_wholebody
+  saip pretrain --config=finetune_wholebody --config.init_from=W --workdir=F \
       --config.data.path=annotations/coco_wholebody_train_v1.0.json
 
 Hardware: a host of 8 accelerators, 64 persons on each. Not timed on one.
 
-As published (SAIP's downstream repository): the head of configs/finetune_keypoints.py with 133 maps; Adam; learning
+As published (SAIP's downstream repository): the head of `finetune_keypoints` with 133 maps; Adam; learning
 rate 5e-4; 256 persons on each GPU; 210 epochs; no class token.
 
 Deviations: a batch of 512; the unbiased maps and all other settings of that recipe; the class token is there, though

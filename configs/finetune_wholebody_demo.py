@@ -1,7 +1,7 @@
 r"""Fine-tuning on whole-body landmarks at demo size, on built-in people, for two CPU cores.
 
-  saip evaluate --checkpoint=W --task=wholebody --data=people --finetune=configs/finetune_wholebody_demo.py
-  saip pretrain --config=configs/finetune_wholebody_demo.py --config.init_from=W --workdir=F
+  saip evaluate --checkpoint=W --task=wholebody --data=people --finetune=finetune_wholebody_demo
+  saip pretrain --config=finetune_wholebody_demo --config.init_from=W --workdir=F
 
 Hardware: two CPU cores, a few minutes. These people have 28 landmarks, 11 more than COCO's joints: neck, top of the
 head, chin, chest, pelvis, fingertips, heels and toes.

@@ -1,6 +1,6 @@
-r"""HAP as published: ViT-B/16 at 256x128, 2.1 M person crops (half of LUPerson) with keypoints, 400 epochs.
+r"""HAP as published: ViT-B/16 at 256x128 on 2.1 M person crops with keypoints, 400 epochs.
 
-  saip pretrain --config=configs/hap.py --workdir=W --config.data.path=LUPERSON --config.init_from=MAE_VIT_BASE.pth
+  saip pretrain --config=hap --workdir=W --config.data.path=LUPERSON --config.init_from=MAE_VIT_BASE.pth
 
 Hardware: the published run used 16 GPUs x 256 images without accumulation. `accumulate=1` keeps that, as the alignment
 compares each image with all others of its micro-step. Not timed on an accelerator. Compiled for v5e-8, a batch of 4,096
@@ -20,7 +20,7 @@ Parts are hidden whole, as the paper says. The released code hides up to 0.3 of 
 Deviations: where chosen parts overlap, a patch has the priority of the part chosen first (released code: of the last).
 Positions are learned (published: fixed ones, `method.positions=cosine`; in the encoder those of its initial weights).
 
-An epoch of 2,090,121 images is 510 updates; for another number of images set `total_steps`.
+An epoch of 2,090,121 images, half of LUPerson, is 510 updates; for another number of images set `total_steps`.
 """
 
 from saip_vit_tiny import get_config as saip_vit_tiny

@@ -1,9 +1,9 @@
 """HAP at demo size, on built-in people and their keypoints, for two CPU cores.
 
-  saip pretrain --config=configs/hap_demo.py --workdir=runs/hap_demo
+  saip pretrain --config=hap_demo --workdir=runs/hap_demo
 
 Hardware: two CPU cores, about three minutes (20 to 37 images/s on a busy machine and one compilation of 30 s). Data,
-size, optimizer and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: mae 0.87
+size, optimizer and number of updates are those of `saip_demo`. Expected, mean of the last 20 updates: mae 0.87
 (from 1.29), align 0.44 (from 1.2; 0.8 log 16 = 2.2 with equal features). A crop shows 5.8 of the six parts of a body on
 average.
 """

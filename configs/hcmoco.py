@@ -1,16 +1,16 @@
-r"""HCMoCo as published, first stage: whole samples of NTU RGB+D and COCO or MPII, contrasted between modalities.
+r"""HCMoCo as published, first stage: samples contrasted as a whole between modalities.
 
-  saip pretrain --config=configs/hcmoco.py --workdir=STAGE1 --config.data.path=RGBD --config.method.bank.size=N
-  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
+  saip pretrain --config=hcmoco --workdir=STAGE1 --config.data.path=RGBD --config.method.bank.size=N
+  saip pretrain --config=hcmoco_stage2 --workdir=STAGE2 --config.data.path=RGBD \
     --config.method.bank.size=N --config.init_from=STAGE1
 
 Hardware: the published run used 4 GPUs x 56 images; two HRNet-W18 at 320x320. Not timed on an accelerator. Here an
 update is 4 micro-steps of 56 images: batch statistics and contrasted joints are those of 56 images, as published.
 
-N is the number of images; the memory banks have a row for each. The published set has about 82,000, of which those of
-COCO or MPII have no depth. Here any mixture (`config.data.mixture`) of parts with and without depth will do; at equal
-weights half of a batch has depth, as published. `saip prepare ... --depth=DIR` stores depth. Of COCO's keypoints 13 are
-read.
+N is the number of images; the memory banks have a row for each. The published set, NTU RGB+D and COCO or MPII, has
+about 82,000, of which those of COCO or MPII have no depth. Here any mixture (`config.data.mixture`) of parts with and
+without depth will do; at equal weights half of a batch has depth, as published. `saip prepare ... --depth=DIR` stores
+depth. Of COCO's keypoints 13 are read.
 
 As published: 16,384 negatives; temperature 0.07; banks with momentum 0.5; SGD with momentum 0.9; weight decay 1e-4 of
 all parameters; a cosine from 0.03 to 3e-5 in 100 epochs, no warm-up; float32; no mirroring and no color augmentation.

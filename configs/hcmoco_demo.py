@@ -1,9 +1,9 @@
 """HCMoCo at demo size, on built-in people, their depth and their joints, for two CPU cores.
 
-  saip pretrain --config=configs/hcmoco_demo.py --workdir=runs/hcmoco_demo
+  saip pretrain --config=hcmoco_demo --workdir=runs/hcmoco_demo
 
 Hardware: two CPU cores, about two minutes (about 40 images/s and one compilation of 30 s). Data and number of updates
-are those of configs/saip_demo.py; the encoder is a ConvNeXt at 96x48, whose finest map has 24x12 cells. Expected, mean
+are those of `saip_demo`; the encoder is a ConvNeXt at 96x48, whose finest map has 24x12 cells. Expected, mean
 of the last 20 updates: sample 13.6 (from 19; 6 log 16 = 16.6 with equal features), dense 6.65 (from 10.4), nodes 1.66
 (from 5.8), joints 5.66 (from 12.6).
 

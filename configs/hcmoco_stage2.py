@@ -1,9 +1,9 @@
-r"""HCMoCo as published, second stage: all losses, from the encoders, heads and memory banks of the first stage.
+r"""HCMoCo as published, second stage: all losses, from the weights and banks of the first.
 
-  saip pretrain --config=configs/hcmoco_stage2.py --workdir=STAGE2 --config.data.path=RGBD \
+  saip pretrain --config=hcmoco_stage2 --workdir=STAGE2 --config.data.path=RGBD \
     --config.method.bank.size=N --config.init_from=STAGE1
 
-Hardware: that of configs/hcmoco.py. All settings but the losses are those of that file too; the learning rate starts at
+Hardware: that of `hcmoco`. All settings but the losses are those of that file too; the learning rate starts at
 0.03 again.
 """
 

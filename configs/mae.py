@@ -1,8 +1,8 @@
 r"""MAE, a baseline of SAIP: ViT-Ti/16 at 256x128 on the same 1 M person crops (LUP1M), 300 epochs.
 
-  saip pretrain --config=configs/mae.py --workdir=W --config.data.path=LUP1M
+  saip pretrain --config=mae --workdir=W --config.data.path=LUP1M
 
-Hardware: as configs/saip_vit_tiny.py, at 0.3 of its work: 22 GFLOP per image and step, nine tenths of them in the
+Hardware: as `saip_vit_tiny`, at 0.3 of its work: 22 GFLOP per image and step, nine tenths of them in the
 decoder. Not timed on an accelerator. For a ConvNet: `--config.model.backbone=convnext_femto`, masked in cells of 32
 pixels.
 

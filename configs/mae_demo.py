@@ -1,9 +1,9 @@
 """MAE at demo size, on built-in people, for two CPU cores.
 
-  saip pretrain --config=configs/mae_demo.py --workdir=runs/mae_demo
+  saip pretrain --config=mae_demo --workdir=runs/mae_demo
 
 Hardware: two CPU cores, about two minutes (50 images/s and one compilation of half a minute, on a busy machine). Data,
-size, optimizer and number of updates are those of configs/saip_demo.py. Expected, mean of the last 20 updates: loss
+size, optimizer and number of updates are those of `saip_demo`. Expected, mean of the last 20 updates: loss
 0.80, from 1.32. The reconstructions have the colors of the image, not yet its shapes.
 """
 

@@ -1,12 +1,12 @@
 r"""SAIP with ConvNeXt-Femto, a ConvNet of 5 M parameters, at 256x128: matching and search.
 
-  saip pretrain --config=configs/saip_convnext_femto.py --workdir=W \
+  saip pretrain --config=saip_convnext_femto --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
 These are the objectives of the paper for convolutional encoders. `--config.method.csr.weight=1.0` adds reconstruction:
 hidden pixels are zero, and hidden cells are set to zero again before every convolution.
 
-Hardware: as configs/saip_vit_tiny.py, which gives all settings that this file does not change. 4.83 M parameters
+Hardware: as `saip_vit_tiny`, which gives all settings that this file does not change. 4.83 M parameters
 (44.2 M with the heads), 31.7 GFLOP per image and step with either fidelity, 0.44 of ViT-Ti's time where arithmetic is
 the limit. Not timed on an accelerator.
 """

@@ -1,6 +1,6 @@
 """SAIP at demo size: the same objectives on built-in people, for two CPU cores.
 
-  saip pretrain --config=configs/saip_demo.py --workdir=runs/demo
+  saip pretrain --config=saip_demo --workdir=runs/demo
 
 Hardware: two CPU cores, about five minutes (17 images/s and one compilation of 40 s). Half-size views, 1,024
 prototypes, small decoders; the encoder is ViT-Ti/16 with 128x64 positions. Expected, mean of the last 20 updates: csr

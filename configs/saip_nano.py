@@ -1,10 +1,10 @@
 """SAIP in ten minutes on two CPU cores: its frozen features beat those of an untrained network.
 
-  saip pretrain --config=configs/saip_nano.py --workdir=runs/nano
+  saip pretrain --config=saip_nano --workdir=runs/nano
   saip evaluate --checkpoint=runs/nano --task=attributes --protocol=stripes --data=people
 
 A small ViT with 8 px patches on built-in people of 64x32. `scripts/compare_presets.py` trains it and measures it beside
-random weights and a color histogram; the README has the table. The differences from configs/saip_demo.py were found by
+random weights and a color histogram; the README has the table. The differences from `saip_demo` were found by
 such measurements. Reconstruction has the largest weight: in so few updates it teaches places and shapes first. Sinkhorn
 balances the few prototypes. The decoders are small.
 

@@ -1,10 +1,11 @@
-"""SAIP whose reconstruction hides body parts, as HAP does: configs/saip_demo.py with HAP's masks in CSR.
+"""SAIP whose reconstruction hides body parts, as HAP does, at demo size, for two CPU cores.
 
-  saip pretrain --config=configs/saip_parts_demo.py --workdir=runs/saip_parts_demo
+  saip pretrain --config=saip_parts_demo --workdir=runs/saip_parts_demo
 
-In any SAIP recipe, --config.method.csr.masks.blocks=True adds the section. The data must have keypoints.
+This is `saip_demo` with HAP's masks in CSR. In any SAIP recipe, `--config.method.csr.masks.blocks=True` adds the
+section. The data must have keypoints.
 
-Hardware: two CPU cores, as configs/saip_demo.py.
+Hardware: two CPU cores, as `saip_demo`.
 """
 
 from saip_demo import get_config as saip_demo

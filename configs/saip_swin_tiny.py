@@ -1,9 +1,9 @@
-r"""SAIP with Swin-T at 256x128: matching and search, the objectives of the paper for hierarchical encoders.
+r"""SAIP with Swin-T at 256x128: matching and search, as in the paper for hierarchical encoders.
 
-  saip pretrain --config=configs/saip_swin_tiny.py --workdir=W \
+  saip pretrain --config=saip_swin_tiny --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
-Hardware: as configs/saip_vit_tiny.py, which gives all settings that this file does not change. 27.5 M parameters
+Hardware: as `saip_vit_tiny`, which gives all settings that this file does not change. 27.5 M parameters
 (68.0 M with the heads), 114 GFLOP per image and step with either fidelity, 1.6 of ViT-Ti's time where arithmetic is the
 limit. Not timed on an accelerator.
 """

@@ -1,6 +1,6 @@
-r"""SAIP as published: ViT-Ti/16 at 256x128 on 1 M person crops (LUP1M), 300 epochs, effective batch 2048.
+r"""SAIP as published: ViT-Ti/16 at 256x128 on 1 M person crops, 300 epochs, batch 2048.
 
-  saip pretrain --config=configs/saip_vit_tiny.py --workdir=W \
+  saip pretrain --config=saip_vit_tiny --workdir=W \
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
 Hardware: the published run used 8 GPUs x 64 images x 4 accumulated micro-steps; `accumulate=4` keeps that. An image
@@ -8,7 +8,7 @@ takes about 73 GFLOP (82 with `--config.method.fidelity=improved`), 300 M images
 accelerator; at an assumed 150 TFLOP/s sustained, the run takes 41 hours. Two CPU cores reach 1.5 images/s (float32,
 batch 8): enough for a look, not for training.
 
-The data set has 1 M images: an epoch is 488 updates, the warm-up takes 10 epochs and the run 300. For another number of
+LUP1M has 1 M images: an epoch is 488 updates, the warm-up takes 10 epochs and the run 300. For another number of
 images set `total_steps`; the warm-up follows it. Initial losses: csm_rep 10.6 (it rises towards log 65,536 = 11.1
 within about 20 updates, while the center fills), csm_att 0, csr 1.8, css_inst and css_roi 0.7 to 0.9. A css below 0.445
 means that the search beats a constant guess.

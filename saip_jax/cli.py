@@ -19,6 +19,7 @@ from saip_jax.commands import (
   prepare,
   prepare_people,
   pretrain,
+  recipes,
   report,
 )
 
@@ -75,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
   goes_on = "the same command resumes it"
   _add_command(commands, "pretrain", pretrain, f"pre-train a model; {goes_on} if it was stopped")
+  _add_command(commands, "recipes", recipes, "list the recipes of this program, print one, or copy one to change it")
   _add_command(commands, "compile", compile, "compile the step for TPUs without a TPU: memory and the least time")
   kinds = _add_parser(commands, "prepare", "make a data set").add_subparsers(dest="kind", required=True, metavar="KIND")
   _add_command(kinds, "people", prepare_people, f"render built-in people; {goes_on}")

@@ -4,22 +4,22 @@ import ast
 import contextlib
 import difflib
 import importlib
+import os
 import pathlib
 import runpy
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from input_pipeline.checks import choices_hint, require
 from input_pipeline.schema import from_dict
-from input_pipeline.storage import local_path
+from input_pipeline.storage import local_path, write_file, writing
 from saip_jax.config import RunConfig
 
-# The recipes of this program: beside the packages, or where `pip install` puts them.
-_CHECKOUT = pathlib.Path(__file__).resolve().parent.parent / "configs"
-_INSTALLED = pathlib.Path(sysconfig.get_path("data")) / "share" / "saip_jax" / "configs"
+# The recipes of this program: inside the package, where setup.py installs them, or in a checkout beside it.
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+_FOLDER = next((f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if f.is_dir()), _PACKAGE / "configs")
 
 
 def open_recipe(path, overrides: Sequence[str] = (), flag: str = "--config") -> RunConfig:
@@ -39,40 +39,101 @@ def open_recipe(path, overrides: Sequence[str] = (), flag: str = "--config") -> 
 def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
   """Returns the config that the `get_config()` of a recipe file returns, as plain nested dicts.
 
-  A recipe may import the recipes beside it by plain name: `from saip_demo import get_config as demo`.
+  A recipe may import the recipes beside it, and those of this program, by plain name:
+  `from saip_demo import get_config as demo`.
 
   Args:
-    path: a Python file; or the name of a recipe of this program, with or without its folder: saip_demo,
-      configs/saip_demo.py.
+    path: a Python file; or the name of a recipe of this program, see `shipped_recipe`.
     flag: the option that named the recipe, for errors.
 
   Raises:
     ValueError: no such file, or a file that returns no config.
   """
-  path = _find_recipe(local_path(path, flag), flag)
+  path = local_path(path, flag)
+  path = path if path.is_file() else shipped_recipe(path, f"{flag}=", "file or recipe")
   try:
     with _importable(path.absolute().parent), _config_dict():
       recipe = runpy.run_path(str(path))
       config = recipe["get_config"]() if "get_config" in recipe else None
   except Exception as e:
     raise ValueError(f"{flag}={path}: cannot be executed: {type(e).__name__}: {e}") from e
-  require("get_config" in recipe, f"{flag}={path}: defines no get_config(); see the recipes in configs/")
+  require("get_config" in recipe, f"{flag}={path}: defines no get_config(); `saip recipes NAME` prints one that does")
   require(hasattr(config, "items"), f"{flag}={path}: get_config() returned {type(config).__name__}, not a mapping")
   return plain(config)
 
 
+def recipe_files() -> dict[str, pathlib.Path]:
+  """Returns the recipes of this program in alphabetical order: name -> file."""
+  return {file.stem: file for file in sorted(_FOLDER.glob("*.py"))}
+
+
+def summary(recipe: pathlib.Path) -> str:
+  """Returns the first line of the docstring of a recipe's file."""
+  return (ast.get_docstring(_parsed(recipe)) or "").partition("\n")[0]
+
+
+def shipped_recipe(name: str | os.PathLike, flag: str = "", kind: str = "recipe") -> pathlib.Path:
+  """Returns the file of a recipe of this program.
+
+  Args:
+    name: with or without the folder, from anywhere: saip_demo, configs/saip_demo.py.
+    flag: the text before the name in errors: "--config=".
+    kind: what the name could have been, for errors.
+
+  Raises:
+    ValueError: no such recipe; the message names the closest one.
+  """
+  path, ours = pathlib.Path(name), recipe_files()
+  if path.stem in ours and (path.parent.name == "configs" or path.parent == pathlib.Path() and not path.suffix):
+    return ours[path.stem]
+  close = difflib.get_close_matches(path.stem, ours, n=1)
+  meant = f", did you mean {flag}{close[0]}?" if close else ";"
+  raise ValueError(f"{flag}{name}: no such {kind}{meant} `saip recipes` lists those of this program")
+
+
+def copy_recipe(name: str, out: str | os.PathLike, flag: str = "--out") -> pathlib.Path:
+  """Copies a recipe of this program, to be changed; returns the file.
+
+  The recipes that it imports stay in this program: `load_recipe` finds them from any folder.
+
+  Args:
+    name: as in `shipped_recipe`.
+    out: the file to make.
+    flag: the option that named it, for errors.
+
+  Raises:
+    ValueError: no such recipe; `out` exists, cannot be written, or has the name of a recipe that this one imports.
+  """
+  recipe, out = shipped_recipe(name), local_path(out, flag)
+  require(not os.path.lexists(out), f"{flag}={out} exists and is not replaced; choose another name")
+  imported = {node.module for node in ast.walk(_parsed(recipe)) if isinstance(node, ast.ImportFrom)}
+  require(out.stem not in imported, f"{flag}={out}: the recipe imports another one of this name; choose another name")
+  with writing(out, f"{flag}=", "choose a folder that exists and can be written"):
+    write_file(str(out), recipe.read_bytes())
+  return out
+
+
+def _parsed(recipe: pathlib.Path) -> ast.Module:
+  return ast.parse(recipe.read_bytes())
+
+
 @contextlib.contextmanager
 def _importable(folder: pathlib.Path) -> Iterator[None]:
-  """Makes the Python files of a folder importable by plain name in a block, before other modules of these names."""
-  siblings = {file.stem for file in folder.glob("*.py")} - sys.stdlib_module_names
+  """Makes the Python files of a folder, then the recipes of this program, importable by plain name in a block.
+
+  They come before other modules of these names.
+  """
+  folders = list(dict.fromkeys([str(folder), str(_FOLDER)]))
+  siblings = {file.stem for place in folders for file in pathlib.Path(place).glob("*.py")} - sys.stdlib_module_names
   hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}
   bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-  sys.path.insert(0, str(folder))
+  sys.path[:0] = folders
   importlib.invalidate_caches()
   try:
     yield
   finally:
-    sys.path.remove(str(folder))
+    for place in folders:
+      sys.path.remove(place)
     sys.dont_write_bytecode = bytecode
     for name in siblings:
       sys.modules.pop(name, None)
@@ -95,23 +156,6 @@ def _config_dict() -> Iterator[None]:
       sys.modules.update(missing)
   else:
     yield
-
-
-def _find_recipe(path: pathlib.Path, flag: str) -> pathlib.Path:
-  """Returns the file of a recipe named by its path or, for a recipe of this program, by its name."""
-  if path.is_file():
-    return path
-  folder = next((place for place in (_CHECKOUT, _INSTALLED) if place.is_dir()), None)
-  ours = {file.stem: file for file in sorted(folder.glob("*.py"))} if folder else {}
-  named = path.parent.name == "configs" or path.parent == pathlib.Path() and not path.suffix
-  if named and path.stem in ours:
-    return ours[path.stem]
-  close = difflib.get_close_matches(path.stem, ours, n=1)
-  where = f"{folder}, where a name alone finds them" if ours else "the folder configs of its repository"
-  meant = f", did you mean {flag}={close[0]}?" if close else ""
-  raise ValueError(
-    f"{flag}={path}: no such file{meant or ';'} recipes are Python files, those of this program are in {where}"
-  )
 
 
 def plain(value):

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-RECIPE_HELP = "recipe: a Python file, or the name of one of this program: {0} or configs/{0}.py"
+RECIPE_HELP = "recipe: a Python file, or a name that saip recipes lists, such as {0}"
 
 
 def local_path_flag(text: str) -> str:

@@ -71,7 +71,7 @@ def finetune(
     checkpoint: a path that `interop.weights.open_weights` reads, or "random:NAME".
     task: a key of `SUPERVISED`.
     data: the data set; the network is trained on its training part.
-    recipe: path of the recipe, such as configs/finetune_reid.py; data, backbone and classes are set by the other
+    recipe: path or name of the recipe, such as finetune_reid; data, backbone and classes are set by the other
       arguments.
     overrides: overrides of settings, as for `saip pretrain`.
     workdir: folder of the run; None for W/finetune/NAME in the run of the checkpoint, where NAME is that of the recipe,
@@ -173,7 +173,7 @@ def _config(
     found = " ".join(filter(None, (method.get("name"), method.get("task"))))
     raise ValueError(
       f"--finetune={recipe} is a recipe of {found or 'no method'}: --task={task} needs one of {FINETUNE_PROTOCOL} "
-      f"{task}, such as configs/finetune_{task}.py"
+      f"{task}, such as finetune_{task}"
     )
   settings["model"] = {"image_hw": image_hw or settings["model"]["image_hw"]}
   for setting, (_, value) in by_option.items():

@@ -91,7 +91,7 @@ def _read_pickle(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import torch
   except ImportError:
     raise ValueError(
-      f"{path} is a PyTorch file and PyTorch is not installed: pip install -e '.[torch]', or save it as .safetensors"
+      f'{path} is a PyTorch file and PyTorch is not installed: pip install "saip-jax[torch]", or save .safetensors'
     ) from None
   try:
     with torch.serialization.safe_globals([argparse.Namespace]):  # the type of `args` in most published files

@@ -16,7 +16,7 @@ import numpy as np
 
 from saip_jax.interop.torch_encoders import adapt, make_encoder
 
-INSTALL = "pip install -e '.[torch]'"
+INSTALL = 'pip install "saip-jax[torch]"'
 
 # Batch size of the traced example; not 1, because exporters treat sizes 0 and 1 as constants.
 _EXAMPLE_BATCH = 2

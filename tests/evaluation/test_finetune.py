@@ -181,7 +181,7 @@ def test_a_stopped_run_goes_on_and_what_it_learned_is_measured(evaluate, people,
   [
     (["--task=correspondence"], ["--finetune", "correspondence", "reid, text, attributes"]),
     (["--task=juggling"], ["--task=juggling is unknown"]),
-    (["--task=reid"], ["recipe of finetune attributes", "--task=reid", "configs/finetune_reid.py"]),
+    (["--task=reid"], ["recipe of finetune attributes", "--task=reid", "such as finetune_reid"]),
     (["--finetune=nowhere.py"], ["--finetune=nowhere.py", "no such file"]),
     (["--checkpoint=nowhere"], ["--checkpoint=nowhere", "no such file"]),
     (["--checkpoint=random:vit_huge"], ["vit_huge", "vit_tiny"]),

@@ -24,7 +24,7 @@ def test_without_pytorch_the_files_are_written_and_the_proof_is_not_run(
   monkeypatch.setitem(sys.modules, "torch", None)  # makes every import of it fail
   out = tmp_path / "out"
   assert run(f"--dialect={dialect}", f"--out={out}") == 0
-  reason = "not run: PyTorch is not installed: pip install -e '.[torch]'"
+  reason = 'not run: PyTorch is not installed: pip install "saip-jax[torch]"'
   printed = capfd.readouterr()
   assert reason in printed.out and printed.out.count("\n") == 1 and not printed.err
   record = parity(out)

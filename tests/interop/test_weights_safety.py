@@ -170,5 +170,5 @@ def test_a_pth_without_pytorch_names_what_to_install(tmp_path, monkeypatch):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", b"")
   monkeypatch.setitem(sys.modules, "torch", None)
-  with pytest.raises(ValueError, match=r"pip install -e .\.\[torch\]."):
+  with pytest.raises(ValueError, match=r"pip install .saip-jax\[torch\]."):
     read_tensors(path)
