@@ -169,6 +169,7 @@ def test_several_processes_need_a_bucket_that_orbax_writes(url, monkeypatch):
     BucketFolder(url)
 
 
+@pytest.mark.slow
 def test_every_reader_takes_a_url(tmp_path, monkeypatch, capsys):
   """A run, its checkpoint, an export and an import of it, its features and its report."""
   add_golden_backbones(monkeypatch)
