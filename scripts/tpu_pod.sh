@@ -16,8 +16,7 @@
 # resume                   start the same run again; first recreates and sets up a TPU that was preempted
 # delete                   delete the TPU
 #
-# WORKDIR must be one place for all workers: a network disk, or gs://BUCKET/W, which gcsfuse mounts (use a bucket
-# with hierarchical namespace: its renames are atomic).
+# WORKDIR must be one place for all workers: gs://BUCKET/W, or a folder of a network disk.
 #
 # Settings, from the environment or as flags after the subcommand; those of create and run are stored for NAME:
 #   NAME, --name        of the TPU                       TYPE, --type        v5e-256, v6e-256, v5p-128, v4-64, ...
@@ -39,19 +38,13 @@ on_all() { local line; printf -v line ' %q' bash saip_jax/scripts/tpu_pod.sh wor
 
 # Runs on a worker: worker STEP RUN [CONFIG WORKDIR ...]. The files of a run are ~/saip_RUN.args, .pid and .log.
 worker() {
-  local step="$1" file="$HOME/saip_$2" bucket
+  local step="$1" file="$HOME/saip_$2"
   shift 2
   case "$step" in
     install)  # uv, because the Python of these machines is too old
       PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
       [ -x ~/saip_venv/bin/python ] || python3 -m uv venv --quiet --python '>=3.11' ~/saip_venv
-      python3 -m uv pip install --quiet --python ~/saip_venv/bin/python -e "${checkout}[tpu,cloud]"
-      if ! type gcsfuse > /dev/null 2>&1; then
-        local apt=https://packages.cloud.google.com/apt key=/usr/share/keyrings/cloud.google.asc
-        curl -fsS "$apt/doc/apt-key.gpg" | sudo tee "$key" > /dev/null
-        echo "deb [signed-by=$key] $apt gcsfuse-$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list
-        sudo apt-get -qq update && sudo apt-get -qqy install gcsfuse
-      fi ;;
+      python3 -m uv pip install --quiet --python ~/saip_venv/bin/python -e "${checkout}[tpu,cloud]" ;;
     start)
       ! running "$file" || fail "$(hostname): already running; stop it first" 1
       [ $# = 0 ] || printf '%q ' "$@" > "$file.args"
@@ -62,14 +55,6 @@ worker() {
       eval "set -- $(cat "$file.args")"
       local config="$1" workdir="$2"
       shift 2
-      if [[ "$workdir" == gs://* ]]; then
-        workdir="${workdir#gs://}" bucket="${workdir%%/*}"
-        mkdir -p ~/gcs/"$bucket"
-        # Without caches: all workers must see a write at once.
-        mountpoint -q ~/gcs/"$bucket" || gcsfuse --implicit-dirs --rename-dir-limit=100000 \
-          --metadata-cache-ttl-secs=0 "$bucket" ~/gcs/"$bucket"
-        workdir=~/gcs/"$workdir"
-      fi
       export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$HOME/saip_compiled}"
       exec ~/saip_venv/bin/saip pretrain --config="$config" --workdir="$workdir" "$@" ;;
     status)
