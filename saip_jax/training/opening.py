@@ -15,6 +15,7 @@ from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
+from saip_jax.training.loggers import make_loggers
 from saip_jax.training.mesh import lower_step, place_state, shardings_of
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
@@ -84,8 +85,10 @@ def compile_step(config: RunConfig, method, run: OpenRun, mesh, spec, starting, 
 def open_records(config: RunConfig, data, folder: RunFolder, run: OpenRun, progress: Progress, ending: Ending):
   """Opens what follows the steps: (metrics writer, list of damaged images, batches, telemetry, profile)."""
   host, hosts = jax.process_index(), jax.process_count()
-  writer = MetricsWriter(folder.path, run.start) if host == 0 else None
+  writer = MetricsWriter(folder.path, run.start, make_loggers(config, folder)) if host == 0 else None
   if writer:
+    for line in writer.summary:
+      progress.say(line)
     ending.then("closing the records", writer.close)
   damaged = functools.cache(lambda: record_damage(folder.path, data.damage.lines()))  # once, when the data are closed
   ending.then("listing damaged images", damaged)
