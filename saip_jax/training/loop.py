@@ -106,7 +106,7 @@ def _train(config, method, data, folder, model, open_monitors, initial, devices,
   # Data first: their errors come before the compiler has taken its minute.
   spec = method.batch_spec(config.batch_size)
   panel_batch = first_rows(data, spec) if config.panel_every and host == 0 else None
-  monitors = _open_monitors(open_monitors, _student(mesh, method, state), progress) if open_monitors else None
+  monitors = start_monitors(open_monitors, mesh, method, state, progress) if open_monitors else None
   train_step = compile_step(config, method, run, mesh, spec, starting, progress)
   writer, damaged, batches, telemetry, profile = open_records(config, data, folder, run, progress, ending)
   step = start
@@ -212,8 +212,9 @@ def _student(mesh, method, state: TrainState):
   return on_one_device(mesh, method.export_params(state.params, state.method_state, "student"))
 
 
-def _open_monitors(open_monitors, encoder, progress) -> EncoderMonitors:
+def start_monitors(open_monitors, mesh, method, state: TrainState, progress) -> EncoderMonitors:
   """Returns the open monitors; one host measures, but all raise the errors of their data."""
+  encoder = _student(mesh, method, state)
   with first_host_first():
     monitors = open_monitors(encoder)
   progress.say(f"monitors {monitors.summary}")

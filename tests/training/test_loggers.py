@@ -216,7 +216,7 @@ def test_a_failure_replaces_no_error(server, tmp_path, monkeypatch, capsys):
     train_toy(tmp_path / "black", WANDB, black_step=4)
   assert "Weights & Biases failed, closing" in capsys.readouterr().err
 
-  def fail(*_):
+  def fail(*_, **__):
     raise CheckpointError("no space")
 
   monkeypatch.setattr(Checkpoints, "save", fail)
