@@ -21,7 +21,7 @@ def from_dict(cls, values: Mapping[str, Any], at: str, sections: Mapping[str, ty
 
   Args:
     cls: a dataclass; fields that are dataclasses themselves are sections, built in the same way.
-    values: field name -> value. An int is accepted for a float, and a list for a tuple.
+    values: field name -> value. An int is accepted for a float, a list for a tuple, and a text for a tuple of texts.
     at: the name of these settings in errors, e.g. "config.optimizer".
     sections: field name -> dataclass, where the annotation leaves the class open.
 
@@ -56,8 +56,10 @@ def _converted(hint, value, at: str):
     raise ValueError(f"{at} is {value!r}{choices_hint(value, [str(choice) for choice in arguments])}")
   if origin in (types.UnionType, typing.Union):
     return _one_of(hint, value, at)
+  of_any_length = origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis
+  if of_any_length and isinstance(value, str):  # --config.loggers=wandb
+    value = (value,)
   if origin is tuple and isinstance(value, (list, tuple)):
-    of_any_length = len(arguments) == 2 and arguments[1] is Ellipsis
     hints = arguments[:1] * len(value) if of_any_length else arguments
     if len(value) == len(hints):
       return tuple(_converted(h, v, f"{at}[{i}]") for i, (h, v) in enumerate(zip(hints, value)))

@@ -12,6 +12,8 @@ from input_pipeline.storage import as_place
 
 MonitorName = Literal["reid", "attributes", "parts"]
 """A measurement of frozen features during training; see `saip_jax.evaluation.monitors`."""
+LoggerName = Literal["wandb"]
+"""A logger beside metrics.jsonl and TensorBoard; see `saip_jax.training.loggers`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,7 @@ class RunConfig:
     monitor_hold_out: cut one split of the data in two, as `--hold-out` does, instead of using its own splits.
     monitor_images: approximate number of images to measure on, and as many to fit probes on.
     log_every: updates between two records in metrics.jsonl and TensorBoard.
+    loggers: further loggers that get the records, panels and the summary. They do not change the run.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
     init_from: weights that a new run starts from, anything that `saip_jax.interop.weights.open_weights` reads: another
       run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout; None starts from
@@ -147,6 +150,7 @@ class RunConfig:
   monitor_hold_out: bool = False
   monitor_images: int = 512
   log_every: int = 1
+  loggers: tuple[LoggerName, ...] = ()
   precision: Literal["bfloat16", "float32"]
   init_from: str | None = None
   init_heads: bool = True
@@ -181,6 +185,9 @@ class RunConfig:
     )
     if self.init_from:
       as_place(self.init_from, "config.init_from")
+    require(
+      len(set(self.loggers)) == len(self.loggers), f"config.loggers is {self.loggers}: it must name each logger once"
+    )
     for name in ("panel_every", "monitor_every"):
       require(getattr(self, name) >= 0, f"config.{name} is {getattr(self, name)}: it must be positive, or 0 for never")
     require(

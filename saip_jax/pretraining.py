@@ -1,13 +1,15 @@
 """`saip pretrain` as a function: from a config to a trained state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from input_pipeline.pipeline import build_train_data
+from input_pipeline.pipeline import TrainData, build_train_data
 from saip_jax.config import RunConfig
 from saip_jax.methods import METHODS
+from saip_jax.methods.base import Method
 from saip_jax.running import train_in_folder
 from saip_jax.training.distributed import initialize
 from saip_jax.training.state import TrainState
@@ -56,6 +58,12 @@ def pretrain(
     CheckpointError: a checkpoint could not be written.
   """
   initialize(coordinator, processes, process)
+  method, open_data, monitors = parts_of(config)
+  return train_in_folder(config, method, open_data, workdir, monitors, devices)
+
+
+def parts_of(config: RunConfig) -> tuple[Method, Callable[[Path], TrainData], Callable[..., Any] | None]:
+  """Returns (method, folder for indexes -> opened data, parameters of the encoder -> monitors or None)."""
   entry = METHODS[config.method.name]
   method = entry.build(config)
 
@@ -72,4 +80,4 @@ def pretrain(
     from saip_jax.evaluation.monitors import monitors_for  # with all metrics: most runs need not wait for the import
 
     monitors = monitors_for(config, method.backbone)
-  return train_in_folder(config, method, open_data, workdir, monitors, devices)
+  return method, open_data, monitors

@@ -14,6 +14,7 @@ from saip_jax.run_folder.folder import claim_workdir
 from saip_jax.run_folder.lock import holding
 from saip_jax.training.distributed import first_host_first, on_first_host
 from saip_jax.training.ending import Ending
+from saip_jax.training.loggers import check_loggers
 from saip_jax.training.loop import EncoderMonitors, train
 from saip_jax.training.state import TrainState
 from saip_jax.version import __version__
@@ -46,6 +47,7 @@ def train_in_folder(
     NonFiniteLoss: a loss became infinite or NaN.
     CheckpointError: a checkpoint could not be written.
   """
+  on_first_host(lambda: check_loggers(config.loggers))
   with first_host_first():
     folder = claim_workdir(workdir, to_dict(config))
   with holding(folder.path, on_first_host), Ending() as ending:

@@ -88,7 +88,7 @@ def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   `remat="none"` leaves out operations that are computed twice to save memory.
   """
   alone = dataclasses.replace(config, accumulate=1, batch_size=config.batch_size // config.accumulate, fsdp=1)
-  lowered, _ = lower_run(alone, build, jax.devices()[:1], unroll=True)
+  lowered, _ = lower_run(alone, build, jax.local_devices()[:1], unroll=True)
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
@@ -112,7 +112,7 @@ def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topolog
   compiled = compile_lowered(lowered, topology)
   compiled_at = time.perf_counter()
 
-  memory, total = compiled.memory_analysis(), _total_bytes(compiled)
+  memory, total = compiled.memory_analysis(), total_bytes(compiled)
   traffic = Program(compiled.as_text()).traffic()
   useful = count_flops(dataclasses.replace(config, remat="none"), build) / chips
   executed = useful if config.remat == "none" else count_flops(config, build) / chips
@@ -181,7 +181,7 @@ def bytes_of_state(config: RunConfig, build: Callable[..., Any], devices) -> int
   return _bytes_per_device(state)
 
 
-def _total_bytes(compiled) -> int:
+def total_bytes(compiled) -> int:
   """Returns the bytes of a chip that a program needs; donated arguments hold outputs."""
   memory = compiled.memory_analysis()
   return (
@@ -257,7 +257,7 @@ def search_largest(
   def needs(batch_size: int) -> int:
     lowered, _ = lower_run(dataclasses.replace(config, batch_size=batch_size), build, devices)
     try:
-      return _total_bytes(compile_lowered(lowered, topology))
+      return total_bytes(compile_lowered(lowered, topology))
     except OutOfMemory as error:
       return max(error.needed, error.limit + 1)
 

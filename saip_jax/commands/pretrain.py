@@ -18,6 +18,11 @@ def add_flags(parser) -> None:
     help="folder for all outputs of this run: a path, or gs://BUCKET/DIR, s3://BUCKET/DIR",
   )
   parser.add_argument(
+    "--dry-run",
+    action="store_true",
+    help="check everything that the run needs, and estimate its memory and time; no update, nothing in the workdir",
+  )
+  parser.add_argument(
     "--coordinator",
     metavar="HOST:PORT",
     help="several hosts: an address on the machine of process 0 (found by itself on Cloud TPU, Slurm and Kubernetes)",
@@ -30,9 +35,13 @@ def run(options, settings) -> int:
   from saip_jax.recipes import open_recipe
 
   config = open_recipe(options.config, settings)
+  hosts = {"coordinator": options.coordinator, "processes": options.processes, "process": options.process}
+  if options.dry_run:
+    from saip_jax.dry_run import dry_run
+
+    dry_run(config, options.workdir, **hosts)
+    return 0
   from saip_jax.pretraining import pretrain  # imports JAX: errors of a recipe come before
 
-  pretrain(
-    config, options.workdir, coordinator=options.coordinator, processes=options.processes, process=options.process
-  )
+  pretrain(config, options.workdir, **hosts)
   return 0

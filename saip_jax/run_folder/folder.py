@@ -41,15 +41,22 @@ def claim_workdir(workdir, config: Mapping[str, Any]) -> RunFolder:
       f"--workdir={workdir} is not shared: process {jax.process_index()} does not see the files that process 0"
       " wrote there; choose a folder that all hosts mount"
     )
-  if workdir.exists() and not workdir.is_dir():
-    raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
+  refuse_other_content(workdir)
   with writing(workdir, "--workdir=", "choose a folder that can be written"):
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / CONFIG).exists():
-      if any(path.name != f"{CONFIG}.partial" for path in workdir.iterdir()):
-        raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
       write_config(workdir, config)
   return RunFolder(workdir)
+
+
+def refuse_other_content(workdir: pathlib.Path) -> None:
+  """Raises ValueError if a path is a file, or a folder that holds something else than a run."""
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
+  with writing(workdir, "--workdir=", "choose a folder that can be written"):
+    names = {path.name for path in workdir.iterdir()} if workdir.exists() else set()
+  if names and CONFIG not in names and names != {f"{CONFIG}.partial"}:
+    raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

@@ -48,6 +48,16 @@ def holding(
       os.close(handle)
 
 
+def refuse_held(workdir: pathlib.Path) -> None:
+  """Raises ValueError if another run holds a folder; writes nothing there."""
+  if (workdir / LOCK).exists():
+    handle = os.open(workdir / LOCK, os.O_RDONLY)
+    try:
+      lock(handle, str(workdir / LOCK), lambda: _refuse(workdir, handle))
+    finally:
+      os.close(handle)
+
+
 def _lock(workdir: pathlib.Path) -> int:
   """Returns the open file that has the lock."""
   with writing(workdir, "--workdir=", "choose a folder that can be written"):

@@ -18,10 +18,12 @@ class RunFolder:
     data_cache: the folder for data that this process renders or indexes.
     in_bucket: whether the folder is in a bucket.
     uploads: whether checkpoints must be uploaded.
+    read_only: whether nothing may be written there.
   """
 
   in_bucket = False
   uploads = False
+  read_only = False
 
   def __init__(self, path):
     self.path = pathlib.Path(path)

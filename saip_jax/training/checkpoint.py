@@ -60,7 +60,8 @@ class Checkpoints:
     quiet_orbax()
     self._folder = RunFolder.of(workdir)
     self.path = self._folder.checkpoints
-    _remove_unfinished(self.path, self._folder.in_bucket)
+    if not self._folder.read_only:
+      _remove_unfinished(self.path, self._folder.in_bucket)
     self._keep = (keep_last, keep_every)
     self._manager = self._open()
     self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
@@ -77,7 +78,8 @@ class Checkpoints:
     for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
       handlers.add(MODEL, arguments, described)
     keep_last, keep_every = self._keep
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep_last, keep_period=keep_every)
+    writing = {"max_to_keep": keep_last, "keep_period": keep_every}
+    options = ocp.CheckpointManagerOptions(**{"read_only": True} if self._folder.read_only else writing)
     return ocp.CheckpointManager(self.path, options=options, handler_registry=handlers)
 
   def _check_fingerprint(self) -> None:

@@ -126,12 +126,43 @@ def on_first_host(function: Callable[[], Any]) -> Any:
   return result
 
 
+def on_all_hosts(function: Callable[[], Any]) -> Any:
+  """Calls a function on every process and returns its result there.
+
+  Raises:
+    ValueError: the function raised an error on another process; the message names it.
+  """
+  if jax.process_count() == 1:
+    return function()
+  result, error = None, None
+  try:
+    result = function()
+  except Exception as e:
+    error = e
+  barrier("on_all_hosts")  # before the gathering, as above
+  messages = multihost_utils.process_allgather(_coded("" if error is None else str(error) or type(error).__name__))
+  if error is not None:
+    raise error
+  for process, message in enumerate(messages):
+    if message.any():
+      raise ValueError(f"on process {process}: {_decoded(message)}")
+  return result
+
+
 def _broadcast(text: str) -> str:
   """Returns the text of process 0, cut to `_MESSAGE_BYTES`, on all processes."""
+  return _decoded(np.asarray(multihost_utils.broadcast_one_to_all(_coded(text))))
+
+
+def _coded(text: str) -> np.ndarray:
+  """Returns the bytes of a text, one an entry, (_MESSAGE_BYTES,) int32."""
   codes = np.zeros(_MESSAGE_BYTES, np.int32)
   encoded = text.encode()[:_MESSAGE_BYTES]
   codes[: len(encoded)] = list(encoded)
-  codes = np.asarray(multihost_utils.broadcast_one_to_all(codes))
+  return codes
+
+
+def _decoded(codes: np.ndarray) -> str:
   return bytes(codes[codes > 0].tolist()).decode(errors="ignore")
 
 

@@ -12,7 +12,7 @@ import jax
 from input_pipeline.schema import to_dict
 from saip_jax.config import RunConfig
 from saip_jax.pictures import save_panel
-from saip_jax.run_folder.files import PANELS
+from saip_jax.run_folder.files import CHECKPOINTS, PANELS
 from saip_jax.run_folder.folder import record_damage, record_start, write_config
 from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.distributed import barrier, first_host_first
@@ -106,7 +106,7 @@ def _train(config, method, data, folder, model, open_monitors, initial, devices,
   # Data first: their errors come before the compiler has taken its minute.
   spec = method.batch_spec(config.batch_size)
   panel_batch = first_rows(data, spec) if config.panel_every and host == 0 else None
-  monitors = _open_monitors(open_monitors, _student(mesh, method, state), progress) if open_monitors else None
+  monitors = start_monitors(open_monitors, mesh, method, state, progress) if open_monitors else None
   train_step = compile_step(config, method, run, mesh, spec, starting, progress)
   writer, damaged, batches, telemetry, profile = open_records(config, data, folder, run, progress, ending)
   step = start
@@ -123,7 +123,7 @@ def _train(config, method, data, folder, model, open_monitors, initial, devices,
       if profile_due:
         profile.switch()
       if due.panels:
-        _draw_panels(mesh, method, state, panel_batch, config.seed, folder.path, step)
+        _draw_panels(mesh, method, state, panel_batch, config.seed, folder.path, writer, step)
       if due.monitors:
         _measure(monitors, _student(mesh, method, state), writer, progress, step)
       if due.save:
@@ -145,10 +145,13 @@ def _train(config, method, data, folder, model, open_monitors, initial, devices,
       telemetry.follow(step, metrics, rows["index"], requested, arrived)
       watchdog.restart()
     checkpoints.wait()
+  finished = step == config.total_steps
+  if writer:
+    checkpoint = folder.child(CHECKPOINTS, str(step)) if step else None
+    writer.finish({"step": step, "finished": finished, "checkpoint": checkpoint, "damaged_images": len(damaged())})
   ending.close()
   folder.publish()
 
-  finished = step == config.total_steps
   progress.say(f"finished step {step}" if finished else f"stopped at step {step}; the same command goes on from here")
   progress.say(run_summary(folder, step, damaged()))
   return state
@@ -188,16 +191,19 @@ class Due:
     )
 
 
-def _draw_panels(mesh, method, state: TrainState, batch, seed: int, workdir: pathlib.Path, step: int) -> None:
+def _draw_panels(mesh, method, state: TrainState, batch, seed: int, workdir: pathlib.Path, writer, step: int) -> None:
   """Writes W/panels/<step>_<name>.png for every panel of the method, on one device; all hosts must call it.
 
   Args:
     batch: the samples to draw on the first host, None on the others.
+    writer: the `MetricsWriter` that gets the panels there.
   """
   params, method_state = on_one_device(mesh, (state.params, state.method_state))
   if batch is not None:
     for name, panel in method.panels(params, method_state, batch, jax.random.key(seed)).items():
-      save_panel(workdir / PANELS / f"{step:06d}_{name}.png", panel)
+      path = workdir / PANELS / f"{step:06d}_{name}.png"
+      save_panel(path, panel)
+      writer.write_panel(step, name, path)
   barrier("panels")
 
 
@@ -206,8 +212,9 @@ def _student(mesh, method, state: TrainState):
   return on_one_device(mesh, method.export_params(state.params, state.method_state, "student"))
 
 
-def _open_monitors(open_monitors, encoder, progress) -> EncoderMonitors:
+def start_monitors(open_monitors, mesh, method, state: TrainState, progress) -> EncoderMonitors:
   """Returns the open monitors; one host measures, but all raise the errors of their data."""
+  encoder = _student(mesh, method, state)
   with first_host_first():
     monitors = open_monitors(encoder)
   progress.say(f"monitors {monitors.summary}")

@@ -1,14 +1,15 @@
-"""The metrics of a run: one JSON object per line, and TensorBoard events."""
+"""The metrics of a run: one JSON object per line, TensorBoard events, and the loggers of the config."""
 
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from saip_jax.run_folder.files import METRICS, TENSORBOARD
+from saip_jax.training.loggers import Logger
 
 
 def read_metrics(path) -> list[dict[str, Any]]:
@@ -29,15 +30,19 @@ class MetricsWriter:
 
   A run that resumes at step k writes the records after k again, so those that a crash left are deleted first; a new
   run may write records of step 0.
+
+  Attributes:
+    summary: lines on the loggers.
   """
 
-  def __init__(self, workdir, start_step: int):
-    """Opens the files of a run that continues after update `start_step` (0: a new run)."""
+  def __init__(self, workdir, start_step: int, loggers: Sequence[Logger] = ()):
+    """Opens the files of a run that continues after update `start_step` (0: a new run), and starts the loggers."""
     from tensorboardX import SummaryWriter  # slow to import, and only one host of many writes
 
     workdir = pathlib.Path(workdir)
     path = workdir / METRICS
     first_step = start_step + 1 if start_step else 0
+    earlier = []
     if path.exists():
       earlier = [record for record in read_metrics(path) if record["step"] < first_step]
       partial = path.with_name(f"{METRICS}.partial")
@@ -48,6 +53,8 @@ class MetricsWriter:
     self._events = SummaryWriter(
       str(workdir / TENSORBOARD), purge_step=first_step, filename_suffix=f".from{start_step}"
     )
+    self._loggers = loggers
+    self.summary = [line for line in [logger.start(earlier, start_step) for logger in loggers] if line]
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Records scalars after update `step`; the line is flushed when this returns."""
@@ -57,11 +64,29 @@ class MetricsWriter:
     self._file.flush()
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
+    for logger in self._loggers:
+      logger.write(step, values)
+
+  def write_panel(self, step: int, name: str, path: pathlib.Path) -> None:
+    """Passes a panel, the path of a PNG, on to the loggers."""
+    for logger in self._loggers:
+      logger.write_panel(step, name, path)
 
   def flush(self) -> None:
     """Writes the events to disk too; to be called before a checkpoint makes their steps final."""
     self._events.flush()
+    for logger in self._loggers:
+      logger.flush()
+
+  def finish(self, summary: Mapping[str, Any]) -> None:
+    """Passes the summary of a run that ends without an error on to the loggers."""
+    for logger in self._loggers:
+      logger.finish(summary)
 
   def close(self) -> None:
-    self._file.close()
-    self._events.close()
+    try:
+      self._file.close()
+      self._events.close()
+    finally:
+      for logger in self._loggers:
+        logger.close()

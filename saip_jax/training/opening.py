@@ -15,11 +15,12 @@ from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
+from saip_jax.training.loggers import make_loggers
 from saip_jax.training.mesh import lower_step, place_state, shardings_of
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.profiler import ProfileWindow
-from saip_jax.training.progress import Progress, run_banner
+from saip_jax.training.progress import Progress, parameter_table, run_banner
 from saip_jax.training.state import TrainState
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.training.telemetry import Telemetry
@@ -35,7 +36,7 @@ class OpenRun:
     abstract_state: shapes and shardings of its state.
     start: updates done.
     checkpoints: its checkpoints.
-    goodput: its useful time, on the first host; None on the others.
+    goodput: its useful time, on the first host; None on the others, and where nothing may be written.
     tx: the optimizer.
     schedule: its learning rate.
   """
@@ -58,10 +59,11 @@ def open_state(config, method, data, folder, model, initial, mesh, starting, pro
     checkpoints = Checkpoints(folder, config.keep_last, config.keep_every, run_fingerprint(config, data), model)
     start = checkpoints.latest() or 0
   ending.then("closing the checkpoints", checkpoints.close)
-  goodput = Goodput(folder.path, start) if jax.process_index() == 0 else None
+  goodput = Goodput(folder.path, start) if jax.process_index() == 0 and not folder.read_only else None
+  progress.details(parameter_table(abstract_state))
   progress.say(run_banner(mesh, abstract_state, config, data, folder.name))
   if start:
-    progress.say(f"resuming at step {start}{_changes(folder, config)}")
+    progress.say(f"state    resuming at step {start}{_changes(folder, config)}")
   load = initial() if initial and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
@@ -77,15 +79,17 @@ def compile_step(config: RunConfig, method, run: OpenRun, mesh, spec, starting, 
   train_step = make_train_step(method, run.tx, run.schedule, config.accumulate, config.seed)
   with starting("compiling the step"):
     train_step = lower_step(mesh, train_step, run.abstract_state, spec).compile()
-  progress.say(f"compiled the step in {time.perf_counter() - compile_start:.1f} s")
+  progress.say(f"step     compiled the step in {time.perf_counter() - compile_start:.1f} s")
   return train_step
 
 
 def open_records(config: RunConfig, data, folder: RunFolder, run: OpenRun, progress: Progress, ending: Ending):
   """Opens what follows the steps: (metrics writer, list of damaged images, batches, telemetry, profile)."""
   host, hosts = jax.process_index(), jax.process_count()
-  writer = MetricsWriter(folder.path, run.start) if host == 0 else None
+  writer = MetricsWriter(folder.path, run.start, make_loggers(config, folder)) if host == 0 else None
   if writer:
+    for line in writer.summary:
+      progress.say(line)
     ending.then("closing the records", writer.close)
   damaged = functools.cache(lambda: record_damage(folder.path, data.damage.lines()))  # once, when the data are closed
   ending.then("listing damaged images", damaged)

@@ -38,6 +38,10 @@ class Progress:
       )  # names of data sets may have any characters
       sys.stdout.flush()
 
+  def details(self, text: str) -> None:
+    """Prints lines that a summary leaves out."""
+    self.say(text)
+
   def start(self, step: int) -> None:
     """Shows the live line of a run that is at `step`."""
     if self._enabled and sys.stderr.isatty():
@@ -65,8 +69,16 @@ class Progress:
       self._bar = None
 
 
+def parameter_table(state) -> str:
+  """Returns a table of the parameters of a `TrainState`, arrays or their shapes."""
+  from clu import parameter_overview  # the table only; clu's metric writers would need TensorFlow
+
+  shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state.params)
+  return parameter_overview.get_parameter_overview(shapes, include_stats=False)
+
+
 def run_banner(mesh, state, config, data, workdir: str) -> str:
-  """Returns the message before the first step: parameters, devices, data, length, outputs.
+  """Returns the message before the first step: numbers of parameters, devices, data, length, outputs.
 
   Args:
     mesh: the devices.
@@ -75,14 +87,10 @@ def run_banner(mesh, state, config, data, workdir: str) -> str:
     data: the training data (`len`, `summary()`).
     workdir: the run's folder, as the user named it.
   """
-  from clu import parameter_overview  # the table only; clu's metric writers would need TensorFlow
-
-  shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state.params)
   epochs = config.total_steps * config.batch_size / len(data)
   return "\n".join(
     [
-      parameter_overview.get_parameter_overview(shapes, include_stats=False),
-      f"weights  {', '.join(f'{name} {count:,}' for name, count in _counts(shapes).items())}",
+      f"weights  {', '.join(f'{name} {count:,}' for name, count in _counts(state.params).items())}",
       f"devices  {device_kinds(mesh)}, mesh {dict(mesh.shape)}, {jax.process_count()} host(s)",
       f"method   {config.method.name} on {config.model.backbone}, {config.precision}",
       *data.summary(),

@@ -28,4 +28,6 @@ Runs and processes:
   processes          several processes on this machine
   report_page        a page of `saip report` taken apart
   toy_gcloud         plays gcloud
+  toy_wandb          plays the package wandb, and the server that it sends to
+  wandb_files        reads the files of Weights & Biases
 """
