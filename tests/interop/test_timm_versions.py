@@ -22,7 +22,7 @@ READER = """
 import json, pathlib, re, sys
 from saip_jax.interop.torch_model import why_missing  # imports timm beside any torchvision
 assert not why_missing(("torch", "timm"))
-import numpy as np, timm, torch
+import numpy as np, timm, torch, transformers
 
 def inputs(folder):
   record = json.loads((folder / "parity.json").read_text())
@@ -43,6 +43,8 @@ with torch.no_grad():
       continue
     maps = outputs if isinstance(outputs, list) else [outputs]  # HRNet has four
     found[folder.name] = torch.cat([m.mean((2, 3)) if m.ndim == 4 else m for m in maps], dim=1).numpy()
+  folder = pathlib.Path(sys.argv[2])
+  found["in transformers"] = transformers.AutoModel.from_pretrained(folder).eval()(inputs(folder)).pooler_output.numpy()
 np.savez(sys.argv[1], **found)
 print(json.dumps([timm.__version__, timm.__file__, refused]))
 """
@@ -64,6 +66,7 @@ def exports(tmp_path_factory):
 
 @pytest.mark.parametrize("requirement", ["timm==1.0.17", "timm==1.0.26", "timm==1.0.28", "timm"])
 def test_every_version_computes_the_features(tmp_path, exports, torch, requirement):
+  pytest.importorskip("transformers")
   target = installed_alone(requirement, tmp_path / "timm")
   folders = [str(exports / name) for name in FAMILIES]
   command = [sys.executable, "-c", READER, str(tmp_path / "features.npz"), *folders]
@@ -76,6 +79,7 @@ def test_every_version_computes_the_features(tmp_path, exports, torch, requireme
   old = version in ("1.0.17", "1.0.26", "1.0.28")
   assert refused.keys() == ({"vit_tiny_rope"} if old else set()) and all("rope_" in e for e in refused.values())
   with np.load(tmp_path / "features.npz") as found:
+    np.testing.assert_allclose(found["in transformers"], found[FAMILIES[0]], rtol=0, atol=FEATURES)
     for name in set(FAMILIES) - refused.keys():
       weights = backbone_weights(name)
       ours = proof.jax_features(weights, "student", proof.probe_images(weights.spec.image_hw))["cls"]
