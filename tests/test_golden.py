@@ -111,6 +111,17 @@ def test_weights_open_as_they_did(name):
   assert sums == pytest.approx(then["sums"], rel=1e-9)
 
 
+@pytest.mark.parametrize("file", [".", "model.safetensors"])
+def test_an_export_opens_with_the_file_beside_it(file):
+  """0.1 wrote the tensors that timm's model lacks beside the others."""
+  exported, run = open_weights(GOLDEN / "exported" / file), open_weights(GOLDEN / "saip")
+  assert exported.new == () and exported.spec == run.spec
+  ours, theirs = flatten(exported.backbone()), flatten(run.backbone())
+  assert "inter_norm/scale" in ours and ours.keys() == theirs.keys()
+  for path, value in theirs.items():
+    np.testing.assert_array_equal(ours[path], value, err_msg=path)
+
+
 @pytest.mark.parametrize("name", [*RUNS, "imported"])
 def test_scores_are_as_they_were(name, tmp_path, capsys):
   checkpoint = copy_of(name, tmp_path)

@@ -43,12 +43,16 @@ class TorchArchitecture:
     arguments: image size -> arguments of `timm.create_model` that the features depend on.
     skip_init: arguments of `timm.create_model` that skip the computation of initial values.
     pretrained: entries of timm's `pretrained_cfg` about its layers.
+    oldest_timm: the first version of timm whose model computes the same.
+    renamed_by_timm: whether timm up to 1.0.28 renames the tensors of a folder without a classifier, as if they were of
+      the original code; `timm.create_model` then needs `checkpoint_path` in place of `pretrained`.
     pool: timm's name of the pooling that makes the image feature.
     positions: whether there is a table of positions, which fits one image size.
     smallest: pixels, the shortest side that PyTorch's model accepts.
     multiple: pixels; every side must be a multiple of it in PyTorch.
     upsampling: mode of PyTorch's `Upsample` layers if it differs from timm's model; else empty.
-    extra_file: name of the file beside timm's tensors that holds the extra tensors.
+    extra_file: path, in the folder of an export, of the file of the extra tensors. timm up to 1.0.28 fails where two
+      safetensors files lie side by side, so it is in a folder of its own.
     note: what differs in timm's model for weights made elsewhere; empty if nothing.
   """
 
@@ -62,12 +66,14 @@ class TorchArchitecture:
   arguments: Callable[[tuple[int, int]], dict[str, Any]] = lambda image_hw: {}
   skip_init: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   pretrained: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  oldest_timm: str = "1.0.17"
+  renamed_by_timm: bool = False
   pool: str = "avg"
   positions: bool = False
   smallest: int = 16
   multiple: int = 1
   upsampling: str = ""
-  extra_file: str = "inter_norm.safetensors"
+  extra_file: str = "extra/inter_norm.safetensors"
   note: str = ""
 
 
@@ -101,10 +107,20 @@ def vit_nano_architecture() -> TorchArchitecture:
 
 
 def vit_rope_architecture(name: str) -> TorchArchitecture:
-  """Returns the architecture of a ViT with rotary positions: timm's RoPE-ViT without LayerScale."""
+  """Returns the architecture of a ViT with rotary positions: timm's RoPE-ViT without LayerScale.
+
+  timm before 1.0.30 pairs the angles of `rope_rotate_half` with other features. `rope_shift_coords` is its default,
+  named because those versions refuse it: they must not compute something else without a word.
+  """
   size = name.removeprefix("vit_").removesuffix("_rope")
   known, widths = ("small", {"embed_dim": 192, "num_heads": 3}) if size == "tiny" else (size, {})
-  arguments = {"init_values": None, "rope_grid_indexing": "ij", "rope_rotate_half": True, **widths}
+  arguments = {
+    "init_values": None,
+    "rope_grid_indexing": "ij",
+    "rope_rotate_half": True,
+    "rope_shift_coords": None,
+    **widths,
+  }
   return dataclasses.replace(
     vit_architecture(name),
     timm_name=f"vit_{known}_patch16_rope_224",
@@ -115,6 +131,7 @@ def vit_rope_architecture(name: str) -> TorchArchitecture:
     arguments=lambda image_hw: {"img_size": list(image_hw), **arguments},
     skip_init={},
     positions=False,
+    oldest_timm="1.0.30",
     multiple=16,
   )
 
@@ -155,7 +172,7 @@ _TINYVIT = TorchArchitecture(
   lambda module: _stages(module, TIMM_EPSILON, len(module.dims) - 1, "heads", "windows"),
   signs=r"^(stages\.\d+\.blocks\.\d+\.(local_conv|conv\d)\.conv\.weight|patch_embed\.conv1\.conv\.weight)$",
   dialects=("safetensors", *_GRAPHS),
-  extra_file="neck.safetensors",
+  extra_file="extra/neck.safetensors",
   note="timm's own model has a final stride of 32 and no neck; here the stride is 16, and a neck replaces the head",
 )
 _SWIN = TorchArchitecture(
@@ -168,6 +185,7 @@ _SWIN = TorchArchitecture(
   arguments=lambda image_hw: {"img_size": list(image_hw), "always_partition": True},
   skip_init={"weight_init": "skip"},
   pretrained={"first_conv": "patch_embed.proj", "classifier": "head.fc"},
+  renamed_by_timm=True,
   note="timm computes the same if its model is created with always_partition=True; without it, timm skips the"
   " shift where a map is no larger than a window",
 )

@@ -92,6 +92,8 @@ def _export(checkpoint, dialect, out, which, image_hw, positions, preprocessing)
   weights = open_weights(checkpoint)
   weights.backbone(which)  # raises ValueError if there is none
   _check_dialect(dialect, weights)
+  if not unproven:
+    _check_timm(dialect, weights)
   image_hw = image_hw or _USUAL_SIZE.get(dialect)
   if image_hw:
     weights = weights.resized(image_hw, positions)
@@ -117,7 +119,9 @@ def _export(checkpoint, dialect, out, which, image_hw, positions, preprocessing)
       record |= _prove(dialect, unfinished, weights, which)
     (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec), "utf-8", ESCAPED)
     record["files"] = {
-      path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(unfinished.iterdir())
+      path.relative_to(unfinished).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+      for path in sorted(unfinished.rglob("*"))
+      if path.is_file()
     }
     (unfinished / "parity.json").write_text(_json(record), "utf-8")
     os.replace(unfinished, out)
@@ -169,6 +173,16 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
     )
 
 
+def _check_timm(dialect: str, weights: Weights) -> None:
+  oldest, installed = weights.spec.architecture.oldest_timm, importlib.metadata.version("timm")
+  numbers = lambda version: tuple(map(int, re.findall(r"\d+", version)[:3]))
+  if numbers(installed) < numbers(oldest):
+    raise ValueError(
+      f"--dialect={dialect} of {weights.spec.name} needs timm {oldest} or newer, {installed} is installed and computes"
+      f" something else: pip install 'timm>={oldest}'"
+    )
+
+
 def _check_side(dialect: str, weights: Weights) -> None:
   (height, width), architecture = weights.spec.image_hw, weights.spec.architecture
   if min(height, width) < architecture.smallest or height % architecture.multiple or width % architecture.multiple:
@@ -200,7 +214,9 @@ def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, pre
         write_onnx(folder / "model_with_preproc.onnx", encoder, facts, preprocessing=True)
     case "timm" | "safetensors":
       write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
-      write_safetensors(folder / spec.architecture.extra_file, own, {"format": "pt"})
+      extra_file = folder / spec.architecture.extra_file
+      extra_file.parent.mkdir()
+      write_safetensors(extra_file, own, {"format": "pt"})
       if dialect == "timm":
         (folder / "config.json").write_text(_json(_timm_config(weights, which, history)), "utf-8")
     case _:

@@ -100,6 +100,7 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
     width=width,
     which=record["which"],
     architecture=architecture.timm_name,
+    timm=architecture.oldest_timm,
     arguments=arguments,
     changes=_changes(spec),
   )
@@ -173,8 +174,8 @@ _UPSAMPLING = """for layer in model.modules():
 
 _STAGES_IN_TIMM = """
 ```python
-import timm
-model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+import timm   # {timm} or newer
+model = timm.create_model("local-dir:DIR", {how}).eval()   # DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 images = transform(image)[None]
 feature, cells = model(images), model.forward_features(images)       # (1, D), {shape}
@@ -182,21 +183,25 @@ feature, cells = model(images), model.forward_features(images)       # (1, D), {
 
 or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The hidden
 features that pre-training used: `model.forward_intermediates(images, indices=[2])`, then the layer norm (epsilon 1e-6)
-in `inter_norm.safetensors`, and in addition to the cells their mean.
+in `extra/inter_norm.safetensors`, and in addition to the cells their mean.{note}
 """
+_RENAMED = (
+  " From timm 1.0.29 on, `pretrained=True`\n"
+  "loads the folder too; older versions take a Swin without a classifier for one of the original code."
+)
 
 _USAGE = {
   "timm": """
 ```python
 import timm
-model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm {timm} or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 tokens = model.forward_features(transform(image)[None])              # (1, 1 + N, D), class token first
 ```
 
 or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The hidden
 features that pre-training used: `model.forward_intermediates(x, indices=[6], norm=False)`, then the layer norm (epsilon
-1e-6) in `inter_norm.safetensors`.
+1e-6) in `extra/inter_norm.safetensors`.
 """,
   "safetensors": """
 ```python
@@ -205,19 +210,21 @@ from safetensors.torch import load_file
 state = load_file("model.safetensors")
 """
   + _INTO_TIMM,
-  ("timm", "swin"): _STAGES_IN_TIMM.format(shape="(1, h, w, D)"),
-  ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)"),
+  ("timm", "swin"): _STAGES_IN_TIMM.format(
+    shape="(1, h, w, D)", timm="{timm}", how='checkpoint_path="DIR/model.safetensors"', note=_RENAMED
+  ),
+  ("timm", "convnext"): _STAGES_IN_TIMM.format(shape="(1, D, h, w)", timm="{timm}", how="pretrained=True", note=""),
   ("timm", "hrnet"): """
 ```python
 import timm, torch
-model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm 1.0.17 or newer; DIR is this folder
+model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm {timm} or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 maps = model(transform(image)[None])                                 # four of (1, C, h, w), a cell every 4 to 32 pixels
 feature = torch.cat([cells.mean((2, 3)) for cells in maps], dim=1)   # (1, D)
 ```
 
 The folder holds HRNetV2 without its classifier. Pre-training also used the coarsest map of `model.stage3`, after the
-layer norm (epsilon 1e-6) in `inter_norm.safetensors`, and in addition to its cells their mean.
+layer norm (epsilon 1e-6) in `extra/inter_norm.safetensors`, and in addition to its cells their mean.
 """,
   ("safetensors", "hrnet"): """
 ```python
@@ -241,7 +248,7 @@ model.head.norm = torch.nn.Identity()
 model.load_state_dict(load_file("model.safetensors"))    # strict: every tensor fits
 conv, norm = torch.nn.Conv2d, timm.layers.LayerNorm2d
 layers = conv(320, 256, 1, bias=False), norm(256), conv(256, 256, 3, padding=1, bias=False), norm(256)
-neck, own = torch.nn.Sequential(*layers), load_file("neck.safetensors")
+neck, own = torch.nn.Sequential(*layers), load_file("extra/neck.safetensors")
 neck.load_state_dict({{name.removeprefix("neck."): own[name] for name in own if name.startswith("neck.")}})
 cells = neck(model.eval().forward_features(images))      # (B, 3, H, W) -> (B, 256, h, w); their mean is the feature
 ```

@@ -136,7 +136,9 @@ def _reload(dialect: str, folder: pathlib.Path, weights, which: str):
     return timm_model(weights.spec, state), extra
   import timm
 
-  return timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), extra
+  renamed = weights.spec.architecture.renamed_by_timm
+  how = {"checkpoint_path": str(folder / "model.safetensors")} if renamed else {"pretrained": True}
+  return timm.create_model(f"local-dir:{folder}", **how).eval(), extra
 
 
 def _pth(folder: pathlib.Path) -> dict:

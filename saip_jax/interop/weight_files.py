@@ -24,9 +24,12 @@ from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.interop.variants import USUAL_PATCH, foreign_names, plain_vit
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
-EXTRA_FILES = sorted(
-  {architecture.extra_file for architecture in ARCHITECTURES.values()}
-)  # written by `saip export` beside timm's tensors
+
+def extra_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files in which `saip export` stores the tensors that timm's models lack: 0.1 beside timm's tensors."""
+  names = sorted({architecture.extra_file for architecture in ARCHITECTURES.values()})
+  places = [folder / place for name in names for place in (pathlib.Path(name).name, name)]
+  return [path for path in places if path.is_file()]
 
 
 def check_dialect(dialect: str) -> None:
@@ -40,8 +43,8 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
   """Returns the weights of one file; options and errors are those of `weights.open_weights`."""
   nested, plain = read_tensors(path)
   if path.suffix == ".safetensors":
-    for side_file in filter(pathlib.Path.is_file, map(path.with_name, EXTRA_FILES)):
-      nested = nested | read_tensors(side_file)[0]
+    for extra_file in extra_files(path.parent):
+      nested = nested | read_tensors(extra_file)[0]
   located = locate(nested, options.part)
   name = options.dialect or recognize_dialect(nested, options.part)
   if name is None:

@@ -22,7 +22,7 @@ from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
-from saip_jax.interop.weight_files import EXTRA_FILES, check_dialect, open_weight_file
+from saip_jax.interop.weight_files import check_dialect, extra_files, open_weight_file
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, MODEL, MODEL_FILE
 from saip_jax.run_folder.integrity import checkpoint_steps, newest_to_read
 from saip_jax.run_folder.reading import read_model, read_model_description
@@ -78,7 +78,8 @@ def _open_folder(path: pathlib.Path, options: ReadOptions) -> Weights:
       return _open_checkpoint(path.parents[1], int(path.name), options)
   if (path / MODEL_FILE).is_file():
     return _open_imported(path, options)
-  files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f.name not in EXTRA_FILES]
+  extra = extra_files(path)
+  files = [f for f in sorted(path.iterdir()) if f.suffix in SUFFIXES and f not in extra]
   if len(files) != 1:
     found = ", ".join(f.name for f in files) or "none"
     raise ValueError(f"{path} is no run and does not hold exactly one file of weights ({found}); name the file itself")

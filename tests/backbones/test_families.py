@@ -22,9 +22,7 @@ from saip_jax.interop import export, proof
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.dialects import DIALECTS, recognize_dialect
 from saip_jax.interop.importing import import_weights
-from saip_jax.interop.shapes import parameter_shapes
-from saip_jax.interop.spec import BackboneSpec, Weights
-from saip_jax.interop.tables import flatten, to_torch, unflatten
+from saip_jax.interop.tables import flatten, to_torch
 from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.interop.weights import Preprocessing, load_backbone, open_weights
 from saip_jax.methods import METHODS
@@ -33,28 +31,17 @@ from saip_jax.run_folder.folder import write_config
 from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.state import TrainState
-from tests.support.pyramid_laws import values_of_training
 from tests.support.tiny_saip import REPO, TINY
 from tests.support.toy_weights import save_pth
+from tests.support.trained_weights import backbone_weights
 
 STAGES = ("tinyvit_5m", "swin_tiny", "convnext_femto", "hrnet_w18")
 IMAGE_HW = (64, 32)
 FEATURES = 2e-5
 
 
-@functools.cache
-def weights_of(name: str) -> Weights:
-  spec, trees = BackboneSpec(name, IMAGE_HW, "grid2d" if ARCHITECTURES[name].positions else None), []
-  for seed in (0, 1):
-    rng = np.random.default_rng(seed)
-    shapes = parameter_shapes(spec.build())
-    made_up = {path: values_of_training(rng, path, shape) for path, shape in shapes.items()}
-    trees.append({"backbone": unflatten(made_up)})
-  return Weights(spec, *trees, "made-up weights")
-
-
 def timm_state(name: str) -> dict[str, np.ndarray]:
-  return DIALECTS["timm"].to_state(weights_of(name))
+  return DIALECTS["timm"].to_state(backbone_weights(name))
 
 
 def assert_same(ours: dict, theirs: dict):
@@ -66,7 +53,7 @@ def assert_same(ours: dict, theirs: dict):
 
 def exported(tmp_path, monkeypatch, name: str, *flags):
   """Exports the teacher of made-up weights with the command; returns the folder and its parity.json."""
-  monkeypatch.setattr(export, "open_weights", lambda path: weights_of(name))
+  monkeypatch.setattr(export, "open_weights", lambda path: backbone_weights(name))
   out = tmp_path / "out"
   assert cli.main(["export", "--checkpoint=W", "--which=teacher", f"--out={out}", *flags]) == 0
   monkeypatch.undo()
@@ -98,12 +85,12 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
   """The lines of the model card, run as they stand, give the features too."""
   out, record = exported(tmp_path, monkeypatch, name, f"--dialect={dialect}")
   assert record["outputs"].keys() == {"cls", "patch_tokens", "tapped_layer"}
-  weights = weights_of(name)
+  weights = backbone_weights(name)
   back = open_weights(out)
   assert_same(back.backbone(), weights.backbone("teacher"))
   assert back.spec == weights.spec and back.new == back.notes == ()
 
-  code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[1].replace("DIR", str(out), 1)
+  code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[1].replace("DIR", str(out))
   pixels = np.random.default_rng(0).integers(0, 256, (3, *IMAGE_HW, 3), np.uint8)
   images = np.asarray(Preprocessing(IMAGE_HW)(pixels))
   names = {"image": Image.fromarray(pixels[0]), "images": torch.tensor(images.transpose(0, 3, 1, 2))}
@@ -115,6 +102,10 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
       names["feature"] = cells[:, 0] if name == "vit_nano" else cells.mean((1, 2) if name == "swin_tiny" else (2, 3))
   ours = proof.jax_features(weights, "teacher", images)["cls"]  # of one image or all three
   np.testing.assert_allclose(ours[: len(names["feature"])], names["feature"].numpy(), atol=FEATURES)
+
+  (extra,) = (out / "extra").iterdir()
+  extra.rename(out / extra.name)  # where 0.1 wrote it
+  assert_same(open_weights(out).backbone(), weights.backbone("teacher"))
 
 
 @pytest.mark.torch
@@ -166,7 +157,7 @@ def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
 )
 def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch, capsys, name, flags, words):
   monkeypatch.setattr(export, "why_missing", lambda packages: None)
-  monkeypatch.setattr(export, "open_weights", lambda path: weights_of(name))
+  monkeypatch.setattr(export, "open_weights", lambda path: backbone_weights(name))
   assert cli.main(["export", "--checkpoint=W", f"--out={tmp_path / 'out'}", *flags]) == 2
   error = capsys.readouterr().err
   assert error.count("\n") == 1 and all(word in error for word in words), error
@@ -260,12 +251,12 @@ def test_dialects_of_vits_do_not_take_others(tmp_path, torch):
   weights = open_weights(path)  # the names decide, not the section
   assert_same(
     {name: a for name, a in weights.backbone().items() if name != "inter_norm"},
-    {name: a for name, a in weights_of("convnext_femto").backbone().items() if name != "inter_norm"},
+    {name: a for name, a in backbone_weights("convnext_femto").backbone().items() if name != "inter_norm"},
   )
 
 
 def test_sizes_change_no_tensor():
-  weights = weights_of("swin_tiny")
+  weights = backbone_weights("swin_tiny")
   other = weights.resized((75, 42))
   assert other.spec.image_hw == (75, 42) and other.spec.grid == (5, 3)
   assert_same(other.student, weights.student)

@@ -14,7 +14,7 @@ from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import run_history, shortened
 from saip_jax.interop.tensor_files import read_tensors
 from tests.support.exports import parity, run
-from tests.support.trained_weights import REPO
+from tests.support.trained_weights import REPO, backbone_weights
 
 
 @pytest.mark.parametrize("dialect", ["timm", "safetensors"])
@@ -67,6 +67,17 @@ def test_a_mistake_is_one_line(tmp_path, checkpoint, monkeypatch, capfd, flags, 
   assert error.startswith("saip export: error: ") and error.count("\n") == 1, error
   assert all(word.format(tmp=tmp_path) in error for word in words), error
   assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dialect", ["timm", "torchscript"])
+def test_a_timm_that_computes_something_else_is_refused(tmp_path, monkeypatch, torch, capfd, dialect):
+  monkeypatch.setattr(export, "open_weights", lambda path: backbone_weights("vit_tiny_rope"))
+  monkeypatch.setattr(export.importlib.metadata, "version", lambda package: "1.0.28")
+  assert run(f"--dialect={dialect}", f"--out={tmp_path / 'out'}") == 2
+  error = capfd.readouterr().err
+  assert error.count("\n") == 1 and "vit_tiny_rope needs timm 1.0.30" in error and "1.0.28 is installed" in error
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.torch

@@ -131,8 +131,9 @@ def test_parity_json_is_complete(tmp_path, checkpoint, weights, torch):
   out = tmp_path / "out"
   assert run("--dialect=timm", f"--out={out}") == 0
   record = parity(out)
-  assert {path.name for path in out.iterdir()} == {*record["files"], "parity.json"}
-  assert {"config.json", "model.safetensors", "inter_norm.safetensors", "README.md"} == record["files"].keys()
+  files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+  assert files == {*record["files"], "parity.json"}
+  assert {"config.json", "model.safetensors", "extra/inter_norm.safetensors", "README.md"} == record["files"].keys()
   for name, facts in record["files"].items():
     content = (out / name).read_bytes()
     assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -170,7 +171,7 @@ def test_an_export_can_be_exported_again(tmp_path, checkpoint, monkeypatch, torc
   for source in ("saip", "direct"):
     command = ["export", f"--checkpoint={tmp_path / source}", "--dialect=timm", f"--out={tmp_path / source}-timm"]
     assert cli.main(command) == 0
-    for name in ("model.safetensors", "inter_norm.safetensors"):
+    for name in ("model.safetensors", "extra/inter_norm.safetensors"):
       assert (tmp_path / f"{source}-timm" / name).read_bytes() == (tmp_path / "direct" / name).read_bytes()
 
 

@@ -115,11 +115,13 @@ def test_an_unknown_width_is_reported(tmp_path):
     open_weights(tmp_path / "a.safetensors")
 
 
-def test_the_tapped_norm_beside_a_timm_file_is_read(tmp_path):
+@pytest.mark.parametrize("place", ["extra", "."], ids=["of this version", "of 0.1"])
+def test_the_tapped_norm_of_a_timm_file_is_read(tmp_path, place):
   weights = random_weights()
   path = timm_file(tmp_path / "model.safetensors", weights)
   norm = weights.backbone()["inter_norm"]
   side = {"inter_norm.weight": norm["scale"], "inter_norm.bias": norm["bias"]}
-  write_safetensors(tmp_path / "inter_norm.safetensors", side)
+  (tmp_path / place).mkdir(exist_ok=True)
+  write_safetensors(tmp_path / place / "inter_norm.safetensors", side)
   assert_same(open_weights(tmp_path).backbone(), weights.backbone())
   assert open_weights(path).new == ()

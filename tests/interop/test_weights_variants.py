@@ -221,6 +221,5 @@ def test_imports_and_exports_follow_umask(tmp_path, monkeypatch, mask):
   finally:
     os.umask(before)
   for folder in (tmp_path / "W", tmp_path / "E"):
-    assert folder.stat().st_mode & 0o777 == 0o777 & ~mask
-    for path in folder.iterdir():
-      assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path
+    for path in (folder, *folder.rglob("*")):
+      assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path

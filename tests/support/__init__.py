@@ -19,12 +19,13 @@ Networks and training:
   toy_finetune       fine-tuning at toy size
   toy_method         a method, its data and recipe for tests of the loop; as a script it trains
   toy_weights        weights at toy width and files of them
-  trained_weights    a ViT-Ti with SAIP's heads as training leaves it
+  trained_weights    a ViT-Ti with SAIP's heads as training leaves it, and every backbone alone
 
 Runs and processes:
   exports            the command `saip export` on given weights
   golden             runs that earlier versions made
   kill_and_resume    kills a run at random moments, resumes and compares it
+  package_index      packages in other versions than the installed ones
   processes          several processes on this machine
   report_page        a page of `saip report` taken apart
   toy_gcloud         plays gcloud

@@ -1,4 +1,4 @@
-"""ViT-Ti with SAIP's heads as training leaves it: the weights that tests of exports write."""
+"""Weights as training leaves them, that tests of exports write: ViT-Ti with SAIP's heads, and every backbone alone."""
 
 import functools
 import pathlib
@@ -6,11 +6,14 @@ import pathlib
 import jax
 import numpy as np
 
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.tables import flatten, unflatten
 from saip_jax.interop.weights import Weights
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
+from tests.support.pyramid_laws import values_of_training
 from tests.support.tiny_saip import TINY
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -31,6 +34,18 @@ def trained_weights() -> Weights:
     rng = np.random.default_rng(seed)
     trees.append(unflatten({path: _trained_values(rng, path, a.shape) for path, a in shapes.items()}))
   return Weights(SPEC, *trees, origin="made-up weights")
+
+
+@functools.cache
+def backbone_weights(name: str, image_hw: tuple[int, int] = (64, 32)) -> Weights:
+  """A backbone of this name without heads, and a teacher that is another."""
+  spec, trees = BackboneSpec(name, image_hw, "grid2d" if ARCHITECTURES[name].positions else None), []
+  for seed in (0, 1):
+    rng = np.random.default_rng(seed)
+    shapes = parameter_shapes(spec.build())
+    made_up = {path: values_of_training(rng, path, shape) for path, shape in shapes.items()}
+    trees.append({"backbone": unflatten(made_up)})
+  return Weights(spec, *trees, "made-up weights")
 
 
 def _trained_values(rng, path: str, shape) -> np.ndarray:
