@@ -23,6 +23,7 @@ from saip_jax.interop.swin import SWIN_NAMES
 from saip_jax.interop.tables import TensorNames
 from saip_jax.interop.tinyvit import TINYVIT_NAMES
 from saip_jax.interop.vit import VIT_NAMES
+from saip_jax.run_folder.files import EXTRA
 
 _GRAPHS = ("onnx", "torchscript")
 
@@ -73,7 +74,7 @@ class TorchArchitecture:
   smallest: int = 16
   multiple: int = 1
   upsampling: str = ""
-  extra_file: str = "extra/inter_norm.safetensors"
+  extra_file: str = f"{EXTRA}/inter_norm.safetensors"
   note: str = ""
 
 
@@ -172,7 +173,7 @@ _TINYVIT = TorchArchitecture(
   lambda module: _stages(module, TIMM_EPSILON, len(module.dims) - 1, "heads", "windows"),
   signs=r"^(stages\.\d+\.blocks\.\d+\.(local_conv|conv\d)\.conv\.weight|patch_embed\.conv1\.conv\.weight)$",
   dialects=("safetensors", *_GRAPHS),
-  extra_file="extra/neck.safetensors",
+  extra_file=f"{EXTRA}/neck.safetensors",
   note="timm's own model has a final stride of 32 and no neck; here the stride is 16, and a neck replaces the head",
 )
 _SWIN = TorchArchitecture(

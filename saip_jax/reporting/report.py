@@ -83,9 +83,7 @@ def _write_report(workdir, compare, out: pathlib.Path, data) -> None:
 def _with_unique_names(runs: list[Run]) -> list[Run]:
   """Returns the runs, with the whole path as name if folders have the same name."""
   names = [run.name for run in runs]
-  return [
-    dataclasses.replace(run, name=run.place) if run.path and names.count(run.name) > 1 else run for run in runs
-  ]
+  return [dataclasses.replace(run, name=run.place) if run.path and names.count(run.name) > 1 else run for run in runs]
 
 
 def _facts_html(runs: Sequence[Run], newest: int | None) -> str:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from input_pipeline import buckets, storage
 from input_pipeline.names import shown_error
 from input_pipeline.storage import SCHEMES, Unwritable, as_place
-from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, CONFIG, PROFILE, TENSORBOARD
+from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, CONFIG, EXTRA, PROFILE, TENSORBOARD
 from saip_jax.run_folder.integrity import damage_of
 
 PATIENCE_S = 45
@@ -65,7 +65,8 @@ def local(path, setting: str = "the path") -> pathlib.Path:
 
 def _describes(other: str, name: str) -> bool:
   """Whether a file is needed to read a file of weights beside it: itself, or a small one of an exported folder."""
-  return other == name or "/" not in other and other.endswith((".json", ".safetensors"))
+  near = "/" not in other.removeprefix(f"{EXTRA}/")
+  return other == name or near and other.endswith((".json", ".safetensors"))
 
 
 def committed_steps(names) -> list[int]:

@@ -50,10 +50,7 @@ def world(tmp_path, monkeypatch):
   shutil.copy(SCRIPT, checkout / "scripts")
   (checkout / "configs" / "recipe.py").write_text("")
   (checkout / ".gitignore").write_text("/runs/\n")
-  made = {
-    "gcloud": f"#!{sys.executable} -IS\n{GCLOUD.read_text()}",
-    "python3": PYTHON3,
-  }
+  made = {"gcloud": f"#!{sys.executable} -IS\n{GCLOUD.read_text()}", "python3": PYTHON3}
   for name, text in made.items():
     (programs / name).write_text(text)
     (programs / name).chmod(0o755)

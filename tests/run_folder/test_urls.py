@@ -82,10 +82,11 @@ def test_a_copy_of_a_run_has_its_newest_committed_checkpoint_alone(bucket):
 
 
 def test_a_file_comes_with_those_that_describe_it(bucket):
-  for name in ("model.safetensors", "config.json", "photo.jpg"):
+  for name in ("model.safetensors", "config.json", "photo.jpg", "extra/neck.safetensors", "run/config.json"):
     put(f"{bucket}/{name}")
   path = remote.local(f"{bucket}/model.safetensors")
-  assert sorted(file.name for file in path.parent.iterdir()) == ["config.json", "model.safetensors"]
+  files = {file.relative_to(path.parent).as_posix() for file in path.parent.rglob("*") if file.is_file()}
+  assert files == {"config.json", "model.safetensors", "extra/neck.safetensors"}
 
 
 def test_nothing_at_a_url_is_no_file(bucket):
