@@ -4,7 +4,9 @@ import pathlib
 import threading
 import uuid
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from input_pipeline import buckets, storage
 from input_pipeline.storage import as_place
@@ -162,3 +164,24 @@ def test_what_fails_for_a_moment_is_tried_again_and_rights_are_not(monkeypatch):
   with pytest.raises(OSError, match="gs://b/w: Forbidden"):
     remote.retried("gs://b/w", forbidden)
   assert len(calls) == 1
+
+
+class HubInMemory(MemoryFileSystem):
+  """Stands for the Hub's file system, which needs its servers."""
+
+  protocol = "hf"
+  store: dict = {}
+  pseudo_dirs = [""]
+
+  @classmethod
+  def _strip_protocol(cls, path):
+    return super()._strip_protocol(path.removeprefix("hf:/").replace("memory:/", ""))
+
+
+def test_weights_are_read_from_the_hub():
+  fsspec.register_implementation("hf", HubInMemory, clobber=True)
+  storage.write_file("hf://user/model/model.safetensors", b"weights")
+  storage.write_file("hf://user/model/config.json", b"{}")
+  copy = remote.local("hf://user/model")
+  assert sorted(path.name for path in copy.iterdir()) == ["config.json", "model.safetensors"]
+  assert remote.with_urls(str(copy)) == "hf://user/model"
