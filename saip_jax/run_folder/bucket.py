@@ -74,9 +74,7 @@ class BucketFolder(RunFolder):
     Raises:
       ValueError: the folder holds something else, or the bucket cannot be reached or written.
     """
-    for entry in self.path.iterdir():  # of an earlier start on this machine
-      if entry.name != LOCK:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    self._clear()  # of what an earlier start left on this machine
     advice = "see that the bucket exists, that this machine reaches it and that its account may write there"
     with storage.writing(self.name, "--workdir=", advice):
       found = remote.reachable(self.name, lambda: buckets.versions(self.name))
@@ -98,6 +96,11 @@ class BucketFolder(RunFolder):
         remote.retried(url, functools.partial(buckets.remove_tree, url))
       for step in steps[:1]:
         remote.copy_checkpoint(self.name, found, step, self.path)
+
+  def _clear(self) -> None:
+    for entry in self.path.iterdir():
+      if entry.name != LOCK:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
   def _claim(self, found: Mapping[str, str], config: Mapping[str, Any]) -> None:
     """Writes the lock, and the config of a new run; checks that TensorStore, which Orbax uses, reaches the bucket."""
@@ -188,6 +191,8 @@ class BucketFolder(RunFolder):
       self.publish()
     except OSError as error:
       raise OSError(f"{error}; the last files of the run are in {self.path}") from error
-    if not self._ended and jax.process_index() == 0:
+    if not self._ended:
       self._ended = True
-      storage.remove(f"{self.name}/{LOCK}")
+      if jax.process_index() == 0:
+        storage.remove(f"{self.name}/{LOCK}")
+      self._clear()

@@ -47,6 +47,8 @@ def test_a_run_in_a_bucket_is_the_run_on_disk_and_goes_on_on_another_machine(url
   assert {"config.json", "metrics.jsonl", "goodput.json", "starts.jsonl"} <= names(url)
   assert "panels/000006_views.png" in names(url) and "run.lock" not in names(url)
   assert f"checkpoint {url}/checkpoints/6" in capsys.readouterr().out
+  left = [path.name for path in (tmp_path / "first_machine" / "runs").rglob("*") if path.is_file()]
+  assert left == ["run.lock"]  # the disk of the machine does not fill with runs
 
   monkeypatch.setenv("SAIP_CACHE", str(tmp_path / "second_machine"))
   there = train_toy(url, "panel_every=3", "total_steps=10")
