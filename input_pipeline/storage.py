@@ -76,9 +76,14 @@ def local_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
   return pathlib.Path(path).expanduser()
 
 
+def plain_absolute(path: pathlib.Path) -> pathlib.Path:
+  """Returns an absolute path without `..`, which TensorStore does not accept; other links stay."""
+  return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def utf8_path(path: str | os.PathLike, setting: str) -> pathlib.Path:
   """Returns an absolute local path, for libraries that need UTF-8 (Orbax, safetensors); raises ValueError otherwise."""
-  absolute = local_path(path, setting).absolute()
+  absolute = plain_absolute(local_path(path, setting))
   try:
     str(absolute).encode()
   except UnicodeEncodeError:

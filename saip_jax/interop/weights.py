@@ -11,6 +11,7 @@ import numpy as np
 
 from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
+from input_pipeline.storage import plain_absolute
 from saip_jax.backbones import BACKBONES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
@@ -63,7 +64,7 @@ def open_weights(
   if not path.exists():
     raise ValueError(f"{given}: no such file or folder")
   try:
-    weights = _open_folder(path.absolute(), options) if path.is_dir() else open_weight_file(path, options)
+    weights = _open_folder(plain_absolute(path), options) if path.is_dir() else open_weight_file(path, options)
   except ValueError as e:
     raise ValueError(with_urls(str(e) if shown(str(path)) in str(e) else f"{path}: {e}")) from e
   notes = tuple(with_urls(note) for note in weights.notes)

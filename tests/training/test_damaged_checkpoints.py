@@ -104,6 +104,7 @@ def test_a_whole_checkpoint_is_found_whole(run):
   (run / "checkpoints" / "8.orbax-checkpoint-tmp-1").mkdir()
   assert newest_whole(run / "checkpoints") == (4, [])
   assert newest_whole(run / "nothing" / "checkpoints") == (None, [])
+  assert newest_whole(run / ".." / run.name / "checkpoints") == (4, [])  # TensorStore refuses such a path
 
 
 @pytest.mark.parametrize("kind", KINDS)
