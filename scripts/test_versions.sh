@@ -55,6 +55,7 @@ demo() {  # RECIPE: three steps on built-in people
 }
 
 export JAX_COMPILATION_CACHE_DIR="$folder/compiled" JAX_PLATFORMS=cpu
+export XLA_FLAGS=--xla_backend_optimization_level=0  # compiling takes longest
 failed=0
 table="$folder/table.txt"
 echo "environment|python|jax|flax|orbax|grain|numpy|protobuf|imports|saip|dino|tests" > "$table"
