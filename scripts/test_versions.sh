@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 folder="${VERSIONS:-$PWD/.versions}"
 tests="tests/backbones tests/training/test_checkpoint.py tests/training/test_loop.py tests/training/test_distributed.py
   tests/pipeline/test_pipeline.py tests/sources/test_tfds.py tests/methods/test_saip.py tests/replay tests/test_golden.py"
-tools="pytest>=8 pytest-xdist>=3.6 hypothesis>=6.100 importlib-resources>=6"
+tools="pytest>=8 pytest-xdist>=3.6 hypothesis>=6.100 importlib-resources>=6 tensorboard>=2.17"
 # The index knows no lower bound of a requirement's requirement: TFDS 4.9.9 fails with protobuf 7 and says otherwise.
 declare -A python=([lowest]=3.11 [colab]=3.12 [newest]=3.13 [next]=3.14)
 declare -A wanted=(

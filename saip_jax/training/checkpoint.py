@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 
 from input_pipeline.names import shown_error
 from input_pipeline.schema import differences
-from saip_jax.run_folder.files import CHECKPOINTS, FINGERPRINT, MODEL, MODEL_FILE, STATE
+from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, FINGERPRINT, MODEL, MODEL_FILE, STATE
 from saip_jax.run_folder.integrity import brief, checkpoint_steps, newest_whole
 from saip_jax.run_folder.reading import quiet_orbax, read_fingerprint
 from saip_jax.training.state import TrainState
@@ -23,6 +23,14 @@ from saip_jax.training.state import TrainState
 
 class CheckpointError(OSError):
   """A checkpoint could not be written; those written before are intact."""
+
+
+class _CommittedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):
+  """A local checkpoint that has the file COMMITTED, as in a bucket; Orbax itself writes it here from 0.12.3 on only."""
+
+  async def finalize(self):
+    (self.get() / COMMITTED).touch()
+    await super().finalize()
 
 
 class Checkpoints:
@@ -55,7 +63,9 @@ class Checkpoints:
     handlers, described = ocp.handlers.DefaultCheckpointHandlerRegistry(), ocp.JsonCheckpointHandler(MODEL_FILE)
     for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
       handlers.add(MODEL, arguments, described)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep_last, keep_period=keep_every)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep_last, keep_period=keep_every, temporary_path_class=_CommittedFolder
+    )
     self._manager = ocp.CheckpointManager(self.path, options=options, handler_registry=handlers)
     self._fingerprint = json.loads(json.dumps(fingerprint))  # as it will be read back: tuples are lists
     self._model = model
