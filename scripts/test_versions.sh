@@ -5,12 +5,12 @@
 # lowest: Python 3.11, every requirement at its lower bound.  colab: Python 3.12, what Colab and Kaggle bring.
 # newest: Python 3.13, the newest of all.                     next: the same on Python 3.14.
 # Environments, logs and compiled programs are kept in VERSIONS (default .versions) and used again. PyTorch is not
-# installed: tests that compare with it are skipped. uv finds the Pythons, or fetches them.
+# installed: tests that compare with it are skipped. TESTS="PATH ..." runs others. uv finds the Pythons, or fetches them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder="${VERSIONS:-$PWD/.versions}"
-tests="tests/backbones tests/training/test_checkpoint.py tests/training/test_loop.py tests/training/test_distributed.py
-  tests/pipeline/test_pipeline.py tests/sources/test_tfds.py tests/methods/test_saip.py tests/replay tests/test_golden.py"
+tests="${TESTS:-tests/backbones tests/training/test_checkpoint.py tests/training/test_loop.py tests/training/test_distributed.py
+  tests/pipeline/test_pipeline.py tests/sources/test_tfds.py tests/methods/test_saip.py tests/replay tests/test_golden.py}"
 tools="pytest>=8 pytest-xdist>=3.6 hypothesis>=6.100 importlib-resources>=6 tensorboard>=2.17"
 # The index knows no lower bound of a requirement's requirement: TFDS 4.9.9 fails with protobuf 7 and says otherwise.
 declare -A python=([lowest]=3.11 [colab]=3.12 [newest]=3.13 [next]=3.14)

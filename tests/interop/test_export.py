@@ -90,7 +90,7 @@ def test_a_broken_installation_is_told_apart_from_none(tmp_path, checkpoint, mon
 @pytest.mark.torch
 @pytest.mark.parametrize("fits", [True, False])
 def test_torchvision_is_imported_whether_or_not_it_fits_torch(tmp_path, torch, fits):
-  """In a process of its own: PyTorch keeps operators for good, and one that fits aborts if they were declared before."""
+  """In a process of its own: PyTorch keeps operators for good, and a torchvision that fits aborts if they exist."""
   (tmp_path / "torchvision.py").write_text(
     "import torch\n"
     "library = torch.library.Library('torchvision', 'DEF')\n"
