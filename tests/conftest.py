@@ -2,6 +2,7 @@
 
 import ast
 import atexit
+import contextlib
 import ctypes
 import functools
 import gc
@@ -53,17 +54,12 @@ _MAX_RSS = 3 * 2**29
 """Bytes; a larger process forgets what it has compiled, and finds it again in the compilation cache."""
 
 
-def pytest_configure(config):
-  """Lets a torchvision built for another torch build import: its two compiled ops are declared, not used."""
-  try:
-    import torch
-  except ImportError:
-    return
-  if not hasattr(torch.ops.torchvision, "nms"):
-    library = torch.library.Library("torchvision", "DEF")
-    for op in ("nms", "qnms"):
-      library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    config._torchvision_ops = library  # kept alive for the session
+def pytest_configure():
+  """Imports torchvision before a test does: the package knows how, if it was built for another torch."""
+  from saip_jax.interop.torch_model import import_package
+
+  with contextlib.suppress(ImportError):
+    import_package("torchvision")
 
 
 @functools.cache

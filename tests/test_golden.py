@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from saip_jax.interop.weights import open_weights
 from saip_jax.training.metrics import read_metrics
 from tests.support.golden import EXPECTED, GOLDEN, RUNS, add_golden_backbones, copy_of
 
+OPENCV_5 = cv2.__version__.startswith("5.")
 REPO = pathlib.Path(__file__).resolve().parents[1]
 COMMON = (
   "batch_size=4",
@@ -67,6 +69,7 @@ def backbones(monkeypatch):
   add_golden_backbones(monkeypatch)
 
 
+@pytest.mark.skipif(not OPENCV_5, reason="the runs are of people that OpenCV 5 drew: other data is refused")
 @pytest.mark.parametrize("name", ["saip", "dino", pytest.param("hcmoco", marks=pytest.mark.slow)])
 def test_a_run_goes_on_as_it_did(name, tmp_path, monkeypatch):
   """From its checkpoint of update 2, updates 3 and 4 have the metrics that they had then."""
@@ -128,7 +131,8 @@ def test_scores_are_as_they_were(name, tmp_path, capsys):
   command = ["evaluate", f"--checkpoint={checkpoint}", "--task=reid", "--data=people", "--people-count=120", "--json"]
   assert cli.main(command) == 0
   record = json.loads(capsys.readouterr().out)
-  assert record["scores"] == pytest.approx(EXPECTED[name]["scores"], abs=1e-3)
+  close = 1e-3 if OPENCV_5 else 1e-2  # other releases draw the people with other edges
+  assert record["scores"] == pytest.approx(EXPECTED[name]["scores"], abs=close)
   assert record["protocol"] == EXPECTED[name]["protocol"]
 
 

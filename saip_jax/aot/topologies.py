@@ -7,7 +7,7 @@ import jax
 
 from input_pipeline.checks import choices_hint
 
-_INSTALL = 'pip install "libtpu==0.0.42.*"'
+_INSTALL = f'pip install "jax[tpu]=={jax.__version__}"'  # each release of JAX names the libtpu that fits it
 
 
 @dataclasses.dataclass(frozen=True)

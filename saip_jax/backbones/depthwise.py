@@ -28,9 +28,9 @@ def _row_by_row(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
   def add(row, total):
     weights = jax.lax.dynamic_index_in_dim(kernel, row, 0, keepdims=False)  # (side, 1, C)
-    return total + sum(shifted * weight for shifted, weight in zip(_shifted(x, row, len(kernel)), weights))
+    return total + sum(shifted * weight for shifted, weight in zip(_shifted(x, row, kernel.shape[0]), weights))
 
-  return jax.lax.fori_loop(0, len(kernel), add, jnp.zeros(x.shape, jnp.float32)).astype(x.dtype)
+  return jax.lax.fori_loop(0, kernel.shape[0], add, jnp.zeros(x.shape, jnp.float32)).astype(x.dtype)
 
 
 def _shifted(x: jax.Array, row: jax.Array, side: int) -> list[jax.Array]:
@@ -42,9 +42,9 @@ def _shifted(x: jax.Array, row: jax.Array, side: int) -> list[jax.Array]:
 
 
 def _row_by_row_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-  of_row = lambda row: jnp.stack([jnp.sum(s * gradient, (0, 1, 2)) for s in _shifted(x, row, len(kernel))])
-  of_kernel = jax.lax.map(of_row, jnp.arange(len(kernel)))[:, :, None]
-  return _row_by_row(gradient, kernel[::-1, ::-1]), of_kernel.astype(kernel.dtype)
+  of_row = lambda row: jnp.stack([jnp.sum(s * gradient, (0, 1, 2)) for s in _shifted(x, row, kernel.shape[0])])
+  of_kernel = jax.lax.map(of_row, jnp.arange(kernel.shape[0]))[:, :, None]
+  return _row_by_row(gradient, jax.lax.rev(kernel, (0, 1))), of_kernel.astype(kernel.dtype)
 
 
 def _native_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:

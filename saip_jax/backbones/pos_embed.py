@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 INTERPOLATIONS = ("flat1d", "grid2d", "grid2d_offset")
 
@@ -25,6 +26,28 @@ def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
   return jnp.concatenate(both, axis=-1).reshape(-1, width)
 
 
+def _bicubic(stored: int, wanted: int, factor: float) -> np.ndarray:
+  """Returns the matrix (wanted, stored) float32 that resamples a line as PyTorch does: a = -0.75, edges repeated.
+
+  Own code, as JAX has this kernel from 0.10 on (`ResizeMethod.CUBIC_PYTORCH`); its CUBIC is another one (a = -0.5).
+
+  Args:
+    stored: length of the line.
+    wanted: length of the result.
+    factor: enlargement; position i of the result lies at (i + 0.5) / factor - 0.5 of the line.
+
+  Source: Keys 1981, "Cubic convolution interpolation for digital image processing", eq. 4 with free a.
+  """
+  a = -0.75
+  at = (np.arange(wanted)[:, None] + 0.5) / factor - 0.5
+  taps = np.floor(at).astype(int) + np.arange(-1, 3)
+  x = np.abs(at - taps)
+  near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+  matrix = np.zeros((wanted, stored))
+  np.add.at(matrix, (np.arange(wanted)[:, None], taps.clip(0, stored - 1)), np.where(x <= 1, near, far))
+  return matrix.astype(np.float32)
+
+
 def interpolate_positions(
   table: jax.Array, stored_hw: tuple[int, int], grid_hw: tuple[int, int], mode: str
 ) -> jax.Array:
@@ -45,19 +68,20 @@ def interpolate_positions(
   """
   h, w = grid_hw
   width = table.shape[-1]
-  method = jax.image.ResizeMethod.CUBIC_PYTORCH
   if mode == "flat1d":
     if h * w == len(table):
       return table
-    return jax.image.resize(table, (h * w, width), method, antialias=False)
+    matrix = _bicubic(len(table), h * w, h * w / len(table)).astype(table.dtype)
+    return jnp.matmul(matrix, table, precision=jax.lax.Precision.HIGHEST)
   if mode in ("grid2d", "grid2d_offset"):
     if grid_hw == stored_hw:
       return table
-    grid, shape = table.reshape(*stored_hw, width), (h, w, width)
-    if mode == "grid2d":
-      grid = jax.image.resize(grid, shape, method, antialias=False)
-    else:
-      factors = jnp.array([(wanted + 0.1) / stored for wanted, stored in zip(grid_hw, stored_hw)])
-      grid = jax.image.scale_and_translate(grid, shape, (0, 1), factors, jnp.zeros(2), method, antialias=False)
+    offset = 0.1 if mode == "grid2d_offset" else 0.0
+    rows, columns = (
+      _bicubic(stored, wanted, (wanted + offset) / stored).astype(table.dtype)
+      for stored, wanted in zip(stored_hw, grid_hw)
+    )
+    grid = table.reshape(*stored_hw, width)
+    grid = jnp.einsum("Hh,Ww,hwd->HWd", rows, columns, grid, precision=jax.lax.Precision.HIGHEST)
     return grid.reshape(h * w, width)
   raise ValueError(f"position interpolation {mode!r} is not one of {', '.join(INTERPOLATIONS)}")

@@ -28,7 +28,7 @@ def why_missing(packages: tuple[str, ...]) -> str | None:
   for package in packages:
     try:
       with quiet():
-        _import(package)
+        import_package(package)
     except ImportError:
       return f"{'PyTorch' if package == 'torch' else package} is not installed: {INSTALL}"
     except RuntimeError as e:  # torch and torchvision of different builds, for one
@@ -39,16 +39,16 @@ def why_missing(packages: tuple[str, ...]) -> str | None:
 _TORCHVISION_LIBRARIES = []  # PyTorch unregisters a library that is garbage-collected
 
 
-def _import(package: str) -> None:
-  """Imports a package; timm also beside a torchvision whose compiled part does not fit torch.
+def import_package(package: str) -> None:
+  """Imports a package; timm and torchvision also where the compiled part of torchvision does not fit torch.
 
   Such a torchvision fails to register its compiled operators, which timm does not use. It imports after their names are
-  declared.
+  declared. A torchvision that fits must come first: it registers them itself, and ends the process if they exist.
   """
   try:
     importlib.import_module(package)
   except RuntimeError as e:
-    if package != "timm" or "operator torchvision::" not in str(e):
+    if package not in ("timm", "torchvision") or "operator torchvision::" not in str(e):
       raise
     import torch
 

@@ -34,6 +34,14 @@ class CheckpointError(OSError):
   """A checkpoint could not be written; those written before are intact."""
 
 
+class _CommittedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):
+  """A local checkpoint that has the file COMMITTED, as in a bucket; Orbax itself writes it here from 0.12.3 on only."""
+
+  async def finalize(self):
+    (self.get() / COMMITTED).touch()
+    await super().finalize()
+
+
 class Checkpoints:
   """The checkpoints of one run: W/checkpoints/<step>/, written in the background, whole or not at all."""
 
@@ -78,7 +86,8 @@ class Checkpoints:
     for arguments in (ocp.args.JsonSave, ocp.args.JsonRestore):
       handlers.add(MODEL, arguments, described)
     keep_last, keep_every = self._keep
-    writing = {"max_to_keep": keep_last, "keep_period": keep_every}
+    unfinished = None if isinstance(self.path, epath.Path) else _CommittedFolder  # None: as Orbax does in a bucket
+    writing = {"max_to_keep": keep_last, "keep_period": keep_every, "temporary_path_class": unfinished}
     options = ocp.CheckpointManagerOptions(**{"read_only": True} if self._folder.read_only else writing)
     return ocp.CheckpointManager(self.path, options=options, handler_registry=handlers)
 

@@ -4,6 +4,7 @@ In a process alone every function here returns at once.
 """
 
 import contextlib
+import inspect
 import itertools
 import os
 import socket
@@ -193,11 +194,13 @@ def _check(coordinator: str, processes: int, process: int) -> None:
 
 
 def _meet(given: tuple[str | None, int | None, int | None], timeout_s: int) -> None:
+  limits = {"shutdown_timeout_seconds": 60}  # a host that failed does not keep the others for longer
+  known = inspect.signature(jax.distributed.initialize).parameters  # before 0.8.1 JAX waits for five minutes
   jax.distributed.initialize(
     *given,
     cluster_detection_method="deactivate" if None not in given else None,
     initialization_timeout=timeout_s + 60,  # the watchdog is first, JAX itself would abort
-    shutdown_timeout_seconds=60,  # a host that failed does not keep the others for longer
+    **{name: seconds for name, seconds in limits.items() if name in known},
   )
   jax.devices()  # accelerators meet once more
 

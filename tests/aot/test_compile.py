@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import jax
 import pytest
 
 from saip_jax import cli
@@ -173,10 +174,10 @@ def test_errors_are_one_line(toy_config, capsys):
 
 
 @pytest.mark.skipif(has_libtpu, reason="libtpu is installed")
-def test_without_libtpu_the_error_names_what_to_install(toy_config, capsys):
+def test_without_libtpu_the_error_names_that_of_the_installed_jax(toy_config, capsys):
   assert cli.main(["compile", toy_config, "--topology=v5e-8"]) == 2
   error = capsys.readouterr().err
-  assert error.count("\n") == 1 and 'pip install "libtpu==0.0.42.*"' in error
+  assert error.count("\n") == 1 and f'pip install "jax[tpu]=={jax.__version__}"' in error
 
 
 @pytest.mark.aot

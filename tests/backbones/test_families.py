@@ -328,8 +328,8 @@ def test_embed_uses_the_statistics(run, tmp_path):
     found[who] = np.load(out)["cls"]
     loaded = load_backbone(workdir, who)
     expected = jitted(loaded.module, loaded.variables, loaded.preprocessing(pixels[None]))
-    np.testing.assert_allclose(found[who], expected, atol=1e-4)
-  assert np.abs(found["student"] - found["teacher"]).max() > 1e-3
+    np.testing.assert_allclose(found[who], expected, atol=5e-3)  # rounding the images moves the teacher's by 2e-3
+  assert np.abs(found["student"] - found["teacher"]).max() > 0.1
 
 
 @functools.partial(jax.jit, static_argnums=0)

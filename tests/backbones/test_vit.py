@@ -141,3 +141,22 @@ def test_positions_are_resampled_as_torch_does(grid):
   image = torch.from_numpy(table).reshape(1, 16, 8, 6).permute(0, 3, 1, 2)
   plane = interpolate(image, size=grid, mode="bicubic")[0].permute(1, 2, 0).reshape(-1, 6).numpy()
   np.testing.assert_allclose(interpolate_positions(jnp.asarray(table), (16, 8), grid, "grid2d"), plane, atol=3e-5)
+
+
+@pytest.mark.skipif(not hasattr(jax.image.ResizeMethod, "CUBIC_PYTORCH"), reason="JAX has the kernel from 0.10 on")
+@pytest.mark.parametrize("grid", [(6, 3), (16, 7), (20, 10)])
+@pytest.mark.parametrize("mode", ["flat1d", "grid2d", "grid2d_offset"])
+def test_positions_are_resampled_as_jax_does(grid, mode):
+  """JAX's weights are float32, ours are rounded from float64."""
+  table, method = jnp.asarray(np.random.default_rng(0).random((128, 6), np.float32)), "cubic-pytorch"
+  if mode == "flat1d":
+    expected = jax.image.resize(table, (grid[0] * grid[1], 6), method, antialias=False)
+  else:
+    offset = 0.1 if mode == "grid2d_offset" else 0
+    factors = jnp.array([(wanted + offset) / stored for wanted, stored in zip(grid, (16, 8))])
+    expected = jax.image.scale_and_translate(
+      table.reshape(16, 8, 6), (*grid, 6), (0, 1), factors, jnp.zeros(2), method, antialias=False
+    ).reshape(-1, 6)
+  ours = interpolate_positions(table, (16, 8), grid, mode)
+  assert ours.dtype == table.dtype
+  np.testing.assert_allclose(ours, expected, atol=3e-5 if mode == "flat1d" else 4e-6)

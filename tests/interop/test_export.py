@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -94,6 +96,27 @@ def test_a_broken_installation_is_told_apart_from_none(tmp_path, checkpoint, mon
   assert run("--dialect=mae", f"--out={tmp_path / 'out'}") == 2
   error = capfd.readouterr().err
   assert error.count("\n") == 1 and "torch cannot be imported (operator torchvision::nms does not exist)" in error
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("fits", [True, False])
+def test_torchvision_is_imported_whether_or_not_it_fits_torch(tmp_path, torch, fits):
+  """In a process of its own: PyTorch keeps operators for good, and a torchvision that fits aborts if they exist."""
+  (tmp_path / "torchvision.py").write_text(
+    "import torch\n"
+    "library = torch.library.Library('torchvision', 'DEF')\n"
+    "library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+    if fits
+    else "import torch\ntorch.library.register_fake('torchvision::nms')(lambda dets, scores, iou_threshold: dets)\n"
+  )
+  script = "from saip_jax.interop.torch_model import import_package; import_package('torchvision')"
+  done = subprocess.run(
+    [sys.executable, "-c", f"{script}; import torch, torchvision; print(torch.ops.torchvision.nms)"],
+    env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0 and done.stdout.strip() == "torchvision.nms", done.stderr
 
 
 def test_weights_without_a_teacher_are_refused_by_name(tmp_path, checkpoint, weights, monkeypatch, capfd):

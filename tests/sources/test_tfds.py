@@ -100,6 +100,21 @@ def test_errors_name_the_missing_set(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_releases_that_do_not_fit_are_named_with_the_remedy(people, tmp_path, monkeypatch):
+  """Earlier TFDS reads a field that protobuf 7 lacks; later metadata does not import with protobuf 5."""
+
+  def fail(path):
+    raise AttributeError("'google._upb._message.FieldDescriptor' object has no attribute 'label'")
+
+  monkeypatch.setattr(tfds, "builder_from_directory", fail)
+  with pytest.raises(ValueError, match="data.path=.* protobuf .*'label'.*; pip install") as error:
+    open_source("tfds", people[1], cache_dir=tmp_path)
+  assert "\n" not in str(error.value)
+  monkeypatch.setitem(sys.modules, "tensorflow_metadata.proto.v0.schema_pb2", None)
+  with pytest.raises(ValueError, match="data.path=.* protobuf .*schema_pb2.*; pip install"):
+    open_source("tfds", people[1], cache_dir=tmp_path)
+
+
 @pytest.mark.compile
 def test_reading_needs_no_tensorflow(people, tmp_path):
   script = (

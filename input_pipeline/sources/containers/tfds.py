@@ -1,6 +1,7 @@
 """TensorFlow Datasets (TFDS) sets as an ImageSource, read without TensorFlow."""
 
 import hashlib
+import importlib.metadata
 import json
 
 import numpy as np
@@ -10,6 +11,10 @@ from input_pipeline.source import ImageSource
 
 # Longer arrays are not facts of an image.
 _MOST_NUMBERS = 4096
+
+# These work with every protobuf from 5.29 on. Earlier TFDS fails with protobuf 7, later metadata with protobuf 5; their
+# own requirements admit both.
+_REMEDY = 'pip install "tensorflow-datasets>=4.9.10" "tensorflow-metadata<1.18"'
 
 
 class TfdsSource(ImageSource):
@@ -24,12 +29,12 @@ class TfdsSource(ImageSource):
     setting: the option that gave `path`, named in messages.
 
   Raises:
-    ValueError: no such set or split, a set in another file format, or one without images.
+    ValueError: no such set or split, a set in another file format, or one without images; releases of TFDS and protobuf
+      that do not fit.
   """
 
   def __init__(self, path: str, split: str | None, setting: str = "data.path"):
-    import tensorflow_datasets as tfds  # takes half a second
-
+    tfds = _import_tfds(path, setting)
     split = split or "train"
     builder = _open_builder(tfds, path, setting)
     images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
@@ -82,12 +87,31 @@ class TfdsSource(ImageSource):
       raise OSError(f"example {i} cannot be read: {error}") from error
 
 
+def _unfit(path: str, setting: str, error: Exception) -> ValueError:
+  return ValueError(
+    f"{setting}={path} needs TensorFlow Datasets, which does not fit protobuf {importlib.metadata.version('protobuf')} "
+    f"({' '.join(str(error).split())[:200]}); {_REMEDY}"
+  )
+
+
+def _import_tfds(path: str, setting: str):
+  try:  # takes half a second
+    import tensorflow_metadata.proto.v0.schema_pb2  # noqa: F401  TFDS would log this error, and have no attributes
+  except Exception as error:  # protobuf's VersionError
+    raise _unfit(path, setting, error) from error
+  import tensorflow_datasets
+
+  return tensorflow_datasets
+
+
 def _open_builder(tfds, path: str, setting: str):
   try:
     if storage.exists(storage.normalized(path)):
       return tfds.builder_from_directory(storage.normalized(path))
     return tfds.builder(path, try_gcs=False)
   except Exception as error:  # TFDS raises many types for other names and folders
+    if isinstance(error, AttributeError) and "FieldDescriptor" in str(error):
+      raise _unfit(path, setting, error) from error
     raise ValueError(
       f"{setting}={path} is not a TensorFlow Datasets set ({' '.join(str(error).split())[:200]}); expected "
       "the folder with dataset_info.json, or the name of a set that is built"
