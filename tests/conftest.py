@@ -13,8 +13,9 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# The tests compile much and compute little: LLVM's optimizations double their time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The tests compile much and compute little: LLVM's optimizations double the time, MLIR's emitters of fused loops double
+# what is left of it, and the memory.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
 # Small programs are cached too: between the two processes, after `jax.clear_caches()`, and for the next run.
