@@ -24,6 +24,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ["SAIP_CACHE"] = tempfile.mkdtemp(prefix="saip_cache_")  # never the user's own
 atexit.register(shutil.rmtree, os.environ["SAIP_CACHE"], ignore_errors=True)
 sys.path.insert(0, str(_REPO))
+gc.set_threshold(20_000, 20, 10)  # tracing makes many objects that stay: Python looks for garbage less often
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -82,6 +83,11 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if _imports_networks(item.path):
       item.add_marker("compile")
+
+
+def pytest_collection_finish():
+  """What is imported stays: Python need not look for garbage there."""
+  gc.freeze()
 
 
 def _rss():
