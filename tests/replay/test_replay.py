@@ -85,12 +85,7 @@ def changed(tmp_path, file, keys):
   [
     (
       "saip",
-      {
-        "loss/csr",
-        "out/ref_feats",
-        "grad/backbone.blocks.2.attn.qkv.weight",
-        "student_after/csr_decoder.mask_token",
-      },
+      {"loss/csr", "out/ref_feats", "grad/backbone.blocks.2.attn.qkv.weight", "student_after/csr_decoder.mask_token"},
     ),
     ("mae", {"out/block1", "after/mask_token"}),
     ("hap", {"loss/align_second_to_first"}),
