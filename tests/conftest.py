@@ -14,8 +14,9 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# The tests compile much and compute little: LLVM's optimizations double their time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The tests compile much and compute little: LLVM's optimizations double the time, MLIR's emitters of fused loops double
+# what is left of it, and the memory.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_REPO / ".pytest_cache" / "jax"))
 # Small programs are cached too: between the two processes, after `jax.clear_caches()`, and for the next run.
@@ -24,6 +25,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ["SAIP_CACHE"] = tempfile.mkdtemp(prefix="saip_cache_")  # never the user's own
 atexit.register(shutil.rmtree, os.environ["SAIP_CACHE"], ignore_errors=True)
 sys.path.insert(0, str(_REPO))
+gc.set_threshold(20_000, 20, 10)  # tracing makes many objects that stay: Python looks for garbage less often
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -77,6 +79,11 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if _imports_networks(item.path):
       item.add_marker("compile")
+
+
+def pytest_collection_finish():
+  """What is imported stays: Python need not look for garbage there."""
+  gc.freeze()
 
 
 def _rss():

@@ -280,9 +280,11 @@ def run(tmp_path_factory):
       jax.random.key(0)
     )
     fresh = TrainState(jnp.int32(0), params, method_state, {"mu": params})
-    filled = lambda value: jax.tree.map(lambda a: jnp.full_like(a, value), method_state["statistics"]["student"])
+    filled = lambda value: jax.tree.map(
+      lambda a: np.full(a.shape, value, a.dtype), method_state["statistics"]["student"]
+    )
     trained = method_state | {"statistics": {"student": filled(2.0), "teacher": filled(3.0)}}
-    trained["teacher"] = jax.tree.map(lambda a: a + 1, method_state["teacher"])
+    trained["teacher"] = jax.jit(lambda tree: jax.tree.map(lambda a: a + 1, tree))(method_state["teacher"])
     workdir = tmp_path_factory.mktemp("run")
     write_config(workdir, to_dict(config))
     checkpoints = Checkpoints(workdir, 1, None, {})

@@ -112,7 +112,7 @@ def test_everything_learns_from_the_real_pixels_of_a_batch():
   grads, moved = jax.jit(jax.grad(loss, has_aux=True))(params, canvas[:2], sizes)
   expected = jax.jit(lambda *inputs: loss(*inputs, None)[1])(params, np.concatenate(alone[:2]))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), moved, expected)
-  still = jax.tree.map(lambda a, b: bool(np.any(np.all(a == b, axis=-1))), moved, before)
+  still = jax.tree.map(lambda a, b: bool(np.any(np.all(a == b, axis=-1))), *jax.device_get((moved, before)))
   assert not any(jax.tree.leaves(still))
   assert all(np.any(g) and np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
 

@@ -22,7 +22,7 @@ def start(vit):
 @pytest.fixture(scope="module")
 def params():
   params = start(VIT)
-  return jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(1), a.shape), params)
+  return jax.jit(lambda p: jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(1), a.shape), p))(params)
 
 
 def encode(params, images, *args, **kwargs):

@@ -28,7 +28,9 @@ def run(request, tmp_path_factory):
   tx, _ = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   state = jax.jit(lambda: init_state(method, tx, 0))()
   if "teacher" in state.method_state:  # not the student
-    state.method_state["teacher"] = jax.tree.map(lambda a: a * 0.9, state.method_state["teacher"])
+    state.method_state["teacher"] = jax.jit(lambda tree: jax.tree.map(lambda a: a * 0.9, tree))(
+      state.method_state["teacher"]
+    )
   workdir = tmp_path_factory.mktemp(recipe)
   write_config(workdir, to_dict(config))
   checkpoints = Checkpoints(workdir, 1, None, {})

@@ -38,7 +38,9 @@ def setup():
   """(config, method, run, params, method_state, outputs) of DINO+MAE; teacher and student differ."""
   config, method = tiny_method("dino_demo", *PAINTS)
   params, method_state = jax.jit(method.init)(KEY)
-  method_state["teacher"] = jax.tree.map(lambda a: a * 1.1 + 0.01, method_state["teacher"])
+  method_state["teacher"] = jax.tree.map(
+    lambda a: np.float32(1.1) * a + np.float32(0.01), jax.device_get(method_state["teacher"])
+  )
   method_state["center"] = jnp.linspace(-0.1, 0.1, 32)
   run = runner(method)
   return config, method, run, params, method_state, run(params, method_state, images_alone(), KEY, 4)
@@ -216,7 +218,7 @@ def test_every_parameter_of_another_encoder_learns():
 def test_weights_of_elsewhere(setup):
   """Encoder and head are loaded; the teacher is their copy and still has no decoder."""
   _, method, _, params, method_state, _ = setup
-  new = jax.tree.map(lambda a: a + 1, {"backbone": params["backbone"]})
+  new = jax.tree.map(lambda a: a + np.float32(1), {"backbone": jax.device_get(params["backbone"])})
   loaded, beside = method.load_params(params, method_state, new, None)
   jax.tree.map(np.testing.assert_array_equal, beside["teacher"]["backbone"], new["backbone"])
   jax.tree.map(np.testing.assert_array_equal, loaded["mae"], params["mae"])
@@ -240,9 +242,9 @@ def test_weight_decay_rises_along_half_a_cosine():
   config, method = tiny_method("dino_demo", *(f"optimizer.{name}={value}" for name, value in settings.items()))
   tx, _ = make_optimizer(config.optimizer, 10, method.param_groups())
   params = {"kernel": jnp.ones(2), "bias": jnp.ones(2)}
-  state = tx.init(params)
+  state, update = tx.init(params), jax.jit(tx.update)
   for step in range(10):
-    updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    updates, state = update(jax.tree.map(jnp.zeros_like, params), state, params)
     decay = 0.4 + (0.04 - 0.4) * (1 + np.cos(np.pi * step / 10)) / 2
     np.testing.assert_allclose(updates["kernel"], -0.5 * decay, rtol=1e-6)
     np.testing.assert_array_equal(updates["bias"], 0)

@@ -237,7 +237,9 @@ def stage1(tmp_path_factory):
     config, method = tiny(*STAGE1, backbone="vit_toy")
     tx, _ = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
     state = jax.jit(lambda: init_state(method, tx, 7))()
-    state.method_state["statistics"] = jax.tree.map(lambda a: a + 0.25, state.method_state["statistics"])
+    state.method_state["statistics"] = jax.jit(lambda tree: jax.tree.map(lambda a: a + 0.25, tree))(
+      state.method_state["statistics"]
+    )
     workdir = tmp_path_factory.mktemp("stage1")
     write_config(workdir, to_dict(config))
     checkpoints = Checkpoints(workdir, 1, None, {})
@@ -252,7 +254,7 @@ def test_the_second_stage_goes_on_from_the_first_and_its_banks(stage1):
   config, method = tiny(f"init_from={workdir}", backbone="vit_toy")
   tx, _ = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   everywhere, shapes = replicated(make_mesh(jax.devices()[:1])), jax.eval_shape(lambda: init_state(method, tx, 0))
-  fresh = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+  fresh = jax.jit(lambda: jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes))()
   state, line = start_from(config, method, fresh, everywhere)
   for name in ("backbone", "depth_backbone", "skeleton", "sample"):
     jax.tree.map(np.testing.assert_array_equal, state.params[name], first.params[name])

@@ -43,8 +43,8 @@ def test_every_parameter_learns(name, overrides):
   idle = name == "tinyvit_5m"
   still = [n for n, g in parameter_names(grads).items() if not np.any(g)]
   assert not still or (idle and all("/stages_0/" in n for n in still)), still
-  make_optimizer(config.optimizer, 10, method.param_groups())[0].init(params)  # covers every parameter
-  after = method.after_update(method_state, params, aux.for_update, 0)
+  jax.eval_shape(make_optimizer(config.optimizer, 10, method.param_groups())[0].init, params)  # covers every parameter
+  after = jax.eval_shape(method.after_update, method_state, params, aux.for_update, 0)
   assert jax.tree.structure(after) == jax.tree.structure(method_state)
 
 
