@@ -1,6 +1,7 @@
 """File systems of URLs through fsspec: gs://, s3://, hf:// and others."""
 
 import contextlib
+import logging
 import pathlib
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from fsspec.config import conf
 _CLOUD = 'pip install "saip-jax[cloud]"'
 _VERSION_KEYS = ("generation", "ETag", "etag", "blob_id", "LastModified", "mtime", "created")
 
+for _library in ("gcsfs", "s3fs", "google.auth"):  # their errors are raised here, as one line each
+  logging.getLogger(_library).setLevel(logging.CRITICAL)
 for _protocol in ("gcs", "gs", "s3"):  # several processes write to a bucket: no process may remember what it listed
   conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 

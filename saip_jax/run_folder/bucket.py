@@ -59,7 +59,7 @@ class BucketFolder(RunFolder):
     self.data_cache = pathlib.Path(storage.cache_folder())
     if not self.uploads:
       self.checkpoints = epath.Path(url) / CHECKPOINTS
-    self._id, self._ended = uuid.uuid4().hex, False
+    self._id, self._held = uuid.uuid4().hex, False
     self._published: dict[str, tuple[int, int]] = {}  # as `_stamps`
     with storage.writing(self.path, "the local files of a run in ", storage.CACHE_ADVICE):
       self.path.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,7 @@ class BucketFolder(RunFolder):
         )
       if jax.process_index() == 0:
         remote.reachable(self.name, lambda: self._claim(found, config))
+    self._held = True
     for name in found:
       if "/" not in name and name != LOCK:
         remote.retried(self.name, functools.partial(buckets.download, f"{self.name}/{name}", self.path / name))
@@ -114,6 +115,7 @@ class BucketFolder(RunFolder):
     }
     text = (json.dumps(record) + "\n").encode()
     storage.write_file(f"{self.name}/{LOCK}", text)
+    self._held = True
     if not self.uploads:
       bucket, _, key = self.name.partition("://")[2].partition("/")
       try:
@@ -152,10 +154,10 @@ class BucketFolder(RunFolder):
       RunTakenOver: another run was started in this folder.
       OSError: the bucket cannot be written.
     """
-    if self._ended:
+    if not self._held:
       return
     if jax.process_index() == 0 and remote.retried(self.name, self._lock).get("id") != self._id:
-      self._ended = True  # nothing more is written there
+      self._held = False  # nothing more is written there
       raise RunTakenOver(f"--workdir={self.name} was taken over by {self._holder()}: this run stops")
     for name, stamp in self._stamps().items():
       if self._published.get(name) != stamp:
@@ -191,8 +193,8 @@ class BucketFolder(RunFolder):
       self.publish()
     except OSError as error:
       raise OSError(f"{error}; the last files of the run are in {self.path}") from error
-    if not self._ended:
-      self._ended = True
+    if self._held:
+      self._held = False
       if jax.process_index() == 0:
         storage.remove(f"{self.name}/{LOCK}")
       self._clear()

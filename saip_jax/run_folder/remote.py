@@ -22,8 +22,9 @@ from input_pipeline.storage import SCHEMES, Unwritable, as_place
 from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, CONFIG, EXTRA, PROFILE, TENSORBOARD
 from saip_jax.run_folder.integrity import damage_of
 
-PATIENCE_S = 45
+PATIENCE_S = 30
 """Seconds after which a bucket that does not answer is given up."""
+_RETRIES_S = 60
 _UNREAD = (f"/{CHECKPOINTS}/", f"/{TENSORBOARD}/", f"/{PROFILE}/")  # parts of a run that no copy needs
 _PERMANENT = re.compile("forbidden|denied|unauthorized|credentials|not authorized|skewed", re.IGNORECASE)
 _T = TypeVar("_T")
@@ -209,12 +210,12 @@ def reachable(place: str, operation: Callable[[], _T]) -> _T:
 
 
 def retried(place: str, operation: Callable[[], _T]) -> _T:
-  """Returns the result of an operation on a bucket, tried again while the network fails, for `PATIENCE_S` at most.
+  """Returns the result of an operation on a bucket, tried again while the network fails, for a minute.
 
   Raises:
     OSError: the last failure; or at once, what trying again does not mend.
   """
-  deadline, pause = time.monotonic() + PATIENCE_S, 0.5
+  deadline, pause = time.monotonic() + _RETRIES_S, 0.5
   while True:
     try:
       return reachable(place, operation)
