@@ -82,5 +82,5 @@ print("|".join((platform.python_version(), *map(version, names))))')"
   row+="|$(tail -n 1 "$folder/$environment-tests.log" | tr -d = | sed 's/ in .*//; s/^ *//')"
   echo "$row" >> "$table"
 done
-column -t -s '|' "$table"
+column -t -s '|' "$table" || cat "$table"  # a small Linux has no column
 exit $failed
