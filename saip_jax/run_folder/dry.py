@@ -70,7 +70,7 @@ class DryFolder(RunFolder):
     with storage.writing(self.name, "--workdir=", "choose a folder that can be written"):
       made = pathlib.Path(tempfile.mkdtemp(prefix=f"{self._mark_name}-", dir=folder))
       try:
-        (made / "file").write_text("dry run")
+        (made / "file").write_bytes(b"dry run")
         yield
       finally:
         shutil.rmtree(made, ignore_errors=True)

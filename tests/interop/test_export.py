@@ -44,7 +44,7 @@ def test_what_needs_pytorch_says_so(tmp_path, checkpoint, monkeypatch, capfd, di
   monkeypatch.setitem(sys.modules, "torch", None)
   assert run(f"--dialect={dialect}", f"--out={tmp_path / 'out'}") == 2
   error = capfd.readouterr().err
-  assert error.count("\n") == 1 and "PyTorch is not installed" in error and ".[torch]" in error
+  assert error.count("\n") == 1 and "PyTorch is not installed" in error and "saip-jax[torch]" in error
   assert not list(tmp_path.iterdir())
 
 
