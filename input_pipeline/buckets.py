@@ -34,18 +34,24 @@ def file_system(url: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
     raise OSError(f"{url}: {type(error).__name__}: {error}") from error
 
 
+def listing(url: str) -> dict[str, dict]:
+  """Returns the name below a URL of every file there -> what its file system knows of it, sorted; raises OSError."""
+  with file_system(url) as (files, key):
+    found = files.find(key, detail=True)
+    return {name[len(key) :].lstrip("/"): info for name, info in sorted(found.items())}
+
+
 def versions(url: str) -> dict[str, str]:
   """Returns the name below a URL of every file there -> text that changes with its content; {} if there is none.
 
   The file of the URL itself, if it is one, has the name "".
   """
-  with file_system(url) as (files, key):
-    try:
-      found = files.find(key, detail=True)
-    except FileNotFoundError:
-      return {}
+  try:
+    found = listing(url)
+  except FileNotFoundError:
+    return {}
   stamp = lambda info: "/".join(str(info[name]) for name in ("size", *_VERSION_KEYS) if name in info)
-  return {name[len(key) :].lstrip("/"): stamp(info) for name, info in sorted(found.items())}
+  return {name: stamp(info) for name, info in found.items()}
 
 
 def download(url: str, path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from input_pipeline.buckets import file_system
+from input_pipeline.buckets import download, file_system, listing, upload
 from input_pipeline.names import shown
 
 CACHE_ADVICE = "set SAIP_CACHE to a folder that can be written and has room"
@@ -200,8 +200,8 @@ def local_copy(url: str) -> str:
   if not os.path.exists(path):
     with writing(folder, "the copy of a file in ", CACHE_ADVICE):
       os.makedirs(folder, exist_ok=True)
-    with written_whole(path, by_several=True) as temporary, file_system(url) as (files, name):
-      files.get_file(name, temporary)
+    with written_whole(path, by_several=True) as temporary:
+      download(url, pathlib.Path(temporary))
   return path
 
 
@@ -220,9 +220,7 @@ def open_binary(path: str) -> Iterator[BinaryIO]:
 
 def list_files(url: str) -> list[tuple[str, int]]:
   """Returns (name below the URL, size) of every file below a URL, sorted."""
-  with file_system(url) as (files, key):
-    found = files.find(key, detail=True)
-    return sorted((name[len(key) :].lstrip("/"), info["size"]) for name, info in found.items())
+  return [(name, info["size"]) for name, info in listing(url).items()]
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -261,5 +259,4 @@ def written_whole(path: str, by_several: bool = False) -> Iterator[str]:
   with tempfile.TemporaryDirectory() as folder:
     temporary = os.path.join(folder, "file")
     yield temporary
-    with file_system(path) as (files, key):
-      files.put_file(temporary, key)
+    upload(pathlib.Path(temporary), path)

@@ -2,11 +2,8 @@
 
 import functools
 import json
-import os
 import pathlib
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +15,9 @@ from etils import epath
 from input_pipeline import buckets, storage
 from saip_jax.run_folder import remote
 from saip_jax.run_folder.files import CHECKPOINTS, COMMITTED, CONFIG, LOCK
-from saip_jax.run_folder.workdir import RunFolder
+from saip_jax.run_folder.integrity import kvstore
+from saip_jax.run_folder.lock import holder_of, holder_record
+from saip_jax.run_folder.workdir import RunFolder, refuse_other_files
 
 _ORBAX_WRITES = "gs"  # the only scheme that Orbax reads and writes itself
 
@@ -64,10 +63,6 @@ class BucketFolder(RunFolder):
     with storage.writing(self.path, "the local files of a run in ", storage.CACHE_ADVICE):
       self.path.mkdir(parents=True, exist_ok=True)
 
-  def child(self, *names: str) -> str:
-    """Returns a URL in the folder."""
-    return "/".join((self.name, *names))
-
   def begin(self, config: Mapping[str, Any]) -> None:
     """Claims the folder in the bucket and copies what a resumed run goes on with.
 
@@ -78,22 +73,18 @@ class BucketFolder(RunFolder):
     advice = "see that the bucket exists, that this machine reaches it and that its account may write there"
     with storage.writing(self.name, "--workdir=", advice):
       found = remote.reachable(self.name, lambda: buckets.versions(self.name))
-      if CONFIG not in found and found.keys() - {LOCK}:
-        raise ValueError(
-          f"--workdir={self.name} holds files but no config.json of a run: choose an empty or new folder"
-        )
+      refuse_other_files(self.name, found.keys(), left={LOCK})
       if jax.process_index() == 0:
         remote.reachable(self.name, lambda: self._claim(found, config))
     self._held = True
-    for name in found:
-      if "/" not in name and name != LOCK:
-        remote.retried(self.name, functools.partial(buckets.download, f"{self.name}/{name}", self.path / name))
+    read = {name: version for name, version in found.items() if "/" not in name and name != LOCK}
+    remote.copy_files(self.name, read, self.path)
     self._published = self._stamps()
     if self.uploads:
       steps = remote.committed_steps(found)
       started = {name.split("/")[1] for name in found if name.startswith(f"{CHECKPOINTS}/")}
       for unfinished in sorted(started - set(map(str, steps))):
-        url = f"{self.name}/{CHECKPOINTS}/{unfinished}"
+        url = self.child(CHECKPOINTS, unfinished)
         remote.retried(url, functools.partial(buckets.remove_tree, url))
       for step in steps[:1]:
         remote.copy_checkpoint(self.name, found, step, self.path)
@@ -107,38 +98,31 @@ class BucketFolder(RunFolder):
     """Writes the lock, and the config of a new run; checks that TensorStore, which Orbax uses, reaches the bucket."""
     if LOCK in found:
       print(f"note: {self._holder()} held {self.name}; if it still runs, it stops at its next checkpoint", flush=True)
-    record = {
-      "id": self._id,
-      "host": socket.gethostname(),
-      "process": os.getpid(),
-      "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }
-    text = (json.dumps(record) + "\n").encode()
-    storage.write_file(f"{self.name}/{LOCK}", text)
+    record = holder_record(id=self._id)
+    storage.write_file(self.child(LOCK), record)
     self._held = True
     if not self.uploads:
-      bucket, _, key = self.name.partition("://")[2].partition("/")
       try:
-        store = ts.KvStore.open({"driver": "gcs", "bucket": bucket, "path": f"{key}/"}).result()
+        store = ts.KvStore.open(kvstore(f"{self.name}/")).result()
         seen = store.read(LOCK).result().value
       except Exception as error:  # TensorStore raises errors of many kinds
         raise OSError(f"{self.name}: TensorStore cannot read it: {error}") from error
-      if seen != text:
+      if seen != record:
         raise OSError(f"{self.name}: TensorStore and fsspec see different files; see TENSORSTORE_GCS_HTTP_URL")
     if CONFIG not in found:
-      storage.write_file(f"{self.name}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
+      storage.write_file(self.child(CONFIG), (json.dumps(config, indent=2) + "\n").encode())
 
-  def _lock(self) -> dict[str, Any]:
+  def _lock(self) -> bytes:
     try:
-      record = json.loads(storage.read_file(f"{self.name}/{LOCK}"))
-    except (FileNotFoundError, ValueError):
-      return {}
-    return record if isinstance(record, dict) else {}
+      return storage.read_file(self.child(LOCK))
+    except FileNotFoundError:
+      return b""
 
   def _holder(self) -> str:
-    record = self._lock()
-    known = [record.get(name) for name in ("process", "host", "since")]
-    return "process {} on host {} since {}".format(*known) if all(known) else "another run"
+    try:
+      return holder_of(self._lock())
+    except (ValueError, KeyError, TypeError):
+      return "another run"
 
   def _stamps(self) -> dict[str, tuple[int, int]]:
     """Returns name -> (size, time) of the local files that belong into the bucket."""
@@ -156,12 +140,12 @@ class BucketFolder(RunFolder):
     """
     if not self._held:
       return
-    if jax.process_index() == 0 and remote.retried(self.name, self._lock).get("id") != self._id:
+    if jax.process_index() == 0 and self._id.encode() not in remote.retried(self.name, self._lock):
       self._held = False  # nothing more is written there
       raise RunTakenOver(f"--workdir={self.name} was taken over by {self._holder()}: this run stops")
     for name, stamp in self._stamps().items():
       if self._published.get(name) != stamp:
-        url = f"{self.name}/{name}"
+        url = self.child(name)
         remote.retried(url, functools.partial(buckets.upload, self.path / name, url))
         self._published[name] = stamp
 
@@ -178,12 +162,12 @@ class BucketFolder(RunFolder):
     folder, whole = self.checkpoints / str(step), f"{CHECKPOINTS}/{step}/{COMMITTED}"
     names = sorted(path.relative_to(self.path).as_posix() for path in folder.rglob("*") if path.is_file())
     for name in [*(name for name in names if name != whole), whole]:
-      url = f"{self.name}/{name}"
+      url = self.child(name)
       remote.retried(url, functools.partial(buckets.upload, self.path / name, url))
     steps = remote.committed_steps(remote.retried(self.name, lambda: buckets.versions(self.name)))
     for old in steps[keep_last:]:
       if not keep_every or old % keep_every:
-        url = f"{self.name}/{CHECKPOINTS}/{old}"
+        url = self.child(CHECKPOINTS, str(old))
         remote.retried(url, functools.partial(storage.remove, f"{url}/{COMMITTED}"))
         remote.retried(url, functools.partial(buckets.remove_tree, url))
 
@@ -196,5 +180,5 @@ class BucketFolder(RunFolder):
     if self._held:
       self._held = False
       if jax.process_index() == 0:
-        storage.remove(f"{self.name}/{LOCK}")
+        storage.remove(self.child(LOCK))
       self._clear()

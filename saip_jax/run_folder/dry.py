@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from input_pipeline import buckets, storage
 from saip_jax.run_folder import remote
-from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
+from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, LOCK
 from saip_jax.run_folder.folder import refuse_other_content
 from saip_jax.run_folder.lock import refuse_held
-from saip_jax.run_folder.workdir import RunFolder
+from saip_jax.run_folder.workdir import RunFolder, refuse_other_files
 
 
 class DryFolder(RunFolder):
@@ -35,14 +35,13 @@ class DryFolder(RunFolder):
       ValueError: the folder holds something else, or another run is using it.
       OSError: a bucket that cannot be read.
     """
-    place = remote.as_place(workdir, "--workdir", writable=True)
+    place = storage.as_place(workdir, "--workdir", writable=True)
     self.in_bucket = isinstance(place, str)
     if isinstance(place, str):
       found = remote.reachable(place, lambda: buckets.versions(place))
       (scratch / "workdir").mkdir()
       super().__init__(remote.local(place) if CONFIG in found else scratch / "workdir")
-      if found and CONFIG not in found:
-        raise ValueError(f"--workdir={place} holds files but no config.json of a run: choose an empty or new folder")
+      refuse_other_files(place, found.keys(), left={LOCK})
     else:
       super().__init__(storage.utf8_path(place, "--workdir"))
       refuse_other_content(self.path)
@@ -52,9 +51,6 @@ class DryFolder(RunFolder):
     self.data_cache = scratch
     for index in self.path.glob("*_index_*"):
       (scratch / index.name).symlink_to(index)
-
-  def child(self, *names: str) -> str:
-    return "/".join((self.name, *names))
 
   @contextlib.contextmanager
   def mark(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from saip_jax.run_folder.bucket import BucketFolder
 from saip_jax.run_folder.files import CONFIG, DAMAGED, STARTS
 from saip_jax.run_folder.integrity import read_object
 from saip_jax.run_folder.older import current_names
-from saip_jax.run_folder.workdir import RunFolder
+from saip_jax.run_folder.workdir import RunFolder, refuse_other_files
 
 
 def claim_workdir(workdir, config: Mapping[str, Any]) -> RunFolder:
@@ -55,8 +55,7 @@ def refuse_other_content(workdir: pathlib.Path) -> None:
     raise ValueError(f"--workdir={workdir} is a file: choose a folder for the run")
   with writing(workdir, "--workdir=", "choose a folder that can be written"):
     names = {path.name for path in workdir.iterdir()} if workdir.exists() else set()
-  if names and CONFIG not in names and names != {f"{CONFIG}.partial"}:
-    raise ValueError(f"--workdir={workdir} holds files but no config.json of a run: choose an empty or new folder")
+  refuse_other_files(workdir, names, left={f"{CONFIG}.partial"})
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

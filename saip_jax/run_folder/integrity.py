@@ -90,7 +90,7 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
       read_object(path / name)
     except (OSError, ValueError) as e:
       return f"its {name} cannot be read: {shown_error(e)}"
-  base = _kvstore(f"{path / STATE}/")
+  base = kvstore(f"{path / STATE}/")
   for keys in _arrays(read_object(path / _METADATA), parts):
     name = ".".join(keys)
     try:
@@ -101,7 +101,7 @@ def damage_of(step_path, parts: Collection[str] | None = _READ_BY_WEIGHTS) -> st
   return None
 
 
-def _kvstore(folder: str) -> dict[str, str]:
+def kvstore(folder: str) -> dict[str, str]:
   """Returns TensorStore's spec of a folder, local or gs://."""
   if not is_url(folder):
     return {"driver": "file", "path": folder}

@@ -67,16 +67,26 @@ def _lock(workdir: pathlib.Path) -> int:
   except ValueError:
     os.close(handle)
     raise
-  record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
   os.ftruncate(handle, 0)
-  os.pwrite(handle, (json.dumps(record) + "\n").encode(), 0)
+  os.pwrite(handle, holder_record(), 0)
   return handle
+
+
+def holder_record(**more: str) -> bytes:
+  """Returns the content of a run.lock that this process holds: its host, number and the time, and `more`."""
+  record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+  return (json.dumps(record | more) + "\n").encode()
+
+
+def holder_of(content: bytes) -> str:
+  """Returns who wrote a run.lock, in words; raises ValueError, KeyError or TypeError for other content."""
+  record = json.loads(content)
+  return f"process {record['process']} on host {record['host']} since {record['since']}"
 
 
 def _refuse(workdir: pathlib.Path, handle: int) -> None:
   try:
-    record = json.loads(os.pread(handle, 4096, 0))
-    holder = f"process {record['process']} on host {record['host']} since {record['since']}"
+    holder = holder_of(os.pread(handle, 4096, 0))
   except (OSError, ValueError, KeyError, TypeError):  # it has not written it down yet
     holder = "another process"
   raise ValueError(

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from input_pipeline import buckets, storage
@@ -28,7 +28,7 @@ _RETRIES_S = 60
 _UNREAD = (f"/{CHECKPOINTS}/", f"/{TENSORBOARD}/", f"/{PROFILE}/")  # parts of a run that no copy needs
 _PERMANENT = re.compile("forbidden|denied|unauthorized|credentials|not authorized|skewed", re.IGNORECASE)
 _T = TypeVar("_T")
-_copied: dict[tuple[str, str], str] = {}  # (URL, name below it) -> version of the local copy
+_copied: dict[pathlib.Path, str] = {}  # local copy -> version of the file at its URL
 
 
 def local(path, setting: str = "the path") -> pathlib.Path:
@@ -58,9 +58,9 @@ def local(path, setting: str = "the path") -> pathlib.Path:
   elif "" in found:  # a file, and those beside it that describe it
     folder, _, name = place.rpartition("/")
     beside = {n: v for n, v in reachable(folder, lambda: buckets.versions(folder)).items() if _describes(n, name)}
-    _copy(folder, beside)
+    _mirror(folder, beside)
   else:
-    _copy(place, found)
+    _mirror(place, found)
   return _copy_of(place)
 
 
@@ -79,7 +79,7 @@ def committed_steps(names) -> list[int]:
 def _copy_run(url: str, found: dict[str, str], steps: list[int]) -> None:
   """Copies a run with the first of the steps that is whole."""
   read = {name: version for name, version in found.items() if not any(part in f"/{name}" for part in _UNREAD)}
-  _copy(url, read, whole=False)
+  copy_files(url, read, _copy_of(url))
   root = _copy_of(url) / CHECKPOINTS
   root.mkdir(parents=True, exist_ok=True)
   for old in root.iterdir():
@@ -91,24 +91,34 @@ def _copy_run(url: str, found: dict[str, str], steps: list[int]) -> None:
       return
 
 
-def copy_checkpoint(url: str, found: dict[str, str], step: int, to: pathlib.Path) -> None:
+def copy_checkpoint(url: str, found: Mapping[str, str], step: int, to: pathlib.Path) -> None:
   """Copies a checkpoint of a run to a local folder of that run."""
   prefix = f"{CHECKPOINTS}/{step}/"
-  _copy(url, {name: version for name, version in found.items() if name.startswith(prefix)}, to, whole=False)
+  copy_files(url, {name: version for name, version in found.items() if name.startswith(prefix)}, to)
 
 
-def _copy(url: str, wanted: dict[str, str], to: pathlib.Path | None = None, whole: bool = True) -> None:
-  """Brings files of the local copy up to date; with `whole`, files that are not wanted are removed."""
-  to = to or _copy_of(url)
-  if whole and to.is_dir():
-    for path in to.rglob("*"):
-      if path.is_file() and path.relative_to(to).as_posix() not in wanted:
-        path.unlink()
+def copy_files(url: str, wanted: Mapping[str, str], to: pathlib.Path) -> None:
+  """Copies files below a URL to a local folder, but for those that are there in their present version.
+
+  Args:
+    url: the folder.
+    wanted: name below it -> version, of `buckets.versions`.
+    to: the local folder.
+  """
   for name, version in wanted.items():
-    path, key = to / name, (url if to == _copy_of(url) else str(to), name)
-    if _copied.get(key) != version or not path.exists():
-      retried(f"{url}/{name}".rstrip("/"), functools.partial(buckets.download, f"{url}/{name}".rstrip("/"), path))
-      _copied[key] = version
+    path, file = to / name, f"{url}/{name}".rstrip("/")
+    if _copied.get(path) != version or not path.exists():
+      retried(file, functools.partial(buckets.download, file, path))
+      _copied[path] = version
+
+
+def _mirror(url: str, wanted: Mapping[str, str]) -> None:
+  """Makes the local copy of a folder hold the wanted files and no others."""
+  copy = _copy_of(url)
+  for path in _files_of(copy):
+    if path.relative_to(copy).as_posix() not in wanted:
+      path.unlink()
+  copy_files(url, wanted, copy)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
 """The folder of a run that trains on this machine's disks."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from saip_jax.run_folder.files import CHECKPOINTS
+from saip_jax.run_folder.files import CHECKPOINTS, CONFIG
 from saip_jax.run_folder.integrity import steps_in
 
 
@@ -38,7 +38,7 @@ class RunFolder:
 
   def child(self, *names: str) -> str:
     """Returns a path in the folder as the user would name it."""
-    return str(self.path.joinpath(*names))
+    return "/".join((self.name, *names))
 
   def begin(self, config: Mapping[str, Any]) -> None:
     """Makes the local folder what the run was when it stopped; to be called by every process, the first one first."""
@@ -55,3 +55,15 @@ class RunFolder:
 
   def end(self) -> None:
     """Gives the folder back to other runs."""
+
+
+def refuse_other_files(place, names: Collection[str], left: Collection[str]) -> None:
+  """Raises ValueError if a folder holds something else than a run.
+
+  Args:
+    place: the folder, for the message.
+    names: of its files.
+    left: names that a start which ended early may have left.
+  """
+  if CONFIG not in names and set(names) - set(left):
+    raise ValueError(f"--workdir={place} holds files but no config.json of a run: choose an empty or new folder")

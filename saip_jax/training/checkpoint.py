@@ -262,7 +262,7 @@ def _remove_unfinished(path, in_bucket: bool) -> None:
       shutil.rmtree(entry, ignore_errors=True)
     for step in steps_in(path) if in_bucket else ():  # a bucket cannot rename: the final name is there from the start
       if not (path / str(step) / COMMITTED).exists():
-        (path / str(step)).rmtree() if isinstance(path, epath.Path) else shutil.rmtree(path / str(step))
+        epath.Path(path / str(step)).rmtree()
 
 
 def _megabytes(size: int) -> str:

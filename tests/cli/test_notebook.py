@@ -50,7 +50,7 @@ def test_the_notebook_is_clean():
 
 
 def install(monkeypatch, folder: pathlib.Path, source: str):
-  """Runs the install cell where nothing is installed; returns what pip is told to install, and keep.
+  """Runs the install cell where nothing is installed; returns the arguments of pip.
 
   Returns:
     The requirements, the constraints, and the names in the folder that the first requirement is, if it is one.
