@@ -128,8 +128,9 @@ class RunConfig:
       none.
     compile_cache: folder or URL (gs://) of compiled programs, so that a restart need not compile again; None uses the
       environment variable JAX_COMPILATION_CACHE_DIR, if set.
-    remat: which activations the backward pass recomputes instead of storing them: "none"; "light", all but products
-      with weights, which saves most of the memory for little work; "full", whole blocks, a third more work.
+    remat: which activations the backward pass recomputes instead of storing them: "none"; "light", which saves most of
+      the memory for little work: of a transformer block all but inputs and results of attention, of other blocks all
+      but products with weights; "full", whole blocks, a third more work.
     data: the images.
     model: the network.
     method: the objective; its class is in `saip_jax.methods`.

@@ -1,13 +1,14 @@
-"""Pre-norm transformer block for packed sequences."""
+"""Pre-norm transformer block for rows of one or several sequences."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.attention import attend, attention_map, mix
+from saip_jax.backbones.attention import allowed_keys, attend, attention_map, mix
 from saip_jax.backbones.initial_values import KERNEL_INITS
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
-from saip_jax.backbones.packing import KeyMasks, Packing
 from saip_jax.backbones.rope import turn
 
 
@@ -32,70 +33,82 @@ class Block(nn.Module):
     self.qkv, self.proj = linear(3 * self.width), linear(self.width)
     self.mlp = Mlp(self.dtype, self.weights)
 
-  def _split(self, projected: jax.Array, parts: int) -> list[jax.Array]:
-    batch, length, _ = projected.shape
-    split = jnp.split(projected, parts, axis=-1)
-    return [part.reshape(batch, length, self.heads, self.width // self.heads) for part in split]
+  def _heads(self, projected: jax.Array) -> jax.Array:
+    """(B, L, D) -> (B, L, heads, D / heads)."""
+    return projected.reshape(*projected.shape[:2], self.heads, -1)
+
+  def _project(self, y: jax.Array, part: int, angles: jax.Array | None = None) -> jax.Array:
+    """Returns queries (part 0), keys (1) or values (2) of normalized tokens, (B, L, D).
+
+    Three products instead of one: no result has to be cut at a multiple of a width that fits no register.
+    """
+    projected = self.qkv(y, slice(part * self.width, (part + 1) * self.width))
+    if angles is not None:
+      projected = turn(self._heads(projected), angles).reshape(projected.shape)
+    return projected
 
   def _finish(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
-    x = x + self.proj(mixed.reshape(x.shape))
+    x = x + self.proj(mixed)
     return x + self.mlp(self.norm2(x))
 
   def __call__(
-    self, x: jax.Array, packing: Packing | None = None, key_masks: KeyMasks = None, angles: jax.Array | None = None
+    self,
+    x: jax.Array,
+    key_mask: jax.Array | None = None,
+    angles: jax.Array | None = None,
+    lengths: tuple[int, ...] = (),
   ) -> jax.Array:
     """Computes the block.
 
     Args:
       x: (B, L, D).
-      packing: the sequences of a row; None for a single sequence.
-      key_masks: for each group None or (B * sequences, tokens) bool, False where a key is padding; None for no mask.
+      key_mask: (B, L) bool, False where a key is padding; None for no padding.
       angles: (B or 1, L, d / 2) rotation of queries and keys, see `rope.turn`; None for no rotary positions.
+      lengths: tokens of the sequences that share a row, see `packing.Rows`; empty for a single sequence.
 
     Returns:
       (B, L, D).
     """
-    packing, key_masks = _defaults(x, packing, key_masks)
-    q, k, v = self._split(self.qkv(self.norm1(x)), 3)
-    groups = zip(*map(packing.split, (turn(q, angles), turn(k, angles), v)), key_masks, strict=True)
-    return self._finish(x, packing.join([attend(q, k, v, mask) for q, k, v, mask in groups]))
+    y = self.norm1(x)
+    q, k, v = self._project(y, 0, angles), self._project(y, 1, angles), self._project(y, 2)
+    return self._finish(x, attend(q, k, v, key_mask, self.heads, lengths))
 
   def read_first(
     self,
     x: jax.Array,
-    packing: Packing | None = None,
-    key_masks: KeyMasks = None,
-    maps_of: int | None = None,
+    key_mask: jax.Array | None = None,
     angles: jax.Array | None = None,
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
-    """Computes the output of the first token of each sequence only, and optionally attention maps of one group.
-
-    Args:
-      x: (B, L, D).
-      packing: as in `__call__`.
-      key_masks: as in `__call__`.
-      maps_of: index of the group whose attention maps are returned; None for no maps.
-      angles: as in `__call__`.
+    lengths: tuple[int, ...] = (),
+  ) -> jax.Array:
+    """Computes the output of the first token of each sequence only; arguments as in `__call__`.
 
     Returns:
-      Outputs of the first tokens (B, sequences, D), and None or the group's query-key and value-value maps, each
-      (B * sequences, heads, tokens, tokens) float32. The block itself does not use the value-value map,
-      softmax(v v^T / sqrt(d)): SAIP's matching reads it.
+      (B, sequences in a row, D).
     """
-    packing, key_masks = _defaults(x, packing, key_masks)
-    y = self.norm1(x)
-    k, v = self._split(self.qkv(y, slice(self.width, None)), 2)
-    k, v = packing.split(turn(k, angles)), packing.split(v)
-    queries = lambda row: [part if i == maps_of else part[:, :1] for i, part in enumerate(packing.split(row))]
-    query_packing = Packing(tuple((count, part.shape[1]) for (count, _), part in zip(packing.groups, queries(y))))
-    (q,) = self._split(self.qkv(packing.join(queries(y)), slice(0, self.width)), 1)
-    q = turn(q, None if angles is None else packing.join(queries(angles)))
-    weights = [attention_map(*args) for args in zip(query_packing.split(q), k, key_masks, strict=True)]
-    maps = None if maps_of is None else (weights[maps_of], attention_map(v[maps_of], v[maps_of], key_masks[maps_of]))
-    mixed = packing.join([mix(w[:, :, :1], values) for w, values in zip(weights, v)])
-    return self._finish(packing.firsts(x), mixed), maps
+    starts = tuple(itertools.accumulate(lengths or (x.shape[1],), initial=0))[:-1]
+    y, x = self.norm1(x), _at(x, starts)
+    q = self._project(_at(y, starts), 0, None if angles is None else _at(angles, starts))
+    weights = attention_map(
+      *map(self._heads, (q, self._project(y, 1, angles))), allowed_keys(lengths, key_mask, starts)
+    )
+    return self._finish(x, mix(weights, self._heads(self._project(y, 2))).reshape(x.shape))
+
+  def maps(
+    self, x: jax.Array, key_mask: jax.Array | None = None, angles: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns the query-key and the value-value map of sequences alone in their rows; arguments as in `__call__`.
+
+    The block itself does not use the value-value map, softmax(v v^T / sqrt(d)): SAIP's matching reads it.
+
+    Returns:
+      Two arrays (B, heads, L, L) float32.
+    """
+    y, mask = self.norm1(x), allowed_keys((), key_mask)
+    q, k, v = (self._heads(self._project(y, part, turned)) for part, turned in enumerate((angles, angles, None)))
+    return attention_map(q, k, mask), attention_map(v, v, mask)
 
 
-def _defaults(x: jax.Array, packing: Packing | None, key_masks: KeyMasks) -> tuple[Packing, KeyMasks]:
-  packing = packing or Packing(((1, x.shape[1]),))
-  return packing, key_masks or (None,) * len(packing.groups)
+def _at(row: jax.Array, places: tuple[int, ...]) -> jax.Array:
+  """Returns the tokens of a row (B, L, D) at static places: (B, places, D)."""
+  parts = [row[:, place : place + 1] for place in places]
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)

@@ -81,7 +81,7 @@ class Backbone(nn.Module):
     image_hw: nominal image size in pixels; stored positions have this size.
     dtype: computation dtype; parameters stay float32.
     unroll: unroll equal blocks instead of scanning them (for counting operations).
-    remat: what the backward pass recomputes, a key of `stack.REMAT`.
+    remat: what the backward pass recomputes, see `RunConfig.remat`.
   """
 
   image_hw: tuple[int, int] = (256, 128)

@@ -9,10 +9,15 @@ from saip_jax.backbones.extent import Extent, mean_of_real_cells, real_cells
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.linear import NORM_EPSILON, gelu
 from saip_jax.backbones.patches import patchify
-from saip_jax.backbones.stack import REMAT
 
 STEM_STRIDE = 4  # pixels per cell of the first stage
 TAPPED_STAGE = 2
+
+REMAT = {
+  "light": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention
+  "full": jax.checkpoint_policies.nothing_saveable,  # except the input of the block
+}
+"""What the forward pass saves of a block of a stage for the backward pass, which recomputes the rest."""
 
 # timm's normal distribution is truncated at 100 standard deviations, which has no effect.
 WEIGHT_INIT = initializers.normal(0.02)

@@ -1,20 +1,20 @@
 """Equal blocks with stacked parameters, run as one scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from saip_jax.backbones.attention import SAVED
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.packing import KeyMasks, Packing
 
 REMAT = {
-  "none": jax.checkpoint_policies.everything_saveable,
-  "light": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention
+  "light": jax.checkpoint_policies.save_only_these_names(*SAVED),  # what goes into attention and comes out of it
   "full": jax.checkpoint_policies.nothing_saveable,  # except the input of the block
 }
-"""What the forward pass saves of a block for the backward pass, which recomputes the rest."""
+"""What the forward pass saves of a transformer block for the backward pass, which recomputes the rest."""
 
 
 def init_stack(key: jax.Array, block: nn.Module, depth: int, inputs: int = 1):
@@ -31,25 +31,18 @@ def init_stack(key: jax.Array, block: nn.Module, depth: int, inputs: int = 1):
 
 
 def scan_blocks(
-  apply: Callable,
-  stacked,
-  x: jax.Array,
-  *,
-  start: int = 0,
-  stop: int | None = None,
-  unroll: bool = False,
-  remat: str = "none",
-) -> jax.Array:
+  apply: Callable, stacked, x, *, start: int = 0, stop: int | None = None, unroll: bool = False, remat: str = "none"
+):
   """Runs blocks start..stop-1 as one scan, which compiles one block and on CPU runs faster than unrolled.
 
   Args:
     apply: (parameters of a block, x) -> x.
     stacked: parameters from `init_stack`.
-    x: input of the first block.
+    x: input of the first block, an array or a tree of arrays.
     start: first block.
     stop: block to stop before; None for the end.
     unroll: unroll the scan; XLA's cost analysis counts the body of a scan once.
-    remat: a key of `REMAT`.
+    remat: a key of `REMAT`, or "none".
   """
   body = lambda x, params: (apply(params, x), None)
   if remat != "none":
@@ -60,27 +53,54 @@ def scan_blocks(
 def run_stack(
   block: Block,
   stacked,
-  x: jax.Array,
-  packing: Packing | None = None,
+  arrays: Sequence[jax.Array],
+  packing: Packing,
   key_masks: KeyMasks = None,
-  angles: jax.Array | None = None,
+  angles: Sequence[jax.Array] | None = None,
   **options,
-) -> jax.Array:
+) -> tuple[jax.Array, ...]:
   """Runs a stack of `Block`s over packed sequences.
 
   Args:
     block: the (unbound) block.
     stacked: its parameters from `init_stack`.
-    x: (B, L, D).
-    packing: see `Block`.
-    key_masks: see `Block`.
-    angles: see `Block`.
+    arrays: rows (B, L, D) of each layout, from `Packing.join`.
+    packing: their layouts.
+    key_masks: from `Packing.join_masks`; None for no mask.
+    angles: of each array, see `Block`; None for no rotary positions.
     **options: options of `scan_blocks`.
   """
-  if packing is not None:
-    packing, key_masks = packing.merged(len(x), key_masks)
-  apply = lambda params, x: block.apply({"params": params}, x, packing, key_masks, angles)
-  return scan_blocks(apply, stacked, x, **options)
+  arguments = _arguments(packing, key_masks, angles)
+  apply = lambda params, xs: tuple(block.apply({"params": params}, x, *each) for x, each in zip(xs, arguments))
+  return scan_blocks(apply, stacked, tuple(arrays), **options)
+
+
+def read_firsts(
+  block: Block,
+  params,
+  arrays: Sequence[jax.Array],
+  packing: Packing,
+  key_masks: KeyMasks = None,
+  angles: Sequence[jax.Array] | None = None,
+) -> list[jax.Array]:
+  """Returns the first tokens (B * sequences, D) of each group after a last block, see `Block.read_first`.
+
+  Args:
+    block: the (unbound) block.
+    params: its parameters.
+    arrays: as in `run_stack`.
+    packing: as in `run_stack`.
+    key_masks: as in `run_stack`.
+    angles: as in `run_stack`.
+  """
+  run = lambda *args: block.apply({"params": params}, *args, method=Block.read_first)
+  return packing.split_firsts([run(x, *each) for x, each in zip(arrays, _arguments(packing, key_masks, angles))])
+
+
+def _arguments(packing: Packing, key_masks: KeyMasks, angles: Sequence[jax.Array] | None) -> list[tuple]:
+  """Returns key mask, angles and lengths of each array, see `Block`."""
+  nones = [None] * len(packing.rows)
+  return list(zip(key_masks or nones, angles or nones, [rows.lengths for rows in packing.rows], strict=True))
 
 
 def layer(stacked, index: int):

@@ -11,11 +11,11 @@ from saip_jax.backbones.block import Block
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.initial_values import KERNEL_INITS, TOKEN_INITS, TORCH_DEFAULT
 from saip_jax.backbones.linear import Linear, layer_norm
-from saip_jax.backbones.packing import Packing
+from saip_jax.backbones.packing import Packing, row_capacity
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import interpolate_positions, wave_positions
 from saip_jax.backbones.rope import grid_angles, with_class_token
-from saip_jax.backbones.stack import init_stack, layer, run_stack
+from saip_jax.backbones.stack import init_stack, layer, read_firsts, run_stack
 from saip_jax.masking.tokens import select_tokens
 
 
@@ -133,42 +133,41 @@ class ViT(Backbone, kw_only=True):
     """See `Backbone.encode`.
 
     Views that read only "hidden" leave after the tapped block. The last block is computed for the class tokens only
-    unless "tokens" or "maps" are read. All sizes share all layers but attention, see `packing.Packing`.
+    unless "tokens" or "maps" are read. All sizes run through the blocks together, see `packing.Packing`.
     """
     views = [dataclasses.replace(view, reads=frozenset(view.reads)) for view in views]
     whole = _reads_patches(views)
-    row, start = self._row(views), 0
+    kinds, start = self._kinds(views), 0
     grids = [self.hidden_grid(view.images.shape[2:4]) for view in views]
-    features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(row.key_masks, grids)]
+    features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(kinds.key_masks, grids)]
     if any("hidden" in view.reads for view in views):
-      row, start = self._to_tap(row, features), self.tapped_block + 1
-    if row is None:
+      if self.tapped_block == self.depth - 1 and any("attention" in view.reads for view in views):
+        kinds, start = self._run(kinds, 0, self.tapped_block), self.tapped_block
+        self._read_maps(kinds, features)
+      kinds, start = self._to_tap(kinds, start, features), self.tapped_block + 1
+    if not kinds.views:
       return features
     if whole:
-      self._to_end(row, start, features)
+      self._to_end(kinds, start, features)
     else:
-      self._to_class_tokens(row, start, features)
+      self._to_class_tokens(kinds, start, features)
     return features
 
-  def _to_tap(self, row: "_Row", features: list[Features]) -> "_Row | None":
-    """Runs the blocks up to the tapped one and sets `Features.hidden` where it is read.
+  def _to_tap(self, kinds: "_Kinds", start: int, features: list[Features]) -> "_Kinds":
+    """Runs the blocks from `start` up to the tapped one and sets `Features.hidden` where it is read.
 
-    Returns the row of the views that read more than "hidden"; None if all are done.
+    Returns the views that read more than "hidden".
     """
-    row = self._run(row, 0, self.tapped_block + 1)
-    parts = row.packing.split(row.x)
-    for place, view, part in zip(row.places, row.views, parts):
+    kinds = self._run(kinds, start, self.tapped_block + 1)
+    for place, view, part in zip(kinds.places, kinds.views, kinds.parts):
       if "hidden" in view.reads:
         features[place] = features[place].replace(hidden=self.inter_norm(part))
-    deeper = [kind for kind, view in enumerate(row.views) if view.reads != {"hidden"}]
-    if len(deeper) == len(parts):
-      return row
-    return row.only(deeper, parts) if deeper else None
+    return kinds.only([kind for kind, view in enumerate(kinds.views) if view.reads != {"hidden"}])
 
-  def _to_end(self, row: "_Row", start: int, features: list[Features]) -> None:
+  def _to_end(self, kinds: "_Kinds", start: int, features: list[Features]) -> None:
     """Runs the blocks from `start` on for all tokens and sets `Features.cls`, `tokens` and `maps`."""
-    row = self._run(row, start, self.depth)
-    for place, view, part in zip(row.places, row.views, row.packing.split(self.norm(row.x))):  # (B * V, 1 + N, D)
+    kinds = self._run(kinds, start, self.depth)
+    for place, view, part in zip(kinds.places, kinds.views, map(self.norm, kinds.parts)):  # (B * V, 1 + N, D)
       tokens, maps = part[:, 1:], None
       if "maps" in view.reads:
         assert view.keep_ids is None, "maps are read of whole images only"
@@ -176,54 +175,50 @@ class ViT(Backbone, kw_only=True):
       tokens = tokens if "tokens" in view.reads else None
       features[place] = features[place].replace(cls=part[:, 0], tokens=tokens, maps=maps)
 
-  def _to_class_tokens(self, row: "_Row", start: int, features: list[Features]) -> None:
+  def _to_class_tokens(self, kinds: "_Kinds", start: int, features: list[Features]) -> None:
     """Runs the blocks from `start` on, the last one for class tokens only, and sets `Features.cls` and `attention`."""
-    row = self._run(row, start, self.depth - 1)
-    mapped = [group for group, view in enumerate(row.views) if "attention" in view.reads]
-    assert len(mapped) <= 1, "attention maps are read of one kind of views only"
-    firsts, maps = self.last_block.apply(
-      {"params": layer(self.blocks, self.depth - 1)},
-      row.x,
-      row.packing,
-      row.key_masks,
-      *mapped,
-      angles=self._angles(row, self.last_block),
-      method=Block.read_first,
-    )
-    firsts = self.norm(firsts)  # (B, sequences, D)
-    end = 0
-    for group, (place, (sequences, _)) in enumerate(zip(row.places, row.packing.groups)):
-      first, end = end, end + sequences
-      cls = firsts[:, first:end].reshape(-1, self.width)
-      features[place] = features[place].replace(cls=cls, attention=maps if group in mapped else None)
+    if start == self.depth:
+      firsts = [part[:, 0] for part in kinds.parts]
+    else:
+      kinds = self._run(kinds, start, self.depth - 1)
+      self._read_maps(kinds, features)
+      firsts = read_firsts(self.last_block, layer(self.blocks, self.depth - 1), *self._rows(kinds, self.last_block))
+    for place, first in zip(kinds.places, firsts):  # (B * V, D)
+      features[place] = features[place].replace(cls=self.norm(first))
 
-  def _row(self, views: Sequence[Views]) -> "_Row":
-    """Returns the row of tokens that enters the first block."""
-    parts = [self._embed(view) for view in views]
-    masks = [None if view.padded is None else self._key_mask(view.padded) for view in views]
-    packing = Packing(tuple((view.images.shape[1], part.shape[1]) for view, part in zip(views, parts)))
-    return _Row(tuple(range(len(views))), tuple(views), tuple(masks), packing, packing.join(parts))
+  def _read_maps(self, kinds: "_Kinds", features: list[Features]) -> None:
+    """Sets `Features.attention` where it is read, from the tokens before the last block."""
+    last = {"params": layer(self.blocks, self.depth - 1)}
+    for place, view, mask, x in zip(kinds.places, kinds.views, kinds.key_masks, kinds.parts):
+      if "attention" in view.reads:
+        angles = self._angles(view, self.last_block) if self.rope else None
+        maps = self.last_block.apply(last, x, mask, angles, method=Block.maps)
+        features[place] = features[place].replace(attention=maps)
 
-  def _run(self, row: "_Row", start: int, stop: int) -> "_Row":
+  def _kinds(self, views: Sequence[Views]) -> "_Kinds":
+    """Returns the tokens that enter the first block."""
+    masks = tuple(None if view.padded is None else self._key_mask(view.padded) for view in views)
+    return _Kinds(tuple(range(len(views))), tuple(views), masks, tuple(map(self._embed, views)))
+
+  def _rows(self, kinds: "_Kinds", block: Block):
+    """Returns the tokens in rows, and how they are packed, masked and rotated in a block, see `stack.run_stack`."""
+    groups = tuple((view.images.shape[1], part.shape[1]) for view, part in zip(kinds.views, kinds.parts))
+    packing = Packing(groups, row_capacity(self.dtype))
+    masks = packing.join_masks(kinds.key_masks, len(kinds.views[0].images))
+    angles = packing.join([self._angles(view, block) for view in kinds.views]) if self.rope else None
+    return packing.join(kinds.parts), packing, masks, angles
+
+  def _run(self, kinds: "_Kinds", start: int, stop: int) -> "_Kinds":
     """Runs blocks start..stop-1 as one scan; the last block runs apart if it has its own number of heads."""
     stacks = [(self.block, start, stop)]
     if self.last_block.heads != self.heads and start < stop == self.depth:
       stacks = [(self.block, start, stop - 1), (self.last_block, stop - 1, stop)]
-    x = row.x
-    for block, first, end in stacks:
-      x = run_stack(
-        block,
-        self.blocks,
-        x,
-        row.packing,
-        row.key_masks,
-        self._angles(row, block),
-        start=first,
-        stop=end,
-        unroll=self.unroll,
-        remat=self.remat,
-      )
-    return dataclasses.replace(row, x=x)
+    for block, first, end in stacks if start < stop else ():
+      arrays, packing, *others = self._rows(kinds, block)
+      options = {"start": first, "stop": end, "unroll": self.unroll, "remat": self.remat}
+      arrays = run_stack(block, self.blocks, arrays, packing, *others, **options)
+      kinds = dataclasses.replace(kinds, parts=tuple(packing.split(arrays)))
+    return kinds
 
   def _embed(self, view: Views) -> jax.Array:
     """Returns the tokens (B * V, 1 + N, D) of one kind of views that enter the first block."""
@@ -239,41 +234,32 @@ class ViT(Backbone, kw_only=True):
     first = first.astype(self.dtype)
     return jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
 
-  def _angles(self, row: "_Row", block: Block) -> jax.Array | None:
-    """Returns the rotation of the tokens of a row in a block, (B, L, d / 2); None without rotary positions."""
-    if not self.rope:
-      return None
-    parts = []
-    for view in row.views:
-      patches = grid_angles(self.hidden_grid(view.images.shape[2:4]), self.width // block.heads)
-      patches = jnp.broadcast_to(patches, (view.images.shape[0] * view.images.shape[1], *patches.shape))
-      parts.append(with_class_token(patches if view.keep_ids is None else select_tokens(patches, view.keep_ids)))
-    return row.packing.join(parts)
+  def _angles(self, view: Views, block: Block) -> jax.Array:
+    """Returns the rotation of the tokens of one kind of views in a block, (B * V, 1 + N, d / 2)."""
+    patches = grid_angles(self.hidden_grid(view.images.shape[2:4]), self.width // block.heads)
+    patches = jnp.broadcast_to(patches, (view.images.shape[0] * view.images.shape[1], *patches.shape))
+    return with_class_token(patches if view.keep_ids is None else select_tokens(patches, view.keep_ids))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-  """The tokens of several kinds of views on their way through the blocks, one group of the packing for each kind.
+class _Kinds:
+  """The tokens of several kinds of views on their way through the blocks.
 
   Attributes:
     places: index of each kind among the arguments of `ViT.encode`.
     views: the kinds of views.
-    key_masks: of each kind, see `Block`.
-    packing: layout of the row.
-    x: (B, L, D) tokens.
+    key_masks: of each kind None or (B * V, 1 + N) bool, False where a key is padding.
+    parts: tokens of each kind, (B * V, 1 + N, D).
   """
 
   places: tuple[int, ...]
   views: tuple[Views, ...]
   key_masks: tuple[jax.Array | None, ...]
-  packing: Packing
-  x: jax.Array
+  parts: tuple[jax.Array, ...]
 
-  def only(self, kinds: Sequence[int], parts: Sequence[jax.Array]) -> "_Row":
-    """Returns the row of some kinds of views, given the tokens (B * V, 1 + N, D) of all kinds."""
-    pick = lambda values: tuple(values[kind] for kind in kinds)
-    packing = Packing(pick(self.packing.groups))
-    return _Row(pick(self.places), pick(self.views), pick(self.key_masks), packing, packing.join(pick(parts)))
+  def only(self, kinds: Sequence[int]) -> "_Kinds":
+    """Returns some of the kinds."""
+    return _Kinds(*(tuple(values[kind] for kind in kinds) for values in vars(self).values()))
 
 
 def _reads_patches(views: Sequence[Views]) -> bool:

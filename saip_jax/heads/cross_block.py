@@ -41,10 +41,14 @@ class CrossBlock(nn.Module):
   def _heads(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     return [p.reshape(*p.shape[:2], self.heads, -1) for p in jnp.split(projected, parts, axis=-1)]
 
+  def _attend(self, *qkv: jax.Array) -> jax.Array:
+    """Returns attention (B, L, D) of queries, keys and values (B, L or M, heads, d)."""
+    return attend(*(x.reshape(*x.shape[:2], -1) for x in qkv), heads=self.heads)
+
   def _attend_to_self(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:
     """Returns x after self-attention, and the queries, keys and values of cross-attention."""
     q, k, v = self._heads(self.qkv(self.norm1(x)), 3)
-    x = x + self.proj(attend(turn(q, angles), turn(k, angles), v).reshape(x.shape))
+    x = x + self.proj(self._attend(turn(q, angles), turn(k, angles), v))
     if self.norm_memory:
       memory = self.memory_norm(memory)
     (q,), (k, v) = self._heads(self.cross_q(self.norm2(x)), 1), self._heads(self.cross_kv(memory), 2)
@@ -65,7 +69,7 @@ class CrossBlock(nn.Module):
       (B, L, D).
     """
     x, *qkv = self._attend_to_self(x, memory, angles, memory_angles)
-    x = x + self.cross_proj(attend(*qkv).reshape(x.shape))
+    x = x + self.cross_proj(self._attend(*qkv))
     return x + self.mlp(self.norm3(x))
 
   def cross_map(self, x: jax.Array, memory: jax.Array, angles=None, memory_angles=None) -> jax.Array:

@@ -7,6 +7,7 @@ from flax import linen as nn
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.initial_values import TOKEN_INITS
 from saip_jax.backbones.linear import Linear, layer_norm
+from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.stack import init_stack, run_stack
 from saip_jax.losses.infonce import unit
 
@@ -67,6 +68,6 @@ class ImageTextHead(nn.Module):
     """Embeds sentences (N, length) int, word ids padded with 0 -> (N, width) float32 unit vectors."""
     known = sentences > 0
     x = (self.word_embed[sentences] + self.pos_embed).astype(self.dtype)
-    x = self.norm(run_stack(self.block, self.blocks, x, key_masks=[known]))
+    x = self.norm(run_stack(self.block, self.blocks, [x], Packing(((1, self.length),)), [known])[0])
     total = jnp.sum(jnp.where(known[..., None], x, 0), axis=1)
     return unit(self.of_words(total / jnp.maximum(jnp.sum(known, axis=1, keepdims=True), 1)))

@@ -11,8 +11,8 @@ from saip_jax.backbones.attention import attention_map, mix
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.initial_values import uniform_initializer
 from saip_jax.backbones.linear import Linear, Mlp, gelu, layer_norm
-from saip_jax.backbones.packing import KeyMasks, Packing
-from saip_jax.backbones.stack import init_stack, layer, run_stack
+from saip_jax.backbones.packing import KeyMasks, Packing, row_capacity
+from saip_jax.backbones.stack import init_stack, layer, read_firsts, run_stack
 
 
 @struct.dataclass
@@ -95,13 +95,12 @@ class SearchDecoder(nn.Module):
     Returns:
       For each person (B, h, w) float32 logits.
     """
-    packing = Packing(tuple((1, query.shape[1]) for query in queries))
-    x = self.query_embed(packing.join(queries))
-    last = self.depth - 1
-    x = run_stack(self.block, self.blocks, x, packing, key_masks, stop=last, unroll=self.unroll, remat=self.remat)
-    x, _ = self.block.apply(
-      {"params": layer(self.blocks, last)}, x, packing, key_masks, method=Block.read_first
-    )  # (B, persons, width)
+    packing = Packing(tuple((1, query.shape[1]) for query in queries), row_capacity(self.dtype))
+    arrays = [self.query_embed(x) for x in packing.join(queries)]
+    masks, last = packing.join_masks(key_masks, len(queries[0])), self.depth - 1
+    arrays = run_stack(self.block, self.blocks, arrays, packing, masks, stop=last, unroll=self.unroll, remat=self.remat)
+    firsts = read_firsts(self.block, layer(self.blocks, last), arrays, packing, masks)
+    x = jnp.stack(firsts, axis=1)  # (B, persons, width)
     q = self.cross_qkv(self.cross_norm1(x), slice(0, self.width)).reshape(*x.shape[:2], self.heads, -1)
     x = x + self.cross_proj(mix(attention_map(q, reference.keys), reference.values).reshape(x.shape))
     x = x + self.cross_mlp(self.cross_norm2(x))

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 
 
 def normalize_patches(patches: jax.Array) -> jax.Array:
-  """Returns patches (..., P) with mean 0 and unbiased variance 1 each, epsilon 1e-6, float32 (MAE's norm-pix)."""
-  patches = patches.astype(jnp.float32)
+  """Returns patches (..., P) with mean 0 and unbiased variance 1 each, epsilon 1e-6, float32 (MAE's norm-pix).
+
+  The barrier keeps XLA from cutting the image into patches once more for each of the sums.
+  """
+  patches = jax.lax.optimization_barrier(patches.astype(jnp.float32))
   mean = jnp.mean(patches, axis=-1, keepdims=True)
   variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
   return (patches - mean) * jax.lax.rsqrt(variance + 1e-6)

@@ -16,6 +16,7 @@ from saip_jax.backbones.linear import Linear, layer_norm
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.rope import grid_angles
+from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.stack import run_stack, scan_blocks
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch
@@ -140,7 +141,8 @@ def _without_class_token(method: CrocoHuman, params, views: PairViews) -> dict[s
     if keep_ids is not None:
       x = select_tokens(x, keep_ids)
       turned = None if turned is None else select_tokens(jnp.broadcast_to(turned, (batch, *turned.shape[1:])), keep_ids)
-    x = run_stack(Block(backbone.width, backbone.heads), encoder["blocks"], x, angles=turned)
+    block, packing = Block(backbone.width, backbone.heads), Packing(((1, x.shape[1]),))
+    (x,) = run_stack(block, encoder["blocks"], [x], packing, angles=[turned])
     return apply(norm_of, encoder["norm"], x)
 
   first, second = encoded(views.images, masks.keep_ids), encoded(views.partners, None)
