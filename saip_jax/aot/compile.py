@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 
+from saip_jax.aot.breakdown import breakdown
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.roofline import ASSUMPTIONS, roofline
 from saip_jax.aot.topologies import Topology, describe_devices
+from saip_jax.aot.traffic import measure_traffic
 from saip_jax.config import RunConfig
 from saip_jax.training.mesh import check_batch_size, lower_step, make_mesh, place_state
 from saip_jax.training.optimizer import make_optimizer
@@ -92,13 +94,16 @@ def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
-def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topology) -> dict[str, Any]:
+def examine_step(
+  config: RunConfig, build: Callable[..., Any], topology: Topology, breakdown_depth: int | None = None
+) -> dict[str, Any]:
   """Compiles the step and returns its costs, JSON-able.
 
   Args:
     config: the run.
     build: as in `lower_run`.
     topology: chips to compile for.
+    breakdown_depth: `depth` of `breakdown`, whose rows are added to the facts; None for no breakdown.
 
   Raises:
     OutOfMemory: it does not fit.
@@ -113,13 +118,14 @@ def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topolog
   compiled_at = time.perf_counter()
 
   memory, total = compiled.memory_analysis(), total_bytes(compiled)
-  traffic = Program(compiled.as_text()).traffic()
+  program = Program(compiled.as_text())
+  traffic = measure_traffic(program)
   useful = count_flops(dataclasses.replace(config, remat="none"), build) / chips
   executed = useful if config.remat == "none" else count_flops(config, build) / chips
   times = roofline(chip, executed, traffic.hbm_bytes, traffic.collectives)
   images = config.batch_size // chips
   state_bytes = _bytes_per_device(state)
-  return setting_facts(config, topology) | {
+  facts = setting_facts(config, topology) | {
     "fits": True,
     "parameters": sum(a.size for a in jax.tree.leaves(state.params)),
     "hbm": {
@@ -156,6 +162,9 @@ def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topolog
     "lower_s": lowered_at - started,
     "compile_s": compiled_at - lowered_at,
   }
+  if breakdown_depth is not None:
+    facts["breakdown"] = [row._asdict() for row in breakdown(program, chip, breakdown_depth)]
+  return facts
 
 
 def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
+@jax.named_scope("attention")
 def attention_map(q: jax.Array, k: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
   """Returns softmax(q k^T / sqrt(d)) in float32.
 
@@ -21,6 +22,7 @@ def attention_map(q: jax.Array, k: jax.Array, key_mask: jax.Array | None = None)
   return jax.nn.softmax(logits, axis=-1)
 
 
+@jax.named_scope("attention")
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
   """Returns attention (B, Lq, heads, d); arguments as in `attention_map`, v (B, Lk, heads, d).
 

@@ -11,6 +11,7 @@ from saip_jax.aot import compile as aot
 from saip_jax.aot.hlo import Program, shape_bytes
 from saip_jax.aot.roofline import roofline
 from saip_jax.aot.topologies import CHIPS, find_topology
+from saip_jax.aot.traffic import measure_traffic
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, parse_config
 from tests.support.toy_method import Toy, toy_recipe
@@ -89,7 +90,7 @@ def test_shapes_are_measured_in_bytes():
 
 
 def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_a_slice():
-  traffic = Program(PROGRAM).traffic()
+  traffic = measure_traffic(Program(PROGRAM))
   product = 400 + 4 + 160 + 160  # one layer's weights, the counter, input, output
   saved = 160 + 160 + 4  # the new row in and out, and not the seven
   reduced = 160 + 160
