@@ -2,11 +2,13 @@
 
 import collections
 import dataclasses
+import functools
 import re
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from saip_jax.aot.hlo import Instruction, Program, Visit, shape_dims
-from saip_jax.aot.products import Product, find_product
+from saip_jax.aot.hlo import Computation, Instruction, Program, Visit, shape_dims
+from saip_jax.aot.products import product_flops
 from saip_jax.aot.topologies import Chip
 from saip_jax.aot.traffic import MemoryTraffic, collective_kind
 
@@ -26,12 +28,13 @@ KINDS = (
 )
 """What an instruction does; a fusion counts as the first that fits.
 
-A product with a shared dimension is one of attention; "softmax" is all else that an attention computes, and all that
-has exponentials; "layout" moves data only; "saves" and "loads" are slices that a
+"attention products" are those in a scope "attention", "softmax" is what else such a scope computes, and what else has
+exponentials; "layout" moves data only; "saves" and "loads" are slices that a
 loop writes to and reads from what is kept for all its runs; "views" and "update" are all that is in these parts.
 """
 
-_VIEWS, _UPDATE = "views", ("optimizer", "after_update")
+_WHOLE = ("views", "update")  # parts that are one kind
+_ATTENTION = "attention"  # the scope of attention without its projections
 _LOOP_WORDS = frozenset(
   ("while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "custom_vjp_call", "custom_jvp_call")
 )
@@ -61,6 +64,7 @@ _MOVES = frozenset(
     "dynamic-update-slice",
   )
 )
+_JOINS = frozenset(("add", "maximum", "or"))  # of padded parts: a concatenation, or the gradient of a split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +114,8 @@ def breakdown(program: Program | str, chip: Chip, depth: int = 1) -> list[Row]:
     traffic = memory.hbm_bytes(instruction, computation)
     members = program.inside(instruction, computation)
     inside = [i for i, _ in members]
-    products = {i.name: product for i, at in members if (product := find_product(i, at))}
-    flops = sum(product.flops for product in products.values())
+    products = {i.name: count for i, at in members if (count := product_flops(i, at))}
+    flops = sum(products.values())
     if not (instruction.cycles or traffic or flops):
       continue
     place = find_place(visit, inside, products)
@@ -125,6 +129,7 @@ def breakdown(program: Program | str, chip: Chip, depth: int = 1) -> list[Row]:
   return sorted(rows, key=lambda row: (-whole[row.part], row.part, KINDS.index(row.kind)))
 
 
+@functools.cache
 def parse_place(op_name: str) -> Place | None:
   """Returns the place that a name of the compiler says, None if it says none.
 
@@ -147,15 +152,16 @@ def parse_place(op_name: str) -> Place | None:
   return Place(tuple(scopes), "backward" if backward else "forward" if forward else "")
 
 
-def find_place(visit: Visit, inside: list[Instruction], products: dict[str, Product]) -> Place:
+def find_place(visit: Visit, inside: list[Instruction], products: Container[str]) -> Place:
   """Returns the place of an instruction.
 
-  The place of its product; its own, where the compiler says it; or that of what is fused in it, around it, or its loop.
+  The place of its product, its own, or where the compiler says none that of what is fused in it, what uses it, what it
+  reads, or its loop.
 
   Args:
     visit: the instruction.
     inside: what it consists of, from `Program.inside`.
-    products: those of them that are products, by name.
+    products: names of those of them that are products.
   """
   instruction, computation = visit.instruction, visit.computation
 
@@ -163,36 +169,44 @@ def find_place(visit: Visit, inside: list[Instruction], products: dict[str, Prod
     yield from (i for i in inside if i.name in products)
     yield instruction
     yield from reversed(inside)
+    yield from _users(instruction, computation)
     yield from (computation[name] for name in instruction.operands if name in computation)
-    yield from (other for other in computation.values() if instruction.name in other.operands)
     yield from reversed(visit.callers)
 
   return next((place for i in candidates() if (place := parse_place(i.op_name))), Place((), ""))
+
+
+def _users(value: Instruction, computation: Computation) -> Iterator[Instruction]:
+  """Yields the instructions that read a value, then those that read what these make of it, and so on."""
+  values, seen = [value.name], {value.name}
+  for name in values:
+    readers = [reader for reader in computation.readers.get(name, []) if reader.name not in seen]
+    yield from readers
+    values += [reader.name for reader in readers]
+    seen.update(reader.name for reader in readers)
 
 
 def _part(place: Place, depth: int) -> str:
   if not place.scopes:
     return f"losses, {place.direction}" if place.direction else "rest"
   name = "/".join(place.scopes[:depth])
-  return f"{name}, {place.direction}" if place.direction and place.scopes[0] != _VIEWS else name
+  return f"{name}, {place.direction}" if place.direction and place.scopes[0] not in _WHOLE else name
 
 
-def _kind(visit: Visit, inside: list[Instruction], products: dict[str, Product], place: Place) -> str:
+def _kind(visit: Visit, inside: list[Instruction], products: Container[str], place: Place) -> str:
   """Returns the kind of an instruction, the arguments as in `find_place`."""
   if collective_kind(visit.instruction):
     return "collectives"
-  if place.scopes[:1] == (_VIEWS,):
-    return "views"
-  if place.scopes[:1] and place.scopes[0] in _UPDATE:
-    return "update"
+  if place.scopes[:1] and place.scopes[0] in _WHOLE:
+    return place.scopes[0]
   if products:
-    return "attention products" if any(product.batched for product in products.values()) else "products"
+    return "attention products" if _ATTENTION in place.scopes else "products"
   opcodes = {i.opcode for i in inside}
   saves, loads = (visit.in_loop and name in opcodes for name in ("dynamic-update-slice", "dynamic-slice"))
-  if opcodes <= _MOVES:
+  if opcodes <= _MOVES | (_JOINS if "pad" in opcodes else frozenset()):
     return "saves" if saves else "loads" if loads else "layout"
   scopes = {scope for i in (visit.instruction, *inside) if (at := parse_place(i.op_name)) for scope in at.scopes}
-  if "attention" in scopes or "exponential" in opcodes:
+  if _ATTENTION in scopes or "exponential" in opcodes:
     return "softmax"
   if any("norm" in scope.lower() for scope in scopes):
     return "norm"

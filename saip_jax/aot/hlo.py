@@ -1,5 +1,6 @@
 """Reads the text of compiled programs: instructions, the computations they run, and how often loops run."""
 
+import collections
 import dataclasses
 import functools
 import re
@@ -68,7 +69,17 @@ class Instruction:
     return int(found.group(1)) if found else 0
 
 
-Computation = dict[str, Instruction]
+class Computation(dict[str, Instruction]):
+  """The instructions of a computation by name, in the order in which they run."""
+
+  @functools.cached_property
+  def readers(self) -> dict[str, list[Instruction]]:
+    """Name of a value -> the instructions that read it."""
+    readers = collections.defaultdict(list)
+    for instruction in self.values():
+      for name in instruction.operands:
+        readers[name].append(instruction)
+    return readers
 
 
 class Visit(NamedTuple):
@@ -101,10 +112,10 @@ class Program:
   def __init__(self, text: str):
     self.computations: dict[str, Computation] = {}
     self._entry = ""
-    current: Computation = {}
+    current = Computation()
     for line in text.splitlines():
       if head := _HEAD.match(line):
-        current = self.computations.setdefault(head.group(2), {})
+        current = self.computations.setdefault(head.group(2), Computation())
         self._entry = head.group(2) if head.group(1) else self._entry
       elif instruction := _parse(line):
         current[instruction.name] = instruction
@@ -136,7 +147,7 @@ class Program:
     return max(bounds, default=1)
 
   def _walk(self, name: str, times: int, callers: tuple[Instruction, ...]) -> Iterator[Visit]:
-    computation = self.computations.get(name, {})
+    computation = self.computations.get(name, Computation())
     for instruction in computation.values():
       yield Visit(instruction, computation, times, callers)
       if instruction.opcode == "while":

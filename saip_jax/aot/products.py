@@ -3,36 +3,25 @@
 import functools
 import math
 import re
-from typing import NamedTuple
 
 from saip_jax.aot.hlo import Computation, Instruction, shape_dims
 
 
-class Product(NamedTuple):
-  """A matrix product or a convolution.
+def product_flops(instruction: Instruction, computation: Computation) -> int:
+  """Returns the operations of a product, two for each multiplication and addition; 0 for what is no product.
 
-  Attributes:
-    flops: two for each multiplication and addition; what padding and holes contribute is left out.
-    batched: whether it is one product for each index of a shared dimension, such as the products of attention.
-  """
-
-  flops: int
-  batched: bool
-
-
-def find_product(instruction: Instruction, computation: Computation) -> Product | None:
-  """Returns the product that an instruction is, None if it is none.
+  What the padding and the holes of a convolution contribute is left out.
 
   Args:
     instruction: an instruction, not a fusion.
     computation: its surroundings.
   """
   if instruction.opcode not in ("dot", "convolution"):
-    return None
+    return 0
   left, right = (shape_dims(computation[name].shape) for name in instruction.operands[:2])
   if instruction.opcode == "dot":
     summed = math.prod(left[i] for i in _numbers(instruction, "lhs_contracting_dims"))
-    return Product(2 * math.prod(shape_dims(instruction.shape)) * summed, bool(_numbers(instruction, "lhs_batch_dims")))
+    return 2 * math.prod(shape_dims(instruction.shape)) * summed
   return _convolution(instruction, left, right)
 
 
@@ -41,8 +30,8 @@ def _numbers(instruction: Instruction, attribute: str) -> list[int]:
   return [int(n) for n in found.group(1).split(",") if n] if found else []
 
 
-def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> Product:
-  """The compiler writes products as convolutions; a shared dimension is one of space, whose holes hold one pair each.
+def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+  """For TPUs products are convolutions too; a dimension that both share is one of space, with a hole for every pair.
 
   Args:
     instruction: the convolution.
@@ -53,15 +42,14 @@ def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple
   out = shape_dims(instruction.shape)
   window = re.search(r"window=\{([^}]*)\}", instruction.rest)
   fields = dict(part.split("=") for part in window.group(1).split()) if window else {}
-  pairs, batched = 1, False
+  pairs = 1
   for i, size in enumerate(map(int, fields.get("size", "").split("x") if fields else [])):
     field = lambda name, default: fields[name].split("x")[i] if name in fields else default
     stride, holes, spread = (int(field(name, "1")) for name in ("stride", "lhs_dilate", "rhs_dilate"))
     sides = [dims[label.index(str(i))] for dims, label in zip((image, out), (labels[0], labels[2]))]
     pairs *= _pairs(*sides, size, stride, int(field("pad", "0_0").split("_")[0]), holes, spread)
-    batched |= size > 1 and holes == size and stride == size - 1
   batch, feature = (out[labels[2].index(label)] for label in "bf")
-  return Product(2 * batch * feature * kernel[labels[1].index("i")] * pairs, batched)
+  return 2 * batch * feature * kernel[labels[1].index("i")] * pairs
 
 
 @functools.cache

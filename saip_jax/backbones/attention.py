@@ -35,6 +35,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, key_mask: jax.Array | None 
   return mix(jax.nn.softmax(logits.astype(jnp.float32), axis=-1), v)
 
 
+@jax.named_scope("attention")
 def mix(weights: jax.Array, v: jax.Array) -> jax.Array:
   """Returns weighted sums of values: (B, heads, Lq, Lk) and (B, Lk, heads, d) -> (B, Lq, heads, d)."""
   return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
