@@ -1,5 +1,6 @@
 """Compiles the training step for TPUs without having one: its memory, its costs and its fastest possible time."""
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from saip_jax.aot.breakdown import breakdown
 from saip_jax.aot.hlo import Program
@@ -57,16 +59,24 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
 
 def compile_lowered(lowered, topology: Topology):
   """Returns the compiled step; raises `OutOfMemory` if it does not fit."""
+  with _without_cache():
+    try:
+      return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+      raise read_out_of_memory(str(error), topology) or error from None
+
+
+@contextlib.contextmanager
+def _without_cache():
+  """Keeps JAX from its compilation cache: programs without a device cannot be read back from it."""
   cached = jax.config.jax_enable_compilation_cache
-  jax.config.update(
-    "jax_enable_compilation_cache", False
-  )  # programs without a device cannot be read back from the cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()  # JAX looks at the setting once
   try:
-    return lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    raise read_out_of_memory(str(error), topology) or error from None
+    yield
   finally:
     jax.config.update("jax_enable_compilation_cache", cached)
+    compilation_cache.reset_cache()
 
 
 def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:

@@ -196,6 +196,25 @@ def test_the_step_is_compiled_for_a_pod_that_is_not_there(toy_config, capsys):
 
 @pytest.mark.aot
 @aot_only
+def test_the_breakdown_adds_up_to_the_step(toy_config, capsys):
+  command = ["compile", toy_config, "--topology=v5e-1", "--batch=64", "--breakdown"]
+  assert cli.main([*command, "--json"]) == 0
+  facts = json.loads(capsys.readouterr().out)
+  rows, chip = facts["breakdown"], CHIPS["v5e"]
+  total = lambda key: sum(row[key] for row in rows)
+  assert total("cycles") / (chip.ghz * 1e9) == pytest.approx(facts["compiler_step_s"])
+  assert total("hbm_bytes") == facts["hbm_bytes_per_chip"]
+  assert {"views", "update", "losses, forward"} <= {row["part"] for row in rows}
+  products = sum(row["ideal_cycles"] for row in rows if row["kind"] == "products")
+  assert products > 0 and total("ideal_cycles") <= facts["flops_executed_per_chip"] / (
+    chip.bf16_tflops * 1e3 / chip.ghz
+  )
+  assert cli.main(command) == 0
+  assert "Mcycles" in capsys.readouterr().out
+
+
+@pytest.mark.aot
+@aot_only
 def test_a_batch_too_large_is_a_result(toy_config, capsys):
   assert cli.main(["compile", toy_config, "--topology=v5e-1", f"--batch={2**30}"]) == 1
   captured = capsys.readouterr()
