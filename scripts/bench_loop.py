@@ -29,6 +29,7 @@ from bench_step import OnViews, compiled, random_batch, step_and_state
 from saip_jax.aot.compile import compile_lowered
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.topologies import describe_devices, find_topology
+from saip_jax.aot.traffic import measure_traffic
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training import loop, opening
 from saip_jax.training.checkpoint import Checkpoints, state_bytes
@@ -168,7 +169,7 @@ def views(config, rounds: int, topology: str | None) -> dict:
     }
     for name, lowered in programs.items():
       program = compile_lowered(lowered, chips)
-      traffic = Program(program.as_text()).traffic()
+      traffic = measure_traffic(Program(program.as_text()))
       result[f"{name}_on_{topology}"] = {
         "flops": program.cost_analysis()["flops"],
         "hbm_bytes": traffic.hbm_bytes,

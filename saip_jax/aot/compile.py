@@ -1,5 +1,6 @@
 """Compiles the training step for TPUs without having one: its memory, its costs and its fastest possible time."""
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -8,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
+from saip_jax.aot.breakdown import breakdown
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.roofline import ASSUMPTIONS, roofline
 from saip_jax.aot.topologies import Topology, describe_devices
+from saip_jax.aot.traffic import measure_traffic
 from saip_jax.config import RunConfig
 from saip_jax.training.mesh import check_batch_size, lower_step, make_mesh, place_state
 from saip_jax.training.optimizer import make_optimizer
@@ -55,16 +59,24 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
 
 def compile_lowered(lowered, topology: Topology):
   """Returns the compiled step; raises `OutOfMemory` if it does not fit."""
+  with _without_cache():
+    try:
+      return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+      raise read_out_of_memory(str(error), topology) or error from None
+
+
+@contextlib.contextmanager
+def _without_cache():
+  """Keeps JAX from its compilation cache: programs without a device cannot be read back from it."""
   cached = jax.config.jax_enable_compilation_cache
-  jax.config.update(
-    "jax_enable_compilation_cache", False
-  )  # programs without a device cannot be read back from the cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()  # JAX looks at the setting once
   try:
-    return lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    raise read_out_of_memory(str(error), topology) or error from None
+    yield
   finally:
     jax.config.update("jax_enable_compilation_cache", cached)
+    compilation_cache.reset_cache()
 
 
 def read_out_of_memory(message: str, topology: Topology) -> OutOfMemory | None:
@@ -92,13 +104,16 @@ def count_flops(config: RunConfig, build: Callable[..., Any]) -> float:
   return lowered.cost_analysis()["flops"] * config.accumulate
 
 
-def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topology) -> dict[str, Any]:
+def examine_step(
+  config: RunConfig, build: Callable[..., Any], topology: Topology, breakdown_depth: int | None = None
+) -> dict[str, Any]:
   """Compiles the step and returns its costs, JSON-able.
 
   Args:
     config: the run.
     build: as in `lower_run`.
     topology: chips to compile for.
+    breakdown_depth: `depth` of `breakdown`, whose rows are added to the facts; None for no breakdown.
 
   Raises:
     OutOfMemory: it does not fit.
@@ -113,13 +128,14 @@ def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topolog
   compiled_at = time.perf_counter()
 
   memory, total = compiled.memory_analysis(), total_bytes(compiled)
-  traffic = Program(compiled.as_text()).traffic()
+  program = Program(compiled.as_text())
+  traffic = measure_traffic(program)
   useful = count_flops(dataclasses.replace(config, remat="none"), build) / chips
   executed = useful if config.remat == "none" else count_flops(config, build) / chips
   times = roofline(chip, executed, traffic.hbm_bytes, traffic.collectives)
   images = config.batch_size // chips
   state_bytes = _bytes_per_device(state)
-  return setting_facts(config, topology) | {
+  facts = setting_facts(config, topology) | {
     "fits": True,
     "parameters": sum(a.size for a in jax.tree.leaves(state.params)),
     "hbm": {
@@ -156,6 +172,9 @@ def examine_step(config: RunConfig, build: Callable[..., Any], topology: Topolog
     "lower_s": lowered_at - started,
     "compile_s": compiled_at - lowered_at,
   }
+  if breakdown_depth is not None:
+    facts["breakdown"] = [row._asdict() for row in breakdown(program, chip, breakdown_depth)]
+  return facts
 
 
 def setting_facts(config: RunConfig, topology: Topology) -> dict[str, Any]:

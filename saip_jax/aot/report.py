@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from saip_jax.aot.breakdown import Row
+from saip_jax.aot.breakdown_table import breakdown_table
 from saip_jax.aot.compile import OutOfMemory, bytes_of_state, estimate_largest, setting_facts
 from saip_jax.aot.topologies import Topology, describe_devices
 from saip_jax.config import RunConfig
@@ -55,7 +57,10 @@ def compile_report(facts: dict[str, Any]) -> str:
     f"  the compiler's own estimate of the step, without network: {ms(f['compiler_step_s'])}",
     f"  compiled in    {f['compile_s']:.1f} s",
   ]
-  return "\n".join(lines + _largest(f))
+  lines += _largest(f)
+  if "breakdown" in f:
+    lines += ["", breakdown_table([Row(**row) for row in f["breakdown"]])]
+  return "\n".join(lines)
 
 
 def _largest(facts: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ SAVED = ("attention_input", "attention_output", "attention_normalizer")
 """Names of what the backward pass of `attend` needs, for `jax.checkpoint`."""
 
 
+@jax.named_scope("attention")
 def attention_map(q: jax.Array, k: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   """Returns softmax(q k^T / sqrt(d)) in float32.
 
@@ -28,6 +29,7 @@ def attention_map(q: jax.Array, k: jax.Array, mask: jax.Array | None = None) -> 
   return jax.nn.softmax(logits, axis=-1)
 
 
+@jax.named_scope("attention")
 def mix(weights: jax.Array, v: jax.Array) -> jax.Array:
   """Returns weighted sums of values: (B, heads, Lq, Lk) and (B, Lk, heads, d) -> (B, Lq, heads, d)."""
   return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
@@ -76,8 +78,8 @@ def attend(
     v: (B, Lk, heads * d).
     key_mask: (B, Lk) bool, False where a key is padding; None for no padding.
     heads: attention heads.
-    lengths: tokens of the sequences that share a row of Lq = Lk tokens, each of which attends to itself alone; empty for
-      a single sequence.
+    lengths: tokens of the sequences that share a row of Lq = Lk tokens, each of which attends to itself alone; empty
+      for a single sequence.
   """
   return _forward(q, k, v, key_mask, heads, lengths)[0]
 
@@ -91,6 +93,7 @@ def _logits(q, k, key_mask, heads, lengths):
   return logits if mask is None else jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
 
 
+@jax.named_scope("attention")
 def _forward(q, k, v, key_mask, heads, lengths):
   q, k, v = (checkpoint_name(x, SAVED[0]) for x in (q, k, v))
   logits = _logits(q, k, key_mask, heads, lengths)
@@ -107,6 +110,7 @@ def _forward(q, k, v, key_mask, heads, lengths):
   return out, (q, k, v, key_mask, out, normalizer)
 
 
+@jax.named_scope("attention")
 def _backward(heads, lengths, saved, gradient):
   q, k, v, key_mask, out, normalizer = saved
   split = lambda x: x.reshape(*x.shape[:2], heads, -1)

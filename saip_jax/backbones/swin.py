@@ -65,9 +65,10 @@ class SwinWindowAttention(nn.Module):
     masked = windows.masked_pairs()
     if masked is not None:
       bias = bias + jnp.where(masked, _MASKED_LOGIT, 0.0)[:, :, None]
-    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
-    weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
+    with jax.named_scope("attention"):
+      logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
+      weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1).astype(v.dtype)
+      mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
     return dense(channels, self.dtype, name="proj")(windows.join(mixed))
 
 

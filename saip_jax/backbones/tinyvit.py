@@ -98,10 +98,11 @@ class TinyViTWindowAttention(nn.Module):
     qkv = windows.cut(project(norm(x))) + added * project(norm(jnp.zeros((1, 1, 1, channels), x.dtype)))
     q, k, v = jnp.split(qkv.reshape(*qkv.shape[:3], self.heads, -1), 3, axis=-1)  # (B, windows, cells, heads, d)
     biases = self.param("attention_biases", initializers.zeros, (self.heads, self.window**2))
-    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
-    logits = logits.astype(jnp.float32) + biases_by_distance(biases, self.window)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
+    with jax.named_scope("attention"):
+      logits = jnp.einsum("bnqhd,bnkhd->bnhqk", q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k)
+      logits = logits.astype(jnp.float32) + biases_by_distance(biases, self.window)
+      weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+      mixed = jnp.einsum("bnhqk,bnkhd->bnqhd", weights, v).reshape(*qkv.shape[:3], channels)
     return dense(channels, self.dtype, name="proj")(windows.join(mixed))
 
 

@@ -13,6 +13,14 @@ def add_flags(parser) -> None:
   )
   parser.add_argument("--batch", type=int, metavar="N", help="images per update, over all chips (the recipe's)")
   parser.add_argument("--largest", action="store_true", help="search the largest batch that fits: up to 5 compiles")
+  parser.add_argument(
+    "--breakdown",
+    type=int,
+    nargs="?",
+    const=1,
+    metavar="DEPTH",
+    help="where the time goes, by part of the method and kind of work; DEPTH modules inside each other name a part (1)",
+  )
   parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -29,7 +37,7 @@ def run(options, settings) -> int:
   config = open_recipe(options.config, settings + batch)
   topology, build = find_topology(options.topology), METHODS[config.method.name].build
   try:
-    facts = examine_step(config, build, topology)
+    facts = examine_step(config, build, topology, options.breakdown)
     first = config.batch_size, facts["hbm"]["total"]
   except OutOfMemory as error:
     facts = out_of_memory_facts(config, build, topology, error)

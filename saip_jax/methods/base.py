@@ -148,7 +148,9 @@ class Method(abc.ABC):
 
   def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns `objectives` of the views of a batch, without the outputs of the networks."""
-    total, aux = self.objectives(params, method_state, self.views(batch, key), step)
+    with jax.named_scope("views"):
+      views = self.views(batch, key)
+    total, aux = self.objectives(params, method_state, views, step)
     return total, dataclasses.replace(aux, outputs=None)
 
   def after_update(self, method_state, params, for_update, step: jax.Array):

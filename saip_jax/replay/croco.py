@@ -13,10 +13,10 @@ import numpy as np
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.features import Views
 from saip_jax.backbones.linear import Linear, layer_norm
+from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.pos_embed import wave_positions
 from saip_jax.backbones.rope import grid_angles
-from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.stack import run_stack, scan_blocks
 from saip_jax.heads.cross_block import CrossBlock
 from saip_jax.interop.tables import Row, block_rows, from_torch, linear_rows, norm_rows, to_torch

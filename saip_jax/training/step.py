@@ -60,7 +60,7 @@ def make_train_step(
         total = jax.tree.map(jnp.add, total, grads)
         method_state = jax.lax.cond(
           i < accumulate - 1,
-          lambda e: method.after_update(e, params, aux.for_update, first + i),
+          jax.named_scope("update")(lambda e: method.after_update(e, params, aux.for_update, first + i)),
           lambda e: e,
           method_state,
         )
@@ -96,8 +96,8 @@ def apply_gradients(
     for_update: `Aux.for_update` of the last micro-step.
     micro_step: its number.
   """
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  return TrainState(
-    state.step + 1, params, method.after_update(state.method_state, params, for_update, micro_step), opt_state
-  )
+  with jax.named_scope("update"):
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    method_state = method.after_update(state.method_state, params, for_update, micro_step)
+  return TrainState(state.step + 1, params, method_state, opt_state)

@@ -11,6 +11,7 @@ from saip_jax.aot import compile as aot
 from saip_jax.aot.hlo import Program, shape_bytes
 from saip_jax.aot.roofline import roofline
 from saip_jax.aot.topologies import CHIPS, find_topology
+from saip_jax.aot.traffic import measure_traffic
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, parse_config
 from tests.support.toy_method import Toy, toy_recipe
@@ -89,7 +90,7 @@ def test_shapes_are_measured_in_bytes():
 
 
 def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_a_slice():
-  traffic = Program(PROGRAM).traffic()
+  traffic = measure_traffic(Program(PROGRAM))
   product = 400 + 4 + 160 + 160  # one layer's weights, the counter, input, output
   saved = 160 + 160 + 4  # the new row in and out, and not the seven
   reduced = 160 + 160
@@ -191,6 +192,25 @@ def test_the_step_is_compiled_for_a_pod_that_is_not_there(toy_config, capsys):
   assert facts["flops_per_chip"] > 0 and 0 < facts["mfu"] < 1
   assert cli.main(["compile", toy_config, "--topology=v5e-8", "--batch=65"]) == 2
   assert "multiple of 8" in capsys.readouterr().err
+
+
+@pytest.mark.aot
+@aot_only
+def test_the_breakdown_adds_up_to_the_step(toy_config, capsys):
+  command = ["compile", toy_config, "--topology=v5e-1", "--batch=64", "--breakdown"]
+  assert cli.main([*command, "--json"]) == 0
+  facts = json.loads(capsys.readouterr().out)
+  rows, chip = facts["breakdown"], CHIPS["v5e"]
+  total = lambda key: sum(row[key] for row in rows)
+  assert total("cycles") / (chip.ghz * 1e9) == pytest.approx(facts["compiler_step_s"])
+  assert total("hbm_bytes") == facts["hbm_bytes_per_chip"]
+  assert {"views", "update", "losses, forward"} <= {row["part"] for row in rows}
+  products = sum(row["ideal_cycles"] for row in rows if row["kind"] == "products")
+  assert products > 0 and total("ideal_cycles") <= facts["flops_executed_per_chip"] / (
+    chip.bf16_tflops * 1e3 / chip.ghz
+  )
+  assert cli.main(command) == 0
+  assert "Mcycles" in capsys.readouterr().out
 
 
 @pytest.mark.aot

@@ -159,11 +159,13 @@ class Dino(Method):
     """Returns the outputs of student and teacher, and the running statistics of each after the batch."""
     statistics = method_state.get("statistics", {})
     images = [views.globals] if views.locals is None else [views.globals, views.locals]
-    cls, student_after = self._image_features(params["backbone"], statistics.get("student"), images)
-    teacher = jax.lax.stop_gradient(method_state["teacher"])
-    teacher_cls, teacher_after = self._image_features(teacher["backbone"], statistics.get("teacher"), [views.globals])
-    logits = self.head.apply({"params": params["head"]}, cls)
-    teacher_logits = self.head.apply({"params": teacher["head"]}, teacher_cls)
+    with jax.named_scope("student"):
+      cls, student_after = self._image_features(params["backbone"], statistics.get("student"), images)
+      logits = self.head.apply({"params": params["head"]}, cls)
+    with jax.named_scope("teacher"):
+      teacher = jax.lax.stop_gradient(method_state["teacher"])
+      teacher_cls, teacher_after = self._image_features(teacher["backbone"], statistics.get("teacher"), [views.globals])
+      teacher_logits = self.head.apply({"params": teacher["head"]}, teacher_cls)
     after = {"student": student_after, "teacher": teacher_after}
     return DinoOutputs(cls, logits, teacher_cls, teacher_logits), after
 

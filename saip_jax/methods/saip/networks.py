@@ -187,6 +187,7 @@ class SaipNetworks:
   def _matches_attention(self) -> bool:
     return bool(self.config.csm.weight and self.config.csm.attention_weight)
 
+  @jax.named_scope("student")
   def _student(self, params, statistics, views: SaipViews) -> StudentFeatures:
     """Encodes global views, local crops, the rescaled RoI and instance, and seen patches of the enlarged view."""
     config, batch, draws = self.config, len(views.globals), views.draws
@@ -210,6 +211,7 @@ class SaipNetworks:
     features, after = encode_views(self.backbone, params["backbone"], statistics, list(kinds.values()))
     return StudentFeatures(**dict(zip(kinds, features)), enlarged=enlarged, statistics=after)
 
+  @jax.named_scope("csm")
   def _match(self, out: SaipOutputs, params, student: StudentFeatures, batch: int) -> SaipOutputs:
     """Adds the student's side of the matching."""
     cls = _per_sample(student.globals.cls, batch)
@@ -217,6 +219,7 @@ class SaipNetworks:
     logits = self.csm.apply({"params": params["csm"]}, jnp.concatenate([cls, *crops], axis=1))
     return out.replace(cls=cls, logits=logits, maps=student.globals.attention)
 
+  @jax.named_scope("csr")
   def _reconstruct(
     self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, views: SaipViews
   ) -> SaipOutputs:
@@ -227,6 +230,7 @@ class SaipNetworks:
     target = reconstruction.normalize_patches(patchify(student.enlarged, self.backbone.stride))
     return out.replace(reconstruction=painted, target=target)
 
+  @jax.named_scope("teacher")
   def _teacher(self, method_state, views: SaipViews) -> tuple[Features | None, Features | None, Any]:
     """Encodes the global views, and the scene up to the tapped layer, without gradients.
 
@@ -250,12 +254,14 @@ class SaipNetworks:
     seen = dict(zip(kinds, features))
     return seen.get("globals"), seen.get("scene"), after
 
+  @jax.named_scope("teacher")
   def _teacher_logits(self, method_state, cls: jax.Array) -> jax.Array:
     """(B, 2, D) -> (B, 2, K)."""
     if self.expert:
       return prototype_cosines(cls, method_state["directions"])
     return self.csm.apply({"params": jax.lax.stop_gradient(method_state["teacher"]["csm"])}, cls)
 
+  @jax.named_scope("css")
   def _search(
     self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, scene: Features
   ) -> SaipOutputs:
