@@ -9,7 +9,10 @@ def add_flags(parser) -> None:
     "--config", required=True, type=local_path_flag, metavar="FILE", help=RECIPE_HELP.format("saip_vit_tiny")
   )
   parser.add_argument(
-    "--topology", required=True, metavar="NAME", help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ..."
+    "--topology",
+    required=True,
+    metavar="NAME",
+    help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ...; or GPUs: h100, h100-8, h200, a100, l4, ...",
   )
   parser.add_argument("--batch", type=int, metavar="N", help="images per update, over all chips (the recipe's)")
   parser.add_argument("--largest", action="store_true", help="search the largest batch that fits: up to 5 compiles")

@@ -6,9 +6,9 @@ import pytest
 
 from saip_jax.aot.breakdown import breakdown, parse_place
 from saip_jax.aot.breakdown_table import breakdown_table
+from saip_jax.aot.chips import CHIPS
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.products import product_flops
-from saip_jax.aot.topologies import CHIPS
 
 # A scan of three that loads a kernel, multiplies by it, normalizes and saves; an update; a copy without a name.
 PROGRAM = """\
