@@ -1,4 +1,4 @@
-"""Compiles the training step for TPUs and GPUs without having one: its memory, its costs and its fastest possible time."""
+"""Compiles the training step for TPUs and GPUs without having one: its memory, its costs and its least time."""
 
 import contextlib
 import dataclasses

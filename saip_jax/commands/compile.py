@@ -30,12 +30,15 @@ def add_flags(parser) -> None:
 def run(options, settings) -> int:
   import json
 
+  import jax
+
   from saip_jax.aot.compile import OutOfMemory, examine_step, search_largest
   from saip_jax.aot.report import compile_report, out_of_memory_facts
   from saip_jax.aot.topologies import find_topology
   from saip_jax.methods import METHODS
   from saip_jax.recipes import open_recipe
 
+  jax.config.update("jax_platforms", "cpu")  # nothing runs: leave accelerators to others, and look for none
   batch = [] if options.batch is None else [f"--config.batch_size={options.batch}"]
   config = open_recipe(options.config, settings + batch)
   topology, build = find_topology(options.topology), METHODS[config.method.name].build

@@ -128,7 +128,7 @@ def test_parts_are_as_deep_as_asked():
 def test_the_table_has_a_line_for_each_part_and_adds_up():
   lines = breakdown_table(breakdown(PROGRAM.replace('cycles":"', 'cycles":"10000'), CHIPS["v5e"])).splitlines()
   assert len({len(line) for line in lines}) == 1  # aligned
-  assert lines[0].startswith("Mcycles") and "attention products" in lines[0]
+  assert "attention products" in lines[0]
   assert lines[1].startswith("student, forward") and lines[-1].startswith("total")
   cycles = [float(line[len("student, backward") :].split()[0]) for line in lines[1:]]
   assert cycles[-1] == pytest.approx(sum(cycles[:-1]), abs=0.05) and cycles[:-1] == sorted(cycles[:-1], reverse=True)

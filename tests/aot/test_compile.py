@@ -211,7 +211,7 @@ def test_the_breakdown_adds_up_to_the_step(toy_config, capsys):
     chip.bf16_tflops * 1e3 / chip.ghz
   )
   assert cli.main(command) == 0
-  assert "Mcycles" in capsys.readouterr().out
+  assert "million cycles" in capsys.readouterr().out
 
 
 @pytest.mark.aot
