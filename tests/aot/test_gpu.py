@@ -22,7 +22,8 @@ from saip_jax.methods import METHODS
 from tests.support.toy_method import Toy, toy_recipe
 
 has_compiler = topologies._has_cuda_plugin() and topologies._has_ptxas()
-needs_compiler = pytest.mark.skipif(not has_compiler, reason="needs the CUDA plugin of JAX and ptxas")
+skipped = pytest.mark.skipif(not has_compiler, reason="needs the CUDA plugin of JAX and ptxas")
+needs_compiler = lambda test: pytest.mark.aot(pytest.mark.slow(skipped(test)))
 _MIB = 2**20
 
 # A product in bfloat16 by cuBLAS, with its scratch memory, and a convolution with both of its gradients by cuDNN.
@@ -107,7 +108,6 @@ def _compile(h100, function, *shapes, dtype=jnp.bfloat16):
   return compiled.memory_analysis(), program, sum(counts)
 
 
-@pytest.mark.aot
 @needs_compiler
 @pytest.mark.parametrize(
   "function, shapes, flops, traffic",
@@ -127,7 +127,6 @@ def test_programs_of_known_size(h100, function, shapes, flops, traffic):
   assert measure_traffic(program).hbm_bytes == traffic * _MIB
 
 
-@pytest.mark.aot
 @needs_compiler
 def test_a_loop_moves_its_slices_as_often_as_it_runs(h100):
   layers = lambda x, ws: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), x), x, ws)
@@ -139,7 +138,6 @@ def test_a_loop_moves_its_slices_as_often_as_it_runs(h100):
   assert measure_traffic(program).hbm_bytes == pytest.approx((7 * layer + start) * _MIB, rel=1e-4)
 
 
-@pytest.mark.aot
 @needs_compiler
 def test_a_convolution_has_the_operations_of_its_gradients(h100):
   convolve = lambda x, w: jax.lax.conv_general_dilated(
@@ -150,7 +148,6 @@ def test_a_convolution_has_the_operations_of_its_gradients(h100):
   assert flops == 3 * 2 * 16 * 14 * 14 * 64 * 3 * 3 * 128
 
 
-@pytest.mark.aot
 @needs_compiler
 def test_blocks_of_any_length_compile_without_a_flag(h100):
   block = Block(96, 3, jnp.bfloat16, parent=None)
@@ -166,14 +163,12 @@ def test_blocks_of_any_length_compile_without_a_flag(h100):
     assert compile_lowered(step.lower(placed, x), topology).memory_analysis().temp_size_in_bytes > 0
 
 
-@pytest.mark.aot
 @needs_compiler
 def test_what_does_not_fit_is_out_of_memory(h100):
   with pytest.raises(OutOfMemory, match="of 60.00 GiB"):
     _compile(h100, lambda x: x @ x, (2**18, 2**18))
 
 
-@pytest.mark.aot
 @needs_compiler
 def test_the_step_is_compiled_for_gpus_that_are_not_there(toy_config, capsys):
   command = ["compile", toy_config, "--topology=h100-8", "--batch=64", "--breakdown"]
