@@ -24,13 +24,16 @@ KINDS = (
   "views",
   "update",
   "collectives",
+  "kernels",
   "other",
 )
 """What an instruction does; a fusion counts as the first that fits.
 
-"attention products" are those in a scope "attention", "softmax" is what else such a scope computes, and what else has
-exponentials; "layout" moves data only; "saves" and "loads" are slices that a
-loop writes to and reads from what is kept for all its runs; "views" and "update" are all that is in these parts.
+"views" and "update" are all that is in these parts; "collectives" is communication of chips; "kernels" are Pallas's,
+whose time the compiler does not estimate: they have traffic, no cycles. Of the rest, "attention products" are those in
+a scope "attention", "softmax" is what else such a scope computes, and what else has exponentials; "norm" is in a scope
+whose name says so; "bias gradients" are sums of gradients to vectors; "layout" moves data only; "saves" and "loads" are
+slices that a loop writes to and reads from what is kept for all its turns.
 """
 
 _WHOLE = ("views", "update")  # parts that are one kind
@@ -201,6 +204,8 @@ def _kind(visit: Visit, inside: list[Instruction], products: Container[str], pla
   """Returns the kind of an instruction, the arguments as in `find_place`."""
   if collective_kind(visit.instruction):
     return "collectives"
+  if 'custom_call_target="tpu_custom_call"' in visit.instruction.rest:
+    return "kernels"
   if place.scopes[:1] and place.scopes[0] in _WHOLE:
     return place.scopes[0]
   if products:

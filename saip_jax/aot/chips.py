@@ -45,7 +45,8 @@ class Chip:
     target: what its compiler needs to know.
     hbm_gib: memory of the chip, GiB.
     usable_gib: memory that a program may use, GiB: for TPUs from the error of libtpu 0.0.42 for a program that does not
-      fit, for GPUs the 75 % that JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+      fit, for GPUs the 75 % that JAX takes unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; of a real GPU the
+      driver shows a few percent less than the data sheet.
     bf16_tflops: dense bfloat16 TFLOP/s.
     hbm_gb_per_s: memory bandwidth, 10^9 bytes/s.
     link_gb_per_s: bandwidth to the neighbors, all links and one direction, 10^9 bytes/s.

@@ -49,7 +49,7 @@ def compile_report(facts: dict[str, Any]) -> str:
     f" (XLA's count, blocks written out); including what is computed twice {f['flops_executed_per_chip'] / 1e12:.3f}",
     f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run" + xla,
     "  network        "
-    + ", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()),
+    + (", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()) or "none"),
     f"  at best        {ms(r['step_s'])} a step, bound by {r['bound']}: compute {ms(r['compute_s'])}, memory"
     f" {ms(r['memory_s'])}, network {ms(r['network_s'])}",
     f"  that implies   {f['images_per_s']:,.0f} images/s on all chips, MFU {f['mfu']:.1%}, {f['hours']:.1f} hours for"
