@@ -113,8 +113,8 @@ def _has_cuda_plugin() -> bool:
 
 
 def _has_ptxas() -> bool:
-  """Puts NVIDIA's assembler on the path, where it is installed as a Python package."""
-  if shutil.which("ptxas"):
+  """Whether XLA finds NVIDIA's assembler: as a Python package, which this puts on the path, or with CUDA."""
+  if shutil.which("ptxas") or shutil.which("ptxas", path="/usr/local/cuda/bin"):
     return True
   nvidia = importlib.util.find_spec("nvidia")
   folders = [pathlib.Path(folder) for folder in nvidia.submodule_search_locations] if nvidia else []
