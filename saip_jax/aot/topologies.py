@@ -96,14 +96,17 @@ def _describe_tpus(topology: Topology):
 
 
 def _describe_gpus(topology: Topology):
-  if not (_has_cuda_plugin() and _has_ptxas()):
-    raise ValueError(
-      f"--topology={topology.name}: compiling for a GPU needs the CUDA plugin of JAX {jax.__version__} and ptxas, which"
-      ' are not installed: pip install "saip-jax[cuda-compile]"'
-    )
-  return topologies.get_topology_desc(
-    platform="cuda", topology_name=topology.name, topology=topology.shape, target_config=gpu_description(topology.chip)
+  missing = ValueError(
+    f"--topology={topology.name}: compiling for a GPU needs the CUDA plugin of JAX {jax.__version__} and ptxas, which"
+    ' are not installed: pip install "saip-jax[cuda-compile]"'
   )
+  if not (_has_cuda_plugin() and _has_ptxas()):
+    raise missing
+  description = gpu_description(topology.chip)
+  try:
+    return topologies.get_topology_desc("", "cuda", topology=topology.shape, target_config=description)
+  except NotImplementedError:  # a plugin of another JAX
+    raise missing from None
 
 
 def _has_cuda_plugin() -> bool:
