@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
   goes_on = "the same command resumes it"
   _add_command(commands, "pretrain", pretrain, f"pre-train a model; {goes_on} if it was stopped")
   _add_command(commands, "recipes", recipes, "list the recipes of this program, print one, or copy one to change it")
-  _add_command(commands, "compile", compile, "compile the step for TPUs without a TPU: memory and the least time")
+  _add_command(commands, "compile", compile, "compile the step for TPUs or GPUs without one: memory and least time")
   kinds = _add_parser(commands, "prepare", "make a data set").add_subparsers(dest="kind", required=True, metavar="KIND")
   _add_command(kinds, "people", prepare_people, f"render built-in people; {goes_on}")
   for kind in SOURCE_KINDS:

@@ -1,1 +1,1 @@
-"""Ahead-of-time compilation: what a train step costs on a TPU topology, without a TPU."""
+"""Ahead-of-time compilation: what a train step costs on TPUs and GPUs, without having one."""

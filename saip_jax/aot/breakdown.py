@@ -7,9 +7,9 @@ import re
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
+from saip_jax.aot.chips import Chip
 from saip_jax.aot.hlo import Computation, Instruction, Program, Visit, shape_dims
 from saip_jax.aot.products import product_flops
-from saip_jax.aot.topologies import Chip
 from saip_jax.aot.traffic import MemoryTraffic, collective_kind
 
 KINDS = (
@@ -24,13 +24,16 @@ KINDS = (
   "views",
   "update",
   "collectives",
+  "kernels",
   "other",
 )
 """What an instruction does; a fusion counts as the first that fits.
 
-"attention products" are those in a scope "attention", "softmax" is what else such a scope computes, and what else has
-exponentials; "layout" moves data only; "saves" and "loads" are slices that a
-loop writes to and reads from what is kept for all its runs; "views" and "update" are all that is in these parts.
+"views" and "update" are all that is in these parts; "collectives" is communication of chips; "kernels" are Pallas's,
+whose time the compiler does not estimate: they have traffic, no cycles. Of the rest, "attention products" are those in
+a scope "attention", "softmax" is what else such a scope computes, and what else has exponentials; "norm" is in a scope
+whose name says so; "bias gradients" are sums of gradients to vectors; "layout" moves data only; "saves" and "loads" are
+slices that a loop writes to and reads from what is kept for all its turns.
 """
 
 _WHOLE = ("views", "update")  # parts that are one kind
@@ -86,14 +89,15 @@ class Row(NamedTuple):
   Attributes:
     part: scopes joined by "/", with the direction; "losses" is what no scope names within the loss, "rest" outside.
     kind: one of `KINDS`.
-    cycles: the compiler's estimate of its time.
+    cycles: the compiler's estimate of its time; of a program without estimates, as for GPUs, the least time that its
+      products and its traffic need at the peaks of the chip.
     ideal_cycles: its products at the peak of the chip.
     hbm_bytes: its traffic with the large memory.
   """
 
   part: str
   kind: str
-  cycles: int
+  cycles: float
   ideal_cycles: float
   hbm_bytes: int
 
@@ -108,7 +112,9 @@ def breakdown(program: Program | str, chip: Chip, depth: int = 1) -> list[Row]:
   """
   program = Program(program) if isinstance(program, str) else program
   memory, per_cycle = MemoryTraffic(program), chip.bf16_tflops * 1e3 / chip.ghz
-  cells = collections.defaultdict(lambda: [0, 0.0, 0])
+  bytes_per_cycle = chip.hbm_gb_per_s / chip.ghz
+  estimated = any(visit.instruction.cycles for visit in program.walk())
+  cells = collections.defaultdict(lambda: [0.0, 0.0, 0])
   for visit in program.walk():
     instruction, computation, times, _ = visit
     traffic = memory.hbm_bytes(instruction, computation)
@@ -116,11 +122,12 @@ def breakdown(program: Program | str, chip: Chip, depth: int = 1) -> list[Row]:
     inside = [i for i, _ in members]
     products = {i.name: count for i, at in members if (count := product_flops(i, at))}
     flops = sum(products.values())
-    if not (instruction.cycles or traffic or flops):
+    cycles = instruction.cycles if estimated else max(flops / per_cycle, traffic / bytes_per_cycle)
+    if not (cycles or traffic or flops):
       continue
     place = find_place(visit, inside, products)
     cell = cells[_part(place, depth), _kind(visit, inside, products, place)]
-    for i, cost in enumerate((instruction.cycles, flops / per_cycle, traffic)):
+    for i, cost in enumerate((cycles, flops / per_cycle, traffic)):
       cell[i] += times * cost
   rows = [Row(part, kind, *cell) for (part, kind), cell in cells.items()]
   whole = collections.Counter()
@@ -197,6 +204,8 @@ def _kind(visit: Visit, inside: list[Instruction], products: Container[str], pla
   """Returns the kind of an instruction, the arguments as in `find_place`."""
   if collective_kind(visit.instruction):
     return "collectives"
+  if 'custom_call_target="tpu_custom_call"' in visit.instruction.rest:
+    return "kernels"
   if place.scopes[:1] and place.scopes[0] in _WHOLE:
     return place.scopes[0]
   if products:

@@ -21,7 +21,7 @@ def breakdown_table(rows: list[Row]) -> str:
   if len(small) > 1:
     parts[f"{len(small)} smaller parts"] = [row for part in small for row in parts.pop(part)]
   kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-  lines = [("Mcycles", "all", "%", "ideal", "GB", *kinds)]
+  lines = [("", "all", "%", "ideal", "GB", *kinds)]
   for part, own in [*parts.items(), ("total", rows)]:
     by_kind = collections.Counter()
     for row in own:

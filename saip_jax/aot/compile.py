@@ -1,4 +1,4 @@
-"""Compiles the training step for TPUs without having one: its memory, its costs and its fastest possible time."""
+"""Compiles the training step for TPUs and GPUs without having one: its memory, its costs and its least time."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from saip_jax.aot.breakdown import breakdown
+from saip_jax.aot.chips import Gpu
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.roofline import ASSUMPTIONS, roofline
 from saip_jax.aot.topologies import Topology, describe_devices
@@ -24,6 +25,9 @@ from saip_jax.training.step import init_state, make_train_step
 _GIB = 2**30
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SEARCH_COMPILES = 5
+# Without a GPU XLA cannot try tiles for its own products, and those it takes then do not fit rows of any length
+# ("Couldn't find output tile sizes"). With one it chooses between these and those of cuBLAS, which always fit.
+_GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 
 
 class OutOfMemory(Exception):
@@ -59,11 +63,16 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
 
 def compile_lowered(lowered, topology: Topology):
   """Returns the compiled step; raises `OutOfMemory` if it does not fit."""
+  is_gpu = isinstance(topology.chip.target, Gpu)
   with _without_cache():
     try:
-      return lowered.compile()
+      compiled = lowered.compile(compiler_options=_GPU_OPTIONS if is_gpu else None)
     except jax.errors.JaxRuntimeError as error:
       raise read_out_of_memory(str(error), topology) or error from None
+  limit = int(topology.chip.usable_gib * _GIB)
+  if is_gpu and total_bytes(compiled) > limit:  # which its compiler does not mind
+    raise OutOfMemory(total_bytes(compiled), limit)
+  return compiled
 
 
 @contextlib.contextmanager
@@ -150,7 +159,7 @@ def examine_step(
     "flops_executed_per_chip": executed,
     "gflop_per_image": useful / images / 1e9,
     "hbm_bytes_per_chip": traffic.hbm_bytes,
-    "hbm_bytes_per_chip_xla": compiled.cost_analysis().get("bytes accessed", 0.0),
+    "hbm_bytes_per_chip_xla": (compiled.cost_analysis() or {}).get("bytes accessed"),
     "collectives": {kind: {"count": n, "bytes": size} for kind, (n, size) in traffic.collectives.items()},
     "largest_collectives": {
       kind: {"bytes": size, "shape": shape[:200], "from": place}
@@ -167,7 +176,7 @@ def examine_step(
     "images_per_s": config.batch_size / times.step_s,
     "mfu": useful / (times.step_s * chip.bf16_tflops * 1e12),
     "hours": times.step_s * config.total_steps / 3600,
-    "compiler_step_s": traffic.cycles / (chip.ghz * 1e9),
+    "compiler_step_s": traffic.cycles / (chip.ghz * 1e9) if traffic.cycles else None,
     "estimated_largest_batch": estimate_largest(config, chips, total, state_bytes, int(chip.usable_gib * _GIB)),
     "lower_s": lowered_at - started,
     "compile_s": compiled_at - lowered_at,

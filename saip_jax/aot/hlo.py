@@ -63,6 +63,12 @@ class Instruction:
     return found.group(1) if found else ""
 
   @property
+  def library_call(self) -> str:
+    """The function of cuBLAS or cuDNN that it calls, as `cublas$lt$matmul`; empty if it calls none."""
+    found = re.search(r'custom_call_target="__(cu(?:blas|dnn)[^"]*)"', self.rest)
+    return found.group(1) if found else ""
+
+  @property
   def cycles(self) -> int:
     """The compiler's own estimate of its time; 0 where it gives none."""
     found = re.search(r'estimated_cycles"?:"?(\d+)', self.rest)

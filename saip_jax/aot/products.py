@@ -16,30 +16,38 @@ def product_flops(instruction: Instruction, computation: Computation) -> int:
     instruction: an instruction, not a fusion.
     computation: its surroundings.
   """
-  if instruction.opcode not in ("dot", "convolution"):
+  library = instruction.library_call
+  if instruction.opcode not in ("dot", "convolution") and not library.startswith(("cublas", "cudnn$conv")):
     return 0
+  out = shape_dims(instruction.shape)
   left, right = (shape_dims(computation[name].shape) for name in instruction.operands[:2])
-  if instruction.opcode == "dot":
-    summed = math.prod(left[i] for i in _numbers(instruction, "lhs_contracting_dims"))
-    return 2 * math.prod(shape_dims(instruction.shape)) * summed
-  return _convolution(instruction, left, right)
+  if instruction.opcode == "dot" or library.startswith("cublas"):
+    return 2 * math.prod(out) * math.prod(left[i] for i in _summed(instruction))
+  if library == "cudnn$convBackwardInput":  # of the convolution that it belongs to
+    return _convolution(instruction, out, right, left)
+  if library == "cudnn$convBackwardFilter":
+    return _convolution(instruction, left, out, right)
+  return _convolution(instruction, left, right, out)
 
 
-def _numbers(instruction: Instruction, attribute: str) -> list[int]:
-  found = re.search(attribute + r"=\{([0-9,]*)\}", instruction.rest)
-  return [int(n) for n in found.group(1).split(",") if n] if found else []
+def _summed(instruction: Instruction) -> list[int]:
+  """The dimensions of the first operand that a product sums over, from XLA's text or that of a call of cuBLAS."""
+  found = re.search(r'lhs_contracting_dim(?:s=\{|ensions":\[)([0-9,"]*)', instruction.rest)
+  return [int(n) for n in found.group(1).replace('"', "").split(",") if n] if found else []
 
 
-def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+def _convolution(
+  instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
+) -> int:
   """For TPUs products are convolutions too; a dimension that both share is one of space, with a hole for every pair.
 
   Args:
     instruction: the convolution.
-    image: dimensions of its first operand.
-    kernel: dimensions of its second operand.
+    image: dimensions of its input.
+    kernel: dimensions of its weights.
+    out: dimensions of its output.
   """
   labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest).groups()
-  out = shape_dims(instruction.shape)
   window = re.search(r"window=\{([^}]*)\}", instruction.rest)
   fields = dict(part.split("=") for part in window.group(1).split()) if window else {}
   pairs = 1

@@ -38,6 +38,8 @@ def compile_report(facts: dict[str, Any]) -> str:
     lines.append(f"  {f['error']}; {gib('state')} GiB are the state")
     return "\n".join(lines + _largest(f))
   r = f["roofline"]
+  xla = f["hbm_bytes_per_chip_xla"]
+  xla = f" (XLA counts loops once and on-chip memory too: {xla / 1e9:.2f})" if xla else ""
   ms = lambda seconds: f"{seconds * 1e3:.2f} ms"
   lines += [
     f"  parameters     {f['parameters']:,}",
@@ -45,21 +47,26 @@ def compile_report(facts: dict[str, Any]) -> str:
     f" {gib('temporaries')}, program {gib('program')}",
     f"  arithmetic     {f['flops_per_chip'] / 1e12:.3f} TFLOP, {f['gflop_per_image']:.1f} GFLOP per image"
     f" (XLA's count, blocks written out); including what is computed twice {f['flops_executed_per_chip'] / 1e12:.3f}",
-    f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run (XLA counts loops"
-    f" once and on-chip memory too: {f['hbm_bytes_per_chip_xla'] / 1e9:.2f})",
+    f"  memory traffic {f['hbm_bytes_per_chip'] / 1e9:.2f} GB, loops counted as often as they run" + xla,
     "  network        "
-    + ", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()),
+    + (", ".join(f"{c['count']} {kind}, {c['bytes'] / 1e6:.1f} MB" for kind, c in f["collectives"].items()) or "none"),
     f"  at best        {ms(r['step_s'])} a step, bound by {r['bound']}: compute {ms(r['compute_s'])}, memory"
     f" {ms(r['memory_s'])}, network {ms(r['network_s'])}",
     f"  that implies   {f['images_per_s']:,.0f} images/s on all chips, MFU {f['mfu']:.1%}, {f['hours']:.1f} hours for"
     f" {f['total_steps']:,} steps",
     f"  assuming       {f['assumptions']}",
-    f"  the compiler's own estimate of the step, without network: {ms(f['compiler_step_s'])}",
     f"  compiled in    {f['compile_s']:.1f} s",
   ]
+  if f["compiler_step_s"]:
+    lines.append(f"  the compiler's own estimate of the step, without network: {ms(f['compiler_step_s'])}")
   lines += _largest(f)
   if "breakdown" in f:
-    lines += ["", breakdown_table([Row(**row) for row in f["breakdown"]])]
+    cycles = "the compiler's estimate" if f["compiler_step_s"] else "the least for products and traffic"
+    lines += [
+      "",
+      f"million cycles by part and kind of work: {cycles}",
+      breakdown_table([Row(**row) for row in f["breakdown"]]),
+    ]
   return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from saip_jax.aot.topologies import Chip
+from saip_jax.aot.chips import Chip
 
 # Bytes that a ring sends per byte of payload, for many devices; a permutation sends its payload once.
 _RING = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 1, "collective-permute": 1}
@@ -49,5 +49,5 @@ def roofline(chip: Chip, flops: float, hbm_bytes: float, collectives: dict[str, 
   """
   sent = sum(_RING[kind] * size for kind, (_, size) in collectives.items())
   return Roofline(
-    flops / (chip.bf16_tflops * 1e12), hbm_bytes / (chip.hbm_gb_per_s * 1e9), sent / (chip.ici_gb_per_s * 1e9)
+    flops / (chip.bf16_tflops * 1e12), hbm_bytes / (chip.hbm_gb_per_s * 1e9), sent / (chip.link_gb_per_s * 1e9)
   )

@@ -1,46 +1,18 @@
-"""TPU topologies that a step can be compiled for without having one: names, sizes and speeds."""
+"""Topologies of TPUs and GPUs that a step can be compiled for without having one."""
 
 import dataclasses
+import importlib.util
 import os
+import pathlib
+import shutil
 
 import jax
+from jax.experimental import topologies
 
 from input_pipeline.checks import choices_hint
+from saip_jax.aot.chips import CHIPS, Chip, Gpu, gpu_description
 
 _INSTALL = f'pip install "jax[tpu]=={jax.__version__}"'  # each release of JAX names the libtpu that fits it
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """One TPU chip, which JAX shows as one device. Speeds are peaks from Google's data sheets.
-
-  Attributes:
-    libtpu_name: the generation, as libtpu names it.
-    megacore: whether two cores work as one device.
-    hbm_gib: memory of the chip, GiB.
-    usable_gib: memory that the compiler may use, GiB, from the error of libtpu 0.0.42 for a program that does not fit.
-    bf16_tflops: dense bfloat16 TFLOP/s.
-    hbm_gb_per_s: memory bandwidth, 10^9 bytes/s.
-    ici_gb_per_s: bandwidth to the neighbors, all links and one direction, 10^9 bytes/s.
-    ghz: clock at which the peak is reached; turns the compiler's cycles into seconds.
-  """
-
-  libtpu_name: str
-  megacore: bool
-  hbm_gib: float
-  usable_gib: float
-  bf16_tflops: float
-  hbm_gb_per_s: float
-  ici_gb_per_s: float
-  ghz: float
-
-
-CHIPS = {
-  "v4": Chip("v4", True, 32, 30.75, 275, 1228, 300, 1.05),
-  "v5e": Chip("v5e", False, 16, 15.75, 197, 819, 200, 1.5),
-  "v5p": Chip("v5p", True, 95, 95.74, 459, 2765, 600, 1.75),
-  "v6e": Chip("v6e", False, 32, 31.25, 918, 1640, 448, 1.75),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +20,8 @@ class Topology:
   """Connected chips of one kind.
 
   Attributes:
-    name: Google Cloud's accelerator type: v4 and v5p are counted in cores, two to a chip, v5e and v6e in chips.
+    name: Google Cloud's accelerator type: v4 and v5p are counted in cores, two to a chip, v5e and v6e in chips. GPUs by
+      their product, with their number if they are several in one machine: h100, h100-8.
     chip: their kind.
     shape: how they are arranged, as in "4x4x2".
     chips: their number.
@@ -65,8 +38,13 @@ def _topologies() -> dict[str, Topology]:
   deep = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8", 512: "8x8x8"}
   result = {}
   for kind, chip in CHIPS.items():
-    for chips, shape in (deep if chip.megacore else flat).items():
-      name = f"{kind}-{2 * chips if chip.megacore else chips}"
+    if isinstance(chip.target, Gpu):
+      names = {kind if gpus == 1 else f"{kind}-{gpus}": gpus for gpus in (1, 2, 4, 8)}
+      result |= {name: Topology(name, chip, f"1x1x{gpus}", gpus) for name, gpus in names.items()}
+      continue
+    megacore = chip.target.megacore
+    for chips, shape in (deep if megacore else flat).items():
+      name = f"{kind}-{2 * chips if megacore else chips}"
       result[name] = Topology(name, chip, shape, chips)
   return result
 
@@ -90,8 +68,13 @@ def describe_devices(topology: Topology) -> list[jax.Device]:
   """Returns devices to compile for; they cannot run anything.
 
   Raises:
-    ValueError: libtpu is not installed.
+    ValueError: the compiler for them is not installed.
   """
+  describe = _describe_gpus if isinstance(topology.chip.target, Gpu) else _describe_tpus
+  return list(describe(topology).devices)
+
+
+def _describe_tpus(topology: Topology):
   try:
     import libtpu  # noqa: F401
   except ImportError:
@@ -105,13 +88,40 @@ def describe_devices(topology: Topology) -> list[jax.Device]:
     "TPU_WORKER_HOSTNAMES": "localhost",
   }.items():
     os.environ.setdefault(name, value)
-  from jax.experimental import topologies
-
-  chip = topology.chip
-  options = {"chip_config_name": "megacore"} if chip.megacore else {}
+  tpu = topology.chip.target
+  options = {"chip_config_name": "megacore"} if tpu.megacore else {}
   if topology.chips == 1:
     options["chips_per_host_bounds"] = (1, 1, 1)
-  description = topologies.get_topology_desc(
-    platform="tpu", topology_name=f"{chip.libtpu_name}:{topology.shape}", **options
+  return topologies.get_topology_desc(platform="tpu", topology_name=f"{tpu.name}:{topology.shape}", **options)
+
+
+def _describe_gpus(topology: Topology):
+  missing = ValueError(
+    f"--topology={topology.name}: compiling for a GPU needs the CUDA plugin of JAX {jax.__version__} and ptxas, which"
+    ' are not installed: pip install "saip-jax[cuda-compile]"'
   )
-  return list(description.devices)
+  if not (_has_cuda_plugin() and _has_ptxas()):
+    raise missing
+  description = gpu_description(topology.chip)
+  try:
+    return topologies.get_topology_desc("", "cuda", topology=topology.shape, target_config=description)
+  except NotImplementedError:  # a plugin of another JAX
+    raise missing from None
+
+
+def _has_cuda_plugin() -> bool:
+  if importlib.util.find_spec("jax_plugins") is None:
+    return False
+  return any(importlib.util.find_spec(f"jax_plugins.xla_cuda{version}") for version in (12, 13))
+
+
+def _has_ptxas() -> bool:
+  """Whether XLA finds NVIDIA's assembler: as a Python package, which this puts on the path, or with CUDA."""
+  if shutil.which("ptxas") or shutil.which("ptxas", path="/usr/local/cuda/bin"):
+    return True
+  nvidia = importlib.util.find_spec("nvidia")
+  folders = [pathlib.Path(folder) for folder in nvidia.submodule_search_locations] if nvidia else []
+  found = next((ptxas for folder in folders for ptxas in sorted(folder.glob("*/bin/ptxas"))), None)
+  if found:
+    os.environ["PATH"] = os.pathsep.join([str(found.parent), os.environ.get("PATH", "")])
+  return found is not None

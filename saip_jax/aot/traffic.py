@@ -118,7 +118,8 @@ class MemoryTraffic:
         if shape_bytes(operand.shape, hbm_only=True):
           total += self._read_of_parameter(called, index)
       return total
-    return shape_bytes(instruction.shape, hbm_only=True) + sum(shape_bytes(r.shape, hbm_only=True) for r in read)
+    result = _without_workspace(instruction) if instruction.library_call else instruction.shape
+    return shape_bytes(result, hbm_only=True) + sum(shape_bytes(r.shape, hbm_only=True) for r in read)
 
   @functools.cache
   def _read_of_parameter(self, name: str, index: int) -> int:
@@ -132,7 +133,7 @@ class MemoryTraffic:
     for user in self._computations[name].values():
       if value.name not in user.operands or user.opcode == "parameter":
         continue
-      if user.opcode in ("bitcast", "copy", "reshape", "transpose"):
+      if user.opcode in ("bitcast", "copy", "reshape", "transpose") and not user.is_root:
         total += self._read_of(name, user)
       elif user.opcode in ("dynamic-slice", "slice"):
         total += shape_bytes(user.shape)
@@ -159,6 +160,11 @@ class MemoryTraffic:
       if size and part.opcode == "dynamic-update-slice":
         size = shape_bytes(computation[part.operands[1]].shape)
       yield size
+
+
+def _without_workspace(instruction: Instruction) -> str:
+  """The results of a call to a library without the last, its scratch memory."""
+  return " ".join([a.group() for a in ARRAY.finditer(instruction.shape)][:-1])
 
 
 def _result(instruction: Instruction) -> str:

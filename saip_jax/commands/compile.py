@@ -9,7 +9,10 @@ def add_flags(parser) -> None:
     "--config", required=True, type=local_path_flag, metavar="FILE", help=RECIPE_HELP.format("saip_vit_tiny")
   )
   parser.add_argument(
-    "--topology", required=True, metavar="NAME", help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ..."
+    "--topology",
+    required=True,
+    metavar="NAME",
+    help="Google Cloud's name of the chips: v5e-8, v5e-256, v4-64, ...; or GPUs: h100, h100-8, h200, a100, l4, ...",
   )
   parser.add_argument("--batch", type=int, metavar="N", help="images per update, over all chips (the recipe's)")
   parser.add_argument("--largest", action="store_true", help="search the largest batch that fits: up to 5 compiles")
@@ -27,12 +30,15 @@ def add_flags(parser) -> None:
 def run(options, settings) -> int:
   import json
 
+  import jax
+
   from saip_jax.aot.compile import OutOfMemory, examine_step, search_largest
   from saip_jax.aot.report import compile_report, out_of_memory_facts
   from saip_jax.aot.topologies import find_topology
   from saip_jax.methods import METHODS
   from saip_jax.recipes import open_recipe
 
+  jax.config.update("jax_platforms", "cpu")  # nothing runs: leave accelerators to others, and look for none
   batch = [] if options.batch is None else [f"--config.batch_size={options.batch}"]
   config = open_recipe(options.config, settings + batch)
   topology, build = find_topology(options.topology), METHODS[config.method.name].build
