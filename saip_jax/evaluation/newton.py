@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_TOLERANCE = 1e-4  # of the squared gradient, in the norm of the preconditioner: about twice what is above the minimum
+_TOLERANCE = 1e-6  # of the squared gradient, in the norm of the preconditioner: about twice what is above the minimum
 _ACCURACY = 0.1  # of a step, in the same norm
 _STEPS, _PRODUCTS, _HALVINGS = 50, 100, 20
 _ROUNDING = 1e-6  # of a loss, relative

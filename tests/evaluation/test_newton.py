@@ -45,7 +45,7 @@ def test_labels_with_their_own_rows_weights_and_strengths_are_those_of_scikit_le
 @pytest.mark.parametrize("strength", [0.3, 30.0])
 def test_classes_of_very_different_frequency_are_those_of_scikit_learn(strength):
   rng, features = np.random.default_rng(2), _features(600, 24)
-  scores = 3 * features[:, :5] + rng.gumbel(size=(600, 5)) + [4, 2, 0, 0, -2]
+  scores = 3 * features[:, :5] + rng.gumbel(size=(600, 5)) + [4, 2, 0, 0, -4]
   labels = scores.argmax(1)
   assert np.bincount(labels)[4] < 10
   _, x = _along_directions(features)
