@@ -91,7 +91,8 @@ def _by_rows(x, targets, patterns, strengths) -> list[np.ndarray]:
   """Returns the weights for each strength, with weights a of the rows as  X'a,  if features outnumber rows.
 
   Where all is known,  (XX' + s I) a = y - b  with  sum(a) = 0  for the intercept b. An unknown row has  a = 0  instead
-  of its equation. So one system is solved for all targets; each pattern adds a small one of the sum and the unknown rows.
+  of its equation. So one system is solved for all targets; each pattern adds a small one, of the sum and its unknown
+  rows.
   """
   count, number = targets.shape
   missing = np.flatnonzero(~np.all([rows for rows, _ in patterns], axis=0))
