@@ -34,9 +34,7 @@ def add_flags(parser) -> None:
 def run(options, settings) -> int:
   import gc
 
-  gc.set_threshold(
-    20_000, 20, 10
-  )  # tracing makes many objects that stay: 1.5 s of saip_demo's start went into the search
+  gc.set_threshold(20_000, 20, 10)  # tracing makes many objects that stay: looking for garbage takes seconds
   from saip_jax.recipes import open_recipe
 
   config = open_recipe(options.config, settings)

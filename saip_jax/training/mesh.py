@@ -78,8 +78,8 @@ def place_state(mesh: Mesh, shapes):
 def options_of_one_run(platform: str) -> dict[str, Any]:
   """Returns compiler options for a program that runs once, such as the one that makes the first weights.
 
-  On a CPU, LLVM's optimizations and XLA's emitters of fused loops take most of the time of compiling: 12 of 18 seconds
-  of the processor for the first state of saip_demo, which then takes 1 s to run instead of 0.2 s.
+  On a CPU, LLVM's optimizations and XLA's emitters of fused loops take most of the time of compiling, and save less than
+  that in one run.
 
   Args:
     platform: of the devices.
