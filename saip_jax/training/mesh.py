@@ -78,8 +78,8 @@ def place_state(mesh: Mesh, shapes):
 def options_of_one_run(platform: str) -> dict[str, Any]:
   """Returns compiler options for a program that runs once, such as the one that makes the first weights.
 
-  On a CPU, LLVM's optimizations and XLA's emitters of fused loops take most of the time of compiling, and save less than
-  that in one run.
+  On a CPU, LLVM's optimizations and XLA's emitters of fused loops take most of the time of compiling, and one run wins
+  less than that back.
 
   Args:
     platform: of the devices.
