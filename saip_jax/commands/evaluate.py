@@ -23,12 +23,12 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--task",
     required=True,
-    metavar="NAME",
+    metavar="NAME[:PROTOCOL],...",
     help="reid, text, attributes, keypoints, wholebody, detection, parsing, segmentation, multi_parsing, joints3d, "
-    "depth, correspondence or cross_modality",
+    "depth, correspondence or cross_modality; several of them are measured one after the other",
   )
   parser.add_argument("--data", required=True, metavar="SOURCE:PATH", help="people, market1501:DIR, coco:FILE, ...")
-  parser.add_argument("--protocol", metavar="NAME", help="protocol of the task (its first)")
+  parser.add_argument("--protocol", metavar="NAME", help="protocol of a single task (its first)")
   parser.add_argument(
     "--finetune",
     type=local_path_flag,
@@ -60,7 +60,7 @@ def run(options, settings) -> int:
   import json
 
   from input_pipeline.storage import cache_folder
-  from saip_jax.evaluation.evaluate import evaluate, evaluation_text, find_protocol
+  from saip_jax.evaluation.evaluate import evaluate_tasks, evaluation_text, find_protocol, named_tasks
   from saip_jax.evaluation.splits import Data
 
   data = Data.parse(
@@ -78,11 +78,10 @@ def run(options, settings) -> int:
   if options.finetune is None:
     if settings or options.workdir:
       raise ValueError(f"{(settings or ['--workdir'])[0]!r} is for --finetune; see {options.prog} --help")
-    evaluate(
+    evaluate_tasks(
       options.checkpoint,
-      options.task,
+      named_tasks(options.task, options.protocol),
       data,
-      options.protocol,
       options.which,
       options.image_hw,
       options.seed,

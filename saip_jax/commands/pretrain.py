@@ -32,6 +32,9 @@ def add_flags(parser) -> None:
 
 
 def run(options, settings) -> int:
+  import gc
+
+  gc.set_threshold(20_000, 20, 10)  # tracing makes many objects that stay: looking for garbage takes seconds
   from saip_jax.recipes import open_recipe
 
   config = open_recipe(options.config, settings)

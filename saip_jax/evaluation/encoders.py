@@ -17,6 +17,7 @@ from saip_jax.evaluation.metrics.similarity import NOISE, Variation, without_noi
 from saip_jax.evaluation.resize import resized_batches
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing, loaded_backbone, open_weights
+from saip_jax.training.mesh import options_of_one_run
 
 _USUAL_HW = (256, 128)
 _POOLED_HW = (8, 4)  # fine enough for joints, few enough for a ridge regression
@@ -110,7 +111,9 @@ def untrained_backbone(spec: BackboneSpec, seed: int) -> LoadedBackbone:
   """Returns an untrained backbone, initialized with a seed."""
   module = spec.build()
   images = np.zeros((1, *spec.image_hw, 3), np.float32)
-  variables = jax.jit(lambda key: module.init(key, images, ("cls", "tokens")))(jax.random.key(seed))
+  options = options_of_one_run(jax.default_backend())
+  init = jax.jit(lambda key: module.init(key, images, ("cls", "tokens")), compiler_options=options)
+  variables = init(jax.random.key(seed))
   params = join_statistics(variables["params"], variables.get("batch_stats"))
   return LoadedBackbone(module, params, Preprocessing(spec.image_hw))
 

@@ -1,11 +1,12 @@
 """`saip evaluate`: measures one encoder on one task and one data set, and records the scores."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from input_pipeline.sources.annotated.categories import categories_text
@@ -31,32 +32,52 @@ def evaluate(
   flip_test: bool = False,
   show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-  """Measures an encoder on a task.
+  """Returns the record of `evaluate_tasks` for one task and protocol; None for its default."""
+  return evaluate_tasks(checkpoint, [(task, protocol)], data, which, image_hw, seed, flip_test, show)[0]
+
+
+def evaluate_tasks(
+  checkpoint: str,
+  tasks: Sequence[tuple[str, str | None]],
+  data: Data,
+  which: str = "student",
+  image_hw: tuple[int, int] | None = None,
+  seed: int = 0,
+  flip_test: bool = False,
+  show: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+  """Measures an encoder on tasks, one after the other; it is opened and compiled once for each size of its input.
 
   Args:
     checkpoint: a checkpoint that `encoders.open_encoder` reads.
-    task: a key of `TASKS`.
+    tasks: keys of `TASKS`, each with one of its protocols or None for its default.
     data: the data set.
-    protocol: a protocol of the task; None for its default.
     which: "student" or "teacher".
     image_hw: size in pixels of the input; None for that of the task, or else of the weights.
     seed: seed of random weights.
     flip_test: average over each image and its mirror image.
-    show: called with the record before it is saved.
+    show: called with each record before it is saved.
 
   Returns:
-    A JSON-able record: task, protocol, encoder, scores, facts to compare them (with a warning if all features are
-    equal), and images left out. If the checkpoint belongs to a run, it is appended to W/evaluations.jsonl.
+    A JSON-able record of each task: task, protocol, encoder, scores, facts to compare them (with a warning if all
+    features are equal), and images left out. If the checkpoint belongs to a run, it is appended to
+    W/evaluations.jsonl.
 
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
   """
-  name, _ = find_protocol(task, protocol)  # before weights are read
-  if flip_test and name not in TASKS[task].flip_tests:
-    able = [f"{other} ({', '.join(t.flip_tests)})" for other, t in TASKS.items() if t.flip_tests]
-    raise ValueError(f"--flip-test is not supported by {task}, protocol {name}; expected one of: {', '.join(able)}")
-  encoder = TASKS[task].open(checkpoint, which, image_hw or TASKS[task].image_hw, seed)
-  return save_record(checkpoint, measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol), show)
+  for task, protocol in tasks:  # before weights are read
+    name, _ = find_protocol(task, protocol)
+    if flip_test and name not in TASKS[task].flip_tests:
+      able = [f"{other} ({', '.join(t.flip_tests)})" for other, t in TASKS.items() if t.flip_tests]
+      raise ValueError(f"--flip-test is not supported by {task}, protocol {name}; expected one of: {', '.join(able)}")
+  opened = functools.cache(lambda open_it, hw: open_it(checkpoint, which, hw, seed))
+  records = []
+  for task, protocol in tasks:
+    encoder = opened(TASKS[task].open, image_hw or TASKS[task].image_hw)
+    record = measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol)
+    records.append(save_record(checkpoint, record, show))
+  return records
 
 
 def save_record(
@@ -83,7 +104,7 @@ def save_record(
 
 
 def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
-  """Returns the record of `evaluate` for an open encoder, without saving it."""
+  """Returns a record of `evaluate_tasks` for an open encoder, without saving it."""
   return run_protocol(task, *find_protocol(task, protocol), encoder, data)
 
 
@@ -113,6 +134,16 @@ def _warning(encoder: Encoder) -> dict[str, str]:
     "warning": f"all features are equal: the encoder gives the same ones for each of {seen.count:,} images, so "
     "the scores are those of chance"
   }
+
+
+def named_tasks(names: str, protocol: str | None) -> list[tuple[str, str | None]]:
+  """Returns the tasks of `--task=NAME[:PROTOCOL],...` with their protocols; `--protocol` is for a single one."""
+  tasks = [(task, of_task or None) for task, _, of_task in (name.partition(":") for name in names.split(","))]
+  if protocol is None:
+    return tasks
+  if len(tasks) > 1 or tasks[0][1]:
+    raise ValueError(f"--protocol={protocol} is for one task, and --task={names}: write --task=NAME:PROTOCOL,...")
+  return [(tasks[0][0], protocol)]
 
 
 def find_protocol(task: str, protocol: str | None) -> tuple[str, Protocol]:

@@ -1,12 +1,12 @@
-"""Logistic regression on frozen features, fitted by L-BFGS."""
+"""Logistic regression on frozen features, fitted by Newton's method, all folds and labels at once."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
 
 from saip_jax.evaluation.linear_probe import FOLDS, LinearProbe, fold_of_rows, standardization
+from saip_jax.evaluation.newton import Loss, minimize_all, principal_directions
 
 LOGISTIC_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 """Candidate penalties, tried from the strongest until `_PATIENCE` in a row do not improve: weak ones are slow.
@@ -15,7 +15,6 @@ Each fit starts from the weights of the one before.
 """
 
 _PATIENCE = 2
-_ITERATIONS = 100
 
 
 class LogisticProbe(LinearProbe):
@@ -43,13 +42,9 @@ def fit_classes(
   Raises:
     ValueError: wrong shapes, values that are not finite, or too few groups.
   """
-
-  def loss(logits, shares):
-    logs = log_softmax(logits, axis=1)
-    gradient = np.exp(logs) * shares.sum(1, keepdims=True) - shares
-    return -np.sum(shares * logs, dtype=np.float64), gradient
-
-  return _fit(features, shares, loss, groups, strengths, 1)
+  features, shares = _checked(features, shares)
+  probe = _fit(features, shares[:, None, :], _of_classes, groups, strengths, 1)
+  return dataclasses.replace(probe, strength=probe.strength[0])
 
 
 def fit_binary(
@@ -71,24 +66,44 @@ def fit_binary(
   Raises:
     ValueError: as `fit_classes`.
   """
-
   labels = np.asarray(labels)
-  signs = np.where(np.isfinite(labels), (labels == 1) * 1.0 - (labels == 0), np.nan)  # `_fit` refuses nan
-
-  def loss(logits, weighted_signs):
-    against = -np.sign(weighted_signs) * logits
-    losses = np.abs(weighted_signs) * np.logaddexp(0, against)
-    return np.sum(losses, axis=0, dtype=np.float64), -weighted_signs * expit(against)
-
-  return _fit(features, signs if weights is None else signs * weights, loss, groups, strengths, FOLDS)
+  signs = np.where(np.isfinite(labels), (labels == 1) * 1.0 - (labels == 0), np.nan)  # `_checked` refuses nan
+  features, signs = _checked(features, signs if weights is None else signs * weights)
+  return _fit(features, signs[:, :, None], _of_labels, groups, strengths, FOLDS)
 
 
-def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
-  """Fits with the strength that is best on `turns` held-out folds.
+def _of_classes(logits: np.ndarray, shares: np.ndarray) -> Loss:
+  """Returns the `Loss` of one problem with C classes, from logits and shares (n, P, C)."""
+  logits = logits - logits.max(2, keepdims=True)
+  odds = np.exp(logits)
+  sums, counted = odds.sum(2, keepdims=True), shares.sum(2, keepdims=True)
+  p = odds / sums
 
-  `loss` is (logits, targets) -> (error, gradient with respect to the logits). The error is (), or (C,) for a strength
-  per column.
-  """
+  def product(change):
+    likely = p * change
+    return counted * (likely - p * likely.sum(2, keepdims=True))
+
+  errors = np.sum(counted * np.log(sums), axis=(0, 2), dtype=np.float64)
+  errors -= np.sum(shares * logits, axis=(0, 2), dtype=np.float64)
+  seen = counted * p
+  curvature = -np.einsum("npc,npd->pcd", seen, p, optimize=True) / len(p)
+  curvature += seen.mean(0)[:, :, None] * np.eye(p.shape[2], dtype=p.dtype)
+  return Loss(errors, seen - shares, curvature, product)
+
+
+def _of_labels(logits: np.ndarray, weighted_signs: np.ndarray) -> Loss:
+  """Returns the `Loss` of a problem for each label, from logits and weighted signs (n, P, 1)."""
+  against, weights = -np.sign(weighted_signs) * logits, np.abs(weighted_signs)
+  small = np.exp(-np.abs(against))
+  losses = weights * (np.maximum(against, 0) + np.log1p(small))
+  wrong = np.where(against > 0, 1, small) / (1 + small)  # the logistic function of `against`, without overflow
+  curvature = weights * wrong * (1 - wrong)
+  errors = np.sum(losses, axis=(0, 2), dtype=np.float64)
+  return Loss(errors, -weighted_signs * wrong, curvature.mean(0)[:, :, None], lambda change: curvature * change)
+
+
+def _checked(features, targets) -> tuple[np.ndarray, np.ndarray]:
+  """Returns features (n, D) and targets (n, T) as float32."""
   features, targets = np.asarray(features, np.float32), np.asarray(targets, np.float32)
   if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:
     raise ValueError(
@@ -98,41 +113,41 @@ def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
   for name, array in (("features", features), ("targets", targets)):
     if not np.isfinite(array).all():
       raise ValueError(f"{name} are not finite in row {np.flatnonzero(~np.isfinite(array).all(1))[0]}")
+  return features, targets
+
+
+def _fit(features, targets, loss, groups, strengths, turns) -> LogisticProbe:
+  """Fits P problems with targets (n, P, C), each with its best strength (P,) on `turns` held-out folds.
+
+  The fits of all folds are solved together: they share the products with the features. The fit of all rows starts from
+  the mean of theirs.
+  """
   strengths = sorted(map(float, strengths), reverse=True)
   if not strengths or strengths[-1] <= 0:
     raise ValueError(f"strengths are {strengths}: expected at least one, all positive")
   center, scale = standardization(features)
   x = ((features - center) / scale).astype(np.float32)
-  start, columns = np.zeros((x.shape[1] + 1, targets.shape[1])), np.arange(targets.shape[1])
-  chosen = np.intp(0)
+  directions = principal_directions(x)
+  x = np.concatenate([x @ directions, np.ones((len(x), 1), np.float32)], axis=1)
+  rows, problems, outputs = targets.shape
+  start, chosen = np.zeros((x.shape[1], problems, outputs), np.float32), np.zeros(problems, np.intp)
   if len(strengths) > 1:
-    fold = fold_of_rows(len(x), groups)
-    held_out = [fold == number for number in np.unique(fold)[:turns]]
-    weights, errors = [start] * len(held_out), []
+    fold = fold_of_rows(rows, groups)
+    held_out = (fold[:, None] == np.unique(fold)[:turns])[:, :, None, None]
+    folds = held_out.shape[1]
+    fitted, measured = (
+      np.where(out, 0, targets[:, None]).reshape(rows, folds * problems, outputs) for out in (held_out, ~held_out)
+    )
+    weights, path, errors = np.tile(start, (1, folds, 1)), [], []
     for strength in strengths:
-      weights = [_minimize(x[~out], targets[~out], loss, strength, w) for out, w in zip(held_out, weights)]
-      errors.append(sum(loss(_logits(x[out], w), targets[out])[0] for out, w in zip(held_out, weights)))
+      weights, logits = minimize_all(x, fitted, loss, np.full(folds * problems, strength), weights)
+      path.append(weights.reshape(-1, folds, problems, outputs).mean(1))
+      errors.append(loss(logits, measured).errors.reshape(folds, problems).sum(0))
       if len(errors) - np.argmin([error.sum() for error in errors]) > _PATIENCE:
         break
     chosen = np.argmin(errors, axis=0)
-  path = [start := _minimize(x, targets, loss, strength, start) for strength in strengths[: chosen.max() + 1]]
-  fitted = np.stack(path)[chosen, :, columns].T.astype(np.float32)  # (D + 1, C)
-  return LogisticProbe(center, scale, fitted[:-1], fitted[-1], np.array(strengths)[chosen])
-
-
-def _logits(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  return x @ weights[:-1].astype(np.float32) + weights[-1].astype(np.float32)
-
-
-def _minimize(x, targets, loss, strength: float, start: np.ndarray) -> np.ndarray:
-  """Returns (D + 1, C) float64 weights, the intercepts last."""
-
-  def value_and_gradient(flat):
-    weights = flat.reshape(start.shape)
-    errors, gradient = loss(_logits(x, weights), targets)
-    of_weights = np.concatenate([x.T @ gradient, gradient.sum(0, keepdims=True)]).astype(np.float64)
-    of_weights[:-1] += strength * weights[:-1]
-    return errors.sum() + 0.5 * strength * np.sum(weights[:-1] ** 2), of_weights.reshape(-1)
-
-  found = minimize(value_and_gradient, start.reshape(-1), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
-  return found.x.reshape(start.shape)
+    start = np.stack([path[k][:, p] for p, k in enumerate(chosen)], axis=1)
+  strength = np.array(strengths)[chosen]
+  weights, _ = minimize_all(x, targets, loss, strength, start)
+  weights = weights.reshape(-1, problems * outputs)
+  return LogisticProbe(center, scale, directions @ weights[:-1], weights[-1], strength)

@@ -61,38 +61,58 @@ def fit_ridge(
 
 
 def _fit_all(features: np.ndarray, targets: np.ndarray, known: np.ndarray, strengths: list[float]) -> list[RidgeProbe]:
-  """Returns a probe for each strength.
-
-  Targets known in the same rows are solved together, with centered X as  (X'X + s I)^-1 X'y.  If features outnumber
-  rows, as  X'(XX' + s I)^-1 y,  where XX' is a part of one product of all rows.
-  """
+  """Returns a probe for each strength; targets known in the same rows are solved together."""
   center, scale = standardization(features)
   x = (features - center) / scale
-  wide = len(x) < x.shape[1]
-  products = x @ x.T if wide else None
-  # Weights of rows if wide, else of features. Those of rows sum to zero, so that X needs no centering afterwards.
-  solutions = np.zeros((len(strengths), len(x) if wide else x.shape[1], targets.shape[1]))
-  x_means, y_means = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
   packed = np.packbits(known, axis=0)  # an eighth of the bytes to compare
   _, first, pattern_of = np.unique(packed, axis=1, return_index=True, return_inverse=True)
-  for k, rows in enumerate(known.T[first]):
-    if rows.any():
-      own = np.flatnonzero(pattern_of.reshape(-1) == k)
-      x_mean, y = x[rows].mean(0), targets[rows][:, own]
-      x_means[own], y_means[own] = x_mean, y.mean(0)
-      if wide:
-        matrix = products[np.ix_(rows, rows)]
-        matrix -= matrix.mean(0)
-        matrix -= matrix.mean(1, keepdims=True)
-        places, right = np.flatnonzero(rows), y - y.mean(0)
-      else:
-        centered = x[rows] - x_mean
-        matrix, places, right = centered.T @ centered, np.arange(x.shape[1]), centered.T @ (y - y.mean(0))
-      for s, strength in enumerate(strengths):
-        solutions[s][np.ix_(places, own)] = np.linalg.solve(matrix + strength * np.eye(len(matrix)), right)
-  weights = [x.T @ solution if wide else solution for solution in solutions]
+  patterns = [
+    (rows, np.flatnonzero(pattern_of.reshape(-1) == k)) for k, rows in enumerate(known.T[first]) if rows.any()
+  ]
+  counts = np.maximum(known.sum(0), 1)
+  x_means, y_means = known.T.astype(np.float64) @ x / counts[:, None], targets.sum(0) / counts
+  weights = (_by_rows if len(x) < x.shape[1] else _by_features)(x, targets, patterns, strengths)
   intercepts = [y_means - np.einsum("td,dt->t", x_means, w) for w in weights]
   return [RidgeProbe(center, scale, w, b, s) for w, b, s in zip(weights, intercepts, strengths)]
+
+
+def _by_features(x, targets, patterns, strengths) -> list[np.ndarray]:
+  """Returns the weights (D, T) for each strength, with centered X as  (X'X + s I)^-1 X'y."""
+  weights = [np.zeros((x.shape[1], targets.shape[1])) for _ in strengths]
+  for rows, own in patterns:
+    centered, y = x[rows] - x[rows].mean(0), targets[rows][:, own]
+    matrix, right = centered.T @ centered, centered.T @ (y - y.mean(0))
+    for s, strength in enumerate(strengths):
+      weights[s][:, own] = np.linalg.solve(matrix + strength * np.eye(len(matrix)), right)
+  return weights
+
+
+def _by_rows(x, targets, patterns, strengths) -> list[np.ndarray]:
+  """Returns the weights for each strength, with weights a of the rows as  X'a,  if features outnumber rows.
+
+  Where all is known,  (XX' + s I) a = y - b  with  sum(a) = 0  for the intercept b. An unknown row has  a = 0  instead
+  of its equation. So one system is solved for all targets; each pattern adds a small one, of the sum and its unknown
+  rows.
+  """
+  count, number = targets.shape
+  missing = np.flatnonzero(~np.all([rows for rows, _ in patterns], axis=0))
+  place = np.full(count, -1)
+  place[missing] = 1 + np.arange(len(missing))
+  conditions = np.concatenate([np.ones((count, 1)), np.eye(count)[:, missing]], axis=1)
+  products, right, weights = x @ x.T, np.concatenate([targets, conditions], axis=1), []
+  for strength in strengths:
+    solved = np.linalg.solve(products + strength * np.eye(count), right)
+    free, moved = solved[:, :number], solved[:, number:]
+    of_rows = np.zeros_like(targets)
+    for rows, own in patterns:
+      unknown = np.flatnonzero(~rows)
+      own_conditions = np.concatenate([[0], place[unknown]])
+      kept = lambda array: np.concatenate([array.sum(0, keepdims=True), array[unknown]])
+      found = free[:, own]
+      found -= moved[:, own_conditions] @ np.linalg.solve(kept(moved[:, own_conditions]), kept(found))
+      of_rows[np.ix_(rows, own)] = found[rows]
+    weights.append(x.T @ of_rows)
+  return weights
 
 
 def _variances(targets: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from saip_jax.training.checkpoint import Checkpoints
 from saip_jax.training.ending import Ending
 from saip_jax.training.goodput import Goodput
 from saip_jax.training.loggers import make_loggers
-from saip_jax.training.mesh import lower_step, place_state, shardings_of
+from saip_jax.training.mesh import lower_step, options_of_one_run, place_state, shardings_of
 from saip_jax.training.metrics import MetricsWriter
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.profiler import ProfileWindow
@@ -66,7 +66,9 @@ def open_state(config, method, data, folder, model, initial, mesh, starting, pro
     progress.say(f"state    resuming at step {start}{_changes(folder, config)}")
   load = initial() if initial and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
-    state = checkpoints.restore(abstract_state) if start else jax.jit(new_state, out_shardings=shardings)()
+    options = options_of_one_run(mesh.devices.flat[0].platform)
+    make = jax.jit(new_state, out_shardings=shardings, compiler_options=options)
+    state = checkpoints.restore(abstract_state) if start else make()
   if load is not None:
     state, line = load(state, (shardings.params, shardings.method_state))
     progress.say(line)

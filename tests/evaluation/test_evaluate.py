@@ -102,6 +102,39 @@ def test_tasks_without_a_flip_test_refuse_it(people, capsys, arguments):
   assert error.count("\n") == 1 and "--flip-test" in error and "keypoints (heatmap)" in error
 
 
+def test_several_tasks_are_measured_as_each_alone(people, monkeypatch, capsys):
+  opened, open_one = [], TASKS["reid"].open
+  open_counted = lambda *args: (opened.append(args), open_one(*args))[1]
+  for task in ("reid", "attributes", "parsing"):
+    monkeypatch.setitem(TASKS, task, dataclasses.replace(TASKS[task], open=open_counted))
+
+  def records(tasks):
+    command = ["evaluate", "--checkpoint=histogram", f"--data={people}", "--image-hw=64x32", "--json"]
+    assert cli.main([*command, f"--task={tasks}"]) == 0
+    found = json.loads("[" + capsys.readouterr().out.replace("}\n{", "},{") + "]")
+    return [{name: value for name, value in record.items() if name not in ("seconds", "time")} for record in found]
+
+  together = records("reid,attributes:knn,parsing")
+  assert len(opened) == 1
+  assert together == [*records("reid"), *records("attributes:knn"), *records("parsing")]
+  assert [record["protocol"] for record in together] == ["nearest", "knn", "linear"]
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["--task=reid,attributes", "--protocol=stripes"], ["--protocol=stripes", "NAME:PROTOCOL"]),
+    (["--task=reid,juggling"], ["--task=juggling", "reid"]),
+    (["--task=reid,"], ["--task= "]),
+    (["--task=reid:linear"], ["--protocol=linear", "nearest"]),
+  ],
+)
+def test_mistakes_among_several_tasks_are_one_line_before_anything_is_measured(people, capsys, arguments, words):
+  assert cli.main(["evaluate", "--checkpoint=histogram", f"--data={people}", *arguments]) == 2
+  found = capsys.readouterr()
+  assert not found.out and found.err.count("\n") == 1 and all(word in found.err for word in words)
+
+
 def test_help_names_every_task(capsys):
   with pytest.raises(SystemExit):
     cli.main(["evaluate", "--help"])

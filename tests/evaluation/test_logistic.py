@@ -32,7 +32,7 @@ def test_classes_are_as_likely_as_for_scikit_learn(rows, width, strength):
   labels, new = scores.argmax(1), _data(30, width, seed=1)[0]
   found = softmax(fit_classes(features, np.eye(4)[labels], strengths=[strength]).logits(new), axis=1)
   expected = peer(strength).fit(scaled(features), labels).predict_proba(scaled(new))
-  np.testing.assert_allclose(found, expected, atol=2e-3)
+  np.testing.assert_allclose(found, expected, atol=5e-4)
 
 
 @pytest.mark.parametrize("strength", [0.1, 10.0])
@@ -45,7 +45,7 @@ def test_attributes_are_as_likely_as_for_scikit_learn(strength):
   for a in range(4):
     rows = ~unknown[:, a]
     expected = peer(strength).fit(scaled(features)[rows], labels[rows, a]).predict_proba(scaled(new))[:, 1]
-    np.testing.assert_allclose(found[:, a], expected, atol=2e-3)
+    np.testing.assert_allclose(found[:, a], expected, atol=5e-4)
 
 
 def test_attributes_weigh_what_they_are_said_to():
@@ -56,21 +56,24 @@ def test_attributes_weigh_what_they_are_said_to():
   found = expit(fit_binary(features, labels, strengths=[10.0], weights=weights).logits(new))
   for a in range(4):
     fitted = peer(10.0).fit(scaled(features), labels[:, a], sample_weight=weights[:, a])
-    np.testing.assert_allclose(found[:, a], fitted.predict_proba(scaled(new))[:, 1], atol=2e-3)
+    np.testing.assert_allclose(found[:, a], fitted.predict_proba(scaled(new))[:, 1], atol=5e-4)
 
 
 def test_strengths_are_tried_until_weaker_ones_are_worse(monkeypatch):
   features, scores = _data(300, 60)
   noisy = np.random.default_rng(1).random(scores.shape) < expit(0.3 * scores)
   every, tried = sorted(logistic.LOGISTIC_STRENGTHS, reverse=True), []
-  minimize = logistic._minimize
+  solve = logistic.minimize_all
   monkeypatch.setattr(
     logistic,
-    "_minimize",
-    lambda x, t, loss, strength, start: (tried.append(strength), minimize(x, t, loss, strength, start))[1],
+    "minimize_all",
+    lambda x, targets, loss, strengths, start: (
+      tried.append(float(strengths[0])),
+      solve(x, targets, loss, strengths, start),
+    )[1],
   )
   best = every.index(fit_classes(features, np.eye(2)[noisy[:, 0].astype(int)]).strength)
-  assert tried == every[: best + 3] + every[: best + 1]  # two weaker ones were no better
+  assert tried == [*every[: best + 3], every[best]]  # two weaker ones were no better; then all rows
   assert 0 < best < len(every) - 3
 
 
@@ -92,7 +95,7 @@ def test_shares_of_classes_are_fitted_as_rows_of_each_class():
   mixed = fit_classes(features, 0.75 * np.eye(4)[labels] + 0.25 * np.eye(4)[other], strengths=[1.0])
   rows = np.concatenate([np.repeat(features, 3, axis=0), features])
   apart = fit_classes(rows, np.eye(4)[np.concatenate([np.repeat(labels, 3), other])], strengths=[4.0])
-  np.testing.assert_allclose(softmax(mixed.logits(features), 1), softmax(apart.logits(features), 1), atol=2e-3)
+  np.testing.assert_allclose(softmax(mixed.logits(features), 1), softmax(apart.logits(features), 1), atol=5e-4)
 
 
 def test_a_row_without_a_class_says_nothing():

@@ -2,7 +2,7 @@
 
 import io
 
-import scipy.io
+import scipy  # imports scipy.io on first use
 
 from input_pipeline import storage
 

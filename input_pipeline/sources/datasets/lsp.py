@@ -5,7 +5,7 @@ import os
 import re
 
 import numpy as np
-import scipy.io
+import scipy  # imports scipy.io on first use
 
 from input_pipeline import storage
 from input_pipeline.sources.annotated.crop_source import CropSource

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import os
 
-import scipy.io
+import scipy  # imports scipy.io on first use
 
 from input_pipeline import storage
 from input_pipeline.people.parts import LIP_PARTS

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.io
+import scipy  # imports scipy.io on first use
 
 from input_pipeline import storage
 from input_pipeline.source import ImageSource, bounded

@@ -143,7 +143,7 @@ def _targets(images: LabeledImages, i: int, classes: int, grid_hw: tuple[int, in
   parts, persons = part_labels(images, i, classes), person_map(images, i)
   persons = np.where((parts > 0) & (parts != IGNORE_LABEL), persons, 0)
   shares, numbers = (
-    average_over_cells(parts[..., None] == np.arange(classes), grid_hw),
+    average_over_cells(parts[..., None] == np.arange(classes, dtype=np.uint8), grid_hw),
     np.unique(persons[persons > 0]),
   )
   if not len(numbers):

@@ -19,7 +19,9 @@ def probe_parsing(encoder: Encoder, data: Data) -> Result:
   train, test = data.train_and_test()
   names = part_names(train)
   classes, damaged = len(names), []
-  shares = lambda i, grid: average_over_cells(part_labels(train, i, classes)[..., None] == np.arange(classes), grid)
+  shares = lambda i, grid: average_over_cells(
+    part_labels(train, i, classes)[..., None] == np.arange(classes, dtype=np.uint8), grid
+  )
   probe = fit_classes(*sample_cells(encoder, train, shares, damaged))
   logits = lambda cells: probe.logits(cells.reshape(-1, cells.shape[-1])).reshape(*cells.shape[:3], -1)
   predicted = (
