@@ -22,6 +22,7 @@ from step_shares import measure_shares
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from saip_jax.host_memory import keep_freed_memory
 from saip_jax.methods import METHODS
 from saip_jax.methods.saip.method import Saip
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
@@ -122,6 +123,7 @@ def show(result: dict) -> None:
 
 
 def main() -> None:
+  keep_freed_memory()  # as `saip pretrain`
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="configs/saip_vit_tiny.py")
   parser.add_argument("--batch", type=int, default=8, help="images per update, over all devices")
