@@ -4,8 +4,8 @@ Needs jax, flax and optax only. Prints images/s, GFLOP per image by XLA's count 
 body of a scan once), and MFU where the peak of the device is known. The last line is JSON.
 
 --shares adds where the thread time goes, by part. --against=FOLDER compares with the same script of another checkout:
-processes of both take turns, and the ratio of their images/s is printed. Only times of a machine without other work
-mean something. JAX_COMPILATION_CACHE_DIR spares all processes but the first the compilation.
+processes of both take turns, and the ratio of their images/s is printed; each reads a relative --config in its own
+folder. Only times of a machine without other work mean something. JAX_COMPILATION_CACHE_DIR spares all processes but the first the compilation.
 """
 
 import argparse
@@ -135,9 +135,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=3, help="processes of each checkout with --against")
   args, overrides = parser.parse_known_args()
   if args.against:
-    recipe = pathlib.Path(args.config)
-    config = str(recipe.resolve()) if recipe.is_file() else args.config  # the same recipe for both
-    common = [f"--config={config}", f"--batch={args.batch}", f"--steps={args.steps}", *overrides]
+    common = [f"--config={args.config}", f"--batch={args.batch}", f"--steps={args.steps}", *overrides]
     common += [f"--precision={args.precision}"] if args.precision else []
     return show(compare(args.against, args.rounds, common))
   recipe = apply_overrides(load_recipe(args.config), ["--config.accumulate=1", *overrides])
