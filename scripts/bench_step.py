@@ -5,7 +5,8 @@ body of a scan once), and MFU where the peak of the device is known. The last li
 
 --shares adds where the thread time goes, by part. --against=FOLDER compares with the same script of another checkout:
 processes of both take turns, and the ratio of their images/s is printed; each reads a relative --config in its own
-folder. Only times of a machine without other work mean something. JAX_COMPILATION_CACHE_DIR spares all processes but the first the compilation.
+folder. Only times of a machine without other work mean something. JAX_COMPILATION_CACHE_DIR spares all processes but
+the first the compilation.
 """
 
 import argparse
