@@ -130,6 +130,8 @@ class RunConfig:
       environment variable JAX_COMPILATION_CACHE_DIR, if set.
     remat: which activations the backward pass recomputes instead of storing them: "none"; "light", all but products
       with weights, which saves most of the memory for little work; "full", whole blocks, a third more work.
+    unroll: compile every block of the encoder and the decoders by itself instead of one loop over equal blocks, whose
+      stored activations XLA on CPU first fills with zeros and then copies; pays for few small blocks on CPU.
     data: the images.
     model: the network.
     method: the objective; its class is in `saip_jax.methods`.
@@ -161,6 +163,7 @@ class RunConfig:
   profile_steps: str | None = None
   compile_cache: str | None = None
   remat: Literal["none", "light", "full"] = "light"
+  unroll: bool = False
   data: DataConfig
   model: ModelConfig
   method: Any
