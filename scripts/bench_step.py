@@ -107,6 +107,7 @@ def compare(folder: pathlib.Path, rounds: int, arguments: list[str]) -> dict:
       environment = os.environ | {"PYTHONPATH": str(checkout)}
       lines = subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True, text=True).stdout
       speeds.append(json.loads(lines.splitlines()[-1])["images_per_s"])
+      print(f"{speeds[-1]:.1f} images/s with the package of {checkout}", file=sys.stderr, flush=True)
   ours, theirs = found.values()
   return {
     "images_per_s": ours,
