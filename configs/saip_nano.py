@@ -28,6 +28,7 @@ def get_config():
       "log_every": 10,
       "precision": "float32",
       "remat": "none",
+      "unroll": True,  # a tenth less processor time per step than a loop over the four blocks
       "data": {
         "source": "people",  # rendered once, on first use, and cached
         "canvas_hw": (128, 64),

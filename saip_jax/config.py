@@ -131,6 +131,8 @@ class RunConfig:
     remat: which activations the backward pass recomputes instead of storing them: "none"; "light", which saves most of
       the memory for little work: of a transformer block all but inputs and results of attention, of other blocks all
       but products with weights; "full", whole blocks, a third more work.
+    unroll: compile every block of the encoder and the decoders by itself instead of one loop over equal blocks, whose
+      stored activations XLA on CPU first fills with zeros and then copies; pays for few small blocks on CPU.
     data: the images.
     model: the network.
     method: the objective; its class is in `saip_jax.methods`.
@@ -162,6 +164,7 @@ class RunConfig:
   profile_steps: str | None = None
   compile_cache: str | None = None
   remat: Literal["none", "light", "full"] = "light"
+  unroll: bool = False
   data: DataConfig
   model: ModelConfig
   method: Any

@@ -1,12 +1,14 @@
 """Times our step and the same step in eager PyTorch, in turns on one device: python scripts/bench_against_torch.py
 
 The PyTorch step (scripts/torch_step.py) is the network alone, with float16 autocast on a GPU as released; other
-processes make its views. So our step is timed twice: as a whole, and on ready views. The last line is JSON. Needs
-torch.
+processes make its views. So our step is timed twice: as a whole, and on ready views. Where a C++ compiler is found, the
+step by `torch.compile` is timed too. The ratios are medians of --rounds turns. The last line is JSON. Needs torch.
 """
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import time
 
@@ -15,6 +17,7 @@ import torch
 from bench_step import OnViews, compiled, random_batch, step_and_state
 from torch_step import TorchStep
 
+from saip_jax.host_memory import keep_freed_memory
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import make_train_step
@@ -23,8 +26,10 @@ from saip_jax.training.step import make_train_step
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--batch", type=int, default=8)
-  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--rounds", type=int, default=10)
+  parser.add_argument("--eager-only", action="store_true", help="leave out torch.compile, which compiles for minutes")
   args = parser.parse_args()
+  keep_freed_memory()  # as `saip pretrain`
   on_gpu = jax.default_backend() == "gpu"
   precision = "bfloat16" if on_gpu else "float32"
   config = parse_config(
@@ -43,6 +48,8 @@ def main() -> None:
     "ours_on_views": compiled(on_views, jax.jit(init)(), views),
     "torch": TorchStep(args.batch, "cuda" if on_gpu else "cpu", half=on_gpu),
   }
+  if not args.eager_only and (on_gpu or shutil.which(os.environ.get("CXX", "g++"))):
+    contenders["torch_compiled"] = TorchStep(args.batch, "cuda" if on_gpu else "cpu", half=on_gpu, compiled=True)
   seconds = {name: [] for name in contenders}
   for number in range(args.rounds + 1):  # the first round warms up
     for name, run in contenders.items():
@@ -51,8 +58,10 @@ def main() -> None:
       if number:
         seconds[name].append(time.perf_counter() - start)
   ratios = {
-    name: sorted(theirs / ours for ours, theirs in zip(seconds[name], seconds["torch"]))
+    f"{name}_to_{other}": sorted(theirs / ours for ours, theirs in zip(seconds[name], seconds[other]))
     for name in ("ours", "ours_on_views")
+    for other in contenders
+    if other.startswith("torch")
   }
   result = {
     "device": jax.devices()[0].device_kind,

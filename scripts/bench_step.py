@@ -2,19 +2,28 @@
 
 Needs jax, flax and optax only. Prints images/s, GFLOP per image by XLA's count (with unrolled blocks: XLA counts the
 body of a scan once), and MFU where the peak of the device is known. The last line is JSON.
+
+--shares adds where the thread time goes, by part. --against=FOLDER compares with the same script of another checkout:
+processes of both take turns, and the ratio of their images/s is printed; each reads a relative --config in its own
+folder. Only times of a machine without other work mean something. JAX_COMPILATION_CACHE_DIR spares all processes but
+the first the compilation.
 """
 
 import argparse
 import json
+import os
 import pathlib
+import subprocess
 import sys
 import time
 
 import jax
 import numpy as np
+from step_shares import measure_shares
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from saip_jax.host_memory import keep_freed_memory
 from saip_jax.methods import METHODS
 from saip_jax.methods.saip.method import Saip
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
@@ -82,14 +91,55 @@ def count_flops(config) -> float:
   return lowered.compile().cost_analysis()["flops"] / config.batch_size
 
 
+def compare(folder: pathlib.Path, rounds: int, arguments: list[str]) -> dict:
+  """Returns images/s of this checkout and of another one, whose processes take turns, and their ratios.
+
+  Args:
+    folder: the other checkout.
+    rounds: processes of each.
+    arguments: of both, without those of the comparison.
+  """
+  here = pathlib.Path(__file__).resolve().parent.parent
+  found = {here: [], folder.resolve(): []}
+  for _ in range(rounds):
+    for checkout, speeds in found.items():
+      command = [sys.executable, str(checkout / "scripts/bench_step.py"), "--no-flops", *arguments]
+      environment = os.environ | {"PYTHONPATH": str(checkout)}
+      lines = subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True, text=True).stdout
+      speeds.append(json.loads(lines.splitlines()[-1])["images_per_s"])
+      print(f"{speeds[-1]:.1f} images/s with the package of {checkout}", file=sys.stderr, flush=True)
+  ours, theirs = found.values()
+  return {
+    "images_per_s": ours,
+    "images_per_s_of_other": theirs,
+    "ratios": [round(a / b, 3) for a, b in zip(ours, theirs)],
+    "ratio": round(float(np.median(ours) / np.median(theirs)), 3),
+  }
+
+
+def show(result: dict) -> None:
+  """Prints one line for each entry, and all of it as JSON."""
+  for name, value in result.items():
+    print(f"{name:>21}  {value}")
+  print(json.dumps(result))
+
+
 def main() -> None:
+  keep_freed_memory()  # as `saip pretrain`
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--config", default="configs/saip_vit_tiny.py")
   parser.add_argument("--batch", type=int, default=8, help="images per update, over all devices")
   parser.add_argument("--precision", choices=["float32", "bfloat16"], default=None, help="default: the recipe's")
   parser.add_argument("--steps", type=int, default=5, help="timed updates, after one warm-up")
   parser.add_argument("--no-flops", action="store_true", help="skip the FLOP count, which compiles once more")
+  parser.add_argument("--shares", action="store_true", help="thread time of the step by part, on CPU")
+  parser.add_argument("--against", type=pathlib.Path, help="folder of another checkout to compare with")
+  parser.add_argument("--rounds", type=int, default=3, help="processes of each checkout with --against")
   args, overrides = parser.parse_known_args()
+  if args.against:
+    common = [f"--config={args.config}", f"--batch={args.batch}", f"--steps={args.steps}", *overrides]
+    common += [f"--precision={args.precision}"] if args.precision else []
+    return show(compare(args.against, args.rounds, common))
   recipe = apply_overrides(load_recipe(args.config), ["--config.accumulate=1", *overrides])
   recipe["batch_size"] = args.batch
   if args.precision:
@@ -126,9 +176,14 @@ def main() -> None:
     if device in PEAK_TFLOPS:
       achieved = result["gflop_per_image"] * result["images_per_s"] / jax.device_count() / 1e3
       result["mfu"] = round(achieved / PEAK_TFLOPS[device], 4)
-  for name, value in result.items():
-    print(f"{name:>16}  {value}")
-  print(json.dumps(result))
+  if args.shares:
+    current = [state]
+
+    def run():
+      current[0], _ = jax.block_until_ready(step(current[0], batch))
+
+    result["thread_ms_per_step"] = measure_shares(step, run)
+  show(result)
 
 
 if __name__ == "__main__":

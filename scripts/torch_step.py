@@ -108,9 +108,10 @@ class TorchStep:
     batch: images per step.
     device: cpu or cuda.
     half: float16 autocast with a gradient scaler, as released; otherwise float32.
+    compiled: losses and their gradients by `torch.compile`; otherwise eager, as released.
   """
 
-  def __init__(self, batch: int, device: str, half: bool):
+  def __init__(self, batch: int, device: str, half: bool, compiled: bool = False):
     torch.manual_seed(0)
     self.student = nn.ModuleDict({"encoder": Encoder(), "heads": Heads()}).to(device)
     self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -130,10 +131,11 @@ class TorchStep:
     order = torch.rand(batch, 200, device=device).argsort(1)
     self.keep, self.restore = order[:, :50], order.argsort(1)
     self.masks = (torch.rand(2, batch, 1, 196, device=device) > 0.84).float()
+    self._total = torch.compile(self._loss) if compiled else self._loss
 
   def __call__(self) -> None:
     with self.cast():
-      loss = self._loss()
+      loss = self._total()
     self.optimizer.zero_grad()
     self.scaler.scale(loss).backward()
     self.scaler.step(self.optimizer)

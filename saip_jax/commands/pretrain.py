@@ -44,6 +44,9 @@ def run(options, settings) -> int:
 
     dry_run(config, options.workdir, **hosts)
     return 0
+  from saip_jax.host_memory import keep_freed_memory
+
+  keep_freed_memory()
   from saip_jax.pretraining import pretrain  # imports JAX: errors of a recipe come before
 
   pretrain(config, options.workdir, **hosts)

@@ -88,7 +88,7 @@ class Method(abc.ABC):
       dtype=jnp.dtype(config.precision),
       remat=config.remat,
       **config.model.own_heads,
-      **backbone_options,
+      **{"unroll": config.unroll, **backbone_options},
     )
     if isinstance(backbone, ViT):  # other families have no table of positions
       return backbone.clone(**cls.vit_options(config.method))  # type: ignore[arg-type]
