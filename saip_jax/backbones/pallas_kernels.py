@@ -83,7 +83,7 @@ class Masks:
     single: (1, keys) bool of the query computed apart, or None.
   """
 
-  def __init__(self, queries: jax.Array | None, keys: jax.Array | None):
+  def __init__(self, queries: jax.Array | None = None, keys: jax.Array | None = None):
     """Takes (1, Lq) and (1, Lk) int32; keys of negative segments are padding."""
     self.together = self.single = None
     if queries is None:
