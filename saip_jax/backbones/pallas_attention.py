@@ -32,8 +32,8 @@ def attend_rows(
     k: (B, Lk, heads * d).
     v: (B, Lk, heads * d).
     heads: number of heads.
-    segments_q: None, or int of shape (Lq,) for all rows or (B, Lq): a query sees the keys of its own segment. A negative
-      segment is padding: such a query sees no key and its output is zero, such a key is seen by no query.
+    segments_q: None, or int of shape (Lq,) for all rows or (B, Lq): a query sees the keys of its own segment. Negative
+      ones are padding: such a query sees no key and its output is zero, such a key is seen by no query.
     segments_k: (Lk,) or (B, Lk); None if `segments_q` is.
     interpret: run on any device, slowly; otherwise the kernel compiles for a TPU alone.
 
@@ -41,7 +41,7 @@ def attend_rows(
     (B, Lq, heads * d) in the dtype of q.
 
   Raises:
-    ValueError: widths or segments do not fit.
+    ValueError: widths or segments do not fit, or the devices of the mesh are not TPUs.
   """
   width = q.shape[-1]
   if width % heads or (LANES % (width // heads) and (width // heads) % LANES):
@@ -97,6 +97,12 @@ def _run(group, heads: int, interpret: bool, segments, arrays, results):
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.are_all_axes_manual:
     return kernel(segments, arrays)
+  platform = mesh.abstract_device.platform
+  if platform != "tpu" and not interpret:
+    raise ValueError(
+      f'config.model.attention is "pallas", which are kernels for TPUs, but the devices of this run are of platform'
+      f' {platform!r}: use "xla"'
+    )
   split, whole = P(mesh.axis_names), P()
   shared = tuple(whole if len(s) == 1 < batch else split for s in segments)
   kernel = jax.shard_map(kernel, in_specs=(shared, split), out_specs=split, check_vma=False)
@@ -107,7 +113,7 @@ def _call(group, heads: int, interpret: bool, segments, arrays, results) -> list
   """Runs a kernel over the rows of one device, several rows a grid step."""
   batch, _, width = arrays[0].shape
   results = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in results]
-  step = max(1, min(batch, _WINDOW_BYTES // sum(2 * _row_bytes(a) for a in (*arrays, *results))))
+  step = max(1, min(batch, _WINDOW_BYTES // sum(2 * row_bytes(a) for a in (*arrays, *results))))
   step -= step % _TOGETHER if step > _TOGETHER else 0
   shared = len(segments) > 0 and all(len(s) == 1 for s in segments)
 
@@ -146,6 +152,6 @@ def _call(group, heads: int, interpret: bool, segments, arrays, results) -> list
   )(*inputs)
 
 
-def _row_bytes(a) -> int:
+def row_bytes(a) -> int:
   """Returns the bytes of one row of the batch in fast memory, whose tiles are whole."""
   return -(-a.shape[1] // 16) * 16 * -(-a.shape[2] // LANES) * LANES * a.dtype.itemsize

@@ -145,17 +145,13 @@ def forward_group(rows, masks, heads: Heads, q_ref, k_ref, v_ref, out_ref, lse_r
       out_ref[row, :length, lanes] = out.astype(out_ref.dtype).T
     if apart:
       k, v = k_ref[row], v_ref[row]
-      weights, total, lse = _softmax(
-        _rows_rows(heads.own(q_ref[row, length:]), k), mask.single, 1, heads.to_log2
-      )
+      weights, total, lse = _softmax(_rows_rows(heads.own(q_ref[row, length:]), k), mask.single, 1, heads.to_log2)
       out = _over_keys(heads.own(_product(weights.astype(v.dtype), v) / total))
       out_ref[row, length:] = out.astype(out_ref.dtype)
       lse_ref[row, :, length:] = lse
 
 
-def backward_group(
-  rows, masks, heads: Heads, q_ref, k_ref, v_ref, lse_ref, dout_ref, dq_ref, dk_ref, dv_ref
-) -> None:
+def backward_group(rows, masks, heads: Heads, q_ref, k_ref, v_ref, lse_ref, dout_ref, dq_ref, dk_ref, dv_ref) -> None:
   """Computes the gradients of some rows at once; arguments as in `forward_group`, `dq_ref`... written.
 
   The weights come from the log-sum-exp, and the output is not needed: the sum over keys of weights times their
@@ -173,12 +169,14 @@ def backward_group(
   pairs = []
   for row in rows:
     for members, lanes in heads.tiles():
-      q, k, v, dout = q_ref[row, :length, lanes], k_ref[row, :, lanes], v_ref[row, :, lanes], dout_ref[row, :length, lanes]
+      q, k, v, dout = (
+        q_ref[row, :length, lanes],
+        k_ref[row, :, lanes],
+        v_ref[row, :, lanes],
+        dout_ref[row, :length, lanes],
+      )
       pairs.append(
-        [
-          (_rows_rows(k, heads.keep(q, place)), _rows_rows(v, heads.keep(dout, place)))
-          for place in range(len(members))
-        ]
+        [(_rows_rows(k, heads.keep(q, place)), _rows_rows(v, heads.keep(dout, place))) for place in range(len(members))]
       )
   pairs = iter(pairs)
   for row, mask in zip(rows, masks):
