@@ -154,4 +154,4 @@ def _call(group, heads: int, interpret: bool, segments, arrays, results) -> list
 
 def row_bytes(a) -> int:
   """Returns the bytes of one row of the batch in fast memory, whose tiles are whole."""
-  return -(-a.shape[1] // 16) * 16 * -(-a.shape[2] // LANES) * LANES * a.dtype.itemsize
+  return -(-a.shape[1] // 8) * 8 * -(-a.shape[2] // LANES) * LANES * a.dtype.itemsize
