@@ -109,7 +109,8 @@ def measure(chip: str, folder: str, tokens: int, sequence: int, width: int, head
   from saip_jax.aot.hlo import Program
   from saip_jax.aot.topologies import CHIPS, describe_devices, find_topology
   from saip_jax.backbones.attention import attend
-  from saip_jax.backbones.pallas_attention import attend_rows, row_bytes
+  from saip_jax.backbones.pallas_attention import attend_rows
+  from saip_jax.backbones.pallas_rows import row_bytes
 
   jax.config.update("jax_enable_compilation_cache", False)  # a program that is read from there writes no schedule
   sharding = jax.sharding.SingleDeviceSharding(describe_devices(find_topology(f"{chip}-1"))[0])
@@ -136,7 +137,7 @@ def measure(chip: str, folder: str, tokens: int, sequence: int, width: int, head
   lse = jax.ShapeDtypeStruct((_BATCH, heads, tokens), jnp.float32)
   bytes_per_cycle = CHIPS[chip].hbm_gb_per_s / CHIPS[chip].ghz
   for name, rows in (("forward", 4), ("backward", 7)):
-    of_group = f"attention_{name}_group"
+    of_group = f"attention_{name}"
     found[name] = cycles_of(bundles_of(folder, of_group), trips[of_group]) / _BATCH
     found[f"{name}_copies"] = (rows * row_bytes(row) + row_bytes(lse)) / bytes_per_cycle
   return found

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from saip_jax.backbones import pallas_attention
+from saip_jax.backbones import pallas_rows
 from saip_jax.backbones.pallas_attention import attend_rows
 from saip_jax.training.mesh import make_mesh
 
@@ -90,8 +90,8 @@ def test_rows_are_worked_off_in_several_steps(monkeypatch):
   q, k, v, gradient = arrays(7, 17, 17, 64)
   call = lambda: jax.vjp(lambda *qkv: interpreted(*qkv, 2), q, k, v)
   out, pull = call()
-  row = pallas_attention.row_bytes(q)
-  monkeypatch.setattr(pallas_attention, "_WINDOW_BYTES", 2 * 9 * row * 3)  # two or three rows a step, the last cut off
+  row = pallas_rows.row_bytes(q)
+  monkeypatch.setattr(pallas_rows, "_WINDOW_BYTES", 2 * 9 * row * 3)  # two or three rows a step, the last cut off
   stepped, stepped_pull = call()
   np.testing.assert_array_equal(stepped, out)
   for ours, whole in zip(stepped_pull(gradient), pull(gradient)):

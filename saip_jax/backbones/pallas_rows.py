@@ -1,0 +1,158 @@
+"""Runs a Pallas TPU kernel over the rows of a batch: several rows a grid step, each device its own rows."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec as P
+
+from saip_jax.backbones.pallas_kernels import LANES, Masks
+
+_WINDOW_BYTES = 8 * 2**20
+"""Bytes of fast memory for the rows of a grid step, which are held twice: a step should be long, its start costs."""
+_VMEM_BYTES = 64 * 2**20  # of 128 MiB
+TOGETHER = 2
+"""Rows whose instructions are interleaved."""
+
+
+class Arrays(NamedTuple):
+  """What a kernel reads and writes; every entry has a shape and a dtype.
+
+  Attributes:
+    rows: read, B first.
+    results: written, B first.
+    weights: read, the same for all rows.
+    sums: written, float32, added up over all rows.
+    scratch: (rows of a step that are computed together, ...), neither read nor written outside.
+    segments: () or those of queries and of keys, (B or 1, L) int32 each.
+  """
+
+  rows: Sequence
+  results: Sequence
+  weights: Sequence = ()
+  sums: Sequence = ()
+  scratch: Sequence = ()
+  segments: Sequence = ()
+
+
+def run_rows(group: Callable, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
+  """Runs a kernel on the rows of each device of the mesh that `jax.sharding.use_abstract_mesh` has set, if any.
+
+  Args:
+    group: (indices of some rows, a `Masks` of each, references to weights, rows, results, sums and scratch) -> None.
+    arrays: what it reads and writes.
+    interpret: run on any device, slowly; otherwise the kernel compiles for a TPU alone.
+    name: of the kernel.
+
+  Returns:
+    The results, then the sums.
+
+  Raises:
+    ValueError: the devices of the mesh are not TPUs.
+  """
+  batch = len(arrays.rows[0])
+
+  def local(segments, weights, rows):
+    own = arrays._replace(segments=segments, weights=weights, rows=rows)
+    return _call(group, own, interpret, name)
+
+  inputs = tuple(arrays.segments), tuple(arrays.weights), tuple(arrays.rows)
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.are_all_axes_manual:
+    return local(*inputs)
+  platform = mesh.abstract_device.platform
+  if platform != "tpu" and not interpret:
+    raise ValueError(
+      f'config.model.attention is "pallas", which are kernels for TPUs, but the devices of this run are of platform'
+      f' {platform!r}: use "xla"'
+    )
+
+  def summed(*inputs):
+    outputs = local(*inputs)
+    results, sums = outputs[: len(arrays.results)], outputs[len(arrays.results) :]
+    return [*results, *(jax.lax.psum(a, mesh.axis_names) for a in sums)]
+
+  split, whole = P(mesh.axis_names), P()
+  shared = tuple(whole if len(s) == 1 < batch else split for s in arrays.segments)
+  outputs = [split] * len(arrays.results) + [whole] * len(arrays.sums)
+  return jax.shard_map(summed, in_specs=(shared, whole, split), out_specs=outputs, check_vma=False)(*inputs)
+
+
+def _call(group, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
+  """Runs a kernel over the rows of one device."""
+  batch = len(arrays.rows[0])
+  results = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in arrays.results]
+  step = rows_of_step(batch, sum(map(row_bytes, (*arrays.rows, *results))), whole=len(arrays.sums) > 0)
+  segments = [s[:, None] for s in arrays.segments]
+  shared = len(segments) > 0 and all(len(s) == 1 for s in segments)
+
+  def kernel(*refs):
+    segment_refs, refs = refs[: len(segments)], refs[len(segments) :]
+    of_row = lambda ref, row: ref[row if ref.shape[0] > 1 else 0]
+    mask_of = lambda row: Masks(*(of_row(ref, row) for ref in segment_refs)) if segments else Masks()
+    same = mask_of(0) if shared else None
+
+    if arrays.sums:
+      start = len(arrays.weights) + len(arrays.rows) + len(results)
+
+      @pl.when(pl.program_id(0) == 0)
+      def _():
+        for ref in refs[start : start + len(arrays.sums)]:
+          ref[...] = jnp.zeros(ref.shape, ref.dtype)
+
+    def together(rows):
+      group(rows, [same or mask_of(row) for row in rows], *refs)
+
+    def some(index, carry):
+      together([index * TOGETHER + offset for offset in range(TOGETHER)])
+      return carry
+
+    jax.lax.fori_loop(0, step // TOGETHER, some, 0)
+    if step % TOGETHER:
+      together([step - 1])
+
+  def of_step(a):
+    batched = a.shape[0] == batch
+    return pl.BlockSpec((step if batched else 1, *a.shape[1:]), lambda i: (i if batched else 0, 0, 0))
+
+  whole = lambda a: pl.BlockSpec(a.shape, lambda i: (0,) * len(a.shape))
+  order = "arbitrary" if arrays.sums else "parallel"  # sums grow from step to step
+  return pl.pallas_call(
+    kernel,
+    out_shape=[*results, *arrays.sums],
+    grid=(pl.cdiv(batch, step),),
+    in_specs=[*map(of_step, segments), *map(whole, arrays.weights), *map(of_step, arrays.rows)],
+    out_specs=[*map(of_step, results), *map(whole, arrays.sums)],
+    scratch_shapes=[pltpu.VMEM(a.shape, a.dtype) for a in arrays.scratch],
+    compiler_params=pltpu.CompilerParams(dimension_semantics=(order,), vmem_limit_bytes=_VMEM_BYTES),
+    interpret=interpret,
+    name=name,
+  )(*segments, *arrays.weights, *arrays.rows)
+
+
+def rows_of_step(batch: int, size: int, whole: bool) -> int:
+  """Returns the rows of a grid step.
+
+  Args:
+    batch: rows of all steps.
+    size: bytes of all arrays of a row.
+    whole: no step may reach beyond the batch, because what it reads there would enter the sums.
+  """
+  most = max(1, min(batch, _WINDOW_BYTES // (2 * size)))
+  if whole:
+    divisors = [n for n in range(1, most + 1) if batch % n == 0]
+    return max(divisors, key=lambda n: (n % TOGETHER == 0, n))
+  return most - most % TOGETHER if most > TOGETHER else most
+
+
+def row_bytes(a) -> int:
+  """Returns the bytes of one row (L, width) of the batch in memory, whose tiles are whole."""
+  return -(-a.shape[1] // 8) * 8 * -(-a.shape[2] // LANES) * LANES * a.dtype.itemsize
+
+
+def as_rows(segments) -> jax.Array:
+  """Returns segments (L,) or (B, L) as (1 or B, L) int32."""
+  return jnp.atleast_2d(jnp.asarray(segments, jnp.int32))
