@@ -20,8 +20,8 @@ _HIDDEN = -1e30  # logit of a key of another segment
 _LEAST = -1e29  # least maximum: a query without keys gets weights of zero
 
 _f32 = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
-_rows_rows = lambda a, b: _f32(a, b, (((1,), (1,)), ((), ())))  # a b^T
-_product = lambda a, b: _f32(a, b, (((1,), (0,)), ((), ())))  # a b
+rows_rows = lambda a, b: _f32(a, b, (((1,), (1,)), ((), ())))  # a b^T
+product = lambda a, b: _f32(a, b, (((1,), (0,)), ((), ())))  # a b
 _columns = lambda a, b: _f32(a, b, (((0,), (0,)), ((), ())))  # a^T b
 _over_keys = functools.partial(jnp.sum, axis=0, keepdims=True)
 
@@ -132,21 +132,21 @@ def forward_group(rows, masks, heads: Heads, q_ref, k_ref, v_ref, out_ref, lse_r
   for row in rows:
     for members, lanes in heads.tiles():
       q, k = q_ref[row, :length, lanes], k_ref[row, :, lanes]
-      logits.append([_rows_rows(k, heads.keep(q, place)) for place in range(len(members))])
+      logits.append([rows_rows(k, heads.keep(q, place)) for place in range(len(members))])
   logits = iter(logits)
   for row, mask in zip(rows, masks):
     for members, lanes in heads.tiles():
       v, outs = v_ref[row, :, lanes].T, []
       for place, (head, of_head) in enumerate(zip(members, next(logits))):
         weights, total, lse = _softmax(of_head, mask.together, 0, heads.to_log2)
-        outs.append(_product(heads.part(v, place), weights.astype(v.dtype)) / total)
+        outs.append(product(heads.part(v, place), weights.astype(v.dtype)) / total)
         lse_ref[row, head : head + 1, :length] = lse
       out = outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=0)
       out_ref[row, :length, lanes] = out.astype(out_ref.dtype).T
     if apart:
       k, v = k_ref[row], v_ref[row]
-      weights, total, lse = _softmax(_rows_rows(heads.own(q_ref[row, length:]), k), mask.single, 1, heads.to_log2)
-      out = _over_keys(heads.own(_product(weights.astype(v.dtype), v) / total))
+      weights, total, lse = _softmax(rows_rows(heads.own(q_ref[row, length:]), k), mask.single, 1, heads.to_log2)
+      out = _over_keys(heads.own(product(weights.astype(v.dtype), v) / total))
       out_ref[row, length:] = out.astype(out_ref.dtype)
       lse_ref[row, :, length:] = lse
 
@@ -162,8 +162,8 @@ def backward_group(rows, masks, heads: Heads, q_ref, k_ref, v_ref, lse_ref, dout
 
   def gradients(logits, dweights, mask, lse, axis):
     weights = jnp.exp2(_hide(logits, mask) * heads.to_log2 - lse)
-    product = weights * dweights
-    dlogits = product - weights * jnp.sum(product, axis=axis, keepdims=True)
+    weighted = weights * dweights
+    dlogits = weighted - weights * jnp.sum(weighted, axis=axis, keepdims=True)
     return weights.astype(dtype), dlogits.astype(dtype)
 
   pairs = []
@@ -176,25 +176,25 @@ def backward_group(rows, masks, heads: Heads, q_ref, k_ref, v_ref, lse_ref, dout
         dout_ref[row, :length, lanes],
       )
       pairs.append(
-        [(_rows_rows(k, heads.keep(q, place)), _rows_rows(v, heads.keep(dout, place))) for place in range(len(members))]
+        [(rows_rows(k, heads.keep(q, place)), rows_rows(v, heads.keep(dout, place))) for place in range(len(members))]
       )
   pairs = iter(pairs)
   for row, mask in zip(rows, masks):
     if apart:
       k, q, dout = k_ref[row], heads.own(q_ref[row, length:]), heads.own(dout_ref[row, length:])
       weights, dlogits = gradients(
-        _rows_rows(q, k), _rows_rows(dout, v_ref[row]), mask.single, lse_ref[row, :, length:], 1
+        rows_rows(q, k), rows_rows(dout, v_ref[row]), mask.single, lse_ref[row, :, length:], 1
       )
-      dq_ref[row, length:] = (_over_keys(heads.own(_product(dlogits, k))) * heads.scale).astype(dtype)
+      dq_ref[row, length:] = (_over_keys(heads.own(product(dlogits, k))) * heads.scale).astype(dtype)
       single_dk, single_dv = _columns(dlogits, q), _columns(weights, dout)
     for members, lanes in heads.tiles():
       q, dout, k = q_ref[row, :length, lanes], dout_ref[row, :length, lanes], k_ref[row, :, lanes].T
       dqs, dks, dvs = [], [], []
       for place, (head, (logits, dweights)) in enumerate(zip(members, next(pairs))):
         weights, dlogits = gradients(logits, dweights, mask.together, lse_ref[row, head : head + 1, :length], 0)
-        dvs.append(_product(weights, dout))
-        dks.append(_product(dlogits, q))
-        dqs.append(_product(heads.part(k, place), dlogits))
+        dvs.append(product(weights, dout))
+        dks.append(product(dlogits, q))
+        dqs.append(product(heads.part(k, place), dlogits))
       dq = dqs[0] if len(dqs) == 1 else jnp.concatenate(dqs, axis=0)
       dk, dv = heads.choose(dks), heads.choose(dvs)
       if apart:
