@@ -26,12 +26,15 @@ class ModelConfig:
     heads: attention heads of a ViT; None uses those of the named backbone.
     last_heads: attention heads of its last block; None uses `heads`. Distilled students have more there, see
       `saip_jax.interop.attention_heads`.
+    attention: "xla"; or "pallas", the transformer blocks of the encoder and of the decoders as kernels for TPUs, for
+      training alone. Their schedules promise a large gain, but no TPU has run them yet, so it is not the default.
   """
 
   backbone: str
   image_hw: tuple[int, int]
   heads: int | None = None
   last_heads: int | None = None
+  attention: Literal["xla", "pallas"] = "xla"
 
   def __post_init__(self):
     require_sizes("config.model.image_hw", self.image_hw, multiple=16)

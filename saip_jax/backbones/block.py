@@ -8,7 +8,12 @@ from saip_jax.backbones.attention import attend, attention_map, mix
 from saip_jax.backbones.initial_values import KERNEL_INITS
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.packing import KeyMasks, Packing
+from saip_jax.backbones.pallas_attention import attend_heads
+from saip_jax.backbones.pallas_block import as_rows_of, block_rows, fits, from_rows_of
 from saip_jax.backbones.rope import turn
+
+ATTEND = {"xla": attend, "pallas": attend_heads}
+"""How attention is computed: by XLA, or by kernels for TPUs."""
 
 
 class Block(nn.Module):
@@ -19,12 +24,14 @@ class Block(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     weights: initializer of the kernels, a key of `KERNEL_INITS`.
+    attention: a key of `ATTEND`; "pallas" computes whole blocks in a kernel, see `is_kernel`.
   """
 
   width: int
   heads: int
   dtype: jnp.dtype = jnp.float32
   weights: str = "xavier"
+  attention: str = "xla"
 
   def setup(self):
     self.norm1, self.norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
@@ -56,9 +63,18 @@ class Block(nn.Module):
       (B, L, D).
     """
     packing, key_masks = _defaults(x, packing, key_masks)
+    attend = ATTEND["xla" if self.is_initializing() else self.attention]
+    if self.is_kernel(angles) and not self.is_initializing():
+      rows = zip(*as_rows_of(packing, x, key_masks))
+      params = self.variables["params"]
+      return from_rows_of(packing, [block_rows(params, row, self.heads, segments) for row, segments in rows])
     q, k, v = self._split(self.qkv(self.norm1(x)), 3)
     groups = zip(*map(packing.split, (turn(q, angles), turn(k, angles), v)), key_masks, strict=True)
     return self._finish(x, packing.join([attend(q, k, v, mask) for q, k, v, mask in groups]))
+
+  def is_kernel(self, angles: jax.Array | None) -> bool:
+    """Returns whether the whole block is a kernel and not attention alone: up to a width, without rotary positions."""
+    return self.attention == "pallas" and angles is None and fits(self.width)
 
   def read_first(
     self,

@@ -82,12 +82,14 @@ class Backbone(nn.Module):
     dtype: computation dtype; parameters stay float32.
     unroll: unroll equal blocks instead of scanning them (for counting operations).
     remat: what the backward pass recomputes, a key of `stack.REMAT`.
+    attention: how transformer blocks are computed, a key of `block.ATTEND`; other networks have "xla" alone.
   """
 
   image_hw: tuple[int, int] = (256, 128)
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
   remat: str = "none"
+  attention: str = "xla"
 
   stride = 16  # pixels from one cell of the hidden grid to the next
   last_stride = 32  # the same for the last grid

@@ -42,6 +42,16 @@ def attend_rows(
   return _attend(q, k, v, *rows, heads, interpret)
 
 
+def attend_heads(q: jax.Array, k: jax.Array, v: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
+  """Returns `attend_rows` of heads on an axis of their own; arguments and result as those of `attention.attend`."""
+  batch, length, heads, _ = q.shape
+  segments = ()
+  if key_mask is not None:
+    segments = jnp.zeros((batch, length), jnp.int32), jnp.where(key_mask, 0, -1)
+  rows = (a.reshape(batch, a.shape[1], -1) for a in (q, k, v))
+  return attend_rows(*rows, heads, *segments).reshape(q.shape)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attend(q, k, v, segments_q, segments_k, heads, interpret):
   return _attend_forward(q, k, v, segments_q, segments_k, heads, interpret)[0]
@@ -52,7 +62,7 @@ def _attend_forward(q, k, v, segments_q, segments_k, heads, interpret):
   layout, lse = Heads(heads, q.shape[-1]), jax.ShapeDtypeStruct((len(q), heads, q.shape[1]), jnp.float32)
   group = lambda rows, masks, *refs: forward_group(rows, masks, layout, *refs)
   arrays = Arrays((q, k, v), (q, lse), segments=segments)
-  out, lse = run_rows(group, arrays, interpret, "attention_forward")
+  out, lse = run_rows(group, arrays, heads, interpret, "attention_forward")
   return out, (q, k, v, lse, segments)
 
 
@@ -61,7 +71,7 @@ def _attend_backward(heads, interpret, residuals, dout):
   layout = Heads(heads, dout.shape[-1])
   group = lambda rows, masks, *refs: backward_group(rows, masks, layout, *refs)
   arrays = Arrays((*qkv, lse, dout), qkv, segments=segments)
-  return *run_rows(group, arrays, interpret, "attention_backward"), None, None
+  return *run_rows(group, arrays, heads, interpret, "attention_backward"), None, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -4,14 +4,17 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from saip_jax.backbones.linear import NORM_EPSILON
+from saip_jax.backbones.packing import KeyMasks, Packing
 from saip_jax.backbones.pallas_attention import check_heads
 from saip_jax.backbones.pallas_kernels import Heads, backward_group, forward_group, product, rows_rows
-from saip_jax.backbones.pallas_rows import TOGETHER, Arrays, as_rows, run_rows
+from saip_jax.backbones.pallas_rows import Arrays, as_rows, run_rows, together
 
 _HIDDEN_LANES = 256
 """The hidden layer of the MLP is computed in parts of this width, so that it stays near the registers."""
+_ROW_TOKENS = 256
 _NAMES = (
   *("norm1_scale", "norm1_bias", "q", "k", "v", "q_bias", "k_bias", "v_bias", "proj", "proj_bias"),
   *("norm2_scale", "norm2_bias", "fc1", "fc1_bias", "fc2", "fc2_bias"),
@@ -41,6 +44,39 @@ def block_rows(params, x: jax.Array, heads: int, segments=None, interpret: bool 
   return _block(_as_weights(params, x.dtype), x, segments, heads, interpret)
 
 
+def fits(width: int) -> bool:
+  """Returns whether the weights of a block and their gradients fit into fast memory."""
+  return width <= 512
+
+
+def as_rows_of(packing: Packing, x: jax.Array, key_masks: KeyMasks) -> tuple[list[jax.Array], list]:
+  """Returns the rows of each group of a packing, and their segments, as `block_rows` takes them.
+
+  Short sequences of an image stay side by side in rows of up to 256 tokens: on 33 of them alone the products would
+  fill the matrix unit worse than attention among 7 x 33 costs.
+
+  Args:
+    packing: the sequences of x.
+    x: (B, L, width).
+    key_masks: as for `Block`.
+  """
+  rows, segments = [], []
+  for (count, tokens), part, mask in zip(packing.groups, packing.split(x), key_masks, strict=True):
+    together = max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * tokens <= _ROW_TOKENS))
+    rows.append(part.reshape(-1, together * tokens, x.shape[2]))
+    own = np.repeat(np.arange(together), tokens)
+    if mask is not None:
+      segments.append(jnp.where(mask.reshape(-1, together * tokens), own, -1))
+    else:
+      segments.append(own if together > 1 else None)
+  return rows, segments
+
+
+def from_rows_of(packing: Packing, rows: list[jax.Array]) -> jax.Array:
+  """Returns x (B, L, width) of its rows, see `as_rows_of`."""
+  return packing.join([row.reshape(-1, tokens, row.shape[2]) for (_, tokens), row in zip(packing.groups, rows)])
+
+
 def _as_weights(params, dtype) -> tuple[jax.Array, ...]:
   """Returns the weights in the order of `_NAMES`: matrices in the dtype of products, the others (1, n) float32."""
   rows = lambda a: a.astype(jnp.float32)[None]
@@ -68,7 +104,7 @@ def _block_forward(weights, x, segments, heads, interpret):
   both = () if segments is None else (segments, segments)
   group = functools.partial(_forward_rows, Heads(heads, x.shape[2]))
   arrays = Arrays((x,), (x,), weights, scratch=_scratch(x, 4, heads), segments=both)
-  (out,) = run_rows(group, arrays, interpret, "block_forward")
+  (out,) = run_rows(group, arrays, heads, interpret, "block_forward")
   return out, (weights, x, segments)
 
 
@@ -79,7 +115,7 @@ def _block_backward(heads, interpret, residuals, dout):
   turned = lambda name, a: a.T if name == "fc2" else a  # the kernel adds up its transpose, which is cheaper
   sums = [jax.ShapeDtypeStruct(turned(*item).shape, jnp.float32) for item in zip(_NAMES, weights)]
   arrays = Arrays((x, dout), (x,), weights, sums, _scratch(x, 9, heads), both)
-  dx, *gradients = run_rows(group, arrays, interpret, "block_backward")
+  dx, *gradients = run_rows(group, arrays, heads, interpret, "block_backward")
   gradients = map(turned, _NAMES, gradients)
   return tuple(g.astype(w.dtype) for g, w in zip(gradients, weights)), dx, None
 
@@ -89,8 +125,8 @@ _block.defvjp(_block_forward, _block_backward)
 
 def _scratch(x, tokens: int, heads: int):
   """Returns the log-sum-exp and a number of arrays of tokens, of the rows that are computed together."""
-  lse = jax.ShapeDtypeStruct((TOGETHER, heads, x.shape[1]), jnp.float32)
-  return [lse] + [jax.ShapeDtypeStruct((TOGETHER, *x.shape[1:]), x.dtype)] * tokens
+  lse = jax.ShapeDtypeStruct((together(heads), heads, x.shape[1]), jnp.float32)
+  return [lse] + [jax.ShapeDtypeStruct((together(heads), *x.shape[1:]), x.dtype)] * tokens
 
 
 def _normalize(x: jax.Array) -> tuple[jax.Array, jax.Array]:

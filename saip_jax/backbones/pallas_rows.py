@@ -14,8 +14,6 @@ from saip_jax.backbones.pallas_kernels import LANES, Masks
 _WINDOW_BYTES = 8 * 2**20
 """Bytes of fast memory for the rows of a grid step, which are held twice: a step should be long, its start costs."""
 _VMEM_BYTES = 64 * 2**20  # of 128 MiB
-TOGETHER = 2
-"""Rows whose instructions are interleaved."""
 
 
 class Arrays(NamedTuple):
@@ -38,12 +36,18 @@ class Arrays(NamedTuple):
   segments: Sequence = ()
 
 
-def run_rows(group: Callable, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
+def together(heads: int) -> int:
+  """Returns the rows whose instructions are interleaved: one with many heads keeps the units busy by itself."""
+  return 2 if heads <= 8 else 1
+
+
+def run_rows(group: Callable, arrays: Arrays, heads: int, interpret: bool, name: str) -> list[jax.Array]:
   """Runs a kernel on the rows of each device of the mesh that `jax.sharding.use_abstract_mesh` has set, if any.
 
   Args:
     group: (indices of some rows, a `Masks` of each, references to weights, rows, results, sums and scratch) -> None.
     arrays: what it reads and writes.
+    heads: number of heads.
     interpret: run on any device, slowly; otherwise the kernel compiles for a TPU alone.
     name: of the kernel.
 
@@ -57,7 +61,7 @@ def run_rows(group: Callable, arrays: Arrays, interpret: bool, name: str) -> lis
 
   def local(segments, weights, rows):
     own = arrays._replace(segments=segments, weights=weights, rows=rows)
-    return _call(group, own, interpret, name)
+    return _call(group, own, together(heads), interpret, name)
 
   inputs = tuple(arrays.segments), tuple(arrays.weights), tuple(arrays.rows)
   mesh = jax.sharding.get_abstract_mesh()
@@ -81,11 +85,11 @@ def run_rows(group: Callable, arrays: Arrays, interpret: bool, name: str) -> lis
   return jax.shard_map(summed, in_specs=(shared, whole, split), out_specs=outputs, check_vma=False)(*inputs)
 
 
-def _call(group, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
-  """Runs a kernel over the rows of one device."""
+def _call(group, arrays: Arrays, each: int, interpret: bool, name: str) -> list[jax.Array]:
+  """Runs a kernel over the rows of one device, `each` of them together."""
   batch = len(arrays.rows[0])
   results = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in arrays.results]
-  step = rows_of_step(batch, sum(map(row_bytes, (*arrays.rows, *results))), whole=len(arrays.sums) > 0)
+  step = rows_of_step(batch, sum(map(row_bytes, (*arrays.rows, *results))), each, whole=len(arrays.sums) > 0)
   segments = [s[:, None] for s in arrays.segments]
   shared = len(segments) > 0 and all(len(s) == 1 for s in segments)
 
@@ -103,16 +107,16 @@ def _call(group, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
         for ref in refs[start : start + len(arrays.sums)]:
           ref[...] = jnp.zeros(ref.shape, ref.dtype)
 
-    def together(rows):
+    def compute(rows):
       group(rows, [same or mask_of(row) for row in rows], *refs)
 
     def some(index, carry):
-      together([index * TOGETHER + offset for offset in range(TOGETHER)])
+      compute([index * each + offset for offset in range(each)])
       return carry
 
-    jax.lax.fori_loop(0, step // TOGETHER, some, 0)
-    if step % TOGETHER:
-      together([step - 1])
+    jax.lax.fori_loop(0, step // each, some, 0)
+    if step % each:
+      compute([step - 1])
 
   def of_step(a):
     batched = a.shape[0] == batch
@@ -133,19 +137,20 @@ def _call(group, arrays: Arrays, interpret: bool, name: str) -> list[jax.Array]:
   )(*segments, *arrays.weights, *arrays.rows)
 
 
-def rows_of_step(batch: int, size: int, whole: bool) -> int:
+def rows_of_step(batch: int, size: int, each: int, whole: bool) -> int:
   """Returns the rows of a grid step.
 
   Args:
     batch: rows of all steps.
     size: bytes of all arrays of a row.
+    each: rows that are computed together.
     whole: no step may reach beyond the batch, because what it reads there would enter the sums.
   """
   most = max(1, min(batch, _WINDOW_BYTES // (2 * size)))
   if whole:
     divisors = [n for n in range(1, most + 1) if batch % n == 0]
-    return max(divisors, key=lambda n: (n % TOGETHER == 0, n))
-  return most - most % TOGETHER if most > TOGETHER else most
+    return max(divisors, key=lambda n: (n % each == 0, n))
+  return most - most % each if most > each else most
 
 
 def row_bytes(a) -> int:

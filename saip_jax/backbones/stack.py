@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.packing import KeyMasks, Packing
+from saip_jax.backbones.pallas_block import as_rows_of, block_rows, from_rows_of
 
 REMAT = {
   "none": jax.checkpoint_policies.everything_saveable,
@@ -79,6 +80,10 @@ def run_stack(
   """
   if packing is not None:
     packing, key_masks = packing.merged(len(x), key_masks)
+    if block.is_kernel(angles):  # rows of each length go through all blocks by themselves
+      rows, segments = as_rows_of(packing, x, key_masks)
+      each = lambda params, rows: [block_rows(params, row, block.heads, own) for row, own in zip(rows, segments)]
+      return from_rows_of(packing, scan_blocks(each, stacked, rows, **options))
   apply = lambda params, x: block.apply({"params": params}, x, packing, key_masks, angles)
   return scan_blocks(apply, stacked, x, **options)
 

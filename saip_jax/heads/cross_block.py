@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.attention import attend, attention_map
+from saip_jax.backbones.attention import attention_map
+from saip_jax.backbones.block import ATTEND
 from saip_jax.backbones.initial_values import KERNEL_INITS, in_parts
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.rope import turn
@@ -18,6 +19,7 @@ class CrossBlock(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     norm_memory: whether the block normalizes the memory.
+    attention: a key of `ATTEND`.
 
   Source: CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716); also the decoder of SAIP's cross-view reconstruction
   (arXiv 2503.08201).
@@ -27,6 +29,7 @@ class CrossBlock(nn.Module):
   heads: int
   dtype: jnp.dtype = jnp.float32
   norm_memory: bool = False
+  attention: str = "xla"
 
   def setup(self):
     self.norm1, self.norm2, self.norm3 = (layer_norm(self.dtype) for _ in range(3))
@@ -41,10 +44,13 @@ class CrossBlock(nn.Module):
   def _heads(self, projected: jax.Array, parts: int) -> list[jax.Array]:
     return [p.reshape(*p.shape[:2], self.heads, -1) for p in jnp.split(projected, parts, axis=-1)]
 
+  def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    return ATTEND["xla" if self.is_initializing() else self.attention](q, k, v)
+
   def _attend_to_self(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:
     """Returns x after self-attention, and the queries, keys and values of cross-attention."""
     q, k, v = self._heads(self.qkv(self.norm1(x)), 3)
-    x = x + self.proj(attend(turn(q, angles), turn(k, angles), v).reshape(x.shape))
+    x = x + self.proj(self._attend(turn(q, angles), turn(k, angles), v).reshape(x.shape))
     if self.norm_memory:
       memory = self.memory_norm(memory)
     (q,), (k, v) = self._heads(self.cross_q(self.norm2(x)), 1), self._heads(self.cross_kv(memory), 2)
@@ -65,7 +71,7 @@ class CrossBlock(nn.Module):
       (B, L, D).
     """
     x, *qkv = self._attend_to_self(x, memory, angles, memory_angles)
-    x = x + self.cross_proj(attend(*qkv).reshape(x.shape))
+    x = x + self.cross_proj(self._attend(*qkv).reshape(x.shape))
     return x + self.mlp(self.norm3(x))
 
   def cross_map(self, x: jax.Array, memory: jax.Array, angles=None, memory_angles=None) -> jax.Array:
