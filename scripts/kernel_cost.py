@@ -1,4 +1,4 @@
-"""Prints what the Pallas kernels of attention cost on a TPU, beside attention as XLA compiles it. Needs libtpu.
+"""Prints what the Pallas kernels of attention and of blocks cost on a TPU, beside XLA's programs. Needs libtpu.
 
   python scripts/kernel_cost.py --chip=v5e
 
@@ -7,8 +7,8 @@ No TPU is needed: nothing runs. How a kernel is counted: libtpu writes the sched
 file NUMBER-KERNEL-NUMBER-final_bundles.txt has one line for each bundle, the instructions that a core starts in one
 cycle, with one ">" for each loop that it is in. A kernel has a loop over the grid and in it one over the rows of a
 step; their lengths are those of the traced kernel. Cycles are bundles times lengths. A bundle that waits for data takes
-longer than a cycle; the waits for memory are judged by the bytes of the rows (whole tiles) at the chip's bandwidth:
-copies run beside the bundles, so the larger of the two numbers is the cost.
+longer than a cycle. Copies of rows between memories run beside the bundles: those of attention alone take about as long
+as its bundles at the bandwidth of the data sheet, those of a block a tenth of that.
 
 How XLA's program is counted: the `estimated_cycles` that libtpu writes beside every operation, as in `saip compile`.
 It includes copies between layouts where the compiler wants others than those of the arguments.
@@ -29,14 +29,13 @@ _BATCH = 64
 
 # name, tokens of a row, tokens of a sequence, width, heads
 SHAPES = (
-  ("encoder, whole image", 129, 129, 192, 3),
-  ("encoder, 3 x 33 in a row", 99, 33, 192, 3),
-  ("encoder, 2 x 51 in a row", 102, 51, 192, 3),
-  ("encoder, 33 alone", 33, 33, 192, 3),
-  ("encoder, 51 alone", 51, 51, 192, 3),
+  ("encoder, an image", 129, 129, 192, 3),
+  ("encoder, 7 x 33 tokens", 231, 33, 192, 3),
+  ("encoder, 3 x 51 tokens", 153, 51, 192, 3),
+  ("encoder, 3 x 33 tokens", 99, 33, 192, 3),
+  ("encoder, 2 x 51 tokens", 102, 51, 192, 3),
   ("CSR decoder", 202, 202, 512, 16),
-  ("CSS decoder, whole image", 129, 129, 512, 16),
-  ("CSS decoder, region", 33, 33, 512, 16),
+  ("CSS decoder, an image", 129, 129, 512, 16),
 )
 
 
@@ -88,77 +87,80 @@ def cycles_of(bundles: list[int], trips: list[int]) -> int:
   return total
 
 
-def measure(chip: str, folder: str, tokens: int, sequence: int, width: int, heads: int) -> dict[str, float]:
-  """Compiles attention of one shape both ways and returns cycles for one row.
+def measure(what: str, chip: str, folder: str, shape: tuple[int, int, int, int], xla: bool) -> list[float | None]:
+  """Compiles one shape and returns cycles for one row: forward by XLA and by kernels, both directions likewise.
 
   Args:
+    what: "attention" alone, or the whole "block".
     chip: a key of `CHIPS`.
     folder: where libtpu writes its schedules.
-    tokens: of a row.
-    sequence: tokens of each sequence in it.
-    width: all heads together.
-    heads: their number.
-
-  Returns:
-    "plain" and "plain_both": forward, forward and backward as XLA compiles them. "forward", "backward": of the kernels.
-    "forward_copies", "backward_copies": the least time of their copies.
+    shape: tokens of a row, tokens of each sequence in it, width, heads.
+    xla: whether to compile XLA's version too; None stands in its places otherwise.
   """
   import jax
   import jax.numpy as jnp
 
   from saip_jax.aot.hlo import Program
-  from saip_jax.aot.topologies import CHIPS, describe_devices, find_topology
+  from saip_jax.aot.topologies import describe_devices, find_topology
   from saip_jax.backbones.attention import attend
+  from saip_jax.backbones.block import Block
+  from saip_jax.backbones.packing import Packing
   from saip_jax.backbones.pallas_attention import attend_rows
-  from saip_jax.backbones.pallas_rows import row_bytes
+  from saip_jax.backbones.pallas_block import block_rows
 
   jax.config.update("jax_enable_compilation_cache", False)  # a program that is read from there writes no schedule
+  tokens, sequence, width, heads = shape
   sharding = jax.sharding.SingleDeviceSharding(describe_devices(find_topology(f"{chip}-1"))[0])
-  row = jax.ShapeDtypeStruct((_BATCH, tokens, width), jnp.bfloat16, sharding=sharding)
+  place = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+  row = place(jax.ShapeDtypeStruct((_BATCH, tokens, width), jnp.bfloat16))
   segments = None if sequence == tokens else tuple(i // sequence for i in range(tokens))
 
-  def plain(q, k, v):
-    split = lambda a: a.reshape(-1, sequence, heads, width // heads)
-    return attend(split(q), split(k), split(v)).reshape(q.shape)
+  if what == "attention":
 
-  kernel = lambda q, k, v: attend_rows(q, k, v, heads, segments, segments)
+    def plain(q, k, v):
+      split = lambda a: a.reshape(-1, sequence, heads, width // heads)
+      return attend(split(q), split(k), split(v)).reshape(q.shape)
 
-  def both(function, q, k, v, dout):
-    out, pull = jax.vjp(function, q, k, v)
+    kernel, inputs = lambda q, k, v: attend_rows(q, k, v, heads, segments, segments), (row, row, row)
+  else:
+    block, packing = Block(width, heads, jnp.bfloat16), Packing(((tokens // sequence, sequence),))
+    plain = lambda params, x: block.apply({"params": params}, x, packing)
+    kernel = lambda params, x: block_rows(params, x, heads, segments)
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), jnp.zeros((1, 2, width)))["params"])
+    inputs = jax.tree.map(place, params), row
+
+  def both(function, dout, *inputs):
+    out, pull = jax.vjp(function, *inputs)
     return out, pull(dout)
 
-  xla = lambda f, *args: Program(jax.jit(f).lower(*args).compile().as_text()).traffic().cycles / _BATCH
-  found = {"plain": xla(plain, row, row, row), "plain_both": xla(functools.partial(both, plain), row, row, row, row)}
+  by_xla = lambda f, *args: Program(jax.jit(f).lower(*args).compile().as_text()).traffic().cycles / _BATCH
+  plain_both = functools.partial(both, plain)
+  of_xla = [by_xla(plain, *inputs), by_xla(plain_both, row, *inputs)] if xla else [None, None]
   for path in pathlib.Path(folder).iterdir():
     path.unlink()
-  traced = jax.jit(functools.partial(both, kernel)).trace(row, row, row, row)
+  traced = jax.jit(functools.partial(both, kernel)).trace(row, *inputs)
   traced.lower().compile()
-  trips = loops_of(traced.jaxpr.jaxpr)
-  lse = jax.ShapeDtypeStruct((_BATCH, heads, tokens), jnp.float32)
-  bytes_per_cycle = CHIPS[chip].hbm_gb_per_s / CHIPS[chip].ghz
-  for name, rows in (("forward", 4), ("backward", 7)):
-    of_group = f"attention_{name}"
-    found[name] = cycles_of(bundles_of(folder, of_group), trips[of_group]) / _BATCH
-    found[f"{name}_copies"] = (rows * row_bytes(row) + row_bytes(lse)) / bytes_per_cycle
-  return found
+  trips, names = loops_of(traced.jaxpr.jaxpr), (f"{what}_forward", f"{what}_backward")
+  forward, backward = (cycles_of(bundles_of(folder, name), trips[name]) / _BATCH for name in names)
+  return [of_xla[0], forward, of_xla[1], forward + backward]
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--chip", default="v5e", choices=("v5e", "v6e"))
+  parser.add_argument("--what", default="block", choices=("attention", "block"))
   parser.add_argument("--only", default="", help="shapes whose name contains this")
+  parser.add_argument("--kernels", action="store_true", help="leave out XLA's version, which takes minutes")
   options = parser.parse_args()
-  heading = ("cycles for one row, forward", "XLA", "kernel", "its copies", "XLA", "kernel", "its copies")
-  print(f"{options.chip:34}{'forward':>24}{'forward and backward':>30}")
-  print(f"{heading[0]:34}" + "".join(f"{word:>12}" for word in heading[1:]))
+  words = ("forward: XLA", "kernels", "and backward: XLA", "kernels")
+  print(f"{options.what} on {options.chip}, cycles for a row".ljust(40) + "".join(f"{word:>18}" for word in words))
   with tempfile.TemporaryDirectory() as folder:
     dump_schedules(folder)
     for name, *shape in SHAPES:
       if options.only in name:
-        f = measure(options.chip, folder, *shape)
-        both = (f["plain_both"], f["forward"] + f["backward"], f["forward_copies"] + f["backward_copies"])
-        numbers = (f["plain"], f["forward"], f["forward_copies"], *both)
-        print(f"{name:34}" + "".join(f"{number:12,.0f}" for number in numbers), flush=True)
+        cycles = measure(options.what, options.chip, folder, tuple(shape), not options.kernels)
+        numbers = ("-" if n is None else f"{n:,.0f}" for n in cycles)
+        print(name.ljust(40) + "".join(f"{number:>18}" for number in numbers), flush=True)
 
 
 if __name__ == "__main__":

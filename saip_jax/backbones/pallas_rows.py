@@ -150,7 +150,10 @@ def rows_of_step(batch: int, size: int, each: int, whole: bool) -> int:
   if whole:
     divisors = [n for n in range(1, most + 1) if batch % n == 0]
     return max(divisors, key=lambda n: (n % each == 0, n))
-  return most - most % each if most > each else most
+  if most <= each:
+    return most
+  even = pl.cdiv(batch, pl.cdiv(batch, most - most % each))  # no step has far fewer rows than the others
+  return pl.cdiv(even, each) * each
 
 
 def row_bytes(a) -> int:
