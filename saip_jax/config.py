@@ -26,8 +26,9 @@ class ModelConfig:
     heads: attention heads of a ViT; None uses those of the named backbone.
     last_heads: attention heads of its last block; None uses `heads`. Distilled students have more there, see
       `saip_jax.interop.attention_heads`.
-    attention: "xla"; or "pallas", the transformer blocks of the encoder and of the decoders as kernels for TPUs, for
-      training alone. Their schedules promise a large gain, but no TPU has run them yet, so it is not the default.
+    attention: "xla"; or "pallas", the transformer blocks of a ViT and of the decoders as kernels for TPUs, for training
+      alone: whole blocks up to a width of 512, attention alone above that, with rotary positions and in blocks with
+      cross-attention. No TPU has run them yet, so "pallas" is not the default.
   """
 
   backbone: str
