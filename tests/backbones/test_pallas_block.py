@@ -1,5 +1,6 @@
 """Whole blocks as kernels, interpreted on CPU, against the same blocks by XLA; who uses them, and who may not."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from saip_jax.aot.compile import lower_run
+from saip_jax.aot.compile import count_flops, lower_run
 from saip_jax.backbones import block as block_module, build_backbone, stack
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.features import PaddedSizes, Views
@@ -158,7 +159,7 @@ def traced_kernels(*settings):
   config, method = tiny(*settings)
   params, state = jax.eval_shape(method.init, jax.random.key(0))
   batch = method.batch_spec(config.batch_size)
-  loss = lambda params: method.loss(params, state_of(state), zeros(batch), jax.random.key(0), jnp.int32(0))[0]
+  loss = lambda params: method.loss(params, zeros(state), zeros(batch), jax.random.key(0), jnp.int32(0))[0]
   return list(kernels_of(jax.make_jaxpr(jax.grad(loss))(zeros(params)).jaxpr))
 
 
@@ -166,15 +167,20 @@ def zeros(tree):
   return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), tree)
 
 
-state_of = zeros
-
-
 def test_the_setting_reaches_encoder_and_decoders():
   assert not traced_kernels()
   names = traced_kernels('model.attention="pallas"')
   assert {"block_forward", "block_backward"} == set(names)
-  # two stacks of the student, one of the teacher, the decoders: see `run_stack`
-  assert names.count("block_forward") > 4
+  assert names.count("block_forward") > 4  # student, teacher and two decoders, rows of each length
+
+
+def test_operations_are_counted_without_a_tpu():
+  counted = []
+  for kind in ("xla", "pallas"):
+    config, method = tiny(f'model.attention="{kind}"')
+    build = lambda config, **options: dataclasses.replace(method, backbone=method.backbone.clone(**options))
+    counted.append(count_flops(config, build))
+  assert counted[0] == counted[1] > 0
 
 
 def test_other_devices_and_networks_are_refused():
