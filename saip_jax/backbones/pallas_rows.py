@@ -67,11 +67,11 @@ def run_rows(group: Callable, arrays: Arrays, heads: int, interpret: bool, name:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.are_all_axes_manual:
     return local(*inputs)
-  platform = mesh.abstract_device.platform
-  if platform != "tpu" and not interpret:
+  kind = mesh.abstract_device.device_kind
+  if not kind.startswith("TPU") and not interpret:
     raise ValueError(
-      f'config.model.attention is "pallas", which are kernels for TPUs, but the devices of this run are of platform'
-      f' {platform!r}: use "xla"'
+      f'config.model.attention is "pallas", which are kernels for TPUs, but the devices of this run are {kind!r}:'
+      ' use "xla"'
     )
 
   def summed(*inputs):
