@@ -26,12 +26,16 @@ class ModelConfig:
     heads: attention heads of a ViT; None uses those of the named backbone.
     last_heads: attention heads of its last block; None uses `heads`. Distilled students have more there, see
       `saip_jax.interop.attention_heads`.
+    attention: "xla"; or "pallas", the transformer blocks of a ViT and of the decoders as kernels for TPUs, for training
+      alone: whole blocks up to a width of 512, attention alone above that, with rotary positions and in blocks with
+      cross-attention. No TPU has run them yet, so "pallas" is not the default.
   """
 
   backbone: str
   image_hw: tuple[int, int]
   heads: int | None = None
   last_heads: int | None = None
+  attention: Literal["xla", "pallas"] = "xla"
 
   def __post_init__(self):
     require_sizes("config.model.image_hw", self.image_hw, multiple=16)

@@ -9,7 +9,13 @@ from flax import linen as nn
 from saip_jax.backbones.attention import allowed_keys, attend, attention_map, mix
 from saip_jax.backbones.initial_values import KERNEL_INITS
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
+from saip_jax.backbones.pallas_attention import attend_by_kernel
+from saip_jax.backbones.pallas_block import block_rows, fits
+from saip_jax.backbones.pallas_rows import key_segments
 from saip_jax.backbones.rope import turn
+
+ATTEND = {"xla": attend, "pallas": attend_by_kernel}
+"""How attention is computed: by XLA, or by kernels for TPUs."""
 
 
 class Block(nn.Module):
@@ -20,12 +26,14 @@ class Block(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     weights: initializer of the kernels, a key of `KERNEL_INITS`.
+    attention: a key of `ATTEND`; "pallas" computes whole blocks in a kernel, see `is_kernel`.
   """
 
   width: int
   heads: int
   dtype: jnp.dtype = jnp.float32
   weights: str = "xavier"
+  attention: str = "xla"
 
   def setup(self):
     self.norm1, self.norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
@@ -69,9 +77,16 @@ class Block(nn.Module):
     Returns:
       (B, L, D).
     """
-    y = self.norm1(x)
+    initializing = self.is_initializing()
+    if self.is_kernel(angles) and not initializing:
+      return block_rows(self.variables["params"], x, self.heads, key_segments(x.shape[1], lengths, key_mask))
+    y, attend = self.norm1(x), ATTEND["xla" if initializing else self.attention]
     q, k, v = self._project(y, 0, angles), self._project(y, 1, angles), self._project(y, 2)
     return self._finish(x, attend(q, k, v, key_mask, self.heads, lengths))
+
+  def is_kernel(self, angles: jax.Array | None) -> bool:
+    """Returns whether the whole block is a kernel and not attention alone: up to a width, without rotary positions."""
+    return self.attention == "pallas" and angles is None and fits(self.width)
 
   def read_first(
     self,

@@ -80,14 +80,16 @@ class Backbone(nn.Module):
   Attributes:
     image_hw: nominal image size in pixels; stored positions have this size.
     dtype: computation dtype; parameters stay float32.
-    unroll: unroll equal blocks instead of scanning them (for counting operations).
+    unroll: unroll equal blocks instead of scanning them, see `RunConfig.unroll`.
     remat: what the backward pass recomputes, see `RunConfig.remat`.
+    attention: how transformer blocks are computed, a key of `block.ATTEND`; other networks have "xla" alone.
   """
 
   image_hw: tuple[int, int] = (256, 128)
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
   remat: str = "none"
+  attention: str = "xla"
 
   stride = 16  # pixels from one cell of the hidden grid to the next
   last_stride = 32  # the same for the last grid

@@ -96,7 +96,7 @@ class ViT(Backbone, kw_only=True):
     return self.hidden_grid(self.image_hw)
 
   def setup(self):
-    block = lambda heads: Block(self.width, heads, self.dtype, self.weights, parent=None)
+    block = lambda heads: Block(self.width, heads, self.dtype, self.weights, self.attention, parent=None)
     self.block, self.last_block = block(self.heads), block(self.last_heads or self.heads)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     patch_init = KERNEL_INITS["xavier"] if self.weights == "xavier" else TORCH_DEFAULT

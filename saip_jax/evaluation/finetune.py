@@ -218,5 +218,6 @@ def _settings_by_option(
 
 def _network(config: RunConfig, state: TrainState, facts: dict[str, Any]) -> Encoder:
   """Returns the encoder of the fine-tuned network, in float32."""
-  method = METHODS[FINETUNE_PROTOCOL].build(dataclasses.replace(config, precision="float32", remat="none"))
+  exact = dataclasses.replace(config, precision="float32", remat="none")
+  method = METHODS[FINETUNE_PROTOCOL].build(exact, attention="xla")
   return TASKS[config.method.task].finetuned.open(method, *jax.device_get((state.params, state.method_state)), facts)

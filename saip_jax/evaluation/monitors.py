@@ -138,7 +138,8 @@ class Monitors:
     Raises:
       ValueError: no such data set, or one without the labels that a monitor needs.
     """
-    self._features = feature_function(module.clone(dtype=jnp.float32, remat="none"), Preprocessing(module.image_hw))
+    exact = module.clone(dtype=jnp.float32, remat="none", attention="xla")
+    self._features = feature_function(exact, Preprocessing(module.image_hw))
     cells = self._features(split_statistics(params), np.zeros((_BATCH, *module.image_hw, 3), np.uint8))[1]
     names, named = config.monitors, config.monitor_data
     try:

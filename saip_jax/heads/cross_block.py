@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.attention import attend, attention_map
+from saip_jax.backbones.attention import attention_map
+from saip_jax.backbones.block import ATTEND
 from saip_jax.backbones.initial_values import KERNEL_INITS, in_parts
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.rope import turn
@@ -18,6 +19,7 @@ class CrossBlock(nn.Module):
     heads: attention heads.
     dtype: computation dtype.
     norm_memory: whether the block normalizes the memory.
+    attention: a key of `ATTEND`.
 
   Source: CroCo (Weinzaepfel et al. 2022, arXiv 2210.10716); also the decoder of SAIP's cross-view reconstruction
   (arXiv 2503.08201).
@@ -27,6 +29,7 @@ class CrossBlock(nn.Module):
   heads: int
   dtype: jnp.dtype = jnp.float32
   norm_memory: bool = False
+  attention: str = "xla"
 
   def setup(self):
     self.norm1, self.norm2, self.norm3 = (layer_norm(self.dtype) for _ in range(3))
@@ -43,6 +46,7 @@ class CrossBlock(nn.Module):
 
   def _attend(self, *qkv: jax.Array) -> jax.Array:
     """Returns attention (B, L, D) of queries, keys and values (B, L or M, heads, d)."""
+    attend = ATTEND["xla" if self.is_initializing() else self.attention]
     return attend(*(x.reshape(*x.shape[:2], -1) for x in qkv), heads=self.heads)
 
   def _attend_to_self(self, x: jax.Array, memory: jax.Array, angles, memory_angles) -> tuple[jax.Array, ...]:

@@ -33,6 +33,7 @@ class MaeDecoder(nn.Module):
     remat: what the backward pass recomputes, a key of `stack.REMAT`.
     positions: "learned"; or "cosine", fixed, see `pos_embed.wave_positions`.
     rope: rotary positions instead: every block rotates queries and keys, see `rope.turn`.
+    attention: how blocks are computed, a key of `block.ATTEND`.
   """
 
   outputs: int
@@ -48,6 +49,7 @@ class MaeDecoder(nn.Module):
   remat: str = "none"
   positions: str = "learned"
   rope: bool = False
+  attention: str = "xla"
 
   def setup(self):
     h, w = self.stored_grid
@@ -58,10 +60,13 @@ class MaeDecoder(nn.Module):
     if self.context == "memory":
       self.memory_embed, self.memory_norm = Linear(self.width, self.dtype), layer_norm(self.dtype)
     if self.context in ("memory", "image"):
-      self.block = CrossBlock(self.width, self.heads, self.dtype, norm_memory=self.context == "image", parent=None)
+      own = self.context == "image"
+      self.block = CrossBlock(
+        self.width, self.heads, self.dtype, norm_memory=own, attention=self.attention, parent=None
+      )
       inputs = 2
     else:
-      self.block, inputs = Block(self.width, self.heads, self.dtype, parent=None), 1
+      self.block, inputs = Block(self.width, self.heads, self.dtype, attention=self.attention, parent=None), 1
     self.blocks = self.param("blocks", init_stack, self.block, self.depth, inputs)
     self.norm = layer_norm(self.dtype)
     self.pred = Linear(self.outputs, self.dtype)

@@ -40,6 +40,7 @@ class SearchDecoder(nn.Module):
     dtype: computation dtype.
     unroll: unroll the blocks instead of scanning them.
     remat: what the backward pass recomputes, a key of `stack.REMAT`.
+    attention: how blocks are computed, a key of `block.ATTEND`.
 
   Source: the search decoder of the released code of SAIP (arXiv 2503.08201); the figure of the paper exchanges the
   roles of person and scene.
@@ -51,11 +52,12 @@ class SearchDecoder(nn.Module):
   dtype: jnp.dtype = jnp.float32
   unroll: bool = False
   remat: str = "none"
+  attention: str = "xla"
 
   def setup(self):
     self.query_embed, self.reference_embed = Linear(self.width, self.dtype), Linear(self.width, self.dtype)
     self.reference_norm = layer_norm(self.dtype)
-    self.block = Block(self.width, self.heads, self.dtype, parent=None)
+    self.block = Block(self.width, self.heads, self.dtype, attention=self.attention, parent=None)
     self.blocks = self.param("blocks", init_stack, self.block, self.depth)
     self.cross_norm1, self.cross_norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
     self.cross_qkv, self.cross_proj = Linear(3 * self.width, self.dtype), Linear(self.width, self.dtype)

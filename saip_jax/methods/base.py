@@ -82,16 +82,22 @@ class Method(abc.ABC):
   @classmethod
   def build_encoder(cls, config, **backbone_options) -> Backbone:
     """Returns the encoder of a run, see `build`."""
+    options = {
+      "dtype": jnp.dtype(config.precision),
+      "attention": config.model.attention,
+      "remat": config.remat,
+      "unroll": config.unroll,
+    }
     backbone = build_backbone(
-      config.model.backbone,
-      image_hw=config.model.image_hw,
-      dtype=jnp.dtype(config.precision),
-      remat=config.remat,
-      **config.model.own_heads,
-      **{"unroll": config.unroll, **backbone_options},
+      config.model.backbone, image_hw=config.model.image_hw, **config.model.own_heads, **options | backbone_options
     )
     if isinstance(backbone, ViT):  # other families have no table of positions
       return backbone.clone(**cls.vit_options(config.method))  # type: ignore[arg-type]
+    if backbone.attention != "xla":
+      raise ValueError(
+        f"config.model.attention is {backbone.attention!r}: {config.model.backbone} has none of the kernels, which are"
+        ' those of ViTs; use "xla"'
+      )
     return backbone
 
   @classmethod

@@ -141,6 +141,7 @@ class MaskedAutoencoder:
       b.unroll,
       b.remat,
       self.positions,
+      attention=b.attention,
     )
 
   def init(self, key: jax.Array) -> Any:

@@ -131,13 +131,14 @@ class SaipNetworks:
       b.dtype,
       b.unroll,
       b.remat,
+      attention=b.attention,
     )
 
   @property
   def css(self) -> SearchDecoder:
     """The decoder of the search."""
     c, b = self.config.css, self.backbone
-    return SearchDecoder(c.width, c.depth, c.heads, b.dtype, b.unroll, b.remat)
+    return SearchDecoder(c.width, c.depth, c.heads, b.dtype, b.unroll, b.remat, b.attention)
 
   def init(self, key: jax.Array) -> tuple[dict, Any]:
     """Returns the parameters of the encoder and of the heads that are used, and running statistics or None."""
