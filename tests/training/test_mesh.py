@@ -10,7 +10,15 @@ import pytest
 from saip_jax.backbones import BACKBONES
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
-from saip_jax.training.mesh import batch_sharding, lower_step, make_mesh, on_one_device, place_state, shardings_of
+from saip_jax.training.mesh import (
+  batch_sharding,
+  lower_step,
+  make_mesh,
+  on_one_device,
+  options_of_one_run,
+  place_state,
+  shardings_of,
+)
 from saip_jax.training.metrics import read_metrics
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import init_state, make_train_step
@@ -107,3 +115,10 @@ def test_initial_weights_are_the_same_bits():
   assert gathered.params["linear"]["kernel"].devices() <= set(jax.devices()[:8])
   whole = jax.jit(create)()
   assert jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), gathered, whole))
+
+
+def test_a_program_compiled_for_one_run_computes_the_same():
+  make = lambda key: jax.nn.initializers.xavier_uniform()(key, (64, 32)) @ jax.random.normal(key, (32, 8))
+  once = jax.jit(make, compiler_options=options_of_one_run(jax.default_backend()))
+  np.testing.assert_allclose(once(jax.random.key(3)), jax.jit(make)(jax.random.key(3)), rtol=1e-5, atol=1e-6)
+  assert options_of_one_run("tpu") == {}  # other compilers refuse the names
