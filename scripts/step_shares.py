@@ -9,8 +9,8 @@ import jax
 
 _PARTS = (  # first match in the path of an operation's scopes wins
   ("update", r"/update/"),
-  ("CSR decoder", r"MaeDecoder|/csr/"),
-  ("CSS decoder", r"SearchDecoder|/css/"),
+  ("reconstruction decoder", r"MaeDecoder|/csr/"),
+  ("search decoder", r"SearchDecoder|/css/"),
   ("prototype head", r"PrototypeHead|/csm/"),
   ("encoder, backward", r"transpose\(jvp\(.*\.encode"),
   ("encoder, student", r"jvp\(.*\.encode"),
