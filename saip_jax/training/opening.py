@@ -117,8 +117,10 @@ def run_fingerprint(config: RunConfig, data) -> dict[str, Any]:
   """Returns the settings that must not change between the checkpoints of a run.
 
   The schedule (`total_steps`, `optimizer`) is left out: a run may continue for longer or with another learning rate.
+  So is how the network is computed (`remat`, `model.attention`).
   """
   settings = to_dict(config)
+  del settings["model"]["attention"]
   settings["model"] = {name: value for name, value in settings["model"].items() if value is not None}  # as before
   fixed = ("seed", "batch_size", "accumulate", "precision", "model", "method")
   if config.init_from:  # absent otherwise, as in runs made before it existed
