@@ -9,8 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from saip_jax.backbones import vit
+from saip_jax.backbones.packing import LANES
 from saip_jax.backbones.semgcn import SemGCN
 from saip_jax.backbones.statistics import split_statistics
+from saip_jax.heads import search
 from saip_jax.interop import hrnet
 from saip_jax.interop.tables import from_torch
 from saip_jax.replay import Recording, hcmoco, replay
@@ -65,6 +68,17 @@ def test_every_recorded_number_is_reproduced(method):
   counts = {kind: sum(check.name.startswith(kind) for check in recording.checks) for kind in kinds}
   assert counts == kinds
   assert len(recording.left) == left
+
+
+@pytest.mark.slow
+def test_rows_as_accelerators_take_them_reproduce_every_number(monkeypatch):
+  """Short sequences share rows, as in bfloat16; here in float32, so that the numbers can be compared."""
+  for module in (vit, search):
+    monkeypatch.setattr(module, "row_capacity", lambda dtype: LANES)
+  file, kinds, _ = FILES["saip"]
+  recording = replay(str(FIXTURES / file))
+  assert [check for check in recording.checks if not check.passed] == []
+  assert len(recording.checks) >= sum(kinds.values())
 
 
 def changed(tmp_path, file, keys):
