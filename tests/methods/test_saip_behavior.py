@@ -16,7 +16,7 @@ from saip_jax.methods.saip.config import FIDELITIES, Behavior
 from saip_jax.methods.saip.views import make_draws
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
-from saip_jax.views.geometry import rescale_antialiased
+from saip_jax.views.rescaling import rescale_antialiased
 from tests.support.tiny_saip import REPO, made_up_batch, tiny
 from tests.support.toy_weights import add_toy_backbone, random_weights
 

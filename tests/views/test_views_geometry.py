@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saip_jax.views import geometry
+from saip_jax.views import geometry, rescaling
 
 GRAY_LEVEL = 1 / 255
 FACTORS = (0.75, 0.875, 1.125, 1.25)
@@ -161,11 +161,13 @@ def test_nearest_rescaling_is_torchs_to_the_bit(in_hw, factor):
   image = np.random.default_rng(0).normal(size=(2, *in_hw, 3)).astype(np.float32)
   planes = torch.tensor(image).movedim(-1, 1)
   expected = torch.nn.functional.interpolate(planes, out_hw, mode="nearest").movedim(1, -1)
-  np.testing.assert_array_equal(geometry.rescale_nearest(jnp.array(image), out_hw), expected.numpy())
+  np.testing.assert_array_equal(rescaling.rescale_nearest(jnp.array(image), out_hw), expected.numpy())
+  on_tpu = rescaling.select_pixels(jnp.array(image), out_hw)
+  np.testing.assert_array_equal(on_tpu, expected.numpy())
   if factor in FACTORS:
     sizes = tuple(tuple(math.floor(size * f) for size in in_hw) for f in FACTORS)
     index = jnp.array([FACTORS.index(factor), 0])
-    padded = geometry.rescale_padded(jnp.array(image), index, sizes, antialias=False)[0]
+    padded = rescaling.rescale_padded(jnp.array(image), index, sizes, antialias=False)[0]
     assert padded.shape == (math.floor(in_hw[0] * 1.25), math.floor(in_hw[1] * 1.25), 3)
     np.testing.assert_array_equal(padded[: out_hw[0], : out_hw[1]], expected[0].numpy())
     assert not padded[out_hw[0] :].any() and not padded[:, out_hw[1] :].any()
@@ -178,13 +180,13 @@ def test_antialiased_rescaling_is_torchs(out_hw):
   image = np.random.default_rng(0).normal(size=(2, 128, 64, 3)).astype(np.float32)
   planes = torch.tensor(image).movedim(-1, 1)
   expected = torch.nn.functional.interpolate(planes, out_hw, mode="bicubic", antialias=True).movedim(1, -1).numpy()
-  np.testing.assert_allclose(geometry.rescale_antialiased(jnp.array(image), out_hw), expected, atol=1e-5)
-  padded = geometry.rescale_padded(jnp.array(image), jnp.array([0, 1]), (out_hw, (32, 16)), antialias=True)
+  np.testing.assert_allclose(rescaling.rescale_antialiased(jnp.array(image), out_hw), expected, atol=1e-5)
+  padded = rescaling.rescale_padded(jnp.array(image), jnp.array([0, 1]), (out_hw, (32, 16)), antialias=True)
   np.testing.assert_allclose(padded[0, : out_hw[0], : out_hw[1]], expected[0], atol=1e-5)
 
 
 @hypothesis.given(st.integers(1, 400), st.floats(0.3, 3.0))
 def test_whole_sizes_are_the_nearest_number_of_patches(size, factor):
-  whole = geometry.scaled_size(size, factor, 16)
+  whole = rescaling.scaled_size(size, factor, 16)
   assert whole % 16 == 0 and whole >= 16
   assert whole == 16 or abs(whole - math.floor(size * factor)) <= 8

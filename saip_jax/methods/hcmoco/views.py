@@ -11,7 +11,7 @@ from input_pipeline.body import COCO_JOINTS
 from saip_jax.backbones.semgcn import JOINT_PARENTS
 from saip_jax.methods.base import sample_keys
 from saip_jax.methods.hcmoco.config import HcmocoConfig
-from saip_jax.views.geometry import rescale_nearest
+from saip_jax.views.rescaling import rescale_nearest
 from saip_jax.views.rgbd import depth_image, rgbd_crop
 from saip_jax.views.skeleton import centered_skeleton
 

@@ -16,7 +16,7 @@ from saip_jax.methods.modules import encode_views
 from saip_jax.methods.saip.config import SaipConfig
 from saip_jax.methods.saip.outputs import SaipOutputs, StudentFeatures
 from saip_jax.methods.saip.views import SaipViews, next_of_batch
-from saip_jax.views.geometry import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
+from saip_jax.views.rescaling import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
 from saip_jax.views.scenes import smallest_scene
 
 

@@ -12,8 +12,9 @@ from saip_jax.masking.body import mask_body_first
 from saip_jax.masking.parts import part_counts
 from saip_jax.methods.saip.config import SaipConfig
 from saip_jax.views.crops import VIEW_UNIFORMS, CropRecipe, draw_crops, render_crops
-from saip_jax.views.geometry import keypoints_in_crop, rescale_antialiased, to_planes
+from saip_jax.views.geometry import keypoints_in_crop, to_planes
 from saip_jax.views.multicrop import GLOBAL_1 as ANCHOR, GLOBAL_2 as AUGMENTED, LOCAL
+from saip_jax.views.rescaling import rescale_antialiased
 from saip_jax.views.scenes import box_mask, paste, sample_places
 
 SCENE = AUGMENTED
