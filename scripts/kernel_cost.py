@@ -27,15 +27,12 @@ import tempfile
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:\s*([> ]*)\{")
 _BATCH = 64
 
-# name, tokens of a row, tokens of a sequence, width, heads
+# name, tokens of the sequences in a row, width, heads
 SHAPES = (
-  ("encoder, an image", 129, 129, 192, 3),
-  ("encoder, 7 x 33 tokens", 231, 33, 192, 3),
-  ("encoder, 3 x 51 tokens", 153, 51, 192, 3),
-  ("encoder, 3 x 33 tokens", 99, 33, 192, 3),
-  ("encoder, 2 x 51 tokens", 102, 51, 192, 3),
-  ("CSR decoder", 202, 202, 512, 16),
-  ("CSS decoder, an image", 129, 129, 512, 16),
+  ("encoder, an image", (129,), 192, 3),
+  ("encoder, 51 + 33 + 33 tokens", (51, 33, 33), 192, 3),
+  ("CSR decoder", (202,), 512, 16),
+  ("CSS decoder, an image", (129,), 512, 16),
 )
 
 
@@ -87,14 +84,16 @@ def cycles_of(bundles: list[int], trips: list[int]) -> int:
   return total
 
 
-def measure(what: str, chip: str, folder: str, shape: tuple[int, int, int, int], xla: bool) -> list[float | None]:
+def measure(
+  what: str, chip: str, folder: str, shape: tuple[tuple[int, ...], int, int], xla: bool
+) -> list[float | None]:
   """Compiles one shape and returns cycles for one row: forward by XLA and by kernels, both directions likewise.
 
   Args:
     what: "attention" alone, or the whole "block".
     chip: a key of `CHIPS`.
     folder: where libtpu writes its schedules.
-    shape: tokens of a row, tokens of each sequence in it, width, heads.
+    shape: tokens of the sequences in a row, width, heads.
     xla: whether to compile XLA's version too; None stands in its places otherwise.
   """
   import jax
@@ -102,18 +101,18 @@ def measure(what: str, chip: str, folder: str, shape: tuple[int, int, int, int],
 
   from saip_jax.aot.hlo import Program
   from saip_jax.aot.topologies import describe_devices, find_topology
+  from saip_jax.aot.traffic import measure_traffic
   from saip_jax.backbones.attention import attend
   from saip_jax.backbones.block import Block
   from saip_jax.backbones.pallas_attention import attend_rows
   from saip_jax.backbones.pallas_block import block_rows
 
   jax.config.update("jax_enable_compilation_cache", False)  # a program that is read from there writes no schedule
-  tokens, sequence, width, heads = shape
+  lengths, width, heads = shape
   sharding = jax.sharding.SingleDeviceSharding(describe_devices(find_topology(f"{chip}-1"))[0])
   place = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
-  row = place(jax.ShapeDtypeStruct((_BATCH, tokens, width), jnp.bfloat16))
-  lengths = (sequence,) * (tokens // sequence)
-  segments = None if sequence == tokens else tuple(i // sequence for i in range(tokens))
+  row = place(jax.ShapeDtypeStruct((_BATCH, sum(lengths), width), jnp.bfloat16))
+  segments = tuple(i for i, length in enumerate(lengths) for _ in range(length)) if len(lengths) > 1 else None
 
   if what == "attention":
     plain = lambda q, k, v: attend(q, k, v, None, heads, lengths)
@@ -129,7 +128,8 @@ def measure(what: str, chip: str, folder: str, shape: tuple[int, int, int, int],
     out, pull = jax.vjp(function, *inputs)
     return out, pull(dout)
 
-  by_xla = lambda f, *args: Program(jax.jit(f).lower(*args).compile().as_text()).traffic().cycles / _BATCH
+  program = lambda f, *args: Program(jax.jit(f).lower(*args).compile().as_text())
+  by_xla = lambda f, *args: measure_traffic(program(f, *args)).cycles / _BATCH
   plain_both = functools.partial(both, plain)
   of_xla = [by_xla(plain, *inputs), by_xla(plain_both, row, *inputs)] if xla else [None, None]
   for path in pathlib.Path(folder).iterdir():

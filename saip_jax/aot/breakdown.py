@@ -204,7 +204,7 @@ def _kind(visit: Visit, inside: list[Instruction], products: Container[str], pla
   """Returns the kind of an instruction, the arguments as in `find_place`."""
   if collective_kind(visit.instruction):
     return "collectives"
-  if 'custom_call_target="tpu_custom_call"' in visit.instruction.rest:
+  if visit.instruction.is_kernel:
     return "kernels"
   if place.scopes[:1] and place.scopes[0] in _WHOLE:
     return place.scopes[0]

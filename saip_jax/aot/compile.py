@@ -177,6 +177,7 @@ def examine_step(
     "images_per_s": config.batch_size / times.step_s,
     "mfu": useful / (times.step_s * chip.bf16_tflops * 1e12),
     "hours": times.step_s * config.total_steps / 3600,
+    "kernel_runs": traffic.kernels,
     "compiler_step_s": traffic.cycles / (chip.ghz * 1e9) if traffic.cycles else None,
     "estimated_largest_batch": estimate_largest(config, chips, total, state_bytes, int(chip.usable_gib * _GIB)),
     "lower_s": lowered_at - started,

@@ -69,6 +69,11 @@ class Instruction:
     return found.group(1) if found else ""
 
   @property
+  def is_kernel(self) -> bool:
+    """Whether it is a Pallas kernel for TPUs, whose time the compiler does not estimate."""
+    return 'custom_call_target="tpu_custom_call"' in self.rest
+
+  @property
   def cycles(self) -> int:
     """The compiler's own estimate of its time; 0 where it gives none."""
     found = re.search(r'estimated_cycles"?:"?(\d+)', self.rest)

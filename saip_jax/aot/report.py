@@ -58,7 +58,8 @@ def compile_report(facts: dict[str, Any]) -> str:
     f"  compiled in    {f['compile_s']:.1f} s",
   ]
   if f["compiler_step_s"]:
-    lines.append(f"  the compiler's own estimate of the step, without network: {ms(f['compiler_step_s'])}")
+    kernels = f" and {f['kernel_runs']} runs of Pallas kernels" if f["kernel_runs"] else ""
+    lines.append(f"  the compiler's own estimate of the step, without network{kernels}: {ms(f['compiler_step_s'])}")
   lines += _largest(f)
   if "breakdown" in f:
     cycles = "the compiler's estimate" if f["compiler_step_s"] else "the least for products and traffic"

@@ -53,28 +53,31 @@ class Traffic:
     collectives: kind -> (how many, bytes handed to the network).
     largest: kind -> (bytes, shape, place in the source) of the largest one.
     cycles: the compiler's own estimate of time; 0 where it gives none.
+    kernels: runs of Pallas kernels, whose time is not in `cycles`.
   """
 
   hbm_bytes: int
   collectives: dict[str, tuple[int, int]]
   largest: dict[str, tuple[int, str, str]]
   cycles: int
+  kernels: int
 
 
 def measure_traffic(program: Program) -> Traffic:
   """Walks the program, every loop as often as it runs."""
-  memory, hbm, cycles = MemoryTraffic(program), 0, 0
+  memory, hbm, cycles, kernels = MemoryTraffic(program), 0, 0, 0
   counts = collections.defaultdict(lambda: (0, 0))
   largest = {}
   for instruction, computation, times, _ in program.walk():
     hbm += times * memory.hbm_bytes(instruction, computation)
     cycles += times * instruction.cycles
+    kernels += times * instruction.is_kernel
     if kind := collective_kind(instruction):
       size = _payload(instruction, computation)
       number, total = counts[kind]
       counts[kind] = number + times, total + times * size
       largest[kind] = max(largest.get(kind, (0, "", "")), (size, instruction.shape, instruction.op_name))
-  return Traffic(hbm, dict(counts), largest, cycles)
+  return Traffic(hbm, dict(counts), largest, cycles, kernels)
 
 
 def collective_kind(instruction: Instruction) -> str | None:

@@ -9,6 +9,7 @@ from saip_jax.aot.breakdown_table import breakdown_table
 from saip_jax.aot.chips import CHIPS
 from saip_jax.aot.hlo import Program
 from saip_jax.aot.products import product_flops
+from saip_jax.aot.traffic import measure_traffic
 
 # A scan of three that loads a kernel, multiplies by it, normalizes and saves; an update; a copy without a name.
 PROGRAM = """\
@@ -121,6 +122,7 @@ def test_costs_are_those_of_the_parts_and_kinds_as_often_as_they_run():
   assert rows["student, forward", "saves"].hbm_bytes == 3 * (2 * 4 * 8 * 4 + 4)
   assert rows["student, forward", "kernels"].hbm_bytes == 2 * 2 * 4 * 8 * 4
   assert rows["update", "update"].hbm_bytes == 3 * 8 * 4
+  assert measure_traffic(Program(PROGRAM)).kernels == 1
 
 
 def test_parts_are_as_deep_as_asked():
