@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 LINEAR_WITHIN, FLAT_WITHIN = 0.1, 0.1  # of exponents
+OWN_LOAD = 1  # by how much the point before may leave the load above the number of cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +43,26 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """One point of a curve: its repetitions as wall time (or memory) and as processor time, and the load before it."""
+  """One point of a curve.
+
+  Attributes:
+    x: what grows.
+    values: wall time or memory of each repetition.
+    cpu: processor time of each repetition; empty for memory.
+    load: the load average before the point.
+    cores: of the machine.
+  """
 
   x: float
   values: tuple[float, ...]
   cpu: tuple[float, ...]
   load: float
+  cores: int = 2
+
+  @property
+  def beside_others(self) -> bool:
+    """Whether other work ran."""
+    return self.load > self.cores + OWN_LOAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +73,6 @@ class Fit:
     exponent: of a power law over the larger half of the points, at least three.
     factor: of the power law.
     first: least x of the power law.
-    cpu_exponent: the same of processor time; None for memory.
     fixed, slope: of the line through all points with the least squares of relative errors.
     deviation: largest relative error of the line.
   """
@@ -66,7 +80,6 @@ class Fit:
   exponent: float
   factor: float
   first: float
-  cpu_exponent: float | None
   fixed: float
   slope: float
   deviation: float
@@ -85,7 +98,7 @@ def read_points(curve: Curve, records: Sequence[Mapping], base: Mapping) -> list
     repetitions = record["quantities"][curve.quantity]
     values = tuple(r[curve.measure] / curve.per for r in repetitions)
     cpu = tuple(r["cpu_s"] / curve.per for r in repetitions if "cpu_s" in r)
-    found.append(Point(curve.x(settings), values, cpu, record["load_average"]))
+    found.append(Point(curve.x(settings), values, cpu, record["load_average"], record["cores"]))
   return sorted(found, key=lambda point: point.x)
 
 
@@ -102,17 +115,19 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, floa
   return float(fixed), float(slope), float(np.abs(errors).max())
 
 
-def fit(points: Sequence[Point]) -> Fit | None:
-  """Fits the least repetitions of points in order of x; None: they are fewer than three."""
-  if len(points) < 3:
+def basis(points: Sequence[Point]) -> tuple[str, list[float]]:
+  """Returns what fits and pictures show, and its least value at each point: processor time if other work ran."""
+  if any(point.beside_others for point in points) and all(point.cpu for point in points):
+    return "processor time", [min(point.cpu) for point in points]
+  return "wall time", [min(point.values) for point in points]
+
+
+def fit(x: Sequence[float], y: Sequence[float]) -> Fit | None:
+  """Fits values in order of x; None: they are fewer than three."""
+  if len(x) < 3:
     return None
-  upper = points[-max(3, math.ceil(len(points) / 2)) :]
-  x = [point.x for point in upper]
-  exponent, factor = fit_power(x, [min(point.values) for point in upper])
-  has_cpu = all(point.cpu and min(point.cpu) > 0 for point in upper)
-  cpu_exponent = fit_power(x, [min(point.cpu) for point in upper])[0] if has_cpu else None
-  line = fit_line([point.x for point in points], [min(point.values) for point in points])
-  return Fit(exponent, factor, x[0], cpu_exponent, *line)
+  upper = max(3, math.ceil(len(x) / 2))
+  return Fit(*fit_power(x[-upper:], y[-upper:]), x[-upper], *fit_line(x, y))
 
 
 def growth(exponent: float) -> str:
@@ -134,18 +149,17 @@ def shown(value: float, measure: str) -> str:
   return f"{value / factor:.3g} {unit}"
 
 
-def sentence(curve: Curve, points: Sequence[Point], found: Fit | None) -> str:
+def sentence(curve: Curve, points: Sequence[Point]) -> str:
   """Returns what a curve says."""
+  x, (kind, y) = [point.x for point in points], basis(points)
+  found = fit(x, y)
   if found is None:
     return f"{len(points)} points: too few for a fit."
-  text = (
-    f"From {found.first:,.0f} to {points[-1].x:,.0f} {curve.x_name}, {curve.y_name} grows {growth(found.exponent)}:"
-    f" exponent {found.exponent:.2f}"
-  )
-  text += f" ({found.cpu_exponent:.2f} by processor time)." if found.cpu_exponent is not None else "."
-  return text + (
-    f" As a line through all points: {shown(found.fixed, curve.measure)} and {shown(found.slope, curve.measure)} for"
-    f" each of the {curve.x_name}, within {found.deviation:.0%}."
+  of = f" of {kind}" if curve.measure == "s" else ""
+  return (
+    f"From {found.first:,.0f} to {x[-1]:,.0f} {curve.x_name}, {curve.y_name} grows {growth(found.exponent)}: exponent"
+    f" {found.exponent:.2f}{of}. As a line through all points: {shown(found.fixed, curve.measure)} and"
+    f" {shown(found.slope, curve.measure)} for each of the {curve.x_name}, within {found.deviation:.0%}."
   )
 
 
@@ -159,7 +173,7 @@ def table(curve: Curve, points: Sequence[Point]) -> str:
   return "\n".join(rows)
 
 
-def plot(path: pathlib.Path, curve: Curve, points: Sequence[Point], found: Fit | None) -> None:
+def plot(path: pathlib.Path, curve: Curve, points: Sequence[Point]) -> None:
   """Draws all repetitions, the least ones, and both fits, on logarithmic axes."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -167,20 +181,22 @@ def plot(path: pathlib.Path, curve: Curve, points: Sequence[Point], found: Fit |
   figure = Figure(figsize=(5, 3.6), layout="constrained")
   FigureCanvasAgg(figure)
   axes = figure.subplots()
-  for point in points:
-    axes.plot([point.x] * len(point.values), point.values, ".", color="0.7", markersize=4)
+  kind, y = basis(points)
+  repetitions = [point.cpu if kind == "processor time" else point.values for point in points]
   x = np.array([point.x for point in points], float)
-  axes.plot(x, [min(point.values) for point in points], "o", color="C0", label="least of the repetitions")
+  for at, values in zip(x, repetitions):
+    axes.plot([at] * len(values), values, ".", color="0.7", markersize=4)
+  axes.plot(x, y, "o", color="C0", label="least of the repetitions")
+  found = fit(x, y)
   if found:
     upper = np.geomspace(found.first, x[-1], 50)
     axes.plot(upper, found.factor * upper**found.exponent, "-", color="C1", label=f"exponent {found.exponent:.2f}")
     every = np.geomspace(x[0], x[-1], 100)
     line = found.fixed + found.slope * every
     axes.plot(every[line > 0], line[line > 0], "--", color="C2", label="fixed cost and slope")
-  every_value = [value for point in points for value in point.values]
-  low, high = min(every_value) / 1.3, max(every_value) * 1.3
+  low, high = min(map(min, repetitions)) / 1.3, max(map(max, repetitions)) * 1.3
   middle = math.sqrt(low * high)
-  axes.set(xlabel=curve.x_name, ylabel=f"{curve.y_name}, {curve.measure.replace('mb', 'MB')}")
+  axes.set(xlabel=curve.x_name, ylabel=f"{kind}, s" if curve.measure == "s" else "MB", title=curve.y_name)
   axes.set(xlim=(x[0] / 1.3, x[-1] * 1.3), ylim=(min(low, middle / 3), max(high, middle * 3)))  # noise fills no picture
   axes.set(xscale="log", yscale="log")
   axes.grid(which="both", alpha=0.2)
@@ -192,16 +208,16 @@ def conditions(records: Sequence[Mapping]) -> str:
   """Returns under which conditions the records were made."""
   values = lambda read: ", ".join(sorted({str(read(record)) for record in records}))
   loads = [record["load_average"] for record in records]
-  busy = sum(load > 0.5 for load in loads)
+  busy = sum(record["load_average"] > record["cores"] + OWN_LOAD for record in records)
   versions = "; ".join(f"{p} {values(lambda r, p=p: r['versions'][p])}" for p in records[0]["versions"])
   flags = ", ".join(sorted({record["compiler_flags"] for record in records} - {""}))
   return (
     f"{len(records)} records; cores: {values(lambda r: r['cores'])}; {values(lambda r: r['machine'])}; Python"
     f" {values(lambda r: r['python'])}; {versions}."
     + (f" Steps were compiled with `{flags}`." if flags else "")
-    + f" The load average before a point was {min(loads):.1f} to {max(loads):.1f}, and above 0.5 before {busy} of"
-    f" {len(loads)} points."
-    + (" Other work ran beside those: their wall times are upper bounds, processor times are closer." if busy else "")
+    + f" The load average before a point was {min(loads):.1f} to {max(loads):.1f}. Other work ran beside"
+    f" {busy} of {len(loads)} points, whose load was above the number of cores + {OWN_LOAD}."
+    + (" Wall times of those are upper bounds." if busy else "")
   )
 
 
@@ -218,19 +234,19 @@ def write_page(out: pathlib.Path, curves: Sequence[Curve], base: Mapping, introd
   if not records:
     raise ValueError(f"--out={out} holds no records")
   parts = ["# How the cost grows", introduction, conditions(records)]
-  summary = ["| grows | with | exponent | by processor time |", "|---|---|---:|---:|"]
+  summary = ["| grows | with | exponent of wall time or memory | of processor time |", "|---|---|---:|---:|"]
   sections = []
   for curve in curves:
     points = read_points(curve, records, base)
     if not points:
       continue
-    found = fit(points)
-    plot(out / f"{curve.name}.png", curve, points, found)
+    plot(out / f"{curve.name}.png", curve, points)
     title = f"{curve.y_name.removeprefix('the ')} by {curve.x_name}"
-    sections += [f"## {title[0].upper()}{title[1:]}", sentence(curve, points, found)]
+    sections += [f"## {title[0].upper()}{title[1:]}", sentence(curve, points)]
     sections += [f"![{title}]({out.name}/{curve.name}.png)", table(curve, points)]
-    if found:
-      cpu = "-" if found.cpu_exponent is None else f"{found.cpu_exponent:.2f}"
-      summary.append(f"| {curve.y_name} | {curve.x_name} | {found.exponent:.2f} | {cpu} |")
+    x = [point.x for point in points]
+    least = [[min(point.values) for point in points], [min(point.cpu, default=math.nan) for point in points]]
+    exponents = ["-" if len(x) < 3 or math.isnan(y[0]) else f"{fit(x, y).exponent:.2f}" for y in least]
+    summary.append(f"| {curve.y_name} | {curve.x_name} | {' | '.join(exponents)} |")
   page = "\n\n".join([*parts, "\n".join(summary), *sections]) + "\n"
   out.with_suffix(".md").write_text(page)

@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 import bench_scaling
 from bench_scaling import CURVES, INTRODUCTION, STEP, complete, measure, points
-from scaling_page import Point, fit, fit_line, fit_power, growth, read_points, shown, write_page
+from scaling_page import Point, basis, fit, fit_line, fit_power, growth, read_points, shown, write_page
 
 
 def _record(settings, load=0.1, **quantities):
@@ -57,13 +57,20 @@ def test_a_line_is_found_and_a_small_value_counts_as_much_as_a_large_one():
   assert deviation == pytest.approx(np.abs(columns @ solution - 1).max())
 
 
-def test_the_exponent_is_of_the_least_repetitions_of_the_larger_half():
-  made = [Point(x, (9.0, 1e-3 * x**2 if x > 8 else 1.0), (5e-3 * x,), 0.0) for x in (1, 2, 4, 8, 16, 32, 64, 128)]
-  made = [Point(p.x, (p.values[0] * p.x**2, p.values[1]), p.cpu, 0.0) for p in made]
-  found = fit(made)
-  assert (found.exponent, found.first, found.cpu_exponent) == (pytest.approx(2), 16, pytest.approx(1))
-  assert fit(made[:4]).first == 2  # three points at least
-  assert fit(made[:2]) is None
+def test_the_exponent_is_of_the_larger_half_and_of_three_points_at_least():
+  x = [1, 2, 4, 8, 16, 32, 64, 128]
+  y = [1.0, 1.0, 1.0, 1.0, *(1e-3 * value**2 for value in x[4:])]
+  found = fit(x, y)
+  assert (found.exponent, found.factor, found.first) == (pytest.approx(2), pytest.approx(1e-3), 16)
+  assert fit(x[:4], y[:4]).first == 2
+  assert fit(x[:2], y[:2]) is None
+
+
+def test_the_least_repetition_counts_and_processor_time_where_other_work_ran():
+  quiet, busy = (Point(4, (0.3, 0.2), (0.25, 0.4), load, cores=2) for load in (2.9, 3.1))
+  assert basis([quiet, quiet]) == ("wall time", [0.2, 0.2])
+  assert basis([quiet, busy]) == ("processor time", [0.25, 0.25])
+  assert basis([Point(4, (200.0,), (), 9.0)]) == ("wall time", [200.0])  # memory has no other
 
 
 @pytest.mark.parametrize(
@@ -97,18 +104,19 @@ def test_the_page_says_what_the_records_say(tmp_path):
   records += [_step(height=h, seconds=(0.08 * (h / 64) ** 3,)) for h in (128, 256)]
   images = (10_000, 100_000, 1_000_000)
   records += [
-    _record({"kind": "index", "images": n}, 3.0, batches=[{"s": 0.2, "cpu_s": 0.2}], read_memory=[{"mb": 200.0}])
+    _record({"kind": "index", "images": n}, 4.0, batches=[{"s": n, "cpu_s": 0.2}], read_memory=[{"mb": 200.0}])
     for n in images
   ]
   _save(tmp_path / "curves", records)
   write_page(tmp_path / "curves", CURVES, STEP, INTRODUCTION)
   page = (tmp_path / "curves.md").read_text()
-  assert "From 8 to 32 images per update, the time of a step grows linearly: exponent 1.00 (1.00 by" in page
+  assert "From 8 to 32 images per update, the time of a step grows linearly: exponent 1.00 of wall time" in page
   assert "From 2,048 to 32,768 pixels per image, the time of a step grows more than linearly: exponent 1.50" in page
-  assert "grows less than linearly, hardly at all: exponent 0.00" in page
+  assert "grows less than linearly, hardly at all: exponent 0.00 of processor time" in page
   assert "| 32 | 320 ms | 16.2 s | 640 ms | 0.1 |" in page
   assert "1 points: too few for a fit." in page  # of prototypes there is only the point of all curves
-  assert "0.1 to 3.0, and above 0.5 before 3 of 9 points" in page and "upper bounds" in page
+  assert "0.1 to 4.0. Other work ran beside 3 of 9 points" in page and "upper bounds" in page
+  assert "| the time of a batch of 64 shuffled images | images in the data set | 1.00 | 0.00 |" in page
   pictures = {path.stem for path in (tmp_path / "curves").glob("*.png")}
   assert {"step_by_batch", "step_by_height", "batches_by_images", "read_memory_by_images"} <= pictures
   assert all(f"(curves/{name}.png)" in page for name in pictures)
