@@ -154,7 +154,7 @@ def sentence(curve: Curve, points: Sequence[Point]) -> str:
   x, (kind, y) = [point.x for point in points], basis(points)
   found = fit(x, y)
   if found is None:
-    return f"{len(points)} points: too few for a fit."
+    return f"Too few points for a fit: {len(points)}."
   of = f" of {kind}" if curve.measure == "s" else ""
   return (
     f"From {found.first:,.0f} to {x[-1]:,.0f} {curve.x_name}, {curve.y_name} grows {growth(found.exponent)}: exponent"
