@@ -40,8 +40,8 @@ STEPS = {  # what grows -> its values; everything else is as in STEP
   "local_crops": (2, 4, 8, 16),
   "processes": (1, 2, 4),
 }
-IMAGES = (10_000, 100_000, 1_000_000, 10_000_000)
-PICTURES_OF_PERSON, MOST_BALANCED = 20, 1_000_000  # the balanced order is measured up to so many images
+IMAGES = (10_000, 30_000, 100_000, 1_000_000, 10_000_000)
+PICTURES_OF_PERSON, MOST_BALANCED = 20, 100_000  # the balanced order is measured up to so many images
 INTRODUCTION = (
   "Made by `scripts/bench_scaling.py` from the records in `scaling/`; no figure here is typed. Steps are those of"
   f" `saip_nano` with {', '.join(f'{name} {value}' for name, value in STEP.items())} where nothing else is said; images"
@@ -230,7 +230,7 @@ def measure(settings: dict, repetitions: int) -> dict[str, list]:
     [found] = in_processes(build_index, [(settings, folder)])
     found |= in_processes(read_index, [(settings, repetitions, folder)])[0]
   if settings["images"] <= MOST_BALANCED:
-    found |= in_processes(order_persons, [(settings, 2)])[0]
+    found |= in_processes(order_persons, [(settings, 3)])[0]
   return found
 
 
