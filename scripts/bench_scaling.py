@@ -40,7 +40,7 @@ STEPS = {  # what grows -> its values; everything else is as in STEP
   "local_crops": (2, 4, 8, 16),
   "processes": (1, 2, 4),
 }
-IMAGES = (10_000, 100_000, 1_000_000, 10_000_000)
+IMAGES = (10_000, 30_000, 100_000, 1_000_000, 10_000_000)
 PICTURES_OF_PERSON, MOST_BALANCED = 20, 100_000  # the balanced order is measured up to so many images
 INTRODUCTION = (
   "Made by `scripts/bench_scaling.py` from the records in `scaling/`; no figure here is typed. Steps are those of"
@@ -95,9 +95,9 @@ def clocked(work: Callable, repetitions: int) -> list[dict[str, float]]:
   return found
 
 
-def measure_step(settings: dict, repetitions: int, address: str, process: int, cache: str) -> dict[str, list]:
+def measure_step(settings: dict, repetitions: int, address: str, process: int) -> dict[str, list]:
   """Returns the repetitions of one training step; one of the processes that share the batch."""
-  os.environ |= {"XLA_FLAGS": COMPILER_FLAGS, "JAX_COMPILATION_CACHE_DIR": cache}
+  os.environ["XLA_FLAGS"] = COMPILER_FLAGS
   from saip_jax.host_memory import keep_freed_memory
 
   keep_freed_memory()  # as `saip pretrain`
@@ -105,7 +105,7 @@ def measure_step(settings: dict, repetitions: int, address: str, process: int, c
   from bench_step import compiled, random_batch, step_and_state
 
   from saip_jax.recipes import apply_overrides, load_recipe, parse_config
-  from saip_jax.training.distributed import barrier, first_host_first, initialize
+  from saip_jax.training.distributed import barrier, initialize
   from saip_jax.training.mesh import make_mesh, options_of_one_run, replicated, shard_batch
 
   processes, height = settings["processes"], settings["height"]
@@ -128,8 +128,7 @@ def measure_step(settings: dict, repetitions: int, address: str, process: int, c
   once = options_of_one_run(mesh.devices.flat[0].platform)
   state = jax.jit(init, out_shardings=replicated(mesh), compiler_options=once)()
   batch = shard_batch(mesh, random_batch(method, config.batch_size // processes))
-  with first_host_first():  # the others find the program in the cache
-    run = compiled(step, state, batch)
+  run = compiled(step, state, batch)
   barrier("compiled")  # a collective waits only 30 s
   run()
   return {"step": clocked(run, repetitions)}
@@ -220,14 +219,14 @@ def in_processes(function: Callable, arguments: Sequence[tuple]) -> list:
 
 def measure(settings: dict, repetitions: int) -> dict[str, list]:
   """Measures one point: quantity -> the repetitions."""
+  if settings["kind"] == "step":
+    with socket.socket() as s:
+      s.bind(("127.0.0.1", 0))
+      address = f"127.0.0.1:{s.getsockname()[1]}"
+    given = [(settings, repetitions, address, process) for process in range(settings["processes"])]
+    together = zip(*(found["step"] for found in in_processes(measure_step, given)))  # one repetition of all
+    return {"step": [{"s": max(r["s"] for r in rs), "cpu_s": sum(r["cpu_s"] for r in rs)} for rs in together]}
   with tempfile.TemporaryDirectory() as folder:
-    if settings["kind"] == "step":
-      with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
-      given = [(settings, repetitions, address, process, folder) for process in range(settings["processes"])]
-      together = zip(*(found["step"] for found in in_processes(measure_step, given)))  # one repetition of all
-      return {"step": [{"s": max(r["s"] for r in rs), "cpu_s": sum(r["cpu_s"] for r in rs)} for rs in together]}
     [found] = in_processes(build_index, [(settings, folder)])
     found |= in_processes(read_index, [(settings, repetitions, folder)])[0]
   if settings["images"] <= MOST_BALANCED:

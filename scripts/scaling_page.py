@@ -154,7 +154,7 @@ def sentence(curve: Curve, points: Sequence[Point]) -> str:
   x, (kind, y) = [point.x for point in points], basis(points)
   found = fit(x, y)
   if found is None:
-    return f"{len(points)} points: too few for a fit."
+    return f"Too few points for a fit: {len(points)}."
   of = f" of {kind}" if curve.measure == "s" else ""
   return (
     f"From {found.first:,.0f} to {x[-1]:,.0f} {curve.x_name}, {curve.y_name} grows {growth(found.exponent)}: exponent"
@@ -177,6 +177,7 @@ def plot(path: pathlib.Path, curve: Curve, points: Sequence[Point]) -> None:
   """Draws all repetitions, the least ones, and both fits, on logarithmic axes."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
+  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
   figure = Figure(figsize=(5, 3.6), layout="constrained")
   FigureCanvasAgg(figure)
@@ -196,9 +197,13 @@ def plot(path: pathlib.Path, curve: Curve, points: Sequence[Point]) -> None:
     axes.plot(every[line > 0], line[line > 0], "--", color="C2", label="fixed cost and slope")
   low, high = min(map(min, repetitions)) / 1.3, max(map(max, repetitions)) * 1.3
   middle = math.sqrt(low * high)
-  axes.set(xlabel=curve.x_name, ylabel=f"{kind}, s" if curve.measure == "s" else "MB", title=curve.y_name)
+  axes.set(xlabel=curve.x_name, ylabel=kind if curve.measure == "s" else "", title=curve.y_name.removeprefix("the "))
   axes.set(xlim=(x[0] / 1.3, x[-1] * 1.3), ylim=(min(low, middle / 3), max(high, middle * 3)))  # noise fills no picture
   axes.set(xscale="log", yscale="log")
+  axes.set_xticks(x, [f"{value:,.0f}" for value in x])
+  axes.xaxis.set_minor_formatter(NullFormatter())
+  axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, curve.measure)))
   axes.grid(which="both", alpha=0.2)
   axes.legend(fontsize=8)
   figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -114,7 +114,7 @@ def test_the_page_says_what_the_records_say(tmp_path):
   assert "From 2,048 to 32,768 pixels per image, the time of a step grows more than linearly: exponent 1.50" in page
   assert "grows less than linearly, hardly at all: exponent 0.00 of processor time" in page
   assert "| 32 | 320 ms | 16.2 s | 640 ms | 0.1 |" in page
-  assert "1 points: too few for a fit." in page  # of prototypes there is only the point of all curves
+  assert "Too few points for a fit: 1." in page  # of prototypes there is only the point of all curves
   assert "0.1 to 4.0. Other work ran beside 3 of 9 points" in page and "upper bounds" in page
   assert "| the time of a batch of 64 shuffled images | images in the data set | 1.00 | 0.00 |" in page
   pictures = {path.stem for path in (tmp_path / "curves").glob("*.png")}
