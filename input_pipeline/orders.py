@@ -39,8 +39,10 @@ def balanced(numbers: np.ndarray, pictures: int, seed: int) -> grain.MapDataset:
 
   Source: the P x K batches of Hermans et al. 2017, arXiv 1703.07737, section 2.
   """
-  members = {number: np.flatnonzero(numbers == number) for number in range(1, int(numbers.max()) + 1)}
-  turns = [number for number, images in members.items() for _ in range(max(1, len(images) // pictures))]
+  by_person = np.argsort(numbers, kind="stable")
+  bounds = np.searchsorted(numbers[by_person], np.arange(1, int(numbers.max()) + 2))
+  members = [by_person[start:stop] for start, stop in zip(bounds, bounds[1:])]
+  turns = [person for person, images in enumerate(members) for _ in range(max(1, len(images) // pictures))]
   epochs = -(-ENDLESS // (len(turns) * pictures))
   order = grain.MapDataset.range(len(turns)).seed(seed).shuffle().repeat(epochs)
 

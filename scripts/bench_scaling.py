@@ -30,7 +30,7 @@ REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 from scaling_page import Curve, write_page  # noqa: E402
 
-# Compiling takes longer than all steps of a point. These flags halve it, and steps are as fast within 5 %.
+# Compiling takes longer than all steps of a point; these flags shorten it. The records name them.
 COMPILER_FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 STEP = {"batch": 8, "height": 64, "prototypes": 256, "local_crops": 2, "processes": 1}
 STEPS = {  # what grows -> its values; everything else is as in STEP
