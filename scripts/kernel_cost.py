@@ -31,8 +31,10 @@ _BATCH = 64
 SHAPES = (
   ("encoder, an image", (129,), 192, 3),
   ("encoder, 51 + 33 + 33 tokens", (51, 33, 33), 192, 3),
+  ("encoder, a scene", (197,), 192, 3),
   ("CSR decoder", (202,), 512, 16),
   ("CSS decoder, an image", (129,), 512, 16),
+  ("CSS decoder, a crop", (51,), 512, 16),
 )
 
 
