@@ -129,6 +129,7 @@ def crop_resize(
     (3, H, W) float32 in [0, 1].
 
   Example:
+    >>> import numpy as np
     >>> planes = np.tile(np.linspace(0, 1, 8, dtype=np.float32), (3, 6, 1))  # brighter from left to right
     >>> right_half = np.float32([0, 4, 6, 4])
     >>> crop = jax.jit(crop_resize, static_argnames="out_hw")
