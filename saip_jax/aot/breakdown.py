@@ -32,8 +32,8 @@ KINDS = (
 "views" and "update" are all that is in these parts; "collectives" is communication of chips; "kernels" are Pallas's,
 whose time the compiler does not estimate: they have traffic, no cycles. Of the rest, "attention products" are those in
 a scope "attention", "softmax" is what else such a scope computes, and what else has exponentials; "norm" is in a scope
-whose name says so; "bias gradients" are sums of gradients to vectors; "layout" moves data only; "saves" and "loads" are
-slices that a loop writes to and reads from what is kept for all its turns.
+named after a norm; "bias gradients" are sums of gradients to vectors; "layout" moves data only; "saves" and "loads" are
+slices that a loop writes to and reads from what is kept for all its trips.
 """
 
 _WHOLE = ("views", "update")  # parts that are one kind
@@ -138,7 +138,7 @@ def breakdown(program: Program | str, chip: Chip, depth: int = 1) -> list[Row]:
 
 @functools.cache
 def parse_place(op_name: str) -> Place | None:
-  """Returns the place that a name of the compiler says, None if it says none.
+  """Returns the place that an `op_name` of the compiler encodes, None if it encodes none.
 
   Args:
     op_name: as `jit(step)/transpose(jvp(student))/ViT.encode/while/body/closed_call/block/norm1/mul`: functions,
@@ -162,7 +162,7 @@ def parse_place(op_name: str) -> Place | None:
 def find_place(visit: Visit, inside: list[Instruction], products: Container[str]) -> Place:
   """Returns the place of an instruction.
 
-  The place of its product, its own, or where the compiler says none that of what is fused in it, what uses it, what it
+  The place of its product, its own, or without an `op_name` that of what is fused in it, what uses it, what it
   reads, or its loop.
 
   Args:

@@ -4,8 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+
+from saip_jax.backbones.packing import sequence_numbers
 
 SAVED = ("attention_input", "attention_output", "attention_normalizer")
 """Names of what the backward pass of `attend` needs, for `jax.checkpoint`."""
@@ -50,7 +51,7 @@ def allowed_keys(
   """
   mask = None if key_mask is None else key_mask[:, None, None, :]
   if len(lengths) > 1:
-    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    sequence = sequence_numbers(lengths)
     own = jnp.asarray(sequence[slice(None) if queries is None else list(queries), None] == sequence)
     mask = own if mask is None else own & mask
   return mask
@@ -84,11 +85,15 @@ def attend(
   return _forward(q, k, v, key_mask, heads, lengths)[0]
 
 
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+  """(B, L, heads * d) -> (B, L, heads, d)."""
+  return x.reshape(*x.shape[:2], heads, -1)
+
+
 def _logits(q, k, key_mask, heads, lengths):
   """Returns masked logits (B, heads, Lq, Lk) in the dtype of q."""
-  split = lambda x: x.reshape(*x.shape[:2], heads, -1)
-  scaled = split(q) * jnp.asarray((q.shape[-1] // heads) ** -0.5, q.dtype)
-  logits = jnp.einsum("bqhd,bkhd->bhqk", scaled, split(k))
+  scaled = split_heads(q, heads) * jnp.asarray((q.shape[-1] // heads) ** -0.5, q.dtype)
+  logits = jnp.einsum("bqhd,bkhd->bhqk", scaled, split_heads(k, heads))
   mask = allowed_keys(lengths, key_mask)
   return logits if mask is None else jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
 
@@ -100,7 +105,7 @@ def _forward(q, k, v, key_mask, heads, lengths):
   largest = jnp.max(logits, axis=-1, keepdims=True)
   powers = jnp.exp((logits - largest).astype(jnp.float32)).astype(q.dtype)
   powers = jax.lax.optimization_barrier(powers)
-  values = v.reshape(*v.shape[:2], heads, -1)
+  values = split_heads(v, heads)
   values = jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)  # the last column sums the powers
   sums = jnp.einsum("bhqk,bkhd->bqhd", powers, values, preferred_element_type=jnp.float32)
   total = sums[..., -1:]
@@ -113,7 +118,7 @@ def _forward(q, k, v, key_mask, heads, lengths):
 @jax.named_scope("attention")
 def _backward(heads, lengths, saved, gradient):
   q, k, v, key_mask, out, normalizer = saved
-  split = lambda x: x.reshape(*x.shape[:2], heads, -1)
+  split = functools.partial(split_heads, heads=heads)
   logits = _logits(q, k, key_mask, heads, lengths).astype(jnp.float32)
   weights = jax.lax.optimization_barrier(jnp.exp(logits - normalizer[..., None]).astype(q.dtype))
   of_weights = jnp.einsum("bqhd,bkhd->bhqk", split(gradient), split(v), preferred_element_type=jnp.float32)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.attention import allowed_keys, attend, attention_map, mix
+from saip_jax.backbones.attention import allowed_keys, attend, attention_map, mix, split_heads
 from saip_jax.backbones.initial_values import KERNEL_INITS
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
 from saip_jax.backbones.pallas_attention import attend_by_kernel
@@ -43,7 +43,7 @@ class Block(nn.Module):
 
   def _heads(self, projected: jax.Array) -> jax.Array:
     """(B, L, D) -> (B, L, heads, D / heads)."""
-    return projected.reshape(*projected.shape[:2], self.heads, -1)
+    return split_heads(projected, self.heads)
 
   def _project(self, y: jax.Array, part: int, angles: jax.Array | None = None) -> jax.Array:
     """Returns queries (part 0), keys (1) or values (2) of normalized tokens, (B, L, D).

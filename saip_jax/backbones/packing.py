@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 KeyMasks = Sequence[jax.Array | None] | None
 
 LANES = 128
 """Tokens that a row of several sequences may hold: the width of a vector register of a TPU, of its matrix unit, and of
 a tile of attention on a GPU."""
+
+
+def sequence_numbers(lengths: Sequence[int]) -> np.ndarray:
+  """Returns the number of the sequence, from 0, that each token of a row of sequences of these lengths belongs to."""
+  return np.repeat(np.arange(len(lengths)), lengths)
 
 
 def row_capacity(dtype) -> int:

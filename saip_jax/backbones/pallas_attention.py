@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from saip_jax.backbones.pallas_kernels import LANES, Heads, backward_group, forward_group
+from saip_jax.backbones.packing import LANES
+from saip_jax.backbones.pallas_kernels import Heads, backward_group, forward_group
 from saip_jax.backbones.pallas_rows import Arrays, as_rows, key_segments, query_segments, run_rows
 
 

@@ -14,7 +14,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-LANES = 128
+from saip_jax.backbones.packing import LANES
+
 _LOG2_E = 1.4426950408889634
 _HIDDEN = -1e30  # logit of a key of another segment
 _LEAST = -1e29  # least maximum: a query without keys gets weights of zero

@@ -10,7 +10,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
 
-from saip_jax.backbones.pallas_kernels import LANES, Masks
+from saip_jax.backbones.packing import LANES, sequence_numbers
+from saip_jax.backbones.pallas_kernels import Masks
 
 _WINDOW_BYTES = 8 * 2**20
 """Bytes of fast memory for the rows of a grid step, which are held twice: a step should be long, its start costs."""
@@ -174,7 +175,7 @@ def query_segments(tokens: int, lengths: tuple[int, ...]) -> jax.Array:
     tokens: L.
     lengths: tokens of the sequences that share a row, see `packing.Rows`; empty for a single sequence.
   """
-  return as_rows(np.repeat(np.arange(len(lengths)), lengths) if lengths else np.zeros(tokens))
+  return as_rows(sequence_numbers(lengths) if lengths else np.zeros(tokens))
 
 
 def key_segments(tokens: int, lengths: tuple[int, ...], key_mask: jax.Array | None) -> jax.Array | None:

@@ -33,7 +33,7 @@ def init_stack(key: jax.Array, block: nn.Module, depth: int, inputs: int = 1):
 def scan_blocks(
   apply: Callable, stacked, x, *, start: int = 0, stop: int | None = None, unroll: bool = False, remat: str = "none"
 ):
-  """Runs blocks start..stop-1 as one scan, which compiles one block and on CPU runs faster than unrolled.
+  """Runs blocks start..stop-1 as one scan, which compiles one block.
 
   Args:
     apply: (parameters of a block, x) -> x.
@@ -41,7 +41,7 @@ def scan_blocks(
     x: input of the first block, an array or a tree of arrays.
     start: first block.
     stop: block to stop before; None for the end.
-    unroll: unroll the scan; XLA's cost analysis counts the body of a scan once.
+    unroll: unroll the scan, see `RunConfig.unroll`; XLA's cost analysis counts the body of a scan once.
     remat: a key of `REMAT`, or "none".
   """
   body = lambda x, params: (apply(params, x), None)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from saip_jax.backbones.attention import attention_map
+from saip_jax.backbones.attention import attention_map, split_heads
 from saip_jax.backbones.block import ATTEND
 from saip_jax.backbones.initial_values import KERNEL_INITS, in_parts
 from saip_jax.backbones.linear import Linear, Mlp, layer_norm
@@ -42,7 +42,7 @@ class CrossBlock(nn.Module):
       self.memory_norm = layer_norm(self.dtype)
 
   def _heads(self, projected: jax.Array, parts: int) -> list[jax.Array]:
-    return [p.reshape(*p.shape[:2], self.heads, -1) for p in jnp.split(projected, parts, axis=-1)]
+    return [split_heads(part, self.heads) for part in jnp.split(projected, parts, axis=-1)]
 
   def _attend(self, *qkv: jax.Array) -> jax.Array:
     """Returns attention (B, L, D) of queries, keys and values (B, L or M, heads, d)."""

@@ -15,7 +15,7 @@ from saip_jax.aot.topologies import find_topology
 from saip_jax.aot.traffic import measure_traffic
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, parse_config
-from tests.support.toy_method import Toy, toy_recipe
+from tests.support.toy_method import toy_recipe
 
 has_libtpu = importlib.util.find_spec("libtpu") is not None
 aot_only = pytest.mark.skipif(not has_libtpu, reason="needs libtpu")
@@ -157,14 +157,6 @@ def test_the_largest_batch_is_found_in_few_compiles(first, bend):
 def test_no_batch_fits_a_state_too_large():
   found, _ = aot.largest_batch(lambda b: 17_000 + b, (64, 17_064), 17_000, 16_000, 64)
   assert found is None
-
-
-@pytest.fixture
-def toy_config(monkeypatch, tmp_path):
-  monkeypatch.setitem(METHODS, "toy", Toy)
-  path = tmp_path / "toy.py"
-  path.write_text(f"def get_config():\n  return {toy_recipe()!r}\n")
-  return f"--config={path}"
 
 
 def test_errors_are_one_line(toy_config, capsys):

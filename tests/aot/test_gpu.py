@@ -18,8 +18,6 @@ from saip_jax.aot.traffic import measure_traffic
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.packing import Packing
 from saip_jax.backbones.stack import init_stack, run_stack
-from saip_jax.methods import METHODS
-from tests.support.toy_method import Toy, toy_recipe
 
 has_compiler = topologies._has_cuda_plugin() and topologies._has_ptxas()
 skipped = pytest.mark.skipif(not has_compiler, reason="needs the CUDA plugin of JAX and ptxas")
@@ -71,14 +69,6 @@ def test_several_gpus_are_those_of_one_machine():
   assert find_topology("h100").chips == 1 and find_topology("a100-8").shape == "1x1x8"
   with pytest.raises(ValueError, match="h100-16.*h100-8"):
     find_topology("h100-16")
-
-
-@pytest.fixture
-def toy_config(monkeypatch, tmp_path):
-  monkeypatch.setitem(METHODS, "toy", Toy)
-  path = tmp_path / "toy.py"
-  path.write_text(f"def get_config():\n  return {toy_recipe()!r}\n")
-  return f"--config={path}"
 
 
 def test_without_the_compiler_the_error_names_the_extra(toy_config, capsys, monkeypatch):
