@@ -41,7 +41,7 @@ STEPS = {  # what grows -> its values; everything else is as in STEP
   "processes": (1, 2, 4),
 }
 IMAGES = (10_000, 30_000, 100_000, 1_000_000, 10_000_000)
-PICTURES_OF_PERSON, MOST_BALANCED = 20, 100_000  # the balanced order is measured up to so many images
+PICTURES_OF_PERSON = 20  # of the balanced order
 INTRODUCTION = (
   "Made by `scripts/bench_scaling.py` from the records in `scaling/`; no figure here is typed. Steps are those of"
   f" `saip_nano` with {', '.join(f'{name} {value}' for name, value in STEP.items())} where nothing else is said; images"
@@ -229,9 +229,7 @@ def measure(settings: dict, repetitions: int) -> dict[str, list]:
   with tempfile.TemporaryDirectory() as folder:
     [found] = in_processes(build_index, [(settings, folder)])
     found |= in_processes(read_index, [(settings, repetitions, folder)])[0]
-  if settings["images"] <= MOST_BALANCED:
-    found |= in_processes(order_persons, [(settings, 3)])[0]
-  return found
+  return found | in_processes(order_persons, [(settings, 3)])[0]
 
 
 def complete(named: dict[str, dict], out: pathlib.Path, measure_point: Callable, seconds: float = float("inf")) -> None:
