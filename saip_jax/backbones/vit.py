@@ -132,11 +132,10 @@ class ViT(Backbone, kw_only=True):
   def encode(self, views: Sequence[Views]) -> list[Features]:
     """See `Backbone.encode`.
 
-    Views that read only "hidden" leave after the tapped block. The last block is computed for the class tokens only
-    unless "tokens" or "maps" are read. All sizes run through the blocks together, see `packing.Packing`.
+    Views that read only "hidden" leave after the tapped block. The last block is computed for the class tokens only,
+    except of views that read "tokens" or "maps". All sizes run through the blocks together, see `packing.Packing`.
     """
     views = [dataclasses.replace(view, reads=frozenset(view.reads)) for view in views]
-    whole = _reads_patches(views)
     kinds, start = self._kinds(views), 0
     grids = [self.hidden_grid(view.images.shape[2:4]) for view in views]
     features = [Features(hidden_mask=mask, grid=grid, hidden_grid=grid) for mask, grid in zip(kinds.key_masks, grids)]
@@ -147,10 +146,12 @@ class ViT(Backbone, kw_only=True):
       kinds, start = self._to_tap(kinds, start, features), self.tapped_block + 1
     if not kinds.views:
       return features
-    if whole:
-      self._to_end(kinds, start, features)
-    else:
-      self._to_class_tokens(kinds, start, features)
+    whole = [bool(view.reads & {"tokens", "maps"}) for view in kinds.views]
+    if start < self.depth and (not all(whole) or any("attention" in view.reads for view in kinds.views)):
+      kinds, start = self._run(kinds, start, self.depth - 1), self.depth - 1
+      self._read_maps(kinds, features)
+    self._to_end(kinds.only([kind for kind, is_whole in enumerate(whole) if is_whole]), start, features)
+    self._to_class_tokens(kinds.only([kind for kind, is_whole in enumerate(whole) if not is_whole]), start, features)
     return features
 
   def _to_tap(self, kinds: "_Kinds", start: int, features: list[Features]) -> "_Kinds":
@@ -166,6 +167,8 @@ class ViT(Backbone, kw_only=True):
 
   def _to_end(self, kinds: "_Kinds", start: int, features: list[Features]) -> None:
     """Runs the blocks from `start` on for all tokens and sets `Features.cls`, `tokens` and `maps`."""
+    if not kinds.views:
+      return
     kinds = self._run(kinds, start, self.depth)
     for place, view, part in zip(kinds.places, kinds.views, map(self.norm, kinds.parts)):  # (B * V, 1 + N, D)
       tokens, maps = part[:, 1:], None
@@ -176,12 +179,12 @@ class ViT(Backbone, kw_only=True):
       features[place] = features[place].replace(cls=part[:, 0], tokens=tokens, maps=maps)
 
   def _to_class_tokens(self, kinds: "_Kinds", start: int, features: list[Features]) -> None:
-    """Runs the blocks from `start` on, the last one for class tokens only, and sets `Features.cls` and `attention`."""
+    """Runs the last block, unless `start` is beyond it, for class tokens only and sets `Features.cls`."""
+    if not kinds.views:
+      return
     if start == self.depth:
       firsts = [part[:, 0] for part in kinds.parts]
     else:
-      kinds = self._run(kinds, start, self.depth - 1)
-      self._read_maps(kinds, features)
       firsts = read_firsts(self.last_block, layer(self.blocks, self.depth - 1), *self._rows(kinds, self.last_block))
     for place, first in zip(kinds.places, firsts):  # (B * V, D)
       features[place] = features[place].replace(cls=self.norm(first))
@@ -213,7 +216,9 @@ class ViT(Backbone, kw_only=True):
     stacks = [(self.block, start, stop)]
     if self.last_block.heads != self.heads and start < stop == self.depth:
       stacks = [(self.block, start, stop - 1), (self.last_block, stop - 1, stop)]
-    for block, first, end in stacks if start < stop else ():
+    for block, first, end in stacks:
+      if first == end:
+        continue
       arrays, packing, *others = self._rows(kinds, block)
       options = {"start": first, "stop": end, "unroll": self.unroll, "remat": self.remat}
       arrays = run_stack(block, self.blocks, arrays, packing, *others, **options)
@@ -260,13 +265,3 @@ class _Kinds:
   def only(self, kinds: Sequence[int]) -> "_Kinds":
     """Returns some of the kinds."""
     return _Kinds(*(tuple(values[kind] for kind in kinds) for values in vars(self).values()))
-
-
-def _reads_patches(views: Sequence[Views]) -> bool:
-  """Returns whether "tokens" or "maps" are read, of all kinds of views; raises AssertionError for a mixture."""
-  reads_patches = [bool(view.reads & {"tokens", "maps"}) for view in views]
-  if not any(reads_patches):
-    return False
-  assert not any("attention" in view.reads for view in views), "attention maps are read with the class token only"
-  assert all(reads_patches), "patch tokens are read of all kinds of views or of none"
-  return True

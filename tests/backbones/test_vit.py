@@ -83,10 +83,11 @@ def test_selected_tokens_only(params):
   assert encode(params, x, ("hidden",), keep_ids=ids[:, :3]).hidden.shape == (2, 4, 24)
 
 
-def test_views_encoded_together_are_as_encoded_alone(params):
+@pytest.mark.parametrize("of_globals", [("cls", "hidden", "attention"), ("cls", "tokens", "hidden", "attention")])
+def test_views_encoded_together_are_as_encoded_alone(params, of_globals):
   padded = PaddedSizes(((48, 32), (64, 32)), jnp.array([0, 1, 1, 0, 0, 1]))
   views = [  # the last two have eight patches each: their attention is one operation
-    Views(images(3, 2, 80, 32), ("cls", "hidden", "attention")),
+    Views(images(3, 2, 80, 32), of_globals),
     Views(images(3, 1, 32, 16), ("cls",)),
     Views(images(3, 2, 64, 32), ("cls", "hidden"), padded=padded),
     Views(images(3, 1, 80, 48), ("hidden",), keep_ids=jnp.tile(jnp.arange(3, 11), (3, 1))),
