@@ -45,7 +45,7 @@ def get_config():
       "method": {
         "name": "saip",
         "fidelity": "official",
-        "behavior": {},  # single deviations from the fidelity, see saip_jax/methods/saip/config.py
+        "behavior": {},  # single deviations from the fidelity, see saip_jax/methods/saip/behavior.py
         "local_crops": 7,
         "crop_aspect": (0.4, 0.6),
         "global_area": (0.8, 1.0),

@@ -20,7 +20,7 @@ from saip_jax.aot.traffic import measure_traffic
 from saip_jax.config import RunConfig
 from saip_jax.training.mesh import check_batch_size, lower_step, make_mesh, place_state
 from saip_jax.training.optimizer import make_optimizer
-from saip_jax.training.step import init_state, make_train_step
+from saip_jax.training.step import make_train_step, state_shapes
 
 _GIB = 2**30
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -56,7 +56,7 @@ def lower_run(config: RunConfig, build: Callable[..., Any], devices, **backbone_
   mesh = make_mesh(devices, config.fsdp)
   check_batch_size(mesh, config.batch_size, config.accumulate)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
-  state = place_state(mesh, jax.eval_shape(functools.partial(init_state, method, tx, config.seed)))
+  state = place_state(mesh, state_shapes(method, tx, config.seed))
   step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
   return lower_step(mesh, step, state, method.batch_spec(config.batch_size)), state
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from input_pipeline.schema import to_dict
 from saip_jax.backbones import build_backbone
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.vit import ViT
@@ -125,6 +126,18 @@ class Method(abc.ABC):
   def init(self, key: jax.Array) -> tuple[Any, Any]:
     """Returns (params, method_state): trainable parameters, and the state beside them: teacher, center, banks."""
 
+  @property
+  def frozen(self) -> dict[str, Any]:
+    """Weights that losses read beside `method_state` and that never change; numpy arrays, none by default.
+
+    They are no part of checkpoints: the method opens them again.
+    """
+    return {}
+
+  def fixed_settings(self) -> dict[str, Any]:
+    """Returns the settings of the method, JSON-able, that must not change between the checkpoints of a run."""
+    return to_dict(self.config)
+
   def load_params(self, params, method_state, student: dict, teacher: dict | None) -> tuple[Any, Any]:
     """Returns (params, method_state) of a new run with loaded weights, see `modules.replace_modules`.
 
@@ -149,7 +162,7 @@ class Method(abc.ABC):
   def objectives(self, params, method_state, views, step: jax.Array) -> tuple[jax.Array, Aux]:
     """Returns the scalar to minimize, and `Aux`; its metrics hold each term of the sum unweighted.
 
-    No gradient flows into `method_state`.
+    `method_state` includes what `frozen` holds. No gradient flows into `method_state`.
     """
 
   def loss(self, params, method_state, batch, key: jax.Array, step: jax.Array) -> tuple[jax.Array, Aux]:

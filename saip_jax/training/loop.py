@@ -198,7 +198,7 @@ def _draw_panels(mesh, method, state: TrainState, batch, seed: int, workdir: pat
     batch: the samples to draw on the first host, None on the others.
     writer: the `MetricsWriter` that gets the panels there.
   """
-  params, method_state = on_one_device(mesh, (state.params, state.method_state))
+  params, method_state = on_one_device(mesh, (state.params, state.readable))
   if batch is not None:
     for name, panel in method.panels(params, method_state, batch, jax.random.key(seed)).items():
       path = workdir / PANELS / f"{step:06d}_{name}.png"

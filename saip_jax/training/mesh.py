@@ -103,7 +103,9 @@ def lower_step(mesh: Mesh, update, state, spec: dict[str, Any]):
 
   def train_step(state, batch):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # kernels are split by hand: they ask for the mesh
-      return update(state.replace(params=whole(state.params), method_state=whole(state.method_state)), batch)
+      gathered = {name: whole(getattr(state, name)) for name in ("params", "method_state", "frozen")}
+      after, metrics = update(state.replace(**gathered), batch)
+      return after.replace(frozen=state.frozen), metrics
 
   shardings = shardings_of(state), replicated(mesh)
   return jax.jit(train_step, donate_argnums=0, out_shardings=shardings).lower(state, place_batch(mesh, spec))

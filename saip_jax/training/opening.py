@@ -22,7 +22,7 @@ from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.profiler import ProfileWindow
 from saip_jax.training.progress import Progress, parameter_table, run_banner
 from saip_jax.training.state import TrainState
-from saip_jax.training.step import init_state, make_train_step
+from saip_jax.training.step import init_state, make_train_step, state_shapes
 from saip_jax.training.telemetry import Telemetry
 
 _PANEL_IMAGES = 4
@@ -53,10 +53,10 @@ def open_state(config, method, data, folder, model, initial, mesh, starting, pro
   """Returns (state, `OpenRun`): the state of the newest checkpoint, or a new one made in place on the devices."""
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   new_state = functools.partial(init_state, method, tx, config.seed)
-  abstract_state = place_state(mesh, jax.eval_shape(new_state))
+  abstract_state = place_state(mesh, state_shapes(method, tx, config.seed))
   shardings = shardings_of(abstract_state)
   with starting("opening the checkpoints"):
-    checkpoints = Checkpoints(folder, config.keep_last, config.keep_every, run_fingerprint(config, data), model)
+    checkpoints = Checkpoints(folder, config.keep_last, config.keep_every, run_fingerprint(config, method, data), model)
     start = checkpoints.latest() or 0
   ending.then("closing the checkpoints", checkpoints.close)
   goodput = Goodput(folder.path, start) if jax.process_index() == 0 and not folder.read_only else None
@@ -67,8 +67,11 @@ def open_state(config, method, data, folder, model, initial, mesh, starting, pro
   load = initial() if initial and not start else None  # before anything is compiled
   with starting("making the first state" if not start else f"restoring the state of step {start}"):
     options = options_of_one_run(mesh.devices.flat[0].platform)
-    make = jax.jit(new_state, out_shardings=shardings, compiler_options=options)
+    make = jax.jit(new_state, out_shardings=shardings.replace(frozen={}), compiler_options=options)
     state = checkpoints.restore(abstract_state) if start else make()
+    if method.frozen:
+      place = jax.jit(lambda tree: tree, out_shardings=shardings.frozen, compiler_options=options)
+      state = state.replace(frozen=place(method.frozen))
   if load is not None:
     state, line = load(state, (shardings.params, shardings.method_state))
     progress.say(line)
@@ -113,13 +116,13 @@ def first_rows(data, spec) -> dict[str, Any]:
   return {name: rows[name][:_PANEL_IMAGES] for name in spec}
 
 
-def run_fingerprint(config: RunConfig, data) -> dict[str, Any]:
+def run_fingerprint(config: RunConfig, method, data) -> dict[str, Any]:
   """Returns the settings that must not change between the checkpoints of a run.
 
   The schedule (`total_steps`, `optimizer`) is left out: a run may continue for longer or with another learning rate.
   So is how the network is computed (`remat`, `model.attention`).
   """
-  settings = to_dict(config)
+  settings = to_dict(config) | {"method": method.fixed_settings()}
   del settings["model"]["attention"]
   settings["model"] = {name: value for name, value in settings["model"].items() if value is not None}  # as before
   fixed = ("seed", "batch_size", "accumulate", "precision", "model", "method")

@@ -17,12 +17,19 @@ class TrainState:
     params: trainable parameters, float32.
     method_state: further state of the method (teacher, center, memory banks).
     opt_state: state of the optax transformation.
+    frozen: weights that losses read and that never change, `Method.frozen`; no part of checkpoints.
   """
 
   step: jax.Array
   params: Any
   method_state: Any
   opt_state: Any
+  frozen: Any = struct.field(default_factory=dict)
+
+  @property
+  def readable(self) -> Any:
+    """`method_state` with the frozen weights, as losses read it."""
+    return self.method_state | self.frozen if self.frozen else self.method_state
 
   def stored(self) -> dict[str, Any]:
     """Returns the state as checkpoints hold it, where `method_state` is called "extra" as in every earlier version."""
@@ -30,5 +37,5 @@ class TrainState:
 
   @classmethod
   def from_stored(cls, tree: dict[str, Any]) -> "TrainState":
-    """Returns the state of a tree from `stored`."""
+    """Returns the state of a tree from `stored`, without frozen weights."""
     return cls(tree["step"], tree["params"], tree["extra"], tree["opt_state"])

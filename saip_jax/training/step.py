@@ -1,5 +1,6 @@
 """One update of any method: the function that is trained with, tested and compiled ahead of time."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from saip_jax.training.state import TrainState
 
 
 def init_state(method, tx: optax.GradientTransformation, seed: int) -> TrainState:
-  """Returns the state before the first update.
+  """Returns the state before the first update, without frozen weights.
 
   Args:
     method: a `saip_jax.methods.base.Method`.
@@ -20,6 +21,13 @@ def init_state(method, tx: optax.GradientTransformation, seed: int) -> TrainStat
   """
   params, method_state = method.init(jax.random.key(seed))
   return TrainState(jnp.zeros((), jnp.int32), params, method_state, tx.init(params))
+
+
+def state_shapes(method, tx: optax.GradientTransformation, seed: int) -> TrainState:
+  """Returns shapes and dtypes of the state, frozen weights included; arguments as in `init_state`."""
+  return jax.eval_shape(functools.partial(init_state, method, tx, seed)).replace(
+    frozen=jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), method.frozen)
+  )
 
 
 def make_train_step(
@@ -41,22 +49,22 @@ def make_train_step(
   """
   value_and_grad = jax.value_and_grad(method.loss, has_aux=True)
 
-  def micro_step(params, method_state, batch, step):
+  def micro_step(state: TrainState, batch, step):
     key = jax.random.fold_in(jax.random.key(seed), step)
-    (_, aux), grads = value_and_grad(params, method_state, batch, key, step)
+    (_, aux), grads = value_and_grad(state.params, state.readable, batch, key, step)
     return grads, aux
 
   def train_step(state: TrainState, batch):
     params, first = state.params, state.step * accumulate
     if accumulate == 1:
-      method_state, (grads, aux) = state.method_state, micro_step(params, state.method_state, batch, first)
+      method_state, (grads, aux) = state.method_state, micro_step(state, batch, first)
       metrics = aux.metrics
     else:
 
       def body(carry, xs):
         method_state, total = carry
         i, rows = xs
-        grads, aux = micro_step(params, method_state, rows, first + i)
+        grads, aux = micro_step(state.replace(method_state=method_state), rows, first + i)
         total = jax.tree.map(jnp.add, total, grads)
         method_state = jax.lax.cond(
           i < accumulate - 1,
@@ -100,4 +108,4 @@ def apply_gradients(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     method_state = method.after_update(state.method_state, params, for_update, micro_step)
-  return TrainState(state.step + 1, params, method_state, opt_state)
+  return TrainState(state.step + 1, params, method_state, opt_state, state.frozen)

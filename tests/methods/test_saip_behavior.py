@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from saip_jax.backbones.initial_values import TOKEN_INITS
-from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.tensor_files import write_safetensors
 from saip_jax.losses.matching import sinkhorn_probabilities
-from saip_jax.methods.saip.config import FIDELITIES, Behavior
+from saip_jax.methods.saip.behavior import FIDELITIES, Behavior
 from saip_jax.methods.saip.views import make_draws
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.views.rescaling import rescale_antialiased
 from tests.support.tiny_saip import REPO, made_up_batch, tiny
-from tests.support.toy_weights import add_toy_backbone, random_weights
 
 KEY = jax.random.key(3)
 
@@ -213,29 +210,3 @@ def test_impossible_settings_say_what_to_change():
     tiny(*behave(ema="cosin"))
   with pytest.raises(ValueError, match="3 persons of 64x32"):
     tiny("method.css.scene_size=96", *behave(scene_persons=(1, 3)))
-
-
-@pytest.mark.slow
-def test_an_expert_teaches(tmp_path, monkeypatch):
-  """A frozen encoder from a file, wider than the student: no moving average, and it never changes."""
-  add_toy_backbone(monkeypatch)
-  file = tmp_path / "expert.safetensors"
-  write_safetensors(file, DIALECTS["timm"].to_state(random_weights()), {"format": "pt"})
-  with pytest.raises(ValueError, match="attention_weight=0"):
-    tiny(f"method.expert={file}")
-  with pytest.raises(ValueError, match="config.method.expert=.*no such file"):
-    tiny("method.expert=nowhere.pth", "method.csm.attention_weight=0.0")
-  config, method = tiny(f"method.expert={file}", "method.csm.attention_weight=0.0")
-  tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
-  state = jax.jit(lambda: init_state(method, tx, 0))()
-  assert "teacher" not in state.method_state and state.params["css"]["reference_embed"]["kernel"].shape[0] == 24
-  step, losses = jax.jit(make_train_step(method, tx, schedule, 1, 0)), []
-  first = state
-  for _ in range(5):
-    state, metrics = step(state, made_up_batch())
-    losses.append({name: float(value) for name, value in metrics.items()})
-  assert losses[-1]["loss/total"] < losses[0]["loss/total"]
-  for name in ("expert", "directions"):
-    jax.tree.map(np.testing.assert_array_equal, state.method_state[name], first.method_state[name])
-  with pytest.raises(ValueError, match="which=.teacher."):
-    method.export_params(state.params, state.method_state, "teacher")

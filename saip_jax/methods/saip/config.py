@@ -1,96 +1,11 @@
-"""The settings of SAIP, and where they may deviate from the released code."""
+"""The settings of SAIP."""
 
 import dataclasses
 from typing import Literal
 
 from input_pipeline.checks import require
 from saip_jax.methods.hap.config import HapMasksConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Behavior:
-  """Each place where a run can deviate from the released code. None: as in the fidelity.
-
-  The instance is the anchor at half size, the RoI (region of interest) the last local crop; CSS searches for both.
-
-  Attributes (released; improved):
-    positions: "flat1d" resizes the table of positions as one line, so that columns drift; "grid2d" as a grid.
-    tokens: "uniform" starts positions and mask tokens at U[0, 1) and decays them and the class token; "normal" starts
-      them at N(0, 0.02) and decays none.
-    ema: "constant" applies `teacher_momentum` at every micro-step; "cosine" raises it to 1 over the run and moves the
-      teacher once per update.
-    csr_mask: "carried" draws the mask on the grid of a global view and carries it to the enlarged one, where about 1.5
-      seen patches are scored and as many hidden ones are not; "exact" draws it there.
-    csr_context: "cls" gives the decoder the anchor's class token alone, in the place of the first patch; "tokens" lets
-      every block attend to all tokens of the anchor, as in the paper's figure.
-    resize: "nearest" picks pixels for the instance, the rescaled crops and the enlarged view; "antialiased" filters.
-    crop_sizes: "cut" drops the right and lower pixels of rescaled crops that fill no patch; "whole" rounds their sides
-      to whole patches.
-    scale_draw: "step" draws one pair of scales per micro-step; "sample" one for each image.
-    scene_order: "fixed" places the RoI left of the instance; "random" in any order.
-    scene_second: person of the RoI: "same", the one of the image; "other", the one of the next image of the batch, so
-      that the search must distinguish persons.
-    scene_persons: smallest and largest number of persons in a scene; 1: the instance alone, and the RoI is searched for
-      in vain; 3: also a distractor from another image.
-    balance: "centering" of the teacher's outputs; "sinkhorn", three Sinkhorn-Knopp iterations over the batch.
-    statistics: running statistics of the teacher, for backbones with batch norm: "own", from its own batches; "ema", a
-      moving average of the student's, as for parameters; "copied", the student's.
-  """
-
-  positions: Literal["flat1d", "grid2d"] | None = None
-  tokens: Literal["uniform", "normal"] | None = None
-  ema: Literal["constant", "cosine"] | None = None
-  csr_mask: Literal["carried", "exact"] | None = None
-  csr_context: Literal["cls", "tokens"] | None = None
-  resize: Literal["nearest", "antialiased"] | None = None
-  crop_sizes: Literal["cut", "whole"] | None = None
-  scale_draw: Literal["step", "sample"] | None = None
-  scene_order: Literal["fixed", "random"] | None = None
-  scene_second: Literal["same", "other"] | None = None
-  scene_persons: tuple[int, int] | None = None
-  balance: Literal["centering", "sinkhorn"] | None = None
-  statistics: Literal["own", "ema", "copied"] | None = None
-
-  def __post_init__(self):
-    low, high = self.scene_persons or (2, 2)
-    require(
-      1 <= low <= high <= 3,
-      f"config.method.behavior.scene_persons is {self.scene_persons}: smallest and largest number within 1 to 3",
-    )
-
-
-FIDELITIES = {
-  "official": Behavior(
-    positions="flat1d",
-    tokens="uniform",
-    ema="constant",
-    csr_mask="carried",
-    csr_context="cls",
-    resize="nearest",
-    crop_sizes="cut",
-    scale_draw="step",
-    scene_order="fixed",
-    scene_second="same",
-    scene_persons=(2, 2),
-    balance="centering",
-    statistics="own",
-  ),
-  "improved": Behavior(
-    positions="grid2d",
-    tokens="normal",
-    ema="cosine",
-    csr_mask="exact",
-    csr_context="tokens",
-    resize="antialiased",
-    crop_sizes="whole",
-    scale_draw="sample",
-    scene_order="random",
-    scene_second="other",
-    scene_persons=(1, 3),
-    balance="centering",
-    statistics="ema",
-  ),
-}
+from saip_jax.methods.saip.behavior import FIDELITIES, Behavior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,6 +91,56 @@ class SearchConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+  """Alignment with a frozen expert: terms beside CSM, CSR and CSS.
+
+  The image features of all global views and crops are compared with the expert's of the global views, the patch tokens
+  of the global views with its own. An adapter, which is not exported, maps the student's features to its width.
+
+  Attributes:
+    weight: factor of all terms; 0 leaves the alignment out, adapter included.
+    image_weight: factor of the distance of image features.
+    patch_weight: factor of the distance of patch tokens.
+    relation_weight: factor of the divergence of relations.
+    adapter: "mlp", "linear", or "block": an MLP and a transformer block with the expert's heads, see `heads.adapter`.
+    targets: the expert's features as they are, "raw", or each channel "standardized" by moving moments, so that a few
+      large channels do not dominate.
+    distance: "mse", "huber" or "cosine", see `losses.distillation`.
+    pairs: "cross" compares the image features of different views only; "all" also those of the same view.
+    relation: "attention", KL of the attention maps of the last block, those of the adapter's block if it has one;
+      "tokens", KL of the relations of tokens, also in the scene if there is one; "none".
+    temperature: of the relations of tokens.
+  """
+
+  weight: float = 0.0
+  image_weight: float = 1.0
+  patch_weight: float = 0.1
+  relation_weight: float = 0.1
+  adapter: Literal["mlp", "linear", "block"] = "mlp"
+  targets: Literal["raw", "standardized"] = "raw"
+  distance: Literal["mse", "huber", "cosine"] = "mse"
+  pairs: Literal["cross", "all"] = "cross"
+  relation: Literal["attention", "tokens", "none"] = "attention"
+  temperature: float = 0.1
+
+  def __post_init__(self):
+    for name in ("weight", "image_weight", "patch_weight", "relation_weight"):
+      value = getattr(self, name)
+      require(value >= 0, f"config.method.align.{name} is {value}: expected 0 or more")
+    weights = self.image_weight + self.patch_weight + self.relation_weight * (self.relation != "none")
+    require(
+      not self.weight or weights > 0,
+      "config.method.align has a weight but no term: one of image_weight, patch_weight and relation_weight must be"
+      " positive, or align.weight 0",
+    )
+    require(self.temperature > 0, f"config.method.align.temperature is {self.temperature}: expected a positive number")
+
+  def compares(self, relation: str) -> bool:
+    """Returns whether these relations are compared."""
+    return bool(self.weight and self.relation_weight and self.relation == relation)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SaipConfig:
   """SAIP's own settings; recipes give every number.
 
@@ -187,13 +152,23 @@ class SaipConfig:
     crop_aspect: width / height range of person crops.
     global_area: range of the area fraction of the two global crops.
     local_area: range of the area fraction of local crops.
+    near_area: the same for the second half of them; None: as `local_area`.
     rescale_factors: scales that the RoI and the instance are resized to.
     teacher_momentum: momentum of the teacher.
-    expert: weights of a frozen encoder that is the teacher instead of the moving average, anything `saip import` reads
-      or makes: CSS searches in its features, CSM matches its image features over fixed random prototypes.
+    teacher: who teaches CSM and CSS: "ema", a moving average of the student; or "expert": CSM then compares prototypes
+      in the space of the expert's image features, which the adapter of `align` maps the student's to, and CSS searches
+      in the expert's final tokens.
+    expert: weights of a frozen encoder, anything that `saip import` reads or makes; for `align` and for `teacher`.
+    expert_sha256: SHA-256 that its file must have; None accepts any. A run continues with the same weights only.
+    expert_hw: (height, width) in pixels at which the expert sees a global view, the scene in proportion; None: the size
+      of the view, or, where the expert's patches do not divide it, the size at which the expert has the view's grid.
+    expert_mean: mean of each channel that the expert's input was normalized with, RGB, for pixels from 0 to 1; None: as
+      stated with its weights.
+    expert_std: standard deviation of each channel, likewise.
     csm: cross-scale matching.
     csr: cross-scale reconstruction.
     css: cross-scale search.
+    align: alignment with the expert.
   """
 
   name: str
@@ -203,28 +178,58 @@ class SaipConfig:
   crop_aspect: tuple[float, float]
   global_area: tuple[float, float]
   local_area: tuple[float, float]
+  near_area: tuple[float, float] | None = None
   rescale_factors: tuple[float, ...]
   teacher_momentum: float
+  teacher: Literal["ema", "expert"] = "ema"
   expert: str | None = None
+  expert_sha256: str | None = None
+  expert_hw: tuple[int, int] | None = None
+  expert_mean: tuple[float, float, float] | None = None
+  expert_std: tuple[float, float, float] | None = None
   csm: MatchingConfig
   csr: ReconstructionConfig
   css: SearchConfig
+  align: AlignConfig = AlignConfig()
 
   def __post_init__(self):
     require(
       self.local_crops >= 2,
       f"config.method.local_crops is {self.local_crops}: expected 2 or more, the last one is searched for",
     )
-    weights = {name: getattr(self, name).weight for name in ("csm", "csr", "css")}
+    weights = {name: getattr(self, name).weight for name in ("csm", "csr", "css", "align")}
     require(
       min(weights.values()) >= 0 and max(weights.values()) > 0,
-      f"config.method.csm.weight, csr.weight and css.weight are {', '.join(map(str, weights.values()))}: none may be"
-      " negative and one must be positive",
+      "config.method.csm.weight, csr.weight, css.weight and align.weight are"
+      f" {', '.join(map(str, weights.values()))}: none may be negative and one must be positive",
     )
     require(
-      self.expert is None or self.csm.attention_weight == 0 or self.csm.weight == 0,
-      "config.method.expert provides no attention maps to match: set config.method.csm.attention_weight=0",
+      self.teacher == "ema" or self.csm.weight > 0 or self.css.weight > 0,
+      "config.method.teacher is 'expert', but without csm and css there is nothing to teach: set it to 'ema'",
     )
+    require(
+      (self.expert_mean is None) == (self.expert_std is None),
+      "config.method.expert_mean and expert_std belong together: set both or none",
+    )
+    if self.expert is None:
+      given = [name for name in ("sha256", "hw", "mean", "std") if getattr(self, f"expert_{name}") is not None]
+      require(not given, f"config.method.expert_{given[0] if given else ''} is set, but config.method.expert is not")
+    else:
+      require(
+        self.uses_expert,
+        f"config.method.expert is {self.expert!r}, but nothing uses it: set config.method.align.weight or"
+        " config.method.teacher='expert'",
+      )
+
+  @property
+  def uses_expert(self) -> bool:
+    """Whether an expert is needed."""
+    return bool(self.align.weight) or self.teacher == "expert"
+
+  @property
+  def adapts(self) -> bool:
+    """Whether there is an adapter to the expert's features."""
+    return bool(self.align.weight) or self.teacher == "expert" and bool(self.csm.weight)
 
   @property
   def resolved(self) -> Behavior:

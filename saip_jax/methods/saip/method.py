@@ -1,23 +1,27 @@
-"""SAIP: cross-scale matching (CSM), reconstruction (CSR) and search (CSS) with one encoder.
+"""SAIP: cross-scale matching (CSM), reconstruction (CSR) and search (CSS) with one encoder; alignment with an expert.
 
-Source: arXiv 2503.08201 and its released code (fidelity "official"); `saip.config.Behavior` lists what can differ. An
+Source: arXiv 2503.08201 and its released code (fidelity "official"); `saip.behavior.Behavior` lists what can differ. An
 objective of weight 0 costs nothing: its head and the views that it alone uses do not exist.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from input_pipeline.schema import to_dict
 from saip_jax.losses import matching, reconstruction, search
+from saip_jax.losses.distillation import comparable_maps
 from saip_jax.masking.parts import part_patches
 from saip_jax.methods.base import Aux, Method, ParamGroup, loss_metrics, sample_keys
 from saip_jax.methods.groups import usual_groups
+from saip_jax.methods.saip.alignment import alignment_terms, batch_moments, current_moments, move_moments, new_moments
 from saip_jax.methods.saip.config import SaipConfig
-from saip_jax.methods.saip.networks import Expert, SaipNetworks
+from saip_jax.methods.saip.expert import Expert, open_expert
+from saip_jax.methods.saip.networks import SaipNetworks
 from saip_jax.methods.saip.panels import make_panels
 from saip_jax.methods.saip.views import SaipViews, make_draws, make_views
 from saip_jax.methods.teacher import cosine_momentum, move_statistics, move_teacher, start_teacher
@@ -39,7 +43,7 @@ class Saip(Method):
     scene_canvas_hw: size of decoded scenes, pixels.
     total_steps: updates of the run.
     accumulate: micro-steps per update.
-    expert: the frozen encoder of `config.expert`; None: the teacher is a moving average.
+    expert: the frozen encoder of `config.expert`; None: nothing uses one.
   """
 
   Config = SaipConfig
@@ -57,7 +61,7 @@ class Saip(Method):
   def build(cls, config, **backbone_options) -> "Saip":
     backbone = cls.build_encoder(config, **backbone_options)
     canvases = config.data.canvas_hw, config.data.scene_canvas_hw
-    expert = open_expert(config.method.expert, config.model.image_hw)
+    expert = open_expert(config.method, backbone)
     return cls(config.method, backbone, *canvases, config.total_steps, config.accumulate, expert)
 
   @classmethod
@@ -84,13 +88,29 @@ class Saip(Method):
     config, method_state = self.config, {}
     if "csm" in params:
       method_state["center"] = jnp.zeros((config.csm.prototypes,))
-    if self.expert:
-      method_state["expert"] = jax.tree.map(jnp.asarray, self.expert.variables)
-      if "csm" in params:  # an expert has no trained head: its features are compared with random directions
-        shape = self.expert.module.feature_width, config.csm.prototypes
-        method_state["directions"] = jax.random.normal(jax.random.fold_in(key, 1), shape)
-    has_teacher = not self.expert and bool(params.keys() & {"csm", "css"})
+    if config.teacher == "expert" and "csm" in params:
+      method_state["expert_head"] = jax.tree.map(jnp.copy, params["csm"])
+    if config.align.weight and config.align.targets == "standardized":
+      method_state["expert_moments"] = new_moments(self.expert.module.feature_width)
+    has_teacher = config.teacher == "ema" and bool(params.keys() & {"csm", "css"})
     return params, method_state | start_teacher(params, statistics, has_teacher)
+
+  @property
+  def frozen(self) -> dict[str, Any]:
+    """The expert's variables."""
+    return {"expert": self.expert.variables} if self.expert else {}
+
+  def fixed_settings(self) -> dict[str, Any]:
+    """The expert is identified by its weights, wherever they lie."""
+    settings = to_dict(self.config)
+    if settings["near_area"] is None:
+      del settings["near_area"]
+    del settings["expert_sha256"]
+    if self.expert:
+      return settings | {"expert": self.expert.sha256}
+    for name in ("teacher", "align", "expert_hw", "expert_mean", "expert_std"):  # as in runs made before they existed
+      del settings[name]
+    return settings
 
   def views(self, batch, key: jax.Array) -> SaipViews:
     step_key, sample_key = jax.random.split(key)
@@ -121,7 +141,8 @@ class Saip(Method):
       terms.append(_Term("csm_rep", config.csm.weight, loss))
       if config.csm.attention_weight:
         weight = config.csm.weight * config.csm.attention_weight
-        terms.append(_Term("csm_att", weight, matching.attention_loss(out.maps, out.teacher_maps)))
+        maps = comparable_maps(out.maps, out.teacher_maps)
+        terms.append(_Term("csm_att", weight, matching.attention_loss(*maps)))
       for_update["center"] = jnp.mean(out.teacher_logits.astype(jnp.float32), axis=(0, 1))
       monitors = {
         "monitor/teacher_entropy": matching.entropy(targets),
@@ -134,6 +155,13 @@ class Saip(Method):
     if config.css.weight:
       terms.append(_Term("css_inst", config.css.weight, search.search_loss(out.inst_logits, views.inst_mask)))
       terms.append(_Term("css_roi", config.css.weight, search.search_loss(out.roi_logits, views.roi_mask)))
+    if config.align.weight:
+      moments = None
+      if "expert_moments" in method_state:
+        for_update["expert_moments"] = batch_moments(out.aligned)
+        moments = current_moments(method_state["expert_moments"], for_update["expert_moments"])
+      for name, (weight, loss) in alignment_terms(config.align, out.aligned, moments).items():
+        terms.append(_Term(name, weight, loss))
     total = sum(term.weight * term.value for term in terms)
     metrics = monitors | loss_metrics({term.name: term.value for term in terms}, total)
     return total, Aux(metrics, for_update, out)
@@ -146,11 +174,15 @@ class Saip(Method):
     return matching.teacher_probabilities(teacher_logits, method_state["center"], config.csm.temp_teacher)
 
   def after_update(self, method_state, params, for_update, step: jax.Array):
-    """Moves the teacher (all modules), the center and the running statistics; `for_update` is from `objectives`."""
+    """Moves teacher, center, running statistics and the expert's moments; `for_update` is from `objectives`."""
     config, after = self.config, dict(method_state)
     momentum = self._teacher_momentum(step)
     if "teacher" in method_state:
       after["teacher"] = move_teacher(method_state["teacher"], params, momentum)
+    if "expert_head" in method_state:
+      after["expert_head"] = move_teacher({"csm": method_state["expert_head"]}, params, momentum)["csm"]
+    if "expert_moments" in method_state:
+      after["expert_moments"] = move_moments(method_state["expert_moments"], for_update["expert_moments"])
     if "center" in method_state:
       after["center"] = optax.incremental_update(
         for_update["center"], method_state["center"], 1.0 - config.csm.center_momentum
@@ -173,24 +205,3 @@ class Saip(Method):
 
   def panels(self, params, method_state, batch, key: jax.Array):
     return make_panels(self, params, method_state, batch, key)
-
-
-def open_expert(path: str | None, image_hw: tuple[int, int]) -> Expert | None:
-  """Returns the frozen encoder in a file or run, float32, its positions resized for the global views.
-
-  Args:
-    path: anything that `load_backbone` reads; None: there is no expert.
-    image_hw: size of the global views.
-
-  Raises:
-    ValueError: no weights of an encoder, naming the setting `config.method.expert`.
-  """
-  if path is None:
-    return None
-  from saip_jax.interop.weights import load_backbone  # imports METHODS
-
-  try:
-    loaded = load_backbone(path, image_hw=image_hw)
-  except ValueError as e:
-    raise ValueError(f"config.method.expert={path}: {e}") from e
-  return Expert(loaded.module, loaded.variables)

@@ -9,28 +9,17 @@ import jax.numpy as jnp
 from saip_jax.backbones.features import Backbone, Features, PaddedSizes, Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.heads.mae_decoder import MaeDecoder
-from saip_jax.heads.prototype import PrototypeHead, prototype_cosines
+from saip_jax.heads.prototype import PrototypeHead
 from saip_jax.heads.search import SearchDecoder
 from saip_jax.losses import reconstruction
 from saip_jax.methods.modules import encode_views
+from saip_jax.methods.saip.aligner import Aligner
 from saip_jax.methods.saip.config import SaipConfig
+from saip_jax.methods.saip.expert import Expert
 from saip_jax.methods.saip.outputs import SaipOutputs, StudentFeatures
 from saip_jax.methods.saip.views import SaipViews, next_of_batch
 from saip_jax.views.rescaling import rescale_antialiased, rescale_nearest, rescale_padded, scaled_size
 from saip_jax.views.scenes import smallest_scene
-
-
-@dataclasses.dataclass(frozen=True)
-class Expert:
-  """A frozen encoder as teacher.
-
-  Attributes:
-    module: the encoder.
-    variables: its variables, numpy arrays.
-  """
-
-  module: Backbone
-  variables: Any = dataclasses.field(compare=False)
 
 
 def _per_sample(x: jax.Array, batch: int) -> jax.Array:
@@ -50,7 +39,7 @@ class SaipNetworks:
   Attributes:
     config: SAIP's settings.
     backbone: the encoder.
-    expert: the frozen encoder of `config.expert`; None: the teacher is a moving average.
+    expert: the frozen encoder of `config.expert`; None: nothing uses one.
   """
 
   config: SaipConfig
@@ -140,6 +129,16 @@ class SaipNetworks:
     c, b = self.config.css, self.backbone
     return SearchDecoder(c.width, c.depth, c.heads, b.dtype, b.unroll, b.remat, b.attention)
 
+  @property
+  def taught_by_expert(self) -> bool:
+    """Whether the expert teaches CSM and CSS."""
+    return self.config.teacher == "expert"
+
+  @property
+  def aligner(self) -> Aligner:
+    """The networks of the alignment."""
+    return Aligner(self.config, self.backbone, self.expert)
+
   def init(self, key: jax.Array) -> tuple[dict, Any]:
     """Returns the parameters of the encoder and of the heads that are used, and running statistics or None."""
     config, keys, params = self.config, jax.random.split(key, 4), {}
@@ -147,15 +146,18 @@ class SaipNetworks:
     backbone = self.backbone.init(keys[0], jnp.zeros((1, *self.backbone.image_hw, 3)), ("cls", "hidden"))
     params["backbone"] = backbone["params"]
     if config.csm.weight:
-      params["csm"] = self.csm.init(keys[1], jnp.zeros((1, 1, self.backbone.feature_width)))["params"]
+      width = self.expert.module.feature_width if self.taught_by_expert else self.backbone.feature_width
+      params["csm"] = self.csm.init(keys[1], jnp.zeros((1, 1, width)))["params"]
     if config.csr.weight:
       order = jnp.zeros((1, h * w), jnp.int32)
       params["csr"] = self.csr.init(keys[2], hidden, order, (h, w), hidden[:, :1])["params"]
     if config.css.weight:
-      searched = self.expert.module if self.expert else self.backbone
-      scene = jnp.zeros((1, 2, 2, searched.hidden_width))
+      width = self.expert.module.feature_width if self.taught_by_expert else self.backbone.hidden_width
+      scene = jnp.zeros((1, 2, 2, width))
       search_all = lambda module, query, scene: module([query], module.prepare(scene))
       params["css"] = self.css.init(keys[3], hidden, scene, method=search_all)["params"]
+    if config.adapts:
+      params["adapter"] = self.aligner.init(jax.random.fold_in(key, 1))
     return params, backbone.get("batch_stats")
 
   def enlarged(self, views: SaipViews) -> jax.Array:
@@ -164,25 +166,31 @@ class SaipNetworks:
     return (rescale_antialiased if antialias else rescale_nearest)(views.globals[:, 1], self.csr_hw)
 
   def forward(self, params, method_state, views: SaipViews) -> SaipOutputs:
-    """Runs student and teacher over all views, each part only as far as an objective uses it."""
+    """Runs student, teacher and expert over all views, each part only as far as a term of the loss uses it."""
     config, batch = self.config, len(views.globals)
     csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
     student = self._student(params, method_state.get("statistics", {}).get("student"), views)
     anchor = _per_sample(student.globals.hidden, batch)[:, 0] if csr or css else None  # (B, 1 + N, D)
     out = SaipOutputs(statistics={"student": student.statistics} if student.statistics else {})
+    expert = self.aligner.see(method_state, views) if self.expert else {}
+    if config.adapts:
+      out = out.replace(aligned=self.aligner.align(params, student, expert, views))
     if csm:
       out = self._match(out, params, student, batch)
     if csr:
       out = self._reconstruct(out, params, student, anchor, views)
     if not (csm or css):
       return out
-    seen_globals, seen_scene, statistics = self._teacher(method_state, views)
+    if self.taught_by_expert:
+      seen_globals, seen_scene = expert.get("globals"), self.aligner.scene_of(expert, views) if css else None
+    else:
+      seen_globals, seen_scene, statistics = self._teacher(method_state, views)
+      if statistics:
+        out = out.replace(statistics=out.statistics | {"teacher": statistics})
     if csm:
       logits = self._teacher_logits(method_state, _per_sample(seen_globals.cls, batch))
       out = out.replace(teacher_logits=logits, teacher_maps=seen_globals.attention)
-    if statistics:
-      out = out.replace(statistics=out.statistics | {"teacher": statistics})
-    return self._search(out, params, student, anchor, seen_scene) if css else out
+    return self._search(out.replace(scene=seen_scene), params, student, anchor, views) if css else out
 
   @property
   def _matches_attention(self) -> bool:
@@ -193,22 +201,26 @@ class SaipNetworks:
     """Encodes global views, local crops, the rescaled RoI and instance, and seen patches of the enlarged view."""
     config, batch, draws = self.config, len(views.globals), views.draws
     csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
-    shown = views.globals if csm else views.globals[:, :1]
-    kinds, enlarged = {}, None
-    kinds["globals"] = Views(shown, _wanted(cls=csm, hidden=csr or css, attention=self._matches_attention))
-    if csm:
-      kinds["locals"] = Views(views.crops[:, :-2], ["cls"])
-    if csm or css:
+    every_crop, read = csm or config.adapts, self.aligner.reads
+    shown = views.globals if every_crop else views.globals[:, :1]
+    reads = _wanted(cls=every_crop, hidden=csr or css, attention=self._matches_attention)
+    kinds, enlarged = {"globals": Views(shown, {*reads, *read("globals")})}, None
+    if every_crop:
+      kinds["locals"] = Views(views.crops[:, :-2], {"cls", *read("crops")})
+    if every_crop or css:
       crops, rescale = views.crops[:, -2:], draws.rescale
-      if not csm:  # both are matched, but only the RoI is searched for
+      if not csm:  # which alone reads the instance
         crops, rescale = crops[:, :1], rescale[:, :1]
       padded = PaddedSizes(self.rescaled_sizes, rescale.reshape(-1))
       antialias = config.resolved.resize == "antialiased"
       rescaled = rescale_padded(crops.reshape(-1, *crops.shape[2:]), padded.index, padded.choices, antialias)
-      kinds["rescaled"] = Views(_per_sample(rescaled, batch), _wanted(cls=csm, hidden=css), padded=padded)
+      reads = {*_wanted(cls=every_crop, hidden=css), *read("crops")}
+      kinds["rescaled"] = Views(_per_sample(rescaled, batch), reads, padded=padded)
     if csr:
       enlarged = self.enlarged(views)
       kinds["masked"] = Views(enlarged[:, None], ["hidden"], keep_ids=draws.keep_ids)
+    if read("scene"):
+      kinds["scene"] = Views(views.scene[:, None], read("scene"))
     features, after = encode_views(self.backbone, params["backbone"], statistics, list(kinds.values()))
     return StudentFeatures(**dict(zip(kinds, features)), enlarged=enlarged, statistics=after)
 
@@ -217,7 +229,8 @@ class SaipNetworks:
     """Adds the student's side of the matching."""
     cls = _per_sample(student.globals.cls, batch)
     crops = [_per_sample(features.cls, batch) for features in (student.locals, student.rescaled)]
-    logits = self.csm.apply({"params": params["csm"]}, jnp.concatenate([cls, *crops], axis=1))
+    every = out.aligned.cls if self.taught_by_expert else jnp.concatenate([cls, *crops], axis=1)
+    logits = self.csm.apply({"params": params["csm"]}, every)
     return out.replace(cls=cls, logits=logits, maps=student.globals.attention)
 
   @jax.named_scope("csr")
@@ -232,47 +245,41 @@ class SaipNetworks:
     return out.replace(reconstruction=painted, target=target)
 
   @jax.named_scope("teacher")
-  def _teacher(self, method_state, views: SaipViews) -> tuple[Features | None, Features | None, Any]:
+  def _teacher(self, method_state, views: SaipViews) -> tuple[Features | None, jax.Array | None, Any]:
     """Encodes the global views, and the scene up to the tapped layer, without gradients.
 
     Returns:
-      The features of the global views, None without matching; of the scene, None without search; and the running
-      statistics after the batch, None for an expert or without batch norm.
+      The features of the global views, None without matching; those of the scene (B, 1 + h * w, D), None without
+      search; and the running statistics after the batch, None without batch norm.
     """
     kinds = {}
     if self.config.csm.weight:
       kinds["globals"] = Views(views.globals, _wanted(cls=True, attention=self._matches_attention))
     if self.config.css.weight:
       kinds["scene"] = Views(views.scene[:, None], ["hidden"])
-    if self.expert:
-      module, after = self.expert.module, None
-      variables = jax.lax.stop_gradient(method_state["expert"])
-      features = jax.lax.stop_gradient(module.apply(variables, list(kinds.values()), method=type(module).encode))
-    else:
-      statistics = method_state.get("statistics", {}).get("teacher")
-      teacher = jax.lax.stop_gradient(method_state["teacher"]["backbone"])
-      features, after = encode_views(self.backbone, teacher, statistics, list(kinds.values()))
+    statistics = method_state.get("statistics", {}).get("teacher")
+    teacher = jax.lax.stop_gradient(method_state["teacher"]["backbone"])
+    features, after = encode_views(self.backbone, teacher, statistics, list(kinds.values()))
     seen = dict(zip(kinds, features))
-    return seen.get("globals"), seen.get("scene"), after
+    return seen.get("globals"), seen["scene"].hidden if "scene" in seen else None, after
 
   @jax.named_scope("teacher")
   def _teacher_logits(self, method_state, cls: jax.Array) -> jax.Array:
     """(B, 2, D) -> (B, 2, K)."""
-    if self.expert:
-      return prototype_cosines(cls, method_state["directions"])
-    return self.csm.apply({"params": jax.lax.stop_gradient(method_state["teacher"]["csm"])}, cls)
+    head = method_state["expert_head"] if self.taught_by_expert else method_state["teacher"]["csm"]
+    return self.csm.apply({"params": jax.lax.stop_gradient(head)}, cls)
 
   @jax.named_scope("css")
   def _search(
-    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, scene: Features
+    self, out: SaipOutputs, params, student: StudentFeatures, anchor: jax.Array, views: SaipViews
   ) -> SaipOutputs:
     """Adds the search in the scene, with the anchor as query for the instance and the rescaled RoI for itself."""
-    batch = len(anchor)
+    batch, grid = len(anchor), self.backbone.hidden_grid(views.scene.shape[1:3])
     roi, mask = (_per_sample(x, batch)[:, 0] for x in (student.rescaled.hidden, student.rescaled.hidden_mask))
     if self.config.resolved.scene_second == "other":
       roi, mask = next_of_batch(roi), next_of_batch(mask)
     variables = {"params": params["css"]}
-    scene_map = scene.hidden[:, 1:].reshape(batch, *scene.hidden_grid, -1)  # (B, h, w, D)
+    scene_map = out.scene[:, -grid[0] * grid[1] :].reshape(batch, *grid, -1)  # (B, h, w, E)
     reference = self.css.apply(variables, scene_map, method=SearchDecoder.prepare)
     inst_logits, roi_logits = self.css.apply(variables, (anchor, roi), reference, (None, mask))
-    return out.replace(inst_logits=inst_logits, roi_logits=roi_logits, scene=scene.hidden)
+    return out.replace(inst_logits=inst_logits, roi_logits=roi_logits)

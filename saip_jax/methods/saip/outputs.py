@@ -7,6 +7,7 @@ import jax
 from flax import struct
 
 from saip_jax.backbones.features import Features
+from saip_jax.methods.saip.alignment import Aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,7 @@ class StudentFeatures:
     rescaled: features of the rescaled RoI and instance, or of the RoI alone.
     masked: features of the seen patches of the enlarged view.
     enlarged: (B, H, W, 3) this view.
+    scene: features of the scene.
     statistics: running statistics after the batch.
   """
 
@@ -27,6 +29,7 @@ class StudentFeatures:
   rescaled: Features | None = None
   masked: Features | None = None
   enlarged: jax.Array | None = None
+  scene: Features | None = None
   statistics: Any = None
 
 
@@ -44,7 +47,8 @@ class SaipOutputs:
     target: (B, L, P) patches of the enlarged augmented view, normalized.
     inst_logits: (B, h, w) search for the instance.
     roi_logits: (B, h, w) search for the RoI.
-    scene: (B, 1 + h * w, D) the teacher's features of the scene.
+    scene: (B, 1 + h * w, D) the teacher's features of the scene; those of an expert without the class token.
+    aligned: what the alignment compares.
     statistics: running statistics of "student" and "teacher" after the step, for backbones that have some.
   """
 
@@ -58,4 +62,5 @@ class SaipOutputs:
   inst_logits: jax.Array | None = None
   roi_logits: jax.Array | None = None
   scene: jax.Array | None = None
+  aligned: Aligned | None = None
   statistics: dict[str, Any] = struct.field(default_factory=dict)

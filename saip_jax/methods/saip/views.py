@@ -73,7 +73,7 @@ def make_views(
 
   Source: SAIP's released code: two global views, local crops, an instance by decimation of the anchor, and a scene with
   two pasted persons, blended 0.7 / 0.3 after normalization. Views that no objective uses are not computed: without
-  matching the RoI is the only local crop.
+  matching and alignment the RoI is the only local crop.
 
   Args:
     batch: fields of `Saip.batch_spec`.
@@ -110,7 +110,8 @@ def _views_of(image_u8, image_valid_hw, keypoints, scene, key, config: SaipConfi
   recipes = [
     person(config.global_area, ANCHOR),
     person(config.global_area, AUGMENTED),
-    *[person(config.local_area, LOCAL)] * count,
+    *[person(config.local_area, LOCAL)] * (count - count // 2),
+    *[person(config.near_area or config.local_area, LOCAL)] * (count // 2),
   ]
   valid_hw = [image_valid_hw] * len(recipes)
   uniform = jax.random.uniform(key, (len(recipes) + 2, VIEW_UNIFORMS))
@@ -120,7 +121,8 @@ def _views_of(image_u8, image_valid_hw, keypoints, scene, key, config: SaipConfi
   draws = draw_crops(uniform[: len(recipes)], jnp.stack(valid_hw), recipes)
   image = to_planes(image_u8)
   end_of_locals = 2 + count
-  first_local = 2 if config.csm.weight else end_of_locals - 1  # only matching uses more than the RoI
+  every_crop = config.csm.weight or config.adapts
+  first_local = 2 if every_crop else end_of_locals - 1  # the other objectives use the RoI alone
   views = (
     render_crops(image, draws.some(0, 2), image_hw),
     render_crops(image, draws.some(first_local, end_of_locals), crop_hw),
