@@ -8,7 +8,8 @@ import pytest
 from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
-from saip_jax.training.step import init_state, make_train_step
+from saip_jax.training.step import make_train_step, state_shapes
+from tests.support.toy_weights import random_weights, timm_file
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPO / "configs").glob("*.py"))
@@ -30,6 +31,10 @@ def losses_of(settings) -> set[str]:
         "css_inst": css,
         "css_roi": css,
       }
+      align = settings.align
+      if align.weight:
+        relation = align.relation != "none" and align.relation_weight
+        weights |= {"align_image": align.image_weight, "align_patch": align.patch_weight, "align_relation": relation}
     case "mae":
       weights = {"mae": 1.0}
     case "dino":
@@ -54,6 +59,17 @@ def losses_of(settings) -> set[str]:
   return {name for name, weight in weights.items() if weight}
 
 
+@pytest.fixture
+def expert(tmp_path):
+  """config -> a file of weights that fits its expert: those of a new backbone like the student's."""
+
+  def write(config):
+    hw = config.model.image_hw
+    return timm_file(tmp_path / "expert.safetensors", random_weights(config.model.backbone, hw, teacher=False))
+
+  return write
+
+
 # They compile for long; of the two stages of HCMoCo the second, which is not among them, has all losses.
 SLOW = {
   name: pytest.mark.slow
@@ -62,12 +78,15 @@ SLOW = {
 
 
 @pytest.mark.parametrize("path", [pytest.param(p, marks=SLOW.get(p.stem, ()), id=p.stem) for p in RECIPES])
-def test_step_of_every_recipe(path):
+def test_step_of_every_recipe(path, expert):
   config = load(path)
+  if config.method.name == "saip" and config.method.uses_expert:
+    assert config.method.expert is None  # the user has it
+    config = load(path, f"--config.method.expert={expert(config)}")
   method = METHODS[config.method.name].build(config)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   step = make_train_step(method, tx, schedule, config.accumulate, config.seed)
-  state = jax.eval_shape(lambda: init_state(method, tx, config.seed))
+  state = state_shapes(method, tx, config.seed)
   after, metrics = jax.eval_shape(step, state, method.batch_spec(config.batch_size))
   assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
   assert all(m.shape == () for m in metrics.values())
