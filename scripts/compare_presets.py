@@ -5,9 +5,9 @@
       --preset="improved=configs/saip_demo.py --config.method.fidelity=improved"
 
 `saip pretrain` runs each preset from each seed. Then the frozen features are measured on --tasks as in `saip evaluate`,
-by the first score of each task. Baselines: each network before training, color histograms, and one constant feature
-for every image, which gives chance level. Finished results are kept in --out; the same command continues where it
-stopped. After a change of the code use a new --out.
+by the first score of each task. `--encoder` adds others, such as the expert of a preset. Baselines: each network before
+training, color histograms, and one constant feature for every image, which gives chance level. Finished results are kept
+in --out; the same command continues where it stopped. After a change of the code use a new --out.
 """
 
 import argparse
@@ -116,6 +116,7 @@ def table(rows: dict[str, dict[str, list[dict]]]) -> str:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--preset", action="append", required=True, help='"NAME=FILE --config.key=value ..."; repeat it')
+  parser.add_argument("--encoder", action="append", default=[], help="NAME=CHECKPOINT, measured beside them; repeat it")
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--tasks", default="reid,attributes,keypoints:coordinates,parsing", help="TASK or TASK:PROTOCOL")
@@ -144,6 +145,11 @@ def main() -> None:
 
   for run in runs:
     add(run.preset, f"{run.workdir.name}_{args.which}", lambda: open_encoder(str(run.workdir), args.which))
+  for text in args.encoder:
+    name, _, checkpoint = text.partition("=")
+    if not checkpoint:
+      raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
+    add(name, f"encoder_{name}", lambda: open_encoder(checkpoint))
   for run in runs:
     add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: encoder_of(initial_backbone(run), {}))
   for hw in sorted({run.config.model.image_hw for run in runs}):
