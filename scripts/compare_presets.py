@@ -6,8 +6,8 @@
 
 `saip pretrain` runs each preset from each seed. Then the frozen features are measured on --tasks as in `saip evaluate`,
 by the first score of each task. `--encoder` adds others, such as the expert of a preset. Baselines: each network before
-training, color histograms, and one constant feature for every image, which gives chance level. Finished results are kept
-in --out; the same command continues where it stopped. After a change of the code use a new --out.
+training, color histograms, and one constant feature for every image, which gives chance level. Finished results stay in
+--out; the same command continues where it stopped. After a change of the code use a new --out.
 """
 
 import argparse
