@@ -88,5 +88,6 @@ def render_crops(planes: jax.Array, draws: CropDraws, out_hw: tuple[int, int]) -
   Returns:
     (V, H, W, 3) float32, normalized.
   """
-  one = lambda box, flip, colors: normalize(augment(crop_resize(planes, box, out_hw, flip), colors))
+  # Colors are changed on transposed planes: persons are tall, and the longer side fills the lanes of vector registers.
+  one = lambda box, flip, colors: normalize(augment(crop_resize(planes, box, out_hw, flip).mT, colors).mT)
   return jax.vmap(one)(*draws)
