@@ -64,7 +64,8 @@ def image_distance(
   """
   student, expert = _wide(student, jax.lax.stop_gradient(expert))
   distances = jnp.mean(DISTANCES[distance](student[:, None], expert[:, :, None]), axis=0)  # (T, V)
-  wanted = 1.0 - jnp.eye(*distances.shape) if pairs == "cross" else jnp.ones(distances.shape)
+  targets, views = distances.shape
+  wanted = 1.0 - jnp.eye(targets, views) if pairs == "cross" else jnp.ones((targets, views))
   return jnp.sum(distances * wanted) / jnp.sum(wanted)
 
 
@@ -104,8 +105,12 @@ def comparable_maps(student: Maps, expert: Maps) -> tuple[Maps, Maps]:
   """
   if student[0].shape[1] == expert[0].shape[1]:
     return student, expert
-  average = lambda maps: tuple(jnp.mean(each, axis=1, keepdims=True) for each in maps)
-  return average(student), average(expert)
+
+  def averaged(maps: Maps) -> Maps:
+    query_key, value_value = (jnp.mean(each, axis=1, keepdims=True) for each in maps)
+    return query_key, value_value
+
+  return averaged(student), averaged(expert)
 
 
 def moments_of(features: jax.Array) -> dict[str, jax.Array]:
