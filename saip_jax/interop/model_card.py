@@ -173,10 +173,9 @@ _UPSAMPLING = """for layer in model.modules():
   if isinstance(layer, torch.nn.Upsample):  # timm repeats cells
     layer.mode, layer.align_corners = "{mode}", False
 """
-_MERGING_BIAS = """import torch
-for stage in model.layers[1:]:  # timm's merging layers have no bias
+_MERGING_BIAS = """for stage in model.layers[1:]:  # timm's merging layers have no bias
   reduction = stage.downsample.reduction
-  stage.downsample.reduction = torch.nn.Linear(reduction.in_features, reduction.out_features)
+  stage.downsample.reduction = type(reduction)(reduction.in_features, reduction.out_features)
 """
 
 _STAGES_IN_TIMM = """

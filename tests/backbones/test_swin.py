@@ -51,7 +51,7 @@ def test_timms_state_returns_unchanged(timms):
 @pytest.mark.torch
 @pytest.mark.parametrize("name", SIZES)
 def test_the_sizes_are_timms(name):
-  """Names and shapes of every tensor, without their values; tables of relative positions have a column for each head."""
+  """Names and shapes of all tensors, without values; tables of relative positions have a column for each head."""
   timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
   with torch.device("meta"):
     model = timm.create_model(f"{name}_patch4_window7_224", num_classes=0)
