@@ -170,8 +170,8 @@ def swin_solider_architecture(name: str) -> TorchArchitecture:
     dialects=("safetensors", *_GRAPHS),
     facts=lambda module: _stages(module, 1e-5, SWIN_TAP, "heads", "window", "merging_bias"),
     merging_bias=True,
-    note="timm's merging layers (downsample.reduction) have no bias; these have one, for the shifts of SOLIDER's semantic"
-    f" controller. Apart from that, {_PARTITIONED}",
+    note="timm's merging layers (downsample.reduction) have no bias; these have one, for the shifts of SOLIDER's"
+    f" semantic controller. Apart from that, {_PARTITIONED}",
   )
 
 

@@ -21,7 +21,6 @@ from saip_jax.interop.importing import import_weights
 from saip_jax.interop.swin import swin_names
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.weights import load_backbone, loaded_backbone, open_weights
-from saip_jax.methods.saip.method import open_expert
 from saip_jax.training.mesh import make_mesh, replicated
 from saip_jax.training.state import TrainState
 from tests.support.pyramid_laws import images, timms_model
@@ -289,7 +288,7 @@ def test_a_raw_file_is_asked_about_wherever_it_is_opened(toy, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "--semantic-weight=0.2" in error and "saip import" in error and error.count("\n") == 1, error
   with pytest.raises(ValueError, match="config.method.expert=.*--semantic-weight=0.2"):
-    open_expert(str(path), (64, 32))
+    tiny_saip(*SETTINGS, "method.teacher=expert", f"method.expert={path}", "model.backbone=swin_toy")
   with pytest.raises(ValueError, match="config.init_from=.*--semantic-weight=0.2"):
     open_initial(tiny_saip(*SETTINGS, f"init_from={path}", "model.backbone=swin_toy_solider", **TOY)[0], None)
 
@@ -307,7 +306,9 @@ def test_a_run_starts_from_an_import_and_has_it_as_its_expert(toy, tmp_path):
   assert started.keys() == wanted.keys() and all(np.array_equal(started[name], a) for name, a in wanted.items())
   assert np.any(started["layers_1/downsample/reduction/bias"])
 
-  expert = flatten(open_expert(folder, (128, 64)).variables["params"])
+  _, taught = tiny_saip(*settings, "method.teacher=expert", f"method.expert={folder}", "method.css.weight=0.0", **TOY)
+  expert = flatten(taught.expert.variables["params"])
+  assert taught.expert.module.merging_bias
   assert all(np.array_equal(expert[name], a) for name, a in flatten(weights.backbone()).items())
   other, _ = tiny_saip(*SETTINGS, f"init_from={folder}", "model.backbone=swin_toy", **TOY)
   with pytest.raises(ValueError, match="weights of swin_toy_solider, config.model.backbone is swin_toy"):
