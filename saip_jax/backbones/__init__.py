@@ -16,7 +16,7 @@ _VITS = {
   "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
   "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
 }
-_SWINS = {
+_SWINS: dict[str, Callable[..., Backbone]] = {
   "swin_tiny": Swin,
   "swin_small": functools.partial(Swin, depths=(2, 2, 18, 2)),
   "swin_base": functools.partial(Swin, dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
