@@ -90,7 +90,10 @@ def _same_parameters(spec: BackboneSpec, name: str) -> bool:
 def _refuse_others(config: RunConfig, weights: Weights) -> None:
   """Raises ValueError for mismatches that no shape of a tensor shows: another backbone, other numbers of heads."""
   if weights.spec.name != config.model.backbone and not _same_parameters(weights.spec, config.model.backbone):
-    raise ValueError(f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone}")
+    raise ValueError(
+      f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone};"
+      f" --config.model.backbone={weights.spec.name} starts from them"
+    )
   wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
   if wanted != weights.spec:
     facts = weights.spec.facts()

@@ -16,13 +16,19 @@ _VITS = {
   "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
   "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
 }
+_SWINS: dict[str, Callable[..., Backbone]] = {
+  "swin_tiny": Swin,
+  "swin_small": functools.partial(Swin, depths=(2, 2, 18, 2)),
+  "swin_base": functools.partial(Swin, dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
+}
 BACKBONES: dict[str, Callable[..., Backbone]] = {
   **_VITS,
   # For two CPU cores and images of 64x32; not in the literature. Its last block is the tapped one.
   "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
   **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
   "tinyvit_5m": TinyViT,
-  "swin_tiny": Swin,
+  **_SWINS,
+  **{f"{name}_solider": functools.partial(swin, merging_bias=True) for name, swin in _SWINS.items()},
   "convnext_femto": ConvNeXt,
   "hrnet_w18": HRNet,
   "hrnet_w18_bilinear": functools.partial(HRNet, enlarging="bilinear"),

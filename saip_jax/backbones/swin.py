@@ -107,13 +107,20 @@ class SwinPatchEmbed(nn.Module):
 
 
 class SwinPatchMerging(nn.Module):
-  """Merges 2x2 cells into one with other channels; odd sides are padded with zeros."""
+  """Merges 2x2 cells into one with other channels; odd sides are padded with zeros.
+
+  Attributes:
+    width: channels of the merged cells.
+    bias: whether the linear layer has a bias, see `Swin.merging_bias`.
+    dtype: computation dtype.
+  """
 
   width: int
+  bias: bool
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.norm, self.reduction = swin_norm(self.dtype), dense(self.width, self.dtype, use_bias=False)
+    self.norm, self.reduction = swin_norm(self.dtype), dense(self.width, self.dtype, use_bias=self.bias)
 
   def __call__(self, x: jax.Array, extent: Extent | None) -> jax.Array:
     batch, height, width, channels = x.shape
@@ -132,6 +139,7 @@ class SwinStage(nn.Module):
     heads: attention heads.
     window: side in cells.
     merges: whether the stage begins with `SwinPatchMerging`.
+    merging_bias: see `Swin`.
     dtype: computation dtype.
     remat: see `Backbone`.
   """
@@ -141,13 +149,14 @@ class SwinStage(nn.Module):
   heads: int
   window: int
   merges: bool
+  merging_bias: bool
   dtype: jnp.dtype = jnp.float32
   remat: str = "none"
 
   @nn.compact
   def __call__(self, x: jax.Array, extent: Extent | None) -> tuple[jax.Array, Extent | None]:
     if self.merges:
-      x = SwinPatchMerging(self.width, self.dtype, name="downsample")(x, extent)
+      x = SwinPatchMerging(self.width, self.merging_bias, self.dtype, name="downsample")(x, extent)
       extent = shrunk(extent, 2, ceil=True)
     block = rematerialized(SwinBlock, self.remat)
     for i in range(self.depth):
@@ -168,12 +177,15 @@ class Swin(StagedBackbone, kw_only=True):
     depths: number of blocks of each stage.
     heads: attention heads of each stage.
     window: side of the attention windows, in cells.
+    merging_bias: whether the linear layers between stages have a bias. timm's have none; SOLIDER's Swin has what equals
+      one once its semantic weight is chosen, see `interop.solider`.
   """
 
   dims: tuple[int, int, int, int] = (96, 192, 384, 768)
   depths: tuple[int, int, int, int] = (2, 2, 6, 2)
   heads: tuple[int, int, int, int] = (3, 6, 12, 24)
   window: int = 7
+  merging_bias: bool = False
 
   def hidden_grid(self, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Returns (h, w) of `Features.hidden`: the stem rounds down to whole patches, every merging rounds up."""
@@ -182,7 +194,7 @@ class Swin(StagedBackbone, kw_only=True):
   def setup(self):
     self.patch_embed = SwinPatchEmbed(self.dims[0], self.dtype)
     self.layers = [
-      SwinStage(*sizes, self.window, i > 0, self.dtype, self.remat)
+      SwinStage(*sizes, self.window, i > 0, self.merging_bias, self.dtype, self.remat)
       for i, sizes in enumerate(zip(self.dims, self.depths, self.heads, strict=True))
     ]
     self.inter_norm, self.norm = layer_norm(self.dtype), swin_norm(self.dtype)

@@ -8,7 +8,9 @@ def add_flags(parser) -> None:
     "--from", required=True, dest="source", type=place_flag, metavar="PATH", help="file of weights, or a timm folder"
   )
   parser.add_argument(
-    "--dialect", metavar="NAME", help="saip, timm, mae, dino or safetensors (recognized by the names of the tensors)"
+    "--dialect",
+    metavar="NAME",
+    help="saip, timm, mae, dino, solider or safetensors (recognized by the names of the tensors)",
   )
   parser.add_argument("--out", required=True, type=place_flag, metavar="DIR", help="folder to make")
   parser.add_argument(
@@ -28,6 +30,12 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--last-heads", type=int, metavar="N", help="attention heads of its last block (as in the others)"
   )
+  parser.add_argument(
+    "--semantic-weight",
+    type=float,
+    metavar="WEIGHT",
+    help="0 to 1, for a SOLIDER file with a semantic controller (0: its own default, 0.2: as for its ReID)",
+  )
 
 
 def run(options, settings) -> int:
@@ -41,6 +49,7 @@ def run(options, settings) -> int:
     part=options.part,
     heads=options.heads,
     last_heads=options.last_heads,
+    semantic_weight=options.semantic_weight,
   )
   print("\n".join(import_summary(weights, options.out)))
   return 0

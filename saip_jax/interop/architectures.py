@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from saip_jax.backbones import rope
+from saip_jax.backbones import build_backbone, rope
 from saip_jax.backbones.batch_norm import BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
@@ -19,13 +19,18 @@ from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON
 from saip_jax.interop.convnext import CONVNEXT_NAMES
 from saip_jax.interop.hrnet import HRNET_NAMES
-from saip_jax.interop.swin import SWIN_NAMES
+from saip_jax.interop.solider import SOLIDER_SIGN
+from saip_jax.interop.swin import swin_names
 from saip_jax.interop.tables import TensorNames
 from saip_jax.interop.tinyvit import TINYVIT_NAMES
 from saip_jax.interop.vit import VIT_NAMES
 from saip_jax.run_folder.files import EXTRA
 
 _GRAPHS = ("onnx", "torchscript")
+_PARTITIONED = (
+  "timm computes the same if its model is created with always_partition=True; without it, timm skips the shift where a"
+  " map is no larger than a window"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ class TorchArchitecture:
     smallest: pixels, the shortest side that PyTorch's model accepts.
     multiple: pixels; every side must be a multiple of it in PyTorch.
     upsampling: mode of PyTorch's `Upsample` layers if it differs from timm's model; else empty.
+    merging_bias: whether the merging layers of a Swin have a bias, which timm's model lacks.
     extra_file: path, in the folder of an export, of the file of the extra tensors. timm up to 1.0.28 fails where two
       safetensors files lie side by side, so it is in a folder of its own.
     note: what differs in timm's model for weights made elsewhere; empty if nothing.
@@ -74,6 +80,7 @@ class TorchArchitecture:
   smallest: int = 16
   multiple: int = 1
   upsampling: str = ""
+  merging_bias: bool = False
   extra_file: str = f"{EXTRA}/inter_norm.safetensors"
   note: str = ""
 
@@ -137,6 +144,37 @@ def vit_rope_architecture(name: str) -> TorchArchitecture:
   )
 
 
+def swin_architecture(name: str) -> TorchArchitecture:
+  """Returns the architecture of a Swin with patches of 4 px and windows of 7 cells."""
+  size = name.removeprefix("swin_")
+  return TorchArchitecture(
+    "swin",
+    f"{name}_patch4_window7_224",
+    rf"swin_{size}_patch4_window7_\d+",
+    swin_names(build_backbone(name)),
+    lambda module: _stages(module, 1e-5, SWIN_TAP, "heads", "window"),
+    signs=rf"^layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table$|{SOLIDER_SIGN}",
+    arguments=lambda image_hw: {"img_size": list(image_hw), "always_partition": True},
+    skip_init={"weight_init": "skip"},
+    pretrained={"first_conv": "patch_embed.proj", "classifier": "head.fc"},
+    renamed_by_timm=True,
+    note=_PARTITIONED,
+  )
+
+
+def swin_solider_architecture(name: str) -> TorchArchitecture:
+  """Returns the architecture of a Swin whose merging layers have a bias, which timm's do not have."""
+  return dataclasses.replace(
+    swin_architecture(name.removesuffix("_solider")),
+    names=swin_names(build_backbone(name)),
+    dialects=("safetensors", *_GRAPHS),
+    facts=lambda module: _stages(module, 1e-5, SWIN_TAP, "heads", "window", "merging_bias"),
+    merging_bias=True,
+    note="timm's merging layers (downsample.reduction) have no bias; these have one, for the shifts of SOLIDER's"
+    f" semantic controller. Apart from that, {_PARTITIONED}",
+  )
+
+
 def _vit_facts(module) -> dict[str, Any]:
   return {
     "width": module.width,
@@ -176,20 +214,6 @@ _TINYVIT = TorchArchitecture(
   extra_file=f"{EXTRA}/neck.safetensors",
   note="timm's own model has a final stride of 32 and no neck; here the stride is 16, and a neck replaces the head",
 )
-_SWIN = TorchArchitecture(
-  "swin",
-  "swin_tiny_patch4_window7_224",
-  r"swin_tiny_patch4_window7_\d+",
-  SWIN_NAMES,
-  lambda module: _stages(module, 1e-5, SWIN_TAP, "heads", "window"),
-  signs=r"^layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table$",
-  arguments=lambda image_hw: {"img_size": list(image_hw), "always_partition": True},
-  skip_init={"weight_init": "skip"},
-  pretrained={"first_conv": "patch_embed.proj", "classifier": "head.fc"},
-  renamed_by_timm=True,
-  note="timm computes the same if its model is created with always_partition=True; without it, timm skips the"
-  " shift where a map is no larger than a window",
-)
 _CONVNEXT = TorchArchitecture(
   "convnext",
   "convnext_femto",
@@ -213,6 +237,7 @@ _HRNET = TorchArchitecture(
   smallest=32,
   multiple=32,
 )
+_SWINS = ("swin_tiny", "swin_small", "swin_base")
 
 ARCHITECTURES: dict[str, TorchArchitecture] = {
   **{name: vit_architecture(name) for name in ("vit_tiny", "vit_small", "vit_base", "vit_large")},
@@ -221,7 +246,8 @@ ARCHITECTURES: dict[str, TorchArchitecture] = {
     name: vit_rope_architecture(name) for name in ("vit_tiny_rope", "vit_small_rope", "vit_base_rope", "vit_large_rope")
   },
   "tinyvit_5m": _TINYVIT,
-  "swin_tiny": _SWIN,
+  **{name: swin_architecture(name) for name in _SWINS},
+  **{f"{name}_solider": swin_solider_architecture(f"{name}_solider") for name in _SWINS},
   "convnext_femto": _CONVNEXT,
   "hrnet_w18": _HRNET,
   "hrnet_w18_bilinear": dataclasses.replace(

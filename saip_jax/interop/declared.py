@@ -26,6 +26,7 @@ class ReadOptions:
     part: section or module of the file, see `nesting.locate`.
     heads: attention heads of every block.
     last_heads: attention heads of the last block.
+    semantic_weight: semantic weight of a SOLIDER file, see `solider`.
   """
 
   dialect: str | None = None
@@ -33,6 +34,7 @@ class ReadOptions:
   part: str | None = None
   heads: int | None = None
   last_heads: int | None = None
+  semantic_weight: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

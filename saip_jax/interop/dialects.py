@@ -5,6 +5,7 @@ between `Weights` and nested dicts of arrays. Files are read and written elsewhe
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from saip_jax.interop import saip
 from saip_jax.interop.architectures import ARCHITECTURES, kind_of
 from saip_jax.interop.nesting import FileEncoder, StateDict, locate
 from saip_jax.interop.shapes import parameter_shapes
-from saip_jax.interop.tables import from_torch, to_torch
+from saip_jax.interop.solider import SOLIDER_IGNORED, SOLIDER_SIGN, solider_rows
+from saip_jax.interop.tables import Row, from_torch, to_torch
 from saip_jax.interop.vit import MMPRETRAIN_CHANGES, VITPOSE_CHANGES, renamed
 
 _BACKBONE = "backbone."  # the encoder's module in the published SAIP and in DINO
@@ -27,12 +29,13 @@ class Dialect:
   """A dialect of files that hold the backbone alone.
 
   Attributes:
-    reads: whether files can be imported; every dialect can be exported.
+    reads: whether files can be imported.
     pos_interpolation: how programs that train such weights resize positions.
     pack: state dict -> nested content of the file, where `nesting.locate` finds it.
     changes: regular expressions and replacements that turn timm's names into those of the dialect.
     ignored: regular expressions of tensors to skip, in addition to those of the architecture.
     with_args: whether `args` is written with what no tensor determines.
+    kind: the kind of backbone whose tensors it names, see `TorchArchitecture`; None for every kind.
   """
 
   reads: bool
@@ -41,10 +44,12 @@ class Dialect:
   changes: tuple[tuple[str, str], ...] = ()
   ignored: tuple[str, ...] = ()
   with_args: bool = False
+  kind: str | None = "vit"
 
   backbone_alone = True  # other modules in a file are skipped
 
-  def _table(self, backbone: str):
+  def table(self, backbone: str) -> list[Row]:
+    """Returns the rows of a backbone's tensors in the names of the dialect."""
     return renamed(ARCHITECTURES[backbone].names.timm, self.changes)
 
   def to_state(self, weights, which: str = "student") -> dict[str, Any]:
@@ -56,7 +61,7 @@ class Dialect:
     """
     extra = weights.spec.architecture.names.extra_modules
     tree = {name: value for name, value in weights.backbone(which).items() if name not in extra}
-    content = self.pack(to_torch(tree, self._table(weights.spec.name), weights.spec.patch))
+    content = self.pack(to_torch(tree, self.table(weights.spec.name), weights.spec.patch))
     return content | ({"args": _args(weights)} if self.with_args else {})
 
   def state_of(self, encoder: FileEncoder) -> StateDict:
@@ -76,12 +81,19 @@ class Dialect:
     Raises:
       ValueError: tensors do not fit; all are listed at once.
     """
-    architecture, table = ARCHITECTURES[name], list(self._table(name))
+    architecture, table = ARCHITECTURES[name], self.table(name)
     for rows in architecture.names.extra_modules.values():
       if any(row.torch in state for row in rows):
         table += rows
     ignored = (*self.ignored, *architecture.names.ignored)
     return {"backbone": from_torch(state, table, ignored, parameter_shapes(backbone), backbone.stride)}
+
+
+class SoliderDialect(Dialect):
+  """The files of SOLIDER, see `solider`, without their semantic controller."""
+
+  def table(self, backbone: str) -> list[Row]:
+    return solider_rows(ARCHITECTURES[backbone].names.timm)
 
 
 class SaipDialect(Dialect):
@@ -99,7 +111,7 @@ class SaipDialect(Dialect):
   def state_of(self, encoder: FileEncoder) -> StateDict:
     """Returns the tensors of the backbone and its heads: all share the backbone's prefix without "backbone."."""
     if not encoder.prefix.endswith(_BACKBONE):
-      raise ValueError(no_vit("saip", encoder.state, _BACKBONE))
+      raise ValueError(no_encoder("saip", encoder.state, _BACKBONE))
     return {name.removeprefix(encoder.prefix.removesuffix(_BACKBONE)): a for name, a in encoder.state.items()}
 
   def from_state(self, state: StateDict, name: str, backbone: Backbone) -> dict:
@@ -124,7 +136,7 @@ def _prefixed(prefix: str, state: StateDict) -> dict[str, np.ndarray]:
   return {prefix + name: array for name, array in state.items()}
 
 
-_TIMM = Dialect(True, "grid2d", dict)
+_TIMM = Dialect(True, "grid2d", dict, kind=None)
 
 DIALECTS: dict[str, Dialect] = {
   "timm": _TIMM,
@@ -142,6 +154,9 @@ DIALECTS: dict[str, Dialect] = {
   "mmpose": Dialect(
     False, "grid2d", lambda state: {"state_dict": _prefixed(_BACKBONE, state)}, changes=MMPRETRAIN_CHANGES
   ),
+  "solider": SoliderDialect(
+    True, "grid2d", lambda state: {"teacher": _prefixed(_BACKBONE, state)}, ignored=SOLIDER_IGNORED, kind="swin"
+  ),
 }
 
 
@@ -157,7 +172,7 @@ def recognize_dialect(nested: Mapping, part: str | None = None) -> str | None:
     return None
   student, encoders = located.student, [e for e in (located.student, located.teacher) if e]
   if kind_of(student.own) not in ("vit", None):
-    return "timm"
+    return "solider" if any(re.search(SOLIDER_SIGN, name) for name in student.own) else "timm"
   for name, kind in (("layers.0.ln1.weight", "mmpose"), ("last_norm.weight", "vitpose")):
     if name in student.own:
       return kind
@@ -168,11 +183,14 @@ def recognize_dialect(nested: Mapping, part: str | None = None) -> str | None:
   return "mae" if student.sections[:1] == ("model",) or "decoder_pos_embed" in student.own else "timm"
 
 
-def no_vit(dialect: str, names: Iterable[str], prefix: str = "") -> str:
-  """Returns the error message for a file without a ViT in the names of a dialect."""
+def no_encoder(dialect: str, names: Iterable[str], prefix: str = "") -> str:
+  """Returns the error message for a file without an encoder in the names of a dialect."""
+  kind, signs = "ViT", f"{prefix}pos_embed and {prefix}patch_embed.proj.weight"
+  if DIALECTS[dialect].kind == "swin":
+    kind, signs = "Swin", f"{prefix}patch_embed.projection.weight and {prefix}stages.0.blocks.0.attn.w_msa"
   return (
-    f"no ViT in the names of --dialect={dialect}, which has {prefix}pos_embed and {prefix}patch_embed.proj.weight;"
-    f" the file begins with {shortlist(names) or 'nothing'}"
+    f"no {kind} in the names of --dialect={dialect}, which has {signs}; the file begins with"
+    f" {shortlist(names) or 'nothing'}"
   )
 
 

@@ -119,9 +119,11 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
 
 
 def _changes(spec: BackboneSpec) -> str:
-  """Returns code that changes timm's model where its arguments cannot: upsampling, heads of the last block."""
+  """Returns code that changes timm's model where its arguments cannot: upsampling, biases, heads of the last block."""
   if spec.architecture.upsampling:
     return _UPSAMPLING.format(mode=spec.architecture.upsampling)
+  if spec.architecture.merging_bias:
+    return _MERGING_BIAS
   if not spec.last_heads:
     return ""
   heads, width = spec.last_heads, spec.build().width // spec.last_heads
@@ -170,6 +172,10 @@ _INTO_TIMM = """model = timm.create_model("{architecture}", {arguments}num_class
 _UPSAMPLING = """for layer in model.modules():
   if isinstance(layer, torch.nn.Upsample):  # timm repeats cells
     layer.mode, layer.align_corners = "{mode}", False
+"""
+_MERGING_BIAS = """for stage in model.layers[1:]:  # timm's merging layers have no bias
+  reduction = stage.downsample.reduction
+  stage.downsample.reduction = type(reduction)(reduction.in_features, reduction.out_features)
 """
 
 _STAGES_IN_TIMM = """

@@ -27,6 +27,10 @@ def adapt(architecture, model, last_heads: int | None = None):
     for layer in model.modules():
       if isinstance(layer, torch.nn.Upsample):
         layer.mode, layer.align_corners = architecture.upsampling, False
+  if architecture.merging_bias:
+    for stage in model.layers[1:]:
+      reduction = stage.downsample.reduction
+      stage.downsample.reduction = torch.nn.Linear(reduction.in_features, reduction.out_features)
   if architecture.kind == "tinyvit":
     model.stages[-1].downsample.conv2.conv.stride = (1, 1)
     model.head.norm = torch.nn.Identity()  # replaced by the mean over the neck

@@ -15,11 +15,13 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.interop.architectures import ARCHITECTURES, TorchArchitecture, kind_of
 from saip_jax.interop.attention_heads import heads_of
 from saip_jax.interop.declared import Declared, ReadOptions, read_declared, used_settings
-from saip_jax.interop.dialects import DIALECTS, Dialect, no_vit, recognize_dialect
+from saip_jax.interop.dialects import DIALECTS, Dialect, no_encoder, recognize_dialect
 from saip_jax.interop.identify import name_of, refuse_other_architecture, refuse_other_facts, size_of_positions
 from saip_jax.interop.nesting import FileEncoder, Located, StateDict, locate
 from saip_jax.interop.shapes import new_values, parameter_shapes
+from saip_jax.interop.solider import without_controller
 from saip_jax.interop.spec import BackboneSpec, Weights
+from saip_jax.interop.swin import swin_name
 from saip_jax.interop.tensor_files import read_tensors
 from saip_jax.interop.variants import USUAL_PATCH, foreign_names, plain_vit
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
@@ -51,7 +53,7 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
     raise ValueError(_unknown(nested))
   check_dialect(name)
   if located is None:
-    raise ValueError(no_vit(name, _names(nested)))
+    raise ValueError(no_encoder(name, _names(nested)))
   declared = read_declared(path, plain)
   located, changes = _in_plain_form(located, declared, options)
   entry = DIALECTS[name]
@@ -75,7 +77,8 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
     notes += [spec.architecture.note] if spec.architecture.note else []
     notes.append(f"not in the file, initialized as in a new model: {', '.join(new)}")
   head_counts = {name: n for name, n in declared.head_counts.items() if name.removesuffix("_heads") in trees[0]}
-  return Weights(spec, *trees, f"{path} ({name})", tuple(notes), tuple(new), head_counts)
+  how = name if options.semantic_weight is None else f"{name}, semantic weight {options.semantic_weight:g}"
+  return Weights(spec, *trees, f"{path} ({how})", tuple(notes), tuple(new), head_counts)
 
 
 def _unknown(nested: Mapping) -> str:
@@ -95,11 +98,15 @@ def _names(nested: Mapping, prefix: str = "") -> list[str]:
 
 
 def _in_plain_form(located: Located, declared: Declared, options: ReadOptions) -> tuple[Located, list[str]]:
-  """Returns the encoders with ViTs in the form of the tables, and notes on the changes."""
+  """Returns the encoders in the form of the tables, and notes on the changes."""
   encoders, notes = {}, []
   for who, encoder in (("student", located.student), ("teacher", located.teacher)):
     if encoder is not None and any(a.dtype == np.float64 for a in encoder.own.values()):
       notes.append("float64 values are rounded to float32")
+    if encoder is not None:
+      own, changes = without_controller(encoder.own, options.semantic_weight)
+      notes += changes
+      encoder = encoder.replaced(own)
     if encoder is not None and kind_of(encoder.own) == "vit":
       own, changes = plain_vit(encoder.own, declared.image_hw, options.image_hw)
       notes += changes
@@ -125,7 +132,11 @@ def _spec_of(
   dialect: str, encoder: FileEncoder, declared: Declared, options: ReadOptions
 ) -> tuple[BackboneSpec, list[str]]:
   """Returns the spec by the backbone's tensors and the declarations about them, and notes on assumptions."""
-  kind = kind_of(encoder.own) or "vit"
+  kind, named = kind_of(encoder.own) or "vit", DIALECTS[dialect].kind
+  if named not in (None, kind):
+    raise ValueError(
+      f"--dialect={dialect} names tensors of a {named}, and these are of a {kind}; without --dialect their names decide"
+    )
   if kind == "vit":
     spec, notes = _spec_of_vit(dialect, encoder.own, declared, options)
   else:
@@ -148,7 +159,7 @@ def _spec_of_vit(
   shape = lambda name: np.shape(state.get(name, 0))
   positions, patches = shape("pos_embed"), shape("patch_embed.proj.weight")
   if len(positions) != 3 and len(patches) != 4:
-    raise ValueError(no_vit(dialect, state))
+    raise ValueError(no_encoder(dialect, state))
   # One of the two is enough to list all missing tensors.
   width = positions[-1] if len(positions) == 3 else patches[0]
   patch = patches[-1] if len(patches) == 4 else USUAL_PATCH
@@ -167,17 +178,16 @@ def _spec_of_vit(
 def _spec_of_stages(
   dialect: str, kind: str, state: StateDict, declared: Declared, options: ReadOptions
 ) -> BackboneSpec:
-  """Returns the spec of a backbone without positions: the one that the file names, or else the first of its kind.
+  """Returns the spec of a backbone without positions: the one that the file names or its tensors fit.
 
   It accepts any image size.
   """
-  if DIALECTS[dialect] is not DIALECTS["timm"]:
-    raise ValueError(f"--dialect={dialect} names tensors of ViTs, and these are of a {kind}; --dialect=timm reads them")
   names = [name for name, architecture in ARCHITECTURES.items() if architecture.kind == kind]
-  name = next((facts["name"] for facts in declared.facts if facts.get("name") in names), names[0])
+  name = next((facts["name"] for facts in declared.facts if facts.get("name") in names), None)
+  name = name or (swin_name(state) if kind == "swin" else names[0])
   spec = BackboneSpec(name, tuple(options.image_hw or declared.image_hw or build_backbone(name).image_hw))
   spec.check_size(spec.image_hw)
-  first = spec.architecture.names.timm[0]
+  first = DIALECTS[dialect].table(name)[0]
   found, wanted = np.shape(state.get(first.torch)), parameter_shapes(spec.build())[first.path][-1]
   if found and found[0] != wanted:
     raise ValueError(f"a {kind} that begins {found[0]} wide is not {name}, which begins {wanted} wide")

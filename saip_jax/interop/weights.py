@@ -41,6 +41,7 @@ def open_weights(
   part: str | None = None,
   heads: int | None = None,
   last_heads: int | None = None,
+  semantic_weight: float | None = None,
 ) -> Weights:
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
@@ -52,13 +53,14 @@ def open_weights(
     part: section or module of a file that holds the encoder, see `nesting.locate`.
     heads: attention heads of a ViT's blocks, for a file that does not specify them, see `attention_heads.heads_of`.
     last_heads: attention heads of its last block.
+    semantic_weight: from 0 to 1, for a SOLIDER file with a semantic controller, see `solider`.
 
   Raises:
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
     OSError: a bucket that cannot be read.
   """
   given, path = path, local(path, "the weights")
-  options = ReadOptions(dialect, image_hw, part, heads, last_heads)
+  options = ReadOptions(dialect, image_hw, part, heads, last_heads, semantic_weight)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -173,6 +175,10 @@ def _refuse_other_answers(options: ReadOptions, spec: BackboneSpec) -> None:
     n = getattr(options, name)
     if n and n != facts.get(name):
       raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none')}")
+  if options.semantic_weight is not None:
+    raise ValueError(
+      f"--semantic-weight={options.semantic_weight:g} is for a SOLIDER file: a run or an import is of one weight"
+    )
   if options.part:
     raise ValueError(f"--part={options.part} is for files: a run or an import has its student and its teacher")
 

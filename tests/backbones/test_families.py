@@ -73,6 +73,9 @@ def exported(tmp_path, monkeypatch, name: str, *flags):
     ("tinyvit_5m", "safetensors"),
     ("swin_tiny", "safetensors"),
     ("swin_tiny", "timm"),
+    ("swin_tiny_solider", "safetensors"),
+    pytest.param("swin_small", "timm", marks=pytest.mark.slow),
+    pytest.param("swin_base", "timm", marks=pytest.mark.slow),
     ("convnext_femto", "timm"),
     ("hrnet_w18", "safetensors"),
     ("hrnet_w18", "timm"),
@@ -99,7 +102,9 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
     exec(code, names)
     if "feature" not in names:
       cells = names["cells"] if "cells" in names else names["model"].eval().forward_features(names["images"])
-      names["feature"] = cells[:, 0] if name == "vit_nano" else cells.mean((1, 2) if name == "swin_tiny" else (2, 3))
+      names["feature"] = (
+        cells[:, 0] if name == "vit_nano" else cells.mean((1, 2) if name.startswith("swin") else (2, 3))
+      )
   ours = proof.jax_features(weights, "teacher", images)["cls"]  # of one image or all three
   np.testing.assert_allclose(ours[: len(names["feature"])], names["feature"].numpy(), atol=FEATURES)
 
@@ -109,7 +114,9 @@ def test_files_of_tensors_compute_the_same_and_come_back_exactly(tmp_path, monke
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", [*STAGES[:-1], pytest.param(STAGES[-1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "name", [*STAGES[:-1], *(pytest.param(name, marks=pytest.mark.slow) for name in (STAGES[-1], "swin_tiny_solider"))]
+)
 def test_torchscript_computes_the_same(tmp_path, monkeypatch, torch, name):
   image_hw = (64, 96) if name == "hrnet_w18" else (72, 40)
   flags = "--dialect=torchscript", "--image-hw={}x{}".format(*image_hw)
@@ -123,6 +130,7 @@ def test_torchscript_computes_the_same(tmp_path, monkeypatch, torch, name):
   [
     pytest.param("tinyvit_5m", [], marks=pytest.mark.slow),
     pytest.param("swin_tiny", [], marks=pytest.mark.slow),
+    pytest.param("swin_tiny_solider", [], marks=pytest.mark.slow),
     pytest.param("hrnet_w18", [], marks=pytest.mark.slow),
     pytest.param("hrnet_w18_bilinear", [], marks=pytest.mark.slow),
     ("convnext_femto", ["--with-preprocessing"]),
@@ -143,6 +151,7 @@ def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
       ["--dialect=timm"],
       ["--dialect=timm", "tinyvit_5m", "stride of 32", "safetensors, onnx, torchscript"],
     ),
+    ("swin_tiny_solider", ["--dialect=timm"], ["have no bias", "semantic controller", "safetensors, onnx"]),
     ("hrnet_w18_bilinear", ["--dialect=timm"], ["repeats cells where this one interpolates", "safetensors, onnx"]),
     (
       "swin_tiny",
@@ -168,7 +177,9 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch, capsys, name
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+  "name", [*STAGES, *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin_small", "swin_base"))]
+)
 def test_timms_own_files_are_read(tmp_path, torch, name):
   """With classifier, counters and indices; parameters that timm lacks keep initial values and are listed."""
   import timm
@@ -207,6 +218,11 @@ def test_timms_own_files_are_read(tmp_path, torch, name):
   [
     ("swin_tiny", {"layers.0.blocks.0.attn.qkv.bias": None}, ["missing ['layers.0.blocks.0.attn.qkv.bias']"]),
     ("swin_tiny", {"patch_embed.proj.weight": np.zeros((128, 3, 4, 4), np.float32)}, ["128 wide", "swin_tiny"]),
+    (
+      "swin_small",
+      {"layers.2.blocks.9.norm1.bias": None, "layers.0.blocks.0.attn.qkv.weight": np.zeros((288, 90), np.float32)},
+      ["missing ['layers.2.blocks.9.norm1.bias']", "qkv.weight (288, 90), expected (288, 96)"],
+    ),
     ("tinyvit_5m", {"neck.0.weight": np.zeros((256, 320, 1, 1), np.float32)}, ["missing", "neck.3.bias"]),
     ("tinyvit_5m", {"stages.0.blocks.0.conv1.bn.running_var": None}, ["missing", "running_var"]),
     ("convnext_femto", {"stages.2.blocks.6.gamma": np.zeros(192, np.float32)}, ["unexpected", "blocks.6.gamma"]),
@@ -246,7 +262,7 @@ def test_what_no_tensor_tells_is_checked(tmp_path, name, config, words):
 @pytest.mark.torch
 def test_dialects_of_vits_do_not_take_others(tmp_path, torch):
   path = save_pth(tmp_path / "a.pth", {"model": timm_state("convnext_femto")})
-  with pytest.raises(ValueError, match="--dialect=mae names tensors of ViTs, and these are of a convnext"):
+  with pytest.raises(ValueError, match="--dialect=mae names tensors of a vit, and these are of a convnext"):
     open_weights(path, "mae")
   weights = open_weights(path)  # the names decide, not the section
   assert_same(

@@ -1,35 +1,77 @@
 """Swin: timm's numbers from timm's weights, and images of any size, alone or on a canvas."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saip_jax.backbones import build_backbone
 from saip_jax.backbones.extent import Extent
 from saip_jax.backbones.swin import Swin, SwinBlock, SwinPatchEmbed
 from saip_jax.backbones.windows import Windows
-from saip_jax.interop.swin import SWIN_NAMES
+from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.shapes import parameter_shapes
 from tests.support import pyramid_laws
 
 TINY = Swin(dims=(8, 12, 16, 24), depths=(1, 2, 1, 1), heads=(2, 2, 4, 3), window=4)
 
 
-@pytest.fixture(scope="module")
-def timms():
-  options = dict(always_partition=True, strict_img_size=False)
-  return pyramid_laws.timms_model("swin_tiny_patch4_window7_224", Swin(), SWIN_NAMES, **options)
+SIZES = {  # parameters without classifier, as timm counts them
+  "swin_tiny": 27_519_354,
+  "swin_small": 48_837_258,
+  "swin_base": 86_743_224,
+}
+
+
+@pytest.fixture(
+  scope="module", params=["swin_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SIZES)[1:])]
+)
+def timms(request):
+  name, options = request.param, dict(always_partition=True, strict_img_size=False)
+  model = f"{name}_patch4_window7_224"
+  found = pyramid_laws.timms_model(model, build_backbone(name), ARCHITECTURES[name].names, **options)
+  found.name = name
+  return found
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("image_hw", [(256, 128), (72, 40)])
 def test_the_features_are_timms(timms, image_hw):
   """On the second size maps have odd sides, and the last two are smaller than a window."""
-  pyramid_laws.check_features(timms, Swin(), image_hw, channels_last=True)
+  pyramid_laws.check_features(timms, build_backbone(timms.name), image_hw, channels_last=True)
 
 
 @pytest.mark.torch
 def test_timms_state_returns_unchanged(timms):
-  pyramid_laws.check_round_trip(timms, 27_519_354)
+  pyramid_laws.check_round_trip(timms, SIZES[timms.name])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", SIZES)
+def test_the_sizes_are_timms(name):
+  """Names and shapes of all tensors, without values; tables of relative positions have a column for each head."""
+  timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+  with torch.device("meta"):
+    model = timm.create_model(f"{name}_patch4_window7_224", num_classes=0)
+  ours = parameter_shapes(build_backbone(name))
+  assert sum(map(math.prod, ours.values())) == SIZES[name] + 2 * build_backbone(name).hidden_width
+  table = {row.torch: row for row in ARCHITECTURES[name].names.timm}
+  theirs = {n: tuple(p.shape) for n, p in model.named_parameters()}
+  assert table.keys() == theirs.keys()
+  for n, shape in theirs.items():
+    row = table[n]
+    assert row.layout.to_torch(np.broadcast_to(np.float32(0), ours[row.path]), 16).shape == shape, n
+
+
+def test_a_merging_bias_is_one_vector_for_each_merging():
+  biased = parameter_shapes(TINY.clone(merging_bias=True))
+  added = biased.keys() - parameter_shapes(TINY).keys()
+  assert {path: biased[path] for path in added} == {
+    f"layers_{i}/downsample/reduction/bias": (width,) for i, width in ((1, 12), (2, 16), (3, 24))
+  }
+  pyramid_laws.check_padding(TINY.clone(merging_bias=True), (48, 24), (72, 36))
 
 
 def test_padding_changes_nothing():

@@ -14,7 +14,8 @@ from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.tables import flatten, from_torch, to_torch
 from tests.support.toy_weights import add_toy_backbone, official_states, published, random_backbone, random_weights
 
-READABLE = [name for name, dialect in DIALECTS.items() if dialect.reads]
+OF_VITS = [name for name, dialect in DIALECTS.items() if dialect.kind in (None, "vit")]  # the others have own tests
+READABLE = [name for name in OF_VITS if DIALECTS[name].reads]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_torch_to_flax_to_torch_is_exact(name):
   assert_same_bits(to_torch(tree, table, spec.patch), state)
 
 
-@pytest.mark.parametrize("name", list(DIALECTS))
+@pytest.mark.parametrize("name", OF_VITS)
 def test_every_dialect_keeps_every_bit(name):
   weights, dialect = random_weights(), DIALECTS[name]
   state = dialect.to_state(weights, "student")
@@ -130,7 +131,7 @@ def test_names(name, key):
 
 def test_which_chooses_the_network():
   weights = random_weights()
-  for name in set(DIALECTS) - {"saip"}:
+  for name in set(OF_VITS) - {"saip"}:
     student, teacher = (_student(name, DIALECTS[name].to_state(weights, w)) for w in ("student", "teacher"))
     np.testing.assert_array_equal(student["cls_token"], weights.student["backbone"]["cls_token"])
     np.testing.assert_array_equal(teacher["cls_token"], weights.teacher["backbone"]["cls_token"])
