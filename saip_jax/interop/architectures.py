@@ -25,7 +25,7 @@ from saip_jax.interop.tinyvit import TINYVIT_NAMES
 from saip_jax.interop.vit import VIT_NAMES
 from saip_jax.run_folder.files import EXTRA
 
-_GRAPHS = ("onnx", "torchscript")
+_GRAPHS = ("onnx", "torchscript", "stablehlo")
 
 
 @dataclasses.dataclass(frozen=True)

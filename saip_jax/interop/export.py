@@ -1,36 +1,60 @@
 """Export of an encoder for another program, with a proof that it computes the same features there."""
 
+import dataclasses
 import importlib.metadata
-import json
 import os
 import pathlib
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from input_pipeline.checks import choices_hint
 from input_pipeline.names import ESCAPED
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
-from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.model_card import model_card, run_history, shortened
-from saip_jax.interop.tables import to_torch
-from saip_jax.interop.tensor_files import sha256, write_safetensors
-from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
+from saip_jax.interop.export_files import as_json, write_files
+from saip_jax.interop.history import run_history, shortened
+from saip_jax.interop.model_card import model_card
+from saip_jax.interop.precision import LEAST_COSINE, PRECISIONS, kept_cosine, reduce_precision
+from saip_jax.interop.tensor_files import sha256
+from saip_jax.interop.torch_model import why_missing
 from saip_jax.interop.weights import Weights, open_weights
 from saip_jax.run_folder.remote import published
 from saip_jax.version import __version__
 
-_NO_TORCH_NEEDED = ("timm", "safetensors")
-_PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
-EXPORT_DIALECTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
+_NO_TORCH_NEEDED = ("timm", "safetensors", "stablehlo")
+_PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime"), "stablehlo": ()}
+_TOOLS = {
+  "float16": ("onnxruntime.transformers.float16",),
+  "int8": ("onnxruntime.quantization.shape_inference",),
+}  # of onnxruntime; some builds lack them
+EXPORT_DIALECTS = (
+  "timm",
+  "safetensors",
+  "saip",
+  "mae",
+  "dino",
+  "vitpose",
+  "mmpose",
+  "onnx",
+  "torchscript",
+  "stablehlo",
+)
 # The numbers of attention heads that the readers of a dialect accept if they differ from the named backbone's.
 _OWN_HEADS = {
   "timm": ("heads",),
-  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
+  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript", "stablehlo")},
 }
 _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
-_RELOADED_WITH = {"timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load"}
+_RELOADED_WITH = {
+  "timm": "timm.create_model('local-dir:...')",
+  "onnx": "onnxruntime",
+  "torchscript": "torch.jit.load",
+  "stablehlo": "jax.export.deserialize",
+}
 _PADDED = (
   "ViTPose pads its patch embedding by 2 pixels (patch_cfg=dict(padding=2) in mmpose), so that its patches lie 2"
   " pixels further up and left than in pre-training; parity.json compares the features with and without padding.",
@@ -49,6 +73,21 @@ _NOTES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Request:
+  """The arguments of `export_weights`, besides the weights and the folder."""
+
+  dialect: str
+  which: str
+  image_hw: tuple[int, int] | None
+  positions: str
+  preprocessing: bool
+  precision: str
+  images: Callable[[tuple[int, int]], tuple[np.ndarray, dict[str, Any]]] | None
+  least_cosine: float
+  license: str | None
+
+
 def export_weights(
   checkpoint,
   dialect: str,
@@ -57,13 +96,18 @@ def export_weights(
   image_hw: tuple[int, int] | None = None,
   positions: str = "grid2d",
   preprocessing: bool = False,
+  precision: str = "float32",
+  images: Callable[[tuple[int, int]], tuple[np.ndarray, dict[str, Any]]] | None = None,
+  least_cosine: float = LEAST_COSINE,
+  license: str | None = None,
 ) -> dict[str, Any]:
   """Writes the encoder for another program into a new folder, reads it back and compares the features.
 
-  The folder is written atomically, and only if the features differ by at most `proof.LIMIT`.
+  The folder is written atomically, and only if the features differ by at most `proof.LIMIT`, or those of float16 and
+  int8 keep their cosine.
 
   Args:
-    checkpoint: any path that `open_weights` reads.
+    checkpoint: any path that `open_weights` reads, or open weights.
     dialect: one of `EXPORT_DIALECTS`.
     out: the new folder, a local path or a URL.
     which: a key of `spec.ENCODER_MODULES`.
@@ -71,59 +115,71 @@ def export_weights(
       256x256 and for mmpose 256x192.
     positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does.
     preprocessing: with onnx, write a second file whose input is uint8 pixels.
+    precision: with onnx, one of `PRECISIONS`.
+    images: for float16 and int8, size in pixels -> ((n, H, W, 3) uint8 RGB images, facts about them), which int8 is
+      calibrated on and features are compared on; see `evaluation.calibration`.
+    least_cosine: see `precision.LEAST_COSINE`.
+    license: the license of the weights, for the model card; None leaves it unstated.
 
   Returns:
     The content of parity.json.
 
   Raises:
-    ValueError: unknown dialect or unusable size, a folder that is not empty, missing packages, or features that
-      differ.
+    ValueError: unknown dialect or precision, unusable size, a folder that is not empty, missing packages, or features
+      that differ.
   """
+  request = _Request(dialect, which, image_hw, positions, preprocessing, precision, images, least_cosine, license)
   with published(out, "--out") as folder:
-    return _export(checkpoint, dialect, utf8_path(folder, "--out").resolve(), which, image_hw, positions, preprocessing)
+    return _export(checkpoint, utf8_path(folder, "--out").resolve(), request)
 
 
-def _export(checkpoint, dialect, out, which, image_hw, positions, preprocessing) -> dict[str, Any]:
+def _export(checkpoint, out: pathlib.Path, request: _Request) -> dict[str, Any]:
   """`export_weights` into a local folder."""
-  _check_request(dialect, out, which, preprocessing)
-  unproven = why_missing(_PACKAGES.get(dialect, ("torch", "timm")))
+  dialect, which = request.dialect, request.which
+  _check_request(out, request)
+  unproven = why_missing((*_PACKAGES.get(dialect, ("torch", "timm")), *_TOOLS.get(request.precision, ())))
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
-  weights = open_weights(checkpoint)
+  opened = isinstance(checkpoint, Weights)
+  weights = checkpoint if opened else open_weights(checkpoint)
   weights.backbone(which)  # raises ValueError if there is none
   _check_dialect(dialect, weights)
-  if not unproven:
+  if dialect != "stablehlo" and not unproven:
     _check_timm(dialect, weights)
-  image_hw = image_hw or _USUAL_SIZE.get(dialect)
+  image_hw = request.image_hw or _USUAL_SIZE.get(dialect)
   if image_hw:
-    weights = weights.resized(image_hw, positions)
+    weights = weights.resized(image_hw, request.positions)
   _check_side(dialect, weights)
   height, width = weights.spec.image_hw
   if dialect == "vitpose" and height != width:
     raise ValueError(
       f"--image-hw={height}x{width}: ViTPose's loader accepts only square sizes, such as --image-hw=256x256"
     )
+  pixels, source = request.images(weights.spec.image_hw) if request.precision != "float32" else (None, None)
 
   unfinished = out.with_name(f".{out.name}.unfinished")
   shutil.rmtree(unfinished, ignore_errors=True)  # left by an export that was killed
   with writing(out, "--out=", "choose another folder"):
     unfinished.mkdir(parents=True)
   try:
-    history = run_history(checkpoint, weights.step)
-    tensors = _write(dialect, unfinished, weights, which, preprocessing, history)
-    record = _record(dialect, weights, which, tensors, history)
+    about = {} if opened else run_history(checkpoint, weights.step, which)
+    about = {"history": {}, "license": None} | about | ({"license": request.license} if request.license else {})
+    written = write_files(dialect, unfinished, weights, which, request.preprocessing, about)
+    record = _record(dialect, weights, which, about | written)
     if unproven:
       record["parity"] = f"not run: {unproven}"
       record["outputs"] = proof.unproven(weights, which)
-    else:
+    elif pixels is None:
       record |= _prove(dialect, unfinished, weights, which)
+    else:
+      record |= _reduce(unfinished, weights, request, pixels, source)
     (unfinished / "README.md").write_text(model_card(dialect, record, weights.spec), "utf-8", ESCAPED)
     record["files"] = {
       path.relative_to(unfinished).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
       for path in sorted(unfinished.rglob("*"))
       if path.is_file()
     }
-    (unfinished / "parity.json").write_text(_json(record), "utf-8")
+    (unfinished / "parity.json").write_text(as_json(record), "utf-8")
     os.replace(unfinished, out)
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -133,22 +189,40 @@ def _export(checkpoint, dialect, out, which, image_hw, positions, preprocessing)
 def export_summary(record: dict[str, Any], out) -> str:
   """Returns a summary of an export in one line."""
   height, width = record["model"]["image_hw"]
-  parity = record["parity"]
-  proven = (
-    f"parity {parity}"
-    if isinstance(parity, str)
-    else (f"largest difference {parity['max_abs_difference']:.1e} with {parity['reloaded_with']}")
-  )
+  parity, precision = record["parity"], record.get("precision", "float32")
+  if isinstance(parity, str):
+    proven = f"parity {parity}"
+  elif precision == "float32":
+    proven = f"largest difference {parity['max_abs_difference']:.1e} with {parity['reloaded_with']}"
+  else:
+    of_each = record["bytes"].values()
+    before, after = (sum(sizes[name] for sizes in of_each) / 1e6 for name in ("float32", precision))
+    proven = f"{precision}, {after:.1f} MB of {before:.1f}, centered cosine {parity['cosine']:.4f} with float32"
   return f"{record['dialect']}, {record['which']} at {height}x{width}, {record['tensors']} tensors, {proven}: {out}"
 
 
-def _check_request(dialect: str, out: pathlib.Path, which: str, preprocessing: bool) -> None:
+def _check_request(out: pathlib.Path, request: _Request) -> None:
+  dialect, precision = request.dialect, request.precision
   if dialect not in EXPORT_DIALECTS:
     raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORT_DIALECTS)}")
-  if preprocessing and dialect != "onnx":
+  if precision not in PRECISIONS:
+    raise ValueError(f"--precision={precision}: no such precision{choices_hint(precision, PRECISIONS)}")
+  if request.preprocessing and dialect != "onnx":
     raise ValueError(f"--with-preprocessing needs --dialect=onnx, not --dialect={dialect}")
-  if preprocessing and which == "depth":
+  if request.preprocessing and request.which == "depth":
     raise ValueError("--with-preprocessing is for pixels: the input of --which=depth is depth; leave it out")
+  if precision != "float32" and dialect != "onnx":
+    raise ValueError(f"--precision={precision} needs --dialect=onnx, not --dialect={dialect}")
+  if precision != "float32" and request.which == "depth":
+    raise ValueError(f"--precision={precision} compares features of images: the input of --which=depth is depth")
+  if precision != "float32" and request.images is None:
+    raise ValueError(f"--precision={precision} needs images to compare features on: set --calibration")
+  if precision == "float32" and request.images is not None:
+    raise ValueError("--calibration is for --precision=float16 and int8: leave it out")
+  if not 0 < request.least_cosine <= 1:
+    raise ValueError(f"--least-cosine={request.least_cosine:g}: expected a number above 0, at most 1")
+  if request.license is not None and not re.fullmatch(r"\S(.*\S)?", request.license):
+    raise ValueError(f"--license={request.license!r}: expected one line of text, such as apache-2.0")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise ValueError(f"--out={out} exists already: choose a new or empty folder")
 
@@ -164,7 +238,7 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
   own = [name for name, n in weights.spec.own_heads.items() if n]
   able = [name for name in architecture.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
   if weights.spec.last_heads and weights.spec.build().rope:  # timm rotates the heads of all blocks alike
-    able = []
+    able = ["stablehlo"]
   if dialect not in able:
     facts = weights.spec.facts()
     raise ValueError(
@@ -185,82 +259,14 @@ def _check_timm(dialect: str, weights: Weights) -> None:
 
 def _check_side(dialect: str, weights: Weights) -> None:
   (height, width), architecture = weights.spec.image_hw, weights.spec.architecture
+  if dialect == "stablehlo":  # not PyTorch's
+    return
   if min(height, width) < architecture.smallest or height % architecture.multiple or width % architecture.multiple:
     multiples = f", multiples of {architecture.multiple}" if architecture.multiple > 1 else ""
     raise ValueError(
       f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of at least"
       f" {architecture.smallest} pixels{multiples}"
     )
-
-
-def _write(dialect: str, folder: pathlib.Path, weights: Weights, which: str, preprocessing: bool, history) -> int:
-  """Writes the files of a dialect; returns the number of tensors in them or in the traced model."""
-  graph = dialect in ("onnx", "torchscript")
-  state = DIALECTS["timm" if graph else dialect].to_state(weights, which)
-  spec, tree, facts = weights.spec, weights.backbone(which), weights.spec.facts()
-  own = to_torch(
-    {name: tree[name] for name in spec.architecture.names.extra_modules}, spec.architecture.names.extra, spec.patch
-  )
-  if graph:
-    own = {name: a for name, a in own.items() if not name.startswith("inter_norm.")}  # no output depends on it
-    encoder = torch_encoder(spec, state, own)
-    state |= own
-  match dialect:
-    case "torchscript":
-      write_torchscript(folder / "model.ts", encoder, spec.image_hw)
-    case "onnx":
-      write_onnx(folder / "model.onnx", encoder, facts, preprocessing=False)
-      if preprocessing:
-        write_onnx(folder / "model_with_preproc.onnx", encoder, facts, preprocessing=True)
-    case "timm" | "safetensors":
-      write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
-      extra_file = folder / spec.architecture.extra_file
-      extra_file.parent.mkdir()
-      write_safetensors(extra_file, own, {"format": "pt"})
-      if dialect == "timm":
-        (folder / "config.json").write_text(_json(_timm_config(weights, which, history)), "utf-8")
-    case _:
-      write_pth(folder / "model.pth", state)
-  return _count(state)
-
-
-def _json(record: dict[str, Any]) -> str:
-  """Returns indented JSON with lists of numbers on one line."""
-  one_line = lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
-  return re.sub(r"\[[-+.\de,\s]+\]", one_line, json.dumps(record, indent=2)) + "\n"
-
-
-def _count(tensors) -> int:
-  return sum(map(_count, tensors.values())) if isinstance(tensors, dict) else int(hasattr(tensors, "ndim"))
-
-
-def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[str, Any]:
-  """Returns the config.json that timm and transformers read; each reads another of the two image sizes in it."""
-  facts, architecture = weights.spec.facts(), weights.spec.architecture
-  image_hw = list(facts["image_hw"])
-  made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
-  return {
-    "architecture": architecture.timm_name,
-    "num_classes": 0,
-    "num_features": weights.spec.build().feature_width,
-    "global_pool": architecture.pool,
-    "model_args": weights.spec.timm_arguments,
-    "pretrained_cfg": {
-      "tag": "saip_jax",
-      "custom_load": False,
-      "input_size": [3, *image_hw],
-      "fixed_input_size": "img_size" in architecture.arguments(weights.spec.image_hw),
-      "interpolation": "bicubic",
-      "crop_pct": 1.0,
-      "crop_mode": "squash",
-      "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
-      "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
-      "num_classes": 0,
-      "pool_size": None,
-      **architecture.pretrained,
-      "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
-    },
-  }
 
 
 def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> dict[str, Any]:
@@ -283,15 +289,31 @@ def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> 
   }
 
 
-def _record(dialect: str, weights: Weights, which: str, tensors: int, history) -> dict[str, Any]:
+def _reduce(
+  folder: pathlib.Path, weights: Weights, request: _Request, pixels: np.ndarray, source: dict[str, Any]
+) -> dict[str, Any]:
+  """Reduces the precision of the files; returns the results of the proof for parity.json."""
+  comparisons, facts = reduce_precision(folder, request.precision, weights, request.which, pixels, request.least_cosine)
+  return facts | {
+    "parity": {
+      "reloaded_with": "onnxruntime",
+      "least_cosine": request.least_cosine,
+      "cosine": kept_cosine(comparisons),
+      "max_abs_difference": max(c.difference for c in comparisons.values()),
+    },
+    "outputs": {name: c.record() | {"cosine": c.cosines()} for name, c in comparisons.items()},
+    "inputs": {"images": source, "compared_on": "every fifth of them, not calibrated on"},
+  }
+
+
+def _record(dialect: str, weights: Weights, which: str, about: dict[str, Any]) -> dict[str, Any]:
   """Returns the entries of parity.json that do not depend on the proof."""
   height, width = weights.spec.image_hw
   return {
     "dialect": dialect,
     "which": which,
     "origin": shortened(weights.origin),
-    "history": history,
-    "tensors": tensors,
+    **about,
     "notes": [*weights.notes, *_NOTES.get(dialect, ())],
     "model": weights.spec.facts(),
     "inputs": {

@@ -13,7 +13,7 @@ import pytest
 from saip_jax import cli
 from saip_jax.interop import export, torch_model
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.model_card import run_history, shortened
+from saip_jax.interop.history import run_history, shortened
 from saip_jax.interop.tensor_files import read_tensors
 from tests.support.exports import parity, run
 from tests.support.trained_weights import REPO, backbone_weights
