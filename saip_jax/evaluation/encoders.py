@@ -87,8 +87,9 @@ def open_encoder(
   """Returns the encoder of `--checkpoint`.
 
   Args:
-    checkpoint: a path that `interop.weights.open_weights` reads; an ONNX file of `saip export`; "random:NAME", an untrained backbone; "histogram",
-      color histograms without a network; or "constant", equal features for every image and cell, for chance scores.
+    checkpoint: a path that `interop.weights.open_weights` reads; an ONNX file of `saip export`, or its folder;
+      "random:NAME", an untrained backbone; "histogram", color histograms without a network; or "constant", equal
+      features for every image and cell, for chance scores.
     which: "student" or "teacher", for weights that have both.
     image_hw: size in pixels of the input; None for that of the weights, or 256x128 without weights.
     seed: seed of random weights.

@@ -154,7 +154,8 @@ class Data:
     kind, colon, path = text.partition(":")
     if kind not in SOURCE_KINDS:
       raise ValueError(
-        f"{setting}={text}: {kind!r} is not a source; expected SOURCE:PATH with one of: {', '.join(sorted(SOURCE_KINDS))}"
+        f"{setting}={text}: {kind!r} is not a source; expected SOURCE:PATH with one of:"
+        f" {', '.join(sorted(SOURCE_KINDS))}"
       )
     if kind != "people" and not path:
       raise ValueError(f"{setting}={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")

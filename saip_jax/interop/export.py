@@ -1,53 +1,28 @@
 """Export of an encoder for another program, with a proof that it computes the same features there."""
 
-import dataclasses
 import importlib.metadata
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from input_pipeline.checks import choices_hint
 from input_pipeline.names import ESCAPED
 from input_pipeline.storage import utf8_path, writing
 from saip_jax.interop import proof
 from saip_jax.interop.export_files import as_json, write_files
+from saip_jax.interop.export_request import ExportRequest, check_dialect, check_request, check_side, check_timm
 from saip_jax.interop.history import run_history, shortened
 from saip_jax.interop.model_card import model_card
-from saip_jax.interop.precision import LEAST_COSINE, PRECISIONS, kept_cosine, reduce_precision
+from saip_jax.interop.precision import LEAST_COSINE, kept_cosine, reduce_precision
 from saip_jax.interop.tensor_files import sha256
-from saip_jax.interop.torch_model import why_missing
 from saip_jax.interop.weights import Weights, open_weights
 from saip_jax.run_folder.remote import published
 from saip_jax.version import __version__
 
 _NO_TORCH_NEEDED = ("timm", "safetensors", "stablehlo")
-_PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime"), "stablehlo": ()}
-_TOOLS = {
-  "float16": ("onnxruntime.transformers.float16",),
-  "int8": ("onnxruntime.quantization.shape_inference",),
-}  # of onnxruntime; some builds lack them
-EXPORT_DIALECTS = (
-  "timm",
-  "safetensors",
-  "saip",
-  "mae",
-  "dino",
-  "vitpose",
-  "mmpose",
-  "onnx",
-  "torchscript",
-  "stablehlo",
-)
-# The numbers of attention heads that the readers of a dialect accept if they differ from the named backbone's.
-_OWN_HEADS = {
-  "timm": ("heads",),
-  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript", "stablehlo")},
-}
 _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
 _RELOADED_WITH = {
   "timm": "timm.create_model('local-dir:...')",
@@ -71,21 +46,6 @@ _NOTES = {
     " again with --image-hw.",
   ),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Request:
-  """The arguments of `export_weights`, besides the weights and the folder."""
-
-  dialect: str
-  which: str
-  image_hw: tuple[int, int] | None
-  positions: str
-  preprocessing: bool
-  precision: str
-  images: Callable[[tuple[int, int]], tuple[np.ndarray, dict[str, Any]]] | None
-  least_cosine: float
-  license: str | None
 
 
 def export_weights(
@@ -128,28 +88,28 @@ def export_weights(
     ValueError: unknown dialect or precision, unusable size, a folder that is not empty, missing packages, or features
       that differ.
   """
-  request = _Request(dialect, which, image_hw, positions, preprocessing, precision, images, least_cosine, license)
+  request = ExportRequest(dialect, which, image_hw, positions, preprocessing, precision, images, least_cosine, license)
   with published(out, "--out") as folder:
     return _export(checkpoint, utf8_path(folder, "--out").resolve(), request)
 
 
-def _export(checkpoint, out: pathlib.Path, request: _Request) -> dict[str, Any]:
+def _export(checkpoint, out: pathlib.Path, request: ExportRequest) -> dict[str, Any]:
   """`export_weights` into a local folder."""
   dialect, which = request.dialect, request.which
-  _check_request(out, request)
-  unproven = why_missing((*_PACKAGES.get(dialect, ("torch", "timm")), *_TOOLS.get(request.precision, ())))
+  check_request(out, request)
+  unproven = request.why_missing()
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
   opened = isinstance(checkpoint, Weights)
   weights = checkpoint if opened else open_weights(checkpoint)
   weights.backbone(which)  # raises ValueError if there is none
-  _check_dialect(dialect, weights)
+  check_dialect(dialect, weights)
   if dialect != "stablehlo" and not unproven:
-    _check_timm(dialect, weights)
+    check_timm(dialect, weights)
   image_hw = request.image_hw or _USUAL_SIZE.get(dialect)
   if image_hw:
     weights = weights.resized(image_hw, request.positions)
-  _check_side(dialect, weights)
+  check_side(dialect, weights)
   height, width = weights.spec.image_hw
   if dialect == "vitpose" and height != width:
     raise ValueError(
@@ -201,74 +161,6 @@ def export_summary(record: dict[str, Any], out) -> str:
   return f"{record['dialect']}, {record['which']} at {height}x{width}, {record['tensors']} tensors, {proven}: {out}"
 
 
-def _check_request(out: pathlib.Path, request: _Request) -> None:
-  dialect, precision = request.dialect, request.precision
-  if dialect not in EXPORT_DIALECTS:
-    raise ValueError(f"--dialect={dialect}: no such dialect{choices_hint(dialect, EXPORT_DIALECTS)}")
-  if precision not in PRECISIONS:
-    raise ValueError(f"--precision={precision}: no such precision{choices_hint(precision, PRECISIONS)}")
-  if request.preprocessing and dialect != "onnx":
-    raise ValueError(f"--with-preprocessing needs --dialect=onnx, not --dialect={dialect}")
-  if request.preprocessing and request.which == "depth":
-    raise ValueError("--with-preprocessing is for pixels: the input of --which=depth is depth; leave it out")
-  if precision != "float32" and dialect != "onnx":
-    raise ValueError(f"--precision={precision} needs --dialect=onnx, not --dialect={dialect}")
-  if precision != "float32" and request.which == "depth":
-    raise ValueError(f"--precision={precision} compares features of images: the input of --which=depth is depth")
-  if precision != "float32" and request.images is None:
-    raise ValueError(f"--precision={precision} needs images to compare features on: set --calibration")
-  if precision == "float32" and request.images is not None:
-    raise ValueError("--calibration is for --precision=float16 and int8: leave it out")
-  if not 0 < request.least_cosine <= 1:
-    raise ValueError(f"--least-cosine={request.least_cosine:g}: expected a number above 0, at most 1")
-  if request.license is not None and not re.fullmatch(r"\S(.*\S)?", request.license):
-    raise ValueError(f"--license={request.license!r}: expected one line of text, such as apache-2.0")
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise ValueError(f"--out={out} exists already: choose a new or empty folder")
-
-
-def _check_dialect(dialect: str, weights: Weights) -> None:
-  architecture = weights.spec.architecture
-  if dialect not in architecture.dialects:
-    reason = f": {architecture.note}" if dialect == "timm" else ""
-    raise ValueError(
-      f"--dialect={dialect} does not support {weights.spec.name}{reason}; choose one of"
-      f" {', '.join(architecture.dialects)}"
-    )
-  own = [name for name, n in weights.spec.own_heads.items() if n]
-  able = [name for name in architecture.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
-  if weights.spec.last_heads and weights.spec.build().rope:  # timm rotates the heads of all blocks alike
-    able = ["stablehlo"]
-  if dialect not in able:
-    facts = weights.spec.facts()
-    raise ValueError(
-      f"--dialect={dialect} cannot express {facts['heads']} attention heads, {facts['last_heads']} in the last"
-      f" block: its readers would compute something else; choose one of {', '.join(able) or 'none'}"
-    )
-
-
-def _check_timm(dialect: str, weights: Weights) -> None:
-  oldest, installed = weights.spec.architecture.oldest_timm, importlib.metadata.version("timm")
-  numbers = lambda version: tuple(map(int, re.findall(r"\d+", version)[:3]))
-  if numbers(installed) < numbers(oldest):
-    raise ValueError(
-      f"--dialect={dialect} of {weights.spec.name} needs timm {oldest} or newer, {installed} is installed and computes"
-      f" something else: pip install 'timm>={oldest}'"
-    )
-
-
-def _check_side(dialect: str, weights: Weights) -> None:
-  (height, width), architecture = weights.spec.image_hw, weights.spec.architecture
-  if dialect == "stablehlo":  # not PyTorch's
-    return
-  if min(height, width) < architecture.smallest or height % architecture.multiple or width % architecture.multiple:
-    multiples = f", multiples of {architecture.multiple}" if architecture.multiple > 1 else ""
-    raise ValueError(
-      f"--image-hw={height}x{width}: PyTorch's {weights.spec.name} needs sides of at least"
-      f" {architecture.smallest} pixels{multiples}"
-    )
-
-
 def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> dict[str, Any]:
   """Returns the results of the proof for parity.json; raises ValueError if an output differs by too much."""
   comparisons = proof.prove(dialect, folder, weights, which)
@@ -290,7 +182,7 @@ def _prove(dialect: str, folder: pathlib.Path, weights: Weights, which: str) -> 
 
 
 def _reduce(
-  folder: pathlib.Path, weights: Weights, request: _Request, pixels: np.ndarray, source: dict[str, Any]
+  folder: pathlib.Path, weights: Weights, request: ExportRequest, pixels: np.ndarray, source: dict[str, Any]
 ) -> dict[str, Any]:
   """Reduces the precision of the files; returns the results of the proof for parity.json."""
   comparisons, facts = reduce_precision(folder, request.precision, weights, request.which, pixels, request.least_cosine)

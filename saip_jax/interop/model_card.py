@@ -86,7 +86,8 @@ def _scores(record: dict) -> str:
     values = ", ".join(f"{name} {value:.4g}" for name, value in each["scores"].items())
     rows.append(f"| {each['task']} | {each['protocol']} | {each['data']} | {height}x{width} | {values} |")
   return (
-    "## Scores\n\nOf frozen features in float32, measured by `saip evaluate`; fractions from 0 to 1 unless a name ends in a unit.\n\n"
+    "## Scores\n\nOf frozen features in float32, measured by `saip evaluate`: fractions from 0 to 1, unless a name ends"
+    " in a unit.\n\n"
     "| task | protocol | data | input | scores |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
   )
 

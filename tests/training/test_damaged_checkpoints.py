@@ -13,8 +13,8 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax.evaluation import finetune
 from saip_jax.interop import weights
-from saip_jax.interop.importing import import_weights
 from saip_jax.interop.history import run_history
+from saip_jax.interop.importing import import_weights
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import open_weights
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
