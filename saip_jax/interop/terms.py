@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 # Families whose terms are known here, by a sign in a name.
 _FAMILIES = {
+  "EUPE": (r"eupe", "Meta's license of EUPE, for non-commercial research"),  # first: timm's names say dinov3 as well
   "DINOv3": (r"dinov3", "the DINOv3 License of Meta"),
-  "EUPE": (r"eupe", "Meta's license of EUPE, for non-commercial research"),
   "MAE": (r"(?<![a-z])mae(?![a-z])", "CC BY-NC 4.0, not for commercial use"),
 }
 _SIGNS = {family: re.compile(sign, re.IGNORECASE) for family, (sign, _) in _FAMILIES.items()}

@@ -12,7 +12,7 @@ from saip_jax import cli
 from saip_jax.evaluation import encoders
 from saip_jax.interop.export import export_weights
 from saip_jax.interop.weights import loaded_backbone
-from tests.support.exports import pictures
+from tests.support.exports import pictures, traced_once
 from tests.support.toy_people import toy_picture
 from tests.support.trained_weights import backbone_weights
 
@@ -27,8 +27,9 @@ def files(tmp_path_factory):
   for package in ("onnxscript", "onnxruntime", "timm"):
     pytest.importorskip(package)
   root, weights = tmp_path_factory.mktemp("exports"), backbone_weights("vit_nano", HW)
-  export_weights(weights, "onnx", root / "float32", preprocessing=True)
-  export_weights(weights, "onnx", root / "int8", precision="int8", images=pictures)
+  with traced_once():
+    export_weights(weights, "onnx", root / "float32", preprocessing=True)
+    export_weights(weights, "onnx", root / "int8", precision="int8", images=pictures)
   exported = root / "float32" / "model.onnx"
 
   def changed(name, change):
