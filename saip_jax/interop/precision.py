@@ -6,7 +6,7 @@ Needs the optional extra `torch`, which is imported inside functions.
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def reduce_precision(
         if precision == "float16":
           to_float16(file)
         else:
-          batches = (graph_input(p[None], facts, file.name == PIXELS_FILE) for p in pixels[~compared])
+          batches = [graph_input(p[None], facts, file.name == PIXELS_FILE) for p in pixels[~compared]]
           to_int8(pathlib.Path(stored[file]), file, batches, calibration)
         describe(file, **about[file])
         sizes[file.name][precision] = file.stat().st_size
@@ -108,7 +108,7 @@ def to_float16(path: pathlib.Path) -> None:
     onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
 
 
-def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Iterable[np.ndarray], calibration: str) -> None:
+def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Sequence[np.ndarray], calibration: str) -> None:
   """Writes an ONNX file with int8 weights and activations beside one in float32.
 
   Products with weights are quantized: weights per output channel, their inputs per tensor, in QDQ form. All else stays
@@ -127,7 +127,13 @@ def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Iterable[np.ndarray],
 
   class Reader(quantization.CalibrationDataReader):
     def __init__(self):
-      self.feeds: Iterator = ({"images": batch} for batch in inputs)
+      self.set_range(0, len(inputs))
+
+    def __len__(self):
+      return len(inputs)
+
+    def set_range(self, start_index, end_index):
+      self.feeds = ({"images": batch} for batch in inputs[start_index:end_index])
 
     def get_next(self):
       return next(self.feeds, None)
@@ -151,7 +157,8 @@ def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Iterable[np.ndarray],
         activation_type=quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,
         calibrate_method=method,
-        extra_options={"OpTypesToExcludeOutputQuantization": list(_WEIGHTED)}
+        # Of any method, despite its name: without it, a percentile keeps the activations of all images in memory.
+        extra_options={"OpTypesToExcludeOutputQuantization": list(_WEIGHTED), "CalibStridedMinMax": 1}
         | ({} if percentile is None else {"CalibPercentile": percentile}),
       )
   finally:

@@ -82,7 +82,7 @@ def test_features_are_those_of_the_weights(files, name):
 
 
 def test_tasks_have_the_scores_of_the_weights(people, files, monkeypatch, capsys):
-  tasks = "reid,reid:stripes,attributes,parsing,keypoints:coordinates"
+  tasks = "reid,reid:stripes,depth"  # image features, cells pooled, dense maps
   flags = [f"--task={tasks}", f"--data={people}", "--json"]
   monkeypatch.setattr(encoders, "open_weights", lambda path: backbone_weights("vit_nano", HW))
   found = {}
@@ -93,10 +93,10 @@ def test_tasks_have_the_scores_of_the_weights(people, files, monkeypatch, capsys
       record, end = decoder.raw_decode(text)
       text = text[end:]
       found[name].append(record)
-  assert [len(records) for records in found.values()] == [5, 5, 5]
+  assert [len(records) for records in found.values()] == [3, 3, 3]
   for ours, float32, int8 in zip(found["W"], found["float32"], found["int8"]):
     for score, value in ours["scores"].items():
-      assert abs(float32["scores"][score] - value) < 0.01, (ours["task"], score)
+      assert abs(float32["scores"][score] - value) < 0.01 * max(1, value), (ours["task"], score)
     assert int8["encoder"]["precision"] == "int8" and int8["scores"].keys() == ours["scores"].keys()
 
 

@@ -117,7 +117,8 @@ def test_the_command_leaves_nothing_of_it(tmp_path, exported, checkpoint, monkey
   monkeypatch.setattr(precision, "prove", lambda *arguments: {"cls": proof.Comparison(*np.eye(2)[:, None, None])})
   monkeypatch.setattr(precision, "to_int8", lambda path, out, inputs, calibration: shutil.copy(path, out))
   out = tmp_path / "out"
-  assert run("--dialect=onnx", "--precision=int8", f"--calibration=folder:{folder}", f"--out={out}") == 2
+  with traced_once():
+    assert run("--dialect=onnx", "--precision=int8", f"--calibration=folder:{folder}", f"--out={out}") == 2
   error = capfd.readouterr().err
   assert error.startswith("saip export: error: --precision=int8") and "nothing was written" in error
   assert error.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["images"]
