@@ -11,7 +11,7 @@ from saip_jax.evaluation.resize import resized_batches
 from saip_jax.evaluation.splits import Data
 
 MOST_IMAGES = 160
-"""128 to calibrate on and 32 to compare on: more did not change the ranges of saip_nano's features noticeably."""
+"""128 to calibrate on, and 32 to compare on."""
 FEWEST_IMAGES = 10
 DEFAULT = "people"
 """The data set if none is named: built-in people."""

@@ -32,7 +32,7 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
   path = local(checkpoint, "--checkpoint").absolute()
   parity = _read(path / PARITY_FILE) if path.is_dir() else _read(path.with_name(PARITY_FILE))
   if "history" in parity and (path.is_dir() or path.name in parity.get("files", ())):
-    return {name: parity[name] for name in _KEPT if name in parity}
+    return {name: parity[name] for name in _KEPT if parity.get(name) is not None}
   workdir = path.parent.parent if path.parent.name == CHECKPOINTS else path
   config = _read(workdir / CONFIG)
   if not {"method", "data", "batch_size", "precision", "total_steps"} <= config.keys():
