@@ -68,10 +68,9 @@ def _precision(record: dict) -> str:
   sizes = ", ".join(f"{of[name] / 1e6:.1f} MB in place of {of['float32'] / 1e6:.1f}" for of in record["bytes"].values())
   if name != "int8":
     return f"{name} inside, float32 outside; {sizes}"
-  calibration = record["calibration"]
   return (
-    "int8 weights per channel and int8 inputs of their products (QDQ), float32 elsewhere; ranges by"
-    f" {calibration['ranges']} of {calibration['images']} images; {sizes}. x86 processors without VNNI need"
+    "int8 weights per channel and int8 inputs of their products (QDQ), float32 elsewhere; ranges by the extremes of"
+    f" {record['calibrated_on']} images; {sizes}. x86 processors without VNNI need"
     " onnxruntime's session option `session.x64quantprecision` = 1 to be exact"
   )
 

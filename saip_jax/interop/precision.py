@@ -4,8 +4,6 @@ Needs the optional extra `torch`, which is imported inside functions.
 """
 
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +15,6 @@ from saip_jax.interop.torch_model import quiet
 
 PRECISIONS = ("float32", "float16", "int8")
 """Of an ONNX file; inputs and outputs are those of float32 in each."""
-
-CALIBRATIONS = {"extremes": None, "percentile 99.99": 99.99}
-"""How int8 chooses the ranges of activations -> percentile; tried in this order until features keep their cosine.
-
-"extremes" are the smallest and largest value that calibration shows. Without outliers both keep features alike; where a
-few values are large, the percentile cuts them off and keeps the others better.
-"""
 
 LEAST_COSINE = 0.99
 """Below this centered cosine (see `Comparison.cosines`; mean over images) the features of another precision fail.
@@ -53,45 +44,29 @@ def reduce_precision(
     The comparisons, and JSON-able facts.
 
   Raises:
-    ValueError: features fall below `least_cosine`, whatever the calibration.
+    ValueError: features fall below `least_cosine`.
   """
   facts, compared = weights.spec.facts(), np.arange(len(pixels)) % _COMPARED == 0
   files = [folder / name for name in (ONNX_FILE, PIXELS_FILE) if (folder / name).is_file()]
-  tried: dict[str, float] = {}
-  with tempfile.TemporaryDirectory() as originals:
-    stored = {file: shutil.copy(file, originals) for file in files}
-    about = {file: described(file) | {"precision": precision} for file in files}
-    sizes = {file.name: {"float32": file.stat().st_size} for file in files}
-    for calibration in CALIBRATIONS if precision == "int8" else ("none",):
-      for file in files:
-        if precision == "float16":
-          to_float16(file)
-        else:
-          batches = [graph_input(p[None], facts, file.name == PIXELS_FILE) for p in pixels[~compared]]
-          to_int8(pathlib.Path(stored[file]), file, batches, calibration)
-        describe(file, **about[file])
-        sizes[file.name][precision] = file.stat().st_size
-      comparisons = prove("onnx", folder, weights, which, pixels[compared])
-      tried[calibration] = kept_cosine(comparisons)
-      if tried[calibration] >= least_cosine:  # never for NaN
-        break
+  about = {file: described(file) | {"precision": precision} for file in files}
+  sizes = {file.name: {"float32": file.stat().st_size} for file in files}
+  for file in files:
+    if precision == "float16":
+      to_float16(file)
     else:
-      found = ", ".join(f"{cosine:.4f}" + f" ({name})" * (precision == "int8") for name, cosine in tried.items())
-      advice = (
-        "export float16, or calibrate on images like those to be encoded" if precision == "int8" else "use float32"
-      )
-      raise ValueError(
-        f"--precision={precision}: features differ too much: the centered cosine with float32 is {found}, below"
-        f" --least-cosine={least_cosine:g}; {advice}; nothing was written"
-      )
-  return comparisons, {
-    "precision": precision,
-    "bytes": sizes,
-    "calibration": {"ranges": calibration, "images": int((~compared).sum()), "tried": tried}
-    if precision == "int8"
-    else None,
-    "compared_on": int(compared.sum()),
-  }
+      to_int8(file, [graph_input(p[None], facts, file.name == PIXELS_FILE) for p in pixels[~compared]])
+    describe(file, **about[file])
+    sizes[file.name][precision] = file.stat().st_size
+  comparisons = prove("onnx", folder, weights, which, pixels[compared])
+  cosine = kept_cosine(comparisons)
+  if not cosine >= least_cosine:  # NaN fails too
+    advice = "export float16, or calibrate on images like those to be encoded" if precision == "int8" else "use float32"
+    raise ValueError(
+      f"--precision={precision}: features differ too much: their centered cosine with float32 is {cosine:.4f}, below"
+      f" --least-cosine={least_cosine:g}; {advice}; nothing was written"
+    )
+  calibrated = {"calibrated_on": int((~compared).sum())} if precision == "int8" else {}
+  return comparisons, {"precision": precision, "bytes": sizes, **calibrated, "compared_on": int(compared.sum())}
 
 
 def kept_cosine(comparisons: Mapping[str, Comparison]) -> float:
@@ -108,18 +83,17 @@ def to_float16(path: pathlib.Path) -> None:
     onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
 
 
-def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Sequence[np.ndarray], calibration: str) -> None:
-  """Writes an ONNX file with int8 weights and activations beside one in float32.
+def to_int8(path: pathlib.Path, inputs: Sequence[np.ndarray]) -> None:
+  """Replaces an ONNX file in float32 by one with int8 weights and activations.
 
   Products with weights are quantized: weights per output channel, their inputs per tensor, in QDQ form. All else stays
   float32: products of two activations (attention), norms, softmax and the residual stream, whose outliers would cost
-  precision and whose time is small.
+  precision and whose time is small. Ranges are the extremes that calibration shows. Percentiles and entropy keep no
+  more where there are no outliers; and where there are some, as in DINOv2, the network needs them.
 
   Args:
-    path: the file in float32.
-    out: the file to write.
+    path: the file.
     inputs: arrays for the input `images`, one batch each.
-    calibration: a key of `CALIBRATIONS`.
   """
   import onnx
   from onnxruntime import quantization
@@ -127,19 +101,12 @@ def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Sequence[np.ndarray],
 
   class Reader(quantization.CalibrationDataReader):
     def __init__(self):
-      self.set_range(0, len(inputs))
-
-    def __len__(self):
-      return len(inputs)
-
-    def set_range(self, start_index, end_index):
-      self.feeds = ({"images": batch} for batch in inputs[start_index:end_index])
+      self.feeds = ({"images": batch} for batch in inputs)
 
     def get_next(self):
       return next(self.feeds, None)
 
-  percentile, prepared = CALIBRATIONS[calibration], out.with_name(f".{out.name}.prepared")
-  method = quantization.CalibrationMethod.MinMax if percentile is None else quantization.CalibrationMethod.Percentile
+  prepared = path.with_name(f".{path.name}.prepared")
   try:
     with quiet():
       quant_pre_process(path, prepared)
@@ -148,7 +115,7 @@ def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Sequence[np.ndarray],
       with_weights = [n.name for n in graph.node if n.op_type in _WEIGHTED and n.input[1] in constants]
       quantization.quantize_static(
         prepared,
-        out,
+        path,
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=list(_WEIGHTED),
@@ -156,10 +123,8 @@ def to_int8(path: pathlib.Path, out: pathlib.Path, inputs: Sequence[np.ndarray],
         per_channel=True,
         activation_type=quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,
-        calibrate_method=method,
-        # Of any method, despite its name: without it, a percentile keeps the activations of all images in memory.
-        extra_options={"OpTypesToExcludeOutputQuantization": list(_WEIGHTED), "CalibStridedMinMax": 1}
-        | ({} if percentile is None else {"CalibPercentile": percentile}),
+        calibrate_method=quantization.CalibrationMethod.MinMax,
+        extra_options={"OpTypesToExcludeOutputQuantization": list(_WEIGHTED)},
       )
   finally:
     prepared.unlink(missing_ok=True)
