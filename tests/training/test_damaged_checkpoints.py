@@ -175,7 +175,7 @@ def test_without_any_whole_checkpoint_all_are_named(run):
 
 def test_records_and_pages_name_the_step_that_was_read(run, tmp_path, monkeypatch, capsys):
   KINDS["arrays cut in half"](run / "checkpoints" / "4")
-  assert run_history(run, open_weights(run).step)["step"].startswith("2 of ")
+  assert run_history(run, open_weights(run).step)["history"]["step"].startswith("2 of ")
   assert finetune._start_of(str(run), 0, "student").init_from == f"{run}/checkpoints/2"
   import_weights(run, None, tmp_path / "out")
   model = json.loads((tmp_path / "out" / "model.json").read_text())
