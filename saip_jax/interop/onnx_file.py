@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline.names import shown
 from saip_jax.interop.declared import PARITY_FILE, as_size, read_json
 from saip_jax.interop.torch_model import why_missing
+from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 ONNX_FILE, PIXELS_FILE = "model.onnx", "model_with_preproc.onnx"
 OUTPUTS = ("cls", "patch_tokens")
@@ -111,8 +112,12 @@ class OnnxEncoder:
 
 
 def normalized(images_u8: np.ndarray, facts: Mapping[str, Any]) -> np.ndarray:
-  """Returns uint8 pixels (B, H, W, 3) as the float32 input of a backbone, by the mean and deviation of its facts."""
-  return (images_u8 / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
+  """Returns uint8 pixels (B, H, W, 3) as the float32 input of a backbone.
+
+  Mean and deviation are those of its facts, or of ImageNet where they state none, as in `weights.Preprocessing`.
+  """
+  mean, std = (np.float32(facts.get(name) or usual) for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+  return (images_u8 / np.float32(255) - mean) / std
 
 
 def graph_input(images_u8: np.ndarray, facts: Mapping[str, Any], takes_pixels: bool) -> np.ndarray:

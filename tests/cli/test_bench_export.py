@@ -28,6 +28,7 @@ def bench(monkeypatch):
   return module
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_table(tmp_path, bench, monkeypatch, capsys):
   for package in ("onnx", "onnxscript", "onnxruntime", "timm"):
     pytest.importorskip(package)
