@@ -17,8 +17,8 @@ def add_flags(parser) -> None:
     required=True,
     type=place_flag,
     metavar="WHAT",
-    help="a run's folder, weights of any dialect, random:vit_tiny; without a network: histogram (colors), constant "
-    "(the score without an image)",
+    help="a run's folder, weights of any dialect, an exported model.onnx, random:vit_tiny; without a "
+    "network: histogram (colors), constant (the score without an image)",
   )
   parser.add_argument(
     "--task",

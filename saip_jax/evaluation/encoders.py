@@ -15,8 +15,10 @@ from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.statistics import join_statistics
 from saip_jax.evaluation.metrics.similarity import NOISE, Variation, without_noise
 from saip_jax.evaluation.resize import resized_batches
+from saip_jax.interop.onnx_file import OnnxEncoder, onnx_path, open_onnx
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import LoadedBackbone, Preprocessing, loaded_backbone, open_weights
+from saip_jax.run_folder.remote import local, with_urls
 from saip_jax.training.mesh import options_of_one_run
 
 _USUAL_HW = (256, 128)
@@ -36,6 +38,7 @@ class Encoder:
     flip_test: whether mirror images are encoded too, see `flip_tested`.
     image_features: description of the image features.
     variation: whether the used features differ between images.
+    no_cells: why there are no cell features; None if there are.
   """
 
   facts: dict[str, Any]
@@ -44,6 +47,13 @@ class Encoder:
   flip_test: bool = False
   image_features: str = "of the whole image"
   variation: Variation = dataclasses.field(default_factory=Variation)
+  no_cells: str | None = None
+
+  def with_cells(self) -> "Encoder":
+    """Returns the encoder; raises ValueError if it has no cell features."""
+    if self.no_cells:
+      raise ValueError(self.no_cells)
+    return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +87,9 @@ def open_encoder(
   """Returns the encoder of `--checkpoint`.
 
   Args:
-    checkpoint: a path that `interop.weights.open_weights` reads; "random:NAME", an untrained backbone; "histogram",
-      color histograms without a network; or "constant", equal features for every image and cell, for chance scores.
+    checkpoint: a path that `interop.weights.open_weights` reads; an ONNX file of `saip export`, or its folder;
+      "random:NAME", an untrained backbone; "histogram", color histograms without a network; or "constant", equal
+      features for every image and cell, for chance scores.
     which: "student" or "teacher", for weights that have both.
     image_hw: size in pixels of the input; None for that of the weights, or 256x128 without weights.
     seed: seed of random weights.
@@ -97,6 +108,9 @@ def open_encoder(
     spec = BackboneSpec(name, image_hw or _USUAL_HW, "grid2d")
     spec.check_size(spec.image_hw)
     return encoder_of(untrained_backbone(spec, seed), {"checkpoint": checkpoint, "seed": seed})
+  path = onnx_path(local(checkpoint, "--checkpoint"))
+  if path:
+    return _encoder_of_onnx(open_onnx(path), checkpoint, which, image_hw)
   try:
     weights = open_weights(checkpoint)
   except ValueError as error:
@@ -105,6 +119,33 @@ def open_encoder(
     ) from error
   identity = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
   return encoder_of(loaded_backbone(weights, which, image_hw), identity)
+
+
+def _encoder_of_onnx(onnx: OnnxEncoder, checkpoint: str, which: str, image_hw: tuple[int, int] | None) -> Encoder:
+  """Returns the encoder in an ONNX file, run by onnxruntime."""
+  height, width = onnx.image_hw
+  if image_hw not in (None, onnx.image_hw):
+    raise ValueError(
+      f"--image-hw={image_hw[0]}x{image_hw[1]}: {checkpoint} takes images of {height}x{width}; export it again with"
+      " --image-hw"
+    )
+  if onnx.which == "depth" or which == "teacher" != onnx.which:
+    raise ValueError(f"--which={which}: {checkpoint} holds the {onnx.which}; export it again with --which={which}")
+
+  def apply(images_u8):
+    cls, tokens = onnx(images_u8)
+    tokens = np.zeros((len(cls), 0), np.float32) if tokens is None else tokens
+    return cls, tokens.reshape(len(cls), *onnx.grid, tokens.shape[-1])
+
+  facts = {
+    "checkpoint": shown(with_urls(str(onnx.path))),
+    "which": onnx.which,
+    "backbone": onnx.facts["name"],
+    "precision": onnx.precision,
+    "image_hw": [height, width],
+  }
+  missing = f"{checkpoint} has no output patch_tokens, and this needs features of cells: export it again"
+  return Encoder(facts, onnx.image_hw, apply, no_cells=None if onnx.has_tokens else missing)
 
 
 def untrained_backbone(spec: BackboneSpec, seed: int) -> LoadedBackbone:
@@ -167,7 +208,7 @@ def striped(encoder: Encoder, *pools: str) -> Encoder:
     return np.concatenate([_STRIPE_POOLS[p](s) for p in pools for s in stripes], axis=1), cells
 
   return dataclasses.replace(
-    encoder, apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes"
+    encoder.with_cells(), apply=apply, image_features=f"{' and '.join(pools)} of the cells of {_STRIPES} stripes"
   )
 
 
@@ -211,7 +252,7 @@ def encode_source(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
     source: the images, which are resized to `encoder.image_hw`.
     damaged: "name: reason" of each image that cannot be read is appended; it has no features.
   """
-  for part in _encoded(encoder, source, damaged):
+  for part in _encoded(encoder.with_cells(), source, damaged):
     encoder.variation.add(part.cells)
     yield part
 
@@ -247,7 +288,7 @@ def encode_pooled(encoder: Encoder, source: ImageSource, damaged: list[str]) -> 
     cells = [part.cells[:, r[0] : r[-1] + 1, c[0] : c[-1] + 1].mean((1, 2)) for r in rows for c in columns]
     return np.concatenate([part.images, *cells], axis=1)
 
-  return _joined(encoder, source, damaged, pooled)
+  return _joined(encoder.with_cells(), source, damaged, pooled)
 
 
 def _joined(

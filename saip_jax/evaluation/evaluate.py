@@ -16,6 +16,7 @@ from saip_jax.evaluation.metrics.similarity import Variation
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol, split_unit
+from saip_jax.interop.onnx_file import onnx_path
 from saip_jax.run_folder.files import CONFIG, EVALUATIONS
 from saip_jax.run_folder.integrity import checkpoint_steps
 from saip_jax.run_folder.remote import append_line, joined, local, with_urls
@@ -53,7 +54,7 @@ def evaluate_tasks(
     tasks: keys of `TASKS`, each with one of its protocols or None for its default.
     data: the data set.
     which: "student" or "teacher".
-    image_hw: size in pixels of the input; None for that of the task, or else of the weights.
+    image_hw: size in pixels of the input; None for that of the task, or else of the weights; for an ONNX file, its own.
     seed: seed of random weights.
     flip_test: average over each image and its mirror image.
     show: called with each record before it is saved.
@@ -71,10 +72,11 @@ def evaluate_tasks(
     if flip_test and name not in TASKS[task].flip_tests:
       able = [f"{other} ({', '.join(t.flip_tests)})" for other, t in TASKS.items() if t.flip_tests]
       raise ValueError(f"--flip-test is not supported by {task}, protocol {name}; expected one of: {', '.join(able)}")
+  fixed_hw = onnx_path(local(checkpoint, "--checkpoint")) is not None  # not that of a task
   opened = functools.cache(lambda open_it, hw: open_it(checkpoint, which, hw, seed))
   records = []
   for task, protocol in tasks:
-    encoder = opened(TASKS[task].open, image_hw or TASKS[task].image_hw)
+    encoder = opened(TASKS[task].open, image_hw or (None if fixed_hw else TASKS[task].image_hw))
     record = measure(flip_tested(encoder) if flip_test else encoder, task, data, protocol)
     records.append(save_record(checkpoint, record, show))
   return records

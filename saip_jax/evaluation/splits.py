@@ -127,6 +127,7 @@ class Data:
     train_split: split of the training part; None for "train".
     test_split: split of the test part; None for the usual one.
     hold_out: divide one split into both parts instead, see `held_out`.
+    setting: the option that named it, for messages.
   """
 
   kind: str
@@ -136,13 +137,15 @@ class Data:
   train_split: str | None = None
   test_split: str | None = None
   hold_out: bool = False
+  setting: str = "--data"
 
   @classmethod
-  def parse(cls, text: str, **options) -> "Data":
+  def parse(cls, text: str, setting: str = "--data", **options) -> "Data":
     """Returns the data set of SOURCE:PATH, or of "people" alone.
 
     Args:
       text: the value of `--data`.
+      setting: the option, for messages.
       **options: the other attributes.
 
     Raises:
@@ -151,11 +154,12 @@ class Data:
     kind, colon, path = text.partition(":")
     if kind not in SOURCE_KINDS:
       raise ValueError(
-        f"--data={text}: {kind!r} is not a source; expected SOURCE:PATH with one of: {', '.join(sorted(SOURCE_KINDS))}"
+        f"{setting}={text}: {kind!r} is not a source; expected SOURCE:PATH with one of:"
+        f" {', '.join(sorted(SOURCE_KINDS))}"
       )
     if kind != "people" and not path:
-      raise ValueError(f"--data={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")
-    return cls(kind, path or None, **options)
+      raise ValueError(f"{setting}={text}: expected {kind}:PATH, {SOURCE_KINDS[kind].path}")
+    return cls(kind, path or None, setting=setting, **options)
 
   def open(self, split: str | None, whole: bool = False) -> LabeledImages:
     """Returns one split, by its name; with `whole`, photos with all persons instead of crops of persons."""
@@ -166,7 +170,7 @@ class Data:
         split=split,
         cache_dir=self.cache_dir,
         people_count=self.people_count,
-        setting="--data",
+        setting=self.setting,
         **whole_photo_options(self.kind) if whole else {},
       )
     )

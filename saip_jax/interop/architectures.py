@@ -26,7 +26,7 @@ from saip_jax.interop.tinyvit import TINYVIT_NAMES
 from saip_jax.interop.vit import VIT_NAMES
 from saip_jax.run_folder.files import EXTRA
 
-_GRAPHS = ("onnx", "torchscript")
+_GRAPHS = ("onnx", "torchscript", "stablehlo")
 _PARTITIONED = (
   "timm computes the same if its model is created with always_partition=True; without it, timm skips the shift where a"
   " map is no larger than a window"

@@ -16,6 +16,8 @@ import numpy as np
 from flax import linen as nn
 
 from saip_jax.backbones.statistics import split_statistics
+from saip_jax.interop.onnx_file import ONNX_FILE, OUTPUTS, PIXELS_FILE, normalized, run_onnx
+from saip_jax.interop.stablehlo import STABLEHLO_FILE, run_stablehlo
 from saip_jax.interop.torch_encoders import make_encoder, tapped_layer
 from saip_jax.interop.torch_model import quiet, timm_model
 
@@ -45,9 +47,26 @@ class Comparison:
       raise ValueError(f"shape {self.ours.shape} here, {self.theirs.shape} in the reloaded file")
     return float(np.max(np.abs(self.ours.astype(np.float64) - self.theirs)))
 
+  def cosines(self) -> dict[str, dict[str, float]]:
+    """Returns the mean and the least cosine of ours and theirs over images.
+
+    "centered": after subtracting our mean over images from both. What all images share makes plain cosines large, even
+    those between different images; the differences between images are what tasks use.
+    """
+    ours, theirs = (a.reshape(len(a), -1).astype(np.float64) for a in (self.ours, self.theirs))
+    center = ours.mean(0)
+    found = {"plain": _cosines(ours, theirs), "centered": _cosines(ours - center, theirs - center)}
+    return {name: {"mean": float(of_each.mean()), "least": float(of_each.min())} for name, of_each in found.items()}
+
   def record(self) -> dict:
     """Returns the comparison as JSON-able facts."""
     return _described(self.ours) | {"reloaded": _first_values(self.theirs), "max_abs_difference": self.difference}
+
+
+def _cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+  """Returns (n,) cosines of rows; NaN where either is 0."""
+  with np.errstate(invalid="ignore"):
+    return (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
 
 
 def _first_values(output: np.ndarray) -> list[float]:
@@ -95,20 +114,25 @@ def _encode(module: nn.Module, variables, images):
   return module.apply(variables, images, ("cls", "tokens", "hidden"))
 
 
-def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
+def prove(
+  dialect: str, folder: pathlib.Path, weights, which: str, pixels: np.ndarray | None = None
+) -> dict[str, Comparison]:
   """Returns output name -> comparison for the files of one export, read back from disk.
 
   Args:
-    dialect: one of `READERS`, "timm", "onnx" or "torchscript".
+    dialect: one of `READERS`, "timm", "onnx", "torchscript" or "stablehlo".
     folder: the files of the export.
     weights: the exported `spec.Weights`, at the exported size.
     which: a key of `spec.ENCODER_MODULES`.
+    pixels: (n, H, W, 3) uint8 RGB images to compare on; None for `probe_images`.
   """
-  images = probe_images(weights.spec.image_hw)
+  images = probe_images(weights.spec.image_hw) if pixels is None else normalized(pixels, weights.spec.facts())
   with quiet():
     match dialect:
       case "onnx":
-        theirs = _run_onnx(folder / "model.onnx", images.transpose(0, 3, 1, 2))
+        theirs = run_onnx(folder / ONNX_FILE, images.transpose(0, 3, 1, 2))
+      case "stablehlo":
+        theirs = run_stablehlo(folder / STABLEHLO_FILE, images)
       case "torchscript":
         theirs = _run_torchscript(folder / "model.ts", images)
       case _:
@@ -118,8 +142,9 @@ def prove(dialect: str, folder: pathlib.Path, weights, which: str) -> dict[str, 
   proof = {name: Comparison(ours[name], value) for name, value in theirs.items()}
   if dialect in ("vitpose", "mmpose"):
     proof |= _prove_padded(model, weights, which, images)
-  if (folder / "model_with_preproc.onnx").exists():
-    proof |= _prove_preprocessing(folder / "model_with_preproc.onnx", weights, which)
+  if (folder / PIXELS_FILE).exists():
+    pixels = probe_pixels(weights.spec.image_hw) if pixels is None else pixels
+    proof |= _prove_preprocessing(folder / PIXELS_FILE, weights, which, pixels)
   return proof
 
 
@@ -213,7 +238,7 @@ def _run_timm(spec, model, images: np.ndarray, extra: Mapping) -> dict[str, np.n
   kind, facts = spec.architecture.kind, spec.facts()
   with torch.no_grad():
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    outputs = dict(zip(("cls", "patch_tokens"), make_encoder(kind, model, extra)(x)))
+    outputs = dict(zip(OUTPUTS, make_encoder(kind, model, extra)(x)))
     if "inter_norm.weight" in extra:
       tap = facts["tapped_block"] if kind == "vit" else facts["tapped_stage"]
       outputs["tapped_layer"] = tapped_layer(kind, model, extra, tap, x)
@@ -228,22 +253,10 @@ def _run_torchscript(path: pathlib.Path, images: np.ndarray) -> dict[str, np.nda
   return {"cls": cls.numpy(), "patch_tokens": patch_tokens.numpy()}
 
 
-def _run_onnx(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
-  import onnxruntime
-
-  options = onnxruntime.SessionOptions()
-  options.log_severity_level = 3
-  session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-  names = ["cls", "patch_tokens"]
-  return dict(zip(names, session.run(names, {"images": np.ascontiguousarray(images)})))
-
-
-def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
+def _prove_preprocessing(path: pathlib.Path, weights, which: str, pixels: np.ndarray) -> dict[str, Comparison]:
   """Compares the graph whose input is pixels."""
-  pixels, facts = probe_pixels(weights.spec.image_hw), weights.spec.facts()
-  theirs = _run_onnx(path, pixels)
-  normalized = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
-  ours = jax_features(weights, which, normalized)
+  theirs = run_onnx(path, pixels)
+  ours = jax_features(weights, which, normalized(pixels, weights.spec.facts()))
   return {f"{name} from pixels": Comparison(ours[name], value) for name, value in theirs.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from saip_jax.evaluation.evaluate import score_text
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import FINETUNE_PROTOCOL, split_unit
-from saip_jax.interop.model_card import shortened
+from saip_jax.interop.history import shortened
 from saip_jax.reporting.page import details, escape, facts, swatch, table
 from saip_jax.reporting.runs import Run
 

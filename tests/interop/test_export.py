@@ -13,7 +13,7 @@ import pytest
 from saip_jax import cli
 from saip_jax.interop import export, torch_model
 from saip_jax.interop.dialects import DIALECTS
-from saip_jax.interop.model_card import run_history, shortened
+from saip_jax.interop.history import run_history, shortened
 from saip_jax.interop.tensor_files import read_tensors
 from tests.support.exports import parity, run
 from tests.support.trained_weights import REPO, backbone_weights
@@ -148,7 +148,7 @@ def test_the_card_tells_how_the_weights_were_made(tmp_path, checkpoint, monkeypa
     assert cli.main(["export", f"--checkpoint={checkpoint_path}", "--dialect=timm", f"--out={out}"]) == 0
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: timm\n") and "{" not in card
-    for words in ("saip, fidelity official", f"| {step} of 100 |", "| crops |", images, "256x128", "3 heads"):
+    for words in ("saip, fidelity official", f"| {step} of 100 |", "| folder (crops) |", images, "256x128", "3 heads"):
       assert words in card, words
     assert str(tmp_path) not in card
   history = run_history(run_folder)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saip_jax import cli
-from saip_jax.interop import export, proof
+from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
 from tests.support.exports import parity, run
 
@@ -185,7 +185,7 @@ def test_what_computes_something_else_is_not_left_behind(tmp_path, checkpoint, m
       state[name] = np.roll(state[name], 192, axis=0) if fault == "swapped" else state[name] * np.float32("nan")
       return state
 
-  monkeypatch.setitem(export.DIALECTS, "safetensors", Faulty())
+  monkeypatch.setitem(DIALECTS, "safetensors", Faulty())
   assert run("--dialect=safetensors", f"--out={tmp_path / 'out'}") == 2
   error = capfd.readouterr().err
   assert error.count("\n") == 1 and "patch_tokens" in error and "0.0001" in error

@@ -13,8 +13,8 @@ import pytest
 from input_pipeline.schema import to_dict
 from saip_jax.evaluation import finetune
 from saip_jax.interop import weights
+from saip_jax.interop.history import run_history
 from saip_jax.interop.importing import import_weights
-from saip_jax.interop.model_card import run_history
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import open_weights
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
@@ -175,7 +175,7 @@ def test_without_any_whole_checkpoint_all_are_named(run):
 
 def test_records_and_pages_name_the_step_that_was_read(run, tmp_path, monkeypatch, capsys):
   KINDS["arrays cut in half"](run / "checkpoints" / "4")
-  assert run_history(run, open_weights(run).step)["step"].startswith("2 of ")
+  assert run_history(run, open_weights(run).step)["history"]["step"].startswith("2 of ")
   assert finetune._start_of(str(run), 0, "student").init_from == f"{run}/checkpoints/2"
   import_weights(run, None, tmp_path / "out")
   model = json.loads((tmp_path / "out" / "model.json").read_text())
