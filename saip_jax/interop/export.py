@@ -11,9 +11,11 @@ from typing import Any
 from input_pipeline.checks import choices_hint
 from input_pipeline.names import ESCAPED
 from input_pipeline.storage import utf8_path, writing
+from saip_jax.backbones import OWN_ATTRIBUTES
 from saip_jax.interop import proof
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.model_card import model_card, run_history, shortened
+from saip_jax.interop.spec import IMAGENET
 from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import sha256, write_safetensors
 from saip_jax.interop.torch_model import torch_encoder, why_missing, write_onnx, write_pth, write_torchscript
@@ -24,10 +26,11 @@ from saip_jax.version import __version__
 _NO_TORCH_NEEDED = ("timm", "safetensors")
 _PACKAGES = {"onnx": ("torch", "timm", "onnx", "onnxscript", "onnxruntime")}
 EXPORT_DIALECTS = ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", "onnx", "torchscript")
-# The numbers of attention heads that the readers of a dialect accept if they differ from the named backbone's.
-_OWN_HEADS = {
+# Attributes that the readers of a dialect accept if they differ from the named backbone's.
+_OWN_ATTRIBUTES = {
   "timm": ("heads",),
-  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript")},
+  "saip": ("heads", "last_heads"),
+  **{name: OWN_ATTRIBUTES for name in ("safetensors", "onnx", "torchscript")},
 }
 _USUAL_SIZE = {"vitpose": (256, 256), "mmpose": (256, 192)}
 _RELOADED_WITH = {"timm": "timm.create_model('local-dir:...')", "onnx": "onnxruntime", "torchscript": "torch.jit.load"}
@@ -55,7 +58,7 @@ def export_weights(
   out,
   which: str = "student",
   image_hw: tuple[int, int] | None = None,
-  positions: str = "grid2d",
+  positions: str | None = None,
   preprocessing: bool = False,
 ) -> dict[str, Any]:
   """Writes the encoder for another program into a new folder, reads it back and compares the features.
@@ -69,7 +72,8 @@ def export_weights(
     which: a key of `spec.ENCODER_MODULES`.
     image_hw: height and width in pixels that positions are resized to; None for those of the weights, for vitpose
       256x256 and for mmpose 256x192.
-    positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does.
+    positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does; None for
+      "grid2d", antialiased for DINOv2.
     preprocessing: with onnx, write a second file whose input is uint8 pixels.
 
   Returns:
@@ -161,10 +165,13 @@ def _check_dialect(dialect: str, weights: Weights) -> None:
       f"--dialect={dialect} does not support {weights.spec.name}{reason}; choose one of"
       f" {', '.join(architecture.dialects)}"
     )
-  own = [name for name, n in weights.spec.own_heads.items() if n]
-  able = [name for name in architecture.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
+  own = set(weights.spec.own_attributes)
+  able = [name for name in architecture.dialects if own <= set(_OWN_ATTRIBUTES.get(name, ()))]
   if weights.spec.last_heads and weights.spec.build().rope:  # timm rotates the heads of all blocks alike
     able = []
+  if dialect not in able and not own & {"heads", "last_heads"}:
+    listed = ", ".join(f"{name} {n}" for name, n in weights.spec.own_attributes.items())
+    raise ValueError(f"--dialect={dialect} cannot express {listed}; choose one of {', '.join(able) or 'none'}")
   if dialect not in able:
     facts = weights.spec.facts()
     raise ValueError(
@@ -238,6 +245,7 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
   """Returns the config.json that timm and transformers read; each reads another of the two image sizes in it."""
   facts, architecture = weights.spec.facts(), weights.spec.architecture
   image_hw = list(facts["image_hw"])
+  mean, std = map(list, weights.normalization or IMAGENET)
   made = "; ".join(f"{name}: {value}" for name, value in history.items()) or shortened(weights.origin)
   return {
     "architecture": architecture.timm_name,
@@ -253,8 +261,8 @@ def _timm_config(weights: Weights, which: str, history: dict[str, str]) -> dict[
       "interpolation": "bicubic",
       "crop_pct": 1.0,
       "crop_mode": "squash",
-      "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
-      "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
+      "mean": mean if which != "depth" else [0.0] * 3,
+      "std": std if which != "depth" else [1.0] * 3,
       "num_classes": 0,
       "pool_size": None,
       **architecture.pretrained,

@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from saip_jax.backbones.statistics import split_statistics
+from saip_jax.interop.spec import IMAGENET
 from saip_jax.interop.torch_encoders import make_encoder, tapped_layer
 from saip_jax.interop.torch_model import quiet, timm_model
 
@@ -240,9 +241,10 @@ def _run_onnx(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
 
 def _prove_preprocessing(path: pathlib.Path, weights, which: str) -> dict[str, Comparison]:
   """Compares the graph whose input is pixels."""
-  pixels, facts = probe_pixels(weights.spec.image_hw), weights.spec.facts()
+  pixels = probe_pixels(weights.spec.image_hw)
   theirs = _run_onnx(path, pixels)
-  normalized = (pixels / np.float32(255) - np.float32(facts["mean"])) / np.float32(facts["std"])
+  mean, std = map(np.float32, weights.normalization or IMAGENET)
+  normalized = (pixels / np.float32(255) - mean) / std
   ours = jax_features(weights, which, normalized)
   return {f"{name} from pixels": Comparison(ours[name], value) for name, value in theirs.items()}
 
