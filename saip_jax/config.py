@@ -26,6 +26,9 @@ class ModelConfig:
     heads: attention heads of a ViT; None uses those of the named backbone.
     last_heads: attention heads of its last block; None uses `heads`. Distilled students have more there, see
       `saip_jax.interop.attention_heads`.
+    norm_eps: epsilon of a ViT's norms; None uses that of the named backbone. transformers' ViTs have 1e-12.
+    patch_padding: zero pixels around an image before a ViT cuts it into patches; None uses that of the named backbone.
+      Sapiens' models for pose, segmentation and depth have 2.
     attention: "xla"; or "pallas", the transformer blocks of a ViT and of the decoders as kernels for TPUs, for training
       alone: whole blocks up to a width of 512, attention alone above that, with rotary positions and in blocks with
       cross-attention. No TPU has run them yet, so "pallas" is not the default.
@@ -35,15 +38,18 @@ class ModelConfig:
   image_hw: tuple[int, int]
   heads: int | None = None
   last_heads: int | None = None
+  norm_eps: float | None = None
+  patch_padding: int | None = None
   attention: Literal["xla", "pallas"] = "xla"
 
   def __post_init__(self):
     require_sizes("config.model.image_hw", self.image_hw, multiple=16)
 
   @property
-  def own_heads(self) -> dict[str, int]:
-    """The numbers of attention heads that are set, as options of `backbones.build_backbone`."""
-    return {name: n for name, n in (("heads", self.heads), ("last_heads", self.last_heads)) if n is not None}
+  def own_attributes(self) -> dict[str, int | float]:
+    """Attributes other than the named backbone's, as options of `backbones.build_backbone`."""
+    names = ("heads", "last_heads", "norm_eps", "patch_padding")
+    return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

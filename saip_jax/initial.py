@@ -94,7 +94,11 @@ def _refuse_others(config: RunConfig, weights: Weights) -> None:
       f"these are weights of {weights.spec.name}, config.model.backbone is {config.model.backbone};"
       f" --config.model.backbone={weights.spec.name} starts from them"
     )
-  wanted = weights.spec.attending(config.model.heads, config.model.last_heads)
+  wanted = weights.spec.having(**config.model.own_attributes)
+  odd = {name: n for name, n in weights.spec.own_attributes.items() if getattr(wanted, name) != n}
+  if odd and not odd.keys() & {"heads", "last_heads"}:
+    settings = " and ".join(f"config.model.{name}={n}" for name, n in odd.items())
+    raise ValueError(f"these are weights of another {weights.spec.name}: set {settings}")
   if wanted != weights.spec:
     facts = weights.spec.facts()
     raise ValueError(

@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from input_pipeline.checks import choices_hint, require
+from input_pipeline.checks import choices_hint, require, require_sizes
 from input_pipeline.schema import from_dict
 from input_pipeline.storage import local_path, write_file, writing
 from saip_jax.config import RunConfig
@@ -221,7 +221,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
     ValueError: unknown or missing key, wrong type, unknown method or backbone, or settings that exclude each other;
       the message names the setting and its choices.
   """
-  from saip_jax.backbones import BACKBONES, check_heads  # imports JAX: errors of a recipe come before
+  from saip_jax.backbones import BACKBONES, check_attributes  # imports JAX: errors of a recipe come before
 
   if methods is None:
     from saip_jax.methods import METHODS
@@ -240,5 +240,7 @@ def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = 
     raise ValueError(
       f"config.model.backbone is {backbone!r}: no such backbone{choices_hint(backbone, list(BACKBONES))}"
     )
-  check_heads(backbone, "config.model.", **config.model.own_heads)
+  patch = getattr(BACKBONES[backbone](), "patch", 1)
+  require_sizes("config.model.image_hw", config.model.image_hw, multiple=patch)
+  check_attributes(backbone, "config.model.", **config.model.own_attributes)
   return config

@@ -74,5 +74,5 @@ def describe_model(config: RunConfig, method) -> dict[str, Any]:
   """Returns the model.json of a run's checkpoints: its backbone as `saip import` describes one, and decoders' heads."""
   interpolation = getattr(method.backbone, "pos_interpolation", None)  # of backbones with a table of positions
   spec = BackboneSpec(config.model.backbone, config.model.image_hw, interpolation)
-  spec = spec.attending(config.model.heads, config.model.last_heads)
+  spec = spec.having(**config.model.own_attributes)
   return {"saip_jax": __version__, "facts": spec.facts(), "head_counts": config.head_counts}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from saip_jax.backbones.convnext import ConvNeXt
 from saip_jax.backbones.features import Backbone
@@ -10,11 +11,36 @@ from saip_jax.backbones.swin import Swin
 from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.backbones.vit import ViT
 
-_VITS = {
-  "vit_tiny": functools.partial(ViT, width=192, depth=12, heads=3),
-  "vit_small": functools.partial(ViT, width=384, depth=12, heads=6),
-  "vit_base": functools.partial(ViT, width=768, depth=12, heads=12),
-  "vit_large": functools.partial(ViT, width=1024, depth=24, heads=16),
+_SIZES: dict[str, dict[str, Any]] = {
+  "tiny": {"width": 192, "depth": 12, "heads": 3},
+  "small": {"width": 384, "depth": 12, "heads": 6},
+  "base": {"width": 768, "depth": 12, "heads": 12},
+  "large": {"width": 1024, "depth": 24, "heads": 16},
+}
+_DINOV2: dict[str, Any] = {"patch": 14, "layer_scale": True, "image_hw": (224, 112)}
+_FORMS: dict[tuple[str, str], dict[str, Any]] = {  # name, with its sizes -> what differs from a plain ViT
+  ("vit_{}", "tiny small base large"): {},
+  ("vit_{}_rope", "tiny small base large"): {"rope": True},
+  # Without a class token: UniHCP, some of PATH, Sapiens.
+  ("vit_{}_gap", "small base large"): {"class_token": False},
+  # PASS: three tokens for parts of the body.
+  ("pass_{}", "small base"): {"prefix_tokens": 3, "prefix_positions": False},
+  ("dinov2_{}", "small base large"): _DINOV2,
+  ("dinov2_{}_reg", "small base large"): _DINOV2 | {"prefix_tokens": 4, "prefix_positions": False},
+  # DINOv3 has no tiny one: that, with the same form, is EUPE's.
+  ("dinov3_{}", "tiny small base large"): {
+    "prefix_tokens": 4,
+    "rope": True,
+    "rope_coordinates": "centered",
+    "norm_eps": 1e-5,
+    "layer_scale": True,
+    "k_bias": False,
+  },
+}
+VITS: dict[str, Callable[..., Backbone]] = {
+  name.format(size): functools.partial(ViT, **_SIZES[size], **form)
+  for (name, sizes), form in _FORMS.items()
+  for size in sizes.split()
 }
 _SWINS: dict[str, Callable[..., Backbone]] = {
   "swin_tiny": Swin,
@@ -22,10 +48,9 @@ _SWINS: dict[str, Callable[..., Backbone]] = {
   "swin_base": functools.partial(Swin, dims=(128, 256, 512, 1024), depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
 }
 BACKBONES: dict[str, Callable[..., Backbone]] = {
-  **_VITS,
+  **VITS,
   # For two CPU cores and images of 64x32; not in the literature. Its last block is the tapped one.
   "vit_nano": functools.partial(ViT, width=96, depth=4, heads=3, patch=8, tapped_block=3),
-  **{f"{name}_rope": functools.partial(vit, rope=True) for name, vit in _VITS.items()},
   "tinyvit_5m": TinyViT,
   **_SWINS,
   **{f"{name}_solider": functools.partial(swin, merging_bias=True) for name, swin in _SWINS.items()},
@@ -35,23 +60,34 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 
 
-def check_heads(name: str, setting: str = "", **heads: int) -> None:
-  """Checks that a backbone can have these numbers of attention heads.
+OWN_ATTRIBUTES = ("heads", "last_heads", "norm_eps", "patch_padding")
+"""Attributes of a ViT that no tensor determines, and that weights may have other than the named backbone."""
+
+
+def check_attributes(name: str, setting: str = "", **attributes) -> None:
+  """Checks that a backbone can have these attributes.
 
   Args:
     name: a key of `BACKBONES`.
     setting: prefix of the settings' names in the error message.
-    **heads: `heads` and `last_heads` of a ViT, where specified.
+    **attributes: those of `OWN_ATTRIBUTES` that are specified.
 
   Raises:
-    ValueError: the backbone is not a ViT, or a number does not divide its width; the message names the setting.
+    ValueError: the backbone is not a ViT, a number of heads does not divide its width, an epsilon is not positive, or
+      the padding is not below half a patch; the message names the setting.
   """
   module = BACKBONES[name]()
-  for key, n in heads.items():
+  for key, value in attributes.items():
+    at = f"{setting}{key} is {value}"
     if not isinstance(module, ViT):
-      raise ValueError(f"{setting}{key} is {n}: {name} has the attention heads of its stages; remove the setting")
-    if n < 1 or module.width % n:
-      raise ValueError(f"{setting}{key} is {n}: expected a divisor of the width of {name}, which is {module.width}")
+      reason = f"{name} has the attention heads of its stages" if "heads" in key else f"{name} is no ViT"
+      raise ValueError(f"{at}: {reason}; remove the setting")
+    if "heads" in key and (value < 1 or module.width % value):
+      raise ValueError(f"{at}: expected a divisor of the width of {name}, which is {module.width}")
+    if key == "norm_eps" and not value > 0:
+      raise ValueError(f"{at}: expected a small positive number, such as 1e-6")
+    if key == "patch_padding" and not 0 <= 2 * value < module.patch:
+      raise ValueError(f"{at}: expected 0 to {(module.patch - 1) // 2} pixels, less than half a patch of {name}")
 
 
 def build_backbone(name: str, **options) -> Backbone:

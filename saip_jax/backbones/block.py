@@ -5,10 +5,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn import initializers
 
 from saip_jax.backbones.attention import allowed_keys, attend, attention_map, mix, split_heads
 from saip_jax.backbones.initial_values import KERNEL_INITS
-from saip_jax.backbones.linear import Linear, Mlp, layer_norm
+from saip_jax.backbones.linear import NORM_EPSILON, LayerScale, Linear, Mlp, layer_norm
 from saip_jax.backbones.pallas_attention import attend_by_kernel
 from saip_jax.backbones.pallas_block import block_rows, fits
 from saip_jax.backbones.pallas_rows import key_segments
@@ -27,6 +28,9 @@ class Block(nn.Module):
     dtype: computation dtype.
     weights: initializer of the kernels, a key of `KERNEL_INITS`.
     attention: a key of `ATTEND`; "pallas" computes whole blocks in a kernel, see `is_kernel`.
+    norm_eps: epsilon of both norms.
+    layer_scale: multiply the outputs of attention and MLP by learned factors, see `linear.LayerScale`.
+    k_bias: keys have a bias, as queries and values do.
   """
 
   width: int
@@ -34,11 +38,18 @@ class Block(nn.Module):
   dtype: jnp.dtype = jnp.float32
   weights: str = "xavier"
   attention: str = "xla"
+  norm_eps: float = NORM_EPSILON
+  layer_scale: bool = False
+  k_bias: bool = True
 
   def setup(self):
-    self.norm1, self.norm2 = layer_norm(self.dtype), layer_norm(self.dtype)
-    linear = lambda features: Linear(features, self.dtype, kernel_init=KERNEL_INITS[self.weights])
-    self.qkv, self.proj = linear(3 * self.width), linear(self.width)
+    self.norm1, self.norm2 = (layer_norm(self.dtype, self.norm_eps) for _ in range(2))
+    linear = lambda features, **options: Linear(features, self.dtype, kernel_init=KERNEL_INITS[self.weights], **options)
+    self.qkv, self.proj = linear(3 * self.width, use_bias=self.k_bias), linear(self.width)
+    if not self.k_bias:
+      self.q_bias, self.v_bias = (self.param(name, initializers.zeros, (self.width,)) for name in ("q_bias", "v_bias"))
+    if self.layer_scale:
+      self.ls1, self.ls2 = LayerScale(self.dtype), LayerScale(self.dtype)
     self.mlp = Mlp(self.dtype, self.weights)
 
   def _heads(self, projected: jax.Array) -> jax.Array:
@@ -51,13 +62,16 @@ class Block(nn.Module):
     Three products instead of one: no result has to be cut at a multiple of a width that fits no register.
     """
     projected = self.qkv(y, slice(part * self.width, (part + 1) * self.width))
+    if not self.k_bias and part != 1:
+      projected = projected + (self.v_bias if part else self.q_bias).astype(self.dtype)
     if angles is not None:
       projected = turn(self._heads(projected), angles).reshape(projected.shape)
     return projected
 
   def _finish(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
-    x = x + self.proj(mixed)
-    return x + self.mlp(self.norm2(x))
+    scale1, scale2 = (self.ls1, self.ls2) if self.layer_scale else (lambda x: x,) * 2
+    x = x + scale1(self.proj(mixed))
+    return x + scale2(self.mlp(self.norm2(x)))
 
   def __call__(
     self,
@@ -85,8 +99,9 @@ class Block(nn.Module):
     return self._finish(x, attend(q, k, v, key_mask, self.heads, lengths))
 
   def is_kernel(self, angles: jax.Array | None) -> bool:
-    """Returns whether the whole block is a kernel and not attention alone: up to a width, without rotary positions."""
-    return self.attention == "pallas" and angles is None and fits(self.width)
+    """Returns whether the whole block is a kernel and not attention alone, see `pallas_block.fits`."""
+    plain = angles is None and self.k_bias and not self.layer_scale
+    return self.attention == "pallas" and plain and fits(self.width, self.norm_eps)
 
   def read_first(
     self,

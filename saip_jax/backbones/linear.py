@@ -18,18 +18,23 @@ class Linear(nn.Module):
     dtype: computation dtype; parameters stay float32.
     uniform_bias: initialize the bias from U(+-1/sqrt(inputs)), PyTorch's default, instead of zero.
     kernel_init: initializer of the kernel (inputs, features).
+    use_bias: add a bias.
   """
 
   features: int
   dtype: jnp.dtype = jnp.float32
   uniform_bias: bool = False
   kernel_init: initializers.Initializer = KERNEL_INITS["xavier"]
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, outputs: slice = slice(None)) -> jax.Array:
     kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
     bound = x.shape[-1] ** -0.5 if self.uniform_bias else 0.0
-    bias = self.param("bias", uniform_initializer(-bound, bound), (self.features,))
+    if self.use_bias:
+      bias = self.param("bias", uniform_initializer(-bound, bound), (self.features,))
+    else:
+      bias = jnp.zeros(self.features)
     return affine(*(a.astype(self.dtype) for a in (x, kernel[:, outputs], bias[outputs])))
 
 
@@ -72,9 +77,25 @@ def _affine_backward(residuals, gradient):
 affine.defvjp(lambda *inputs: (_native_affine(*inputs), inputs), _affine_backward)
 
 
-def layer_norm(dtype) -> nn.LayerNorm:
-  """Returns a layer norm with epsilon 1e-6 and statistics in float32."""
-  return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype)
+def layer_norm(dtype, epsilon: float = NORM_EPSILON) -> nn.LayerNorm:
+  """Returns a layer norm with statistics in float32."""
+  return nn.LayerNorm(epsilon=epsilon, dtype=dtype)
+
+
+class LayerScale(nn.Module):
+  """Multiplies each feature by a learned factor.
+
+  Attributes:
+    dtype: computation dtype; parameters stay float32.
+
+  Source: CaiT (Touvron et al. 2021, arXiv 2103.17239), section 2; the initial factor is that of DINOv2.
+  """
+
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return x * self.param("gamma", initializers.constant(1e-5), (x.shape[-1],)).astype(self.dtype)
 
 
 @jax.custom_vjp

@@ -41,9 +41,12 @@ def block_rows(params, x: jax.Array, heads: int, segments=None, interpret: bool 
   return _block(_as_weights(params, x.dtype), x, segments, heads, interpret)
 
 
-def fits(width: int) -> bool:
-  """Returns whether the weights of a block and their gradients fit into fast memory."""
-  return width <= 512
+def fits(width: int, norm_eps: float = NORM_EPSILON) -> bool:
+  """Returns whether the kernels compute a block without rotary positions, LayerScale and biases left out.
+
+  Its weights and their gradients must fit into fast memory, and its norms have the one epsilon that is compiled in.
+  """
+  return width <= 512 and norm_eps == NORM_EPSILON
 
 
 def _as_weights(params, dtype) -> tuple[jax.Array, ...]:

@@ -1,10 +1,12 @@
 """Positions that are added to tokens: fixed sine waves, and interpolation of learned ones to other grids."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-INTERPOLATIONS = ("flat1d", "grid2d", "grid2d_offset")
+INTERPOLATIONS = ("flat1d", "grid2d", "grid2d_offset", "grid2d_antialiased")
 
 
 def wave_positions(grid_hw: tuple[int, int], width: int) -> jax.Array:
@@ -51,11 +53,12 @@ def _bicubic(stored: int, wanted: int, factor: float) -> np.ndarray:
 def interpolate_positions(
   table: jax.Array, stored_hw: tuple[int, int], grid_hw: tuple[int, int], mode: str
 ) -> jax.Array:
-  """Resamples a table of patch positions with PyTorch's bicubic kernel (a = -0.75, not antialiased).
+  """Resamples a table of patch positions with PyTorch's bicubic kernels (a = -0.75; antialiased: a = -0.5).
 
   `flat1d`, of the published SAIP, resizes the raster of N patches as one line of length N: rows stay in place, columns
   drift. `grid2d` resizes the grid. `grid2d_offset`, of the published DINO, resizes it by (new + 0.1) / stored, which
-  guards against rounding and samples the last positions up to 0.1 of a cell too far up and left.
+  guards against rounding and samples the last positions up to 0.1 of a cell too far up and left. `grid2d_antialiased`,
+  of DINOv2 in timm, widens the kernel where the grid shrinks.
 
   Args:
     table: (N, D) embeddings of the stored grid in raster order.
@@ -84,4 +87,10 @@ def interpolate_positions(
     grid = table.reshape(*stored_hw, width)
     grid = jnp.einsum("Hh,Ww,hwd->HWd", rows, columns, grid, precision=jax.lax.Precision.HIGHEST)
     return grid.reshape(h * w, width)
+  if mode == "grid2d_antialiased":
+    if grid_hw == stored_hw:
+      return table
+    grid = table.reshape(*stored_hw, width)
+    resize = functools.partial(jax.image.resize, method="cubic", precision=jax.lax.Precision.HIGHEST)
+    return resize(grid, (*grid_hw, width)).reshape(h * w, width)
   raise ValueError(f"position interpolation {mode!r} is not one of {', '.join(INTERPOLATIONS)}")

@@ -32,8 +32,7 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--positions",
     choices=("grid2d", "flat1d"),
-    default="grid2d",
-    help="resampling: in two dimensions, or along the raster line as in the published code (grid2d)",
+    help="resampling: in two dimensions (antialiased for DINOv2), or along the raster line as published (grid2d)",
   )
   parser.add_argument("--with-preprocessing", action="store_true", help="onnx: a second file that takes uint8 pixels")
   parser.add_argument(

@@ -1,6 +1,6 @@
 """`saip import`."""
 
-from saip_jax.commands.flags import place_flag, size_flag
+from saip_jax.commands.flags import numbers_flag, place_flag, size_flag
 
 
 def add_flags(parser) -> None:
@@ -10,7 +10,7 @@ def add_flags(parser) -> None:
   parser.add_argument(
     "--dialect",
     metavar="NAME",
-    help="saip, timm, mae, dino, solider or safetensors (recognized by the names of the tensors)",
+    help="saip, timm, mae, dino, solider, safetensors, mmpose or transformers (recognized by the names of the tensors)",
   )
   parser.add_argument("--out", required=True, type=place_flag, metavar="DIR", help="folder to make")
   parser.add_argument(
@@ -36,6 +36,21 @@ def add_flags(parser) -> None:
     metavar="WEIGHT",
     help="0 to 1, for a SOLIDER file with a semantic controller (0: its own default, 0.2: as for its ReID)",
   )
+  parser.add_argument(
+    "--norm-eps", type=float, metavar="E", help="epsilon of a ViT's norms, if the file does not specify it"
+  )
+  parser.add_argument(
+    "--patch-padding", type=int, metavar="N", help="zero pixels around an image of a ViT: 2 in ViTPose and Sapiens"
+  )
+  parser.add_argument(
+    "--class-token",
+    choices=("used", "unused"),
+    help="whether the blocks see a class token that has no position, if the file does not specify it",
+  )
+  for name, what in (("mean", "mean"), ("std", "standard deviation")):
+    parser.add_argument(
+      f"--{name}", type=numbers_flag(3), metavar="R,G,B", help=f"{what} of each channel, 0 to 1, of its images"
+    )
 
 
 def run(options, settings) -> int:
@@ -50,6 +65,11 @@ def run(options, settings) -> int:
     heads=options.heads,
     last_heads=options.last_heads,
     semantic_weight=options.semantic_weight,
+    norm_eps=options.norm_eps,
+    patch_padding=options.patch_padding,
+    class_token=None if options.class_token is None else options.class_token == "used",
+    mean=options.mean,
+    std=options.std,
   )
   print("\n".join(import_summary(weights, options.out)))
   return 0

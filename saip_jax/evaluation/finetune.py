@@ -14,7 +14,7 @@ from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
 from input_pipeline.storage import as_place
-from saip_jax.backbones import BACKBONES
+from saip_jax.backbones import BACKBONES, OWN_ATTRIBUTES
 from saip_jax.config import RunConfig
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.evaluate import run_of, run_protocol, save_record
@@ -42,14 +42,14 @@ class _Start:
     init_from: the setting: a file, a folder, or one checkpoint of a run; None for random weights.
     which: "student" or "teacher".
     facts: JSON-able facts, for records.
-    own_heads: see `BackboneSpec.own_heads`.
+    own_attributes: see `BackboneSpec.own_attributes`.
   """
 
   backbone: str
   init_from: str | None
   which: str
   facts: dict[str, Any]
-  own_heads: dict[str, int | None] = dataclasses.field(default_factory=dict)
+  own_attributes: dict[str, int | float] = dataclasses.field(default_factory=dict)
 
 
 def finetune(
@@ -144,7 +144,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   if run_of(checkpoint) == place:  # a run may continue: use this checkpoint
     path = joined(path, CHECKPOINTS, str(weights.step))
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}
-  return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_heads)
+  return _Start(weights.spec.name, str(path), which, facts, weights.spec.own_attributes)
 
 
 def _config(
@@ -206,8 +206,7 @@ def _settings_by_option(
   of_classes = {f"method.{name}": ("--data", value) for name, value in class_settings(task, names).items()}
   of_weights = {
     "model.backbone": ("--checkpoint", start.backbone),
-    "model.heads": ("--checkpoint", start.own_heads.get("heads")),
-    "model.last_heads": ("--checkpoint", start.own_heads.get("last_heads")),
+    **{f"model.{name}": ("--checkpoint", start.own_attributes.get(name)) for name in OWN_ATTRIBUTES},
     "init_from": ("--checkpoint", start.init_from),
     "init_heads": ("--checkpoint", False),
     "init_which": ("--which", start.which),

@@ -5,11 +5,12 @@ The other modules of `interop` read `ARCHITECTURES`. A new backbone needs an ent
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from saip_jax.backbones import build_backbone, rope
+from saip_jax.backbones import BACKBONES, VITS, build_backbone, rope
 from saip_jax.backbones.batch_norm import BATCH_NORM_EPSILON
 from saip_jax.backbones.convnext import TAPPED_STAGE as CONVNEXT_TAP
 from saip_jax.backbones.features import Backbone
@@ -17,13 +18,14 @@ from saip_jax.backbones.hrnet import HRNET_TAPPED_STAGE as HRNET_TAP
 from saip_jax.backbones.linear import NORM_EPSILON
 from saip_jax.backbones.swin import TAPPED_STAGE as SWIN_TAP
 from saip_jax.backbones.tinyvit import TIMM_EPSILON
+from saip_jax.backbones.vit import ViT
 from saip_jax.interop.convnext import CONVNEXT_NAMES
 from saip_jax.interop.hrnet import HRNET_NAMES
 from saip_jax.interop.solider import SOLIDER_SIGN
 from saip_jax.interop.swin import swin_names
 from saip_jax.interop.tables import TensorNames
 from saip_jax.interop.tinyvit import TINYVIT_NAMES
-from saip_jax.interop.vit import VIT_NAMES
+from saip_jax.interop.vit import vit_names
 from saip_jax.run_folder.files import EXTRA
 
 _GRAPHS = ("onnx", "torchscript", "stablehlo")
@@ -54,6 +56,8 @@ class TorchArchitecture:
       the original code; `timm.create_model` then needs `checkpoint_path` in place of `pretrained`.
     pool: timm's name of the pooling that makes the image feature.
     positions: whether there is a table of positions, which fits one image size.
+    interpolation: how the published model resizes positions, one of `pos_embed.INTERPOLATIONS`; empty for the way of
+      the dialect.
     smallest: pixels, the shortest side that PyTorch's model accepts.
     multiple: pixels; every side must be a multiple of it in PyTorch.
     upsampling: mode of PyTorch's `Upsample` layers if it differs from timm's model; else empty.
@@ -77,6 +81,7 @@ class TorchArchitecture:
   renamed_by_timm: bool = False
   pool: str = "avg"
   positions: bool = False
+  interpolation: str = ""
   smallest: int = 16
   multiple: int = 1
   upsampling: str = ""
@@ -86,22 +91,53 @@ class TorchArchitecture:
 
 
 def vit_architecture(name: str) -> TorchArchitecture:
-  """Returns the architecture of a plain ViT with 16 px patches."""
-  size = name.removeprefix("vit_")
-  return TorchArchitecture(
+  """Returns the architecture of a ViT of `BACKBONES`, by its name and its attributes."""
+  module = BACKBONES[name]()
+  family, _, rest = name.partition("_")
+  size, form = rest.partition("_")[::2]
+  plain = TorchArchitecture(
     "vit",
-    f"{name}_patch16_224",
-    rf"(vit|deit)_{size}_patch16(_\d+)?",
-    VIT_NAMES,
+    f"vit_{size}_patch{module.patch}_224",
+    rf"(vit|deit)_{size}_patch{module.patch}(_\d+)?",
+    vit_names(module),
     _vit_facts,
     signs=r"^(cls_token|pos_embed|patch_embed\.proj\.weight)$",
-    dialects=("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", *_GRAPHS),
     arguments=lambda image_hw: {"img_size": list(image_hw)},
     skip_init={"weight_init": "skip"},
     pretrained={"first_conv": "patch_embed.proj", "classifier": "head"},
     pool="token",
-    positions=True,
+    positions=not module.rope,
   )
+  arguments = functools.partial(_with_size, {})
+  match family, form:
+    case "vit", "":
+      changes = {"dialects": ("timm", "safetensors", "saip", "mae", "dino", "vitpose", "mmpose", *_GRAPHS)}
+    case "vit", "rope":
+      changes = _rope_changes(size)
+    case "vit", "gap":
+      own = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+      changes = {"arguments": functools.partial(_with_size, own), "pool": "avg"}
+    case "pass", "":
+      own = {"reg_tokens": module.prefix_tokens, "no_embed_class": True}
+      changes = {"arguments": functools.partial(_with_size, own)}
+    case "dinov2", _:
+      middle = "_reg4" if form else ""
+      timm_name = f"vit_{size}_patch14{middle}_dinov2"
+      changes = {"timm_name": timm_name, "equivalents": timm_name, "interpolation": "grid2d_antialiased"}
+    case "dinov3", "":
+      timm_name = f"vit_{size}_patch16_dinov3_qkvb"
+      changes = {
+        "timm_name": timm_name,
+        "equivalents": rf"{timm_name.removesuffix('_qkvb')}(_qkvb)?",
+        "skip_init": {},
+        "oldest_timm": "1.0.31",  # the only one that was compared
+        "multiple": 16,
+      }
+  return dataclasses.replace(plain, **{"arguments": arguments} | changes)
+
+
+def _with_size(others: Mapping[str, Any], image_hw: tuple[int, int]) -> dict[str, Any]:
+  return {"img_size": list(image_hw), **others}
 
 
 def vit_nano_architecture() -> TorchArchitecture:
@@ -110,17 +146,16 @@ def vit_nano_architecture() -> TorchArchitecture:
   return dataclasses.replace(
     vit_architecture("vit_tiny"),
     dialects=("timm", "safetensors", *_GRAPHS),
-    arguments=lambda image_hw: {"img_size": list(image_hw), **sizes},
+    arguments=functools.partial(_with_size, sizes),
   )
 
 
-def vit_rope_architecture(name: str) -> TorchArchitecture:
-  """Returns the architecture of a ViT with rotary positions: timm's RoPE-ViT without LayerScale.
+def _rope_changes(size: str) -> dict[str, Any]:
+  """Returns what differs for a ViT with rotary positions: it is timm's RoPE-ViT without LayerScale.
 
   timm before 1.0.30 pairs the angles of `rope_rotate_half` with other features. `rope_shift_coords` is its default,
   named because those versions refuse it: they must not compute something else without a word.
   """
-  size = name.removeprefix("vit_").removesuffix("_rope")
   known, widths = ("small", {"embed_dim": 192, "num_heads": 3}) if size == "tiny" else (size, {})
   arguments = {
     "init_values": None,
@@ -129,19 +164,15 @@ def vit_rope_architecture(name: str) -> TorchArchitecture:
     "rope_shift_coords": None,
     **widths,
   }
-  return dataclasses.replace(
-    vit_architecture(name),
-    timm_name=f"vit_{known}_patch16_rope_224",
-    equivalents=rf"vit_{known}_patch16_rope_\d+",
-    names=dataclasses.replace(VIT_NAMES, timm=[row for row in VIT_NAMES.timm if row.torch != "pos_embed"]),
-    dialects=("timm", *_GRAPHS),
-    facts=lambda module: _vit_facts(module) | {"rope_temperature": rope.BASE},
-    arguments=lambda image_hw: {"img_size": list(image_hw), **arguments},
-    skip_init={},
-    positions=False,
-    oldest_timm="1.0.30",
-    multiple=16,
-  )
+  return {
+    "timm_name": f"vit_{known}_patch16_rope_224",
+    "equivalents": rf"vit_{known}_patch16_rope_\d+",
+    "dialects": ("timm", *_GRAPHS),
+    "arguments": functools.partial(_with_size, arguments),
+    "skip_init": {},
+    "oldest_timm": "1.0.30",
+    "multiple": 16,
+  }
 
 
 def swin_architecture(name: str) -> TorchArchitecture:
@@ -175,7 +206,21 @@ def swin_solider_architecture(name: str) -> TorchArchitecture:
   )
 
 
-def _vit_facts(module) -> dict[str, Any]:
+PLAIN_VIT = {
+  "patch_padding": 0,
+  "class_token": True,
+  "prefix_tokens": 0,
+  "prefix_positions": True,
+  "layer_scale": False,
+  "k_bias": True,
+  "rope_coordinates": "cells",
+}
+"""Attributes of a plain ViT. Facts state those that differ."""
+
+
+def _vit_facts(module: ViT) -> dict[str, Any]:
+  rotary = {"rope_temperature": rope.BASE} if module.rope else {}
+  own = {name: getattr(module, name) for name, plain in PLAIN_VIT.items() if getattr(module, name) != plain}
   return {
     "width": module.width,
     "depth": module.depth,
@@ -183,9 +228,11 @@ def _vit_facts(module) -> dict[str, Any]:
     "last_heads": module.last_heads or module.heads,
     "patch": module.patch,
     "grid": list(module.stored_grid),
-    "norm_eps": NORM_EPSILON,
+    "norm_eps": module.norm_eps,
     "gelu": "exact",
     "tapped_block": module.tapped_block,
+    **rotary,
+    **own,
   }
 
 
@@ -240,11 +287,8 @@ _HRNET = TorchArchitecture(
 _SWINS = ("swin_tiny", "swin_small", "swin_base")
 
 ARCHITECTURES: dict[str, TorchArchitecture] = {
-  **{name: vit_architecture(name) for name in ("vit_tiny", "vit_small", "vit_base", "vit_large")},
+  **{name: vit_architecture(name) for name in VITS},
   "vit_nano": vit_nano_architecture(),
-  **{
-    name: vit_rope_architecture(name) for name in ("vit_tiny_rope", "vit_small_rope", "vit_base_rope", "vit_large_rope")
-  },
   "tinyvit_5m": _TINYVIT,
   **{name: swin_architecture(name) for name in _SWINS},
   **{f"{name}_solider": swin_solider_architecture(f"{name}_solider") for name in _SWINS},

@@ -15,7 +15,9 @@ _DISTILLED = {"vit_tiny": (6, 12), "vit_small": (6, 12), "vit_base": (12, 16)}
 _SIGN = re.compile(r"(^|[_\-.])kd([_\-.]|$)|dpal|distil", re.IGNORECASE)
 _SIZE = re.compile(r"(?:vit|deit)_(tiny|small|base|large|huge)", re.IGNORECASE)
 _ADAPTER = re.compile(rf"(^|\.){ADAPTER}")
-_PRETRAINING_HEAD = re.compile(r"(^|\.)(head|dino_head|ibot_head|csm_decoder|csr_decoder|css_decoder)\.")
+_PRETRAINING_HEAD = re.compile(
+  r"(^|\.)(head|dino_head|ibot_head|csm_decoder|csr_decoder|css_decoder)\.|(^|\.)masked_embed$"
+)
 
 
 def heads_of(

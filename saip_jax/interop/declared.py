@@ -8,7 +8,7 @@ from typing import Any
 
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 
-PARITY_FILE, TIMM_CONFIG = "parity.json", "config.json"
+PARITY_FILE, MODEL_CONFIG, IMAGE_CONFIG = "parity.json", "config.json", "preprocessor_config.json"
 
 
 # Keys under which training programs store the name of the model.
@@ -27,6 +27,11 @@ class ReadOptions:
     heads: attention heads of every block.
     last_heads: attention heads of the last block.
     semantic_weight: semantic weight of a SOLIDER file, see `solider`.
+    norm_eps: epsilon of the norms of a ViT.
+    patch_padding: zero pixels around an image of a ViT.
+    class_token: whether a class token without a position takes part in the computation.
+    mean: of each channel of the images that the encoder was trained with.
+    std: standard deviation of each channel.
   """
 
   dialect: str | None = None
@@ -35,6 +40,22 @@ class ReadOptions:
   heads: int | None = None
   last_heads: int | None = None
   semantic_weight: float | None = None
+  norm_eps: float | None = None
+  patch_padding: int | None = None
+  class_token: bool | None = None
+  mean: tuple[float, float, float] | None = None
+  std: tuple[float, float, float] | None = None
+
+  def __post_init__(self):
+    if (self.mean is None) != (self.std is None):
+      raise ValueError("--mean and --std belong together: set both")
+    if self.std is not None and min(self.std) <= 0:
+      raise ValueError(f"--std={','.join(map(str, self.std))}: expected three positive numbers")
+
+  @property
+  def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, std); None if unspecified."""
+    return None if self.mean is None else (tuple(self.mean), tuple(self.std))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +69,7 @@ class Declared:
     file_name: name of the file, without its folder.
     image_hw: image size in pixels of the positions.
     pos_interpolation: how positions were resized.
-    normalization: (mean, std) of image normalization in timm's configuration.
+    normalization: (mean, std) of the images that the encoder was trained with.
     head_counts: attention heads of the decoders, such as "csr_heads".
   """
 
@@ -66,8 +87,8 @@ def read_declared(path: pathlib.Path, plain: Mapping[str, Any]) -> Declared:
   """Returns what a weight file and the files beside it declare.
 
   Args:
-    path: the weight file. The parity.json of an export of this program and the config.json of a timm folder are read if
-      they are beside it.
+    path: the weight file. The parity.json of an export of this program, the config.json of a folder of timm or
+      transformers and the preprocessor_config.json of transformers are read if they are beside it.
     plain: values in the file that are not tensors, such as `args`.
 
   Raises:
@@ -78,9 +99,13 @@ def read_declared(path: pathlib.Path, plain: Mapping[str, Any]) -> Declared:
   if isinstance(args, Mapping):
     declared = _from_args(args)
   declared = dataclasses.replace(declared, models=_models(plain), file_name=path.name)
-  config = read_json(path.with_name(TIMM_CONFIG))
+  config, images = (read_json(path.with_name(name)) for name in (MODEL_CONFIG, IMAGE_CONFIG))
   if isinstance(config.get("architecture"), str):
     declared = _from_timm(declared, config)
+  elif isinstance(config.get("model_type"), str):
+    declared = _from_transformers(declared, config)
+  stated = _normalization(images.get("image_mean"), images.get("image_std"))
+  declared = dataclasses.replace(declared, normalization=stated or declared.normalization)
   parity = read_json(path.with_name(PARITY_FILE))
   size = _dict(_dict(parity.get("files")).get(path.name)).get("bytes")
   facts = _dict(parity.get("model"))
@@ -90,6 +115,7 @@ def read_declared(path: pathlib.Path, plain: Mapping[str, Any]) -> Declared:
       facts=(*declared.facts, facts),
       image_hw=as_size(facts.get("image_hw")) or declared.image_hw,
       pos_interpolation=facts.get("pos_interpolation") or declared.pos_interpolation,
+      normalization=_normalization(facts.get("mean"), facts.get("std")) or declared.normalization,
     )
   return declared
 
@@ -113,6 +139,7 @@ def _from_args(args: Mapping[str, Any]) -> Declared:
     facts=(args,),
     image_hw=as_size(args.get("image_hw")),
     pos_interpolation=positions if positions in INTERPOLATIONS else None,
+    normalization=_normalization(args.get("mean"), args.get("std")),
     head_counts={name: n for name, n in counts.items() if isinstance(n, int)},
   )
 
@@ -120,14 +147,38 @@ def _from_args(args: Mapping[str, Any]) -> Declared:
 def _from_timm(declared: Declared, config: Mapping[str, Any]) -> Declared:
   arguments, pretrained = _dict(config.get("model_args")), _dict(config.get("pretrained_cfg"))
   size = as_size(arguments.get("img_size")) or as_size(_list(pretrained.get("input_size"))[1:])
-  mean, std = (tuple(_list(pretrained.get(name))) for name in ("mean", "std"))
   return dataclasses.replace(
     declared,
     facts=(*declared.facts, arguments),
     timm_name=config["architecture"],
     image_hw=size,
-    normalization=(mean, std) if mean and std else None,
+    normalization=_normalization(pretrained.get("mean"), pretrained.get("std")),
   )
+
+
+# Names in a config.json of transformers -> names of facts here.
+_TRANSFORMERS_FACTS = {
+  "hidden_size": "width",
+  "num_hidden_layers": "depth",
+  "num_attention_heads": "heads",
+  "patch_size": "patch",
+  "num_register_tokens": "prefix_tokens",
+  "layer_norm_eps": "norm_eps",
+  "hidden_act": "gelu",
+  "rope_theta": "rope_temperature",
+}
+
+
+def _from_transformers(declared: Declared, config: Mapping[str, Any]) -> Declared:
+  facts = {ours: config[theirs] for theirs, ours in _TRANSFORMERS_FACTS.items() if config.get(theirs) is not None}
+  return dataclasses.replace(declared, facts=(*declared.facts, facts), image_hw=as_size(config.get("image_size")))
+
+
+def _normalization(mean, std) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+  """Returns (mean, std) of three channels; None if they are not three numbers each."""
+  both = _list(mean), _list(std)
+  numbers = all(len(values) == 3 and all(type(v) in (int, float) for v in values) for values in both)
+  return tuple(tuple(map(float, values)) for values in both) if numbers else None
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from input_pipeline.checks import shortlist
 from saip_jax.backbones.features import Backbone
 from saip_jax.interop import saip
 from saip_jax.interop.architectures import ARCHITECTURES, kind_of
+from saip_jax.interop.foreign_names import foreign_dialect
 from saip_jax.interop.nesting import FileEncoder, StateDict, locate
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.solider import SOLIDER_IGNORED, SOLIDER_SIGN, solider_rows
@@ -29,7 +30,7 @@ class Dialect:
   """A dialect of files that hold the backbone alone.
 
   Attributes:
-    reads: whether files can be imported.
+    reads: whether files can be imported by it; `foreign_names.RENAMED` has further ones.
     pos_interpolation: how programs that train such weights resize positions.
     pack: state dict -> nested content of the file, where `nesting.locate` finds it.
     changes: regular expressions and replacements that turn timm's names into those of the dialect.
@@ -129,6 +130,7 @@ def _args(weights) -> dict[str, Any]:
     "patch_size": module.patch,
     "image_hw": list(spec.image_hw),
     "pos_interpolation": spec.pos_interpolation,
+    **({} if spec.normalization is None else dict(zip(("mean", "std"), map(list, spec.normalization)))),
   }
 
 
@@ -171,11 +173,12 @@ def recognize_dialect(nested: Mapping, part: str | None = None) -> str | None:
   if located is None:
     return None
   student, encoders = located.student, [e for e in (located.student, located.teacher) if e]
+  if foreign := foreign_dialect(student.own):
+    return foreign
   if kind_of(student.own) not in ("vit", None):
     return "solider" if any(re.search(SOLIDER_SIGN, name) for name in student.own) else "timm"
-  for name, kind in (("layers.0.ln1.weight", "mmpose"), ("last_norm.weight", "vitpose")):
-    if name in student.own:
-      return kind
+  if "last_norm.weight" in student.own:
+    return "vitpose"
   if any(e.prefix.endswith(_BACKBONE) and _is_published(DIALECTS["saip"].state_of(e)) for e in encoders):
     return "saip"
   if any(e.is_a(role) for e in encoders for role in ("student", "teacher")):
@@ -186,7 +189,7 @@ def recognize_dialect(nested: Mapping, part: str | None = None) -> str | None:
 def no_encoder(dialect: str, names: Iterable[str], prefix: str = "") -> str:
   """Returns the error message for a file without an encoder in the names of a dialect."""
   kind, signs = "ViT", f"{prefix}pos_embed and {prefix}patch_embed.proj.weight"
-  if DIALECTS[dialect].kind == "swin":
+  if dialect in DIALECTS and DIALECTS[dialect].kind == "swin":
     kind, signs = "Swin", f"{prefix}patch_embed.projection.weight and {prefix}stages.0.blocks.0.attn.w_msa"
   return (
     f"no {kind} in the names of --dialect={dialect}, which has {signs}; the file begins with"

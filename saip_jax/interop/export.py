@@ -54,7 +54,7 @@ def export_weights(
   out,
   which: str = "student",
   image_hw: tuple[int, int] | None = None,
-  positions: str = "grid2d",
+  positions: str | None = None,
   preprocessing: bool = False,
   precision: str = "float32",
   images: Callable[[tuple[int, int]], tuple[np.ndarray, dict[str, Any]]] | None = None,
@@ -73,7 +73,8 @@ def export_weights(
     which: a key of `spec.ENCODER_MODULES`.
     image_hw: height and width in pixels that positions are resized to; None for those of the weights, for vitpose
       256x256 and for mmpose 256x192.
-    positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does.
+    positions: how they are resized: "grid2d", or "flat1d" along the raster line, as the published code does; None for
+      "grid2d", antialiased for DINOv2.
     preprocessing: with onnx, write a second file whose input is uint8 pixels.
     precision: with onnx, one of `PRECISIONS`.
     images: for float16 and int8, size in pixels -> ((n, H, W, 3) uint8 RGB images, facts about them), which int8 is

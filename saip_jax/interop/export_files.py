@@ -12,6 +12,7 @@ from saip_jax.backbones.statistics import split_statistics
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.history import shortened
 from saip_jax.interop.onnx_file import ONNX_FILE, PIXELS_FILE, describe
+from saip_jax.interop.spec import IMAGENET
 from saip_jax.interop.stablehlo import STABLEHLO_FILE, write_stablehlo
 from saip_jax.interop.tables import to_torch
 from saip_jax.interop.tensor_files import write_safetensors
@@ -89,6 +90,7 @@ def _timm_config(weights: Weights, which: str, about: dict[str, Any]) -> dict[st
   """Returns the config.json that timm and transformers read; each reads another of the two image sizes in it."""
   facts, architecture = weights.spec.facts(), weights.spec.architecture
   image_hw = list(facts["image_hw"])
+  mean, std = map(list, weights.normalization or IMAGENET)
   made = "; ".join(f"{name}: {value}" for name, value in about["history"].items()) or shortened(weights.origin)
   return {
     "architecture": architecture.timm_name,
@@ -104,8 +106,8 @@ def _timm_config(weights: Weights, which: str, about: dict[str, Any]) -> dict[st
       "interpolation": "bicubic",
       "crop_pct": 1.0,
       "crop_mode": "squash",
-      "mean": list(facts["mean"]) if which != "depth" else [0.0] * 3,
-      "std": list(facts["std"]) if which != "depth" else [1.0] * 3,
+      "mean": mean if which != "depth" else [0.0] * 3,
+      "std": std if which != "depth" else [1.0] * 3,
       "num_classes": 0,
       "pool_size": None,
       **architecture.pretrained,

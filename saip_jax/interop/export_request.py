@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.checks import choices_hint
+from saip_jax.backbones import OWN_ATTRIBUTES
 from saip_jax.interop.precision import PRECISIONS
 from saip_jax.interop.torch_model import why_missing
 from saip_jax.interop.weights import Weights
@@ -31,10 +32,11 @@ _TOOLS = {
   "float16": ("onnxruntime.transformers.float16",),
   "int8": ("onnxruntime.quantization.shape_inference",),
 }  # of onnxruntime; some builds lack them
-# The numbers of attention heads that the readers of a dialect accept if they differ from the named backbone's.
-_OWN_HEADS = {
+# Attributes that the readers of a dialect accept if they differ from the named backbone's.
+_OWN_ATTRIBUTES = {
   "timm": ("heads",),
-  **{name: ("heads", "last_heads") for name in ("safetensors", "saip", "onnx", "torchscript", "stablehlo")},
+  "saip": ("heads", "last_heads"),
+  **{name: OWN_ATTRIBUTES for name in ("safetensors", "onnx", "torchscript", "stablehlo")},
 }
 
 
@@ -45,7 +47,7 @@ class ExportRequest:
   dialect: str
   which: str
   image_hw: tuple[int, int] | None
-  positions: str
+  positions: str | None
   preprocessing: bool
   precision: str
   images: Callable[[tuple[int, int]], tuple[np.ndarray, dict[str, Any]]] | None
@@ -92,10 +94,13 @@ def check_dialect(dialect: str, weights: Weights) -> None:
       f"--dialect={dialect} does not support {weights.spec.name}{reason}; choose one of"
       f" {', '.join(architecture.dialects)}"
     )
-  own = [name for name, n in weights.spec.own_heads.items() if n]
-  able = [name for name in architecture.dialects if set(own) <= set(_OWN_HEADS.get(name, ()))]
+  own = set(weights.spec.own_attributes)
+  able = [name for name in architecture.dialects if own <= set(_OWN_ATTRIBUTES.get(name, ()))]
   if weights.spec.last_heads and weights.spec.build().rope:  # timm rotates the heads of all blocks alike
     able = ["stablehlo"]
+  if dialect not in able and not own & {"heads", "last_heads"}:
+    listed = ", ".join(f"{name} {n}" for name, n in weights.spec.own_attributes.items())
+    raise ValueError(f"--dialect={dialect} cannot express {listed}; choose one of {', '.join(able) or 'none'}")
   if dialect not in able:
     facts = weights.spec.facts()
     raise ValueError(

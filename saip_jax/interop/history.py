@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.names import shown
-from saip_jax.interop.declared import PARITY_FILE, TIMM_CONFIG
+from saip_jax.interop.declared import MODEL_CONFIG, PARITY_FILE
 from saip_jax.interop.terms import terms_of
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, EVALUATIONS, MODEL_FILE
 from saip_jax.run_folder.integrity import checkpoint_steps
@@ -104,11 +104,11 @@ def _names(place: str) -> dict[str, str]:
   """Returns what the weights at a place are called: where the name is from -> name."""
   path = pathlib.Path(place)
   folder = path if path.is_dir() else path.parent
-  timm, model = _read(folder / TIMM_CONFIG), _read(folder / MODEL_FILE)
+  timm, model = _read(folder / MODEL_CONFIG), _read(folder / MODEL_FILE)
   pretrained, facts = (_mapping(part) for part in (timm.get("pretrained_cfg"), model.get("facts")))
   timms = [timm.get("architecture"), pretrained.get("tag")]
   names = {
-    f"the {TIMM_CONFIG} beside it": ".".join(filter(None, map(_text, timms))),
+    f"the {MODEL_CONFIG} beside it": ".".join(filter(None, map(_text, timms))),
     f"its {MODEL_FILE}": " of ".join(filter(None, map(_text, (facts.get("name"), model.get("origin"))))),
     "its file name": path.name,
   }

@@ -1,12 +1,15 @@
 """Which backbone a file holds; lookalikes that compute something else are refused."""
 
+import functools
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from saip_jax.backbones import build_backbone
-from saip_jax.interop.architectures import ARCHITECTURES
+from saip_jax.interop.architectures import ARCHITECTURES, PLAIN_VIT
 from saip_jax.interop.spec import BackboneSpec
 
 # Names that files use for a fact; the name of this program first.
@@ -21,7 +24,14 @@ _SYNONYMS = {
   "window": ("window", "window_size"),
   "windows": ("windows",),
   "stride": ("stride",),
+  "patch_padding": ("patch_padding",),
+  "class_token": ("class_token",),
+  "prefix_tokens": ("prefix_tokens", "reg_tokens", "num_reg_tokens"),
+  "layer_scale": ("layer_scale",),
+  "k_bias": ("k_bias",),
   "norm_eps": ("norm_eps", "layer_norm_eps"),
+  "rope_temperature": ("rope_temperature",),
+  "rope_coordinates": ("rope_coordinates",),
   "gelu": ("gelu", "act_layer", "hidden_act"),
   "tapped_block": ("tapped_block",),
   "tapped_stage": ("tapped_stage",),
@@ -29,25 +39,57 @@ _SYNONYMS = {
 _EXACT_GELU = ("exact", "gelu", "nn.gelu")
 
 
-def name_of(width: int, depth: int, patch: int, rope: bool = False) -> str:
-  """Returns the name of the ViT of this width and patch; of several, the one nearest in depth.
+def name_of(width: int, depth: int, patch: int, **form) -> str:
+  """Returns the name of the ViT of this width and patch; of several, the nearest in form, then in depth.
+
+  The tensors of a nearest one that is not the right one do not fit: `tables.from_torch` names them.
 
   Args:
     width: D.
     depth: blocks.
     patch: side of a patch in pixels.
-    rope: whether it has rotary positions.
+    **form: further attributes of `ViT`, see `form_of`.
 
   Raises:
     ValueError: no ViT has this width and patch.
   """
   vits = {name: build_backbone(name) for name, architecture in ARCHITECTURES.items() if architecture.kind == "vit"}
-  modules = {name: m for name, m in vits.items() if m.rope == rope}
-  fitting = [name for name, m in modules.items() if (m.width, m.patch) == (width, patch)]
+  fitting = [name for name, module in vits.items() if (module.width, module.patch) == (width, patch)]
   if not fitting:
-    known = ", ".join(f"{name} ({m.width} wide, {m.depth} blocks, patch {m.patch})" for name, m in modules.items())
+    first_of_size = {}
+    for name, module in vits.items():
+      first_of_size.setdefault((module.width, module.patch), f"{name} ({module.width} wide, patch {module.patch})")
+    known = ", ".join(first_of_size.values())
     raise ValueError(f"a backbone {width} wide with {depth} blocks and patch {patch} is none of {known}")
-  return min(fitting, key=lambda name: abs(modules[name].depth - depth))
+  tokens = form.get("prefix_tokens", 0)
+  if tokens and not any(vits[name].prefix_tokens for name in fitting):
+    raise ValueError(
+      f"it has {tokens} tokens beside the class token (registers), and no ViT here that is {width} wide with patch"
+      f" {patch} has any"
+    )
+  differences = lambda module: sum(getattr(module, name) != value for name, value in form.items())
+  return min(fitting, key=lambda name: (differences(vits[name]), abs(vits[name].depth - depth)))
+
+
+def form_of(state: Mapping[str, Any], class_token: bool, timm_name: str | None) -> dict[str, Any]:
+  """Returns the attributes of `ViT` that tensors in timm's names determine.
+
+  Args:
+    state: the tensors, from `variants.plain_vit`.
+    class_token: it has a class token, or should have one by its positions.
+    timm_name: timm's name of the model, if the file declares it: that of a ViT with rotary positions alone, which lacks
+      nothing but the table of positions.
+  """
+  has = lambda *endings: any(name.endswith(endings) for name in state)
+  registers, split = np.shape(state.get("reg_token", ())), has(".attn.q_bias", ".attn.v_bias")
+  return {
+    "class_token": class_token,
+    "prefix_tokens": registers[1] if len(registers) == 3 else int("reg_token" in state),
+    "prefix_positions": "reg_token" not in state,
+    "layer_scale": has(".gamma", ".gamma_1", ".gamma_2"),
+    "rope": split or "_rope_" in (timm_name or ""),
+    "k_bias": not split,
+  }
 
 
 def refuse_other_facts(declared: Mapping[str, Any], spec: BackboneSpec) -> None:
@@ -57,7 +99,7 @@ def refuse_other_facts(declared: Mapping[str, Any], spec: BackboneSpec) -> None:
     declared: `facts()` of an export, `model_args` of a timm configuration, or `args` of a published file.
     spec: the backbone that the tensors fit.
   """
-  facts, wrong, advice = spec.facts(), [], ""
+  facts, wrong, advice = (PLAIN_VIT if spec.architecture.kind == "vit" else {}) | spec.facts(), [], ""
   for fact, names in ((fact, names) for fact, names in _SYNONYMS.items() if fact in facts):
     for name in (name for name in names if declared.get(name) is not None):
       if not _same(declared[name], facts[fact], exact_gelu=fact == "gelu"):
@@ -74,6 +116,8 @@ def _same(value, fact, exact_gelu: bool) -> bool:
     return str(value).lower() in _EXACT_GELU
   if isinstance(fact, list):
     return _as_list(value) == fact
+  if isinstance(fact, str):
+    return value == fact
   return all(_is_number(v) and float(v) == fact for v in _as_list(value))
 
 
@@ -134,12 +178,14 @@ def has_class_row(rows: int, patch: int, declared: tuple[int, int] | None, given
     declared: image size that the file declares; None if unspecified.
     given: image size that the user specifies; None if unspecified.
   """
-
-  def fits(patches):
-    hw = declared or given
-    return (hw[0] // patch) * (hw[1] // patch) == patches if hw else _usual_size(patches, patch) is not None
-
+  fits = functools.partial(fits_size, patch=patch, declared=declared, given=given)
   return fits(rows - 1) or not fits(rows)
+
+
+def fits_size(patches: int, patch: int, declared: tuple[int, int] | None, given: tuple[int, int] | None) -> bool:
+  """Returns whether so many patches are those of the specified image size, or else of a usual one."""
+  hw = declared or given
+  return (hw[0] // patch) * (hw[1] // patch) == patches if hw else _usual_size(patches, patch) is not None
 
 
 def _usual_size(patches: int, patch: int) -> tuple[int, int] | None:

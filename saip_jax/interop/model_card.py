@@ -21,7 +21,10 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   size = f"{height}x{width}"
   parity = record["parity"]
   proven = parity if isinstance(parity, str) else _proof(record)
-  channels, values = "RGB", f"0..1, then mean {facts['mean']}, std {facts['std']}"
+  normalization = "ImageNet's mean and std, which the weights do not state"
+  if facts["mean"]:
+    normalization = f"mean {facts['mean']}, std {facts['std']}"
+  channels, values = "RGB", f"0..1, then {normalization}"
   if record["which"] == "depth":
     channels = "depth, repeated three times"
     values = "meters, minus their mean over the pixels with known depth, 0 at the others"

@@ -9,6 +9,7 @@ are all found.
 
 import dataclasses
 import re
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +22,12 @@ StateDict = Mapping[str, np.ndarray]
 
 # Inserted by PyTorch anywhere in a name when a module is wrapped.
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_STEM = re.compile(r"^patch_embed\.proj(ection)?\.weight$")  # every ViT and Swin has it, no decoder does
-_FIRST = re.compile(r"^(cls_token|pos_embed)$")  # a ViT without its stem, but also some decoders
-_BLOCK = re.compile(r"^(blocks|layers)\.\d+\.")
+# Every ViT and Swin has it, no decoder does; the second is of transformers.
+_STEM = re.compile(r"^(patch_embed\.proj(ection)?|embeddings\.patch_embeddings(\.projection)?)\.weight$")
+_FIRST = re.compile(
+  r"^(cls_token|pos_embed|embeddings\.(cls_token|position_embeddings))$"
+)  # a ViT without its stem, but also some decoders
+_BLOCK = re.compile(r"^(blocks|((encoder|model)\.)?layers?)\.\d+\.")
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler")  # sections that may hold other values under tensor names
 _AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?|shadow)(_|$)")
 
@@ -37,12 +41,14 @@ class FileEncoder:
     prefix: text before its tensor names, without PyTorch's wrappers: "module.backbone.".
     state: the whole state dict, without these wrappers; it includes the tensors of other modules.
     stripped: the removed texts: prefixes in the file, and wrappers.
+    theirs: timm's name -> name in the file, for tensors that were renamed, see `foreign_names`.
   """
 
   sections: tuple[str, ...]
   prefix: str
   state: StateDict
   stripped: tuple[str, ...] = ()
+  theirs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def own(self) -> dict[str, np.ndarray]:
@@ -54,10 +60,11 @@ class FileEncoder:
     """Names of the other tensors in its state dict."""
     return [name for name in self.state if not name.startswith(self.prefix)]
 
-  def replaced(self, own: StateDict) -> "FileEncoder":
-    """Returns the encoder with its own tensors replaced."""
+  def replaced(self, own: StateDict, theirs: Mapping[str, str] = types.MappingProxyType({})) -> "FileEncoder":
+    """Returns the encoder with its own tensors replaced; see `theirs`."""
     others = {name: self.state[name] for name in self.others}
-    return dataclasses.replace(self, state=others | {f"{self.prefix}{name}": a for name, a in own.items()})
+    state = others | {f"{self.prefix}{name}": a for name, a in own.items()}
+    return dataclasses.replace(self, state=state, theirs=theirs)
 
   @property
   def parts(self) -> list[str]:

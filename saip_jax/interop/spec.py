@@ -10,12 +10,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from saip_jax.backbones import build_backbone, check_heads
+from saip_jax.backbones import OWN_ATTRIBUTES, build_backbone, check_attributes
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import interpolate_positions
 from saip_jax.interop.architectures import ARCHITECTURES, TorchArchitecture
 from saip_jax.interop.tables import flatten
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+IMAGENET: Normalization = (IMAGENET_MEAN, IMAGENET_STD)
 
 ENCODER_MODULES = {"student": "backbone", "teacher": "backbone", "depth": "depth_backbone"}
 """Encoders that can be exported -> their module; "depth" is HCMoCo's depth encoder, of the backbone's kind."""
@@ -30,8 +33,11 @@ class BackboneSpec:
     image_hw: image size in pixels of the stored positions, or the size to use if there are none.
     pos_interpolation: how training resized positions, one of `pos_embed.INTERPOLATIONS`; ignored for a backbone
       without a table of positions.
-    heads: attention heads of a ViT; None for those of the named backbone. See `attending`.
+    heads: attention heads of a ViT; None for those of the named backbone. See `having`.
     last_heads: attention heads of its last block; None for as many as in the other blocks.
+    norm_eps: epsilon of a ViT's norms; None for that of the named backbone.
+    patch_padding: zero pixels around an image of a ViT; None for those of the named backbone.
+    normalization: (mean, std) of each channel that images are normalized with, for values 0 to 1, RGB; None if unknown.
   """
 
   name: str
@@ -39,6 +45,9 @@ class BackboneSpec:
   pos_interpolation: str | None = None
   heads: int | None = None
   last_heads: int | None = None
+  norm_eps: float | None = None
+  patch_padding: int | None = None
+  normalization: Normalization | None = IMAGENET
 
   @property
   def architecture(self) -> TorchArchitecture:
@@ -49,34 +58,33 @@ class BackboneSpec:
     """Returns the module, float32 unless `options` set another precision."""
     if self.architecture.positions:
       options = {"pos_interpolation": self.pos_interpolation} | options
-    options = {name: n for name, n in self.own_heads.items() if n} | options
-    return build_backbone(self.name, image_hw=self.image_hw, **options)
+    return build_backbone(self.name, image_hw=self.image_hw, **self.own_attributes | options)
 
   @property
-  def own_heads(self) -> dict[str, int | None]:
-    """Numbers of heads as options of the module; None where they are those of the named backbone."""
-    return {"heads": self.heads, "last_heads": self.last_heads}
+  def own_attributes(self) -> dict[str, int | float]:
+    """Attributes other than those of the named backbone, as options of the module."""
+    return {name: getattr(self, name) for name in OWN_ATTRIBUTES if getattr(self, name) is not None}
 
-  def attending(self, heads: int | None, last_heads: int | None) -> "BackboneSpec":
-    """Returns the spec with these numbers of attention heads.
+  def having(self, **attributes) -> "BackboneSpec":
+    """Returns the spec with these attributes of `OWN_ATTRIBUTES`.
 
-    The defaults of the named backbone are stored as None, so that equal networks have equal specs.
-
-    Args:
-      heads: attention heads of every block; None for those of the named backbone.
-      last_heads: attention heads of the last block; None for as many as in the other blocks.
+    The defaults of the named backbone are stored as None, so that equal networks have equal specs; those that are
+    absent or None become the defaults too.
 
     Raises:
-      ValueError: the backbone is not a ViT, or a number does not divide its width.
+      ValueError: see `backbones.check_attributes`.
     """
-    if heads is None and last_heads is None:
-      return dataclasses.replace(self, heads=None, last_heads=None)
-    check_heads(self.name, **{k: n for k, n in (("heads", heads), ("last_heads", last_heads)) if n is not None})
-    usual = build_backbone(self.name).heads
-    heads = heads or usual
-    return dataclasses.replace(
-      self, heads=heads if heads != usual else None, last_heads=last_heads if last_heads not in (None, heads) else None
-    )
+    given = {name: value for name, value in attributes.items() if value is not None}
+    check_attributes(self.name, **given)
+    module = build_backbone(self.name)
+    usual = {name: getattr(module, name, None) for name in OWN_ATTRIBUTES}
+    usual["last_heads"] = given.get("heads", usual["heads"])
+    own = {name: given.get(name) for name in OWN_ATTRIBUTES}
+    return dataclasses.replace(self, **{name: value if value != usual[name] else None for name, value in own.items()})
+
+  def attending(self, heads: int | None, last_heads: int | None) -> "BackboneSpec":
+    """Returns the spec with these numbers of attention heads, see `having`."""
+    return self.having(**self.own_attributes | {"heads": heads, "last_heads": last_heads})
 
   @property
   def timm_arguments(self) -> dict[str, Any]:
@@ -100,8 +108,8 @@ class BackboneSpec:
       **self.architecture.facts(self.build()),
       "image_hw": list(self.image_hw),
       **({"pos_interpolation": self.pos_interpolation} if self.architecture.positions else {}),
-      "mean": list(IMAGENET_MEAN),
-      "std": list(IMAGENET_STD),
+      "mean": self.normalization and list(self.normalization[0]),
+      "std": self.normalization and list(self.normalization[1]),
     }
 
   def check_size(self, image_hw: tuple[int, int], flag: str = "--image-hw") -> None:
@@ -163,13 +171,21 @@ class Weights:
       counts["/".join(path.split("/")[:2])] += 0 if path in self.new else math.prod(stacked)
     return dict(counts)
 
-  def resized(self, image_hw: tuple[int, int], mode: str = "grid2d") -> "Weights":
+  @property
+  def normalization(self) -> Normalization | None:
+    """Mean and deviation of each channel that the encoder was trained with; None if nothing states them."""
+    return self.spec.normalization
+
+  def resized(self, image_hw: tuple[int, int], mode: str | None = None) -> "Weights":
     """Returns the weights with positions, also those of a decoder, resized for another image size.
 
     Args:
       image_hw: image size in pixels, see `BackboneSpec.check_size`.
-      mode: one of `pos_embed.INTERPOLATIONS`.
+      mode: one of `pos_embed.INTERPOLATIONS`; None resizes the grid to the exact size, antialiased if that is the
+        way of the backbone.
     """
+    own = self.spec.pos_interpolation
+    mode = mode or (own if own == "grid2d_antialiased" else "grid2d")
     image_hw = tuple(image_hw)
     self.spec.check_size(image_hw)
     if image_hw == self.spec.image_hw:
@@ -189,6 +205,7 @@ class Weights:
 
 
 def _resize(table: np.ndarray, stored: tuple[int, int], wanted: tuple[int, int], mode: str) -> np.ndarray:
-  """Resizes a table (1, 1 + h * w, D) to another grid; the row of the class token is unchanged."""
-  patches = interpolate_positions(jnp.asarray(table[0, 1:]), stored, wanted, mode)
-  return np.concatenate([table[:, :1], np.asarray(patches)[None]], axis=1)
+  """Resizes a table (1, P + h * w, D) to another grid; the rows of class and prefix tokens are unchanged."""
+  prefix = table.shape[1] - stored[0] * stored[1]
+  patches = interpolate_positions(jnp.asarray(table[0, prefix:]), stored, wanted, mode)
+  return np.concatenate([table[:, :prefix], np.asarray(patches)[None]], axis=1)

@@ -9,15 +9,26 @@ from collections.abc import Mapping
 from saip_jax.backbones.linear import NORM_EPSILON
 
 
-def adapt(architecture, model, last_heads: int | None = None):
+def adapt(
+  architecture, model, last_heads: int | None = None, norm_eps: float | None = None, padding: int | None = None
+):
   """Returns timm's new model, changed in place where the backbone here differs.
 
   Args:
     architecture: an `architectures.TorchArchitecture`.
     model: a new model of timm.
     last_heads: attention heads of a ViT's last block; None for as many as in the other blocks.
+    norm_eps: epsilon of a ViT's norms; None for timm's.
+    padding: zero pixels around an image of a ViT; None for timm's.
   """
   import torch
+
+  if norm_eps:
+    for layer in model.modules():
+      if isinstance(layer, torch.nn.LayerNorm):
+        layer.eps = norm_eps
+  if padding:
+    model.patch_embed.proj.padding = (padding, padding)
 
   if last_heads:
     attention, width = model.blocks[-1].attn, model.embed_dim
@@ -62,10 +73,12 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
 
   options = {"indices": [tap], "intermediates_only": True}
   if kind == "vit":
-    ((patches, first),) = model.forward_intermediates(
-      images, norm=False, output_fmt="NLC", return_prefix_tokens=True, **options
+    (tokens,) = model.forward_intermediates(
+      images, norm=False, output_fmt="NLC", return_prefix_tokens=model.num_prefix_tokens > 0, **options
     )
-    tokens = torch.cat([first, patches], dim=1)
+    if model.num_prefix_tokens:
+      patches, first = tokens
+      tokens = torch.cat([first, patches], dim=1)
   else:
     if kind == "hrnet":  # forward_intermediates returns only the maps of the last stage
       cells = _stage_output(getattr(model, f"stage{tap + 1}"), model, images)[-1]  # the coarsest
@@ -75,7 +88,11 @@ def tapped_layer(kind: str, model, norm: Mapping, tap: int, images):
   tokens = torch.nn.functional.layer_norm(
     tokens, tokens.shape[-1:], norm["inter_norm.weight"], norm["inter_norm.bias"], NORM_EPSILON
   )
-  return tokens if kind == "vit" else torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+  if kind != "vit":
+    return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+  cells = tokens[:, model.num_prefix_tokens :]
+  first = tokens[:, :1] if model.cls_token is not None else cells.mean(1, keepdim=True)
+  return torch.cat([first, cells], dim=1)
 
 
 def _stage_output(stage, model, images):
@@ -101,9 +118,16 @@ def _classes() -> dict[str, type]:
       self.model = model
 
   class ViT(Encoder):
+    def __init__(self, model, extra):
+      super().__init__(model, extra)
+      self.count, self.class_token = model.num_prefix_tokens, model.cls_token is not None
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-      tokens = self.model.forward_features(images)  # (B, 1 + N, D)
-      return tokens[:, 0], tokens[:, 1:]
+      tokens = self.model.forward_features(images)  # (B, P + N, D)
+      patches = tokens[:, self.count :]
+      if self.class_token:
+        return tokens[:, 0], patches
+      return patches.mean(1), patches
 
   class Swin(Encoder):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

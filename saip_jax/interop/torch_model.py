@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from saip_jax.interop.spec import IMAGENET
 from saip_jax.interop.torch_encoders import adapt, make_encoder
 
 INSTALL = 'pip install "saip-jax[torch]"'
@@ -86,7 +87,7 @@ def timm_model(spec, state: Mapping):
   architecture = spec.architecture
   make = timm.models.model_entrypoint(architecture.timm_name)  # create_model drops arguments that are None
   model = make(pretrained=False, num_classes=0, **spec.timm_arguments, **architecture.skip_init)
-  model = adapt(architecture, model, spec.last_heads)
+  model = adapt(architecture, model, spec.last_heads, spec.norm_eps, spec.patch_padding)
   model.load_state_dict(_tensors(state), strict=True)
   return model.eval()
 
@@ -116,8 +117,9 @@ def _from_pixels(encoder, facts: Mapping):
     def __init__(self):
       super().__init__()
       self.encoder = encoder
-      self.register_buffer("mean", torch.tensor(facts["mean"]))
-      self.register_buffer("std", torch.tensor(facts["std"]))
+      mean, std = (facts["mean"], facts["std"]) if facts["mean"] else IMAGENET
+      self.register_buffer("mean", torch.tensor(mean))
+      self.register_buffer("std", torch.tensor(std))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
       normalized = (images.to(torch.float32) / 255.0 - self.mean) / self.std

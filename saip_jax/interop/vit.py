@@ -1,4 +1,4 @@
-"""The names of a plain ViT's tensors in PyTorch: timm's, and those of packages that changed some of them.
+"""The names of a ViT's tensors in PyTorch: timm's, and those of packages that changed some of them.
 
 Paths are relative to the backbone. The norm of the tapped layer belongs to SAIP, not to timm's model.
 """
@@ -7,20 +7,40 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
+from saip_jax.backbones.vit import ViT
 from saip_jax.interop.tables import PATCH_LAYOUT, Row, TensorNames, block_rows, linear_rows, norm_rows
 
-VIT_NAMES = TensorNames(
-  timm=[
-    Row("cls_token", "cls_token"),
-    Row("pos_embed", "pos_embed"),
-    *linear_rows("patch_embed.proj", "patch_embed", PATCH_LAYOUT),
-    *block_rows("blocks", "blocks"),
-    *norm_rows("norm", "norm"),
-  ],
-  extra=norm_rows("inter_norm", "inter_norm"),
-  # A classifier, and mask tokens of pre-training.
-  ignored=(r"^(head|heads|classifier|bottleneck|fc)\.", r"^(mask_token|masked_embed)$"),
-)
+
+def vit_names(module: ViT) -> TensorNames:
+  """Returns the names of the tensors of timm's model of a ViT; its `Eva` where keys have no bias."""
+  without = [Row("blocks.{}.attn.qkv.bias", "blocks/qkv/bias")] if not module.k_bias else []
+  biases = [Row(f"blocks.{{}}.attn.{name}", f"blocks/{name}") for name in ("q_bias", "v_bias")]
+  scales = "ls{}.gamma" if module.k_bias else "gamma_{}"
+  scales = [Row("blocks.{}." + scales.format(i), f"blocks/ls{i}/gamma") for i in (1, 2)]
+  return TensorNames(
+    timm=[
+      *[Row("cls_token", "cls_token")] * module.class_token,
+      *[Row("reg_token", "reg_token")] * bool(module.prefix_tokens),
+      *[Row("pos_embed", "pos_embed")] * (not module.rope),
+      *linear_rows("patch_embed.proj", "patch_embed", PATCH_LAYOUT),
+      *(row for row in block_rows("blocks", "blocks") if row not in without),
+      *biases * (not module.k_bias),
+      *scales * module.layer_scale,
+      *norm_rows("norm", "norm"),
+    ],
+    extra=norm_rows("inter_norm", "inter_norm"),
+    # A classifier, heads and mask tokens of pre-training, and rotary frequencies, which the model computes.
+    ignored=(
+      r"^(head|heads|classifier|bottleneck|fc|pooler|projectors|local_cls_norm)\.",
+      r"^(mask_token|masked_embed)$",
+      r"^rope(_embed)?\.",
+    ),
+    buffers=(r"^rope(_embed)?\.",),
+  )
+
+
+VIT_NAMES = vit_names(ViT(width=0, depth=0, heads=0))
+"""Those of a plain ViT."""
 
 # Changes of timm's names into those of other packages.
 VITPOSE_CHANGES = ((r"^norm\.", "last_norm."),)

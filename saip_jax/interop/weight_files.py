@@ -16,15 +16,18 @@ from saip_jax.interop.architectures import ARCHITECTURES, TorchArchitecture, kin
 from saip_jax.interop.attention_heads import heads_of
 from saip_jax.interop.declared import Declared, ReadOptions, read_declared, used_settings
 from saip_jax.interop.dialects import DIALECTS, Dialect, no_encoder, recognize_dialect
-from saip_jax.interop.identify import name_of, refuse_other_architecture, refuse_other_facts, size_of_positions
+from saip_jax.interop.foreign_names import RENAMED, in_their_names, in_timms_names
+from saip_jax.interop.identify import refuse_other_architecture, refuse_other_facts
 from saip_jax.interop.nesting import FileEncoder, Located, StateDict, locate
+from saip_jax.interop.normalization import normalization_of
+from saip_jax.interop.refusals import missing_part
 from saip_jax.interop.shapes import new_values, parameter_shapes
 from saip_jax.interop.solider import without_controller
 from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.interop.swin import swin_name
 from saip_jax.interop.tensor_files import read_tensors
-from saip_jax.interop.variants import USUAL_PATCH, foreign_names, plain_vit
-from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
+from saip_jax.interop.variants import plain_vit
+from saip_jax.interop.vit_files import entry_of, spec_of_vit, with_known_size
 
 
 def extra_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -36,7 +39,7 @@ def extra_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def check_dialect(dialect: str) -> None:
   """Raises ValueError unless files of the dialect can be read."""
-  readable = [name for name, entry in DIALECTS.items() if entry.reads]
+  readable = [*(name for name, entry in DIALECTS.items() if entry.reads), *RENAMED]
   if dialect not in readable:
     raise ValueError(f"--dialect={dialect} cannot be read; choose one of {', '.join(readable)}")
 
@@ -55,11 +58,15 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
   if located is None:
     raise ValueError(no_encoder(name, _names(nested)))
   declared = read_declared(path, plain)
+  declared, known = with_known_size(located.student, declared, options)
   located, changes = _in_plain_form(located, declared, options)
-  entry = DIALECTS[name]
+  entry = entry_of(name)
   student, teacher = (None if e is None else entry.state_of(e) for e in (located.student, located.teacher))
-  spec, assumed = _spec_of(name, located.student, declared, options)
-  notes = [*located.notes, *changes, *assumed]
+  try:
+    spec, assumed = _spec_of(name, located.student, declared, options)
+  except ValueError as e:
+    raise ValueError(in_their_names(str(e), located.student.theirs)) from e
+  notes = [*located.notes, *known, *changes, *assumed]
 
   # Both are read before anything is raised, so that all faults are reported at once.
   trees, faults, backbone = [], [], spec.build()
@@ -67,7 +74,7 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
     try:
       trees.append(None if state is None else entry.from_state(state, spec.name, backbone))
     except ValueError as e:
-      faults.append(f"{who}: {e}")
+      faults.append(f"{who}: {in_their_names(str(e), located.student.theirs)}")
   if faults:
     raise ValueError("; ".join(faults))
   halves = zip(("student", "teacher"), trees)
@@ -83,7 +90,7 @@ def open_weight_file(path: pathlib.Path, options: ReadOptions) -> Weights:
 
 def _unknown(nested: Mapping) -> str:
   names = _names(nested)
-  return foreign_names(names) or (
+  return missing_part(names) or (
     f"the names of the tensors are of no known dialect ({shortlist(names) or 'none'}): no encoder was found under any"
     " prefix or section"
   )
@@ -107,10 +114,15 @@ def _in_plain_form(located: Located, declared: Declared, options: ReadOptions) -
       own, changes = without_controller(encoder.own, options.semantic_weight)
       notes += changes
       encoder = encoder.replaced(own)
-    if encoder is not None and kind_of(encoder.own) == "vit":
-      own, changes = plain_vit(encoder.own, declared.image_hw, options.image_hw)
+    own, theirs = ({}, {}) if encoder is None else in_timms_names(encoder.own)
+    if kind_of(own) == "vit":
+      try:
+        own, changes, again = plain_vit(own, declared, options)
+      except ValueError as e:
+        raise ValueError(in_their_names(str(e), theirs)) from e
       notes += changes
-      encoder = encoder.replaced(own)
+      theirs |= {name: theirs.get(other, other) for name, other in again.items()}
+      encoder = encoder.replaced(own, theirs)
     encoders[who] = encoder
   return dataclasses.replace(located, **encoders), list(dict.fromkeys(notes))
 
@@ -132,47 +144,21 @@ def _spec_of(
   dialect: str, encoder: FileEncoder, declared: Declared, options: ReadOptions
 ) -> tuple[BackboneSpec, list[str]]:
   """Returns the spec by the backbone's tensors and the declarations about them, and notes on assumptions."""
-  kind, named = kind_of(encoder.own) or "vit", DIALECTS[dialect].kind
+  kind, named = kind_of(encoder.own) or "vit", entry_of(dialect).kind
   if named not in (None, kind):
     raise ValueError(
       f"--dialect={dialect} names tensors of a {named}, and these are of a {kind}; without --dialect their names decide"
     )
   if kind == "vit":
-    spec, notes = _spec_of_vit(dialect, encoder.own, declared, options)
+    spec, notes = spec_of_vit(dialect, encoder.own, declared, options)
   else:
     spec, notes = _spec_of_stages(dialect, kind, encoder.own, declared, options), []
   spec, assumed = heads_of(spec, dialect, encoder, declared, options)
   notes += assumed
   for facts in declared.facts:
     refuse_other_facts(facts, spec)
-  if declared.normalization and declared.normalization != (IMAGENET_MEAN, IMAGENET_STD):
-    notes.append(
-      f"its configuration normalizes images with mean {list(declared.normalization[0])} and std"
-      f" {list(declared.normalization[1])}; here they are normalized with ImageNet's"
-    )
-  return spec, notes
-
-
-def _spec_of_vit(
-  dialect: str, state: StateDict, declared: Declared, options: ReadOptions
-) -> tuple[BackboneSpec, list[str]]:
-  shape = lambda name: np.shape(state.get(name, 0))
-  positions, patches = shape("pos_embed"), shape("patch_embed.proj.weight")
-  if len(positions) != 3 and len(patches) != 4:
-    raise ValueError(no_encoder(dialect, state))
-  # One of the two is enough to list all missing tensors.
-  width = positions[-1] if len(positions) == 3 else patches[0]
-  patch = patches[-1] if len(patches) == 4 else USUAL_PATCH
-  depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-  name = name_of(width, depth, patch, rope="_rope_" in (declared.timm_name or ""))
-  if declared.timm_name:
-    refuse_other_architecture(declared.timm_name, name)
-  if len(positions) == 3:
-    hw, note = size_of_positions(positions[1] - 1, patch, declared.image_hw, options.image_hw)
-  else:
-    hw, note = declared.image_hw or build_backbone(name).image_hw, None
-  spec = BackboneSpec(name, hw, declared.pos_interpolation or DIALECTS[dialect].pos_interpolation)
-  return spec, [note] if note else []
+  normalization, note = normalization_of(spec, dialect, encoder, declared, options)
+  return dataclasses.replace(spec, normalization=normalization), [*notes, *[note] * bool(note)]
 
 
 def _spec_of_stages(
@@ -187,7 +173,7 @@ def _spec_of_stages(
   name = name or (swin_name(state) if kind == "swin" else names[0])
   spec = BackboneSpec(name, tuple(options.image_hw or declared.image_hw or build_backbone(name).image_hw))
   spec.check_size(spec.image_hw)
-  first = DIALECTS[dialect].table(name)[0]
+  first = entry_of(dialect).table(name)[0]
   found, wanted = np.shape(state.get(first.torch)), parameter_shapes(spec.build())[first.path][-1]
   if found and found[0] != wanted:
     raise ValueError(f"a {kind} that begins {found[0]} wide is not {name}, which begins {wanted} wide")

@@ -12,15 +12,16 @@ import numpy as np
 from input_pipeline.checks import shortlist
 from input_pipeline.names import shown
 from input_pipeline.storage import plain_absolute
-from saip_jax.backbones import BACKBONES
+from saip_jax.backbones import BACKBONES, OWN_ATTRIBUTES
 from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.pos_embed import INTERPOLATIONS
 from saip_jax.backbones.statistics import join_statistics, split_statistics
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
+from saip_jax.interop.normalization import ASSUMED
 from saip_jax.interop.shapes import parameter_shapes
-from saip_jax.interop.spec import BackboneSpec, Weights
+from saip_jax.interop.spec import IMAGENET, BackboneSpec, Normalization, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
 from saip_jax.interop.tensor_files import SUFFIXES, read_tensors, sha256
 from saip_jax.interop.weight_files import check_dialect, extra_files, open_weight_file
@@ -35,13 +36,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def open_weights(
-  path,
-  dialect: str | None = None,
-  image_hw: tuple[int, int] | None = None,
-  part: str | None = None,
-  heads: int | None = None,
-  last_heads: int | None = None,
-  semantic_weight: float | None = None,
+  path, dialect: str | None = None, image_hw: tuple[int, int] | None = None, part: str | None = None, **answers
 ) -> Weights:
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
@@ -51,16 +46,14 @@ def open_weights(
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels of the stored positions, for a file that does not specify it.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
-    heads: attention heads of a ViT's blocks, for a file that does not specify them, see `attention_heads.heads_of`.
-    last_heads: attention heads of its last block.
-    semantic_weight: from 0 to 1, for a SOLIDER file with a semantic controller, see `solider`.
+    **answers: what the user states about a file that does not: other fields of `ReadOptions`.
 
   Raises:
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
     OSError: a bucket that cannot be read.
   """
   given, path = path, local(path, "the weights")
-  options = ReadOptions(dialect, image_hw, part, heads, last_heads, semantic_weight)
+  options = ReadOptions(dialect, image_hw, part, **answers)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
@@ -138,11 +131,16 @@ def _spec_of(model: Mapping[str, Any], where: pathlib.Path) -> BackboneSpec:
   positions = facts.get("pos_interpolation") if known and ARCHITECTURES[facts["name"]].positions else None
   if not known or ARCHITECTURES[facts["name"]].positions and positions not in INTERPOLATIONS:
     raise ValueError(f"{where} does not describe a known backbone, as saip import does: its facts are {facts}")
-  spec = BackboneSpec(facts["name"], image_hw, positions)
-  if type(facts.get("last_heads")) is int:  # absent in older folders and for backbones other than ViTs
-    spec = spec.attending(facts.get("heads"), facts["last_heads"])
+  stated = facts.get("mean", IMAGENET[0]), facts.get("std", IMAGENET[1])  # older runs do not say: all had ImageNet's
+  spec = BackboneSpec(facts["name"], image_hw, positions, normalization=_normalization(stated))
+  if ARCHITECTURES[facts["name"]].kind == "vit":  # older folders lack some of these
+    spec = spec.having(**{name: facts[name] for name in OWN_ATTRIBUTES if type(facts.get(name)) in (int, float)})
   refuse_other_facts(facts, spec)
   return spec
+
+
+def _normalization(stated) -> Normalization | None:
+  return None if None in stated else tuple(tuple(map(float, values)) for values in stated)
 
 
 def _open_imported(path: pathlib.Path, options: ReadOptions) -> Weights:
@@ -158,6 +156,7 @@ def _open_imported(path: pathlib.Path, options: ReadOptions) -> Weights:
     tree["student"],
     tree.get("teacher"),
     model.get("origin", str(path)),
+    notes=() if spec.normalization else (ASSUMED,),
     new=new,
     head_counts=model.get("head_counts", {}),
   )
@@ -170,11 +169,15 @@ def _refuse_other_answers(options: ReadOptions, spec: BackboneSpec) -> None:
   if options.image_hw and tuple(options.image_hw) != spec.image_hw:
     size, own = ("x".join(map(str, hw)) for hw in (options.image_hw, spec.image_hw))
     raise ValueError(f"--image-hw={size}, but these weights are for {own}")
-  facts = spec.facts()
-  for name in ("heads", "last_heads"):
-    n = getattr(options, name)
-    if n and n != facts.get(name):
-      raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {facts.get(name, 'none')}")
+  facts, module = spec.facts(), spec.build()
+  for name in OWN_ATTRIBUTES:
+    n, own = getattr(options, name), facts.get(name, getattr(module, name, "none"))
+    if n is not None and n != own:
+      raise ValueError(f"--{name.replace('_', '-')}={n}, but these weights have {own}")
+  if options.normalization and options.normalization != spec.normalization:
+    raise ValueError(f"--mean and --std are for files: these weights have {spec.normalization or 'none stated'}")
+  if options.class_token is not None:
+    raise ValueError("--class-token is for files: these weights state what they have")
   if options.semantic_weight is not None:
     raise ValueError(
       f"--semantic-weight={options.semantic_weight:g} is for a SOLIDER file: a run or an import is of one weight"
@@ -207,11 +210,13 @@ class Preprocessing:
     image_hw: size in pixels that images are resized to, without keeping their aspect ratio.
     mean: mean of each channel, for values 0 to 1, RGB.
     std: standard deviation of each channel, likewise.
+    stated: whether the weights state mean and deviation; otherwise ImageNet's are assumed.
   """
 
   image_hw: tuple[int, int]
   mean: tuple[float, float, float] = IMAGENET_MEAN
   std: tuple[float, float, float] = IMAGENET_STD
+  stated: bool = True
 
   def __call__(self, images_u8) -> jnp.ndarray:
     """Returns (B, H, W, 3) uint8 RGB images of that size as float32, normalized."""
@@ -266,4 +271,7 @@ def loaded_backbone(
     weights = weights.resized(image_hw)
   for note in weights.notes:
     print(f"weights  {note}", file=sys.stderr)
-  return LoadedBackbone(weights.spec.build(), weights.backbone(which), Preprocessing(weights.spec.image_hw))
+  preprocessing = Preprocessing(
+    weights.spec.image_hw, *(weights.normalization or IMAGENET), stated=weights.normalization is not None
+  )
+  return LoadedBackbone(weights.spec.build(), weights.backbone(which), preprocessing)

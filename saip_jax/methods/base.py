@@ -90,7 +90,7 @@ class Method(abc.ABC):
       "unroll": config.unroll,
     }
     backbone = build_backbone(
-      config.model.backbone, image_hw=config.model.image_hw, **config.model.own_heads, **options | backbone_options
+      config.model.backbone, image_hw=config.model.image_hw, **config.model.own_attributes, **options | backbone_options
     )
     if isinstance(backbone, ViT):  # other families have no table of positions
       return backbone.clone(**cls.vit_options(config.method))  # type: ignore[arg-type]

@@ -12,13 +12,13 @@ def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> lis
   Tables of relative positions and attention biases are biases; prototypes, their gains and word embeddings are weights.
 
   Args:
-    decay_tokens: decay class and mask tokens.
+    decay_tokens: decay class, prefix and mask tokens.
     decay_positions: decay learned positions; None: as the tokens.
   """
   decay_positions = decay_tokens if decay_positions is None else decay_positions
   return [
     (r"(bias|biases|bias_table|scale|gamma)$", ParamGroup(decay=False)),
-    (r"(cls_token|mask_token)$", ParamGroup(decay=decay_tokens)),
+    (r"(cls_token|reg_token|mask_token)$", ParamGroup(decay=decay_tokens)),
     (r"pos_embed$", ParamGroup(decay=decay_positions)),
     (r"(kernel|prototypes|gain|word_embed)$", ParamGroup(decay=True)),
   ]

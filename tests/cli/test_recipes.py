@@ -9,6 +9,7 @@ from saip_jax.methods import METHODS
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import make_train_step, state_shapes
+from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
 from tests.support.toy_weights import random_weights, timm_file
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -82,7 +83,8 @@ def test_step_of_every_recipe(path, expert):
   config = load(path)
   if config.method.name == "saip" and config.method.uses_expert:
     assert config.method.expert is None  # the user has it
-    config = load(path, f"--config.method.expert={expert(config)}")
+    settings = {"expert": expert(config), "expert_mean": IMAGENET_MEAN, "expert_std": IMAGENET_STD}
+    config = load(path, *(f"--config.method.{name}={value}" for name, value in settings.items()))
   method = METHODS[config.method.name].build(config)
   tx, schedule = make_optimizer(config.optimizer, config.total_steps, method.param_groups())
   step = make_train_step(method, tx, schedule, config.accumulate, config.seed)

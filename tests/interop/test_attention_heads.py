@@ -58,7 +58,8 @@ def test_flags_state_them_and_the_import_remembers(tmp_path, capsys):
   assert "assumed 3" not in capsys.readouterr().out
   facts = json.loads((out / "model.json").read_text())["facts"]
   assert (facts["heads"], facts["last_heads"]) == (6, 12)
-  assert heads(out) == (6, 12, "") and open_weights(out).spec == open_weights(path, heads=6, last_heads=12).spec
+  assert heads(out)[:2] == (6, 12) and "attention heads" not in heads(out)[2]
+  assert open_weights(out).spec == open_weights(path, heads=6, last_heads=12).spec
   assert_same(open_weights(out).backbone(), open_weights(path).backbone())
   with pytest.raises(ValueError, match="--heads=3, but these weights have 6"):
     open_weights(out, heads=3)

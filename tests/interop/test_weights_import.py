@@ -109,7 +109,10 @@ def test_a_missing_last_block_is_named(tmp_path):
 
 def test_an_unknown_width_is_reported(tmp_path):
   state = DIALECTS["timm"].to_state(random_weights())
-  state["pos_embed"] = np.zeros((1, 33, 25), np.float32)
+  state |= {
+    "pos_embed": np.zeros((1, 33, 25), np.float32),
+    "patch_embed.proj.weight": np.zeros((25, 3, 16, 16), np.float32),
+  }
   write_safetensors(tmp_path / "a.safetensors", state)
   with pytest.raises(ValueError, match="25 wide with 8 blocks and patch 16 is none of vit_tiny .192 wide"):
     open_weights(tmp_path / "a.safetensors")

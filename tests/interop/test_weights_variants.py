@@ -42,7 +42,7 @@ def opened(tmp_path, state, **asked):
     ({"init_values": 0.3}, "LayerScale was multiplied"),
     ({"qkv_bias": False}, "zeros here: attn.qkv of every block"),
     ({"proj_bias": False}, "zeros here: attn.proj, mlp.fc1, mlp.fc2 of every block"),
-    ({"no_embed_class": True}, "no row for the class token"),
+    ({"no_embed_class": True}, "the class token has no position"),
     ({"no_embed_class": True, "init_values": 1.0, "qkv_bias": False}, "LayerScale"),
   ],
 )
@@ -59,7 +59,8 @@ def test_the_features_are_those_of_timms_model(tmp_path, options, words):
   model = timm.models.VisionTransformer(**sizes, **options).eval()
   for parameter in model.parameters():  # no block is idle, no scale is one
     torch.nn.init.normal_(parameter, 0.0, 0.3)
-  weights = opened(tmp_path, {n: t.numpy() for n, t in model.state_dict().items()})
+  used = {"class_token": True} if "no_embed_class" in options else {}
+  weights = opened(tmp_path, {n: t.numpy() for n, t in model.state_dict().items()}, **used)
   assert words in "\n".join(weights.notes) and weights.spec.image_hw == HW
   images = np.random.default_rng(0).standard_normal((2, *HW, 3)).astype(np.float32)
   ours = weights.spec.build().apply({"params": weights.backbone()}, images, ("cls", "tokens"))
@@ -101,25 +102,31 @@ def test_positions_with_and_without_a_row_for_the_class_token(tmp_path, hw, aske
   table = state["pos_embed"]
   if not row:
     state["pos_embed"] = table[:, 1:]
-  weights = opened(tmp_path, state, image_hw=asked)
+  if not row:
+    with pytest.raises(ValueError, match="--class-token=used .* --class-token=unused"):
+      opened(tmp_path, state, image_hw=asked)
+  weights = opened(tmp_path, state, image_hw=asked, class_token=None if row else True)
   assert weights.spec.image_hw == hw
   np.testing.assert_array_equal(weights.backbone()["pos_embed"][0, 0], table[0, 0] if row else 0 * table[0, 0])
   np.testing.assert_array_equal(weights.backbone()["pos_embed"][0, 1:], table[0, 1:])
-  assert any("no row for the class token" in note for note in weights.notes) != row
+  assert any("class token has no position" in note for note in weights.notes) != row
 
 
 @pytest.mark.parametrize(
   "change, words",
   [
-    (lambda s: s | {"reg_token": np.zeros((1, 4, 24), np.float32)}, "tokens beside the class token: reg_token (4)"),
-    (lambda s: s | {"register_tokens": np.zeros((1, 2, 24), np.float32)}, "register_tokens (2)"),
-    (lambda s: s | {"dist_token": np.zeros((1, 1, 24), np.float32)}, "dist_token (1)"),
-    (lambda s: {n: a for n, a in s.items() if n != "cls_token"}, "no cls_token"),
-    (lambda s: {n: a for n, a in s.items() if n != "cls_token"} | {"pos_embed": s["pos_embed"][:, 1:]}, "no cls_token"),
+    (lambda s: s | {"reg_token": np.zeros((1, 4, 24), np.float32)}, "4 tokens beside the class token"),
+    (lambda s: s | {"register_tokens": np.zeros((1, 2, 24), np.float32)}, "2 tokens beside the class token"),
+    (lambda s: s | {"dist_token": np.zeros((1, 1, 24), np.float32)}, "a distillation token (dist_token)"),
+    (lambda s: {n: a for n, a in s.items() if n != "cls_token"}, "missing ['cls_token']"),
+    (
+      lambda s: {n: a for n, a in s.items() if n != "cls_token"} | {"pos_embed": s["pos_embed"][:, 1:]},
+      "missing ['cls_token']",
+    ),
     (lambda s: {n.replace("norm.", "fc_norm.") if n.startswith("norm.") else n: a for n, a in s.items()}, "fc_norm"),
     (
       lambda s: s | {f"blocks.{i}.attn.q_norm.weight": np.ones(8, np.float32) for i in range(8)},
-      "unexpected ['blocks.0.attn.q_norm.weight', ",
+      "norms of queries and keys, or of mixed values: 'blocks.0.attn.q_norm.weight'",
     ),
     (lambda s: {n: a.astype(np.int32) for n, a in s.items()}, "and 96 more]"),
   ],
@@ -136,7 +143,7 @@ def test_what_computes_something_else_is_one_short_line(tmp_path, capsys, change
 def test_forms_change_no_tensor_of_the_file():
   state = toy_state() | {f"blocks.{i}.ls1.gamma": np.full(24, 2, np.float32) for i in range(8)}
   before = {name: a.copy() for name, a in state.items()}
-  changed, notes = plain_vit(state)
+  changed, notes, _ = plain_vit(state)
   assert len(notes) == 1 and len(changed) == len(state) - 8
   assert state.keys() == before.keys() and all((state[name] == a).all() for name, a in before.items())
 
@@ -186,6 +193,7 @@ def test_values_that_are_not_finite_are_refused_by_name_and_count(tmp_path, dtyp
       "--workdir={tmp}/R",
       "--config.model.backbone=vit_toy",
       "--config.method.expert={path}",
+      "--config.method.teacher=expert",
       "--config.method.csm.attention_weight=0.0",
     ],
   ],

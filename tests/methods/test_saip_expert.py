@@ -30,7 +30,12 @@ def file(tmp_path, monkeypatch):
 
 def aligned(file, *settings, **backbone_options):
   options = backbone_options or TOY
-  return tiny("model.backbone=vit_toy", f"method.expert={file}", "method.align.weight=1.0", *settings, **options)
+  named = ["model.backbone=vit_toy", *expert_of(file), "method.align.weight=1.0"]
+  return tiny(*named, *settings, **options)
+
+
+def expert_of(file):
+  return f"method.expert={file}", f"method.expert_mean={IMAGENET_MEAN}", f"method.expert_std={IMAGENET_STD}"
 
 
 def start(config, method):
@@ -178,13 +183,14 @@ def test_wrong_experts_and_settings_say_what_to_change(file, tmp_path):
       tiny(*settings, **options)
 
   expert, align = f"method.expert={file}", "method.align.weight=1.0"
+  refused("does not state how its images were normalized: set config.method.expert_mean", expert, align)
   refused("config.method.expert is not set", align)
   refused("nothing uses it", expert)
   refused("expert_sha256 is set, but config.method.expert is not", f"method.expert_sha256=a{'0' * 63}")
   refused("has the SHA-256 .* this is another file", expert, align, f"method.expert_sha256=a{'0' * 63}")
   refused("config.method.expert=nowhere.pth: .*no such file", "method.expert=nowhere.pth", align)
-  refused("expected multiples of its patches of 16", expert, align, "method.expert_hw=(100,50)")
-  refused("the student's have 33 tokens and the expert's 19", expert, align, "method.expert_hw=(96,48)")
+  refused("expected multiples of its patches of 16", *expert_of(file), align, "method.expert_hw=(100,50)")
+  refused("the student's have 33 tokens and the expert's 19", *expert_of(file), align, "method.expert_hw=(96,48)")
   refused("belong together", expert, align, "method.expert_mean=(0.5,0.5,0.5)")
   refused("has a weight but no term", align, *(f"method.align.{n}_weight=0.0" for n in ("image", "patch", "relation")))
   refused("nothing to teach", "method.teacher=expert", expert, align, *ALONE)

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from saip_jax.backbones import BACKBONES
+from saip_jax.backbones.features import Backbone
 from saip_jax.backbones.vit import ViT
 from saip_jax.interop.architectures import ARCHITECTURES, vit_architecture
 from saip_jax.interop.dialects import DIALECTS
@@ -23,10 +24,10 @@ def add_toy_backbone(monkeypatch) -> None:
   monkeypatch.setitem(ARCHITECTURES, "vit_toy", vit_architecture("vit_toy"))
 
 
-def random_backbone(of: BackboneSpec | ViT, seed: int = 0) -> dict:
+def random_backbone(of: BackboneSpec | Backbone, seed: int = 0) -> dict:
   """Returns random parameters of a backbone."""
   rng = np.random.default_rng(seed)
-  shapes = parameter_shapes(of if isinstance(of, ViT) else of.build())
+  shapes = parameter_shapes(of.build() if isinstance(of, BackboneSpec) else of)
   return unflatten({path: rng.random(shape, np.float32) - 0.5 for path, shape in shapes.items()})
 
 

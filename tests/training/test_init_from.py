@@ -245,6 +245,21 @@ def test_other_heads_are_refused_and_can_be_set(fresh, source):
     config_of("model.backbone=swin_tiny", "model.heads=4")
 
 
+def test_another_epsilon_is_refused_and_can_be_set(fresh, source):
+  _, old = fresh
+  other = BackboneSpec("vit_toy", (128, 64), "grid2d").having(norm_eps=1e-12, patch_padding=2)
+  source({"backbone": moved(old.params["backbone"], 1)}, spec=other)
+  with pytest.raises(ValueError, match="set config.model.norm_eps=1e-12 and config.model.patch_padding=2"):
+    start(fresh)
+  settings = "model.norm_eps=1e-12", "model.patch_padding=2"
+  state, _ = start(fresh, *settings)
+  assert_same(state.params["backbone"], moved(old.params["backbone"], 1))
+  backbone = METHODS["saip"].build(config_of(*settings)).backbone
+  assert (backbone.norm_eps, backbone.patch_padding) == (1e-12, 2)
+  with pytest.raises(ValueError, match="config.model.image_hw is .256, 128.: height and width .* multiples of 14"):
+    config_of("model.backbone=dinov2_small", "model.image_hw=(256, 128)")
+
+
 def test_a_run_made_before_init_from_existed_goes_on(tmp_path):
   """Its fingerprint and its config.json know nothing of it."""
   train_toy(tmp_path, "total_steps=2")

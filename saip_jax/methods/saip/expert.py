@@ -106,19 +106,29 @@ def open_expert(config: SaipConfig, backbone: Backbone) -> Expert | None:
     )
   module = loaded.module.clone(dtype=backbone.dtype, unroll=backbone.unroll)
   expert_hw = config.expert_hw or _default_size(module, backbone)
-  prepare = loaded.preprocessing
   expert = Expert(
-    module,
-    backbone.image_hw,
-    expert_hw,
-    config.expert_mean or prepare.mean,
-    config.expert_std or prepare.std,
-    digest,
-    loaded.variables,
+    module, backbone.image_hw, expert_hw, *_normalization(config, loaded.preprocessing), digest, loaded.variables
   )
   _check_sizes(config, expert)
   _check_maps(config, backbone, expert)
   return expert
+
+
+def _normalization(config: SaipConfig, stated) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+  """Returns mean and deviation of the expert's input, those of the settings first.
+
+  Raises:
+    ValueError: neither the settings nor the weights state them.
+  """
+  if config.expert_mean and config.expert_std:
+    return config.expert_mean, config.expert_std
+  if not stated.stated:
+    mean, std = (str(values).replace(" ", "") for values in (stated.mean, stated.std))
+    raise ValueError(
+      f"config.method.expert={config.expert} does not state how its images were normalized: set"
+      f" config.method.expert_mean and expert_std, for ImageNet's {mean} and {std}"
+    )
+  return stated.mean, stated.std
 
 
 def _default_size(module: Backbone, backbone: Backbone) -> tuple[int, int]:
