@@ -168,3 +168,15 @@ def test_an_export_to_graphs_keeps_prefix_tokens_out(tmp_path, torch, shallow):
   assert cli.main([*command, "--dialect=torchscript"]) == 0
   record = json.loads((tmp_path / "E" / "parity.json").read_text())
   assert record["outputs"]["patch_tokens"]["shape"] == [3, 32, 192]
+
+
+def test_dinov3_without_biases_is_the_one_with_zeros(tmp_path, torch, shallow):
+  """timm has both: the biases of most published DINOv3 are zero."""
+  model = timm_model("vit_small_patch16_dinov3", img_size=(256, 128))
+  write_safetensors(tmp_path / "a.safetensors", state_of(model))
+  weights = open_weights(tmp_path / "a.safetensors")
+  assert weights.spec.name == "dinov3_small" and any("zeros here: queries and values" in n for n in weights.notes)
+  images = images_of((256, 128))
+  theirs, ours = features_there(model, images), features_here(weights, images)
+  np.testing.assert_allclose(ours.cls, theirs[0], rtol=0, atol=FEATURES)
+  np.testing.assert_allclose(ours.tokens, theirs[1], rtol=0, atol=FEATURES)
