@@ -41,7 +41,7 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
   notes = "".join(f"\n- {note}" for note in record["notes"])
   features = (
-    "a class token and patch tokens"
+    f"{'a class token' if facts.get('class_token', True) else 'an image feature'} and patch tokens"
     if spec.architecture.kind == "vit"
     else "an image feature and features of the cells of a map"
   )

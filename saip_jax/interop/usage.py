@@ -20,23 +20,37 @@ def usage_of(dialect: str, record: dict[str, Any], spec: BackboneSpec) -> str:
     timm=architecture.oldest_timm,
     arguments=arguments,
     changes=_changes(spec),
+    tokens=_tokens(record["model"]),
     **facts | {"platforms": ", ".join(facts.get("platforms", ()))},
   ).strip()
 
 
 def _changes(spec: BackboneSpec) -> str:
-  """Returns code that changes timm's model where its arguments cannot: upsampling, biases, heads of the last block."""
+  """Returns code that changes timm's model where its arguments cannot: upsampling, biases, attributes of a ViT."""
   if spec.architecture.upsampling:
     return _UPSAMPLING.format(mode=spec.architecture.upsampling)
   if spec.architecture.merging_bias:
     return _MERGING_BIAS
+  code = ""
+  if spec.norm_eps:
+    code += f'for layer in model.modules():\n  if hasattr(layer, "eps"):\n    layer.eps = {spec.norm_eps!r}\n'
+  if spec.patch_padding:
+    code += f"model.patch_embed.proj.padding = ({spec.patch_padding}, {spec.patch_padding})\n"
   if not spec.last_heads:
-    return ""
+    return code
   heads, width = spec.last_heads, spec.build().width // spec.last_heads
-  return (
+  return code + (
     f"attention = model.blocks[-1].attn   # the last block has {heads} heads\n"
     f"attention.num_heads, attention.head_dim, attention.scale = {heads}, {width}, {width}**-0.5\n"
   )
+
+
+def _tokens(facts: dict[str, Any]) -> str:
+  """Returns the shape of a ViT's tokens after the batch, and what comes first; facts of a plain ViT are absent."""
+  first, count = facts.get("class_token", True), facts.get("prefix_tokens", 0)
+  if count:
+    return f"{first + count} + N, D): class token, {count} tokens that are no feature, patches"
+  return "1 + N, D), class token first" if first else "N, D); their mean is the image feature"
 
 
 _INTO_TIMM = """model = timm.create_model("{architecture}", {arguments}num_classes=0)
@@ -76,7 +90,7 @@ _USAGE = {
 import timm
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()   # timm {timm} or newer; DIR is this folder
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-tokens = model.forward_features(transform(image)[None])              # (1, 1 + N, D), class token first
+tokens = model.forward_features(transform(image)[None])              # (1, {tokens}
 ```
 
 or `transformers.AutoModel.from_pretrained(DIR)` and `AutoImageProcessor.from_pretrained(DIR)`. The hidden

@@ -138,6 +138,9 @@ def test_exports_return_to_timm(tmp_path, torch, shallow, name, dialect):
   assert again.spec == weights.spec and again.notes == ()
   for n, a in DIALECTS["timm"].to_state(weights).items():
     np.testing.assert_array_equal(DIALECTS["timm"].to_state(again)[n], a)
+  card = (out / "README.md").read_text()
+  count = 1 + MODELS[name][1].get("reg_tokens", 4 if "dino" in name else 0) if "gap" not in name else 0
+  assert dialect != "timm" or (f"(1, {count} + N, D)" if count else "(1, N, D)") in card
   if dialect == "timm":
     with quiet():
       model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()

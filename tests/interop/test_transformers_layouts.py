@@ -154,6 +154,7 @@ def test_the_epsilon_must_be_stated_and_is_kept(tmp_path, model, capsys):
     with quiet():
       assert cli.main(["export", f"--checkpoint={tmp_path / 'W'}", f"--dialect={dialect}", f"--out={out}"]) == code
   assert "cannot express norm_eps 3e-05" in capsys.readouterr().err
+  assert "layer.eps = 3e-05" in (out / "README.md").read_text()
   assert open_weights(out).spec == kept.spec
 
 
