@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from saip_jax.interop.spec import BackboneSpec, Weights
 from saip_jax.training.optimizer import make_optimizer
 from saip_jax.training.step import init_state, make_train_step
 from saip_jax.views.photometric import IMAGENET_MEAN, IMAGENET_STD
@@ -37,9 +38,13 @@ def test_two_and_two_steps_are_four(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_student_comes_close_to_a_fixed_random_expert(tmp_path, monkeypatch):
-  """The distance of image features falls below three tenths of its start, on 32 images."""
+  """The distance of patch tokens falls below three tenths of its start; across views colors cannot be predicted."""
   add_toy_backbone(monkeypatch)
-  file = timm_file(tmp_path / "expert.safetensors")
+  spec = BackboneSpec("vit_toy", (128, 64), "flat1d")
+  images, reads = np.zeros((1, 128, 64, 3), np.float32), ("cls", "tokens", "hidden")
+  new = jax.jit(lambda key: spec.build().init(key, images, reads))(jax.random.key(5))
+  weights = Weights(spec, {"backbone": jax.device_get(new["params"])}, None, "new")
+  file = timm_file(tmp_path / "expert.safetensors", weights)
   alone = [f"method.{name}.weight=0.0" for name in ("csm", "csr", "css")]
   config, method = tiny(
     f"method.expert={file}",
@@ -58,5 +63,5 @@ def test_a_student_comes_close_to_a_fixed_random_expert(tmp_path, monkeypatch):
   for number in range(300):
     batch = {name: a for name, a in made_up_batch(seed=number % 4).items() if name in method.batch_spec(8)}
     state, metrics = step(state, batch)
-    losses.append(float(metrics["loss/align_image"]))
+    losses.append(float(metrics["loss/align_patch"]))
   assert np.mean(losses[-10:]) < 0.3 * losses[0], (losses[0], np.mean(losses[-10:]))
