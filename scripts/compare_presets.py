@@ -12,6 +12,7 @@ training, color histograms, and one constant feature for every image, which give
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -138,9 +139,10 @@ def main() -> None:
   rows: dict[str, dict[str, list[dict]]] = {}
 
   def add(row: str, name: str, open_it: Callable[[], Encoder]) -> None:
+    opened = functools.cache(open_it)  # once for all tasks, which then share what it compiles
     for column, (task, protocol) in tasks.items():
       file = args.out / "scores" / f"{name}_{task}_{protocol}_{measured}.json"
-      record = cached_record(file, lambda: measure(open_it(), task, data, protocol))
+      record = cached_record(file, lambda: measure(opened(), task, data, protocol))
       rows.setdefault(row, {}).setdefault(column, []).append(record)
 
   for run in runs:
