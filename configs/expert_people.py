@@ -1,9 +1,9 @@
-r"""A small expert for demonstrations: ViT nano learns the identities of built-in people, from scratch, in a minute.
+r"""A small expert for demonstrations: ViT nano learns the identities of built-in people.
 
   saip pretrain --config=expert_people --workdir=runs/expert
 
-`scripts/expert_demo.sh` makes it and distills it with `saip_expert_demo`. It learns from the training identities alone;
-evaluation on people measures the others.
+It starts from random weights. `scripts/expert_demo.sh` makes it and distills it with `saip_expert_demo`. It learns from
+the training identities alone; evaluation on people measures the others.
 
 Hardware: two CPU cores, about a minute.
 """

@@ -1,4 +1,4 @@
-r"""SAIP with an expert at demo size: `saip_nano` aligned to an encoder that knows the built-in people.
+r"""SAIP with an expert at demo size: `saip_nano` aligned to one that knows the built-in people.
 
   ./scripts/expert_demo.sh
   saip pretrain --config=saip_expert_demo --workdir=W --config.method.expert=EXPERT

@@ -1,4 +1,4 @@
-r"""SAIP with an expert, the recommended way: ViT-Ti learns all of SAIP, improved, and is aligned to a frozen encoder.
+r"""SAIP with an expert, the recommended way: all of SAIP, and alignment to a frozen encoder.
 
   saip pretrain --config=saip_expert_vit_tiny --workdir=W \
     --config.method.expert=EXPERT --config.data.path=LUP1M --config.data.scene_path=SCENES

@@ -1,4 +1,4 @@
-r"""Distillation alone at demo size: ViT nano learns from an expert that knows the built-in people, on two CPU cores.
+r"""Distillation alone at demo size: ViT nano learns from an expert that knows the built-in people.
 
   saip pretrain --config=saip_kd_demo --workdir=W --config.method.expert=EXPERT
 

@@ -18,7 +18,7 @@ from saip_jax.backbones.statistics import join_statistics
 from saip_jax.backbones.tinyvit import TinyViT
 from saip_jax.evaluation.features import embed_images
 from saip_jax.initial import start_from
-from saip_jax.interop import export, proof
+from saip_jax.interop import export, export_request, proof
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.dialects import DIALECTS, recognize_dialect
 from saip_jax.interop.importing import import_weights
@@ -165,7 +165,7 @@ def test_onnx_computes_the_same(tmp_path, monkeypatch, torch, name, flags):
   ],
 )
 def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch, capsys, name, flags, words):
-  monkeypatch.setattr(export, "why_missing", lambda packages: None)
+  monkeypatch.setattr(export_request, "why_missing", lambda packages: None)
   monkeypatch.setattr(export, "open_weights", lambda path: backbone_weights(name))
   assert cli.main(["export", "--checkpoint=W", f"--out={tmp_path / 'out'}", *flags]) == 2
   error = capsys.readouterr().err

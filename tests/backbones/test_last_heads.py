@@ -13,7 +13,7 @@ from saip_jax import cli
 from saip_jax.backbones.features import Views
 from saip_jax.backbones.patches import patchify
 from saip_jax.backbones.vit import ViT
-from saip_jax.interop import export
+from saip_jax.interop import export, export_request
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import BackboneSpec
 from saip_jax.interop.weights import open_weights
@@ -129,7 +129,7 @@ def test_exports_compute_the_same_and_come_back(tmp_path, monkeypatch, torch, di
 
 @pytest.mark.parametrize("dialect", ["timm", "mae", "dino", "vitpose", "mmpose"])
 def test_what_its_readers_cannot_express_is_refused(tmp_path, monkeypatch, capsys, dialect):
-  monkeypatch.setattr(export, "why_missing", lambda packages: None)
+  monkeypatch.setattr(export_request, "why_missing", lambda packages: None)
   monkeypatch.setattr(export, "open_weights", lambda path: distilled())
   assert cli.main(["export", "--checkpoint=W", f"--dialect={dialect}", f"--out={tmp_path / 'out'}"]) == 2
   error = capsys.readouterr().err

@@ -18,6 +18,7 @@ from saip_jax.initial import open_initial, start_from
 from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.dialects import DIALECTS, recognize_dialect
 from saip_jax.interop.importing import import_weights
+from saip_jax.interop.spec import IMAGENET
 from saip_jax.interop.swin import swin_names
 from saip_jax.interop.tables import flatten
 from saip_jax.interop.weights import load_backbone, loaded_backbone, open_weights
@@ -295,7 +296,7 @@ def test_a_raw_file_is_asked_about_wherever_it_is_opened(toy, tmp_path, capsys):
 
 def test_a_run_starts_from_an_import_and_has_it_as_its_expert(toy, tmp_path):
   path, folder = solider_file(tmp_path / "s.pth", toy, toy), str(tmp_path / "W")
-  weights = import_weights(path, None, folder, (128, 64), semantic_weight=0.2)
+  weights = import_weights(path, None, folder, (128, 64), semantic_weight=0.2, mean=IMAGENET[0], std=IMAGENET[1])
   settings = SETTINGS + (f"init_from={folder}", "model.backbone=swin_toy_solider")
   config, method = tiny_saip(*settings, **TOY)
   params, method_state = jax.jit(method.init)(jax.random.key(0))
