@@ -100,9 +100,12 @@ def read(state: Mapping[str, np.ndarray], backbone: ViT | None = None) -> dict:
 def write(tree: dict, patch: int) -> dict[str, np.ndarray]:
   """Returns the published state dict of a parameter tree, with the unused tensors of the published modules.
 
+  An adapter is left out: downstream programs drop it.
+
   Raises:
     ValueError: the published model has no such heads.
   """
+  tree = {name: module for name, module in tree.items() if name != "adapter"}  # of training with an expert alone
   others = sorted(tree.keys() - {"backbone", *HEADS})
   if "memory_embed" in tree.get("csr", {}):
     others.append("csr with cross-attention (behavior.csr_context='tokens')")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saip_jax.interop import saip as saip_names
 from saip_jax.interop.tensor_files import sha256
 from saip_jax.methods.saip.alignment import alignment_terms, current_moments, move_moments, new_moments
 from saip_jax.training.mesh import lower_step, make_mesh, place_state, shard_batch, shardings_of
@@ -108,6 +109,8 @@ def test_the_student_learns_and_the_expert_stays(file, settings):
   of_expert = jax.grad(lambda f: method.loss(state.params, state.method_state | f, made_up_batch(), KEY, 0)[0])
   assert not any(map(np.any, jax.tree.leaves(jax.jit(of_expert)(state.frozen))))
   assert "adapter" not in method.export_params(state.params, state.method_state, "student")
+  published = saip_names.write(jax.device_get({name: state.params[name] for name in ("backbone", "adapter")}), 16)
+  assert all(name.startswith("backbone.") for name in published)
   if "method.teacher=expert" in settings:
     assert "teacher" not in state.method_state and "expert_head" in state.method_state
     with pytest.raises(ValueError, match="which=.teacher."):
