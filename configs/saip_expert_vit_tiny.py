@@ -6,7 +6,7 @@ r"""SAIP with an expert, the recommended way: all of SAIP, and alignment to a fr
 EXPERT is any encoder that `saip import` reads: one that knows people (PATH, SOLIDER, HAP, PersonViT, Sapiens) or a
 general one (DINOv2, DINOv3, EUPE). CSM, CSR and CSS stay. Image features of all views and patch tokens of the global
 views approach the standardized features of the expert by their cosine, and the relations of tokens are matched. The
-exported student has three heads and no trace of the expert, whose license may follow it: the model card says so.
+exported student has three heads and no adapter. The license of the expert may apply to it: the model card says so.
 
 Hardware: as for `saip_vit_tiny`. An image takes 199 GFLOP with a ViT-B expert, which sees two views and the scene, and
 82 without an expert. Not timed on an accelerator.

@@ -7,7 +7,6 @@ from flax import linen as nn
 from saip_jax.backbones.block import Block
 from saip_jax.backbones.linear import Linear, gelu
 
-ADAPTERS = ("mlp", "linear", "block")
 _HIDDEN = {"mlp": 2048, "block": 1024}
 _BOTTLENECK = 256
 _EPSILON = {"mlp": 1e-5, "block": 1e-6}
@@ -23,7 +22,7 @@ class Adapter(nn.Module):
   Attributes:
     width: of the expert's features.
     heads: of the expert, for the block.
-    kind: one of `ADAPTERS`.
+    kind: "mlp", "linear" or "block".
     normalize: end "mlp" and "block" in a layer norm, as the features of an expert do; False for standardized targets,
       which a norm across channels could not reach.
     dtype: computation dtype.

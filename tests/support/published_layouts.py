@@ -22,7 +22,7 @@ class Layout:
     arguments: of timm's model.
     content: state of timm's model -> the published file, nested dicts of arrays.
     prefix: path and prefix of the encoder's tensors in it, "state_dict/module.".
-    options: what `saip import` is told beside the file.
+    options: options of `saip import` that go with the file.
     padding: of the patches.
   """
 

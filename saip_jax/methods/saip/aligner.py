@@ -67,12 +67,10 @@ class Aligner:
   def see(self, method_state: dict[str, Any], views: SaipViews) -> dict[str, Features]:
     """Returns the expert's features of "globals" and "scene", as far as they are used."""
     config, kinds = self.config, {}
-    teaches = config.teacher == "expert"
     if config.adapts:
-      matched = teaches and bool(config.csm.weight and config.csm.attention_weight)
-      wanted = {"cls": True, "tokens": self._reads_patches, "attention": matched or config.align.compares("attention")}
+      wanted = {"cls": True, "tokens": self._reads_patches, "attention": config.reads_expert_maps}
       kinds["globals"] = views.globals, [name for name, is_wanted in wanted.items() if is_wanted]
-    if config.css.weight and (teaches or config.align.compares("tokens")):
+    if config.reads_expert_scene:
       kinds["scene"] = views.scene[:, None], ["tokens"]
     return self.expert.encode(method_state["expert"], kinds)
 

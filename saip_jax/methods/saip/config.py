@@ -232,6 +232,21 @@ class SaipConfig:
     return bool(self.align.weight) or self.teacher == "expert" and bool(self.csm.weight)
 
   @property
+  def matches_attention(self) -> bool:
+    """Whether CSM compares attention maps with those of the teacher."""
+    return bool(self.csm.weight and self.csm.attention_weight)
+
+  @property
+  def reads_expert_maps(self) -> bool:
+    """Whether attention maps of the expert are compared."""
+    return self.align.compares("attention") or self.teacher == "expert" and self.matches_attention
+
+  @property
+  def reads_expert_scene(self) -> bool:
+    """Whether the expert encodes the scene."""
+    return bool(self.css.weight) and (self.teacher == "expert" or self.align.compares("tokens"))
+
+  @property
   def resolved(self) -> Behavior:
     """All behaviors: those of `behavior`, the others from the fidelity."""
     own = {name: value for name, value in vars(self.behavior).items() if value is not None}

@@ -141,7 +141,7 @@ def _default_size(module: Backbone, backbone: Backbone) -> tuple[int, int]:
 def _check_sizes(config: SaipConfig, expert: Expert) -> None:
   """Raises ValueError if the expert cannot see whole patches."""
   sees = {"config.method.expert_hw": expert.expert_hw}
-  if _sees_scene(config):
+  if config.reads_expert_scene:
     side = config.css.scene_size
     sees[f"the scene (config.method.css.scene_size={side} in proportion)"] = expert.size_of((side, side))
   for what, (height, width) in sees.items():
@@ -152,23 +152,16 @@ def _check_sizes(config: SaipConfig, expert: Expert) -> None:
       )
 
 
-def _sees_scene(config: SaipConfig) -> bool:
-  return bool(config.css.weight) and (config.teacher == "expert" or config.align.compares("tokens"))
-
-
 def _check_maps(config: SaipConfig, backbone: Backbone, expert: Expert) -> None:
   """Raises ValueError if attention maps are compared that do not exist or do not fit."""
-  matches = config.teacher == "expert" and bool(config.csm.weight and config.csm.attention_weight)
-  if matches:
-    setting, cure = "config.method.csm.attention_weight", "config.method.csm.attention_weight=0"
-  elif config.align.compares("attention"):
-    setting, cure = "config.method.align.relation='attention'", "config.method.align.relation='tokens'"
-  else:
-    setting, cure = "", ""
   if config.adapts and config.align.adapter == "block" and not backbone.has_attention:
     raise ValueError("config.method.align.adapter is 'block', which reads the tokens of a ViT: set it to 'mlp'")
-  if not setting:
+  if not config.reads_expert_maps:
     return
+  if config.teacher == "expert" and config.matches_attention:
+    setting, cure = "config.method.csm.attention_weight", "config.method.csm.attention_weight=0"
+  else:
+    setting, cure = "config.method.align.relation='attention'", "config.method.align.relation='tokens'"
   if not expert.module.has_attention or not backbone.has_attention:
     who = "the expert" if backbone.has_attention else "this backbone"
     raise ValueError(f"{setting} compares attention maps, but {who} has none: set {cure}")

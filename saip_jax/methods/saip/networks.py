@@ -60,7 +60,7 @@ class SaipNetworks:
         f"config.method.css.scene_size is {config.css.scene_size}: a multiple of {stride} of at least {room} pixels "
         f"is needed to place {persons} persons of {height}x{width}"
       )
-    if config.csm.weight and config.csm.attention_weight and not self.backbone.has_attention:
+    if config.matches_attention and not self.backbone.has_attention:
       raise ValueError(
         "this backbone has no attention maps of whole views to match: set config.method.csm.attention_weight=0"
       )
@@ -192,10 +192,6 @@ class SaipNetworks:
       out = out.replace(teacher_logits=logits, teacher_maps=seen_globals.attention)
     return self._search(out.replace(scene=seen_scene), params, student, anchor, views) if css else out
 
-  @property
-  def _matches_attention(self) -> bool:
-    return bool(self.config.csm.weight and self.config.csm.attention_weight)
-
   @jax.named_scope("student")
   def _student(self, params, statistics, views: SaipViews) -> StudentFeatures:
     """Encodes global views, local crops, the rescaled RoI and instance, and seen patches of the enlarged view."""
@@ -203,7 +199,7 @@ class SaipNetworks:
     csm, csr, css = (bool(part.weight) for part in (config.csm, config.csr, config.css))
     every_crop, read = csm or config.adapts, self.aligner.reads
     shown = views.globals if every_crop else views.globals[:, :1]
-    reads = _wanted(cls=every_crop, hidden=csr or css, attention=self._matches_attention)
+    reads = _wanted(cls=every_crop, hidden=csr or css, attention=self.config.matches_attention)
     kinds, enlarged = {"globals": Views(shown, {*reads, *read("globals")})}, None
     if every_crop:
       kinds["locals"] = Views(views.crops[:, :-2], {"cls", *read("crops")})
@@ -254,7 +250,7 @@ class SaipNetworks:
     """
     kinds = {}
     if self.config.csm.weight:
-      kinds["globals"] = Views(views.globals, _wanted(cls=True, attention=self._matches_attention))
+      kinds["globals"] = Views(views.globals, _wanted(cls=True, attention=self.config.matches_attention))
     if self.config.css.weight:
       kinds["scene"] = Views(views.scene[:, None], ["hidden"])
     statistics = method_state.get("statistics", {}).get("teacher")
