@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from input_pipeline.sources.annotated.categories import categories_text
 from input_pipeline.storage import as_place
 from saip_jax.evaluation.encoders import Encoder, flip_tested
 from saip_jax.evaluation.metrics.similarity import Variation
+from saip_jax.evaluation.resampling import Resampling, bootstrap, interval
 from saip_jax.evaluation.splits import Data
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import Protocol, split_unit
@@ -20,6 +23,8 @@ from saip_jax.interop.onnx_file import onnx_path
 from saip_jax.run_folder.files import CONFIG, EVALUATIONS
 from saip_jax.run_folder.integrity import checkpoint_steps
 from saip_jax.run_folder.remote import append_line, joined, local, with_urls
+
+_DRAWS = 500  # resampled test sets
 
 
 def evaluate(
@@ -60,9 +65,9 @@ def evaluate_tasks(
     show: called with each record before it is saved.
 
   Returns:
-    A JSON-able record of each task: task, protocol, encoder, scores, facts to compare them (with a warning if all
-    features are equal), and images left out. If the checkpoint belongs to a run, it is appended to
-    W/evaluations.jsonl.
+    A JSON-able record of each task: task, protocol, encoder, scores, the uncertainty of the main score, facts to
+    compare them (with a warning if all features are equal), and images left out. If the checkpoint belongs to a run,
+    it is appended to W/evaluations.jsonl.
 
   Raises:
     ValueError: a task, protocol, checkpoint or data set that does not exist or does not fit.
@@ -105,12 +110,24 @@ def save_record(
   return record
 
 
-def measure(encoder: Encoder, task: str, data: Data, protocol: str | None = None) -> dict[str, Any]:
-  """Returns a record of `evaluate_tasks` for an open encoder, without saving it."""
-  return run_protocol(task, *find_protocol(task, protocol), encoder, data)
+def measure(
+  encoder: Encoder, task: str, data: Data, protocol: str | None = None, keep_draws: bool = False
+) -> dict[str, Any]:
+  """Returns a record of `evaluate_tasks` for an open encoder, without saving it.
+
+  Args:
+    encoder: the encoder.
+    task: a key of `TASKS`.
+    data: the data set.
+    protocol: one of the task's protocols; None for its default.
+    keep_draws: keep the scores of all resampled test sets, to subtract those of another encoder on the same data.
+  """
+  return run_protocol(task, *find_protocol(task, protocol), encoder, data, keep_draws)
 
 
-def run_protocol(task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data) -> dict[str, Any]:
+def run_protocol(
+  task: str, protocol: str, run: Protocol, encoder: Encoder, data: Data, keep_draws: bool = False
+) -> dict[str, Any]:
   """Runs a protocol on an open encoder; returns the record."""
   started = time.perf_counter()
   encoder = dataclasses.replace(encoder, variation=Variation())
@@ -120,11 +137,22 @@ def run_protocol(task: str, protocol: str, run: Protocol, encoder: Encoder, data
     "protocol": protocol,
     "encoder": encoder.facts,
     "scores": result.scores,
+    "uncertainty": _uncertainty(result.resampling, keep_draws),
     "facts": result.facts | {"flip_test": encoder.facts.get("flip_test", False)} | _warning(encoder),
     "left_out": result.damaged,
     "seconds": round(time.perf_counter() - started, 2),
     "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
+
+
+def _uncertainty(resampling: Resampling | None, keep_draws: bool) -> dict[str, Any] | None:
+  """Returns the 95 % interval of the main score over resampled test sets; None if it cannot be resampled."""
+  if resampling is None:
+    return None
+  draws = bootstrap(resampling, _DRAWS)
+  low, high = interval(draws)
+  facts = {"score": resampling.score, "low": low, "high": high, "groups": len(np.unique(resampling.groups))}
+  return facts | {"draws": [float(f"{draw:.6g}") for draw in draws] if keep_draws else len(draws)}
 
 
 def _warning(encoder: Encoder) -> dict[str, str]:
@@ -187,10 +215,14 @@ def evaluation_text(record: dict[str, Any]) -> str:
   lines += [f"{key.replace('_', ' '):<10} {value}" for key, value in known.items()]
   if record["left_out"]:
     lines.append(f"left out   {len(record['left_out'])} images that cannot be read, the first: {record['left_out'][0]}")
-  width = max(len(name) for name in record["scores"])
-  return "\n".join(
-    [*lines, ""] + [f"{name:<{width}}  {score_text(name, value)}" for name, value in record["scores"].items()]
-  )
+  width, known = max(len(name) for name in record["scores"]), record.get("uncertainty") or {}
+  lines.append("")
+  for name, value in record["scores"].items():
+    limits = ""
+    if name == known.get("score"):
+      limits = f"  (95 %: {score_text(name, known['low'])} to {score_text(name, known['high'])})"
+    lines.append(f"{name:<{width}}  {score_text(name, value)}{limits}")
+  return "\n".join(lines)
 
 
 def score_text(name: str, value: float) -> str:

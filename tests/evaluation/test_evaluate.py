@@ -12,6 +12,7 @@ from input_pipeline.sources.combined import SubsetSource
 from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
+from saip_jax.evaluation.resampling import bootstrap
 from saip_jax.evaluation.splits import Data, LabeledImages, groups, held_out
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import facts_of
@@ -33,7 +34,8 @@ OF_SCENES, OF_RUNS = ("detection", "multi_parsing"), ("cross_modality",)
 @pytest.mark.parametrize(
   "task, protocol", [(task, p) for task, t in TASKS.items() for p in t.protocols if task not in OF_SCENES + OF_RUNS]
 )
-def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
+def test_every_task_runs_on_the_built_in_people(people, monkeypatch, capsys, task, protocol):
+  resampled = _resampled(monkeypatch)
   command = [
     "evaluate",
     "--checkpoint=constant",
@@ -48,18 +50,42 @@ def test_every_task_runs_on_the_built_in_people(people, capsys, task, protocol):
   assert record["task"] == task and record["protocol"] == protocol and record["left_out"] == []
   assert record["encoder"] == {"checkpoint": "constant", "image_hw": [64, 32]}
   assert all(np.isfinite(value) for value in record["scores"].values())
+  _check_uncertainty(record, resampled)
   text = evaluation.evaluation_text(record)
   assert TASKS[task].summary in text and all(name in text for name in record["scores"])
 
 
+def _resampled(monkeypatch):
+  """Returns a list that gets each `Resampling` that is used."""
+  found = []
+  monkeypatch.setattr(
+    evaluation, "bootstrap", lambda resampling, n: found.append(resampling) or bootstrap(resampling, n)
+  )
+  return found
+
+
+def _check_uncertainty(record, resampled):
+  """Every image once is the score itself; the interval is that of the main score and of several groups."""
+  (resampling,), known = resampled, record["uncertainty"]
+  value = record["scores"][known["score"]]
+  assert known["score"] == next(iter(record["scores"])) and known["groups"] > 1 and known["draws"] == 500
+  assert resampling.of(np.ones(len(resampling.groups))) == pytest.approx(value, abs=1e-12)
+  assert known["low"] <= known["high"]
+
+
 @pytest.mark.parametrize("task", OF_SCENES)
 def test_some_are_measured_on_whole_scenes(tmp_path, monkeypatch, capsys, task):
+  resampled = _resampled(monkeypatch)
   monkeypatch.setattr(prepare, "render_picture", toy_picture)
   prepare.prepare_people(tmp_path / "scenes", SetSpec("scenes", (64, 96), 0, 120), 60, progress=False, processes=1)
   command = ["evaluate", "--checkpoint=constant", f"--task={task}", f"--data=people:{tmp_path / 'scenes'}", "--json"]
   assert cli.main(command) == 0
   record = json.loads(capsys.readouterr().out)
   assert record["encoder"]["image_hw"] == [256, 384] and record["facts"]["persons"] > 12
+  if task == "detection":
+    _check_uncertainty(record, resampled)
+  else:
+    assert record["uncertainty"] is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ import dataclasses
 
 import numpy as np
 
+THRESHOLD = 0.5
+"""Usual probability above which an attribute is predicted."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AttributeScores:
@@ -46,7 +49,7 @@ class AttributeScores:
 
 
 def evaluate_attributes(
-  probabilities: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray = 0.5
+  probabilities: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray = THRESHOLD
 ) -> AttributeScores:
   """Compares predicted with true attributes.
 
@@ -80,7 +83,7 @@ def evaluate_attributes(
     )
   predicted, true = probabilities > threshold, labels == 1
   both, either = predicted & true, predicted | true
-  balanced = (_share(both.sum(0), true.sum(0)) + _share((~either).sum(0), (~true).sum(0))) / 2
+  balanced = balanced_accuracy(predicted, true, np.ones(len(true)))
   accuracy = _share(both.sum(1), either.sum(1)).mean()
   precision = _share(both.sum(1), predicted.sum(1)).mean()
   recall = _share(both.sum(1), true.sum(1)).mean()
@@ -95,6 +98,12 @@ def evaluate_attributes(
     images=len(true),
     images_without=int((~true.any(1)).sum()),
   )
+
+
+def balanced_accuracy(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """Returns (A,) balanced accuracies of (n, A) bool predictions and labels, where image i counts weights[i] times."""
+  of_true = _share(weights @ (predicted & true), weights @ true)
+  return (of_true + _share(weights @ ~(predicted | true), weights @ ~true)) / 2
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

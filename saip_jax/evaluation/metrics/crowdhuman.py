@@ -17,6 +17,7 @@ a false positive.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -39,6 +40,7 @@ class CrowdHumanScores:
     JI: Jaccard index.
     persons: number of persons that count.
     images: number of images.
+    resampled_AP: (I,) int number of times that each image counts -> AP.
   """
 
   AP: float
@@ -46,6 +48,7 @@ class CrowdHumanScores:
   JI: float
   persons: int
   images: int
+  resampled_AP: Callable[[np.ndarray], float] = dataclasses.field(compare=False)
 
 
 def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndarray) -> CrowdHumanScores:
@@ -83,16 +86,16 @@ def evaluate_crowdhuman(true: TrueBoxes, found: DetectedBoxes, sizes_wh: np.ndar
     images.append(_Image(boxes[rows], found.scores[rows], true_boxes[true_rows], true.ignored[true_rows]))
     state[rows] = images[-1].match()
   order = order[np.argsort(-found.scores[order], kind="stable")]
-  counted = state[order][state[order] != _LEFT_OUT] == _HIT
-  hits = np.cumsum(counted)
-  recall, precision = hits / persons, hits / np.arange(1, len(hits) + 1)
-  area = float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
+  order = order[state[order] != _LEFT_OUT]
+  hit, owners = state[order] == _HIT, true.images[~true.ignored]
+  area = lambda times: _area(np.repeat(hit, times[found.images[order]]), times[owners].sum())
   return CrowdHumanScores(
-    area,
-    _miss_rate(recall, np.cumsum(~counted) / len(sizes)),
+    _area(hit, persons),
+    _miss_rate(np.cumsum(hit) / persons, np.cumsum(~hit) / len(sizes)),
     max(_jaccard(images, tenths / 10) for tenths in range(10)),
     persons,
     len(sizes),
+    area,
   )
 
 
@@ -145,6 +148,13 @@ def _inside(boxes_xywh: np.ndarray, sizes_wh: np.ndarray) -> np.ndarray:
   """Returns boxes clipped to their images; a box outside its image becomes empty, at the edge."""
   low = np.clip(boxes_xywh[:, :2], 0, sizes_wh - 1)
   return np.concatenate([low, np.clip(boxes_xywh[:, :2] + boxes_xywh[:, 2:], 0, sizes_wh) - low], 1)
+
+
+def _area(hit: np.ndarray, persons: int) -> float:
+  """Returns AP; `hit` (n,) bool is whether each detection finds a person, by falling score."""
+  hits = np.cumsum(hit)
+  recall, precision = hits / persons, hits / np.arange(1, len(hits) + 1)
+  return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
 
 
 def _miss_rate(recall: np.ndarray, false_per_image: np.ndarray) -> float:

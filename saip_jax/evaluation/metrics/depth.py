@@ -17,12 +17,14 @@ class DepthScores:
     rmse: root mean squared error, in the unit of the depths.
     delta1: fraction of pixels within a factor of 1.25; predictions that are not positive never are.
     pixels: number of pixels.
+    within: (pixels,) bool, whether each known pixel is within that factor.
   """
 
   abs_rel: float
   rmse: float
   delta1: float
   pixels: int
+  within: np.ndarray = dataclasses.field(compare=False)
 
 
 def evaluate_depth(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -> DepthScores:
@@ -49,5 +51,5 @@ def evaluate_depth(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -
     raise ValueError("a known depth is invalid: expected true ones above 0 and finite predictions")
   within = (d < 1.25 * t) & (t < 1.25 * d)
   return DepthScores(
-    float(np.mean(np.abs(d - t) / t)), float(np.sqrt(np.mean((d - t) ** 2))), float(within.mean()), len(d)
+    float(np.mean(np.abs(d - t) / t)), float(np.sqrt(np.mean((d - t) ** 2))), float(within.mean()), len(d), within
   )

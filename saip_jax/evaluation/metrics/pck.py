@@ -24,11 +24,15 @@ class KeypointScores:
     error: mean distance, as a fraction of the crop's height.
     pck: limit, as a fraction of the crop's height, -> fraction of joints within it, for `PCK_LIMITS`.
     joints: number of joints.
+    within: limit -> (n,) number of joints of each row within it.
+    counts: (n,) number of joints of each row.
   """
 
   error: float
   pck: dict[float, float]
   joints: int
+  within: dict[float, np.ndarray] = dataclasses.field(compare=False)
+  counts: np.ndarray = dataclasses.field(compare=False)
 
 
 def keypoint_scores(
@@ -50,14 +54,17 @@ def keypoint_scores(
   Raises:
     ValueError: wrong shapes, no visible joint, or a visible joint that is not finite.
   """
-  distances, visible = _distances(predicted_xy, true_xy, visible, heights)
-  distances = distances[visible]
-  counts = None if weights is None else np.broadcast_to(np.asarray(weights)[:, None], visible.shape)[visible]
+  of_joint, visible = _distances(predicted_xy, true_xy, visible, heights)
+  distances = of_joint[visible]
+  of_row = np.ones(len(of_joint)) if weights is None else np.asarray(weights)
+  counts = None if weights is None else np.broadcast_to(of_row[:, None], visible.shape)[visible]
   mean = lambda values: float(np.average(values, weights=counts))
   return KeypointScores(
     mean(distances),
     {limit: mean(distances <= limit) for limit in PCK_LIMITS},
     len(distances) if counts is None else round(float(counts.sum())),
+    {limit: of_row * (of_joint <= limit).sum(1) for limit in PCK_LIMITS},
+    of_row * visible.sum(1),
   )
 
 

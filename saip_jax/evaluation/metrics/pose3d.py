@@ -20,12 +20,14 @@ class Pose3DScores:
     PA_MPJPE: after Procrustes alignment.
     by_joint: MPJPE of each joint.
     persons: number of persons.
+    errors: (n,) mean distance of the joints of each person, roots aligned.
   """
 
   MPJPE: float
   PA_MPJPE: float
   by_joint: tuple[float, ...]
   persons: int
+  errors: np.ndarray = dataclasses.field(compare=False)
 
 
 def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequence[int]) -> Pose3DScores:
@@ -55,7 +57,8 @@ def evaluate_pose3d(predicted_mm: np.ndarray, true_mm: np.ndarray, root: Sequenc
   aligned = predicted - predicted[:, root].mean(1, keepdims=True) + true[:, root].mean(1, keepdims=True)
   errors = np.linalg.norm(aligned - true, axis=2)
   closest = np.linalg.norm(procrustes(predicted, true) - true, axis=2)
-  return Pose3DScores(float(errors.mean()), float(closest.mean()), tuple(errors.mean(0).tolist()), len(true))
+  by_joint = tuple(errors.mean(0).tolist())
+  return Pose3DScores(float(errors.mean()), float(closest.mean()), by_joint, len(true), errors.mean(1))
 
 
 def procrustes(places: np.ndarray, targets: np.ndarray) -> np.ndarray:

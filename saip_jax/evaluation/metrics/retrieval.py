@@ -38,6 +38,7 @@ class RetrievalScores:
     queries: number of queries that are measured.
     queries_without_match: number of queries without a match in the gallery, which are left out.
     queries_with_ties: number of queries with a match of the same similarity as another entry.
+    average_precision: position of each measured query -> its AP; mAP is their mean.
   """
 
   mAP: float
@@ -46,6 +47,7 @@ class RetrievalScores:
   queries: int
   queries_without_match: int
   queries_with_ties: int
+  average_precision: dict[int, float]
 
 
 def evaluate_retrieval(
@@ -125,7 +127,8 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
       f"the features of queries are {query.shape[1]} wide and those of the gallery {gallery.shape[1]}: "
       "expected features of one backbone"
     )
-  precisions, penalties, hits, ties = [], [], [], 0
+  precisions: dict[int, float] = {}
+  penalties, hits, ties = [], [], 0
   for block, rows in similarities(query, gallery):
     for q, row in zip(block, rows):
       same = gallery_ids == query_ids[q]
@@ -134,7 +137,7 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
         row, same = row[ranked], same[ranked]
       ranking = ranking_of(row, same)
       if ranking is not None:
-        precisions.append(ranking.average_precision())
+        precisions[int(q)] = ranking.average_precision()
         penalties.append(ranking.inverse_negative_penalty())
         hits.append([ranking.hit_within(k) for k in CMC_RANKS])
         ties += ranking.tied
@@ -143,12 +146,13 @@ def _rank(query, query_ids, gallery, gallery_ids, aside: Callable | None, why_no
       f"none of the {len(query)} queries has a match: {why_none} their persons in the gallery of {len(gallery)}"
     )
   return RetrievalScores(
-    float(np.mean(precisions)),
+    float(np.mean(list(precisions.values()))),
     float(np.mean(penalties)),
     dict(zip(CMC_RANKS, np.mean(hits, axis=0).tolist())),
     len(precisions),
     len(query) - len(precisions),
     ties,
+    precisions,
   )
 
 

@@ -7,8 +7,9 @@ from scipy.special import expit
 
 from saip_jax.evaluation.encoders import Encoder, encode_images, striped
 from saip_jax.evaluation.logistic import fit_binary
-from saip_jax.evaluation.metrics.attributes import evaluate_attributes
+from saip_jax.evaluation.metrics.attributes import THRESHOLD, balanced_accuracy, evaluate_attributes
 from saip_jax.evaluation.metrics.knn import knn_attributes
+from saip_jax.evaluation.resampling import Resampling
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.losses.classification import attribute_weights
@@ -49,7 +50,7 @@ def probe_attributes(encoder: Encoder, data: Data) -> Result:
     "loss": "weighted as in arXiv 2107.03576",
     "strengths": dict(zip(names, probe.strength.tolist())),
   }
-  return score_attributes(expit(probe.logits(features)), truth[rows], names, facts, damaged)
+  return score_attributes(expit(probe.logits(features)), truth[rows], names, facts, damaged, groups(test)[rows])
 
 
 def probe_attribute_stripes(encoder: Encoder, data: Data) -> Result:
@@ -71,7 +72,7 @@ def nearest_attributes(encoder: Encoder, data: Data) -> Result:
     "temperature": _TEMPERATURE,
     "ties": "equally near images share their votes",
   }
-  return score_attributes(shares, truth[rows], names, facts, damaged)
+  return score_attributes(shares, truth[rows], names, facts, damaged, groups(test)[rows])
 
 
 def finetuned_attributes(network: Encoder, data: Data) -> Result:
@@ -82,7 +83,7 @@ def finetuned_attributes(network: Encoder, data: Data) -> Result:
   damaged: list[str] = []
   rows, logits = encode_images(network, test.source, damaged)
   facts = facts_of(train=train, test=test)
-  return score_attributes(expit(logits.astype(np.float64)), truth[rows], names, facts, damaged)
+  return score_attributes(expit(logits.astype(np.float64)), truth[rows], names, facts, damaged, groups(test)[rows])
 
 
 def _both_labels(train: LabeledImages, test: LabeledImages):
@@ -93,7 +94,12 @@ def _both_labels(train: LabeledImages, test: LabeledImages):
 
 
 def score_attributes(
-  probabilities: np.ndarray, truth: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
+  probabilities: np.ndarray,
+  truth: np.ndarray,
+  names: list[str],
+  facts: dict[str, Any],
+  damaged: list[str],
+  persons: np.ndarray,
 ) -> Result:
   """Measures predicted attributes.
 
@@ -103,6 +109,7 @@ def score_attributes(
     names: (A,) names of the attributes.
     facts: facts about the protocol, see `Result`.
     damaged: see `Result`.
+    persons: (n,) int group of each image, see `splits.groups`.
   """
   found = evaluate_attributes(probabilities, truth)
   scores = {
@@ -115,7 +122,9 @@ def score_attributes(
   facts = facts | {
     "balanced_accuracy": dict(zip(names, found.balanced_accuracy)),
     "one_sided": [names[a] for a in found.one_sided],
-    "threshold": 0.5,
+    "threshold": THRESHOLD,
     "F1": "of the mean precision and recall",
   }
-  return Result(scores, facts, damaged)
+  predicted, true = probabilities > THRESHOLD, truth == 1
+  score = lambda weights: float(balanced_accuracy(predicted, true, weights).mean())
+  return Result(scores, facts, damaged, Resampling("mA", persons, score))

@@ -8,6 +8,7 @@ from input_pipeline.names import shown
 from input_pipeline.source import count_left_out
 from saip_jax.evaluation.encoders import Encoder, open_encoder
 from saip_jax.evaluation.finetuned_networks import encoder_with_head
+from saip_jax.evaluation.resampling import Resampling
 from saip_jax.evaluation.splits import Data, LabeledImages
 
 FINETUNE_PROTOCOL = "finetune"
@@ -25,11 +26,13 @@ class Result:
       `split_unit`.
     facts: JSON-able facts that are needed to compare the scores with others.
     damaged: "name: reason" of each image that was left out because it cannot be read.
+    resampling: how the main score depends on the test images; None if it cannot be resampled.
   """
 
   scores: dict[str, float]
   facts: dict[str, Any]
   damaged: list[str]
+  resampling: Resampling | None = None
 
 
 Protocol = Callable[[Encoder, Data], Result]

@@ -16,7 +16,7 @@ from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.evaluation.tasks.grid_cells import cells_at
-from saip_jax.evaluation.tasks.joints import box_origin, true_joints
+from saip_jax.evaluation.tasks.joints import box_origin, resampling_of, true_joints
 from saip_jax.evaluation.tasks.keypoints import all_maxima
 
 _MOST = 2000  # pairs
@@ -68,7 +68,8 @@ def nearest_cells(encoder: Encoder, data: Data) -> Result:
     "joints_with_ties": int(np.count_nonzero(np.bincount(sought) > 1)),
     "PCK@0.1_of_the_same_place": round(by_place.pck[0.1], 4),
   }
-  return Result(scores | {"error": by_features.error}, facts, damaged)
+  persons = groups(test)[pairs[pair[sought], 0]]
+  return Result(scores | {"error": by_features.error}, facts, damaged, resampling_of(by_features, persons))
 
 
 def _pairs(images: LabeledImages) -> tuple[list[tuple[int, int]], bool]:

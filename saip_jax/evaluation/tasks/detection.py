@@ -16,6 +16,7 @@ from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
 from saip_jax.evaluation.metrics.crowdhuman import evaluate_crowdhuman
+from saip_jax.evaluation.resampling import Resampling
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages, order_by_hash
 from saip_jax.evaluation.tasks.base import Result, facts_of
@@ -155,4 +156,5 @@ def score_detections(
     "scales": "1.0",
     "JI": "of a matching of most pairs, as mmdet; CrowdDet's tool uses that of largest total IoU",
   }
-  return Result(scores, facts, damaged)
+  resampling = Resampling("AP@0.5", rows, lambda weights: crowd.resampled_AP(weights.astype(int)))
+  return Result(scores, facts, damaged, resampling)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.body import MPII_JOINTS, whole_body_names, whole_body_points
-from saip_jax.evaluation.metrics.pck import evaluate_mpii, keypoint_scores
-from saip_jax.evaluation.splits import LabeledImages
+from saip_jax.evaluation.metrics.pck import KeypointScores, evaluate_mpii, keypoint_scores
+from saip_jax.evaluation.resampling import Resampling, mean_of
+from saip_jax.evaluation.splits import LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result
 from saip_jax.evaluation.tasks.keypoint_ap import IN_PHOTO, average_precision
 
@@ -33,6 +34,7 @@ class TrueJoints:
     visible: (n, J) bool: known, and labeled as visible, if the data set has such labels.
     sizes: (n, 2) width and height in pixels.
     images: names of the images.
+    groups: (n,) int group of each image, see `splits.groups`.
     facts: annotations of each image, see input_pipeline/records.py.
   """
 
@@ -43,6 +45,7 @@ class TrueJoints:
   visible: np.ndarray
   sizes: np.ndarray
   images: list[str]
+  groups: np.ndarray
   facts: list[dict]
 
 
@@ -77,7 +80,8 @@ def _placed(images: LabeledImages, names, points) -> TrueJoints:
   labeled = points[..., 2] > 0
   known = labeled & (places >= 0).all(2) & (places < 1).all(2)
   called = [images.source.name(i) for i in range(len(images))]
-  return TrueJoints(tuple(names), places, labeled, known, known & (points[..., 2] == 2), sizes, called, images.facts)
+  visible = known & (points[..., 2] == 2)
+  return TrueJoints(tuple(names), places, labeled, known, visible, sizes, called, groups(images), images.facts)
 
 
 def score_joints(
@@ -119,7 +123,13 @@ def score_joints(
     # The published metric comes first; AP of persons alone in their images is not comparable.
     scores = precision | scores if how.get("matched") == IN_PHOTO else scores | precision
     facts |= how
-  return Result(scores, facts, damaged)
+  return Result(scores, facts, damaged, resampling_of(found, truth.groups[rows]))
+
+
+def resampling_of(found: KeypointScores, persons: np.ndarray) -> Resampling:
+  """Returns the resampling of PCK, at the larger limit, by the person of each row, (n,) int."""
+  limit = max(found.pck)
+  return Resampling(f"PCK@{limit:g}", persons, mean_of(found.within[limit], found.counts))
 
 
 def box_origin(people: Iterable[dict]) -> str:

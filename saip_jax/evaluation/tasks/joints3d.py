@@ -7,6 +7,7 @@ import numpy as np
 from input_pipeline.fields.joints_xyz import joints_in_space, root_of
 from saip_jax.evaluation.encoders import Encoder, encode_images, encode_pooled
 from saip_jax.evaluation.metrics.pose3d import evaluate_pose3d
+from saip_jax.evaluation.resampling import Resampling, mean_of
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
@@ -33,7 +34,8 @@ def probe_joints3d(encoder: Encoder, data: Data) -> Result:
   probe = fit_ridge(features, places, ~np.isnan(places), groups(train)[rows])
   rows, features = encode_pooled(encoder, test.source, damaged)
   facts = facts_of(train=train, test=test) | {"ridge_strength": probe.strength}
-  return score_joints3d(probe.predict(features).reshape(len(rows), -1, 3), truth[rows], names, facts, damaged)
+  places = probe.predict(features).reshape(len(rows), -1, 3)
+  return score_joints3d(places, truth[rows], names, facts, damaged, groups(test)[rows])
 
 
 def finetuned_joints3d(network: Encoder, data: Data) -> Result:
@@ -43,11 +45,17 @@ def finetuned_joints3d(network: Encoder, data: Data) -> Result:
   check_same_labels(joints_in_space(train.source), names, test)
   rows, places = encode_images(network, test.source, damaged)
   facts = facts_of(train=train, test=test)
-  return score_joints3d(1e3 * places.reshape(len(rows), -1, 3), truth[rows], names, facts, damaged)
+  places = 1e3 * places.reshape(len(rows), -1, 3)
+  return score_joints3d(places, truth[rows], names, facts, damaged, groups(test)[rows])
 
 
 def score_joints3d(
-  found_mm: np.ndarray, true_mm: np.ndarray, names: list[str], facts: dict[str, Any], damaged: list[str]
+  found_mm: np.ndarray,
+  true_mm: np.ndarray,
+  names: list[str],
+  facts: dict[str, Any],
+  damaged: list[str],
+  persons: np.ndarray,
 ) -> Result:
   """Measures predicted 3-D joints.
 
@@ -57,6 +65,7 @@ def score_joints3d(
     names: (J,) names of the joints.
     facts: facts about the protocol, see `Result`.
     damaged: see `Result`.
+    persons: (n,) int group of each image, see `splits.groups`.
   """
   root, whole = root_of(names, "--data"), ~np.isnan(true_mm).any((1, 2))
   found = evaluate_pose3d(found_mm[whole], true_mm[whole], root)
@@ -66,4 +75,5 @@ def score_joints3d(
     "persons": found.persons,
     "persons_with_unknown_joints": int((~whole).sum()),
   }
-  return Result({"MPJPE_mm": found.MPJPE, "PA-MPJPE_mm": found.PA_MPJPE}, facts, damaged)
+  resampling = Resampling("MPJPE_mm", persons[whole], mean_of(found.errors, np.ones(found.persons)))
+  return Result({"MPJPE_mm": found.MPJPE, "PA-MPJPE_mm": found.PA_MPJPE}, facts, damaged, resampling)

@@ -9,7 +9,8 @@ from input_pipeline.records import IGNORE_LABEL
 from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.logistic import fit_classes
 from saip_jax.evaluation.metrics.segmentation import confusion_matrix, segmentation_scores
-from saip_jax.evaluation.splits import Data, LabeledImages
+from saip_jax.evaluation.resampling import Resampling
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.evaluation.tasks.grid_cells import average_flipped, average_over_cells, resize_bilinear, sample_cells
 
@@ -70,11 +71,13 @@ def score_parsing(
     facts: facts about the protocol, see `Result`.
     damaged: see `Result`; may grow while `predicted` is consumed.
   """
-  counts = np.zeros((len(names), len(names)), np.int64)
+  rows, counts = [], []
   for i, maps in predicted:
     truth = part_labels(test, i, len(names))
-    counts += confusion_matrix(truth, resize_bilinear(maps, truth.shape).argmax(-1), len(names))
-  found = segmentation_scores(counts)
+    rows.append(i)
+    counts.append(confusion_matrix(truth, resize_bilinear(maps, truth.shape).argmax(-1), len(names)))
+  found = segmentation_scores(np.sum(counts, axis=0))
+  of_image = np.array(counts, np.float64)
   scores = {"mIoU": found.mIoU, "mean_accuracy": found.mean_accuracy, "pixel_accuracy": found.pixel_accuracy}
   facts = facts | {
     "IoU": {name: iou for name, iou in zip(names, found.iou) if iou == iou},
@@ -82,7 +85,8 @@ def score_parsing(
     "resolution": "of the labels",
     "scales": "1.0",
   }
-  return Result(scores, facts, damaged)
+  score = lambda weights: segmentation_scores(np.tensordot(weights, of_image, axes=1)).mIoU
+  return Result(scores, facts, damaged, Resampling("mIoU", groups(test)[rows], score))
 
 
 def part_labels(images: LabeledImages, i: int, classes: int) -> np.ndarray:

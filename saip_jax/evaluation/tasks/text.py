@@ -19,6 +19,7 @@ from saip_jax.evaluation.metrics.similarity import on_distinct_rows
 from saip_jax.evaluation.ridge import fit_ridge
 from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, facts_of
+from saip_jax.evaluation.tasks.reid import resampling_of
 
 _FEWEST = 3  # captions that must contain a word
 _MOST_WORDS = 2000
@@ -94,7 +95,7 @@ def score_text_retrieval(
   found = evaluate_text_retrieval(queries, owners, of_images, persons)
   scores = {"mAP": found.mAP, "mINP": found.mINP} | {f"R@{k}": share for k, share in found.cmc.items()}
   facts = facts | {"queries": found.queries, "queries_with_ties": found.queries_with_ties, "ties": TIES}
-  return Result(scores, facts, damaged)
+  return Result(scores, facts, damaged, resampling_of(found, owners))
 
 
 class CaptionWords:

@@ -1,0 +1,12 @@
+"""DINO+MAE at the size of `saip_nano`: `dino_nano` and reconstruction of hidden patches.
+
+saip pretrain --config=dino_mae_nano --workdir=runs/dino_mae_nano
+"""
+
+from dino_nano import get_config as dino_nano
+
+
+def get_config():
+  config = dino_nano()
+  config["method"]["mae"]["weight"] = 1.0
+  return config

@@ -1,0 +1,188 @@
+"""Compares the methods at the size of `saip_nano`: methods x seeds x tasks, at equal images and at equal time.
+
+  python scripts/bench_methods.py --work=runs/methods --seeds=3
+
+Each method trains for --updates ("equal images"), and for as many updates as take the time that --reference needs
+("equal time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student
+is measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
+are fixed below and the same for all. Every record is a file in --out; what exists is not run again, so the same command
+goes on where it stopped, and --seeds=5 adds two to three. `scripts/methods_page.py` writes the page from the records.
+
+--data and --train with settings such as --config.data.path=PATH compare on other pictures:
+
+  python scripts/bench_methods.py --work=runs/market --out=runs/market/records --data=market1501:MARKET \\
+      --tasks=reid:nearest --config.data.source=market1501 --config.data.path=MARKET
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+from compare_presets import REPO, Run, cached_record, initial_backbone, plan_runs, pretrain
+
+from input_pipeline.storage import cache_folder
+from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
+from saip_jax.evaluation.evaluate import find_protocol, measure
+from saip_jax.evaluation.splits import Data
+
+METHODS = {
+  "SAIP": "saip_nano",
+  "MAE": "mae_nano",
+  "DINO": "dino_nano",
+  "DINO+MAE": "dino_mae_nano",
+  "HAP": "hap_nano",
+  "CroCo-Human": "croco_human_nano",
+  "HCMoCo": "hcmoco_nano",
+}
+"""Name -> recipe."""
+
+TASKS = (
+  "reid:nearest",
+  "reid:stripes",
+  "text:linear",
+  "attributes:linear",
+  "attributes:stripes",
+  "keypoints:heatmap",
+  "keypoints:coordinates",
+  "wholebody:heatmap",
+  "parsing:linear",
+  "multi_parsing:linear",
+  "detection:linear",
+  "joints3d:linear",
+  "depth:linear",
+  "correspondence:nearest",
+)
+SCENES = 512  # images of the default set of people for tasks on whole photos
+WHOLE_PHOTOS = ("multi_parsing", "detection")
+SPEED_UPDATES, SPEED_TURNS = 60, 2
+
+
+def speed_of(name: str, settings: list[str], work: pathlib.Path) -> float:
+  """Returns seconds per update of a method, the last figure of a short run, without compilation."""
+  (run,) = plan_runs(f"{name}={METHODS[name]}", settings, 1, work)
+  pretrain(run)
+  last = (run.workdir / "metrics.jsonl").read_text().splitlines()[-1]
+  return json.loads(last)["time/step_s"]
+
+
+def speeds(names: list[str], settings: list[str], work: pathlib.Path) -> dict:
+  """Returns the record of the seconds per update of all methods, measured in turns."""
+  short = [*settings, f"--config.total_steps={SPEED_UPDATES}", "--config.panel_every=0", "--config.log_every=20"]
+  seconds: dict[str, list[float]] = {name: [] for name in names}
+  for turn in range(SPEED_TURNS):
+    for name in names:
+      seconds[name].append(speed_of(name, short, work / f"turn{turn}"))
+  return {"seconds_per_update": seconds, "commit": commit()}
+
+
+def commit() -> str:
+  """Returns the commit of the code, with a + if files differ from it."""
+  git = lambda *command: subprocess.run(["git", *command], cwd=REPO, capture_output=True, text=True).stdout.strip()
+  return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def updates_at_equal_time(record: dict, reference: str, updates: int) -> dict[str, int]:
+  """Returns method -> the number of updates that take as long as `updates` of the reference, by median speeds."""
+  median = {name: statistics.median(values) for name, values in record["seconds_per_update"].items()}
+  return {name: round(updates * median[reference] / seconds) for name, seconds in median.items()}
+
+
+def measured(encoder: Encoder, column: str, data: Data, scenes: Data, facts: dict) -> dict:
+  """Returns the record of a task, TASK:PROTOCOL, with `facts` about the encoder."""
+  task, _, protocol = column.partition(":")
+  record = measure(encoder, task, scenes if task in WHOLE_PHOTOS else data, protocol, keep_draws=True)
+  kept = ("task", "protocol", "scores", "uncertainty", "seconds", "time")
+  return facts | {"commit": commit()} | {key: record[key] for key in kept}
+
+
+def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
+  """Returns the runs, each with its method, its view ("images" or "time") and its seed."""
+  names = args.methods.split(",")
+  unknown = [name for name in names if name not in METHODS]
+  if unknown:
+    raise ValueError(f"--methods={args.methods}: {unknown[0]!r} is unknown; choose from: {', '.join(METHODS)}")
+  lengths = {("images", name): args.updates for name in names}
+  if args.equal_time:
+    if args.reference not in names:
+      raise ValueError(f"--reference={args.reference}: expected one of --methods={args.methods}")
+    record = cached_record(args.out / "speeds.json", lambda: speeds(names, settings, args.work / "speeds"))
+    missing = [name for name in names if name not in record["seconds_per_update"]]
+    if missing:
+      raise ValueError(f"{args.out / 'speeds.json'} lacks {missing[0]}: delete it to measure all methods again")
+    at_equal_time = updates_at_equal_time(record, args.reference, args.updates)
+    lengths |= {("time", name): at_equal_time[name] for name in names if name != args.reference}
+  runs = []
+  for (view, name), updates in lengths.items():
+    of_run = [*settings, f"--config.total_steps={updates}", f"--config.monitor_every={max(1, updates // args.points)}"]
+    planned = plan_runs(f"{name}={METHODS[name]}", of_run, args.seeds, args.work)
+    runs += [(run, name, view, seed) for seed, run in enumerate(planned)]
+  return sorted(runs, key=lambda each: (each[3], each[2]))  # all methods of a seed first
+
+
+def curve(run: Run) -> list[dict]:
+  """Returns the monitors of a run: update -> scores."""
+  lines = map(json.loads, (run.workdir / "metrics.jsonl").read_text().splitlines())
+  names = [f"monitor/{name}" for name in ("reid_mAP", "attributes_mA", "parts_mIoU")]
+  return [{"step": line["step"]} | {n: line[n] for n in names} for line in lines if names[0] in line]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
+  parser.add_argument("--out", type=pathlib.Path, default=REPO / "results" / "methods", help="folder of the records")
+  parser.add_argument("--methods", default=",".join(METHODS))
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
+  parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
+  parser.add_argument("--equal-time", action=argparse.BooleanOptionalAction, default=True)
+  parser.add_argument("--reference", default="SAIP", help="method whose time is the budget of the others")
+  parser.add_argument("--train", type=int, default=8192, help="built-in people to train on, all splits")
+  parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
+  parser.add_argument("--tasks", default=",".join(TASKS))
+  parser.add_argument("--data", default="people", help="the evaluation data, as in saip evaluate")
+  parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate")
+  parser.add_argument("--people", type=int, default=2048, help="images of the default set of people to measure on")
+  args, common = parser.parse_known_args()
+  columns = args.tasks.split(",")
+  for column in columns:
+    find_protocol(*column.partition(":")[::2])
+  of = lambda count: Data.parse(args.data, cache_dir=cache_folder(), people_count=count, hold_out=args.hold_out)
+  data, scenes = of(args.people), of(SCENES)
+  runs = plan(args, [f"--config.data.people_count={args.train}", *common])
+  with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
+    list(pool.map(lambda each: pretrain(each[0]), runs))
+
+  def add(name: str, open_it: Callable[[], Encoder], facts: dict) -> None:
+    opened = functools.cache(open_it)  # and compiled once for all tasks
+    for column in columns:
+      file = args.out / f"{name}_{column.replace(':', '_')}.json"
+      record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts))
+      if any(record[key] != value for key, value in facts.items()):
+        raise ValueError(f"{file} is of other settings: delete it, or choose another --out")
+
+  for kind in ("histogram", "constant"):
+    hw = runs[0][0].config.model.image_hw
+    add(kind, lambda: open_encoder(kind, image_hw=hw), {"method": kind, "view": "baseline", "seed": 0})
+  for run, name, view, seed in runs:
+    images = run.config.total_steps * run.config.batch_size
+    facts = {"method": name, "view": view, "seed": seed, "recipe": METHODS[name], "step": run.config.total_steps}
+    facts |= {"images": images, "settings": run.settings}
+    if name == args.reference:  # all of them start from a network of this kind
+      start = facts | {"method": "untrained", "view": "baseline", "step": 0, "images": 0}
+      add(f"untrained_seed{seed}", lambda: encoder_of(initial_backbone(run), {}), start)
+    stem = f"{name}_{view}_seed{seed}"
+    cached_record(args.out / "curves" / f"{stem}.json", lambda: facts | {"curve": curve(run)})
+    add(stem, lambda: open_encoder(str(run.workdir)), facts)
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except ValueError as error:
+    sys.exit(f"bench_methods: error: {error}")

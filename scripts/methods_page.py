@@ -1,0 +1,205 @@
+"""Writes the page of scripts/bench_methods.py from its records: python scripts/methods_page.py results/methods
+
+Tables of the main score of each task, curves, and which differences are real: one counts only if zero is outside its
+95 % interval, from the spread of seeds and the bootstrap over test images together.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import t as student_t
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))
+
+from saip_jax.evaluation.evaluate import score_text  # noqa: E402
+from saip_jax.evaluation.tasks.base import split_unit  # noqa: E402
+
+REFERENCE = "SAIP"
+MONITORS = {"reid_mAP": "mAP of identities", "attributes_mA": "mA of attributes", "parts_mIoU": "mIoU of parts"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """The main score of a method on a task.
+
+  Attributes:
+    name: of the score.
+    values: one for each seed.
+    draws: (seeds, draws) the scores of resampled test sets; None if the task has none.
+  """
+
+  name: str
+  values: np.ndarray
+  draws: np.ndarray | None
+
+  @property
+  def text(self) -> str:
+    spread = f" +- {score_text(self.name, self.values.std(ddof=1))}" if len(self.values) > 1 else ""
+    return score_text(self.name, self.values.mean()) + spread
+
+
+def scores_of(records: Sequence[dict]) -> Scores:
+  """Returns the main score of the records of one method and task, one for each seed."""
+  name = next(iter(records[0]["scores"]))
+  values = np.array([record["scores"][name] for record in records])
+  known = all(record["uncertainty"] and record["uncertainty"]["score"] == name for record in records)
+  return Scores(name, values, np.array([record["uncertainty"]["draws"] for record in records]) if known else None)
+
+
+def gain(a: Scores, b: Scores) -> tuple[float, float]:
+  """Returns by how much `a` is better than `b`, and half the width of its 95 % interval; inf if seeds are too few.
+
+  The variance is that of the means over seeds plus that of resampled test sets, on which both are measured alike.
+  """
+  sign = -1 if split_unit(a.name)[1] else 1  # errors have units: smaller is better
+  many = [scores.values for scores in (a, b) if len(scores.values) > 1]
+  freedom = sum(len(values) - 1 for values in many)
+  if not freedom:
+    return sign * float(a.values.mean() - b.values.mean()), float("inf")
+  variance = sum(values.var(ddof=1) / len(values) for values in many)
+  if a.draws is not None and b.draws is not None:
+    variance += np.var(a.draws.mean(0) - b.draws.mean(0))
+  return sign * float(a.values.mean() - b.values.mean()), float(student_t.ppf(0.975, freedom) * np.sqrt(variance))
+
+
+Results = dict[str, dict[str, Scores]]
+"""Row -> task:protocol -> scores."""
+
+
+def read(folder: pathlib.Path) -> dict[str, Results]:
+  """Returns view -> results; the baselines are in "baseline"."""
+  found = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
+  for file in sorted(folder.glob("*_*.json")):
+    record = json.loads(file.read_text())
+    found[record["view"]][record["method"]][f"{record['task']}:{record['protocol']}"].append(record)
+  return {
+    view: {
+      method: {column: scores_of(records) for column, records in by_task.items()} for method, by_task in of.items()
+    }
+    for view, of in found.items()
+  }
+
+
+def table(results: Results, columns: Sequence[str]) -> str:
+  """Returns Markdown of the scores; the best of each column is bold."""
+  lines = [f"| | {' | '.join(column.replace(':', ', ') for column in columns)} |", "|---|" + "---:|" * len(columns)]
+  best = {}
+  for column in columns:
+    of = {row: by_task[column] for row, by_task in results.items() if column in by_task}
+    if of:
+      sign = -1 if split_unit(next(iter(of.values())).name)[1] else 1
+      best[column] = max(of, key=lambda row: sign * of[row].values.mean())
+  for row, by_task in results.items():
+    texts = [by_task[c].text if c in by_task else "-" for c in columns]
+    lines.append(f"| {row} | {' | '.join(f'**{t}**' if best.get(c) == row else t for c, t in zip(columns, texts))} |")
+  return "\n".join(lines)
+
+
+def verdicts(results: Results, reference: str, columns: Sequence[str]) -> str:
+  """Returns, for each other row, the columns on which the reference is better, worse, or neither."""
+  lines = [f"| {reference} against | better | worse | undecided |", "|---|---|---|---|"]
+  for row, by_task in results.items():
+    if row == reference:
+      continue
+    cells: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for column in columns:
+      if column in by_task and column in results[reference]:
+        difference, half = gain(results[reference][column], by_task[column])
+        verdict = "undecided" if abs(difference) <= half else ("better" if difference > 0 else "worse")
+        cells[verdict].append(column.replace(":", " "))
+    shown = [f"{len(names)}: {', '.join(names)}" if names else "0" for names in cells.values()]
+    lines.append(f"| {row} | {' | '.join(shown)} |")
+  return "\n".join(lines)
+
+
+def speed_table(record: dict, batch: int) -> str:
+  """Returns Markdown of the speeds of scripts/bench_methods.py."""
+  lines = ["| | images/s | updates in the time of one of SAIP |", "|---|---:|---:|"]
+  median = {name: statistics.median(values) for name, values in record["seconds_per_update"].items()}
+  for name, seconds in median.items():
+    lines.append(f"| {name} | {batch / seconds:.0f} | {median[REFERENCE] / seconds:.1f} |")
+  return "\n".join(lines)
+
+
+def plot_curves(folder: pathlib.Path) -> list[str]:
+  """Draws the monitors of all runs over images seen; returns the names of the pictures."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  records = [json.loads(file.read_text()) for file in sorted((folder / "curves").glob("*.json"))]
+  if not records:
+    return []
+  figure = Figure(figsize=(11, 3.4), layout="constrained")
+  FigureCanvasAgg(figure)
+  methods = list(dict.fromkeys(record["method"] for record in records))
+  for axes, (monitor, title) in zip(figure.subplots(1, len(MONITORS)), MONITORS.items()):
+    for record in records:
+      per_update = record["images"] / record["step"]
+      points = [(point["step"] * per_update, 100 * point[f"monitor/{monitor}"]) for point in record["curve"]]
+      first = record["seed"] == 0 and record["view"] == "images"
+      style = {"color": f"C{methods.index(record['method'])}", "label": record["method"] if first else None}
+      axes.plot(*zip(*points), "-" if record["view"] == "images" else ":", alpha=0.8, linewidth=1.2, **style)
+    axes.set(xlabel="images seen", ylabel="%", title=title)
+    axes.set_xscale("symlog", linthresh=5000)
+    axes.grid(alpha=0.2)
+  axes.legend(fontsize=7)
+  figure.savefig(folder / "curves.png", dpi=110, metadata={"Software": None})
+  return ["curves.png"]
+
+
+def page(folder: pathlib.Path) -> str:
+  """Returns the page; draws the curves into the folder."""
+  found = read(folder)
+  if REFERENCE not in found.get("images", {}):
+    raise ValueError(f"{folder} holds no records of {REFERENCE} at equal images: run scripts/bench_methods.py")
+  columns = list(dict.fromkeys(c for by_task in found["images"].values() for c in by_task))
+  baselines = found.get("baseline", {})
+  records = [json.loads(file.read_text()) for file in folder.glob("*_images_*.json")]
+  batch, images = records[0]["images"] // records[0]["step"], max(record["images"] for record in records)
+  seeds = len({record["seed"] for record in records})
+  parts = [
+    "# What pre-training is worth: methods at equal images and at equal time",
+    "Made by `scripts/bench_methods.py` and `scripts/methods_page.py`; no figure is typed. Encoders of the size of"
+    f" `saip_nano` (`vit_nano`, 0.47 M parameters, 64x32) are pre-trained on built-in people, {seeds} seeds each,"
+    " and measured with frozen features on people they have never seen. Protocols were fixed before, the same for all;"
+    " `saip_nano`'s own settings were chosen earlier with `attributes stripes` and `reid stripes` in view. Cells: mean"
+    " +- deviation over seeds; errors (mm) are better if smaller.",
+    f"## Equal images: {images:,}",
+    table(found["images"] | baselines, columns),
+    verdicts(found["images"] | baselines, REFERENCE, columns),
+    "A difference counts only if zero is outside its 95 % interval; the variance is that of the means over seeds plus"
+    " that of 500 resampled test sets (persons, or photos), on which both methods are measured alike."
+    + (" With one seed nothing is decided." if seeds == 1 else ""),
+  ]
+  if found.get("time"):
+    timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
+    parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]
+    parts.append(verdicts(timed, REFERENCE, columns))
+  if (folder / "speeds.json").exists():
+    speed = json.loads((folder / "speeds.json").read_text())
+    parts += ["## Speed", speed_table(speed, batch), "Medians of runs in turns on two CPU cores, without compilation."]
+  for name in plot_curves(folder):
+    parts += ["## Curves", f"![Monitors over images seen]({folder.name}/{name})", "Dotted: the runs at equal time."]
+  return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("folder", type=pathlib.Path)
+  folder = parser.parse_args().folder
+  folder.with_suffix(".md").write_text(page(folder))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except ValueError as error:
+    sys.exit(f"methods_page: error: {error}")
