@@ -144,6 +144,24 @@ def test_the_expert_has_its_own_normalization_and_size(file):
   np.testing.assert_allclose(flat, 0.7, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("relation", ["attention", "tokens"])
+def test_an_expert_in_bfloat16_moves_no_term_by_a_hundredth(file, relation):
+  config, method = aligned(file, *ALONE, f"method.align.relation={relation}", "method.align.targets=raw")
+  params, state = method.init(KEY)
+  params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
+  terms = []
+  for dtype in (jnp.float32, jnp.bfloat16):
+    expert = dataclasses.replace(method.expert, module=method.expert.module.clone(dtype=dtype))
+    networks = dataclasses.replace(method.networks, expert=expert)
+    views = method.views(made_up_batch(4), KEY)
+    out = jax.jit(lambda p: networks.forward(p, state | method.frozen, views))(params).aligned
+    terms.append({name: float(value) for name, (_, value) in alignment_terms(config.method.align, out, None).items()})
+  assert terms[0].keys() == {"align_image", "align_patch", "align_relation"} and terms[0] != terms[1]
+  for name, value in terms[0].items():
+    assert terms[1][name] == pytest.approx(value, rel=0.01), name
+
+
 def test_sharded_equals_single_device(file):
   config, method = aligned(
     file, *ALONE, "method.align.targets=standardized", "method.align.adapter=linear", "method.align.relation=tokens"
