@@ -146,8 +146,15 @@ def _heated(image_u8: np.ndarray, values: np.ndarray) -> np.ndarray:
   return (0.35 * image_u8.mean(-1, keepdims=True) + 0.65 * color).astype(np.uint8)
 
 
-def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
-  """Returns the HTML of cells (n, h, w, E): their first three principal components as red, green and blue."""
+def feature_colors(cells: np.ndarray) -> tuple[np.ndarray, float]:
+  """Returns the first three principal components of the features of cells as red, green and blue.
+
+  Args:
+    cells: (n, h, w, E) features of all cells of n images.
+
+  Returns:
+    (n, h, w, 3) uint8: similar colors are similar features; and the share of the variance that they explain.
+  """
   flat = cells.reshape(-1, cells.shape[-1]).astype(np.float64)
   flat = flat - flat.mean(0)
   _, strengths, directions = np.linalg.svd(flat, full_matrices=False)
@@ -160,8 +167,13 @@ def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
   values[:, : len(directions)] = flat @ directions.T
   low, high = np.percentile(values, [1, 99], axis=0)
   colors = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
-  colors = (255 * colors).astype(np.uint8).reshape(*cells.shape[:3], 3)
   share = (strengths[:3] ** 2).sum() / max((strengths**2).sum(), 1e-30)
+  return (255 * colors).astype(np.uint8).reshape(*cells.shape[:3], 3), share
+
+
+def _colors_html(cells: np.ndarray, shown: np.ndarray) -> str:
+  """Returns the HTML of cells (n, h, w, E): their `feature_colors`, each beside its image."""
+  colors, share = feature_colors(cells)
   pairs = "".join(
     f'<div class="row">{_figure(jpeg_uri(image), "image")}'
     f"{_figure(png_uri(color), 'features', size_hw=image.shape[:2])}</div>"
