@@ -123,10 +123,10 @@ def draw(panels: dict[str, Panel], images: np.ndarray, colors: np.ndarray, sampl
 
   say(24, 386, "Features of people that it never saw", 15, weight="bold")
   say(24, 410, "Each image, and the features of its cells: equal colors are equal features.", 11, _FAINT)
-  x = 24
+  x, high = 24, min(240, ((SIZE[0] - 30) / COLORED - 22) * images.shape[1] / images.shape[2] / 2)
   for image, color in list(zip(images, colors))[:COLORED]:
-    x = show(x, 430, 240, ("", image)) + 4
-    x = show(x, 430, 240, ("", color), smooth=False) + 22
+    x = show(x, 430, high, ("", image)) + 4
+    x = show(x, 430, high, ("", color), smooth=False) + 18
   canvas.draw()
   picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
   file = io.BytesIO()

@@ -44,7 +44,7 @@ def saip_csm() -> Canvas:
   c.arrow((160, 204), (160, 220), (330, 220), (330, 238), kind="student")
   c.arrow((450, 204), (450, 238), kind="student")
   c.box(24, 240, 150, 52, "Teacher\nmoving average", "teacher")
-  c.box(300, 240, 276, 52, "Student\nencoder, every crop at its own scale", "student")
+  c.box(300, 240, 276, 52, "Student\nevery crop at its own scale", "student")
   c.arrow((298, 266), (178, 266), dashed=True)
   c.text(238, 254, "EMA")
   c.arrow((98, 292), (98, 318), kind="teacher")
@@ -252,7 +252,7 @@ def croco_human() -> Canvas:
   c.person(360, 268, 140, WHOLE)
   c.cells(360, 268, 17.5, 8, 4, set())
   c.arrow((430, 338), (450, 338))
-  c.box(452, 282, 132, 112, "Loss\nhidden patches,\nmean of views\n+ mean of poses", "loss")
+  c.box(452, 282, 132, 112, "Loss\nhidden patches:\nmean of views\n+ that of poses", "loss")
   c.text(395, 254, "predicted")
   return c
 
