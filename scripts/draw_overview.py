@@ -1,6 +1,6 @@
 """Draws one picture of what SAIP learns, from a run of it on built-in people: docs/pictures/overview.png.
 
-  python scripts/draw_overview.py --workdir=RUN --out=docs/pictures/overview.png [--sample=0] [--panels=FOLDER]
+  python scripts/draw_overview.py --workdir=RUN --out=docs/pictures/overview.png [--sample=0] [--people 0 1 2]
 
 The people are of the test split, which the run never saw. The cells are those of the panels that training draws, and
 the colors of features those of `saip report`. `--panels` writes the panels of two of the people there too.
@@ -12,6 +12,7 @@ import dataclasses
 import io
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -66,7 +67,9 @@ def panels_of(workdir: pathlib.Path) -> tuple[dict[str, Panel], np.ndarray, np.n
   return panels, images, feature_colors(encoder.apply(images)[1])[0]
 
 
-def draw(panels: dict[str, Panel], images: np.ndarray, colors: np.ndarray, sample: int) -> bytes:
+def draw(
+  panels: dict[str, Panel], images: np.ndarray, colors: np.ndarray, sample: int, people: Sequence[int] = range(COLORED)
+) -> bytes:
   """Returns the PNG.
 
   Args:
@@ -74,6 +77,7 @@ def draw(panels: dict[str, Panel], images: np.ndarray, colors: np.ndarray, sampl
     images: (n, H, W, 3) uint8.
     colors: (n, h, w, 3) uint8, of their features.
     sample: row of the panels to show.
+    people: rows of the images to show.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -123,14 +127,19 @@ def draw(panels: dict[str, Panel], images: np.ndarray, colors: np.ndarray, sampl
 
   say(24, 386, "Features of people that it never saw", 15, weight="bold")
   say(24, 410, "Each image, and the features of its cells: equal colors are equal features.", 11, _FAINT)
-  x, high = 24, min(240, ((SIZE[0] - 30) / COLORED - 22) * images.shape[1] / images.shape[2] / 2)
-  for image, color in list(zip(images, colors))[:COLORED]:
-    x = show(x, 430, high, ("", image)) + 4
-    x = show(x, 430, high, ("", color), smooth=False) + 18
+  x, high = 24, min(240, ((SIZE[0] - 30) / len(people) - 22) * images.shape[1] / images.shape[2] / 2)
+  for i in people:
+    x = show(x, 430, high, ("", images[i])) + 4
+    x = show(x, 430, high, ("", colors[i]), smooth=False) + 18
   canvas.draw()
-  picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+  return png(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+
+
+def png(picture: Image.Image) -> bytes:
+  """Returns a picture as PNG of 256 colors, a third of the bytes."""
   file = io.BytesIO()
-  picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+  colors = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+  colors.save(file, "png", optimize=True)
   return file.getvalue()
 
 
@@ -139,18 +148,21 @@ def main() -> None:
   parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of a run of SAIP")
   parser.add_argument("--out", type=pathlib.Path, default=REPO / "docs" / "pictures" / "overview.png")
   parser.add_argument("--sample", type=int, default=0, help=f"which of {CANDIDATES} people to show above")
+  parser.add_argument("--people", type=int, nargs="+", default=range(COLORED), help="those to show below")
   parser.add_argument("--panels", type=pathlib.Path, help="folder for the panels of two of the people")
   args = parser.parse_args()
+  if not all(0 <= i < CANDIDATES for i in (args.sample, *args.people)):
+    raise ValueError(f"--sample and --people are {args.sample}, {list(args.people)}: expected 0 to {CANDIDATES - 1}")
   panels, images, colors = panels_of(args.workdir)
-  if not 0 <= args.sample < CANDIDATES:
-    raise ValueError(f"--sample={args.sample}: expected 0 to {CANDIDATES - 1}")
-  data = draw(panels, images, colors, args.sample)
+  data = draw(panels, images, colors, args.sample, args.people)
   if len(data) > MOST_BYTES:
     raise ValueError(f"the picture has {len(data):,} bytes, more than {MOST_BYTES:,}: choose another --sample")
   args.out.write_bytes(data)
   if args.panels:
     for name, panel in panels.items():
-      save_panel(args.panels / f"{name}.png", Panel(panel.rows[args.sample :][:2]))
+      path = args.panels / f"{name}.png"
+      save_panel(path, Panel(panel.rows[args.sample :][:2]))
+      path.write_bytes(png(Image.open(path)))
 
 
 if __name__ == "__main__":
