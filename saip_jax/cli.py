@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -99,7 +100,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_parser(commands, name: str, summary: str) -> argparse.ArgumentParser:
   description = summary[0].upper() + summary[1:] + "."
-  return commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+  layout = argparse.RawDescriptionHelpFormatter  # an example is one line, however long
+  return commands.add_parser(name, help=summary, description=description, formatter_class=layout, allow_abbrev=False)
 
 
 def _add_command(commands, name: str, command: ModuleType, summary: str) -> None:
@@ -112,4 +114,6 @@ def _add_command(commands, name: str, command: ModuleType, summary: str) -> None
     help="show the traceback of an error (or set SAIP_TRACEBACK=1)",
   )
   command.add_flags(parser)
+  notes = "" if parser.epilog is None else "\n\n" + textwrap.fill(parser.epilog, width=80, break_on_hyphens=False)
+  parser.epilog = f"example:\n  {command.EXAMPLE.format(kind=name)}{notes}"
   parser.set_defaults(run=command.run, prog=parser.prog)

@@ -2,6 +2,8 @@
 
 from saip_jax.commands.flags import RECIPE_HELP, local_path_flag
 
+EXAMPLE = "saip compile --config=saip_vit_tiny --topology=v5e-8"
+
 
 def add_flags(parser) -> None:
   parser.epilog = "Any setting of the recipe can be changed, as in saip pretrain. Exit status 1: it does not fit."

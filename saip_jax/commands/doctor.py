@@ -2,6 +2,8 @@
 
 from input_pipeline.sources.kinds import SOURCE_KINDS
 
+EXAMPLE = "saip doctor CROPS --out=findings"
+
 
 def add_flags(parser) -> None:
   parser.add_argument("path", metavar="PATH", help="path of the data set: a folder, a file or a URL")

@@ -4,6 +4,8 @@ import pathlib
 
 from saip_jax.commands.flags import place_flag, size_flag
 
+EXAMPLE = "saip embed --checkpoint=runs/demo --images=CROPS --out=features.npz"
+
 
 def add_flags(parser) -> None:
   parser.add_argument(

@@ -4,6 +4,8 @@ import sys
 
 from saip_jax.commands.flags import place_flag, size_flag
 
+EXAMPLE = "saip export --checkpoint=runs/demo --dialect=timm --out=exported"
+
 
 def add_flags(parser) -> None:
   parser.add_argument(

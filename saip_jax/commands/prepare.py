@@ -2,6 +2,8 @@
 
 from saip_jax.commands.flags import numbers_flag, size_flag
 
+EXAMPLE = "saip prepare {kind} --path=DATA --out=SHARDS"
+
 
 def add_flags(parser) -> None:
   parser.add_argument("--path", required=True, metavar="PATH", help="path or URL of the data set")

@@ -5,6 +5,8 @@ from saip_jax.commands.flags import local_path_flag, size_flag
 # Images on a preview sheet, and the default set size: large enough that all of them show different people.
 _PREVIEW_COUNT, _PREVIEWED_COUNT = 40, 320
 
+EXAMPLE = "saip prepare people --out=PEOPLE --count=512 --image-hw=256x128"
+
 
 def add_flags(parser) -> None:
   parser.epilog = "A new set needs --out and --count; --preview alone draws images and writes no set."

@@ -2,6 +2,8 @@
 
 from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, place_flag
 
+EXAMPLE = "saip pretrain --config=saip_demo --workdir=runs/demo"
+
 
 def add_flags(parser) -> None:
   parser.epilog = (

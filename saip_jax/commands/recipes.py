@@ -4,6 +4,8 @@ from saip_jax.commands.flags import local_path_flag
 
 _FINETUNE = "finetune_"
 
+EXAMPLE = "saip recipes saip_demo --out=my.py"
+
 
 def add_flags(parser) -> None:
   parser.epilog = "A name stands for its recipe wherever a command takes one, in any folder: --config=saip_demo."

@@ -6,6 +6,8 @@ from saip_jax.commands.flags import place_flag
 
 _PEOPLE_COUNT = 512  # size of the default set of people, of which the report shows some: that of the demo
 
+EXAMPLE = "saip report runs/demo --compare runs/other"
+
 
 def add_flags(parser) -> None:
   parser.epilog = (
