@@ -4,7 +4,7 @@
   saip evaluate --checkpoint=runs/nano --task=attributes --protocol=stripes --data=people
 
 A small ViT with 8 px patches on built-in people of 64x32. `scripts/compare_presets.py` trains it and measures it beside
-random weights and a color histogram; the README has the table. The differences from `saip_demo` were found by
+random weights and a color histogram; `docs/results/presets.md` has the table. The differences from `saip_demo` were found by
 such measurements. Reconstruction has the largest weight: in so few updates it teaches places and shapes first. Sinkhorn
 balances the few prototypes. The decoders are small.
 

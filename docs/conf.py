@@ -29,7 +29,11 @@ html_theme = "sphinx_book_theme"
 html_title = "saip_jax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": False, "use_download_button": False}
+html_theme_options = {
+  "show_navbar_depth": 1,
+  "use_download_button": False,
+  "navbar_persistent": [],  # the sidebar has a field for searching
+}
 
 default_role = "literal"  # docstrings have names in single backquotes
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

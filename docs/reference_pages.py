@@ -2,8 +2,8 @@
 
 import argparse
 import dataclasses
+import functools
 import inspect
-import os
 import pathlib
 import re
 import types
@@ -32,8 +32,8 @@ def write_reference_pages(folder: pathlib.Path) -> None:
   }
   texts = {name: "\n\n".join([f"# {title}", *map(_section_text, s)]) for name, (title, s) in pages.items()}
   texts["settings"] = _INDEX_OF_SETTINGS + _toctree(texts)
-  commands = {f"cli_{name.partition(' ')[0]}" + "_kind" * (name == PREPARE): _help_page(name, parser)
-              for name, parser in command_parsers().items()}  # fmt: skip
+  parsers = command_parsers()
+  commands = {f"cli_{name.lower().replace(' ', '_')}": _help_page(name, parser) for name, parser in parsers.items()}
   texts |= commands | {"cli": _INDEX_OF_COMMANDS + _toctree(commands)}
   folder.mkdir(parents=True, exist_ok=True)
   for name, text in texts.items():
@@ -122,7 +122,7 @@ def _type_text(hint) -> str:
 
 
 def _help_page(name: str, parser: argparse.ArgumentParser) -> str:
-  os.environ["COLUMNS"] = "100"  # argparse fills its lines to this width
+  parser.formatter_class = functools.partial(argparse.RawDescriptionHelpFormatter, width=100)
   text = parser.format_help()
   if name == PREPARE:
     text = text.replace(parser.prog, f"saip {PREPARE}")

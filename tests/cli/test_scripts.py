@@ -18,7 +18,7 @@ def checkout(tmp_path):
   """A checkout with a .venv that records its arguments."""
   (tmp_path / "scripts").mkdir()
   (tmp_path / ".venv" / "bin").mkdir(parents=True)
-  for name in ("environment.sh", "quickstart.sh", "test.sh"):
+  for name in ("environment.sh", "quickstart.sh", "test.sh", "docs.sh"):
     shutil.copy(SCRIPTS / name, tmp_path / "scripts")
   for name in ("requirements.txt", "pyproject.toml"):
     (tmp_path / name).write_text("")
@@ -62,3 +62,13 @@ def test_the_tests_run_one_lane_and_hand_the_rest_to_pytest(checkout, arguments,
   rest = [argument for argument in arguments if argument not in ("fast", "slow")]
   assert install.endswith("-r requirements.txt -e .[test]")
   assert tests.startswith("python -m pytest") and tests.endswith(" ".join(["-m", lane, *rest]))
+
+
+@pytest.mark.parametrize("arguments, executes", [([], ""), (["--execute", "-q"], "1")])
+def test_the_documentation_is_built_with_warnings_as_errors(checkout, arguments, executes):
+  python = checkout / ".venv" / "bin" / "python"
+  python.write_text(_STUB.replace('"$@"', '"$SAIP_DOCS_EXECUTE" "$@"'))
+  install, build = _called(checkout, "docs.sh", *arguments)
+  assert install.endswith("-r requirements.txt -e .[docs]")
+  rest = [argument for argument in arguments if argument != "--execute"]
+  assert build == " ".join(["python", executes, "-m sphinx -W --keep-going -b html docs docs/_build/html", *rest])

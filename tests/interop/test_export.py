@@ -162,11 +162,9 @@ def test_no_folders_of_the_own_disk_are_told():
 
 
 @pytest.mark.torch
-def test_the_lines_in_the_readme_work(tmp_path, checkpoint, torch, capfd):
-  blocks = re.findall(r"```python\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
+def test_the_lines_in_the_documentation_work(tmp_path, checkpoint, torch, capfd):
+  blocks = re.findall(r"```python\n(.*?)```", (REPO / "docs" / "interop" / "export.md").read_text(), re.DOTALL)
   lines = [block for block in blocks if "local-dir:" in block]
-  if not lines:
-    pytest.skip("README.md has no python block with local-dir: yet")
   assert len(lines) == 1 and len(lines[0].splitlines()) <= 12
   assert run("--dialect=timm", f"--out={tmp_path / 'DIR'}") == 0
   capfd.readouterr()

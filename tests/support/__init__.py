@@ -22,6 +22,7 @@ Networks and training:
   trained_weights    a ViT-Ti with SAIP's heads as training leaves it, and every backbone alone
 
 Runs and processes:
+  docs_pages         the pages of the documentation taken apart
   exports            the command `saip export` on given weights, images for it, ONNX files traced once
   golden             runs that earlier versions made
   kill_and_resume    kills a run at random moments, resumes and compares it
