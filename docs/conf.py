@@ -23,6 +23,7 @@ extensions = [
   "sphinx.ext.viewcode",
   "sphinx_copybutton",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "pictures/README.md"]
 
 html_theme = "sphinx_book_theme"
@@ -43,6 +44,7 @@ napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings have shapes and units
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 copybutton_exclude = ".linenos, .gp, .go"
 suppress_warnings = ["misc.highlighting_failure"]  # lines of a shell in cells of Python
 

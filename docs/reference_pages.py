@@ -26,9 +26,9 @@ def write_reference_pages(folder: pathlib.Path) -> None:
   data = [s for s in run if s[0].startswith("config.data")]
   data.append(("config.data.mixture.NAME", MixturePart))
   pages = {
-    "settings_run": ("Settings of a run", [s for s in run if s not in data]),
-    "settings_data": ("Settings of the data", data),
-    **{f"settings_{name}": (f"Settings of the method {name}", s) for name, s in sections.items()},
+    "settings_run": ("Settings: run", [s for s in run if s not in data]),
+    "settings_data": ("Settings: data", data),
+    **{f"settings_{name}": (f"Settings: {name}", s) for name, s in sections.items()},
   }
   texts = {name: "\n\n".join([f"# {title}", *map(_section_text, s)]) for name, (title, s) in pages.items()}
   texts["settings"] = _INDEX_OF_SETTINGS + _toctree(texts)
@@ -36,6 +36,9 @@ def write_reference_pages(folder: pathlib.Path) -> None:
   commands = {f"cli_{name.lower().replace(' ', '_')}": _help_page(name, parser) for name, parser in parsers.items()}
   texts |= commands | {"cli": _INDEX_OF_COMMANDS + _toctree(commands)}
   folder.mkdir(parents=True, exist_ok=True)
+  for file in folder.glob("*.md"):
+    if file.stem not in texts:
+      file.unlink()  # of an earlier build
   for name, text in texts.items():
     file = folder / f"{name}.md"
     if not file.is_file() or file.read_text("utf-8") != text + "\n":
@@ -81,9 +84,7 @@ def _section_text(section: tuple[str, type]) -> str:
     hint = hints[field.name]
     if dataclasses.is_dataclass(hint) or hint is typing.Any:
       continue  # a section of its own
-    value = "no default: recipes state it" if field.default is dataclasses.MISSING else f"default `{field.default!r}`"
-    if dataclasses.is_dataclass(field.default) or field.default_factory is not dataclasses.MISSING:
-      value = "see below"
+    value = "required" if field.default is dataclasses.MISSING else f"default `{field.default!r}`"
     meaning = meanings[field.name].replace("\n", "\n  ")
     lines.append(f"`{field.name}` ({_type_text(hint)}; {value})\n: {meaning}")
   return "\n\n".join(lines)
@@ -113,7 +114,7 @@ def _type_text(hint) -> str:
   if origin in (types.UnionType, typing.Union):
     return " or ".join(map(_type_text, arguments))
   if origin is tuple:
-    return "several: " + _type_text(arguments[0]) if arguments[-1] is Ellipsis else f"{len(arguments)} numbers"
+    return f"any number of: {_type_text(arguments[0])}" if arguments[-1] is Ellipsis else f"{len(arguments)} numbers"
   if origin is dict:
     return "name to section"
   return {"NoneType": "None", "str": "text", "int": "integer", "float": "number", "bool": "True or False"}.get(
@@ -137,7 +138,7 @@ _INDEX_OF_SETTINGS = """# Settings
 
 A recipe is a Python file whose `get_config()` returns these settings. The command line changes any of them:
 `--config.batch_size=64 --config.optimizer.learning_rate=1e-3`. Values are Python literals; what is no literal is text.
-These pages are made from the dataclasses that check a recipe.
+"required" are settings that every recipe states. These pages are made from the dataclasses that check a recipe.
 """
 _INDEX_OF_COMMANDS = """# Commands
 

@@ -25,6 +25,10 @@ _FOLDER = next((f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") i
 def open_recipe(path, overrides: Sequence[str] = (), flag: str = "--config") -> RunConfig:
   """Returns the config of a recipe file with `--config.key=value` settings on top.
 
+  >>> config = open_recipe("mae_demo", ["--config.batch_size=8", "--config.model.image_hw=(64,32)"])
+  >>> config.batch_size, config.model.image_hw, config.method.mae.mask_ratio
+  (8, (64, 32), 0.75)
+
   Args:
     path: as in `load_recipe`.
     overrides: as in `apply_overrides`.
@@ -41,6 +45,10 @@ def load_recipe(path, flag: str = "--config") -> dict[str, Any]:
 
   A recipe may import the recipes beside it, and those of this program, by plain name:
   `from saip_demo import get_config as demo`.
+
+  >>> recipe = load_recipe("mae_demo")
+  >>> recipe["method"]["name"], recipe["optimizer"]["learning_rate"]
+  ('mae', 0.0005)
 
   Args:
     path: a Python file; or the name of a recipe of this program, see `shipped_recipe`.

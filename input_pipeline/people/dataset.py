@@ -73,6 +73,14 @@ def open_people(path: str | None, count: int, split: str | None = None, composit
 class PeopleSource(ImageSource):
   """Reads a set written by `prepare_people`.
 
+  >>> import tempfile
+  >>> from input_pipeline.people.prepare import prepare_people, usual_spec
+  >>> folder = tempfile.TemporaryDirectory()
+  >>> path = prepare_people(folder.name, usual_spec(24, image_hw=(64, 32)), 24)
+  >>> people = PeopleSource(path, "train")
+  >>> people.picture(0).image_u8.shape, people.picture(0).depth.shape
+  ((64, 32, 3), (64, 32))
+
   Args:
     path: its folder.
     split: a name in `SPLITS`: only its images, in the order of the set; None: all images.
