@@ -51,7 +51,16 @@ class BackboneSpec:
 
   @property
   def architecture(self) -> TorchArchitecture:
-    """Its counterpart in PyTorch."""
+    """Its counterpart in PyTorch.
+
+    Raises:
+      ValueError: a new backbone without one.
+    """
+    if self.name not in ARCHITECTURES:
+      raise ValueError(
+        f"the backbone {self.name} has no entry in saip_jax/interop/architectures.py, by which weights are stored: see"
+        ' "Add a backbone" in CONTRIBUTING.md'
+      )
     return ARCHITECTURES[self.name]
 
   def build(self, **options) -> Backbone:

@@ -13,6 +13,7 @@ import venv
 
 import pytest
 
+from tests.support.notebooks import TORCHVISION, execute
 from tests.support.package_index import need_package_index
 from tests.support.tiny_saip import TINY
 
@@ -21,18 +22,6 @@ pytestmark = pytest.mark.compile
 REPO = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = REPO / "scripts" / "colab.ipynb"
 MACHINES = {path.stem: path for path in sorted((REPO / "tests" / "fixtures" / "hosted").glob("*.txt"))}
-# A torchvision built for another torch does not import until its operators have names (see conftest.py).
-TORCHVISION = """
-import torch
-try:
-  import torchvision
-except RuntimeError:
-  names = torch.library.Library("torchvision", "FRAGMENT")
-  for name in ("nms", "qnms"):
-    names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-  for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-    del sys.modules[name]
-"""
 
 
 def cells():
@@ -144,23 +133,12 @@ def hosted_machine(folder: pathlib.Path) -> pathlib.Path:
 
 def executed(python: pathlib.Path, folder: pathlib.Path, environment: dict[str, str]):
   """Returns the notebook with its outputs, executed by a kernel of this interpreter in this folder."""
-  nbclient = pytest.importorskip("nbclient")
-  pytest.importorskip("ipykernel")
-  import nbformat
-  from jupyter_client import AsyncKernelManager
-
-  class Manager(AsyncKernelManager):
-    def format_kernel_cmd(self, extra_arguments=None):
-      return [str(python), "-m", "ipykernel_launcher", "-f", self.connection_file]
-
+  nbformat = pytest.importorskip("nbformat")
   notebook = nbformat.read(NOTEBOOK, as_version=4)
   at = next(i for i, cell in enumerate(notebook.cells) if cell.id == "features")
   notebook.cells.insert(at, nbformat.v4.new_code_cell(TORCHVISION))
   notebook.cells.append(nbformat.v4.new_code_cell("print('jax' in sys.modules, pathlib.Path(timm.__file__).parent)"))
-  client = nbclient.NotebookClient(
-    notebook, timeout=900, kernel_manager_class=Manager, resources={"metadata": {"path": str(folder)}}
-  )
-  client.execute(env=environment)
+  execute(notebook, python, folder, environment)
   return notebook
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.support.docs_pages import DOCS, REPO
+from tests.support.notebooks import TORCHVISION, execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.compile]
 
@@ -41,21 +42,13 @@ def test_the_site_builds_without_a_warning(tmp_path, environment):
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_runs(page, tmp_path, environment):
   read = pytest.importorskip("myst_nb.core.read")
-  nbclient = pytest.importorskip("nbclient")
-  pytest.importorskip("ipykernel")
-  from jupyter_client import AsyncKernelManager
-
-  class Manager(AsyncKernelManager):
-    def format_kernel_cmd(self, extra_arguments=None):
-      return [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection_file]
-
+  nbformat = pytest.importorskip("nbformat")
   notebook = read.read_myst_markdown_notebook(page.read_text("utf-8"), path=str(page))
+  assert sum(cell.cell_type == "code" for cell in notebook.cells) >= 3
+  notebook.cells.insert(0, nbformat.v4.new_code_cell("import sys" + TORCHVISION))
   folder = tmp_path / "here"
   folder.mkdir()
-  client = nbclient.NotebookClient(
-    notebook, timeout=600, kernel_manager_class=Manager, resources={"metadata": {"path": str(folder)}}
-  )
-  client.execute(env=environment)
+  execute(notebook, sys.executable, folder, environment)
 
 
 def test_the_example_of_the_readme_runs(tmp_path, environment):

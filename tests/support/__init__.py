@@ -26,6 +26,7 @@ Runs and processes:
   exports            the command `saip export` on given weights, images for it, ONNX files traced once
   golden             runs that earlier versions made
   kill_and_resume    kills a run at random moments, resumes and compares it
+  notebooks          notebooks, executed by a kernel of a given interpreter
   package_index      packages in other versions than the installed ones
   processes          several processes on this machine
   report_page        a page of `saip report` taken apart
