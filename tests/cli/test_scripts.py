@@ -64,11 +64,13 @@ def test_the_tests_run_one_lane_and_hand_the_rest_to_pytest(checkout, arguments,
   assert tests.startswith("python -m pytest") and tests.endswith(" ".join(["-m", lane, *rest]))
 
 
-@pytest.mark.parametrize("arguments, executes", [([], ""), (["--execute", "-q"], "1")])
-def test_the_documentation_is_built_with_warnings_as_errors(checkout, arguments, executes):
+@pytest.mark.parametrize(
+  "arguments, executes, extras", [([], "", "[docs]"), (["--execute", "-q"], "1", "[docs,torch]")]
+)
+def test_the_documentation_is_built_with_warnings_as_errors(checkout, arguments, executes, extras):
   python = checkout / ".venv" / "bin" / "python"
   python.write_text(_STUB.replace('"$@"', '"$SAIP_DOCS_EXECUTE" "$@"'))
   install, build = _called(checkout, "docs.sh", *arguments)
-  assert install.endswith("-r requirements.txt -e .[docs]")
+  assert install.endswith(f"-r requirements.txt -e .{extras}")
   rest = [argument for argument in arguments if argument != "--execute"]
   assert build == " ".join(["python", executes, "-m sphinx -W --keep-going -b html docs docs/_build/html", *rest])
