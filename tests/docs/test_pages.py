@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from input_pipeline.sources.kinds import SOURCE_KINDS
 from saip_jax.cli import make_parser
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config, recipe_files
 from tests.support.docs_pages import (
@@ -115,6 +116,13 @@ def test_numbers_of_the_readme_are_those_of_the_records():
     measured = {key: cell for table in tables((REPO / record).read_text("utf-8")) for key, cell in table.items()}
     for key, cell in next(tables(text)).items():
       assert measured.get(key) == cell, f"{record}: {key}"
+
+
+def test_counts_of_the_readme_are_those_of_the_program():
+  from saip_jax.evaluation.tasks import TASKS
+
+  text = (REPO / "README.md").read_text("utf-8")
+  assert f"{len(SOURCE_KINDS)} kinds" in text and f"{len(TASKS)} tasks" in text
 
 
 def test_every_record_has_a_page():
