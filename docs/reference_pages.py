@@ -18,6 +18,8 @@ from saip_jax.methods import METHODS
 PREPARE = "prepare KIND"
 """The commands `saip prepare lmdb`, `coco` and so on, which have the same flags."""
 
+_UNIONS = (types.UnionType, typing.Union)
+
 
 def write_reference_pages(folder: pathlib.Path) -> None:
   """Writes settings*.md and cli*.md; files that would not change keep their time, so that a build can reuse them."""
@@ -72,8 +74,9 @@ def _sections(cls: type, at: str) -> Iterator[tuple[str, type]]:
   """Yields (name, dataclass) of a section of settings and of those inside it."""
   yield at, cls
   for name, hint in typing.get_type_hints(cls).items():
-    if dataclasses.is_dataclass(hint):
-      yield from _sections(typing.cast(type, hint), f"{at}.{name}")
+    for choice in typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else [hint]:
+      if dataclasses.is_dataclass(choice):
+        yield from _sections(typing.cast(type, choice), f"{at}.{name}")
 
 
 def _section_text(section: tuple[str, type]) -> str:
@@ -111,7 +114,9 @@ def _type_text(hint) -> str:
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is typing.Literal:
     return " or ".join(f"`{choice!r}`" for choice in arguments) if len(arguments) < 6 else "a name"
-  if origin in (types.UnionType, typing.Union):
+  if dataclasses.is_dataclass(hint):
+    return "a section, below"
+  if origin in _UNIONS:
     return " or ".join(map(_type_text, arguments))
   if origin is tuple:
     return f"any number of: {_type_text(arguments[0])}" if arguments[-1] is Ellipsis else f"{len(arguments)} numbers"

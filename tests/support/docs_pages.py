@@ -86,7 +86,7 @@ def setting_words(text: str) -> set[str]:
   inline = [
     re.findall(r"^config\.([a-z]\w*(?:\.\w+)*)(?:=.*)?$", code) for code in re.findall(r"`([^`\n]+)`", prose(text))
   ]
-  return {*flags, *(name for names in inline for name in names if name != "json")}
+  return {*flags, *(name for names in inline for name in names if name not in ("json", "py"))}
 
 
 def tables(text: str) -> Iterator[dict[tuple[str, str], str]]:
