@@ -4,9 +4,9 @@
   saip evaluate --checkpoint=runs/nano --task=attributes --protocol=stripes --data=people
 
 A small ViT with 8 px patches on built-in people of 64x32. `scripts/compare_presets.py` trains it and measures it beside
-random weights and a color histogram; `docs/results/presets.md` has the table. The differences from `saip_demo` were found by
-such measurements. Reconstruction has the largest weight: in so few updates it teaches places and shapes first. Sinkhorn
-balances the few prototypes. The decoders are small.
+random weights and a color histogram; `docs/results/presets.md` has the table. The differences from `saip_demo` were
+found by such measurements. Reconstruction has the largest weight: in so few updates it teaches places and shapes first.
+Sinkhorn balances the few prototypes. The decoders are small.
 
 Hardware: two CPU cores, 8 minutes at 100 images/s (12 beside other work) and one compilation of 40 s. Expected after
 1,500 updates: csm_rep 5.1 (5.7 in the first line of the log), csr 0.63 (1.3), css_inst 0.11 (0.54), css_roi 0.10
