@@ -53,6 +53,7 @@ nb_execution_mode = "force" if os.environ.get("SAIP_DOCS_EXECUTE") else "off"
 nb_execution_timeout = 900
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 
 def setup(app):
