@@ -8,7 +8,7 @@ general one (DINOv2, DINOv3, EUPE). CSM, CSR and CSS stay. Image features of all
 views approach the standardized features of the expert by their cosine, and the relations of tokens are matched. The
 exported student has three heads and no adapter. The license of the expert may apply to it: the model card says so.
 
-Hardware: as for `saip_vit_tiny`. An image takes 199 GFLOP with a ViT-B expert, which sees two views and the scene, and
+Hardware: as for `saip_vit_tiny`. An image takes 189 GFLOP with a ViT-B expert, which sees two views and the scene, and
 82 without an expert. Not timed on an accelerator.
 """
 
