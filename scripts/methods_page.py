@@ -88,17 +88,16 @@ def read(folder: pathlib.Path) -> dict[str, Results]:
 
 
 def table(results: Results, columns: Sequence[str]) -> str:
-  """Returns Markdown of the scores; the best of each column is bold."""
-  lines = [f"| | {' | '.join(column.replace(':', ', ') for column in columns)} |", "|---|" + "---:|" * len(columns)]
-  best = {}
+  """Returns Markdown of the scores, a line for each task and protocol; the best of each line is bold."""
+  lines = ["| | " + " | ".join(results) + " |", "|---|" + "---:|" * len(results)]
   for column in columns:
-    of = {row: by_task[column] for row, by_task in results.items() if column in by_task}
-    if of:
-      sign = -1 if split_unit(next(iter(of.values())).name)[1] else 1
-      best[column] = max(of, key=lambda row: sign * of[row].values.mean())
-  for row, by_task in results.items():
-    texts = [by_task[c].text if c in by_task else "-" for c in columns]
-    lines.append(f"| {row} | {' | '.join(f'**{t}**' if best.get(c) == row else t for c, t in zip(columns, texts))} |")
+    of = {name: by_task[column] for name, by_task in results.items() if column in by_task}
+    score = next(iter(of.values())).name
+    sign = -1 if split_unit(score)[1] else 1
+    best = max(of, key=lambda name: sign * of[name].values.mean())
+    texts = [of[name].text if name in of else "-" for name in results]
+    cells = [f"**{text}**" if name == best else text for name, text in zip(results, texts)]
+    lines.append(f"| {column.replace(':', ', ')}: {split_unit(score)[0]} | {' | '.join(cells)} |")
   return "\n".join(lines)
 
 
@@ -167,21 +166,25 @@ def page(folder: pathlib.Path) -> str:
   parts = [
     "# What pre-training is worth: methods at equal images and at equal time",
     "Made by `scripts/bench_methods.py` and `scripts/methods_page.py`; no figure is typed. Encoders of the size of"
-    f" `saip_nano` (`vit_nano`, 0.47 M parameters, 64x32) are pre-trained on built-in people, {seeds} seeds each,"
+    f" `saip_nano` (`vit_nano`, 0.47 M parameters, 64x32) are pre-trained on built-in people, seeds: {seeds},"
     " and measured with frozen features on people they have never seen. Protocols were fixed before, the same for all;"
     " `saip_nano`'s own settings were chosen earlier with `attributes stripes` and `reid stripes` in view. Cells: mean"
     " +- deviation over seeds; errors (mm) are better if smaller.",
     f"## Equal images: {images:,}",
     table(found["images"] | baselines, columns),
-    verdicts(found["images"] | baselines, REFERENCE, columns),
-    "A difference counts only if zero is outside its 95 % interval; the variance is that of the means over seeds plus"
-    " that of 500 resampled test sets (persons, or photos), on which both methods are measured alike."
-    + (" With one seed nothing is decided." if seeds == 1 else ""),
   ]
+  if seeds > 1:
+    parts += [
+      verdicts(found["images"] | baselines, REFERENCE, columns),
+      "A difference counts only if zero is outside its 95 % interval. The variance is that of the means over seeds plus"
+      " that of 500 resampled test sets (persons, or photos), on which both methods are measured alike.",
+    ]
+  else:
+    parts.append("One seed decides nothing: these are first figures.")
   if found.get("time"):
     timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
     parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]
-    parts.append(verdicts(timed, REFERENCE, columns))
+    parts += [verdicts(timed, REFERENCE, columns)] if seeds > 1 else []
   if (folder / "speeds.json").exists():
     speed = json.loads((folder / "speeds.json").read_text())
     parts += ["## Speed", speed_table(speed, batch), "The best of some turns on two CPU cores, without compilation."]
