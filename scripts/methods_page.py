@@ -78,11 +78,12 @@ def read(folder: pathlib.Path) -> dict[str, Results]:
   found = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
   for file in sorted(folder.glob("*_*.json")):
     record = json.loads(file.read_text())
-    found[record["view"]][record["method"]][f"{record['task']}:{record['protocol']}"].append(record)
+    row = record["method"] + (f", {record['step']:,} updates" if record["view"] == "time" else "")
+    found[record["view"]][row][f"{record['task']}:{record['protocol']}"].append(record)
+  first = lambda row: (row[0] != REFERENCE, row[0])
+  read_tasks = lambda by_task: {column: scores_of(records) for column, records in by_task.items()}
   return {
-    view: {
-      method: {column: scores_of(records) for column, records in by_task.items()} for method, by_task in of.items()
-    }
+    view: {method: read_tasks(by_task) for method, by_task in sorted(of.items(), key=first)}
     for view, of in found.items()
   }
 
