@@ -161,7 +161,7 @@ def main() -> None:
     opened = functools.cache(open_it)  # and compiled once for all tasks
     for column in columns:
       file = args.out / f"{name}_{column.replace(':', '_')}.json"
-      record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts))
+      record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
       if any(record[key] != value for key, value in facts.items()):
         raise ValueError(f"{file} is of other settings: delete it, or choose another --out")
 

@@ -87,13 +87,13 @@ def initial_backbone(run: Run) -> LoadedBackbone:
   return LoadedBackbone(method.backbone, params, Preprocessing(run.config.model.image_hw))
 
 
-def cached_record(file: pathlib.Path, run: Callable[[], dict]) -> dict:
-  """Returns the record in a file; computes and writes it if the file is missing."""
+def cached_record(file: pathlib.Path, run: Callable[[], dict], indent: int | None = 2) -> dict:
+  """Returns the record in a file; computes and writes it, with `indent` or in one line, if the file is missing."""
   if not file.exists():
     print(f"measuring {file.stem}", file=sys.stderr, flush=True)
     record = run()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.with_suffix(".part").write_text(json.dumps(record, indent=2) + "\n")
+    file.with_suffix(".part").write_text(json.dumps(record, indent=indent) + "\n")
     os.replace(file.with_suffix(".part"), file)
   return json.loads(file.read_text())
 

@@ -81,10 +81,18 @@ def timm_model(spec, state: Mapping):
   Args:
     spec: a `spec.BackboneSpec`; its `image_hw` is the input size of the model.
     state: timm's tensor name -> array or tensor; exactly those of the model.
+
+  Raises:
+    ValueError: the installed timm has no such model.
   """
   import timm
 
   architecture = spec.architecture
+  if not timm.is_model(architecture.timm_name):
+    raise ValueError(
+      f"timm {timm.__version__} has no model {architecture.timm_name!r}, the counterpart of the backbone {spec.name}"
+      " that PyTorch exports are compared with: --dialect=saip needs none"
+    )
   make = timm.models.model_entrypoint(architecture.timm_name)  # create_model drops arguments that are None
   model = make(pretrained=False, num_classes=0, **spec.timm_arguments, **architecture.skip_init)
   model = adapt(architecture, model, spec.last_heads, spec.norm_eps, spec.patch_padding)

@@ -12,10 +12,12 @@ import pytest
 
 from saip_jax import cli
 from saip_jax.interop import export, torch_model
+from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.dialects import DIALECTS
 from saip_jax.interop.history import run_history, shortened
 from saip_jax.interop.tensor_files import read_tensors
 from tests.support.exports import parity, run
+from tests.support.toy_weights import add_toy_backbone, random_weights
 from tests.support.trained_weights import REPO, backbone_weights
 
 
@@ -172,3 +174,14 @@ def test_the_lines_in_the_documentation_work(tmp_path, checkpoint, torch, capfd)
   torch.manual_seed(0)
   exec(lines[0].replace("local-dir:DIR", f"local-dir:{tmp_path / 'DIR'}"), {})
   assert float(capfd.readouterr().out.split()[-1]) < 0.5  # the layer has learned its labels
+
+
+@pytest.mark.torch
+def test_a_backbone_that_timm_lacks_is_an_error_of_one_line(monkeypatch):
+  add_toy_backbone(monkeypatch)
+  mine = dataclasses.replace(ARCHITECTURES["vit_toy"], timm_name="vit_of_mine")
+  monkeypatch.setitem(ARCHITECTURES, "vit_toy", mine)
+  with pytest.raises(
+    ValueError, match="has no model 'vit_of_mine', the counterpart of the backbone vit_toy.*dialect=saip"
+  ):
+    torch_model.timm_model(random_weights().spec, {})
