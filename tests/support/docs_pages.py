@@ -90,7 +90,7 @@ def setting_words(text: str) -> set[str]:
 
 
 def tables(text: str) -> Iterator[dict[tuple[str, str], str]]:
-  """Yields each table of a page as (first cell of the row, head of the column) -> cell."""
+  """Yields each table of a page as (first cell of the row, head of the column) -> cell, without bold."""
   for table in re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE):
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+    head, _, *rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
     yield {(row[0], name): cell for row in rows for name, cell in zip(head[1:], row[1:], strict=True)}
