@@ -4,6 +4,8 @@
 
 Size, optimizer and decoder are those of `saip_nano`. Half of the pairs are views of one instant, half two instants of a
 motion. `scripts/bench_methods.py` compares them at equal images and at equal time.
+
+Hardware: two CPU cores, two minutes at 372 images/s and one compilation of half a minute.
 """
 
 from croco_human_demo import get_config as croco_human_demo

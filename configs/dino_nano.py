@@ -4,6 +4,8 @@
 
 Data, size, optimizer, momentum of the teacher and prototypes are those of `saip_nano`. `scripts/bench_methods.py`
 compares them at equal images and at equal time.
+
+Hardware: two CPU cores, four minutes at 227 images/s and one compilation of half a minute.
 """
 
 from dino_demo import get_config as dino_demo

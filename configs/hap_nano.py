@@ -4,6 +4,8 @@
 
 Data, size, optimizer and decoder are those of `saip_nano`. `scripts/bench_methods.py` compares them at equal images and
 at equal time.
+
+Hardware: two CPU cores, two minutes at 371 images/s and one compilation of half a minute.
 """
 
 from hap_demo import get_config as hap_demo

@@ -4,6 +4,8 @@
 
 Data, size and optimizer are those of `saip_nano`; depth has an encoder of its own. `scripts/bench_methods.py` compares
 them at equal images and at equal time.
+
+Hardware: two CPU cores, four minutes at 194 images/s and one compilation of half a minute.
 """
 
 from hcmoco_demo import get_config as hcmoco_demo

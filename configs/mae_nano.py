@@ -4,6 +4,8 @@
 
 Data, size, optimizer and decoder are those of `saip_nano`; the mean gray of a patch is no target, as in the published
 MAE. `scripts/bench_methods.py` compares them at equal images and at equal time.
+
+Hardware: two CPU cores, a minute at 866 images/s and one compilation of half a minute.
 """
 
 from saip_nano import get_config as saip_nano
