@@ -1,6 +1,6 @@
 """DINO+MAE at the size of `saip_nano`: `dino_nano` and reconstruction of hidden patches.
 
-saip pretrain --config=dino_mae_nano --workdir=runs/dino_mae_nano
+  saip pretrain --config=dino_mae_nano --workdir=runs/dino_mae_nano
 
 Hardware: two CPU cores, four minutes at 211 images/s and one compilation of a minute.
 """
