@@ -8,7 +8,7 @@ is measured on all of TASKS with frozen features, beside untrained networks, a c
 are fixed below and the same for all. Every record is a file in --out; what exists is not run again, so the same command
 goes on where it stopped, and --seeds=5 adds two to three. `scripts/methods_page.py` writes the page from the records.
 
---data and --train with settings such as --config.data.path=PATH compare on other pictures:
+--data, and settings such as --config.data.path=PATH, compare on other pictures:
 
   python scripts/bench_methods.py --work=runs/market --out=runs/market/records --data=market1501:MARKET \\
       --tasks=reid:nearest --config.data.source=market1501 --config.data.path=MARKET
@@ -159,11 +159,12 @@ def main() -> None:
 
   def add(name: str, open_it: Callable[[], Encoder], facts: dict) -> None:
     opened = functools.cache(open_it)  # and compiled once for all tasks
+    facts = facts | {"data": args.data, "hold_out": args.hold_out, "people": args.people}
     for column in columns:
       file = args.out / f"{name}_{column.replace(':', '_')}.json"
       record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
-      if any(record[key] != value for key, value in facts.items()):
-        raise ValueError(f"{file} is of other settings: delete it, or choose another --out")
+      if any(record.get(key) != value for key, value in facts.items()):
+        raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
 
   for kind in ("histogram", "constant"):
     hw = runs[0][0].config.model.image_hw
