@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable
 
 from compare_presets import REPO, Run, cached_record, initial_backbone, plan_runs, pretrain
+from methods_page import MONITORS, best_seconds
 
 from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
@@ -88,7 +89,7 @@ def commit() -> str:
 
 def updates_at_equal_time(record: dict, reference: str, updates: int) -> dict[str, int]:
   """Returns method -> the number of updates that take as long as `updates` of the reference, by the best turns."""
-  best = {name: min(values) for name, values in record["seconds_per_update"].items()}
+  best = best_seconds(record)
   return {name: round(updates * best[reference] / seconds) for name, seconds in best.items()}
 
 
@@ -127,7 +128,7 @@ def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
 def curve(run: Run) -> list[dict]:
   """Returns the monitors of a run: update -> scores."""
   lines = map(json.loads, (run.workdir / "metrics.jsonl").read_text().splitlines())
-  names = [f"monitor/{name}" for name in ("reid_mAP", "attributes_mA", "parts_mIoU")]
+  names = [f"monitor/{name}" for name in MONITORS]
   return [{"step": line["step"]} | {n: line[n] for n in names} for line in lines if names[0] in line]
 
 

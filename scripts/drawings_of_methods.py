@@ -32,17 +32,22 @@ def _views(c: Canvas, y: float, count: str) -> None:
   c.text(530, y + 140, "instance")
 
 
+def _to_networks(c: Canvas, kind: str) -> None:
+  """Draws what leads from the views to the network that teaches, of a kind, and to the student."""
+  c.arrow((20, 198), (20, 204), (180, 204), (180, 198), head=False)
+  c.arrow((214, 198), (214, 204), (580, 204), (580, 198), head=False)
+  c.arrow((60, 204), (60, 238), kind=kind)
+  c.arrow((160, 204), (160, 220), (330, 220), (330, 238), kind="student")
+  c.arrow((450, 204), (450, 238), kind="student")
+
+
 def saip_csm() -> Canvas:
   c = Canvas(
     478, "Cross-scale matching: the student's features of all crops match the teacher's of the two global views"
   )
   _views(c, 40, "6")
   c.text(530, 56, "half of the\nanchor", color=FAINT)
-  c.arrow((20, 198), (20, 204), (180, 204), (180, 198), head=False)
-  c.arrow((214, 198), (214, 204), (580, 204), (580, 198), head=False)
-  c.arrow((60, 204), (60, 238), kind="teacher")
-  c.arrow((160, 204), (160, 220), (330, 220), (330, 238), kind="student")
-  c.arrow((450, 204), (450, 238), kind="student")
+  _to_networks(c, "teacher")
   c.box(24, 240, 150, 52, "Teacher\nmoving average", "teacher")
   c.box(300, 240, 276, 52, "Student\nevery crop at its own scale", "student")
   c.arrow((298, 266), (178, 266), dashed=True)
@@ -136,11 +141,7 @@ def saip_css() -> Canvas:
 def expert() -> Canvas:
   c = Canvas(462, "Alignment: the student's features, after an adapter, approach those of a frozen expert")
   _views(c, 40, "6")
-  c.arrow((20, 198), (20, 204), (180, 204), (180, 198), head=False)
-  c.arrow((214, 198), (214, 204), (580, 204), (580, 198), head=False)
-  c.arrow((60, 204), (60, 238), kind="expert")
-  c.arrow((160, 204), (160, 220), (330, 220), (330, 238), kind="student")
-  c.arrow((450, 204), (450, 238), kind="student")
+  _to_networks(c, "expert")
   c.box(24, 240, 190, 52, "Expert, frozen\nits own size, colors", "expert")
   c.box(300, 240, 276, 52, "Student\nthe only one that is exported", "student")
   c.arrow((438, 292), (438, 318), kind="student")

@@ -40,6 +40,11 @@ class Scores:
   draws: np.ndarray | None
 
   @property
+  def sign(self) -> int:
+    """-1 for errors, which have units and are better if smaller, else 1."""
+    return -1 if split_unit(self.name)[1] else 1
+
+  @property
   def text(self) -> str:
     spread = f" +- {score_text(self.name, self.values.std(ddof=1))}" if len(self.values) > 1 else ""
     return score_text(self.name, self.values.mean()) + spread
@@ -58,15 +63,15 @@ def gain(a: Scores, b: Scores) -> tuple[float, float]:
 
   The variance is that of the means over seeds plus that of resampled test sets, on which both are measured alike.
   """
-  sign = -1 if split_unit(a.name)[1] else 1  # errors have units: smaller is better
   many = [scores.values for scores in (a, b) if len(scores.values) > 1]
   freedom = sum(len(values) - 1 for values in many)
+  difference = a.sign * float(a.values.mean() - b.values.mean())
   if not freedom:
-    return sign * float(a.values.mean() - b.values.mean()), float("inf")
+    return difference, float("inf")
   variance = sum(values.var(ddof=1) / len(values) for values in many)
   if a.draws is not None and b.draws is not None:
     variance += np.var(a.draws.mean(0) - b.draws.mean(0))
-  return sign * float(a.values.mean() - b.values.mean()), float(student_t.ppf(0.975, freedom) * np.sqrt(variance))
+  return difference, float(student_t.ppf(0.975, freedom) * np.sqrt(variance))
 
 
 Results = dict[str, dict[str, Scores]]
@@ -94,8 +99,7 @@ def table(results: Results, columns: Sequence[str]) -> str:
   for column in columns:
     of = {name: by_task[column] for name, by_task in results.items() if column in by_task}
     score = next(iter(of.values())).name
-    sign = -1 if split_unit(score)[1] else 1
-    best = max(of, key=lambda name: sign * of[name].values.mean())
+    best = max(of, key=lambda name: of[name].sign * of[name].values.mean())
     texts = [of[name].text if name in of else "-" for name in results]
     cells = [f"**{text}**" if name == best else text for name, text in zip(results, texts)]
     lines.append(f"| {column.replace(':', ', ')}: {split_unit(score)[0]} | {' | '.join(cells)} |")
@@ -119,10 +123,15 @@ def verdicts(results: Results, reference: str, columns: Sequence[str]) -> str:
   return "\n".join(lines)
 
 
+def best_seconds(record: dict) -> dict[str, float]:
+  """Returns method -> seconds per update in its best turn."""
+  return {name: min(values) for name, values in record["seconds_per_update"].items()}
+
+
 def speed_table(record: dict, batch: int) -> str:
   """Returns Markdown of the speeds of scripts/bench_methods.py."""
   lines = ["| | images/s | updates in the time of one of SAIP |", "|---|---:|---:|"]
-  best = {name: min(values) for name, values in record["seconds_per_update"].items()}
+  best = best_seconds(record)
   for name, seconds in best.items():
     lines.append(f"| {name} | {batch / seconds:.0f} | {best[REFERENCE] / seconds:.1f} |")
   return "\n".join(lines)
