@@ -2,11 +2,11 @@
 
   python scripts/bench_methods.py --work=runs/methods --seeds=3
 
-Each method trains for --updates ("equal images"), and for as many updates as take the time that --reference needs
+Each method trains for --updates ("equal images"), and for as many updates as take the time that SAIP needs
 ("equal time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student
 is measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
 are fixed below and the same for all. Every record is a file in --out; what exists is not run again, so the same command
-goes on where it stopped, and --seeds=5 adds two to three. `scripts/methods_page.py` writes the page from the records.
+goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. `scripts/methods_page.py` writes the page from the records.
 
 --data, and settings such as --config.data.path=PATH, compare on other pictures:
 
@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 
 from compare_presets import REPO, Run, cached_record, initial_backbone, plan_runs, pretrain
-from methods_page import MONITORS, best_seconds
+from methods_page import MONITORS, REFERENCE, best_seconds
 
 from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
@@ -87,10 +87,10 @@ def commit() -> str:
   return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def updates_at_equal_time(record: dict, reference: str, updates: int) -> dict[str, int]:
-  """Returns method -> the number of updates that take as long as `updates` of the reference, by the best turns."""
+def updates_at_equal_time(record: dict, updates: int) -> dict[str, int]:
+  """Returns method -> the number of updates that take as long as `updates` of SAIP, by the best turns."""
   best = best_seconds(record)
-  return {name: round(updates * best[reference] / seconds) for name, seconds in best.items()}
+  return {name: round(updates * best[REFERENCE] / seconds) for name, seconds in best.items()}
 
 
 def measured(encoder: Encoder, column: str, data: Data, scenes: Data, facts: dict) -> dict:
@@ -109,14 +109,13 @@ def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
     raise ValueError(f"--methods={args.methods}: {unknown[0]!r} is unknown; choose from: {', '.join(METHODS)}")
   lengths = {("images", name): args.updates for name in names}
   if args.equal_time:
-    if args.reference not in names:
-      raise ValueError(f"--reference={args.reference}: expected one of --methods={args.methods}")
-    record = cached_record(args.out / "speeds.json", lambda: speeds(names, settings, args.work / "speeds"))
-    missing = [name for name in names if name not in record["seconds_per_update"]]
+    needed = [REFERENCE, *(name for name in names if name != REFERENCE)]
+    record = cached_record(args.out / "speeds.json", lambda: speeds(needed, settings, args.work / "speeds"))
+    missing = [name for name in needed if name not in record["seconds_per_update"]]
     if missing:
       raise ValueError(f"{args.out / 'speeds.json'} lacks {missing[0]}: delete it to measure all methods again")
-    at_equal_time = updates_at_equal_time(record, args.reference, args.updates)
-    lengths |= {("time", name): at_equal_time[name] for name in names if name != args.reference}
+    at_equal_time = updates_at_equal_time(record, args.updates)
+    lengths |= {("time", name): at_equal_time[name] for name in names if name != REFERENCE}
   runs = []
   for (view, name), updates in lengths.items():
     of_run = [*settings, f"--config.total_steps={updates}", f"--config.monitor_every={max(1, updates // args.points)}"]
@@ -141,7 +140,6 @@ def main() -> None:
   parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
   parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
   parser.add_argument("--equal-time", action=argparse.BooleanOptionalAction, default=True)
-  parser.add_argument("--reference", default="SAIP", help="method whose time is the budget of the others")
   parser.add_argument("--train", type=int, default=8192, help="built-in people to train on, all splits")
   parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
   parser.add_argument("--tasks", default=",".join(TASKS))
@@ -155,14 +153,21 @@ def main() -> None:
   of = lambda count: Data.parse(args.data, cache_dir=cache_folder(), people_count=count, hold_out=args.hold_out)
   data, scenes = of(args.people), of(SCENES)
   runs = plan(args, [f"--config.data.people_count={args.train}", *common])
+  stem_of = lambda name, view, seed: f"{name}_{view}_seed{seed}"
+  file_of = lambda stem, column: args.out / f"{stem}_{column.replace(':', '_')}.json"
+  curve_of = lambda stem: args.out / "curves" / f"{stem}.json"
+
+  def is_recorded(stem: str) -> bool:
+    return all(file.exists() for file in (curve_of(stem), *(file_of(stem, column) for column in columns)))
+
   with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
-    list(pool.map(lambda each: pretrain(each[0]), runs))
+    list(pool.map(pretrain, [run for run, *of_run in runs if not is_recorded(stem_of(*of_run))]))
 
   def add(name: str, open_it: Callable[[], Encoder], facts: dict) -> None:
     opened = functools.cache(open_it)  # and compiled once for all tasks
     facts = facts | {"data": args.data, "hold_out": args.hold_out, "people": args.people}
     for column in columns:
-      file = args.out / f"{name}_{column.replace(':', '_')}.json"
+      file = file_of(name, column)
       record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
       if any(record.get(key) != value for key, value in facts.items()):
         raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
@@ -174,11 +179,11 @@ def main() -> None:
     images = run.config.total_steps * run.config.batch_size
     facts = {"method": name, "view": view, "seed": seed, "recipe": METHODS[name], "step": run.config.total_steps}
     facts |= {"images": images, "settings": run.settings}
-    if name == args.reference:  # all of them start from a network of this kind
+    if name == REFERENCE:  # all of them start from a network of this kind
       start = facts | {"method": "untrained", "view": "baseline", "step": 0, "images": 0}
       add(f"untrained_seed{seed}", lambda: encoder_of(initial_backbone(run), {}), start)
-    stem = f"{name}_{view}_seed{seed}"
-    cached_record(args.out / "curves" / f"{stem}.json", lambda: facts | {"curve": curve(run)})
+    stem = stem_of(name, view, seed)
+    cached_record(curve_of(stem), lambda: facts | {"curve": curve(run)})
     add(stem, lambda: open_encoder(str(run.workdir)), facts)
 
 

@@ -20,6 +20,7 @@ from saip_jax.interop.architectures import ARCHITECTURES
 from saip_jax.interop.declared import ReadOptions, as_size, read_json
 from saip_jax.interop.identify import refuse_other_facts
 from saip_jax.interop.normalization import ASSUMED
+from saip_jax.interop.pretrained import pretrained_folder, pretrained_models
 from saip_jax.interop.shapes import parameter_shapes
 from saip_jax.interop.spec import IMAGENET, BackboneSpec, Normalization, Weights
 from saip_jax.interop.tables import flatten, refuse_not_finite, unflatten
@@ -42,7 +43,7 @@ def open_weights(
 
   Args:
     path: a run's workdir (its newest whole checkpoint) or one of its checkpoints; a folder with one file of weights; a
-      file; each as a local path or a URL.
+      file; each as a local path or a URL; or the name of a model of this package, see `pretrained.pretrained_models`.
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels of the stored positions, for a file that does not specify it.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
@@ -52,12 +53,12 @@ def open_weights(
     ValueError: nothing to read there, weights that are not finite, or weights that do not fit, every mismatch named.
     OSError: a bucket that cannot be read.
   """
-  given, path = path, local(path, "the weights")
+  given, path = path, pretrained_folder(path) or local(path, "the weights")
   options = ReadOptions(dialect, image_hw, part, **answers)
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
-    raise ValueError(f"{given}: no such file or folder")
+    raise ValueError(f"{given}: no such file, folder or model of this package ({', '.join(pretrained_models())})")
   try:
     weights = _open_folder(plain_absolute(path), options) if path.is_dir() else open_weight_file(path, options)
   except ValueError as e:

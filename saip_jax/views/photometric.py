@@ -50,6 +50,11 @@ class Photometric:
   jitter_probability: float = 0.8
   gray_probability: float = 0.2
 
+  def scaled(self, factor: float) -> "Photometric":
+    """Returns the same with the probabilities of jitter, gray and solarize times `factor`; blur stays."""
+    names = ("jitter_probability", "gray_probability", "solarize_probability")
+    return dataclasses.replace(self, **{name: factor * getattr(self, name) for name in names})
+
 
 class JitterParams(NamedTuple):
   """Parameters of one color jitter: `order` (4,) int32 is the operation of each turn; the factors are scalars."""

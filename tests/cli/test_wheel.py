@@ -125,7 +125,7 @@ def test_a_user_s_first_commands_with_the_wheel_alone(installed, tmp_path):
   run(saip, "pretrain", "--config=mae_demo", "--workdir=W", *flags, cwd=tmp_path)
   assert (tmp_path / "W" / "checkpoints" / "2").is_dir()
   scores = run(saip, "evaluate", "--checkpoint=W", "--task=reid", "--data=people", "--people-count=64", cwd=tmp_path)
-  assert re.search(r"(?m)^mAP +[0-9.]+ %$", scores)
+  assert re.search(r"(?m)^mAP +[0-9.]+ %  \(95 %: ", scores)
   assert "timm, student at 64x32" in run(saip, "export", "--checkpoint=W", "--dialect=timm", "--out=E", cwd=tmp_path)
   assert (tmp_path / "E" / "model.safetensors").is_file()
   assert sorted(path.name for path in tmp_path.iterdir()) == ["E", "W", "my.py"]

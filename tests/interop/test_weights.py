@@ -158,7 +158,7 @@ def test_a_run_comes_back_from_an_import_and_from_a_published_file(run_folder, t
   [
     (".", "no checkpoint yet"),
     ("checkpoints/4", "holds no checkpoint"),
-    ("missing", "no such file or folder"),
+    ("missing", "no such file, folder or model of this package"),
     ("empty", "exactly one file of weights"),
   ],
 )

@@ -153,6 +153,8 @@ class SaipConfig:
     global_area: range of the area fraction of the two global crops.
     local_area: range of the area fraction of local crops.
     near_area: the same for the second half of them; None: as `local_area`.
+    color_scale: factor of the published probabilities of color jitter, gray and solarize, from 0 to 1; 0 keeps the
+      colors, which tell persons apart.
     rescale_factors: scales that the RoI and the instance are resized to.
     teacher_momentum: momentum of the teacher.
     teacher: who teaches CSM and CSS: "ema", a moving average of the student; or "expert": CSM then compares prototypes
@@ -179,6 +181,7 @@ class SaipConfig:
   global_area: tuple[float, float]
   local_area: tuple[float, float]
   near_area: tuple[float, float] | None = None
+  color_scale: float = 1.0
   rescale_factors: tuple[float, ...]
   teacher_momentum: float
   teacher: Literal["ema", "expert"] = "ema"
@@ -196,6 +199,9 @@ class SaipConfig:
     require(
       self.local_crops >= 2,
       f"config.method.local_crops is {self.local_crops}: expected 2 or more, the last one is searched for",
+    )
+    require(
+      0 <= self.color_scale <= 1, f"config.method.color_scale is {self.color_scale}: expected a number within 0 to 1"
     )
     weights = {name: getattr(self, name).weight for name in ("csm", "csr", "css", "align")}
     require(

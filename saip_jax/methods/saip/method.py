@@ -103,8 +103,9 @@ class Saip(Method):
   def fixed_settings(self) -> dict[str, Any]:
     """The expert is identified by its weights, wherever they lie."""
     settings = to_dict(self.config)
-    if settings["near_area"] is None:
-      del settings["near_area"]
+    for name in ("near_area", "color_scale"):  # as in runs made before they existed
+      if settings[name] == getattr(SaipConfig, name):
+        del settings[name]
     del settings["expert_sha256"]
     if self.expert:
       return settings | {"expert": self.expert.sha256}

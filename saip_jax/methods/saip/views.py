@@ -106,7 +106,7 @@ def _views_of(image_u8, image_valid_hw, keypoints, scene, key, config: SaipConfi
   Without a scene, (uint8 canvas, size of its valid part), there is no background; the other views are the same.
   """
   count = config.local_crops
-  person = lambda area, colors: CropRecipe(area, config.crop_aspect, colors)
+  person = lambda area, colors: CropRecipe(area, config.crop_aspect, colors.scaled(config.color_scale))
   recipes = [
     person(config.global_area, ANCHOR),
     person(config.global_area, AUGMENTED),
