@@ -136,6 +136,7 @@ def main() -> None:
   parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
   parser.add_argument("--out", type=pathlib.Path, default=REPO / "results" / "methods", help="folder of the records")
   parser.add_argument("--methods", default=",".join(METHODS))
+  parser.add_argument("--encoder", action="append", default=[], help="NAME=CHECKPOINT, measured beside them; repeat it")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
   parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
@@ -175,6 +176,13 @@ def main() -> None:
   for kind in ("histogram", "constant"):
     hw = runs[0][0].config.model.image_hw
     add(kind, lambda: open_encoder(kind, image_hw=hw), {"method": kind, "view": "baseline", "seed": 0})
+  for text in args.encoder:
+    name, equals, checkpoint = text.partition("=")
+    if not equals:
+      raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
+    add(
+      f"model_{name.replace(' ', '_')}", lambda: open_encoder(checkpoint), {"method": name, "view": "model", "seed": 0}
+    )
   for run, name, view, seed in runs:
     images = run.config.total_steps * run.config.batch_size
     facts = {"method": name, "view": view, "seed": seed, "recipe": METHODS[name], "step": run.config.total_steps}

@@ -195,6 +195,8 @@ def page(folder: pathlib.Path) -> str:
     timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
     parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]
     parts += [verdicts(timed, REFERENCE, columns)] if seeds > 1 else []
+  if found.get("model"):
+    parts += ["## Encoders made in another way, longer", table(found["model"] | baselines, columns)]
   if (folder / "speeds.json").exists():
     speed = json.loads((folder / "speeds.json").read_text())
     parts += ["## Speed", speed_table(speed, batch), "The best of some turns on two CPU cores, without compilation."]

@@ -2,14 +2,16 @@
 
 import pathlib
 
-from saip_jax.run_folder.files import MODEL_FILE
-
 _FOLDER = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
 
 
 def pretrained_models() -> dict[str, pathlib.Path]:
-  """Returns name -> folder of each model, as `saip import` makes it, with a model card."""
-  return {file.parent.name: file.parent for file in sorted(_FOLDER.glob(f"*/{MODEL_FILE}"))}
+  """Returns name -> folder of each model, made by `saip export --dialect=timm`; its README.md is the model card.
+
+  >>> list(pretrained_models())
+  ['saip_nano_people']
+  """
+  return {path.name: path for path in sorted(_FOLDER.iterdir()) if path.is_dir()}
 
 
 def pretrained_folder(path) -> pathlib.Path | None:

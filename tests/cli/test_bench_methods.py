@@ -56,10 +56,7 @@ def test_equal_time_follows_the_measured_speeds(tmp_path):
 
 @pytest.mark.parametrize(
   "changed, words",
-  [
-    ({"methods": "SAIP,MOCO"}, "'MOCO' is unknown; choose from: SAIP"),
-    ({"methods": "SAIP,HAP"}, "lacks HAP"),
-  ],
+  [({"methods": "SAIP,MOCO"}, "'MOCO' is unknown; choose from: SAIP"), ({"methods": "SAIP,HAP"}, "lacks HAP")],
 )
 def test_mistakes_are_named(tmp_path, changed, words):
   (tmp_path / "records").mkdir()

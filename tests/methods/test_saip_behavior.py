@@ -14,6 +14,7 @@ from saip_jax.methods.saip.behavior import FIDELITIES, Behavior
 from saip_jax.methods.saip.views import make_draws
 from saip_jax.training.optimizer import make_optimizer, parameter_names
 from saip_jax.training.step import init_state, make_train_step
+from saip_jax.views.photometric import denormalize
 from saip_jax.views.rescaling import rescale_antialiased
 from tests.support.tiny_saip import REPO, made_up_batch, tiny
 
@@ -210,3 +211,28 @@ def test_impossible_settings_say_what_to_change():
     tiny(*behave(ema="cosin"))
   with pytest.raises(ValueError, match="3 persons of 64x32"):
     tiny("method.css.scene_size=96", *behave(scene_persons=(1, 3)))
+
+
+def test_color_scale_0_keeps_colors():
+  """Pictures of one color stay that color in every view, pasted persons included; blur does not change them."""
+  color, scene = np.array([200, 90, 30]), np.array([20, 120, 60])
+  batch = made_up_batch(4)
+  batch["image"] = np.broadcast_to(color, batch["image"].shape).astype(np.uint8)
+  batch["scene"] = np.broadcast_to(scene, batch["scene"].shape).astype(np.uint8)
+  colors = lambda views: np.concatenate(
+    [255 * np.asarray(denormalize(x)).reshape(-1, 3) for x in (views.globals, views.crops, views.scene)]
+  )
+  make = lambda *settings: colors(jax.jit(tiny("method.css.paste_opacity=1.0", *settings)[1].views)(batch, KEY))
+  kept = make("method.color_scale=0.0")
+  assert np.minimum(abs(kept - color).max(1), abs(kept - scene).max(1)).max() < 0.5
+  assert np.minimum(abs(make() - color).max(1), abs(make() - scene).max(1)).max() > 20
+
+
+def test_an_impossible_color_scale_is_refused():
+  with pytest.raises(ValueError, match="config.method.color_scale is 1.5: expected a number within 0 to 1"):
+    tiny("method.color_scale=1.5")
+
+
+def test_a_run_is_bound_to_its_color_scale_and_older_runs_have_all_colors():
+  assert "color_scale" not in tiny()[1].fixed_settings()
+  assert tiny("method.color_scale=0.5")[1].fixed_settings()["color_scale"] == 0.5

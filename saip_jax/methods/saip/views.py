@@ -116,7 +116,7 @@ def _views_of(image_u8, image_valid_hw, keypoints, scene, key, config: SaipConfi
   valid_hw = [image_valid_hw] * len(recipes)
   uniform = jax.random.uniform(key, (len(recipes) + 2, VIEW_UNIFORMS))
   if scene is not None:
-    recipes.append(CropRecipe(config.css.scene_area, config.css.scene_aspect, SCENE))
+    recipes.append(CropRecipe(config.css.scene_area, config.css.scene_aspect, SCENE.scaled(config.color_scale)))
     valid_hw.append(scene[1])
   draws = draw_crops(uniform[: len(recipes)], jnp.stack(valid_hw), recipes)
   image = to_planes(image_u8)
