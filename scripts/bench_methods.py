@@ -2,11 +2,12 @@
 
   python scripts/bench_methods.py --work=runs/methods --seeds=3
 
-Each method trains for --updates ("equal images"), and for as many updates as take the time that SAIP needs
-("equal time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student
-is measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
-are fixed below and the same for all. Every record is a file in --out; what exists is not run again, so the same command
-goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. `scripts/methods_page.py` writes the page from the records.
+Each method trains for --updates ("equal images"), and for as many updates as take the time that SAIP needs ("equal
+time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student is
+measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
+are fixed below and the same for all. Every record is a file in --out; what exists is not run again: the same command
+goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. --encoder adds encoders
+that were made in another way. `scripts/methods_page.py` writes the page from the records.
 
 --data, and settings such as --config.data.path=PATH, compare on other pictures:
 
