@@ -113,6 +113,9 @@ def test_a_user_s_first_commands_with_the_wheel_alone(installed, tmp_path):
   same = "from saip_jax.recipes import load_recipe; print(load_recipe('my.py') == load_recipe('saip_parts_demo'))"
   assert run(python, "-c", same, cwd=tmp_path) == "True\n"
 
+  common = ("--task=keypoints", "--protocol=coordinates", "--data=people", "--people-count=64")
+  assert re.search(r"(?m)^PCK@0.1 +", run(saip, "evaluate", "--checkpoint=saip_nano_people", *common, cwd=tmp_path))
+
   settings = {
     "total_steps": 2,
     "batch_size": 8,
