@@ -6,8 +6,8 @@ Each method trains for --updates ("equal images"), and for as many updates as ta
 time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student is
 measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
 are fixed below and the same for all. Every record is a file in --out; what exists is not run again: the same command
-goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. --encoder adds encoders
-that were made in another way. `scripts/methods_page.py` writes the page from the records.
+goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three.
+`scripts/methods_page.py` writes the page from the records, `scripts/bench_encoders.py` measures other encoders.
 
 --data, and settings such as --config.data.path=PATH, compare on other pictures:
 
@@ -137,7 +137,6 @@ def main() -> None:
   parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
   parser.add_argument("--out", type=pathlib.Path, default=REPO / "results" / "methods", help="folder of the records")
   parser.add_argument("--methods", default=",".join(METHODS))
-  parser.add_argument("--encoder", action="append", default=[], help="NAME=CHECKPOINT, measured beside them; repeat it")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
   parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
@@ -177,13 +176,6 @@ def main() -> None:
   for kind in ("histogram", "constant"):
     hw = runs[0][0].config.model.image_hw
     add(kind, lambda: open_encoder(kind, image_hw=hw), {"method": kind, "view": "baseline", "seed": 0})
-  for text in args.encoder:
-    name, equals, checkpoint = text.partition("=")
-    if not equals:
-      raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
-    add(
-      f"model_{name.replace(' ', '_')}", lambda: open_encoder(checkpoint), {"method": name, "view": "model", "seed": 0}
-    )
   for run, name, view, seed in runs:
     images = run.config.total_steps * run.config.batch_size
     facts = {"method": name, "view": view, "seed": seed, "recipe": METHODS[name], "step": run.config.total_steps}

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -23,12 +23,6 @@ from saip_jax.evaluation.tasks.base import split_unit  # noqa: E402
 
 REFERENCE = "SAIP"
 MONITORS = {"reid_mAP": "mAP of identities", "attributes_mA": "mA of attributes", "parts_mIoU": "mIoU of parts"}
-
-MODEL = (
-  "`scripts/people_model.sh` makes `saip_nano_people` in three stages: MAE; an expert, which starts from it and learns"
-  " the identities of the training people; SAIP, which starts from the expert and is aligned to it. It sees more images"
-  " than the methods above, and labels that rendering gives for free: this is no comparison of methods. One seed."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +108,16 @@ def table(results: Results, columns: Sequence[str]) -> str:
   return "\n".join(lines)
 
 
-def verdicts(results: Results, reference: str, columns: Sequence[str]) -> str:
-  """Returns, for each other row, the columns on which the reference is better, worse, or neither."""
+def gain_of_encoders(a: Scores, b: Scores) -> tuple[float, float]:
+  """As `gain`, for encoders as they are: test images alone are random. inf if the task has no draws."""
+  difference = a.sign * float(a.values.mean() - b.values.mean())
+  if a.draws is None or b.draws is None:
+    return difference, float("inf")
+  return difference, 1.96 * float(np.std(a.draws.mean(0) - b.draws.mean(0)))
+
+
+def verdicts(results: Results, reference: str, columns: Sequence[str], gain: Callable = gain) -> str:
+  """Returns, for each other row, the columns on which the reference is better, worse, or neither, by `gain`."""
   lines = [f"| {reference} against | better | worse | undecided |", "|---|---|---|---|"]
   for row, by_task in results.items():
     if row == reference:
@@ -203,8 +205,6 @@ def page(folder: pathlib.Path) -> str:
     timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
     parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]
     parts += [verdicts(timed, REFERENCE, columns)] if seeds > 1 else []
-  if found.get("model"):
-    parts += ["## The model of this package, and its stages", table(found["model"] | baselines, columns), MODEL]
   if (folder / "speeds.json").exists():
     speed = json.loads((folder / "speeds.json").read_text())
     parts += ["## Speed", speed_table(speed, batch), "The best of some turns on two CPU cores, without compilation."]
