@@ -124,8 +124,8 @@ class RunConfig:
     loggers: further loggers that get the records, panels and the summary. They do not change the run.
     precision: type of the arithmetic in the network; parameters, losses and norms are always float32.
     init_from: weights that a new run starts from, anything that `saip_jax.interop.weights.open_weights` reads: another
-      run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout; None starts from
-      random weights.
+      run (its newest whole checkpoint), a folder made by `saip import`, a file in a published layout, or
+      "saip_nano_people", a model of this package; None starts from random weights.
     init_heads: load the heads of these weights too, where present; False loads the backbone alone.
     init_which: "teacher" starts from the teacher among these weights.
     fsdp: devices that share one copy of the state (parameters, teacher, optimizer); 1 replicates it on every device.

@@ -19,8 +19,8 @@ def add_flags(parser) -> None:
     required=True,
     type=place_flag,
     metavar="WHAT",
-    help="a run's folder, weights of any dialect, an exported model.onnx, random:vit_tiny; without a "
-    "network: histogram (colors), constant (the score without an image)",
+    help="a run's folder, weights of any dialect, an exported model.onnx, saip_nano_people (a model of this package), "
+    "random:vit_tiny; without a network: histogram (colors), constant (the score without an image)",
   )
   parser.add_argument(
     "--task",

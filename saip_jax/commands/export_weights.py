@@ -9,7 +9,11 @@ EXAMPLE = "saip export --checkpoint=runs/demo --dialect=timm --out=exported"
 
 def add_flags(parser) -> None:
   parser.add_argument(
-    "--checkpoint", required=True, type=place_flag, metavar="PATH", help="a run's folder, or weights of any dialect"
+    "--checkpoint",
+    required=True,
+    type=place_flag,
+    metavar="PATH",
+    help="a run's folder, weights of any dialect, or saip_nano_people, a model of this package",
   )
   parser.add_argument(
     "--dialect",
