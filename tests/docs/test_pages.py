@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from saip_jax.cli import make_parser
+from saip_jax.cli import main, make_parser
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config, recipe_files
 from tests.support.docs_pages import DOCS, REPO, broken_links, pages, reference_pages, saip_commands, setting_words
 
@@ -84,6 +84,17 @@ def test_every_command_shows_an_example_that_parses(reference):
     (example,) = re.findall(r"example:\n  saip (.*)\n", parser.format_help())
     check_command(shlex.split(example))
     assert name.split()[0] == example.split()[0]
+
+
+@pytest.mark.compile
+def test_help_and_errors_of_every_command_name_its_page(reference, capsys):
+  for name, parser in reference.command_parsers().items():
+    example, page = re.search(r"example:\n  saip (.*)\n(?:.*\n)*documentation: (.*)\n$", parser.format_help()).groups()
+    assert (REPO / page).is_file(), page
+    assert main([*shlex.split(example), "--nothing"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"saip {name.split()[0]}: error: ") and "--nothing" in error and error.count("\n") == 1
+    assert error.endswith(f" (help: {page})\n")
 
 
 def test_the_readme_is_short_and_starts_with_the_set_up():
