@@ -4,7 +4,7 @@ r"""DINO, a baseline of SAIP: ViT-Ti/16 at 256x128 on the same 1 M person crops 
 
 DINO+MAE, whose student also reconstructs hidden patches of the first global view: `--config.method.mae.weight=1.0`.
 
-Hardware: as `saip_vit_tiny`, at 0.3 of its work: 22 GFLOP per image and step (44 with MAE). Not timed on an
+Hardware: as `saip_vit_tiny`, at 0.3 of its work: 24 GFLOP per image and step (46 with MAE). Not timed on an
 accelerator. For another encoder: `--config.model.backbone=tinyvit_5m` (or swin_tiny, convnext_femto).
 
 As published (Caron et al. 2021, on ImageNet): 65,536 prototypes of unit length, frozen for the first epoch; two global

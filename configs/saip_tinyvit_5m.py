@@ -7,8 +7,8 @@ The objectives are those of the released variant, whose code does not run. As re
 1.125 only. With `--config.method.fidelity=improved` the teacher's running statistics follow the student's.
 
 Hardware: as `saip_vit_tiny`, which gives all settings that this file does not change. Batch statistics are
-taken over all devices together, one set for each kind of view. 5.74 M parameters (45.1 M with the heads), 58.1 GFLOP
-per image and step (58.3 improved), 0.8 of ViT-Ti's time where arithmetic is the limit. Not timed on an accelerator.
+taken over all devices together, one set for each kind of view. 5.74 M parameters (45.1 M with the heads), 59.4 GFLOP
+per image and step (59.6 improved), 0.8 of ViT-Ti's time where arithmetic is the limit. Not timed on an accelerator.
 """
 
 from saip_vit_tiny import get_config as saip_vit_tiny

@@ -4,7 +4,7 @@ r"""SAIP as published: ViT-Ti/16 at 256x128 on 1 M person crops, 300 epochs, bat
     --config.data.path=LUP1M --config.data.scene_path=SCENES
 
 Hardware: the published run used 8 GPUs x 64 images x 4 accumulated micro-steps; `accumulate=4` keeps that. An image
-takes about 73 GFLOP (82 with `--config.method.fidelity=improved`), 300 M images take 2.2e19 operations. Not timed on an
+takes about 75 GFLOP (85 with `--config.method.fidelity=improved`), 300 M images take 2.2e19 operations. Not timed on an
 accelerator; at an assumed 150 TFLOP/s sustained, the run takes 41 hours. Two CPU cores reach 1.5 images/s (float32,
 batch 8): enough for a look, not for training.
 

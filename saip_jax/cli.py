@@ -28,7 +28,10 @@ _WITH_SETTINGS = (pretrain.run, compile.run, evaluate.run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Runs a command and returns its exit status; a user error is one line on standard error and status 2."""
+  """Runs a command and returns its exit status.
+
+  A user error is one line on standard error, which ends with a page of the documentation, and status 2.
+  """
   for stream in (sys.stdout, sys.stderr):  # whatever the locale, a name in a message never ends a command
     if hasattr(stream, "reconfigure"):
       stream.reconfigure(errors=ESCAPED)
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     return _run(options, rest)
   except (ValueError, OSError) as e:  # user errors; any other error is a bug and shows its traceback
-    print(f"saip {options.command}: error: {_with_urls(shown_error(e))}", file=sys.stderr)
+    print(f"saip {options.command}: error: {_with_urls(shown_error(e))} (help: {options.page})", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print(f"saip {options.command}: interrupted", file=sys.stderr)
@@ -115,5 +118,6 @@ def _add_command(commands, name: str, command: ModuleType, summary: str) -> None
   )
   command.add_flags(parser)
   notes = "" if parser.epilog is None else "\n\n" + textwrap.fill(parser.epilog, width=80, break_on_hyphens=False)
-  parser.epilog = f"example:\n  {command.EXAMPLE.format(kind=name)}{notes}"
-  parser.set_defaults(run=command.run, prog=parser.prog)
+  page = f"docs/{command.PAGE}.md"
+  parser.epilog = f"example:\n  {command.EXAMPLE.format(kind=name)}{notes}\n\ndocumentation: {page}"
+  parser.set_defaults(run=command.run, prog=parser.prog, page=page)

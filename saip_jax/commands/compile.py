@@ -3,6 +3,7 @@
 from saip_jax.commands.flags import RECIPE_HELP, local_path_flag
 
 EXAMPLE = "saip compile --config=saip_vit_tiny --topology=v5e-8"
+PAGE = "scale/compile_ahead"
 
 
 def add_flags(parser) -> None:

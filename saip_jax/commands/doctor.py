@@ -3,6 +3,7 @@
 from input_pipeline.sources.kinds import SOURCE_KINDS
 
 EXAMPLE = "saip doctor CROPS --out=findings"
+PAGE = "data/doctor"
 
 
 def add_flags(parser) -> None:

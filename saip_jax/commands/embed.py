@@ -5,6 +5,7 @@ import pathlib
 from saip_jax.commands.flags import place_flag, size_flag
 
 EXAMPLE = "saip embed --checkpoint=runs/demo --images=CROPS --out=features.npz"
+PAGE = "interop/index"
 
 
 def add_flags(parser) -> None:

@@ -5,6 +5,7 @@ import sys
 from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, place_flag, size_flag
 
 EXAMPLE = "saip evaluate --checkpoint=runs/demo --task=reid --data=people"
+PAGE = "evaluation/index"
 
 
 def add_flags(parser) -> None:

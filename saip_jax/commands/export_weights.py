@@ -5,6 +5,7 @@ import sys
 from saip_jax.commands.flags import place_flag, size_flag
 
 EXAMPLE = "saip export --checkpoint=runs/demo --dialect=timm --out=exported"
+PAGE = "interop/export"
 
 
 def add_flags(parser) -> None:

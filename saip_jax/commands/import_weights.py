@@ -3,6 +3,7 @@
 from saip_jax.commands.flags import numbers_flag, place_flag, size_flag
 
 EXAMPLE = "saip import --from=mae_pretrain_vit_base.pth --dialect=mae --out=imported"
+PAGE = "interop/import"
 
 
 def add_flags(parser) -> None:

@@ -3,6 +3,7 @@
 from saip_jax.commands.flags import numbers_flag, size_flag
 
 EXAMPLE = "saip prepare {kind} --path=DATA --out=SHARDS"
+PAGE = "data/prepare"
 
 
 def add_flags(parser) -> None:

@@ -6,6 +6,7 @@ from saip_jax.commands.flags import local_path_flag, size_flag
 _PREVIEW_COUNT, _PREVIEWED_COUNT = 40, 320
 
 EXAMPLE = "saip prepare people --out=PEOPLE --count=512 --image-hw=256x128"
+PAGE = "data/built_in_people"
 
 
 def add_flags(parser) -> None:

@@ -3,6 +3,7 @@
 from saip_jax.commands.flags import RECIPE_HELP, local_path_flag, place_flag
 
 EXAMPLE = "saip pretrain --config=saip_demo --workdir=runs/demo"
+PAGE = "start/if_it_goes_wrong"
 
 
 def add_flags(parser) -> None:

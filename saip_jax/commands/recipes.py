@@ -5,6 +5,7 @@ from saip_jax.commands.flags import local_path_flag
 _FINETUNE = "finetune_"
 
 EXAMPLE = "saip recipes saip_demo --out=my.py"
+PAGE = "start/recipes"
 
 
 def add_flags(parser) -> None:

@@ -7,6 +7,7 @@ from saip_jax.commands.flags import place_flag
 _PEOPLE_COUNT = 512  # size of the default set of people, of which the report shows some: that of the demo
 
 EXAMPLE = "saip report runs/demo --compare runs/other"
+PAGE = "evaluation/monitors_and_reports"
 
 
 def add_flags(parser) -> None:

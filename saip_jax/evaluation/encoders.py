@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from input_pipeline.checks import choices_hint
 from input_pipeline.names import shown
 from input_pipeline.source import ImageSource
 from saip_jax.backbones import BACKBONES
@@ -104,7 +105,7 @@ def open_encoder(
   kind, colon, name = checkpoint.partition(":")
   if colon and kind == "random":
     if name not in BACKBONES:
-      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is not a backbone; choose one of: {', '.join(BACKBONES)}")
+      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is not a backbone{choices_hint(name, list(BACKBONES))}")
     spec = BackboneSpec(name, image_hw or _USUAL_HW, "grid2d")
     spec.check_size(spec.image_hw)
     return encoder_of(untrained_backbone(spec, seed), {"checkpoint": checkpoint, "seed": seed})

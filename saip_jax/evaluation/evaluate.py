@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.checks import choices_hint
 from input_pipeline.sources.annotated.categories import categories_text
 from input_pipeline.storage import as_place
 from saip_jax.evaluation.encoders import Encoder, flip_tested
@@ -179,11 +180,11 @@ def named_tasks(names: str, protocol: str | None) -> list[tuple[str, str | None]
 def find_protocol(task: str, protocol: str | None) -> tuple[str, Protocol]:
   """Returns the name and function of a protocol; raises ValueError if the task or protocol does not exist."""
   if task not in TASKS:
-    raise ValueError(f"--task={task} is unknown; choose one of: {', '.join(TASKS)}")
+    raise ValueError(f"--task={task} is unknown{choices_hint(task, list(TASKS))}")
   protocols = TASKS[task].protocols
   protocol = protocol or next(iter(protocols))
   if protocol not in protocols:
-    raise ValueError(f"--protocol={protocol} is not a protocol of {task}; choose one of: {', '.join(protocols)}")
+    raise ValueError(f"--protocol={protocol} is not a protocol of {task}{choices_hint(protocol, list(protocols))}")
   return protocol, protocols[protocol]
 
 

@@ -120,7 +120,7 @@ def check_target(out: pathlib.Path, overwrite: bool) -> None:
       import pyarrow.parquet  # noqa: F401
     except ImportError:
       raise ValueError(
-        f"--out={out} needs pyarrow, which is not installed: pip install pyarrow, or write .npz"
+        f'--out={out} needs pyarrow, which is not installed: pip install "saip-jax[parquet]", or write .npz'
       ) from None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from input_pipeline.checks import choices_hint
 from input_pipeline.fields.table import FIELDS
 from input_pipeline.names import shown
 from input_pipeline.pipeline import TrainData
@@ -132,7 +133,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   kind, colon, name = checkpoint.partition(":")
   if colon and kind == "random":
     if name not in BACKBONES:
-      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is not a backbone; choose one of: {', '.join(BACKBONES)}")
+      raise ValueError(f"--checkpoint={checkpoint}: {name!r} is not a backbone{choices_hint(name, list(BACKBONES))}")
     return _Start(name, None, "student", {"checkpoint": checkpoint, "seed": seed})
   try:
     weights = open_weights(checkpoint)

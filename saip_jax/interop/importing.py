@@ -40,7 +40,7 @@ def import_weights(source, dialect: str | None, out, image_hw: tuple[int, int] |
 def _import(source, dialect, out, image_hw, options) -> Weights:
   """`import_weights` into a local folder."""
   _check_folder(out)
-  weights = open_weights(source, dialect, image_hw, **options)
+  weights = open_weights(source, dialect, image_hw, flag="--from", **options)
   with writing(out, "--out=", "choose another folder"):
     out.parent.mkdir(parents=True, exist_ok=True)
     holder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))

@@ -37,7 +37,12 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def open_weights(
-  path, dialect: str | None = None, image_hw: tuple[int, int] | None = None, part: str | None = None, **answers
+  path,
+  dialect: str | None = None,
+  image_hw: tuple[int, int] | None = None,
+  part: str | None = None,
+  flag: str | None = None,
+  **answers,
 ) -> Weights:
   """Returns the weights of a run, of a folder made by `saip import` or `saip export`, or of a file.
 
@@ -47,6 +52,7 @@ def open_weights(
     dialect: a name in `DIALECTS`; None recognizes it by the names of the tensors.
     image_hw: size in pixels of the stored positions, for a file that does not specify it.
     part: section or module of a file that holds the encoder, see `nesting.locate`.
+    flag: the flag that `path` was given by, for the message if nothing is there.
     **answers: what the user states about a file that does not: other fields of `ReadOptions`.
 
   Raises:
@@ -58,7 +64,9 @@ def open_weights(
   if dialect is not None:
     check_dialect(dialect)
   if not path.exists():
-    raise ValueError(f"{given}: no such file, folder or model of this package ({', '.join(pretrained_models())})")
+    models = ", ".join(pretrained_models())
+    name = f"{flag}={given}" if flag else given
+    raise ValueError(f"{name}: no such file, folder or model of this package" + (f" ({models})" if models else ""))
   try:
     weights = _open_folder(plain_absolute(path), options) if path.is_dir() else open_weight_file(path, options)
   except ValueError as e:

@@ -142,7 +142,7 @@ def read_compared(path) -> Run:
       record, at = decoder.raw_decode(text, at)
     except ValueError as error:
       raise ValueError(
-        f"--compare={path}, line {text.count(chr(10), 0, at) + 1}: {error}; expected the output of `saip evaluate"
+        f"--compare={path}, line {text.count(chr(10), 0, at) + 1} is no JSON; expected the output of `saip evaluate"
         " --json`"
       ) from error
     if not _is_evaluation(record):

@@ -27,6 +27,7 @@ from saip_jax.run_folder.reading import quiet_orbax, read_fingerprint
 from saip_jax.run_folder.workdir import RunFolder
 from saip_jax.training.state import TrainState
 
+_CHANGES_LISTED = 8  # of those that make another run
 _PAUSE_S = 5  # before a failed save is tried again
 
 
@@ -97,10 +98,11 @@ class Checkpoints:
     except ValueError:
       self._refuse_damaged()
       raise
-    changes = differences(stored, self._fingerprint)
+    changes = sorted(differences(stored, self._fingerprint), key=lambda change: "absent" in change)
     if changes:
+      more = f"; and {len(changes) - _CHANGES_LISTED} more" if len(changes) > _CHANGES_LISTED else ""
       raise ValueError(
-        f"--workdir={self._folder.name} holds another run: {'; '.join(changes)};"
+        f"--workdir={self._folder.name} holds another run: {'; '.join(changes[:_CHANGES_LISTED])}{more};"
         " set these back, or choose another --workdir"
       )
 

@@ -100,7 +100,10 @@ class WandbLogger:
     return ""
 
   def _open(self) -> None:
-    import wandb  # an extra
+    try:
+      import wandb  # an extra
+    except ImportError as error:
+      raise ImportError('the package is not installed: pip install "saip-jax[wandb]"') from error
 
     path = self._folder.path / WANDB
     stored = read_object(path) if path.exists() else {}

@@ -1,23 +1,13 @@
-"""README and documentation: links lead somewhere, commands and settings exist, numbers are those of the records."""
+"""README and documentation: links lead somewhere, commands and settings exist."""
 
 import re
 import shlex
 
 import pytest
 
-from input_pipeline.sources.kinds import SOURCE_KINDS
-from saip_jax.cli import make_parser
+from saip_jax.cli import main, make_parser
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config, recipe_files
-from tests.support.docs_pages import (
-  DOCS,
-  REPO,
-  broken_links,
-  pages,
-  reference_pages,
-  saip_commands,
-  setting_words,
-  tables,
-)
+from tests.support.docs_pages import DOCS, REPO, broken_links, pages, reference_pages, saip_commands, setting_words
 
 PAGES = pages()
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
@@ -96,6 +86,17 @@ def test_every_command_shows_an_example_that_parses(reference):
     assert name.split()[0] == example.split()[0]
 
 
+@pytest.mark.compile
+def test_help_and_errors_of_every_command_name_its_page(reference, capsys):
+  for name, parser in reference.command_parsers().items():
+    example, page = re.search(r"example:\n  saip (.*)\n(?:.*\n)*documentation: (.*)\n$", parser.format_help()).groups()
+    assert (REPO / page).is_file(), page
+    assert main([*shlex.split(example), "--nothing"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"saip {name.split()[0]}: error: ") and "--nothing" in error and error.count("\n") == 1
+    assert error.endswith(f" (help: {page})\n")
+
+
 def test_the_readme_is_short_and_starts_with_the_set_up():
   lines = (REPO / "README.md").read_text("utf-8").splitlines()
   first_screen = "\n".join(lines[:40])
@@ -107,22 +108,6 @@ def test_no_page_is_longer_than_five_screens():
   assert {
     page.name: n for page in PAGES if DOCS in page.parents and (n := len(page.read_text().splitlines())) > 260
   } == {}
-
-
-def test_numbers_of_the_readme_are_those_of_the_records():
-  parts = re.split(r"<!-- numbers: (\S+) -->\n", (REPO / "README.md").read_text("utf-8"))
-  assert len(parts) > 1
-  for record, text in zip(parts[1::2], parts[2::2]):
-    measured = {key: cell for table in tables((REPO / record).read_text("utf-8")) for key, cell in table.items()}
-    for key, cell in next(tables(text)).items():
-      assert measured.get(key) == cell, f"{record}: {key}"
-
-
-def test_counts_of_the_readme_are_those_of_the_program():
-  from saip_jax.evaluation.tasks import TASKS
-
-  text = (REPO / "README.md").read_text("utf-8")
-  assert f"{len(SOURCE_KINDS)} kinds" in text and f"{len(TASKS)} tasks" in text
 
 
 def test_every_record_has_a_page():

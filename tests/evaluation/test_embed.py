@@ -195,7 +195,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, tmp_path, backbone, ca
 
 def test_parquet_says_what_it_needs(folder, tmp_path, backbone, monkeypatch):
   monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-  with pytest.raises(ValueError, match="needs pyarrow.*pip install pyarrow.*npz"):
+  with pytest.raises(ValueError, match="needs pyarrow.*pip install .*parquet.*npz"):
     embed_images("W", folder, tmp_path / "features.parquet")
 
 

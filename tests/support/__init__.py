@@ -23,6 +23,7 @@ Networks and training:
 
 Runs and processes:
   docs_pages         the pages of the documentation taken apart
+  docs_numbers       figures on pages, and the files that have them
   exports            the command `saip export` on given weights, images for it, ONNX files traced once
   golden             runs that earlier versions made
   kill_and_resume    kills a run at random moments, resumes and compares it

@@ -24,7 +24,7 @@ def attribute_labels(images: LabeledImages) -> tuple[list[str], np.ndarray]:
   names = images.legend.get("attributes")
   if not names:
     why = next((f" ({name}: {reason})" for name, reason in images.source.left_out if "attributes" in reason), "")
-    raise ValueError(f"{images.source.identity['name']!r} has no attributes{why}: choose other --data")
+    raise ValueError(f"{images.source.identity['name']!r} has no attributes{why}: choose other --data, such as people")
   values = images.of_first_persons("attributes", "attributes")
   wrong = next((i for i, value in enumerate(values) if len(value) != len(names)), None)
   if wrong is not None:
