@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import saip_jax
 from saip_jax.cli import main
@@ -80,3 +81,24 @@ def test_a_run_starts_from_it(tmp_path, capsys):
   start = f"--config.init_from={NAME}"
   assert main(["pretrain", "--config=mae_nano", f"--workdir={tmp_path / 'W'}", start, *flags]) == 0
   assert "tensors of the student (backbone)" in capsys.readouterr().out
+
+
+@pytest.mark.compile
+@pytest.mark.torch
+def test_it_is_exported_again_as_it_is(tmp_path, capsys):
+  pytest.importorskip("timm")
+  assert main(["export", f"--checkpoint={NAME}", "--dialect=timm", f"--out={tmp_path / 'E'}"]) == 0
+  exported, shipped = (folder / "model.safetensors" for folder in (tmp_path / "E", pretrained_models()[NAME]))
+  assert exported.read_bytes() == shipped.read_bytes()
+
+
+@pytest.mark.compile
+def test_it_embeds_a_folder(tmp_path, capsys):
+  (tmp_path / "photos").mkdir()
+  rng = np.random.default_rng(0)
+  for name in ("a.png", "b.png"):
+    Image.fromarray(rng.integers(0, 256, (80, 40, 3), np.uint8)).save(tmp_path / "photos" / name)
+  out = tmp_path / "features.npz"
+  assert main(["embed", f"--checkpoint={NAME}", f"--images={tmp_path / 'photos'}", f"--out={out}"]) == 0
+  with np.load(out) as file:
+    assert file["features"].shape == (2, 96) and not np.allclose(*file["features"])
