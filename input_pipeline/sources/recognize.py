@@ -167,7 +167,12 @@ def _is_array_record(sight: _Sight) -> bool:
 
 
 def _is_lmdb(sight: _Sight) -> bool:
-  return sight.has("data.mdb") or sight.ends(".mdb", ".lmdb") or sight.head[16:20] == _LMDB_MAGIC
+  return (
+    sight.has("data.mdb")
+    or sight.has("lmdb/data.mdb")
+    or sight.ends(".mdb", ".lmdb")
+    or sight.head[16:20] == _LMDB_MAGIC
+  )
 
 
 def _is_msmt17(sight: _Sight) -> bool:

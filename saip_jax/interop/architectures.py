@@ -140,9 +140,10 @@ def _with_size(others: Mapping[str, Any], image_hw: tuple[int, int]) -> dict[str
   return {"img_size": list(image_hw), **others}
 
 
-def vit_nano_architecture() -> TorchArchitecture:
-  """Returns the architecture of the ViT for two CPU cores: timm's smallest ViT with smaller sizes as arguments."""
-  sizes = {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
+def own_vit_architecture(name: str) -> TorchArchitecture:
+  """Returns the architecture of a ViT of sizes that timm has no name for: its smallest ViT, with them as arguments."""
+  module = BACKBONES[name]()
+  sizes = {"patch_size": module.patch, "embed_dim": module.width, "depth": module.depth, "num_heads": module.heads}
   return dataclasses.replace(
     vit_architecture("vit_tiny"),
     dialects=("timm", "safetensors", *_GRAPHS),
@@ -288,7 +289,7 @@ _SWINS = ("swin_tiny", "swin_small", "swin_base")
 
 ARCHITECTURES: dict[str, TorchArchitecture] = {
   **{name: vit_architecture(name) for name in VITS},
-  "vit_nano": vit_nano_architecture(),
+  "vit_nano": own_vit_architecture("vit_nano"),
   "tinyvit_5m": _TINYVIT,
   **{name: swin_architecture(name) for name in _SWINS},
   **{f"{name}_solider": swin_solider_architecture(f"{name}_solider") for name in _SWINS},

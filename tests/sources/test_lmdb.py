@@ -74,9 +74,12 @@ def test_files_of_the_library_are_read(tmp_path_factory, form, values, removed):
 def test_every_form_of_path_gives_the_same(tmp_path, form):
   folder = _write(tmp_path / "db", PICTURES, form=form)
   single = _write(tmp_path / "x.lmdb", PICTURES, form=form, subdir=False)
-  sources = [_open(path, tmp_path / "w") for path in (folder, folder / "data.mdb", single)]
+  (tmp_path / "luperson").mkdir()
+  _write(tmp_path / "luperson" / "lmdb", PICTURES, form=form)  # as LUPerson is distributed
+  paths = folder, folder / "data.mdb", single, tmp_path / "luperson"
+  sources = [_open(path, tmp_path / "w") for path in paths]
   assert all(_items(source) == [(key.decode(), value) for key, value in PICTURES] for source in sources)
-  assert [source.identity["name"] for source in sources] == ["db", "db", "x.lmdb"]
+  assert [source.identity["name"] for source in sources] == ["db", "db", "x.lmdb", "luperson"]
   assert len({source.identity["digest"] for source in sources}) == 1 and sources[0].identity["source"] == "lmdb"
 
 

@@ -70,6 +70,7 @@ def _tar_bytes():
     ("webdataset", ["0000.tar"], "{0000..0001}.tar"),
     ("lmdb", ["data.mdb", "lock.mdb"], ""),
     ("lmdb", ["data.mdb"], "data.mdb"),
+    ("lmdb", ["lmdb/data.mdb", "lmdb/lock.mdb", "keys.pkl"], ""),
     ("lmdb", ["x.lmdb"], "x.lmdb"),
     ("zip", ["a.zip", "b.zip"], ""),
     ("zip", ["a.zip"], "a.zip"),

@@ -100,6 +100,8 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
   for words in ("config.seed was 0, now 1", "data.length was 3, now 5", "new was absent, now 2", "--workdir"):
     assert words in message
   assert "canvas_hw" not in message and "\n" not in message
+  with pytest.raises(ValueError, match="config.seed was 0, now 1; .*; and 15 more; set these back"):
+    _open(tmp_path, fingerprint={"config.seed": 1} | {f"new{i}": i for i in range(20)})
 
 
 def test_another_state_is_refused(tmp_path):

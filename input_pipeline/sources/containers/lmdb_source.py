@@ -32,7 +32,7 @@ class LmdbSource(ImageSource):
   write to the file while it is in use.
 
   Args:
-    path: the folder with `data.mdb`, or the file itself.
+    path: the folder with `data.mdb`, the file itself, or a folder with `lmdb/data.mdb`, as LUPerson has it.
     cache_dir: folder of the remembered index; made if missing.
     setting: the option or setting that gave `path`, named in messages.
 
@@ -44,10 +44,11 @@ class LmdbSource(ImageSource):
     if storage.is_remote(path):
       raise ValueError(f"{setting}={path}: an LMDB file must be local; copy it, or run `saip prepare` on its machine")
     given = os.path.abspath(os.path.expanduser(path))
-    self._path = os.path.join(given, _DATA) if os.path.isdir(given) else given
+    places = [os.path.join(given, *below, _DATA) for below in ((), ("lmdb",))] if os.path.isdir(given) else [given]
+    self._path = next((place for place in places if os.path.isfile(place)), places[0])
     self._name = os.path.basename(os.path.dirname(given) if os.path.basename(given) == _DATA else given)
     if not os.path.isfile(self._path):
-      raise ValueError(f"{setting}={path} does not exist or has no {_DATA}; expected a folder with one or the file")
+      raise ValueError(f"{setting}={path} does not exist or has no {_DATA}; expected a folder with one, or the file")
     self._index = cached_index(
       cache_dir,
       "lmdb",
