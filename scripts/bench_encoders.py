@@ -5,8 +5,8 @@
       --on="Built-in people=people@reid:nearest,keypoints:heatmap" --on="Market-1501=market1501:MARKET@reid:nearest"
 
 Frozen features, protocols of `saip evaluate`. Beside the encoders: untrained networks from --seeds seeds, a color
-histogram, and one constant feature. Every record is a file in --out; what exists is not measured again. A set without
-splits is split 7 : 3. The page is written beside the folder: results/people_model.md.
+histogram, and one constant feature. Every record is a file in --out; what exists is not measured again. --hold-out
+splits a set without a test split 7 : 3, by identities or photos. The page is written beside the folder.
 """
 
 import argparse
@@ -54,9 +54,10 @@ class Pictures:
       find_protocol(*column.partition(":")[::2])
     return cls(title, place, tasks.split(","))
 
-  def data(self, whole: bool) -> Data:
-    """Returns what the tasks read; tasks on whole photos use fewer built-in people."""
-    return Data.parse(self.place, cache_dir=cache_folder(), people_count=SCENES if whole else PEOPLE)
+  def data(self, whole: bool, hold_out: bool) -> Data:
+    """Returns what the tasks read; tasks on whole photos use fewer built-in people, which have splits of their own."""
+    hold_out = hold_out and self.place != "people"
+    return Data.parse(self.place, cache_dir=cache_folder(), people_count=SCENES if whole else PEOPLE, hold_out=hold_out)
 
 
 def encoders(args) -> list[tuple[str, int, Callable[[], Encoder]]]:
@@ -77,11 +78,12 @@ def encoders(args) -> list[tuple[str, int, Callable[[], Encoder]]]:
 
 def results_on(pictures: Pictures, args) -> Results:
   """Returns the scores on one set of pictures; measures what has no record."""
-  whole, crops = pictures.data(whole=True), pictures.data(whole=False)
+  whole, crops = (pictures.data(whole, args.hold_out) for whole in (True, False))
   records: dict[str, dict[str, list[dict]]] = {}
   for name, seed, open_it in encoders(args):
     opened = functools.cache(open_it)  # and compiled once for all tasks
     facts = {"method": name, "view": "encoder", "seed": seed, "data": pictures.title}
+    facts |= {"hold_out": args.hold_out}
     for column in pictures.columns:
       stem = f"{pictures.title}_{name}_seed{seed}_{column.replace(':', '_')}".replace(" ", "_")
       record = cached_record(
@@ -121,6 +123,7 @@ def main() -> None:
   parser.add_argument("--on", action="append", required=True, help="TITLE=DATA@TASK:PROTOCOL,...; repeat it")
   parser.add_argument("--untrained", required=True, help="backbone of the untrained networks")
   parser.add_argument("--image-hw", required=True, type=size_flag, help="size of their input, and of the histogram's")
+  parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate, for all but built-in people")
   parser.add_argument("--seeds", type=int, default=3, help="of the untrained networks")
   args = parser.parse_args()
   args.out = REPO / args.out

@@ -53,6 +53,7 @@ def test_the_page_is_made_of_the_records(tmp_path):
     on=["People=people@reid:nearest"],
     untrained="vit_nano",
     image_hw=(64, 32),
+    hold_out=False,
     seeds=2,
   )
   values = {
