@@ -32,6 +32,13 @@ RECIPES = (
   "hap",
   "croco_human",
   "hcmoco",
+  "saip_nano",
+  "mae_nano",
+  "dino_nano",
+  "dino_mae_nano",
+  "hap_nano",
+  "croco_human_nano",
+  "hcmoco_nano",
 )
 HEAD = """# The work of a step
 
@@ -56,7 +63,7 @@ def row(command: str, batch: int) -> str:
   gflop = count_flops(dataclasses.replace(config, remat="none"), build) / batch / 1e9
   parameters, _ = jax.eval_shape(build(config).init, jax.random.key(0))
   encoder = million(parameters["backbone"])
-  return f"| `{command}` | {gflop:.1f} | `{config.model.backbone}` | {encoder} | {million(parameters)} |"
+  return f"| `{command}` | {gflop:.{1 if gflop >= 1 else 3}f} | `{config.model.backbone}` | {encoder} | {million(parameters)} |"
 
 
 def main() -> None:
