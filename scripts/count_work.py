@@ -62,8 +62,8 @@ def row(command: str, batch: int) -> str:
   build = METHODS[config.method.name].build
   gflop = count_flops(dataclasses.replace(config, remat="none"), build) / batch / 1e9
   parameters, _ = jax.eval_shape(build(config).init, jax.random.key(0))
-  encoder = million(parameters["backbone"])
-  return f"| `{command}` | {gflop:.{1 if gflop >= 1 else 3}f} | `{config.model.backbone}` | {encoder} | {million(parameters)} |"
+  encoder, work = million(parameters["backbone"]), f"{gflop:.{1 if gflop >= 1 else 3}f}"
+  return f"| `{command}` | {work} | `{config.model.backbone}` | {encoder} | {million(parameters)} |"
 
 
 def main() -> None:
