@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import functools
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -85,7 +86,7 @@ def results_on(pictures: Pictures, args) -> Results:
     facts = {"method": name, "view": "encoder", "seed": seed, "data": pictures.title}
     facts |= {"hold_out": args.hold_out}
     for column in pictures.columns:
-      stem = f"{pictures.title}_{name}_seed{seed}_{column.replace(':', '_')}".replace(" ", "_")
+      stem = re.sub(r"\W+", "_", f"{pictures.title} {name} seed{seed} {column}")
       record = cached_record(
         args.out / f"{stem}.json", lambda: measured(opened(), column, crops, whole, facts), indent=None
       )
