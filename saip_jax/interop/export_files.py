@@ -112,6 +112,6 @@ def _timm_config(weights: Weights, which: str, about: dict[str, Any]) -> dict[st
       "pool_size": None,
       **architecture.pretrained,
       **({"license": about["license"]} if about["license"] else {}),
-      "description": f"{which} of a pre-training run without labels, from saip_jax. {made}",
+      "description": f"{which} of a pre-training run, from saip_jax. {made}",
     },
   }

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.names import shown
+from input_pipeline.storage import is_url
 from saip_jax.interop.declared import MODEL_CONFIG, PARITY_FILE
+from saip_jax.interop.pretrained import pretrained_folder
 from saip_jax.interop.terms import terms_of
 from saip_jax.run_folder.files import CHECKPOINTS, CONFIG, EVALUATIONS, MODEL_FILE
 from saip_jax.run_folder.integrity import checkpoint_steps
 from saip_jax.run_folder.reading import read_fingerprint
 from saip_jax.run_folder.remote import local
 
+_ROLES = ("started from", "expert")
 _KEPT = ("history", "scores", "terms", "license")
 
 
@@ -27,7 +30,8 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
 
   Returns:
     "history", name -> text for a table; "scores", records of `saip evaluate` for this network at this step; "terms",
-    sentences about licenses of other weights that it was made with; and "license", if an earlier export states it.
+    sentences about licenses of other weights that it or they were made with; and "license", if an earlier export
+    states it.
   """
   path = local(checkpoint, "--checkpoint").absolute()
   parity = _read(path / PARITY_FILE) if path.is_dir() else _read(path.with_name(PARITY_FILE))
@@ -39,23 +43,41 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
     return {}
   if step is None:
     step = int(path.name) if workdir != path else max(checkpoint_steps(path), default=0)
-  method, batch_size, others = config["method"], config["batch_size"], _others(config)
+  batch_size, others = config["batch_size"], {role: _made(role, place) for role, place in _others(config).items()}
   history = {
-    "method": method["name"] + (f", fidelity {method['fidelity']}" if "fidelity" in method else ""),
+    "method": _method(config["method"]),
     **({"recipe": _recipe(config)} if isinstance(config.get("optimizer"), dict) else {}),
     "step": f"{step:,} of {config['total_steps']:,}",
     "data": _data(config["data"], workdir / CHECKPOINTS / str(step)),
     "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {config['precision']})",
-    **{role: shown(pathlib.PurePath(place).name) for role, place in others.items()},
+    **{role: text for role, (text, _) in others.items()},
   }
-  terms = [terms_of(role, _names(place)) for role, place in others.items()]
-  return {"history": history, "scores": _scores(workdir, step, which), "terms": terms}
+  terms = dict.fromkeys(term for _, of_role in others.values() for term in of_role)
+  return {"history": history, "scores": _scores(workdir, step, which), "terms": list(terms)}
 
 
 def _others(config: Mapping[str, Any]) -> dict[str, str]:
   """Returns role -> place of the other weights that a run was made with."""
-  places = {"started from": config.get("init_from"), "expert": config["method"].get("expert")}
+  places = dict(zip(_ROLES, (config.get("init_from"), config["method"].get("expert"))))
   return {role: place for role, place in places.items() if isinstance(place, str) and place}
+
+
+def _made(role: str, place: str) -> tuple[str, list[str]]:
+  """Returns how other weights were made, and sentences about licenses: those of a run are of what it was made with."""
+  name = shown(pathlib.PurePath(place).name)
+  made = {} if is_url(place) else run_history(pretrained_folder(place) or place)
+  if not made:
+    return name, [terms_of(role, _names(place))]
+  parts = [made["history"][key] for key in ("method", "data")]
+  parts += [f"{made['history']['step']} updates"]
+  parts += [f"{role} {made['history'][role]}" for role in _ROLES if role in made["history"]]
+  return f"{name} ({', '.join(parts)})", made.get("terms", [])
+
+
+def _method(method: Mapping[str, Any]) -> str:
+  """Returns the name of a method, with its fidelity and the task whose labels it learns, if it has them."""
+  fidelity = f", fidelity {method['fidelity']}" if "fidelity" in method else ""
+  return method["name"] + (f" with the labels of {method['task']}" if "task" in method else "") + fidelity
 
 
 def _recipe(config: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def model_card(dialect: str, record: dict, spec: BackboneSpec) -> str:
   )
   return (
     f"{front}# {facts['name']} at {size}, {dialect}\n\n"
-    f"An encoder of person images, pre-trained without labels: {features} for\n"
+    f"An encoder of person images: {features} for\n"
     f"retrieval, attributes, keypoints, parsing. Exported by saip_jax {__version__}.\n\n"
     f"| | |\n|---|---|\n{table}\n\n{_scores(record)}## Load it\n\n{usage_of(dialect, record, spec)}\n"
     f"{notes and chr(10) + notes.strip() + chr(10)}\n## License\n\n{_license(record)}\n"

@@ -78,7 +78,7 @@ def test_the_card_of_a_run(tmp_path, monkeypatch):
   run = make_run(tmp_path / "W", method={"expert": "/secret/dinov3_vitb16.pth"}, init_from="/secret/x/hap.pth")
   (run / "evaluations.jsonl").write_text(json.dumps(score()) + "\n")
   weights = backbone_weights("vit_nano", (64, 32))
-  monkeypatch.setattr("saip_jax.interop.export.open_weights", lambda path: weights)
+  monkeypatch.setattr("saip_jax.interop.export.open_weights", lambda path, **_: weights)
   record = export_weights(str(run), "stablehlo", tmp_path / "out")
   card = (tmp_path / "out" / "README.md").read_text()
   for words in (
@@ -142,3 +142,25 @@ def test_a_configuration_tells_more_than_the_name_of_the_file(tmp_path):
     run = make_run(tmp_path / place.name / "W", method={"expert": str(place)})
     (sentence,) = run_history(run)["terms"]
     assert "taken for MAE by the config.json beside it, 'vit_base_patch16_224.mae'" in sentence
+
+
+def test_weights_of_own_runs_tell_how_they_were_made_and_of_what(tmp_path):
+  """A run that starts from another, which starts from published weights: their license follows."""
+  first = make_run(tmp_path / "mae", method={"name": "mae", "fidelity": None}, init_from="/secret/dinov3_vits16.pth")
+  config = json.loads((first / "config.json").read_text())
+  del config["method"]["fidelity"]
+  (first / "config.json").write_text(json.dumps(config))
+  expert = make_run(tmp_path / "expert", method={"name": "finetune", "task": "reid"}, init_from=str(first))
+  run = make_run(tmp_path / "W", method={"expert": str(expert)}, init_from=str(first))
+  about = run_history(run)
+  started = about["history"]["started from"]
+  assert started.startswith("mae (mae, coco (coco.json) + built-in people") and "40 of 100 updates" in started
+  assert "started from dinov3_vits16.pth" in started
+  assert about["history"]["expert"].startswith("expert (finetune with the labels of reid, ")
+  (sentence,) = about["terms"]  # once, though two paths lead to it
+  assert "taken for DINOv3 by its file name" in sentence
+
+
+def test_a_model_of_this_package_is_known_by_its_name(tmp_path):
+  about = run_history(make_run(tmp_path / "W", init_from="saip_nano_people"))
+  assert about["history"]["started from"].startswith("saip_nano_people (saip, ") and about["terms"] == []
