@@ -102,7 +102,7 @@ def _export(checkpoint, out: pathlib.Path, request: ExportRequest) -> dict[str, 
   if unproven and dialect not in _NO_TORCH_NEEDED:
     raise ValueError(f"--dialect={dialect} cannot be written: {unproven}")
   opened = isinstance(checkpoint, Weights)
-  weights = checkpoint if opened else open_weights(checkpoint, flag="--checkpoint")
+  weights = checkpoint if opened else open_weights(checkpoint)
   weights.backbone(which)  # raises ValueError if there is none
   check_dialect(dialect, weights)
   if dialect != "stablehlo" and not unproven:
