@@ -1,6 +1,6 @@
 """Measures encoders side by side on built-in people and on other pictures, and writes a page of the records.
 
-  python scripts/bench_encoders.py --out=results/people_model --untrained=vit_nano --image-hw=64x32 \\
+  python scripts/bench_encoders.py --out=results/people_model --untrained=saip_nano \\
       --encoder=saip_nano_people=saip_nano_people --encoder=expert=runs/people_model/expert \\
       --on="Built-in people=people@reid:nearest,keypoints:heatmap" --on="Market-1501=market1501:MARKET@reid:nearest"
 
@@ -18,12 +18,11 @@ import sys
 from collections.abc import Callable
 
 from bench_methods import SCENES, measured
-from compare_presets import REPO, cached_record
+from compare_presets import REPO, cached_record, initial_backbone, plan_runs
 from methods_page import Results, gain_of_encoders, scores_of, table, verdicts
 
 from input_pipeline.storage import cache_folder
-from saip_jax.commands.flags import size_flag
-from saip_jax.evaluation.encoders import Encoder, open_encoder
+from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import find_protocol
 from saip_jax.evaluation.splits import Data
 
@@ -69,11 +68,11 @@ def encoders(args) -> list[tuple[str, int, Callable[[], Encoder]]]:
     if not (name and equals and checkpoint):
       raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
     found.append((name, 0, functools.partial(open_encoder, checkpoint)))
-  for seed in range(args.seeds):
-    opened = functools.partial(open_encoder, f"random:{args.untrained}", image_hw=args.image_hw, seed=seed)
-    found.append(("untrained", seed, opened))
+  runs = plan_runs(f"untrained={args.untrained}", [], args.seeds, args.out)  # none is trained
+  for seed, run in enumerate(runs):
+    found.append(("untrained", seed, lambda run=run: encoder_of(initial_backbone(run), {})))
   for kind in ("histogram", "constant"):
-    found.append((kind, 0, functools.partial(open_encoder, kind, image_hw=args.image_hw)))
+    found.append((kind, 0, functools.partial(open_encoder, kind, image_hw=runs[0].config.model.image_hw)))
   return found
 
 
@@ -122,8 +121,7 @@ def main() -> None:
   parser.add_argument("--title", default="Encoders side by side", help="title of the page")
   parser.add_argument("--encoder", action="append", required=True, help="NAME=CHECKPOINT; repeat it")
   parser.add_argument("--on", action="append", required=True, help="TITLE=DATA@TASK:PROTOCOL,...; repeat it")
-  parser.add_argument("--untrained", required=True, help="backbone of the untrained networks")
-  parser.add_argument("--image-hw", required=True, type=size_flag, help="size of their input, and of the histogram's")
+  parser.add_argument("--untrained", required=True, help="recipe whose first weights are the untrained networks")
   parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate, for all but built-in people")
   parser.add_argument("--seeds", type=int, default=3, help="of the untrained networks")
   args = parser.parse_args()

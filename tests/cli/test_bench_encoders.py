@@ -51,8 +51,7 @@ def test_the_page_is_made_of_the_records(tmp_path):
     title="A model",
     encoder=["m=M"],
     on=["People=people@reid:nearest"],
-    untrained="vit_nano",
-    image_hw=(64, 32),
+    untrained="saip_nano",
     hold_out=False,
     seeds=2,
   )

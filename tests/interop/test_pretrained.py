@@ -44,15 +44,14 @@ def test_an_unknown_name_lists_the_models(capsys):
 def test_it_has_learned(capsys):
   """Joints are found better, and persons, than by the untrained network: on people that no training has seen."""
 
-  def score(checkpoint, task, *flags):
+  def score(checkpoint, task):
     image = [] if checkpoint == NAME else ["--image-hw=64x32"]
     common = ["--data=people", "--people-count=512", "--json"]
-    assert main(["evaluate", f"--checkpoint={checkpoint}", f"--task={task}", *flags, *common, *image]) == 0
+    assert main(["evaluate", f"--checkpoint={checkpoint}", f"--task={task}", *common, *image]) == 0
     return next(iter(json.loads(capsys.readouterr().out)["scores"].values()))
 
-  keypoints = ("keypoints", "--protocol=heatmap")
-  assert score(NAME, *keypoints) > 1.5 * score("random:vit_nano", *keypoints)
-  assert score(NAME, "reid") > score("random:vit_nano", "reid")
+  for task, factor in (("reid", 3), ("keypoints", 1)):  # places of joints: most of the score is their usual place
+    assert score(NAME, task) > factor * score("random:vit_nano", task)
 
 
 @pytest.mark.compile
