@@ -221,6 +221,9 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
 def parse_config(recipe: Mapping[str, Any], methods: Mapping[str, Any] | None = None) -> RunConfig:
   """Returns the typed config of a run.
 
+  >>> parse_config(load_recipe("mae_demo")).method.mae.mask_ratio
+  0.75
+
   Args:
     recipe: nested mappings, from `load_recipe` and `apply_overrides`.
     methods: name -> `saip_jax.methods.base.Method` class; None uses `saip_jax.methods.METHODS`.

@@ -201,10 +201,21 @@ class Method(abc.ABC):
 
 
 def sample_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-  """Returns one key per sample from the key of the micro-step and the indices of the samples (B,)."""
+  """Returns one key per sample from the key of the micro-step and the indices of the samples (B,).
+
+  A sample has the same random numbers in any batch and on any number of devices.
+
+  >>> key = jax.random.key(0)
+  >>> bool((sample_keys(key, jax.numpy.array([7, 3]))[1] == sample_keys(key, jax.numpy.array([3]))[0]).all())
+  True
+  """
   return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def loss_metrics(losses: dict[str, jax.Array], total: jax.Array) -> dict[str, jax.Array]:
-  """Returns the metrics "loss/NAME" of each term and "loss/total"."""
+  """Returns the metrics "loss/NAME" of each term and "loss/total".
+
+  >>> loss_metrics({"csr": 0.5}, total=2.0)
+  {'loss/csr': 0.5, 'loss/total': 2.0}
+  """
   return {f"loss/{name}": value for name, value in losses.items()} | {"loss/total": total}

@@ -14,6 +14,9 @@ def usual_groups(decay_tokens: bool, decay_positions: bool | None = None) -> lis
   Args:
     decay_tokens: decay class, prefix and mask tokens.
     decay_positions: decay learned positions; None: as the tokens.
+
+  >>> dict(usual_groups(decay_tokens=False))["pos_embed$"].decay
+  False
   """
   decay_positions = decay_tokens if decay_positions is None else decay_positions
   return [

@@ -28,6 +28,10 @@ def plain_crop(
     The normalized view (H, W, 3) float32.
 
   Source: MAE (He et al. 2022, arXiv 2111.06377), appendix A.1.
+
+  >>> canvas, key = jax.numpy.zeros((80, 40, 3), "uint8"), jax.random.key(0)
+  >>> plain_crop(canvas, jax.numpy.array([80, 40]), key, area=(0.2, 1.0), aspect=(0.4, 0.6), out_hw=(64, 32)).shape
+  (64, 32, 3)
   """
   box, flip = _draw(key, valid_hw, area, aspect)
   return crop_view(image_u8, box, out_hw, flip)

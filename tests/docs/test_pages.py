@@ -1,5 +1,7 @@
 """README and documentation: links lead somewhere, commands and settings exist."""
 
+import importlib
+import inspect
 import re
 import shlex
 
@@ -114,3 +116,18 @@ def test_every_record_has_a_page():
   for record in (REPO / "results").glob("*.md"):
     page = DOCS / "results" / record.name
     assert page.is_file() and f"../../results/{record.name}" in page.read_text("utf-8"), f"make {page}"
+
+
+@pytest.mark.compile
+def test_every_function_that_pages_use_has_an_example():
+  """Those that Python blocks import from the package, or call as `saip_jax.NAME(`."""
+  used = set[tuple[str, str]]()
+  for page in PAGES:
+    for block in re.findall(r"```(?:python|\{code-cell\}[^\n]*)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+      imports = re.findall(r"^from ((?:saip_jax|input_pipeline)[\w.]*) import ([\w, ]+)$", block, re.MULTILINE)
+      used |= {(module, name) for module, names in imports for name in names.split(", ")}
+      used |= {("saip_jax", name) for name in re.findall(r"\bsaip_jax\.(\w+)\(", block)}
+  functions = {name: getattr(importlib.import_module(module), name) for module, name in used}
+  functions = {name: value for name, value in functions.items() if inspect.isfunction(value)}
+  assert {"load_backbone", "open_recipe", "pretrain"} <= functions.keys()
+  assert [name for name, function in functions.items() if ">>> " not in (function.__doc__ or "")] == []
