@@ -52,6 +52,8 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
     "images seen": f"{step * batch_size:,} (batches of {batch_size:,}, {config['precision']})",
     **{role: text for role, (text, _) in others.items()},
   }
+  if "expert" in history and history["expert"] == history.get("started from"):
+    history["expert"] = "the weights that it started from"
   terms = dict.fromkeys(term for _, of_role in others.values() for term in of_role)
   return {"history": history, "scores": _scores(workdir, step, which), "terms": list(terms)}
 

@@ -159,6 +159,8 @@ def test_weights_of_own_runs_tell_how_they_were_made_and_of_what(tmp_path):
   assert about["history"]["expert"].startswith("expert (finetune with the labels of reid, ")
   (sentence,) = about["terms"]  # once, though two paths lead to it
   assert "taken for DINOv3 by its file name" in sentence
+  again = run_history(make_run(tmp_path / "V", method={"expert": str(expert)}, init_from=str(expert)))["history"]
+  assert again["started from"].startswith("expert (finetune") and again["expert"] == "the weights that it started from"
 
 
 def test_a_model_of_this_package_is_known_by_its_name(tmp_path):
