@@ -24,7 +24,8 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
   """Returns how weights were made; {} for weights of another program.
 
   Args:
-    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it.
+    checkpoint: a run's folder, or one of its checkpoints W/checkpoints/<step>; an export, or a file in it; or the name
+      of a model of this package.
     step: number of updates, for a run; None for that of its newest checkpoint.
     which: the network, for the scores.
 
@@ -33,7 +34,7 @@ def run_history(checkpoint, step: int | None = None, which: str = "student") -> 
     sentences about licenses of other weights that it or they were made with; and "license", if an earlier export
     states it.
   """
-  path = local(checkpoint, "--checkpoint").absolute()
+  path = (pretrained_folder(checkpoint) or local(checkpoint, "--checkpoint")).absolute()
   parity = _read(path / PARITY_FILE) if path.is_dir() else _read(path.with_name(PARITY_FILE))
   if "history" in parity and (path.is_dir() or path.name in parity.get("files", ())):
     return {name: parity[name] for name in _KEPT if parity.get(name) is not None}
@@ -67,7 +68,7 @@ def _others(config: Mapping[str, Any]) -> dict[str, str]:
 def _made(role: str, place: str) -> tuple[str, list[str]]:
   """Returns how other weights were made, and sentences about licenses: those of a run are of what it was made with."""
   name = shown(pathlib.PurePath(place).name)
-  made = {} if is_url(place) else run_history(pretrained_folder(place) or place)
+  made = {} if is_url(place) else run_history(place)
   if not made:
     return name, [terms_of(role, _names(place))]
   parts = [made["history"][key] for key in ("method", "data")]
