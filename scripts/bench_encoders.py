@@ -17,8 +17,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from bench_methods import SCENES, measured
-from compare_presets import REPO, cached_record, initial_backbone, plan_runs
+from bench_methods import SCENES, recorded
+from compare_presets import REPO, initial_backbone, named_checkpoint, plan_runs
 from methods_page import Results, gain_of_encoders, scores_of, table, verdicts
 
 from input_pipeline.storage import cache_folder
@@ -64,9 +64,7 @@ def encoders(args) -> list[tuple[str, int, Callable[[], Encoder]]]:
   """Returns (name, seed, function that opens it) of everything that is measured."""
   found = []
   for text in args.encoder:
-    name, equals, checkpoint = text.partition("=")
-    if not (name and equals and checkpoint):
-      raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
+    name, checkpoint = named_checkpoint(text)
     found.append((name, 0, functools.partial(open_encoder, checkpoint)))
   runs = plan_runs(f"untrained={args.untrained}", [], args.seeds, args.out)  # none is trained
   for seed, run in enumerate(runs):
@@ -82,22 +80,19 @@ def results_on(pictures: Pictures, args) -> Results:
   records: dict[str, dict[str, list[dict]]] = {}
   for name, seed, open_it in encoders(args):
     opened = functools.cache(open_it)  # and compiled once for all tasks
-    facts = {"method": name, "view": "encoder", "seed": seed, "data": pictures.title}
-    facts |= {"hold_out": args.hold_out}
+    facts = {"method": name, "view": "encoder", "seed": seed, "data": pictures.title, "hold_out": args.hold_out}
     for column in pictures.columns:
       stem = re.sub(r"\W+", "_", f"{pictures.title} {name} seed{seed} {column}")
-      record = cached_record(
-        args.out / f"{stem}.json", lambda: measured(opened(), column, crops, whole, facts), indent=None
-      )
+      record = recorded(args.out / f"{stem}.json", opened, column, crops, whole, facts)
       records.setdefault(name, {}).setdefault(column, []).append(record)
   return {name: {column: scores_of(of) for column, of in by_task.items()} for name, by_task in records.items()}
 
 
 def page(args) -> str:
   """Returns the page; measures what has no record."""
-  title, first = args.title, args.encoder[0].partition("=")[0]
+  first, _ = named_checkpoint(args.encoder[0])
   parts = [
-    f"# {title}",
+    f"# {args.title}",
     "Made by `scripts/bench_encoders.py`; no figure is typed. Frozen features of pictures that no stage was trained on."
     f" Untrained: mean +- deviation over {args.seeds} seeds. Errors (mm) are better if smaller.",
   ]

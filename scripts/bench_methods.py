@@ -102,6 +102,20 @@ def measured(encoder: Encoder, column: str, data: Data, scenes: Data, facts: dic
   return facts | {"commit": commit()} | {key: record[key] for key in kept}
 
 
+def recorded(
+  file: pathlib.Path, opened: Callable[[], Encoder], column: str, data: Data, scenes: Data, facts: dict
+) -> dict:
+  """Returns the record of a task in a file, see `measured`; measures if the file is missing.
+
+  Raises:
+    ValueError: the record has other facts.
+  """
+  record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
+  if any(record.get(key) != value for key, value in facts.items()):
+    raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
+  return record
+
+
 def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
   """Returns the runs, each with its method, its view ("images" or "time") and its seed."""
   names = args.methods.split(",")
@@ -168,10 +182,7 @@ def main() -> None:
     opened = functools.cache(open_it)  # and compiled once for all tasks
     facts = facts | {"data": args.data, "hold_out": args.hold_out, "people": args.people}
     for column in columns:
-      file = file_of(name, column)
-      record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
-      if any(record.get(key) != value for key, value in facts.items()):
-        raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
+      recorded(file_of(name, column), opened, column, data, scenes, facts)
 
   for kind in ("histogram", "constant"):
     hw = runs[0][0].config.model.image_hw

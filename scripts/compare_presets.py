@@ -66,6 +66,14 @@ def plan_runs(text: str, common: list[str], seeds: int, out: pathlib.Path) -> li
   return runs
 
 
+def named_checkpoint(text: str) -> tuple[str, str]:
+  """Returns name and checkpoint of `--encoder="NAME=CHECKPOINT"`."""
+  name, _, checkpoint = text.partition("=")
+  if not (name and checkpoint):
+    raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
+  return name, checkpoint
+
+
 def pretrain(run: Run) -> None:
   """Runs `saip pretrain`, unless it is finished, in its own process, which frees the device at its end."""
   done = lambda: max(checkpoint_steps(run.workdir), default=0) >= run.config.total_steps
@@ -148,9 +156,7 @@ def main() -> None:
   for run in runs:
     add(run.preset, f"{run.workdir.name}_{args.which}", lambda: open_encoder(str(run.workdir), args.which))
   for text in args.encoder:
-    name, _, checkpoint = text.partition("=")
-    if not checkpoint:
-      raise ValueError(f'--encoder="{text}": expected "NAME=CHECKPOINT"')
+    name, checkpoint = named_checkpoint(text)
     add(name, f"encoder_{name}", lambda: open_encoder(checkpoint))
   for run in runs:
     add(f"{run.preset}, no pre-training", f"{run.workdir.name}_start", lambda: encoder_of(initial_backbone(run), {}))

@@ -65,8 +65,13 @@ def test_the_page_is_made_of_the_records(tmp_path):
   args.out.mkdir()
   for name, value in values.items():
     draws = (value + np.random.default_rng(len(name)).normal(0, 0.01, 500)).tolist()
-    record = {"scores": {"mAP": value}, "uncertainty": {"score": "mAP", "draws": draws}}
+    method, _, seed = name.partition("_seed")
+    facts = {"method": method, "view": "encoder", "seed": int(seed), "data": "People", "hold_out": False}
+    record = facts | {"scores": {"mAP": value}, "uncertainty": {"score": "mAP", "draws": draws}}
     (args.out / f"People_{name}_reid_nearest.json").write_text(json.dumps(record))
   page = bench_encoders.page(args)
   assert "| reid, nearest: mAP | 40.00 % | 11.00 % +- 1.41 % | **40.50 %** | 0.00 % |" in page
   assert "| untrained | 1: reid nearest | 0 | 0 |" in page and "| histogram | 0 | 0 | 1: reid nearest |" in page
+  args.hold_out = True
+  with pytest.raises(ValueError, match="is of other settings or data"):
+    bench_encoders.page(args)

@@ -44,8 +44,10 @@ class LmdbSource(ImageSource):
     if storage.is_remote(path):
       raise ValueError(f"{setting}={path}: an LMDB file must be local; copy it, or run `saip prepare` on its machine")
     given = os.path.abspath(os.path.expanduser(path))
-    places = [os.path.join(given, *below, _DATA) for below in ((), ("lmdb",))] if os.path.isdir(given) else [given]
-    self._path = next((place for place in places if os.path.isfile(place)), places[0])
+    self._path = os.path.join(given, _DATA) if os.path.isdir(given) else given
+    below = os.path.join(given, "lmdb", _DATA)
+    if os.path.isfile(below) and not os.path.isfile(self._path):
+      self._path = below
     self._name = os.path.basename(os.path.dirname(given) if os.path.basename(given) == _DATA else given)
     if not os.path.isfile(self._path):
       raise ValueError(f"{setting}={path} does not exist or has no {_DATA}; expected a folder with one, or the file")
