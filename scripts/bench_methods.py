@@ -6,7 +6,8 @@ Each method trains for --updates ("equal images"), and for as many updates as ta
 time"; the speeds of all methods are measured first, in turns, on an otherwise idle machine). The last student is
 measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
 are fixed below and the same for all. Every record is a file in --out; what exists is not run again: the same command
-goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three.
+goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. --methods also takes
+variants of SAIP: its objectives alone and in pairs ("CSM", "CSM+CSR"), its behavior as published ("official").
 `scripts/methods_page.py` writes the page from the records, `scripts/bench_encoders.py` measures other encoders.
 
 --data, and settings such as --config.data.path=PATH, compare on other pictures:
@@ -18,6 +19,7 @@ goes on where it stopped, and --seeds=5 adds two to three, without the runs of t
 import argparse
 import concurrent.futures
 import functools
+import itertools
 import json
 import pathlib
 import subprocess
@@ -42,6 +44,17 @@ METHODS = {
   "HCMoCo": "hcmoco_nano",
 }
 """Name -> recipe."""
+
+WEIGHTS = {"CSM": "csm.weight", "CSR": "csr.weight", "CSS": "css.weight"}
+SUBSETS = [names for count in (1, 2) for names in itertools.combinations(WEIGHTS, count)]
+VARIANTS = {
+  **{
+    "+".join(kept): " ".join(["saip_nano", *(f"--config.method.{WEIGHTS[n]}=0" for n in WEIGHTS if n not in kept)])
+    for kept in SUBSETS
+  },
+  "official": "saip_nano --config.method.fidelity=official",
+}
+"""Name -> recipe and settings: the objectives of SAIP alone and in pairs, and its behavior as published."""
 
 TASKS = (
   "reid:nearest",
@@ -117,13 +130,15 @@ def recorded(
 
 
 def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
-  """Returns the runs, each with its method, its view ("images" or "time") and its seed."""
-  names = args.methods.split(",")
-  unknown = [name for name in names if name not in METHODS]
+  """Returns the runs, each with its method, its view ("images", "time" or "variant") and its seed."""
+  known = METHODS | VARIANTS
+  chosen = args.methods.split(",")
+  unknown = [name for name in chosen if name not in known]
   if unknown:
-    raise ValueError(f"--methods={args.methods}: {unknown[0]!r} is unknown; choose from: {', '.join(METHODS)}")
-  lengths = {("images", name): args.updates for name in names}
-  if args.equal_time:
+    raise ValueError(f"--methods={args.methods}: {unknown[0]!r} is unknown; choose from: {', '.join(known)}")
+  lengths = {("images" if name in METHODS else "variant", name): args.updates for name in chosen}
+  names = [name for name in chosen if name in METHODS]
+  if args.equal_time and names:
     needed = [REFERENCE, *(name for name in names if name != REFERENCE)]
     record = cached_record(args.out / "speeds.json", lambda: speeds(needed, settings, args.work / "speeds"))
     missing = [name for name in needed if name not in record["seconds_per_update"]]
@@ -134,7 +149,7 @@ def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
   runs = []
   for (view, name), updates in lengths.items():
     of_run = [*settings, f"--config.total_steps={updates}", f"--config.monitor_every={max(1, updates // args.points)}"]
-    planned = plan_runs(f"{name}={METHODS[name]}", of_run, args.seeds, args.work)
+    planned = plan_runs(f"{name}={known[name]}", of_run, args.seeds, args.work)
     runs += [(run, name, view, seed) for seed, run in enumerate(planned)]
   return sorted(runs, key=lambda each: (each[3], each[2]))  # all methods of a seed first
 
@@ -150,7 +165,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
   parser.add_argument("--out", type=pathlib.Path, default=REPO / "results" / "methods", help="folder of the records")
-  parser.add_argument("--methods", default=",".join(METHODS))
+  parser.add_argument("--methods", default=",".join(METHODS), help=f"also, at equal images: {','.join(VARIANTS)}")
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
   parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
@@ -189,7 +204,7 @@ def main() -> None:
     add(kind, lambda: open_encoder(kind, image_hw=hw), {"method": kind, "view": "baseline", "seed": 0})
   for run, name, view, seed in runs:
     images = run.config.total_steps * run.config.batch_size
-    facts = {"method": name, "view": view, "seed": seed, "recipe": METHODS[name], "step": run.config.total_steps}
+    facts = {"method": name, "view": view, "seed": seed, "recipe": run.recipe, "step": run.config.total_steps}
     facts |= {"images": images, "settings": run.settings}
     if name == REFERENCE:  # all of them start from a network of this kind
       start = facts | {"method": "untrained", "view": "baseline", "step": 0, "images": 0}

@@ -7,6 +7,7 @@ Tables of the main score of each task, curves, and which differences are real: o
 import argparse
 import collections
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -58,17 +59,20 @@ def scores_of(records: Sequence[dict]) -> Scores:
   return Scores(name, values, np.array([record["uncertainty"]["draws"] for record in records]) if known else None)
 
 
-def gain(a: Scores, b: Scores) -> tuple[float, float]:
+def gain(a: Scores, b: Scores, single_runs: bool = False) -> tuple[float, float]:
   """Returns by how much `a` is better than `b`, and half the width of its 95 % interval; inf if seeds are too few.
 
-  The variance is that of the means over seeds plus that of resampled test sets, on which both are measured alike.
+  The variance is that of the means over seeds plus that of resampled test sets, on which both are measured alike. A
+  single value has no variance; with `single_runs` it is of one of many possible seeds, and has that of the other.
   """
-  many = [scores.values for scores in (a, b) if len(scores.values) > 1]
-  freedom = sum(len(values) - 1 for values in many)
+  spread = [scores.values.var(ddof=1) for scores in (a, b) if len(scores.values) > 1]
+  freedom = sum(len(scores.values) - 1 for scores in (a, b))
   difference = a.sign * float(a.values.mean() - b.values.mean())
   if not freedom:
     return difference, float("inf")
-  variance = sum(values.var(ddof=1) / len(values) for values in many)
+  of_one = spread[0] if single_runs else 0.0
+  variances = (scores.values.var(ddof=1) if len(scores.values) > 1 else of_one for scores in (a, b))
+  variance = sum(variance / len(scores.values) for variance, scores in zip(variances, (a, b)))
   if a.draws is not None and b.draws is not None:
     variance += np.var(a.draws.mean(0) - b.draws.mean(0))
   return difference, float(student_t.ppf(0.975, freedom) * np.sqrt(variance))
@@ -153,6 +157,7 @@ def plot_curves(folder: pathlib.Path) -> list[str]:
   from matplotlib.figure import Figure
 
   records = [json.loads(file.read_text()) for file in sorted((folder / "curves").glob("*.json"))]
+  records = [record for record in records if record["view"] != "variant"]
   if not records:
     return []
   figure = Figure(figsize=(11, 3.4), layout="constrained")
@@ -201,6 +206,16 @@ def page(folder: pathlib.Path) -> str:
     ]
   else:
     parts.append("One seed decides nothing: these are first figures.")
+  if found.get("variant"):
+    variants = {REFERENCE: found["images"][REFERENCE]} | found["variant"]
+    parts += [
+      "## Objectives of SAIP, alone and in pairs, and its behavior as published",
+      f"`{REFERENCE}` has all three objectives and the improved behavior. Equal images; rows without a deviation are of"
+      " one seed, and the spread of SAIP's seeds stands for theirs.",
+      table(variants, columns),
+    ]
+    of_single_runs = functools.partial(gain, single_runs=True)
+    parts += [verdicts(variants, REFERENCE, columns, of_single_runs)] if seeds > 1 else []
   if found.get("time"):
     timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
     parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]

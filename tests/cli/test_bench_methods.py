@@ -1,6 +1,7 @@
 """The comparison of methods: what it plans, records and concludes. Nothing is trained."""
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
@@ -54,6 +55,21 @@ def test_equal_time_follows_the_measured_speeds(tmp_path):
   assert {view for _, _, view, _ in alone} == {"images"}
 
 
+def test_variants_are_all_subsets_of_the_objectives_and_the_published_behavior(tmp_path):
+  names = ",".join(bench_methods.VARIANTS)
+  runs = bench_methods.plan(_options(tmp_path, methods=names, seeds=1), [])  # needs no speeds
+  assert {view for _, _, view, _ in runs} == {"variant"}
+  weights = {
+    name: tuple(getattr(run.config.method, objective).weight > 0 for objective in ("csm", "csr", "css"))
+    for run, name, *_ in runs
+  }
+  assert weights.pop("official") == (True, True, True)
+  assert weights["CSM"] == (True, False, False) and weights["CSR+CSS"] == (False, True, True)
+  assert set(weights.values()) == {t for t in itertools.product((True, False), repeat=3) if 0 < sum(t) < 3}
+  fidelity = {name: run.config.method.fidelity for run, name, *_ in runs}
+  assert fidelity.pop("official") == "official" and set(fidelity.values()) == {"improved"}
+
+
 @pytest.mark.parametrize(
   "changed, words",
   [({"methods": "SAIP,MOCO"}, "'MOCO' is unknown; choose from: SAIP"), ({"methods": "SAIP,HAP"}, "lacks HAP")],
@@ -83,6 +99,14 @@ def test_a_gain_is_less_certain_by_what_the_images_leave_open():
   assert gain(Scores("mAP", a[:1], None), Scores("mAP", b[:1], None))[1] == np.inf  # one seed decides nothing
 
 
+def test_the_seeds_of_one_stand_for_those_of_a_single_run():
+  a, b = np.array([0.52, 0.55, 0.53]), np.array([0.50])
+  fixed = gain(Scores("mAP", a, None), Scores("mAP", b, None))[1]
+  assert fixed == pytest.approx(4.302653 * a.std(ddof=1) / 3**0.5)  # b has no seeds
+  single = gain(Scores("mAP", a, None), Scores("mAP", b, None), single_runs=True)[1]
+  assert single == pytest.approx(4.302653 * a.std(ddof=1) * (1 / 3 + 1) ** 0.5)
+
+
 def _record(method, view, seed, task, protocol, value, name="mAP"):
   draws = (value + np.random.default_rng(1).normal(0, 0.001, 500)).tolist()
   facts = {"method": method, "view": view, "seed": seed, "step": 1500, "images": 48000, "commit": "c"}
@@ -102,6 +126,8 @@ def test_the_page_says_what_the_records_do(tmp_path):
   for seed in range(3):
     record = _record("MAE", "time", seed, "reid", "nearest", 0.302 + 0.004 * seed)
     (folder / f"MAE_time_seed{seed}_reid_nearest.json").write_text(json.dumps(record))
+  record = _record("CSM", "variant", 0, "reid", "nearest", 0.1)
+  (folder / "CSM_variant_seed0_reid_nearest.json").write_text(json.dumps(record))
   (folder / "constant_reid_nearest.json").write_text(
     json.dumps(_record("constant", "baseline", 0, "reid", "nearest", 0.05))
   )
@@ -115,6 +141,7 @@ def test_the_page_says_what_the_records_do(tmp_path):
   assert "| MAE | 1: reid nearest | 1: joints3d linear | 0 |" in page
   assert "| constant | 1: reid nearest | 0 | 0 |" in page
   assert "| MAE, 1,500 updates | 0 | 0 | 1: reid nearest |" in page  # at equal time
+  assert "| | SAIP | CSM |" in page and "| CSM | 1: reid nearest | 0 | 0 |" in page
   assert "| MAE | 1000 | 10.0 |" in page
   assert (folder / "curves.png").stat().st_size > 1000
   for file in folder.glob("*_seed[12]_*.json"):
