@@ -33,6 +33,7 @@ from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import find_protocol, measure
 from saip_jax.evaluation.splits import Data
+from saip_jax.recipes import load_recipe
 
 METHODS = {
   "SAIP": "saip_nano",
@@ -77,21 +78,21 @@ WHOLE_PHOTOS = ("multi_parsing", "detection")
 SPEED_UPDATES, SPEED_TURNS = 60, 2
 
 
-def speed_of(name: str, settings: list[str], work: pathlib.Path) -> float:
+def speed_of(name: str, train: int, settings: list[str], work: pathlib.Path) -> float:
   """Returns seconds per update of a method, the last figure of a short run, without compilation."""
-  (run,) = plan_runs(f"{name}={METHODS[name]}", settings, 1, work)
+  (run,) = plan_runs(f"{name}={METHODS[name]}", [*people_settings(METHODS[name], train), *settings], 1, work)
   pretrain(run)
   last = (run.workdir / "metrics.jsonl").read_text().splitlines()[-1]
   return json.loads(last)["time/step_s"]
 
 
-def speeds(names: list[str], settings: list[str], work: pathlib.Path) -> dict:
+def speeds(names: list[str], train: int, settings: list[str], work: pathlib.Path) -> dict:
   """Returns the record of the seconds per update of all methods, measured in turns."""
   short = [*settings, f"--config.total_steps={SPEED_UPDATES}", "--config.panel_every=0", "--config.log_every=20"]
   seconds: dict[str, list[float]] = {name: [] for name in names}
   for turn in range(SPEED_TURNS):
     for name in names:
-      seconds[name].append(speed_of(name, short, work / f"turn{turn}"))
+      seconds[name].append(speed_of(name, train, short, work / f"turn{turn}"))
   return {"seconds_per_update": seconds, "commit": commit()}
 
 
@@ -129,6 +130,12 @@ def recorded(
   return record
 
 
+def people_settings(recipe: str, count: int) -> list[str]:
+  """Returns the settings for so many built-in people, which the parts of a recipe's mixture share."""
+  parts = [f"mixture.{name}." for name in load_recipe(recipe)["data"].get("mixture", {})] or [""]
+  return [f"--config.data.{part}people_count={count // len(parts)}" for part in parts]
+
+
 def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
   """Returns the runs, each with its method, its view ("images", "time" or "variant") and its seed."""
   known = METHODS | VARIANTS
@@ -140,7 +147,7 @@ def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
   names = [name for name in chosen if name in METHODS]
   if args.equal_time and names:
     needed = [REFERENCE, *(name for name in names if name != REFERENCE)]
-    record = cached_record(args.out / "speeds.json", lambda: speeds(needed, settings, args.work / "speeds"))
+    record = cached_record(args.out / "speeds.json", lambda: speeds(needed, args.train, settings, args.work / "speeds"))
     missing = [name for name in needed if name not in record["seconds_per_update"]]
     if missing:
       raise ValueError(f"{args.out / 'speeds.json'} lacks {missing[0]}: delete it to measure all methods again")
@@ -148,7 +155,8 @@ def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
     lengths |= {("time", name): at_equal_time[name] for name in names if name != REFERENCE}
   runs = []
   for (view, name), updates in lengths.items():
-    of_run = [*settings, f"--config.total_steps={updates}", f"--config.monitor_every={max(1, updates // args.points)}"]
+    of_run = [*people_settings(known[name].split()[0], args.train), *settings]
+    of_run += [f"--config.total_steps={updates}", f"--config.monitor_every={max(1, updates // args.points)}"]
     planned = plan_runs(f"{name}={known[name]}", of_run, args.seeds, args.work)
     runs += [(run, name, view, seed) for seed, run in enumerate(planned)]
   return sorted(runs, key=lambda each: (each[3], each[2]))  # all methods of a seed first
@@ -182,7 +190,7 @@ def main() -> None:
     find_protocol(*column.partition(":")[::2])
   of = lambda count: Data.parse(args.data, cache_dir=cache_folder(), people_count=count, hold_out=args.hold_out)
   data, scenes = of(args.people), of(SCENES)
-  runs = plan(args, [f"--config.data.people_count={args.train}", *common])
+  runs = plan(args, common)
   stem_of = lambda name, view, seed: f"{name}_{view}_seed{seed}"
   file_of = lambda stem, column: args.out / f"{stem}_{column.replace(':', '_')}.json"
   curve_of = lambda stem: args.out / "curves" / f"{stem}.json"

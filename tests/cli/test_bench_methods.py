@@ -32,6 +32,7 @@ def _options(tmp_path, **changed):
     "methods": "SAIP,MAE",
     "seeds": 2,
     "updates": 1500,
+    "train": 64,
   }
   settings |= {"points": 5, "equal_time": True} | changed
   return argparse.Namespace(**settings)
@@ -41,7 +42,7 @@ def test_equal_time_follows_the_measured_speeds(tmp_path):
   (tmp_path / "records").mkdir()
   record = {"seconds_per_update": {"SAIP": [0.3, 0.2, 9.0], "MAE": [0.03, 0.02]}, "commit": "c"}
   (tmp_path / "records" / "speeds.json").write_text(json.dumps(record))
-  runs = bench_methods.plan(_options(tmp_path), ["--config.data.people_count=64"])
+  runs = bench_methods.plan(_options(tmp_path), [])
   assert [(name, view, seed, run.config.total_steps) for run, name, view, seed in runs] == [
     ("SAIP", "images", 0, 1500),
     ("MAE", "images", 0, 1500),
@@ -53,6 +54,13 @@ def test_equal_time_follows_the_measured_speeds(tmp_path):
   assert {run.config.data.people_count for run, *_ in runs} == {64} and len({run.workdir for run, *_ in runs}) == 6
   alone = bench_methods.plan(_options(tmp_path, equal_time=False, seeds=1), [])
   assert {view for _, _, view, _ in alone} == {"images"}
+
+
+def test_every_method_sees_as_many_people(tmp_path):
+  methods = ",".join(bench_methods.METHODS)
+  for run, name, *_ in bench_methods.plan(_options(tmp_path, methods=methods, seeds=1, equal_time=False), []):
+    parts = run.config.data.mixture or {"": run.config.data}
+    assert sum(part.people_count for part in parts.values()) == 64, name
 
 
 def test_variants_are_all_subsets_of_the_objectives_and_the_published_behavior(tmp_path):
