@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from bench_methods import SCENES, recorded
+from bench_methods import SCENES, measured, recorded
 from compare_presets import REPO, initial_backbone, named_checkpoint, plan_runs
 from methods_page import Results, gain_of_encoders, scores_of, table, verdicts
 
@@ -83,7 +83,7 @@ def results_on(pictures: Pictures, args) -> Results:
     facts = {"method": name, "view": "encoder", "seed": seed, "data": pictures.title, "hold_out": args.hold_out}
     for column in pictures.columns:
       stem = re.sub(r"\W+", "_", f"{pictures.title} {name} seed{seed} {column}")
-      record = recorded(args.out / f"{stem}.json", opened, column, crops, whole, facts)
+      record = recorded(args.out / f"{stem}.json", facts, lambda: measured(opened(), column, crops, whole))
       records.setdefault(name, {}).setdefault(column, []).append(record)
   return {name: {column: scores_of(of) for column, of in by_task.items()} for name, by_task in records.items()}
 

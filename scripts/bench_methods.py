@@ -108,23 +108,21 @@ def updates_at_equal_time(record: dict, updates: int) -> dict[str, int]:
   return {name: round(updates * best[REFERENCE] / seconds) for name, seconds in best.items()}
 
 
-def measured(encoder: Encoder, column: str, data: Data, scenes: Data, facts: dict) -> dict:
-  """Returns the record of a task, TASK:PROTOCOL, with `facts` about the encoder."""
+def measured(encoder: Encoder, column: str, data: Data, scenes: Data) -> dict:
+  """Returns the record of a task, TASK:PROTOCOL, with the scores of resampled test sets."""
   task, _, protocol = column.partition(":")
-  record = measure(encoder, task, scenes if task in WHOLE_PHOTOS else data, protocol, keep_draws=True)
-  kept = ("task", "protocol", "scores", "uncertainty", "seconds", "time")
-  return facts | {"commit": commit()} | {key: record[key] for key in kept}
+  return measure(encoder, task, scenes if task in WHOLE_PHOTOS else data, protocol, keep_draws=True)
 
 
-def recorded(
-  file: pathlib.Path, opened: Callable[[], Encoder], column: str, data: Data, scenes: Data, facts: dict
-) -> dict:
-  """Returns the record of a task in a file, see `measured`; measures if the file is missing.
+def recorded(file: pathlib.Path, facts: dict, run: Callable[[], dict]) -> dict:
+  """Returns the record in a file: `facts`, and what `run` measures if the file is missing.
 
   Raises:
     ValueError: the record has other facts.
   """
-  record = cached_record(file, lambda: measured(opened(), column, data, scenes, facts), indent=None)  # 500 draws
+  kept = ("task", "protocol", "scores", "uncertainty", "seconds", "time")
+  of = lambda record: facts | {"commit": commit()} | {key: record[key] for key in kept}
+  record = cached_record(file, lambda: of(run()), indent=None)  # 500 draws
   if any(record.get(key) != value for key, value in facts.items()):
     raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
   return record
@@ -205,7 +203,7 @@ def main() -> None:
     opened = functools.cache(open_it)  # and compiled once for all tasks
     facts = facts | {"data": args.data, "hold_out": args.hold_out, "people": args.people}
     for column in columns:
-      recorded(file_of(name, column), opened, column, data, scenes, facts)
+      recorded(file_of(name, column), facts, lambda: measured(opened(), column, data, scenes))
 
   for kind in ("histogram", "constant"):
     hw = runs[0][0].config.model.image_hw

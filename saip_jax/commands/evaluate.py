@@ -47,6 +47,9 @@ def add_flags(parser) -> None:
     "--hold-out", action="store_true", help="cut --train-split in two by identity instead, 7 : 3, always the same way"
   )
   parser.add_argument(
+    "--train-fraction", type=float, default=1.0, metavar="F", help="share of the identities that are trained on (1)"
+  )
+  parser.add_argument(
     "--people-count", type=int, default=2048, metavar="N", help="images of the default set of people (2048)"
   )
   parser.add_argument("--which", choices=("student", "teacher"), default="student", help="which network (student)")
@@ -73,6 +76,7 @@ def run(options, settings) -> int:
     train_split=options.train_split,
     test_split=options.test_split,
     hold_out=options.hold_out,
+    train_fraction=options.train_fraction,
   )
   output = sys.stdout
   show = lambda record: print(

@@ -23,6 +23,7 @@ from saip_jax.evaluation.monitors import monitors_for
 from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import FINETUNE_PROTOCOL
+from saip_jax.interop.pretrained import pretrained_folder
 from saip_jax.interop.weights import open_weights
 from saip_jax.methods import METHODS
 from saip_jax.methods.finetune.config import class_settings
@@ -65,6 +66,7 @@ def finetune(
   which: str = "student",
   flip_test: bool = False,
   show: Callable[[dict[str, Any]], None] | None = None,
+  keep_draws: bool = False,
 ) -> dict[str, Any]:
   """Fine-tunes the backbone of a checkpoint on a task and measures it.
 
@@ -82,6 +84,7 @@ def finetune(
     which: "student" or "teacher", for weights that have both.
     flip_test: average over each image and its mirror image.
     show: called with the record before it is saved.
+    keep_draws: see `evaluate.measure`.
 
   Returns:
     A record like that of `evaluate.evaluate`, saved in the same file; its protocol is "finetune".
@@ -117,7 +120,7 @@ def finetune(
     )
   network = _network(config, state, start.facts)
   network = flip_tested(network) if flip_test else network
-  record = run_protocol(task, FINETUNE_PROTOCOL, finetuned[task].protocol, network, data)
+  record = run_protocol(task, FINETUNE_PROTOCOL, finetuned[task].protocol, network, data, keep_draws)
   record["facts"] |= {
     "recipe": str(recipe),
     "updates": config.total_steps,
@@ -141,7 +144,7 @@ def _start_of(checkpoint: str, seed: int, which: str) -> _Start:
   except ValueError as error:
     raise ValueError(f"--checkpoint={checkpoint}: {error}") from error
   place = as_place(checkpoint, "--checkpoint")
-  path = place if isinstance(place, str) else place.absolute()
+  path = place if isinstance(place, str) or pretrained_folder(place) else place.absolute()
   if run_of(checkpoint) == place:  # a run may continue: use this checkpoint
     path = joined(path, CHECKPOINTS, str(weights.step))
   facts = {"checkpoint": shown(weights.origin), "which": which, "backbone": weights.spec.name}

@@ -127,6 +127,7 @@ class Data:
     train_split: split of the training part; None for "train".
     test_split: split of the test part; None for the usual one.
     hold_out: divide one split into both parts instead, see `held_out`.
+    train_fraction: share of the identities of the training part that are kept, 0 to 1, see `share_of`.
     setting: the option that named it, for messages.
   """
 
@@ -137,7 +138,12 @@ class Data:
   train_split: str | None = None
   test_split: str | None = None
   hold_out: bool = False
+  train_fraction: float = 1.0
   setting: str = "--data"
+
+  def __post_init__(self):
+    if not 0 < self.train_fraction <= 1:
+      raise ValueError(f"--train-fraction={self.train_fraction}: expected more than 0 and at most 1")
 
   @classmethod
   def parse(cls, text: str, setting: str = "--data", **options) -> "Data":
@@ -181,13 +187,17 @@ class Data:
     return SOURCE_KINDS[self.kind].splits or ()
 
   def train_and_test(self, whole: bool = False) -> tuple[LabeledImages, LabeledImages]:
-    """Returns the training part and the test part.
+    """Returns the training part, or its share, and the test part.
 
     A data set without splits is divided, see `held_out`.
 
     Args:
       whole: see `open`.
     """
+    train, test = self._parts(whole)
+    return train if self.train_fraction == 1 else share_of(train, self.train_fraction), test
+
+  def _parts(self, whole: bool) -> tuple[LabeledImages, LabeledImages]:
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
         raise ValueError(f"--test-split={self.test_split} and --hold-out, which divides --train-split: set only one")
@@ -203,7 +213,7 @@ class Data:
   def test(self, whole: bool = False) -> LabeledImages:
     """Returns the test part, for a task without training; `whole` is that of `open`."""
     if self.hold_out or not (self.test_split or self.names):
-      return self.train_and_test(whole)[1]
+      return self._parts(whole)[1]
     return self.open(self._usual_test(), whole)
 
   def query_and_gallery(self) -> tuple[LabeledImages, LabeledImages]:
@@ -238,6 +248,22 @@ def held_out(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
     )
   part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
+
+
+def share_of(whole: LabeledImages, fraction: float) -> LabeledImages:
+  """Returns the images of a share of the identities, or of the photos without identities.
+
+  They are chosen by a hash of their names: the same everywhere, and a smaller share is part of every larger one.
+
+  Args:
+    whole: the images.
+    fraction: of the identities or photos, more than 0, at most 1; at least one of them is kept.
+  """
+  keys = _owners(whole)
+  names = sorted(set(keys))
+  kept = {names[i] for i in order_by_hash(names)[: max(1, round(fraction * len(names)))]}
+  rows = np.flatnonzero([key in kept for key in keys])
+  return LabeledImages(SubsetSource(whole.source, rows, f"{fraction:g} of its identities, by hash"))
 
 
 def _cut(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:

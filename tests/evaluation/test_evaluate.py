@@ -13,7 +13,7 @@ from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
 from saip_jax.evaluation.resampling import bootstrap
-from saip_jax.evaluation.splits import Data, LabeledImages, groups, held_out
+from saip_jax.evaluation.splits import Data, LabeledImages, groups, held_out, share_of
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import facts_of
 from tests.support.coded_people import CodedPictures, knowing_encoder
@@ -191,6 +191,29 @@ def test_what_is_held_out_is_disjoint_and_always_the_same():
   with pytest.raises(ValueError, match="1 identities"):
     held_out(LabeledImages(CodedPictures(range(9), lambda n: {"people": [{"identity": 1}]})))
   assert groups(LabeledImages(CodedPictures(range(8), facts))).tolist() == [0] * 4 + [1] * 4
+
+
+def test_a_share_has_whole_persons_and_is_part_of_every_larger_share():
+  facts = lambda n: {"people": [{"identity": n // 4}]}
+  names = lambda part: {part.source.name(i) for i in range(len(part))}
+  whole = LabeledImages(CodedPictures(range(400), facts))
+  small, large = share_of(whole, 0.1), share_of(whole, 0.5)
+  assert len(small) == 40 and len(large) == 200 and names(small) < names(large)
+  assert len({small.first_person(i)["identity"] for i in range(40)}) == 10
+  shuffled = LabeledImages(CodedPictures(np.random.default_rng(0).permutation(400), facts))
+  assert names(share_of(shuffled, 0.1)) == names(small)
+  assert len(share_of(whole, 0.001)) == 4  # one person at least
+
+
+def test_a_share_is_of_the_training_part_alone(people, tmp_path):
+  data = lambda fraction: Data.parse(people, cache_dir=str(tmp_path), people_count=0, train_fraction=fraction)
+  (train, test), (few, again) = data(1.0).train_and_test(), data(0.5).train_and_test()
+  assert 0 < len(few) < len(train) and again.source.identity == test.source.identity
+  assert "0.5 of its identities" in few.source.identity["name"]
+  assert data(0.5).test().source.identity == test.source.identity
+  for fraction in (0, 1.5, float("nan")):
+    with pytest.raises(ValueError, match=f"--train-fraction={fraction}: expected more than 0 and at most 1"):
+      data(fraction)
 
 
 def test_damaged_images_are_left_out_and_named():

@@ -41,6 +41,18 @@ def test_an_unknown_name_lists_the_models(capsys):
 
 
 @pytest.mark.compile
+def test_fine_tuning_starts_from_its_weights(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)  # the name is no path
+  command = ["evaluate", f"--checkpoint={NAME}", "--task=reid", "--data=people", "--people-count=256"]
+  flags = ["--finetune=expert_people", "--workdir=tuned", "--train-fraction=0.5", "--json"]
+  still = ["--config.total_steps=1", "--config.optimizer.learning_rate=1e-9"]
+  assert main([*command, *flags, *still]) == 0
+  tuned = json.loads(capsys.readouterr().out)["scores"]["mAP"]
+  assert main([*command, "--json"]) == 0
+  assert tuned == pytest.approx(json.loads(capsys.readouterr().out)["scores"]["mAP"], rel=0.05)  # its head is a norm
+
+
+@pytest.mark.compile
 def test_it_has_learned(capsys):
   """Joints are found better, and persons, than by the untrained network: on people that no training has seen."""
 
