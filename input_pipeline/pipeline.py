@@ -255,6 +255,7 @@ def _open_images(settings: DataConfig, cache_dir: str | os.PathLike) -> ImageSou
     settings.path,
     split=settings.split,
     subset=settings.subset,
+    hold_out=settings.hold_out,
     cache_dir=cache_dir,
     people_count=settings.people_count,
     **options,

@@ -22,6 +22,7 @@ class MixturePart:
     path: where it lies; None: the default set of built-in people, for source "people" alone.
     split: a part of it; None: the default one.
     subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
+    hold_out: leave out the three of ten identities that `saip evaluate --hold-out` measures.
     weight: its share of a batch is `weight` / the sum of all weights.
     people_count: as in `DataConfig`.
     people_composition: as in `DataConfig`.
@@ -31,6 +32,7 @@ class MixturePart:
   path: str | None = None
   split: str | None = None
   subset: str | None = None
+  hold_out: bool = False
   weight: float = 1.0
   people_count: int = 0
   people_composition: PeopleComposition = "crops"
@@ -79,6 +81,7 @@ class DataConfig:
       first use.
     split: a part of it, for sources that have splits; None: the one for training.
     subset: file of names, made by `saip doctor --subset`: these images alone; None: all.
+    hold_out: leave out the three of ten identities that `saip evaluate --hold-out` measures.
     mixture: name -> data set; for source "mixture" alone.
     scene_path: the photos that persons are pasted into: a folder, prepared into the cache on first use, or a set made
       by `saip prepare ... --scenes`; None: other images of the same source. Only methods with scenes read it.
@@ -102,6 +105,7 @@ class DataConfig:
   path: str | None = None
   split: str | None = None
   subset: str | None = None
+  hold_out: bool = False
   mixture: dict[str, MixturePart] | None = None
   scene_path: str | None = None
   canvas_hw: tuple[int, int] = (320, 160)
@@ -126,9 +130,9 @@ class DataConfig:
       f"{at}.source is {self.source!r} and {at}.mixture is {'given' if self.mixture else 'empty'}: source 'mixture'"
       " and a mixture go together",
     )
-    for key in ("path", "split", "subset"):
+    for key in ("path", "split", "subset", "hold_out"):
       require(
-        self.source != "mixture" or getattr(self, key) is None,
+        self.source != "mixture" or getattr(self, key) in (None, False),
         f"{at}.{key} is {getattr(self, key)!r}: with source 'mixture' each part has its own, {at}.mixture.NAME.{key}",
       )
     for name, part in (self.mixture or {}).items():

@@ -24,6 +24,7 @@ from input_pipeline.sources.datasets.parsing import open_ccp, open_parsing
 from input_pipeline.sources.datasets.pennfudan import open_pennfudan
 from input_pipeline.sources.datasets.reid import open_market1501, open_msmt17
 from input_pipeline.sources.datasets.yolo import open_yolo
+from input_pipeline.sources.held_out import held_out
 from input_pipeline.sources.kinds import SOURCE_KINDS
 from input_pipeline.sources.subset import read_subset
 
@@ -67,6 +68,7 @@ def open_source(
   *,
   split: str | None = None,
   subset: str | None = None,
+  hold_out: bool = False,
   cache_dir: str | os.PathLike,
   people_count: int = 0,
   people_composition: str = "crops",
@@ -80,6 +82,7 @@ def open_source(
     path: where the data lies (`data.path`); None: the default set of built-in people, which only "people" has.
     split: a part of it (`data.split`); None: the default one.
     subset: a file of names (`data.subset`): these images alone; None: all.
+    hold_out: leave out what `saip evaluate --hold-out` measures (`data.hold_out`).
     cache_dir: a folder for indexes that the source keeps; never inside the data.
     people_count: size of the default set of built-in people, all splits together, used where `path` is None.
     people_composition: what that set shows, see `open_people`.
@@ -112,9 +115,9 @@ def open_source(
     raise ValueError(f"{section}source={source} needs {setting}: {kind.path}")
   else:
     opened = OPENERS[source](path=str(path), split=split, cache_dir=str(cache_dir), setting=setting, **crop_options)
-  if subset is None:
-    return opened
-  return SubsetSource(opened, read_subset(subset, opened), os.path.basename(subset))
+  if subset is not None:
+    opened = SubsetSource(opened, read_subset(subset, opened), os.path.basename(subset))
+  return held_out(opened)[0] if hold_out else opened
 
 
 def whole_photo_options(source: str) -> dict:
@@ -142,6 +145,7 @@ def open_mixture(parts: Mapping[str, MixturePart], cache_dir: str | os.PathLike)
       part.path,
       split=part.split,
       subset=part.subset,
+      hold_out=part.hold_out,
       cache_dir=cache_dir,
       people_count=part.people_count,
       people_composition=part.people_composition,

@@ -202,6 +202,7 @@ def _settings_by_option(
     "data.source": ("--data", data.kind),
     "data.path": ("--data", data.path),
     "data.subset": ("--data", None),
+    "data.hold_out": ("--hold-out", data.hold_out),
     "data.mixture": ("--data", None),
     "data.split": ("--train-split", data.train_split),
     "data.people_count": ("--people-count", data.people_count),

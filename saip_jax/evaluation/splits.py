@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
 import io
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,11 +11,11 @@ from PIL import Image
 from input_pipeline.decode import READABLE_FORMATS, upright_hw
 from input_pipeline.source import ImageSource, bounded
 from input_pipeline.sources.combined import SubsetSource
+from input_pipeline.sources.held_out import held_out, owner, share_of
 from input_pipeline.sources.kinds import SOURCE_KINDS
 from input_pipeline.sources.table import open_source, whole_photo_options
 
 _TEST_NAMES = ("test", "val", "gallery")
-_HELD_OUT = 3  # of ten identities, or of ten photos without identities
 
 
 class LabeledImages:
@@ -195,13 +193,16 @@ class Data:
       whole: see `open`.
     """
     train, test = self._parts(whole)
-    return train if self.train_fraction == 1 else share_of(train, self.train_fraction), test
+    if self.train_fraction < 1:
+      train = LabeledImages(share_of(train.source, self.train_fraction))
+    return train, test
 
   def _parts(self, whole: bool) -> tuple[LabeledImages, LabeledImages]:
     if self.hold_out or not (self.train_split or self.test_split or self.names):
       if self.test_split:
         raise ValueError(f"--test-split={self.test_split} and --hold-out, which divides --train-split: set only one")
-      return held_out(self.open(self.train_split, whole))
+      train, test = held_out(self.open(self.train_split, whole).source)
+      return LabeledImages(train), LabeledImages(test)
     train, test = self.train_split or "train", self._usual_test()
     if train == test:
       raise ValueError(
@@ -233,39 +234,6 @@ class Data:
     return self.test_split or usual
 
 
-def held_out(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
-  """Divides images into a training part and a test part with disjoint identities.
-
-  Three of ten identities, or of ten photos without identities, are the test part, by a hash of their names, so that the
-  division is the same everywhere. The names of the parts record it.
-  """
-  keys = _owners(whole)
-  test = np.array([hash_of(key) % 10 < _HELD_OUT for key in keys])
-  if test.all() or not test.any():
-    raise ValueError(
-      f"{whole.source.identity['name']!r} cannot be divided into a training part and a test part: it "
-      f"has {len(set(keys))} identities or photos; choose larger --data or set splits"
-    )
-  part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
-  return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
-
-
-def share_of(whole: LabeledImages, fraction: float) -> LabeledImages:
-  """Returns the images of a share of the identities, or of the photos without identities.
-
-  They are chosen by a hash of their names: the same everywhere, and a smaller share is part of every larger one.
-
-  Args:
-    whole: the images.
-    fraction: of the identities or photos, more than 0, at most 1; at least one of them is kept.
-  """
-  keys = _owners(whole)
-  names = sorted(set(keys))
-  kept = {names[i] for i in order_by_hash(names)[: max(1, round(fraction * len(names)))]}
-  rows = np.flatnonzero([key in kept for key in keys])
-  return LabeledImages(SubsetSource(whole.source, rows, f"{fraction:g} of its identities, by hash"))
-
-
 def _cut(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
   """Returns (query, gallery), see `Data.query_and_gallery`."""
   pairs = list(zip(whole.of_first_persons("identity", "retrieval"), cameras(whole)))
@@ -278,16 +246,6 @@ def _cut(whole: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
     )
   part = lambda rows, name: LabeledImages(SubsetSource(whole.source, np.flatnonzero(rows), name))
   return part(query, "first of each person and camera"), part(~query, "the others")
-
-
-def order_by_hash(names: Sequence[str]) -> np.ndarray:
-  """Returns (n,) int64 positions of `names`, sorted by a hash of the name; equal names keep their order."""
-  return np.array(sorted(range(len(names)), key=lambda k: hash_of(names[k])), np.int64)
-
-
-def hash_of(name: str) -> int:
-  """Returns a number that depends only on a name, also one that is not UTF-8, and is the same on every machine."""
-  return int(hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest(), 16)
 
 
 def cameras(images: LabeledImages) -> np.ndarray:
@@ -303,12 +261,5 @@ def cameras(images: LabeledImages) -> np.ndarray:
 
 def groups(images: LabeledImages) -> np.ndarray:
   """Returns (n,) int64 groups: images of one person, else crops of one photo, else single images."""
-  return np.unique(_owners(images), return_inverse=True)[1].reshape(-1)
-
-
-def _owners(images: LabeledImages) -> list[str]:
-  """Returns the key of each image's group: its person, the photo it was cropped from, or the image."""
-  return [
-    str(images.first_person(i).get("identity", images.facts[i].get("photo", images.source.name(i))))
-    for i in range(len(images))
-  ]
+  names = [owner(facts, images.source.name(i)) for i, facts in enumerate(images.facts)]
+  return np.unique(names, return_inverse=True)[1].reshape(-1)

@@ -13,7 +13,7 @@ from saip_jax import cli
 from saip_jax.evaluation import evaluate as evaluation
 from saip_jax.evaluation.encoders import encode_images, encode_pooled, flip_tested, open_encoder, striped
 from saip_jax.evaluation.resampling import bootstrap
-from saip_jax.evaluation.splits import Data, LabeledImages, groups, held_out, share_of
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks import TASKS
 from saip_jax.evaluation.tasks.base import facts_of
 from tests.support.coded_people import CodedPictures, knowing_encoder
@@ -178,31 +178,6 @@ def test_a_run_remembers_what_was_measured(tmp_path, people, monkeypatch):
   data = Data.parse(people, cache_dir=str(tmp_path), people_count=0)
   records = [evaluation.evaluate(str(where), "reid", data) for where in (run, run / "checkpoints" / "4")]
   assert [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()] == records
-
-
-def test_what_is_held_out_is_disjoint_and_always_the_same():
-  facts = lambda n: {"people": [{"identity": n // 4}]}
-  train, test = held_out(LabeledImages(CodedPictures(range(400), facts)))
-  persons = [{part.first_person(i)["identity"] for i in range(len(part))} for part in (train, test)]
-  assert not persons[0] & persons[1] and len(train) + len(test) == 400 and 0.2 < len(test) / 400 < 0.4
-  shuffled = np.random.default_rng(0).permutation(400)
-  again = held_out(LabeledImages(CodedPictures(shuffled, facts)))[1]
-  assert {again.source.name(i) for i in range(len(again))} == {test.source.name(i) for i in range(len(test))}
-  with pytest.raises(ValueError, match="1 identities"):
-    held_out(LabeledImages(CodedPictures(range(9), lambda n: {"people": [{"identity": 1}]})))
-  assert groups(LabeledImages(CodedPictures(range(8), facts))).tolist() == [0] * 4 + [1] * 4
-
-
-def test_a_share_has_whole_persons_and_is_part_of_every_larger_share():
-  facts = lambda n: {"people": [{"identity": n // 4}]}
-  names = lambda part: {part.source.name(i) for i in range(len(part))}
-  whole = LabeledImages(CodedPictures(range(400), facts))
-  small, large = share_of(whole, 0.1), share_of(whole, 0.5)
-  assert len(small) == 40 and len(large) == 200 and names(small) < names(large)
-  assert len({small.first_person(i)["identity"] for i in range(40)}) == 10
-  shuffled = LabeledImages(CodedPictures(np.random.default_rng(0).permutation(400), facts))
-  assert names(share_of(shuffled, 0.1)) == names(small)
-  assert len(share_of(whole, 0.001)) == 4  # one person at least
 
 
 def test_a_share_is_of_the_training_part_alone(people, tmp_path):

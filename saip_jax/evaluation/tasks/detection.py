@@ -12,13 +12,14 @@ from scipy.ndimage import maximum_filter
 from scipy.special import expit
 
 from input_pipeline.fields.boxes import box_of, boxes_in
+from input_pipeline.sources.held_out import order_by_hash
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode_source
 from saip_jax.evaluation.metrics.boxes import DetectedBoxes, TrueBoxes, evaluate_boxes
 from saip_jax.evaluation.metrics.crowdhuman import evaluate_crowdhuman
 from saip_jax.evaluation.resampling import Resampling
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, LabeledImages, order_by_hash
+from saip_jax.evaluation.splits import Data, LabeledImages
 from saip_jax.evaluation.tasks.base import Result, facts_of
 from saip_jax.methods.finetune.detection import read_maps
 

@@ -21,6 +21,7 @@ from input_pipeline.body import (
   whole_body_points,
 )
 from input_pipeline.checks import is_number
+from input_pipeline.sources.held_out import order_by_hash
 from saip_jax.evaluation.metrics.oks import (
   BOX_SHARE,
   DetectedPersons,
@@ -29,7 +30,6 @@ from saip_jax.evaluation.metrics.oks import (
   evaluate_keypoints,
   evaluate_whole_body,
 )
-from saip_jax.evaluation.splits import order_by_hash
 
 IN_PHOTO = "in the photo"
 """Value of the fact `matched` if the photos of crops are known."""

@@ -6,10 +6,11 @@ import numpy as np
 
 from input_pipeline.body import whole_body_names
 from input_pipeline.fields.joints import joint_list
+from input_pipeline.sources.held_out import hash_of
 from saip_jax.evaluation.dense_ridge import DenseRidge
 from saip_jax.evaluation.encoders import Encoder, encode_pooled, encode_source
 from saip_jax.evaluation.ridge import fit_ridge
-from saip_jax.evaluation.splits import Data, LabeledImages, groups, hash_of
+from saip_jax.evaluation.splits import Data, LabeledImages, groups
 from saip_jax.evaluation.tasks.base import Result, check_same_labels, facts_of
 from saip_jax.evaluation.tasks.grid_cells import average_flipped
 from saip_jax.evaluation.tasks.joints import TrueJoints, score_joints, true_joints, true_whole_body
