@@ -6,7 +6,7 @@
 
 Each encoder is fine-tuned as in `saip evaluate --finetune`, by the same recipe, from each of --seeds seeds, on each of
 --fractions of the identities (or photos) of the training part, and measured on the same test part. Settings such as
---config.total_steps=300 change the recipes. Every record is a file in --out; what exists is not run again, and a
+--config.total_steps=300 change the recipes, behind a recipe that one alone. Every record is a file in --out; what exists is not run again, and a
 training that was stopped goes on. The page is written beside the folder.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import functools
 import pathlib
 import re
+import shlex
 import sys
 
 from bench_encoders import PEOPLE
@@ -28,20 +29,22 @@ from saip_jax.evaluation.finetune import finetune
 from saip_jax.evaluation.splits import Data
 
 
-def parse_task(text: str) -> tuple[str, str, str, str]:
-  """Returns (title, data, task, recipe) of "TITLE=DATA@TASK=RECIPE"."""
+def parse_task(text: str) -> tuple[str, str, str, str, list[str]]:
+  """Returns (title, data, task, recipe, its settings) of "TITLE=DATA@TASK=RECIPE --config.key=value ..."."""
   title, _, rest = text.partition("=")
   place, _, of_task = rest.rpartition("@")
   task, _, recipe = of_task.partition("=")
-  if not (title and place and task and recipe):
-    raise ValueError(f'--on="{text}": expected "TITLE=DATA@TASK=RECIPE"')
+  if not (title and place and task and recipe.strip()):
+    raise ValueError(f'--on="{text}": expected "TITLE=DATA@TASK=RECIPE --config.key=value ..."')
   named_tasks(task, None)
-  return title, place, task, recipe
+  recipe, *settings = shlex.split(recipe)
+  return title, place, task, recipe, settings
 
 
 def results_on(text: str, args, settings: list[str]) -> Results:
   """Returns the scores of all encoders on one task; trains and measures what has no record."""
-  title, place, task, recipe = parse_task(text)
+  title, place, task, recipe, own = parse_task(text)
+  settings = [*settings, *own]
   results: Results = {}
   for name, checkpoint in map(named_checkpoint, args.encoder):
     for fraction in args.fractions:
@@ -71,7 +74,7 @@ def page(args, settings: list[str]) -> str:
     f" the identities (or photos) of the training part. Cells: mean +- deviation over {args.seeds} seeds.",
   ]
   for text in args.on:
-    title, _, task, recipe = parse_task(text)
+    title, _, task, recipe, _ = parse_task(text)
     results = results_on(text, args, settings)
     columns = list(results[first])
     parts += [f"## {title}: {task}, by `{recipe}`", table(results, columns), verdicts(results, first, columns)]
@@ -88,7 +91,9 @@ def main() -> None:
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the records")
   parser.add_argument("--title", default="Fine-tuning with few labels", help="title of the page")
   parser.add_argument("--encoder", action="append", required=True, help="NAME=CHECKPOINT; repeat it")
-  parser.add_argument("--on", action="append", required=True, help="TITLE=DATA@TASK=RECIPE; repeat it")
+  parser.add_argument(
+    "--on", action="append", required=True, help='"TITLE=DATA@TASK=RECIPE --config.key=value ..."; repeat it'
+  )
   parser.add_argument("--image-hw", required=True, type=size_flag, metavar="HxW", help="size of the input")
   parser.add_argument("--fractions", default="0.1,1", type=lambda text: [float(part) for part in text.split(",")])
   parser.add_argument("--hold-out", action="store_true", help="as in saip evaluate")
