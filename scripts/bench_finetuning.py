@@ -6,8 +6,8 @@
 
 Each encoder is fine-tuned as in `saip evaluate --finetune`, by the same recipe, from each of --seeds seeds, on each of
 --fractions of the identities (or photos) of the training part, and measured on the same test part. Settings such as
---config.total_steps=300 change the recipes, behind a recipe that one alone. Every record is a file in --out; what exists is not run again, and a
-training that was stopped goes on. The page is written beside the folder.
+--config.total_steps=300 change the recipes; behind a recipe, that one alone. Every record is a file in --out; what
+exists is not run again, and a training that was stopped goes on. The page is written beside the folder.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from methods_page import Results, scores_of, table, verdicts
 
 from input_pipeline.storage import cache_folder
 from saip_jax.commands.flags import size_flag
-from saip_jax.evaluation.evaluate import named_tasks
+from saip_jax.evaluation.evaluate import find_protocol
 from saip_jax.evaluation.finetune import finetune
 from saip_jax.evaluation.splits import Data
 
@@ -36,7 +36,7 @@ def parse_task(text: str) -> tuple[str, str, str, str, list[str]]:
   task, _, recipe = of_task.partition("=")
   if not (title and place and task and recipe.strip()):
     raise ValueError(f'--on="{text}": expected "TITLE=DATA@TASK=RECIPE --config.key=value ..."')
-  named_tasks(task, None)
+  find_protocol(task, None)
   recipe, *settings = shlex.split(recipe)
   return title, place, task, recipe, settings
 
