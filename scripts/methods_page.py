@@ -187,11 +187,13 @@ def page(folder: pathlib.Path) -> str:
   baselines = found.get("baseline", {})
   records = [json.loads(file.read_text()) for file in folder.glob("*_images_*.json")]
   batch, images = records[0]["images"] // records[0]["step"], max(record["images"] for record in records)
-  seeds = len({record["seed"] for record in records})
+  seeds_of = collections.Counter(m for m, _ in {(record["method"], record["seed"]) for record in records})
+  seeds = seeds_of[REFERENCE]
+  others = "".join(f", {name}: {count}" for name, count in sorted(seeds_of.items()) if count != seeds)
   parts = [
     "# What pre-training is worth: methods at equal images and at equal time",
     "Made by `scripts/bench_methods.py` and `scripts/methods_page.py`; no figure is typed. Encoders of the size of"
-    f" `saip_nano` (`vit_nano`, 0.47 M parameters, 64x32) are pre-trained on built-in people, seeds: {seeds},"
+    f" `saip_nano` (`vit_nano`, 0.47 M parameters, 64x32) are pre-trained on built-in people (seeds: {seeds}{others})"
     " and measured with frozen features on people they have never seen. Protocols were fixed before, the same for all;"
     " `saip_nano`'s own settings were chosen earlier with `attributes stripes` and `reid stripes` in view. Cells: mean"
     " +- deviation over seeds; errors (mm) are better if smaller.",
