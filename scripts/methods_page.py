@@ -211,9 +211,10 @@ def page(folder: pathlib.Path) -> str:
   if found.get("variant"):
     variants = {REFERENCE: found["images"][REFERENCE]} | found["variant"]
     parts += [
-      "## Objectives of SAIP, alone and in pairs, and its behavior as published",
-      f"`{REFERENCE}` has all three objectives and the improved behavior. Equal images; rows without a deviation are of"
-      " one seed, and the spread of SAIP's seeds stands for theirs.",
+      f"## Variants of {REFERENCE}",
+      f"`{REFERENCE}` has all three objectives and the improved behavior, the others have the objectives in their name, or"
+      f" the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread of"
+      f" {REFERENCE}'s seeds stands for theirs.",
       table(variants, columns),
     ]
     of_single_runs = functools.partial(gain, single_runs=True)
