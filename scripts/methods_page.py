@@ -212,8 +212,8 @@ def page(folder: pathlib.Path) -> str:
     variants = {REFERENCE: found["images"][REFERENCE]} | found["variant"]
     parts += [
       f"## Variants of {REFERENCE}",
-      f"`{REFERENCE}` has all three objectives and the improved behavior, the others have the objectives in their name, or"
-      f" the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread of"
+      f"`{REFERENCE}` has all three objectives and the improved behavior, the others have the objectives in their name,"
+      " or the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread of"
       f" {REFERENCE}'s seeds stands for theirs.",
       table(variants, columns),
     ]
