@@ -213,8 +213,8 @@ def page(folder: pathlib.Path) -> str:
     parts += [
       f"## Variants of {REFERENCE}",
       f"`{REFERENCE}` has all three objectives and the improved behavior, the others have the objectives in their name,"
-      " or the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread of"
-      f" {REFERENCE}'s seeds stands for theirs.",
+      " or the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread"
+      f" of {REFERENCE}'s seeds stands for theirs.",
       table(variants, columns),
     ]
     of_single_runs = functools.partial(gain, single_runs=True)
