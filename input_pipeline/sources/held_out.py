@@ -54,7 +54,7 @@ def held_out(source: ImageSource) -> tuple[SubsetSource, SubsetSource]:
   if test.all() or not test.any():
     raise ValueError(
       f"{source.identity['name']!r} cannot be divided into a training part and a test part: it "
-      f"has {len(set(keys))} identities or photos; choose larger data or set splits"
+      f"has {len(set(keys))} identities or photos; choose larger data, or splits instead of hold-out"
     )
   part = lambda rows, name: SubsetSource(source, np.flatnonzero(rows), name)
   return part(~test, "7 of 10, by hash"), part(test, "3 of 10, by hash")
