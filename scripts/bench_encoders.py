@@ -29,6 +29,15 @@ from saip_jax.evaluation.splits import Data
 PEOPLE = 2048  # images of the default set of people
 
 
+def titled_data(text: str, form: str) -> tuple[str, str, str]:
+  """Returns title, data and tasks of "TITLE=DATA@TASKS"; raises ValueError, which shows `form`, if one is missing."""
+  title, _, rest = text.partition("=")
+  place, _, tasks = rest.rpartition("@")
+  if not (title and place and tasks):
+    raise ValueError(f'--on="{text}": expected "TITLE=DATA@{form}"')
+  return title, place, tasks
+
+
 @dataclasses.dataclass(frozen=True)
 class Pictures:
   """Pictures to measure on.
@@ -46,10 +55,7 @@ class Pictures:
   @classmethod
   def parse(cls, text: str) -> "Pictures":
     """Returns the pictures of "TITLE=DATA@TASK:PROTOCOL,..."."""
-    title, equals, rest = text.partition("=")
-    place, at, tasks = rest.rpartition("@")
-    if not (title and equals and place and at and tasks):
-      raise ValueError(f'--on="{text}": expected "TITLE=DATA@TASK:PROTOCOL,..."')
+    title, place, tasks = titled_data(text, "TASK:PROTOCOL,...")
     for column in tasks.split(","):
       find_protocol(*column.partition(":")[::2])
     return cls(title, place, tasks.split(","))

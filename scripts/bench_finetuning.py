@@ -16,11 +16,12 @@ import pathlib
 import re
 import shlex
 import sys
+from typing import NamedTuple
 
-from bench_encoders import PEOPLE
+from bench_encoders import PEOPLE, titled_data
 from bench_methods import recorded
 from compare_presets import REPO, named_checkpoint
-from methods_page import Results, scores_of, table, verdicts
+from methods_page import WHAT_COUNTS, Results, scores_of, table, verdicts
 
 from input_pipeline.storage import cache_folder
 from saip_jax.commands.flags import size_flag
@@ -29,21 +30,31 @@ from saip_jax.evaluation.finetune import finetune
 from saip_jax.evaluation.splits import Data
 
 
-def parse_task(text: str) -> tuple[str, str, str, str, list[str]]:
-  """Returns (title, data, task, recipe, its settings) of "TITLE=DATA@TASK=RECIPE --config.key=value ..."."""
-  title, _, rest = text.partition("=")
-  place, _, of_task = rest.rpartition("@")
+class Tuning(NamedTuple):
+  """A task, and the recipe and settings it is learned by."""
+
+  title: str
+  place: str
+  task: str
+  recipe: str
+  settings: list[str]
+
+
+def parse_task(text: str) -> Tuning:
+  """Returns what "TITLE=DATA@TASK=RECIPE --config.key=value ..." names."""
+  form = "TASK=RECIPE --config.key=value ..."
+  title, place, of_task = titled_data(text, form)
   task, _, recipe = of_task.partition("=")
-  if not (title and place and task and recipe.strip()):
-    raise ValueError(f'--on="{text}": expected "TITLE=DATA@TASK=RECIPE --config.key=value ..."')
+  if not (task and recipe.strip()):
+    raise ValueError(f'--on="{text}": expected "TITLE=DATA@{form}"')
   find_protocol(task, None)
   recipe, *settings = shlex.split(recipe)
-  return title, place, task, recipe, settings
+  return Tuning(title, place, task, recipe, settings)
 
 
-def results_on(text: str, args, settings: list[str]) -> Results:
+def results_on(tuning: Tuning, args, settings: list[str]) -> Results:
   """Returns the scores of all encoders on one task; trains and measures what has no record."""
-  title, place, task, recipe, own = parse_task(text)
+  title, place, task, recipe, own = tuning
   settings = [*settings, *own]
   results: Results = {}
   for name, checkpoint in map(named_checkpoint, args.encoder):
@@ -73,15 +84,12 @@ def page(args, settings: list[str]) -> str:
     "Made by `scripts/bench_finetuning.py`; no figure is typed. All encoders by the same recipe, on the same share of"
     f" the identities (or photos) of the training part. Cells: mean +- deviation over {args.seeds} seeds.",
   ]
-  for text in args.on:
-    title, _, task, recipe, _ = parse_task(text)
-    results = results_on(text, args, settings)
+  for tuning in map(parse_task, args.on):
+    results = results_on(tuning, args, settings)
     columns = list(results[first])
-    parts += [f"## {title}: {task}, by `{recipe}`", table(results, columns), verdicts(results, first, columns)]
-  parts.append(
-    "A difference counts only if zero is outside its 95 % interval. The variance is that of the means over seeds plus"
-    " that of 500 resampled test sets (persons, or photos), on which both are measured alike."
-  )
+    title = f"## {tuning.title}: {tuning.task}, by `{tuning.recipe}`"
+    parts += [title, table(results, columns), verdicts(results, first, columns)]
+  parts.append(WHAT_COUNTS.format("encoders"))
   return "\n\n".join(parts) + "\n"
 
 

@@ -24,6 +24,11 @@ from saip_jax.evaluation.tasks.base import split_unit  # noqa: E402
 
 REFERENCE = "SAIP"
 MONITORS = {"reid_mAP": "mAP of identities", "attributes_mA": "mA of attributes", "parts_mIoU": "mIoU of parts"}
+WHAT_COUNTS = (
+  "A difference counts only if zero is outside its 95 % interval. The variance is that of the means over seeds plus"
+  " that of 500 resampled test sets (persons, or photos), on which both {} are measured alike."
+)
+"""What `gain` decides, in the words of a page, for a plural."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,11 +206,7 @@ def page(folder: pathlib.Path) -> str:
     table(found["images"] | baselines, columns),
   ]
   if seeds > 1:
-    parts += [
-      verdicts(found["images"] | baselines, REFERENCE, columns),
-      "A difference counts only if zero is outside its 95 % interval. The variance is that of the means over seeds plus"
-      " that of 500 resampled test sets (persons, or photos), on which both methods are measured alike.",
-    ]
+    parts += [verdicts(found["images"] | baselines, REFERENCE, columns), WHAT_COUNTS.format("methods")]
   else:
     parts.append("One seed decides nothing: these are first figures.")
   if found.get("variant"):
