@@ -7,7 +7,8 @@ time"; the speeds of all methods are measured first, in turns, on an otherwise i
 measured on all of TASKS with frozen features, beside untrained networks, a color histogram and a constant. Protocols
 are fixed below and the same for all. Every record is a file in --out; what exists is not run again: the same command
 goes on where it stopped, and --seeds=5 adds two to three, without the runs of the first three. --methods also takes
-variants of SAIP: its objectives alone and in pairs ("CSM", "CSM+CSR"), its behavior as published ("official").
+variants of SAIP: its objectives alone and in pairs ("CSM", "CSM+CSR"), its behavior as published ("official"), or one
+setting of it as published ("official-tokens"); and a small search: a recipe with one setting changed ("MAE-rate2x").
 `scripts/methods_page.py` writes the page from the records, `scripts/bench_encoders.py` measures other encoders.
 
 --data, and settings such as --config.data.path=PATH, compare on other pictures:
@@ -18,10 +19,12 @@ variants of SAIP: its objectives alone and in pairs ("CSM", "CSM+CSR"), its beha
 
 import argparse
 import concurrent.futures
+import dataclasses
 import functools
 import itertools
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +36,7 @@ from input_pipeline.storage import cache_folder
 from saip_jax.evaluation.encoders import Encoder, encoder_of, open_encoder
 from saip_jax.evaluation.evaluate import find_protocol, measure
 from saip_jax.evaluation.splits import Data
+from saip_jax.methods.saip.behavior import FIDELITIES
 from saip_jax.recipes import load_recipe
 
 METHODS = {
@@ -48,14 +52,46 @@ METHODS = {
 
 WEIGHTS = {"CSM": "csm.weight", "CSR": "csr.weight", "CSS": "css.weight"}
 SUBSETS = [names for count in (1, 2) for names in itertools.combinations(WEIGHTS, count)]
+PUBLISHED = {
+  name: value
+  for name, value in dataclasses.asdict(FIDELITIES["official"]).items()
+  if value != getattr(FIDELITIES["improved"], name) and name != "statistics"  # of batch norm; a ViT has none
+}
 VARIANTS = {
   **{
     "+".join(kept): " ".join(["saip_nano", *(f"--config.method.{WEIGHTS[n]}=0" for n in WEIGHTS if n not in kept)])
     for kept in SUBSETS
   },
   "official": "saip_nano --config.method.fidelity=official",
+  **{
+    f"official-{name}": "saip_nano " + shlex.quote(f"--config.method.behavior.{name}={value}")
+    for name, value in PUBLISHED.items()
+  },
 }
-"""Name -> recipe and settings: the objectives of SAIP alone and in pairs, and its behavior as published."""
+"""Name -> recipe and settings: SAIP's objectives alone and in pairs; its published behavior, whole and one by one."""
+
+RATES = {"rate0.5x": "--config.optimizer.learning_rate=7.5e-4", "rate2x": "--config.optimizer.learning_rate=3e-3"}
+CROPS = {"crops": "--config.method.crop_area=(0.6,1.0)"}  # larger than those of the recipe
+MATCHING = {
+  "crops": "--config.method.global_area=(0.8,1.0) --config.method.local_area=(0.05,0.8)",  # those of SAIP
+  "momentum": "--config.method.teacher_momentum=0.99",
+  "prototypes": "--config.method.prototypes=1024",
+}
+CHANGES = {
+  "SAIP": {},  # `saip_nano` comes from a search of its own
+  "MAE": CROPS,
+  "DINO": MATCHING,
+  "DINO+MAE": MATCHING,
+  "HAP": {"crops": "--config.method.crop_area=(0.4,1.0)"},  # smaller
+  "CroCo-Human": CROPS,
+  "HCMoCo": CROPS,
+}
+SEARCH = {
+  f"{name}-{label}": f"{METHODS[name]} {setting}"
+  for name, changes in CHANGES.items()
+  for label, setting in (RATES | changes).items()
+}
+"""Name -> recipe and the setting that differs: twice and half the learning rate, and what each method chooses most."""
 
 TASKS = (
   "reid:nearest",
@@ -135,13 +171,14 @@ def people_settings(recipe: str, count: int) -> list[str]:
 
 
 def plan(args, settings: list[str]) -> list[tuple[Run, str, str, int]]:
-  """Returns the runs, each with its method, its view ("images", "time" or "variant") and its seed."""
-  known = METHODS | VARIANTS
+  """Returns the runs, each with its method, its view ("images", "time", "variant" or "search") and its seed."""
+  known = METHODS | VARIANTS | SEARCH
+  view_of = lambda name: "images" if name in METHODS else "variant" if name in VARIANTS else "search"
   chosen = args.methods.split(",")
   unknown = [name for name in chosen if name not in known]
   if unknown:
     raise ValueError(f"--methods={args.methods}: {unknown[0]!r} is unknown; choose from: {', '.join(known)}")
-  lengths = {("images" if name in METHODS else "variant", name): args.updates for name in chosen}
+  lengths = {(view_of(name), name): args.updates for name in chosen}
   names = [name for name in chosen if name in METHODS]
   if args.equal_time and names:
     needed = [REFERENCE, *(name for name in names if name != REFERENCE)]
@@ -171,7 +208,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
   parser.add_argument("--out", type=pathlib.Path, default=REPO / "results" / "methods", help="folder of the records")
-  parser.add_argument("--methods", default=",".join(METHODS), help=f"also, at equal images: {','.join(VARIANTS)}")
+  parser.add_argument(
+    "--methods", default=",".join(METHODS), help=f"also, at equal images: {','.join(VARIANTS | SEARCH)}"
+  )
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--updates", type=int, default=1500, help="updates at equal images")
   parser.add_argument("--points", type=int, default=5, help="measurements during a run, for the curves")
