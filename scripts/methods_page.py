@@ -183,6 +183,48 @@ def plot_curves(folder: pathlib.Path) -> list[str]:
   return ["curves.png"]
 
 
+def against_single_runs(rows: Results, reference: str, columns: Sequence[str]) -> list[str]:
+  """Returns the verdicts on rows of one seed each; none if the reference has one seed too."""
+  seeds = max(len(scores.values) for scores in rows[reference].values())
+  return [verdicts(rows, reference, columns, functools.partial(gain, single_runs=True))] if seeds > 1 else []
+
+
+def variants(reference: dict[str, Scores], found: Results, columns: Sequence[str]) -> list[str]:
+  """Returns the paragraphs on variants of `REFERENCE`: by objectives, then by behavior."""
+  parts = [
+    f"`{REFERENCE}` has all three objectives and the improved behavior. Equal images. Columns without a deviation are"
+    f" of one seed; the spread of {REFERENCE}'s seeds stands for theirs."
+  ]
+  of_behavior = lambda name: name.startswith("official")
+  for title, text, chosen in (
+    ("Objectives", "The others have the objectives in their name.", lambda name: not of_behavior(name)),
+    ("Behavior", "`official` is the published behavior, `official-tokens` one setting of it, and so on.", of_behavior),
+  ):
+    rows = {REFERENCE: reference} | {name: by_task for name, by_task in found.items() if chosen(name)}
+    if len(rows) > 1:
+      parts += [f"### {title}", text, table(rows, columns), *against_single_runs(rows, REFERENCE, columns)]
+  return parts
+
+
+def search(methods: Results, found: Results, columns: Sequence[str]) -> list[str]:
+  """Returns the paragraphs on the search: each method beside itself with one setting changed."""
+  parts = [
+    "Each recipe beside itself with one setting changed, one seed each; `SEARCH` in the script has the values. The"
+    " spread of the recipe's seeds stands for theirs. Settings were compared on the people of all other tables, which"
+    " can only favor the one that looks best."
+  ]
+  for name, by_task in methods.items():
+    changed = {row: of for row, of in found.items() if row.rpartition("-")[0] == name}
+    if changed:
+      rows = {name: by_task} | changed
+      parts += [f"### {name}", table(rows, columns), *against_single_runs(rows, name, columns)]
+  others = {row: of for row, of in found.items() if row.rpartition("-")[0] != REFERENCE}
+  if others:
+    rows = {REFERENCE: methods[REFERENCE]} | others
+    parts += [f"### {REFERENCE} beside them", *against_single_runs(rows, REFERENCE, columns)]
+  return parts
+
+
 def page(folder: pathlib.Path) -> str:
   """Returns the page; draws the curves into the folder."""
   found = read(folder)
@@ -210,16 +252,9 @@ def page(folder: pathlib.Path) -> str:
   else:
     parts.append("One seed decides nothing: these are first figures.")
   if found.get("variant"):
-    variants = {REFERENCE: found["images"][REFERENCE]} | found["variant"]
-    parts += [
-      f"## Variants of {REFERENCE}",
-      f"`{REFERENCE}` has all three objectives and the improved behavior, the others have the objectives in their name,"
-      " or the published behavior (`official`). Equal images. Columns without a deviation are of one seed; the spread"
-      f" of {REFERENCE}'s seeds stands for theirs.",
-      table(variants, columns),
-    ]
-    of_single_runs = functools.partial(gain, single_runs=True)
-    parts += [verdicts(variants, REFERENCE, columns, of_single_runs)] if seeds > 1 else []
+    parts += [f"## Variants of {REFERENCE}", *variants(found["images"][REFERENCE], found["variant"], columns)]
+  if found.get("search"):
+    parts += ["## Search of settings", *search(found["images"], found["search"], columns)]
   if found.get("time"):
     timed = {REFERENCE: found["images"][REFERENCE]} | found["time"]
     parts += [f"## Equal time: that of {images:,} images of {REFERENCE}", table(timed | baselines, columns)]

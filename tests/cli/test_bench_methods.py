@@ -1,7 +1,6 @@
 """The comparison of methods: what it plans, records and concludes. Nothing is trained."""
 
 import argparse
-import itertools
 import json
 import pathlib
 import sys
@@ -16,7 +15,9 @@ import bench_methods
 import methods_page
 from methods_page import Scores, gain
 
-from saip_jax.recipes import load_recipe, parse_config
+from input_pipeline.schema import to_dict
+from saip_jax.methods.saip.behavior import FIDELITIES
+from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
 
 def test_every_recipe_is_of_one_size():
@@ -63,19 +64,51 @@ def test_every_method_sees_as_many_people(tmp_path):
     assert sum(part.people_count for part in parts.values()) == 64, name
 
 
+def _fields(settings, prefix=""):
+  """Yields (path, value) of nested settings."""
+  for key, value in settings.items():
+    if isinstance(value, dict):
+      yield from _fields(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
+def _changes(tmp_path, names, view):
+  """Returns name -> the settings of its run that differ from its recipe: path -> (before, after)."""
+  runs = bench_methods.plan(_options(tmp_path, methods=",".join(names), seeds=1), [])  # needs no speeds
+  assert {found for _, _, found, _ in runs} == {view}
+  changes = {}
+  for run, name, *_ in runs:
+    recipe = parse_config(apply_overrides(load_recipe(run.recipe), bench_methods.people_settings(run.recipe, 64)))
+    before, after = dict(_fields(to_dict(recipe))), dict(_fields(to_dict(run.config)))
+    of_the_bench = ("total_steps", "monitor_every", "seed")
+    differ = {path: (before[path], after[path]) for path in before if before[path] != after[path]}
+    changes[name] = {path: pair for path, pair in differ.items() if path not in of_the_bench}
+  return changes
+
+
 def test_variants_are_all_subsets_of_the_objectives_and_the_published_behavior(tmp_path):
-  names = ",".join(bench_methods.VARIANTS)
-  runs = bench_methods.plan(_options(tmp_path, methods=names, seeds=1), [])  # needs no speeds
-  assert {view for _, _, view, _ in runs} == {"variant"}
-  weights = {
-    name: tuple(getattr(run.config.method, objective).weight > 0 for objective in ("csm", "csr", "css"))
-    for run, name, *_ in runs
-  }
-  assert weights.pop("official") == (True, True, True)
-  assert weights["CSM"] == (True, False, False) and weights["CSR+CSS"] == (False, True, True)
-  assert set(weights.values()) == {t for t in itertools.product((True, False), repeat=3) if 0 < sum(t) < 3}
-  fidelity = {name: run.config.method.fidelity for run, name, *_ in runs}
-  assert fidelity.pop("official") == "official" and set(fidelity.values()) == {"improved"}
+  changes = _changes(tmp_path, bench_methods.VARIANTS, "variant")
+  behavior = {name: changes.pop(name) for name in list(changes) if name.startswith("official")}
+  kept = {name: {"csm", "csr", "css"} - {path.split(".")[1] for path in of} for name, of in changes.items()}
+  assert kept == {name: set(name.lower().split("+")) for name in changes}  # "CSM+CSR" has css.weight at 0
+  assert len(changes) == 6 and {after for of in changes.values() for _, after in of.values()} == {0}
+  assert behavior.pop("official") == {"method.fidelity": ("improved", "official")}
+  published = dict(FIDELITIES["official"].__dict__, scene_persons=[2, 2])
+  for name, of in behavior.items():
+    field = name.removeprefix("official-")
+    assert of == {f"method.behavior.{field}": (None, published[field])}
+  same = {"balance", "statistics"}  # the same in both fidelities; of batch norm
+  assert {name.removeprefix("official-") for name in behavior} == published.keys() - same
+
+
+def test_the_search_gives_every_method_the_same_learning_rates(tmp_path):
+  changes = _changes(tmp_path, bench_methods.SEARCH, "search")
+  assert all(len({path.rpartition(".")[2] for path in of}) <= 2 and of for of in changes.values())
+  for method in bench_methods.METHODS:
+    assert changes[f"{method}-rate2x"] == {"optimizer.learning_rate": (1.5e-3, 3e-3)}
+    assert changes[f"{method}-rate0.5x"] == {"optimizer.learning_rate": (1.5e-3, 7.5e-4)}
+    assert method == "SAIP" or f"{method}-crops" in changes
 
 
 @pytest.mark.parametrize(
@@ -136,6 +169,10 @@ def test_the_page_says_what_the_records_do(tmp_path):
     (folder / f"MAE_time_seed{seed}_reid_nearest.json").write_text(json.dumps(record))
   record = _record("CSM", "variant", 0, "reid", "nearest", 0.1)
   (folder / "CSM_variant_seed0_reid_nearest.json").write_text(json.dumps(record))
+  for name, value in (("official-tokens", 0.5), ("MAE-rate2x", 0.4), ("SAIP-rate2x", 0.31)):
+    view = "variant" if name == "official-tokens" else "search"
+    record = _record(name, view, 0, "reid", "nearest", value)
+    (folder / f"{name}_{view}_seed0_reid_nearest.json").write_text(json.dumps(record))
   (folder / "constant_reid_nearest.json").write_text(
     json.dumps(_record("constant", "baseline", 0, "reid", "nearest", 0.05))
   )
@@ -150,6 +187,11 @@ def test_the_page_says_what_the_records_do(tmp_path):
   assert "| constant | 1: reid nearest | 0 | 0 |" in page
   assert "| MAE, 1,500 updates | 0 | 0 | 1: reid nearest |" in page  # at equal time
   assert "| | SAIP | CSM |" in page and "| CSM | 1: reid nearest | 0 | 0 |" in page
+  assert "| official-tokens | 0 | 1: reid nearest | 0 |" in page and "| | SAIP | official-tokens |" in page
+  assert "### MAE\n\n| | MAE | MAE-rate2x |" in page and "### SAIP\n\n| | SAIP | SAIP-rate2x |" in page
+  of_mae, of_saip = page.split("### SAIP beside them")
+  assert "| MAE-rate2x | 0 | 1: reid nearest | 0 |" in of_mae  # better than the recipe,
+  assert "| MAE-rate2x | 0 | 1: reid nearest | 0 |" in of_saip and "| SAIP-rate2x |" not in of_saip  # and than SAIP
   assert "| MAE | 1000 | 10.0 |" in page
   assert (folder / "curves.png").stat().st_size > 1000
   for file in folder.glob("*_seed[12]_*.json"):
