@@ -1,12 +1,12 @@
-"""Compares HCMoCo's losses on the built-in people: prints a Markdown table, mean +- deviation over seeds.
+"""Measures what HCMoCo's losses teach about parts across modalities, and writes a page of the records.
 
-  python scripts/compare_modalities.py --out=runs/modalities --seeds=3
+  python scripts/compare_modalities.py --work=runs/modalities --out=results/modalities --seeds=3
 
-`saip pretrain` runs configs/hcmoco_demo.py from each seed: with the sample loss alone, and with the dense and the joint
-losses added. Then, as in `saip evaluate --task=cross_modality`, a linear probe of body parts is fitted on the dense
-maps of one modality, or of both, and tested on another: mean IoU on the pixels of the person. Baselines: the networks
-before training, the place in the image without any network, and the commonest part everywhere. Finished results are
-kept in --out, as in compare_presets.py. On two cores --processes=2 --config.total_steps=80 takes about twelve minutes.
+`saip pretrain` runs --recipe on built-in people from each seed: with the sample loss alone, with more losses, and with
+crops of more sizes, in which the place says less. Then, as in `saip evaluate --task=cross_modality`, a linear probe of
+body parts is fitted on the dense maps of one modality, or of both, and tested on another: mean IoU on the pixels of the
+person. Baselines: the networks before training, the place in the image without any network, and the commonest part
+everywhere. Every record is a file in --out; what exists is not run again. The page is written beside the folder.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "scripts")]
 
+from bench_methods import commit  # noqa: E402
 from compare_presets import Run, cached_record, plan_runs, pretrain  # noqa: E402
 
 from input_pipeline.storage import cache_folder  # noqa: E402
@@ -37,14 +38,15 @@ from saip_jax.evaluation.tasks.cross_modality import (  # noqa: E402
 )
 from saip_jax.methods import METHODS  # noqa: E402
 
-RECIPE = REPO / "configs" / "hcmoco_demo.py"
+_WEIGHT = "--config.method.weights."
 ARMS = {
-  "samples": {"dense": 0.0, "nodes": 0.0, "joints": 0.0},
-  "samples, dense": {"nodes": 0.0, "joints": 0.0},
-  "samples, joints": {"dense": 0.0},
-  "all": {},
+  "samples": f"{_WEIGHT}dense=0 {_WEIGHT}nodes=0 {_WEIGHT}joints=0",
+  "samples, dense": f"{_WEIGHT}nodes=0 {_WEIGHT}joints=0",
+  "samples, joints": f"{_WEIGHT}dense=0",
+  "all": "",
+  "all, wide crops": "--config.method.crop_area=(0.08,1.0)",
 }
-"""Row -> loss weights that differ from the recipe."""
+"""Row -> settings that differ from the recipe."""
 
 START = "all, no pre-training"
 
@@ -76,26 +78,48 @@ def table(rows: dict[str, list[dict[str, float]]], alone: dict[str, float]) -> s
   return "\n".join(lines + [f"| {name} |{f' {100 * score:.1f} |' * len(columns)} |" for name, score in alone.items()])
 
 
+def page(rows: dict[str, list[dict[str, float]]], alone: dict[str, float], recipe: str, updates: int) -> str:
+  """Returns the page, from row -> scores of each seed, and scores shared by all modalities."""
+  parts = [
+    "# Parts across modalities",
+    "Made by `scripts/compare_modalities.py`; no figure is typed. A linear probe of body parts is fitted on the"
+    " dense maps of one modality and tested on another: mean IoU in percent, on the pixels of people never trained"
+    " on."
+    f" `{recipe}`, {updates:,} updates; `samples`, `dense`, `nodes` and `joints` are its losses, wide crops have"
+    " 0.08 to 1 of the image. Cells: mean +- deviation over seeds.",
+    table(rows, alone),
+    "What the maps tell about parts is what they tell beyond the place in the picture, which needs no network.",
+  ]
+  return "\n\n".join(parts) + "\n"
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for runs and scores")
+  parser.add_argument("--work", required=True, type=pathlib.Path, help="folder of the runs")
+  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the records")
+  parser.add_argument("--recipe", default="hcmoco_nano")
+  parser.add_argument("--arms", default=";".join(ARMS), help="rows, separated by semicolons")
   parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--people", type=int, default=512, help="images of the evaluation set, all splits")
+  parser.add_argument("--people", type=int, default=2048, help="images of the evaluation set, all splits")
   parser.add_argument("--processes", type=int, default=1, help="runs at a time; 2 on two cores, 1 on an accelerator")
   args, common = parser.parse_known_args()
+  arms = args.arms.split(";")
+  if unknown := [arm for arm in arms if arm not in ARMS]:
+    raise ValueError(f"--arms={args.arms}: {unknown[0]!r} is unknown; choose from: {'; '.join(ARMS)}")
   runs = []
-  for arm, weights in ARMS.items():
-    settings = " ".join(f"--config.method.weights.{name}={weight}" for name, weight in weights.items())
-    name = arm.replace(", ", "_")
-    runs += [(arm, run) for run in plan_runs(f"{name}={RECIPE} {settings}", common, args.seeds, args.out)]
+  for arm in arms:
+    name = arm.replace(", ", "_").replace(" ", "_")
+    runs += [(arm, run) for run in plan_runs(f"{name}={args.recipe} {ARMS[arm]}", common, args.seeds, args.work)]
   with concurrent.futures.ThreadPoolExecutor(args.processes) as pool:  # before this process takes the device
     list(pool.map(pretrain, [run for _, run in runs]))
 
   rows: dict[str, list[dict[str, float]]] = {}
   for arm, run in [*runs, *((START, run) for arm, run in runs if arm == "all")]:
     started = arm == START
-    file = args.out / "scores" / f"{run.workdir.name}{'_start' * started}_people{args.people}.json"
-    rows.setdefault(arm, []).append(cached_record(file, lambda: measure(run, started, args.people)))
+    facts = {"row": arm, "recipe": run.recipe, "settings": run.settings, "people": args.people, "commit": commit()}
+    file = args.out / f"{run.workdir.name}{'_start' * started}.json"
+    record = cached_record(file, lambda: facts | {"scores": measure(run, started, args.people)}, indent=None)
+    rows.setdefault(arm, []).append(record["scores"])
   config = runs[0][1].config
   train, test = sets(args.people, config.model.image_hw)
   grid = METHODS["hcmoco"].build(config).grid
@@ -103,7 +127,7 @@ def main() -> None:
     "place in the picture": place_score(train, test, grid),
     "commonest part everywhere": chance_score(train, test),
   }
-  print(table(rows, alone))
+  args.out.with_suffix(".md").write_text(page(rows, alone, args.recipe, config.total_steps))
 
 
 if __name__ == "__main__":
