@@ -4,6 +4,7 @@ import ast
 import contextlib
 import difflib
 import importlib
+import json
 import os
 import pathlib
 import runpy
@@ -171,10 +172,19 @@ def plain(value):
   return {str(k): plain(v) for k, v in value.items()} if hasattr(value, "items") else value
 
 
+def _literal(text: str) -> Any:
+  """Returns the value of a Python literal or of JSON, otherwise the text."""
+  for read in (ast.literal_eval, lambda text: json.loads(text, parse_constant=ast.literal_eval)):  # refuses NaN
+    with contextlib.suppress(ValueError, SyntaxError):
+      return read(text)
+  return text
+
+
 def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
   """Returns the recipe with `--config.a.b=value` settings on top.
 
-  A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`), otherwise as a string.
+  A value is read as a Python literal (`8`, `1e-3`, `(256, 128)`, `None`, `True`) or as JSON (`true`, `{"a": null}`),
+  otherwise as a string.
   Another `method.name` empties `method` first: the numbers of one method do not carry over to another. Likewise a
   `data.source` other than "mixture" removes `data.mixture`.
 
@@ -196,11 +206,7 @@ def apply_overrides(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict
     name, equals, text = argument.partition("=")
     if not (name.startswith("--config.") and equals):
       raise ValueError(f"unknown argument {argument!r}: settings are written --config.key=value")
-    try:
-      value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      value = text
-    settings.append((name.removeprefix("--config.").split("."), value))
+    settings.append((name.removeprefix("--config.").split("."), _literal(text)))
   for path, value in settings:
     if path == ["method", "name"] and value != result.get("method", {}).get("name"):
       result["method"] = {}

@@ -31,6 +31,16 @@ def test_overrides_reach_every_level():
   assert config.method.width == 7 and config.method.noise == 0.1
 
 
+def test_values_are_read_as_python_or_as_json():
+  part = lambda true: f'{{"a": {{"source": "market1501", "path": "/x", "hold_out": {true}}}}}'
+  for true, none in (("True", "None"), ("true", "null")):
+    recipe = apply_overrides(toy_recipe(), ["--config.data.source=mixture", f"--config.data.mixture={part(true)}"])
+    assert recipe["data"]["mixture"] == {"a": {"source": "market1501", "path": "/x", "hold_out": True}}
+    assert apply_overrides(toy_recipe(), [f"--config.keep_every={none}"])["keep_every"] is None
+  for text in ("NaN", "-Infinity", "nul", "{", "1 2", "true story"):
+    assert apply_overrides(toy_recipe(), [f"--config.data.path={text}"])["data"]["path"] == text
+
+
 def test_the_recipe_is_left_as_it_was():
   recipe = toy_recipe()
   apply_overrides(recipe, ["--config.data.path=x"])
