@@ -162,7 +162,7 @@ def plot_curves(folder: pathlib.Path) -> list[str]:
   from matplotlib.figure import Figure
 
   records = [json.loads(file.read_text()) for file in sorted((folder / "curves").glob("*.json"))]
-  records = [record for record in records if record["view"] != "variant"]
+  records = [record for record in records if record["view"] in ("images", "time")]
   if not records:
     return []
   figure = Figure(figsize=(11, 3.4), layout="constrained")
