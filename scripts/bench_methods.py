@@ -109,6 +109,8 @@ TASKS = (
   "depth:linear",
   "correspondence:nearest",
 )
+# All start from a network of the first kind, except where tokens start as published.
+STARTS = {REFERENCE: ("untrained", "baseline"), "official-tokens": ("official-tokens-untrained", "variant")}
 SCENES = 512  # images of the default set of people for tasks on whole photos
 WHOLE_PHOTOS = ("multi_parsing", "detection")
 SPEED_UPDATES, SPEED_TURNS = 60, 2
@@ -251,9 +253,10 @@ def main() -> None:
     images = run.config.total_steps * run.config.batch_size
     facts = {"method": name, "view": view, "seed": seed, "recipe": run.recipe, "step": run.config.total_steps}
     facts |= {"images": images, "settings": run.settings}
-    if name == REFERENCE:  # all of them start from a network of this kind
-      start = facts | {"method": "untrained", "view": "baseline", "step": 0, "images": 0}
-      add(f"untrained_seed{seed}", lambda: encoder_of(initial_backbone(run), {}), start)
+    if name in STARTS:
+      row, its_view = STARTS[name]
+      start = facts | {"method": row, "view": its_view, "step": 0, "images": 0}
+      add(f"{row}_seed{seed}", lambda: encoder_of(initial_backbone(run), {}), start)
     stem = stem_of(name, view, seed)
     cached_record(curve_of(stem), lambda: facts | {"curve": curve(run)})
     add(stem, lambda: open_encoder(str(run.workdir)), facts)

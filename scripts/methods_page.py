@@ -209,9 +209,9 @@ def variants(reference: dict[str, Scores], found: Results, columns: Sequence[str
 def search(methods: Results, found: Results, columns: Sequence[str]) -> list[str]:
   """Returns the paragraphs on the search: each method beside itself with one setting changed."""
   parts = [
-    "Each recipe beside itself with one setting changed, one seed each; `SEARCH` in the script has the values. The"
-    " spread of the recipe's seeds stands for theirs. Settings were compared on the people of all other tables, which"
-    " can only favor the one that looks best."
+    "Each recipe beside itself with one setting changed; `SEARCH` in the script has the values. Columns without a"
+    " deviation are of one seed; the spread of the recipe's seeds stands for theirs. Settings were compared on the"
+    " people of all other tables, which can only favor the one that looks best."
   ]
   for name, by_task in methods.items():
     changed = {row: of for row, of in found.items() if row.rpartition("-")[0] == name}
