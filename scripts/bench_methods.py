@@ -71,7 +71,7 @@ VARIANTS = {
 """Name -> recipe and settings: SAIP's objectives alone and in pairs; its published behavior, whole and one by one."""
 
 RATES = {"rate0.5x": "--config.optimizer.learning_rate=7.5e-4", "rate2x": "--config.optimizer.learning_rate=3e-3"}
-CROPS = {"crops": "--config.method.crop_area=(0.6,1.0)"}  # larger than those of the recipe
+CROPS = {"crops": "--config.method.crop_area=(0.6,1.0)"}  # recipes: 0.2 to 1, 0.77 (CroCo-Human), 0.3 to 1 (HCMoCo)
 MATCHING = {
   "crops": "--config.method.global_area=(0.8,1.0) --config.method.local_area=(0.05,0.8)",  # those of SAIP
   "momentum": "--config.method.teacher_momentum=0.99",
@@ -82,7 +82,7 @@ CHANGES = {
   "MAE": CROPS,
   "DINO": MATCHING,
   "DINO+MAE": MATCHING,
-  "HAP": {"crops": "--config.method.crop_area=(0.4,1.0)"},  # smaller
+  "HAP": {"crops": "--config.method.crop_area=(0.4,1.0)"},  # the recipe: 0.8 to 1
   "CroCo-Human": CROPS,
   "HCMoCo": CROPS,
 }
@@ -91,7 +91,7 @@ SEARCH = {
   for name, changes in CHANGES.items()
   for label, setting in (RATES | changes).items()
 }
-"""Name -> recipe and the setting that differs: twice and half the learning rate, and what each method chooses most."""
+"""Name -> recipe and what differs: twice or half the learning rate, crops, momentum of the teacher, prototypes."""
 
 TASKS = (
   "reid:nearest",
@@ -152,18 +152,22 @@ def measured(encoder: Encoder, column: str, data: Data, scenes: Data) -> dict:
   return measure(encoder, task, scenes if task in WHOLE_PHOTOS else data, protocol, keep_draws=True)
 
 
-def recorded(file: pathlib.Path, facts: dict, run: Callable[[], dict]) -> dict:
-  """Returns the record in a file: `facts`, and what `run` measures if the file is missing.
+def stated(file: pathlib.Path, facts: dict, run: Callable[[], dict]) -> dict:
+  """Returns the record in a file: `facts`, the commit, and what `run` returns if the file is missing.
 
   Raises:
     ValueError: the record has other facts.
   """
-  kept = ("task", "protocol", "scores", "uncertainty", "seconds", "time")
-  of = lambda record: facts | {"commit": commit()} | {key: record[key] for key in kept}
-  record = cached_record(file, lambda: of(run()), indent=None)  # 500 draws
+  record = cached_record(file, lambda: facts | {"commit": commit()} | run(), indent=None)  # 500 draws
   if any(record.get(key) != value for key, value in facts.items()):
     raise ValueError(f"{file} is of other settings or data: delete it, or choose another --out")
   return record
+
+
+def recorded(file: pathlib.Path, facts: dict, run: Callable[[], dict]) -> dict:
+  """Returns the record of an evaluation, see `stated`: of what `run` returns, the parts that pages need."""
+  kept = ("task", "protocol", "scores", "uncertainty", "seconds", "time")
+  return stated(file, facts, lambda: {key: value for key, value in run().items() if key in kept})
 
 
 def people_settings(recipe: str, count: int) -> list[str]:

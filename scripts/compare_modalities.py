@@ -21,8 +21,8 @@ import numpy as np
 REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "scripts")]
 
-from bench_methods import commit  # noqa: E402
-from compare_presets import Run, cached_record, plan_runs, pretrain  # noqa: E402
+from bench_methods import stated  # noqa: E402
+from compare_presets import Run, plan_runs, pretrain  # noqa: E402
 
 from input_pipeline.storage import cache_folder  # noqa: E402
 from saip_jax.evaluation.splits import Data  # noqa: E402
@@ -82,11 +82,10 @@ def page(rows: dict[str, list[dict[str, float]]], alone: dict[str, float], recip
   """Returns the page, from row -> scores of each seed, and scores shared by all modalities."""
   parts = [
     "# Parts across modalities",
-    "Made by `scripts/compare_modalities.py`; no figure is typed. A linear probe of body parts is fitted on the"
-    " dense maps of one modality and tested on another: mean IoU in percent, on the pixels of people never trained"
-    " on."
-    f" `{recipe}`, {updates:,} updates; `samples`, `dense`, `nodes` and `joints` are its losses, wide crops have"
-    " 0.08 to 1 of the image. Cells: mean +- deviation over seeds.",
+    "Made by `scripts/compare_modalities.py`; no figure is typed. A linear probe of body parts is fitted on the dense"
+    " maps of one modality and tested on another: mean IoU in percent, on the pixels of people never trained on."
+    f" `{recipe}`, {updates:,} updates; `samples`, `dense`, `nodes` and `joints` are its losses, wide crops have 0.08"
+    " to 1 of the image. Cells: mean +- deviation over seeds.",
     table(rows, alone),
     "What the maps tell about parts is what they tell beyond the place in the picture, which needs no network.",
   ]
@@ -116,9 +115,9 @@ def main() -> None:
   rows: dict[str, list[dict[str, float]]] = {}
   for arm, run in [*runs, *((START, run) for arm, run in runs if arm == "all")]:
     started = arm == START
-    facts = {"row": arm, "recipe": run.recipe, "settings": run.settings, "people": args.people, "commit": commit()}
+    facts = {"row": arm, "recipe": run.recipe, "settings": run.settings, "people": args.people}
     file = args.out / f"{run.workdir.name}{'_start' * started}.json"
-    record = cached_record(file, lambda: facts | {"scores": measure(run, started, args.people)}, indent=None)
+    record = stated(file, facts, lambda: {"scores": measure(run, started, args.people)})
     rows.setdefault(arm, []).append(record["scores"])
   config = runs[0][1].config
   train, test = sets(args.people, config.model.image_hw)

@@ -16,8 +16,8 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_methods import commit  # extends sys.path
-from compare_presets import Run, cached_record, initial_backbone, plan_runs, pretrain
+from bench_methods import stated  # extends sys.path
+from compare_presets import Run, initial_backbone, plan_runs, pretrain
 
 from input_pipeline.pipeline import build_train_data
 from input_pipeline.settings import PAIR_KINDS, DataConfig, PairsConfig
@@ -160,9 +160,9 @@ def main() -> None:
   rows: dict[str, list[dict[str, float]]] = {}
 
   def add(row: str, name: str, scores, run: Run | None = None) -> None:
-    facts = {"row": row, "people": args.people, "probed": args.probed, "batches": args.batches, "commit": commit()}
+    facts = {"row": row, "people": args.people, "probed": args.probed, "batches": args.batches}
     facts |= {"recipe": run.recipe, "settings": run.settings} if run else {}
-    record = cached_record(args.out / f"{name}.json", lambda: facts | {"scores": scores()}, indent=None)
+    record = stated(args.out / f"{name}.json", facts, lambda: {"scores": scores()})
     rows.setdefault(row, []).append(record["scores"])
 
   for run in runs:

@@ -9,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 import compare_modalities
 import compare_pairs
+from bench_methods import stated
 from compare_presets import plan_runs
 
 
@@ -62,3 +63,12 @@ def test_an_unknown_row_is_named(monkeypatch):
   monkeypatch.setattr(sys, "argv", ["compare_modalities", "--work=w", "--out=o", "--arms=all;none"])
   with pytest.raises(ValueError, match="'none' is unknown; choose from: samples; "):
     compare_modalities.main()
+
+
+def test_a_record_of_other_facts_is_refused(tmp_path):
+  file = tmp_path / "run.json"
+  record = stated(file, {"people": 512}, lambda: {"scores": {"rgb -> depth": 0.1}})
+  assert record["people"] == 512 and record["commit"] and record["scores"] == {"rgb -> depth": 0.1}
+  assert stated(file, {"people": 512}, lambda: pytest.fail("measured again")) == record
+  with pytest.raises(ValueError, match="run.json is of other settings or data: delete it"):
+    stated(file, {"people": 1024}, dict)
