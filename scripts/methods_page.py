@@ -213,12 +213,13 @@ def search(methods: Results, found: Results, columns: Sequence[str]) -> list[str
     " deviation are of one seed; the spread of the recipe's seeds stands for theirs. Settings were compared on the"
     " people of all other tables, which can only favor the one that looks best."
   ]
+  method_of = lambda row: row.rpartition("-")[0]
   for name, by_task in methods.items():
-    changed = {row: of for row, of in found.items() if row.rpartition("-")[0] == name}
+    changed = {row: of for row, of in found.items() if method_of(row) == name}
     if changed:
       rows = {name: by_task} | changed
       parts += [f"### {name}", table(rows, columns), *against_single_runs(rows, name, columns)]
-  others = {row: of for row, of in found.items() if row.rpartition("-")[0] != REFERENCE}
+  others = {row: of for row, of in found.items() if method_of(row) != REFERENCE}
   if others:
     rows = {REFERENCE: methods[REFERENCE]} | others
     parts += [f"### {REFERENCE} beside them", *against_single_runs(rows, REFERENCE, columns)]

@@ -15,7 +15,7 @@ import bench_methods
 import methods_page
 from methods_page import Scores, gain
 
-from input_pipeline.schema import to_dict
+from input_pipeline.schema import flattened, to_dict
 from saip_jax.methods.saip.behavior import FIDELITIES
 from saip_jax.recipes import apply_overrides, load_recipe, parse_config
 
@@ -64,15 +64,6 @@ def test_every_method_sees_as_many_people(tmp_path):
     assert sum(part.people_count for part in parts.values()) == 64, name
 
 
-def _fields(settings, prefix=""):
-  """Yields (path, value) of nested settings."""
-  for key, value in settings.items():
-    if isinstance(value, dict):
-      yield from _fields(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", value
-
-
 def _changes(tmp_path, names, view):
   """Returns name -> the settings of its run that differ from its recipe: path -> (before, after)."""
   runs = bench_methods.plan(_options(tmp_path, methods=",".join(names), seeds=1), [])  # needs no speeds
@@ -80,7 +71,7 @@ def _changes(tmp_path, names, view):
   changes = {}
   for run, name, *_ in runs:
     recipe = parse_config(apply_overrides(load_recipe(run.recipe), bench_methods.people_settings(run.recipe, 64)))
-    before, after = dict(_fields(to_dict(recipe))), dict(_fields(to_dict(run.config)))
+    before, after = flattened(to_dict(recipe)), flattened(to_dict(run.config))
     of_the_bench = ("total_steps", "monitor_every", "seed")
     differ = {path: (before[path], after[path]) for path in before if before[path] != after[path]}
     changes[name] = {path: pair for path, pair in differ.items() if path not in of_the_bench}
